@@ -1,0 +1,104 @@
+"""The `perfbench` command: one function a verb. Nothing heavy is imported before a verb runs.
+
+A verb is a function decorated with `verb`: it describes its arguments on a parser and returns what to run.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from perfusion_core.errors import UserError, unknown
+
+Run = Callable[[argparse.Namespace], int | None]
+VERBS: dict[str, Callable[[argparse.ArgumentParser], Run]] = {}
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose complaints are UserErrors, and whose help keeps the examples' line breaks."""
+
+    def __init__(self, **kwargs: object) -> None:
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(allow_abbrev=False, **kwargs)  # type: ignore[arg-type]
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise UserError(f"{self.prog}: {message}; `{self.prog} --help` shows what is allowed")
+
+
+def verb(name: str) -> Callable[[Callable[[argparse.ArgumentParser], Run]], Callable[[argparse.ArgumentParser], Run]]:
+    """Register a verb; the function's docstring is its help, the first line its summary."""
+
+    def register(describe: Callable[[argparse.ArgumentParser], Run]) -> Callable[[argparse.ArgumentParser], Run]:
+        VERBS[name] = describe
+        return describe
+
+    return register
+
+
+def versions() -> str:
+    """Our version and commit, and those of the libraries that decide the numbers; read without importing them."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    from benchmarks.paths import git_commit
+    from perfusion_core import __version__
+
+    lines = [f"perfbench {__version__}" + (f" ({commit})" if (commit := git_commit()) else "")]
+    for name in ("torch", "diffusers", "transformers", "open_clip_torch"):
+        try:
+            lines.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            lines.append(f"{name} missing: pip install {name}")
+    return "\n".join(lines)
+
+
+def usage() -> str:
+    """The page of `perfbench --help`."""
+    rows = "\n".join(f"  {name:<12}{(describe.__doc__ or '').strip().splitlines()[0]}" for name, describe in VERBS.items())
+    return f"""usage: perfbench VERB [options]
+
+Text-to-image personalization, measured: trains, generates, scores and plots.
+
+verbs:
+{rows}
+
+examples:
+  perfbench run --methods perfusion,super --concepts cat,teapot --preset quick
+  perfbench run --methods perfusion,cd --concepts all
+  perfbench plot pareto
+  perfbench VERB --help
+
+  --version    this program's version and those of torch, diffusers, transformers, open_clip"""
+
+
+def run(argv: Sequence[str]) -> int:
+    """One verb, from its words to its exit status."""
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if argv[0] in ("-V", "--version"):
+        print(versions())
+        return 0
+    if argv[0] not in VERBS:
+        raise unknown("verb", argv[0], VERBS)
+    describe = VERBS[argv[0]]
+    parser = Parser(prog=f"perfbench {argv[0]}", description=describe.__doc__)
+    act = describe(parser)
+    return act(parser.parse_args(argv[1:])) or 0
+
+
+def main() -> None:
+    """The console script: 0 done, 1 something failed, 2 a mistake in what was asked, 130 interrupted."""
+    try:
+        status = run(sys.argv[1:])
+    except UserError as error:
+        print(f"perfbench: {error}", file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt:
+        print("perfbench: interrupted; the same command goes on from here", file=sys.stderr)
+        status = 130
+    except BrokenPipeError:
+        status = 0
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()
