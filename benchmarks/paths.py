@@ -1,5 +1,6 @@
 """Where the shipped prompts and concepts are: inside the wheel, or at the top of a checkout."""
 
+import os
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -14,6 +15,14 @@ def data_dir(name: str) -> Path:
 def miniature_dir() -> Path:
     """The embedded backbone, in diffusers layout, with its scorers beside it."""
     return _PACKAGE / "miniature" / "weights"
+
+
+def user_dir() -> Path:
+    """What users add and fetch: $PERFBENCH_DATA, else the usual place for a user's data."""
+    if chosen := os.environ.get("PERFBENCH_DATA"):
+        return Path(chosen).expanduser().resolve()
+    base = os.environ.get("XDG_DATA_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".local" / "share"
+    return Path(base) / "perfbench"
 
 
 def git_commit() -> str | None:

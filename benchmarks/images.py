@@ -1,0 +1,144 @@
+"""Images as people have them. In: a file. Out: upright RGB pixels, or one sentence that names the file.
+
+Turned as EXIF says, transparency over white, 16 bits and CMYK to 8-bit RGB, at most `KEEP` pixels on the short side.
+"""
+
+import hashlib
+import os
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from perfusion_core.errors import UserError
+
+MAX_PIXELS = 120_000_000  # refused above: no camera that we know of makes more in one frame of a concept photograph
+KEEP = 2048  # the short side that is kept; twice what the largest backbone looks at
+ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # a second frame here is animation; in MPO (phones) and TIFF it is not
+_HEIC = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+
+
+def load_image(path: str | os.PathLike[str]) -> Image.Image:
+    """The picture in a file, RGB."""
+    path = Path(path)
+    with _open(path) as image:
+        picture = _decoded(image, path)
+        return _rgb(picture, path)
+
+
+def load_rgb(path: str | os.PathLike[str], size: int) -> np.ndarray:
+    """uint8 [size, size, 3]: the short side resized to `size`, the middle kept."""
+    return np.asarray(_square(load_image(path), size))
+
+
+def load_mask(path: str | os.PathLike[str], size: int) -> np.ndarray:
+    """uint8 [size, size], 255 inside the object; the same geometry as `load_rgb`."""
+    path = Path(path)
+    with _open(path) as image:
+        if image.format == "JPEG":
+            raise UserError(f"{path.name}: a mask saved as JPEG has blurred edges; save it as PNG")
+        picture = _decoded(image, path)
+        if picture.mode in ("1", "L"):
+            grey = picture.convert("L")
+        else:
+            grey = _rgb(picture, path).convert("L")
+        return np.asarray(_square(grey, size))
+
+
+def duplicates(paths: Iterable[Path]) -> list[str]:
+    """A sentence for each file that shows the same picture as an earlier one: it would weigh twice in every score."""
+    first: dict[str, Path] = {}
+    said = []
+    for path in paths:
+        key = hashlib.sha256(load_rgb(path, 64).tobytes()).hexdigest()
+        if key in first:
+            said.append(f"{path.name} is the same picture as {first[key].name}: it would count twice; leave one out")
+        first.setdefault(key, path)
+    return said
+
+
+def _open(path: Path) -> Image.Image:
+    """The file's header read: a known format, one frame, a sane size."""
+    if path.is_dir():
+        raise UserError(f"{path} is a folder, not an image")
+    try:
+        if path.stat().st_size == 0:
+            raise UserError(f"{path.name} is empty (0 bytes): copy or download it again")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS below is our limit
+            image = Image.open(path)
+    except FileNotFoundError:
+        raise UserError(f"there is no {path}") from None
+    except Image.DecompressionBombError:
+        raise _too_large(path) from None
+    except UnidentifiedImageError:
+        raise UserError(_unidentified(path)) from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise UserError(f"{path.name} cannot be read as an image: {error}") from None
+    frames = getattr(image, "n_frames", 1)
+    refusal = None
+    if image.width * image.height > MAX_PIXELS:
+        refusal = _too_large(path, image.size)
+    elif frames > 1 and image.format in ANIMATED:
+        refusal = UserError(
+            f"{path.name} is an animation of {frames} frames: save the frame that you want as PNG or JPEG"
+        )
+    if refusal:
+        image.close()
+        raise refusal
+    return image
+
+
+def _too_large(path: Path, size: tuple[int, int] | None = None) -> UserError:
+    shown = f"{size[0]} x {size[1]} pixels" if size else "far more pixels than a camera makes"
+    return UserError(f"{path.name} has {shown}; at most {MAX_PIXELS // 10**6} megapixels are read: make it smaller")
+
+
+def _unidentified(path: Path) -> str:
+    with path.open("rb") as file:
+        start = file.read(16)
+    if start[4:8] == b"ftyp" and start[8:12] in _HEIC:
+        return (
+            f"{path.name} is a HEIC photograph, which is not supported: export it as JPEG "
+            "(on an iPhone: Settings > Camera > Formats > Most Compatible)"
+        )
+    return f"{path.name} is not an image that can be read (it starts with {start[:8]!r}): use PNG, JPEG, WebP or TIFF"
+
+
+def _decoded(image: Image.Image, path: Path) -> Image.Image:
+    """All pixels read, upright, short side at most KEEP; JPEG is decoded small, so a huge photograph stays cheap."""
+    scale = min(image.size) / KEEP
+    if scale > 1:
+        image.draft(image.mode, (round(image.width / scale), round(image.height / scale)))  # no-op beside JPEG
+    try:
+        image.load()
+    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
+        raise UserError(f"{path.name} is damaged or cut short: {error}; copy or download it again") from None
+    scale = min(image.size) / KEEP
+    if scale > 1 and image.mode in ("P", "PA", "1"):
+        image = image.convert("RGBA" if image.mode != "1" else "L")  # a palette cannot be averaged
+    if scale > 1:
+        image = image.resize((round(image.width / scale), round(image.height / scale)), Image.Resampling.BOX)
+    return ImageOps.exif_transpose(image)
+
+
+def _rgb(image: Image.Image, path: Path) -> Image.Image:
+    """Any of Pillow's modes as 8-bit RGB."""
+    if image.mode.startswith("I;16") or image.mode == "I":
+        values = np.asarray(image).astype(np.float64)
+        if values.min() < 0 or values.max() > 65535:
+            raise UserError(f"{path.name} has 32 bits a pixel: save it with 8 or 16")
+        image = Image.fromarray(np.round(values / 257).astype(np.uint8))
+    if image.mode == "F" or image.mode == "LAB":
+        raise UserError(f"{path.name} is stored as {image.mode} pixels: save it as ordinary 8-bit RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _square(image: Image.Image, size: int) -> Image.Image:
+    return ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
