@@ -1,0 +1,242 @@
+"""Preset, TOML file, flags and `--set` in; one frozen Config out, with its digests.
+
+Every field says what it is: a choice (may grow in an existing run folder), protocol (may not change there), or place
+(where and how the work is done; changes no result).
+"""
+
+import hashlib
+import json
+import tomllib
+import types
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from perfusion_core.errors import UserError, unknown
+
+LOCAL = tuple(f"local-b{bias:.2f}-t0.15" for bias in (0.60, 0.65, 0.70, 0.75))  # Sec. 5: the ranges of Fig. 6
+GLOBAL = tuple(f"global-b{bias:.2f}-t0.15" for bias in (0.40, 0.45, 0.50, 0.55, 0.60))
+
+
+def _choice(default: Any) -> Any:
+    return field(default=default, metadata={"role": "choice"})
+
+
+def _place(default: Any) -> Any:
+    return field(default=default, metadata={"role": "place"})
+
+
+@dataclass(frozen=True)
+class Config:
+    """One benchmark, whole."""
+
+    preset: str = "paper"
+    backbone: str = "miniature"  # a name, a folder in diffusers layout, a single file, or a hub id
+    revision: str = ""  # of a hub id; empty: its newest
+    suite: str = ""  # an imported suite, `dreambench:DIR`; empty: the built-in concepts and prompts
+    dtype: str = "auto"  # float32, bfloat16, float16; auto: what the hardware has natively
+    seed: int = 0
+
+    methods: tuple[str, ...] = _choice(("perfusion", "db", "ti", "cd", "cd-better"))  # super is always planned
+    concepts: tuple[str, ...] = _choice(("all",))
+    prompts: tuple[str, ...] = _choice(("all",))  # all, shape, deform, ids, or a number: so many for each concept
+    pairs: tuple[str, ...] = _choice(())  # teddy+teapot
+    points: dict[str, tuple[str, ...]] = field(  # operating points by method; a method not named here has `default`
+        default_factory=lambda: {"perfusion": (*LOCAL, *GLOBAL)}, metadata={"role": "choice"}
+    )
+    scorers: tuple[str, ...] = ("auto",)  # the first is the reported one; more may be added later
+
+    images: int = 8  # a prompt
+    steps: int = 50  # of DDIM
+    guidance: float = 6.0
+    prior_images: int = 200  # class images of a super-category
+    recipe: str = "auto"  # published, miniature; auto: miniature where the backbone carries its own scorer
+    train_steps: int = 0  # of every method; 0: each method's own recipe
+    keep: tuple[str, ...] = ()  # training steps whose state is kept as well, for points such as default-s100
+    select_step: bool = False  # every method picks its training step by validation, not only those whose recipe does
+    validate_every: int = 25
+    select_scorer: str = "auto"  # picks training steps; never the reported one
+    fit: dict[str, dict[str, Any]] = field(default_factory=dict)  # changes of a method's own Config: fit.ti.lr
+
+    out: str = _place("")
+    device: str = _place("auto")
+    engine: str = _place("inline")  # inline, processes, ray
+    workers: int = _place(0)  # 0: one a device
+    threads: int = _place(0)  # a worker; 0: the cores divided by the workers
+    ray_address: str = _place("")
+    method_files: tuple[str, ...] = _place(())
+    drop_images: bool = _place(False)  # once scored; the tables need rows only
+
+
+PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
+    "micro": (
+        "2 concepts, 2 prompts, 2 images, 5 steps, 10 training steps: for tests",
+        {
+            "methods": ("perfusion",),
+            "concepts": ("cat", "teapot"),
+            "prompts": ("2",),
+            "points": {"perfusion": (LOCAL[0],)},
+            "images": 2,
+            "steps": 5,
+            "prior_images": 4,
+            "train_steps": 10,
+            "validate_every": 5,
+        },
+    ),
+    "quick": (
+        "3 concepts, 10 prompts, 2 images, 20 steps, short fits: minutes on two cores",
+        {
+            "methods": ("perfusion", "cd"),
+            "concepts": ("cat", "teapot", "chair"),
+            "prompts": ("10",),
+            "points": {"perfusion": (LOCAL[0], LOCAL[-1], GLOBAL[0], GLOBAL[-1])},
+            "images": 2,
+            "steps": 20,
+            "prior_images": 32,
+            "train_steps": 100,
+        },
+    ),
+    "paper": ("the protocol: 11 concepts, 86 prompts, 8 images, 50 steps, every published bias", {}),
+}
+
+CHOICES = {"dtype": ("auto", "float32", "bfloat16", "float16"), "engine": ("inline", "processes", "ray"),
+           "recipe": ("auto", "published", "miniature")}  # fmt: skip
+_TYPES = typing.get_type_hints(Config)
+
+
+def resolve(
+    *, preset: str = "", toml: Path | None = None, flags: Mapping[str, Any] | None = None, sets: Sequence[str] = ()
+) -> Config:
+    """Later ones win: preset, TOML file, flags, `--set key=value`."""
+    from_file = _read_toml(toml) if toml else {}
+    given = {key: value for key, value in (flags or {}).items() if value is not None}
+    name = preset or given.pop("preset", "") or from_file.pop("preset", "") or "paper"
+    from_file.pop("preset", None)
+    if name not in PRESETS:
+        raise unknown("preset", name, PRESETS)
+    config = replace(Config(), preset=name, **PRESETS[name][1])
+    for key, value in [*_flat(from_file), *given.items(), *map(_split, sets)]:
+        config = _with(config, key, value)
+    return _checked(config)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"there is no configuration file {path}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{path} is not a TOML file that can be read: {error}") from None
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _split(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise UserError(f"--set {text!r} is not key=value; write for example --set images=4")
+    return key.strip(), value.strip()
+
+
+def _with(config: Config, key: str, value: Any) -> Config:
+    """`config` with one key changed; dotted keys reach into points and fit."""
+    name, _, rest = key.partition(".")
+    if name not in _TYPES or name == "preset":
+        raise unknown("key", key, set(_TYPES) - {"preset"})
+    if name == "points":
+        if not rest or "." in rest:
+            raise UserError(f"{key} is not points.METHOD; write for example points.perfusion=local-b0.60-t0.15")
+        return replace(config, points={**config.points, rest: _coerce(key, value, tuple[str, ...])})
+    if name == "fit":
+        method, _, option = rest.partition(".")
+        if not option or "." in option:
+            raise UserError(f"{key} is not fit.METHOD.OPTION; write for example fit.perfusion.steps=200")
+        return replace(config, fit={**config.fit, method: {**config.fit.get(method, {}), option: _literal(value)}})
+    if rest:
+        raise UserError(f"{key}: {name} has no parts; write {name}=VALUE")
+    return replace(config, **{name: _coerce(key, value, _TYPES[name])})
+
+
+def _literal(value: Any) -> Any:
+    """Words of the command line as TOML reads them: numbers, true/false, lists; anything else is text."""
+    if not isinstance(value, str):
+        return tuple(value) if isinstance(value, list) else value
+    try:
+        read = tomllib.loads(f"x = {value}")["x"]
+    except tomllib.TOMLDecodeError:
+        return value
+    return tuple(read) if isinstance(read, list) else read
+
+
+def _coerce(key: str, value: Any, kind: Any) -> Any:
+    if isinstance(kind, types.GenericAlias):  # tuple[str, ...]
+        parts = value.split(",") if isinstance(value, str) else value if isinstance(value, (list, tuple)) else [value]
+        return tuple(str(part).strip() for part in parts if str(part).strip())
+    value = _literal(value) if kind is not str else value
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:
+        wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]
+        raise UserError(f"{key}={value!r}: {wanted} is wanted, for example {key}={getattr(Config(), key)!r}")
+    return value
+
+
+def _checked(config: Config) -> Config:
+    for key, allowed in CHOICES.items():
+        if getattr(config, key) not in allowed:
+            raise unknown(key, getattr(config, key), allowed)
+    for key, least in {"images": 1, "steps": 1, "prior_images": 1, "validate_every": 1, "train_steps": 0, "workers": 0,
+                       "threads": 0, "seed": 0}.items():  # fmt: skip
+        if getattr(config, key) < least:
+            raise UserError(f"{key}={getattr(config, key)}: at least {least} is needed")
+    for key in ("concepts", "prompts", "scorers"):
+        if not getattr(config, key):
+            raise UserError(f"{key} is empty; write for example --{key} {','.join(getattr(Config(), key))}")
+    for step in config.keep:
+        if not step.isdigit():
+            raise UserError(f"keep={step!r}: training steps are whole numbers, for example keep=50,100")
+    return config
+
+
+def role(name: str) -> str:
+    """choice, protocol or place."""
+    return next(f.metadata.get("role", "protocol") for f in fields(Config) if f.name == name)
+
+
+def protocol(config: Config) -> dict[str, Any]:
+    """What may not change in a run folder; of the scorers, the reported one."""
+    out = {key: value for key, value in as_dict(config).items() if role(key) == "protocol"}
+    return {**out, "scorers": out["scorers"][:1]}
+
+
+def as_dict(config: Config) -> dict[str, Any]:
+    """Plain lists and mappings, as they stand in run.json."""
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return plain
+
+
+def canonical(value: Any) -> str:
+    """The one JSON text of a value: what digests are made of."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """sha256 of the canonical JSON."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """`steps: 50 -> 20` for every key that differs."""
+    return [
+        f"{key}: {canonical(old.get(key))} -> {canonical(new.get(key))}"
+        for key in sorted({*old, *new})
+        if old.get(key) != new.get(key)
+    ]

@@ -1,0 +1,297 @@
+"""Config, catalog, methods and the models' digests in; the units of work out: priors, fits and cells. Pure, no torch.
+
+A unit's key is the digest of all that determines its bytes and of nothing else: no device, no engine, no order.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.catalog import Catalog, Concept, Pair, Prompt
+from benchmarks.config import Config, digest
+from benchmarks.points import parse_point, point_name, split_step
+from perfusion_core.errors import UserError, unknown
+
+FLOOR = "super"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the plan must know of the models; found by reading files, not by loading them."""
+
+    backbone: str  # digest of the weights and configurations
+    covariance: str  # digest of C; empty where the backbone has none
+    dtype: str
+    selector: str = ""  # digest of the scorer that picks training steps
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method, or a named variant of one, as the plan sees it."""
+
+    name: str  # in rows and in the paths of images
+    base: str  # whose module does it; in the paths of fits
+    version: str
+    trained: bool
+    prior: bool
+    config: Mapping[str, Any]
+    select: bool = False  # its training step is picked by validation
+    images: int = 0  # train on so many of the concept's images; 0: all
+    masks: bool = True
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Class images of a super-category."""
+
+    super_category: str
+    seeds: tuple[int, ...]
+    key: str
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One method trained on one concept."""
+
+    method: str  # base
+    concept: str
+    super_category: str
+    config: Mapping[str, Any]
+    prior: Prior | None
+    select: bool
+    images: int
+    masks: bool
+    keep: tuple[int, ...]  # not in the key: what is kept on the way does not change the end
+    seed: int
+    key: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method, point, concept (or pair) and prompt: its images are one batch."""
+
+    method: str
+    base: str
+    point: str
+    settings: Mapping[str, Any]  # of the point
+    step: int  # the kept training step; 0: the fit as it ended
+    concepts: tuple[str, ...]
+    super_categories: tuple[str, ...]
+    group: str
+    prompt_id: str
+    kind: str
+    template: str  # a placeholder for each concept: "A {cat} on the beach"
+    text: str  # what its images are scored against: "A on the beach"
+    seeds: tuple[int, ...]
+    fits: tuple[Fit, ...]
+    key: str
+
+    @property
+    def concept(self) -> str:
+        return "+".join(self.concepts)
+
+
+Unit = Prior | Fit | Cell
+Subject = tuple[tuple[Concept, ...], Prompt | Pair]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Units, in the order in which they are done."""
+
+    priors: tuple[Prior, ...]
+    fits: tuple[Fit, ...]
+    cells: tuple[Cell, ...]
+
+    @property
+    def images(self) -> int:
+        return sum(len(cell.seeds) for cell in self.cells)
+
+    @property
+    def digest(self) -> str:
+        units: tuple[Unit, ...] = (*self.priors, *self.fits, *self.cells)
+        return digest([unit.key for unit in units])
+
+
+def seed_of(base: int, concept: str, prompt_id: str, index: int) -> int:
+    """The seed of an image; 48 bits, so that it survives any table."""
+    return int.from_bytes(hashlib.sha256(f"{base}|{concept}|{prompt_id}|{index}".encode()).digest()[:6], "big")
+
+
+def prior_text(super_category: str) -> str:
+    """What class images are generated from."""
+    return f"a photo of a {super_category}"
+
+
+def make(
+    config: Config, catalog: Catalog, concepts: Sequence[Concept], methods: Sequence[Method], facts: Facts
+) -> Plan:
+    """The whole plan for these concepts. `super` comes first: the others are compared with it."""
+    floor = [method for method in methods if method.base == FLOOR]
+    if not floor:
+        raise UserError("the method super must be planned: normalised text similarity needs it")
+    planner = _Planner(config, catalog, facts)
+    subjects: list[Subject] = [*_single(config, catalog, concepts), *_pairs(config, catalog, concepts)]
+    if not subjects:
+        raise UserError(f"no prompt is left of {','.join(config.prompts)} for {', '.join(c.name for c in concepts)}")
+    cells: list[Cell] = []
+    for method in [*floor, *(method for method in methods if method.base != FLOOR)]:
+        for point in method_points(config, method):
+            cells += planner.cells(method, point, subjects)
+    fits = {fit.key: fit for fit in planner.fits.values()}
+    return Plan(tuple(planner.priors.values()), tuple(fits.values()), tuple(cells))
+
+
+def method_points(config: Config, method: Method) -> list[str]:
+    """The operating points of a method: its own, its base's, or the one called default."""
+    names = config.points.get(method.name) or config.points.get(method.base) or ("default",)
+    return list(dict.fromkeys(point_name(name) for name in names))
+
+
+@dataclass
+class _Planner:
+    """Units with their keys; fits and priors that several cells need are made once."""
+
+    config: Config
+    catalog: Catalog
+    facts: Facts
+    priors: dict[str, Prior] = field(default_factory=dict)
+    fits: dict[str, Fit] = field(default_factory=dict)
+    seeds: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        config, facts = self.config, self.facts
+        self.model = {"backbone": facts.backbone, "covariance": facts.covariance, "dtype": facts.dtype}
+        self.sampling = {"sampler": "ddim", "steps": config.steps, "guidance": config.guidance}
+        self.training = digest(self.catalog.templates)
+        self.selection = {
+            "scorer": facts.selector,
+            "prompts": [prompt.template for prompt in self.catalog.validation],
+            "every": config.validate_every,
+            **self.sampling,
+        }
+
+    def cells(
+        self, method: Method, point: str, subjects: Sequence[tuple[tuple[Concept, ...], Prompt | Pair]]
+    ) -> list[Cell]:
+        """The cells of one method at one point."""
+        settings, step = split_step(parse_point(point))
+        if step and str(step) not in self.config.keep:
+            raise UserError(f"point {point}: training step {step} is not kept; add --set keep={step}")
+        how = {"method": method.base, "version": method.version, "point": settings, "step": step}
+        shared = digest({"unit": "cell", **self.model, **self.sampling, **how})
+        return [self.cell(method, point, settings, step, shared, concepts, prompt) for concepts, prompt in subjects]
+
+    def cell(
+        self,
+        method: Method,
+        point: str,
+        settings: Mapping[str, Any],
+        step: int,
+        shared: str,
+        concepts: tuple[Concept, ...],
+        prompt: Prompt | Pair,
+    ) -> Cell:
+        names, supers = tuple(c.name for c in concepts), tuple(c.super_category for c in concepts)
+        fits = tuple(self.fit(method, concept) for concept in concepts) if method.trained else ()
+        seeds = self.noise("+".join(names), prompt.id)
+        template = _placed(prompt, names)
+        key = digest({"shared": shared, "fits": [fit.key for fit in fits], "template": template, "super": supers,
+                      "seeds": seeds})  # fmt: skip
+        single = isinstance(prompt, Prompt)
+        return Cell(
+            method.name, method.base, point, settings, step, names, supers,
+            concepts[0].group if single else "pair", prompt.id, prompt.kind if isinstance(prompt, Prompt) else "pair",
+            template, self.catalog.scored_text(prompt, *concepts), seeds, fits, key,
+        )  # fmt: skip
+
+    def noise(self, concept: str, prompt_id: str) -> tuple[int, ...]:
+        """The seeds of a cell: the same for every method and point."""
+        if (concept, prompt_id) not in self.seeds:
+            base, n = self.config.seed, self.config.images
+            self.seeds[concept, prompt_id] = tuple(seed_of(base, concept, prompt_id, index) for index in range(n))
+        return self.seeds[concept, prompt_id]
+
+    def fit(self, method: Method, concept: Concept) -> Fit:
+        address = f"{method.name}/{concept.name}"
+        if address in self.fits:
+            return self.fits[address]
+        prior = self.prior(concept.super_category) if method.prior else None
+        seed = seed_of(self.config.seed, concept.name, "fit", 0)
+        key = digest({
+            "unit": "fit", **self.model, "method": method.base, "version": method.version,
+            "config": dict(method.config), "concept": concept.digest, "name": concept.name, "training": self.training, "images": method.images,
+            "masks": method.masks, "select": self.selection if method.select else None,
+            "prior": prior.key if prior else None, "seed": seed,
+        })  # fmt: skip
+        same = next(
+            (fit for fit in self.fits.values() if fit.key == key), None
+        )  # of a variant that differs at run time
+        self.fits[address] = same or Fit(
+            method.base, concept.name, concept.super_category, method.config, prior, method.select, method.images,
+            method.masks, tuple(sorted(map(int, self.config.keep))), seed, key,
+        )  # fmt: skip
+        return self.fits[address]
+
+    def prior(self, word: str) -> Prior:
+        if word not in self.priors:
+            seeds = tuple(seed_of(self.config.seed, word, "prior", i) for i in range(self.config.prior_images))
+            key = digest({"unit": "prior", **self.model, **self.sampling, "text": prior_text(word), "seeds": seeds})
+            self.priors[word] = Prior(word, seeds, key)
+        return self.priors[word]
+
+
+# ---- which prompts ----
+
+
+def _single(config: Config, catalog: Catalog, concepts: Sequence[Concept]) -> Iterable[Subject]:
+    for concept in concepts:
+        for prompt in choose_prompts(config.prompts, catalog.prompts, concept.group):
+            yield (concept,), prompt
+
+
+def choose_prompts(given: Sequence[str], prompts: Sequence[Prompt], group: str) -> list[Prompt]:
+    """The prompts for a concept of this group: `all`, `shape`, `deform`, ids, or so many of them, half of each kind."""
+    mine = [prompt for prompt in prompts if prompt.group in ("all", group)]
+    picked: set[str] = set()
+    for word in given:
+        if word in ("all", "shape", "deform"):
+            picked |= {prompt.id for prompt in mine if word in ("all", prompt.kind)}
+        elif word.isdigit():
+            shape = [prompt.id for prompt in mine if prompt.kind == "shape"]
+            deform = [prompt.id for prompt in mine if prompt.kind != "shape"]
+            n_shape = min(len(shape), (int(word) + 1) // 2)
+            picked |= {*_spread(shape, n_shape), *_spread(deform, int(word) - n_shape)}
+        elif any(prompt.id == word for prompt in prompts):
+            picked.add(word)
+        else:
+            raise unknown("prompt", word, {prompt.id for prompt in prompts} | {"all", "shape", "deform"})
+    return [prompt for prompt in mine if prompt.id in picked]
+
+
+def _spread(items: Sequence[str], n: int) -> list[str]:
+    """`n` of the items, evenly over the list."""
+    return [items[i * len(items) // n] for i in range(min(n, len(items)))] if n > 0 else []
+
+
+def _pairs(config: Config, catalog: Catalog, concepts: Sequence[Concept]) -> Iterable[Subject]:
+    known = {concept.name: concept for concept in concepts}
+    for text in config.pairs:
+        names = text.split("+")
+        if len(names) != 2 or names[0] == names[1]:
+            raise UserError(f"--pairs {text!r} is not two concepts; write for example teddy+teapot")
+        a, b = (known[name] if name in known else catalog.concept(name) for name in names)
+        prompts = catalog.pairs_for(a, b)
+        if not prompts:
+            raise UserError(
+                f"--pairs {text}: no pair prompt is for {a.group} with {b.group}; try {names[1]}+{names[0]}"
+            )
+        for prompt in prompts:
+            yield (a, b), prompt
+
+
+def _placed(prompt: Prompt | Pair, names: Sequence[str]) -> str:
+    if isinstance(prompt, Prompt):
+        return prompt.template.replace("{}", f"{{{names[0]}}}")
+    return prompt.template.replace("{a}", f"{{{names[0]}}}").replace("{b}", f"{{{names[1]}}}")
