@@ -1,0 +1,210 @@
+"""Open a Stable-Diffusion-shaped checkpoint: a name, a folder, a hub id or a single file in, a Backbone out.
+
+The text encoder stays in float32 (C^-1 magnifies its rounding, and it runs once a prompt); U-Net and VAE take `dtype`.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from transformers import CLIPTextModel
+
+from perfusion_core.digests import backbone_digest, text_digest
+from perfusion_core.errors import UserError, unknown
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass
+class Backbone:
+    """A checkpoint in memory. Only what `pipe` holds may be changed by a method, and only for a while."""
+
+    name: str  # what a person calls it; never a machine path
+    place: Path  # folder in diffusers layout, or one .safetensors file
+    revision: str | None
+    pipe: Any = field(repr=False)  # a StableDiffusionPipeline
+    device: torch.device
+    dtype: torch.dtype
+
+    @staticmethod
+    def open(
+        where: str | Path,
+        *,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+        revision: str | None = None,
+        names: Mapping[str, Path] | None = None,
+    ) -> "Backbone":
+        """`names` are the short names that mean a folder: {"miniature": Path(...)}; the harness hands them in."""
+        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        kind = as_dtype(dtype) if dtype else fast_dtype(device)
+        name, place, revision = locate(str(where), revision, names or {})
+        pipe = load(place, kind)
+        check_shape(pipe, name)
+        pipe.to(device)
+        pipe.set_progress_bar_config(disable=True)
+        for model in (pipe.unet, pipe.vae):
+            model.to(memory_format=torch.channels_last)
+        for model in (pipe.unet, pipe.vae, pipe.text_encoder):
+            model.requires_grad_(False).eval()
+        return Backbone(name, place, revision, pipe, device, kind)
+
+    @property
+    def unet(self) -> UNet2DConditionModel:
+        return self.pipe.unet
+
+    @property
+    def vae(self) -> Any:
+        return self.pipe.vae
+
+    @property
+    def text_encoder(self) -> CLIPTextModel:
+        return self.pipe.text_encoder
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.pipe.tokenizer
+
+    @cached_property
+    def digest(self) -> str:
+        return backbone_digest(self.place)
+
+    @cached_property
+    def text_digest(self) -> str:
+        return text_digest(self.text_encoder)
+
+    @cached_property
+    def c_inv(self) -> torch.Tensor:
+        """C^-1 of the text encoder, float64 [d, d] on the device; a UserError tells how to estimate it."""
+        from perfusion_core.covariance import inverse, lookup
+
+        return inverse(lookup(self.text_digest, [self.place], self.name).matrix)[0].to(self.device)
+
+    @property
+    def size(self) -> int:
+        """Height and width in pixels."""
+        return int(self.unet.config.sample_size) * self.down
+
+    @property
+    def down(self) -> int:
+        """Pixels to a latent, along one side."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    def scheduler(self) -> DDIMScheduler:
+        """DDIM as the protocol has it, with this checkpoint's betas and kind of prediction."""
+        return DDIMScheduler.from_config(
+            self.pipe.scheduler.config,
+            timestep_spacing="leading",
+            steps_offset=1,
+            set_alpha_to_one=False,
+            clip_sample=False,
+            thresholding=False,
+            rescale_betas_zero_snr=False,
+        )
+
+    @torch.no_grad()
+    def encode(self, texts: list[str]) -> torch.Tensor:
+        """Encodings of plain texts as the U-Net sees them, float32 [n, M, d]."""
+        ids = self.tokenizer(
+            texts,
+            padding="max_length",
+            max_length=self.tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        ).input_ids
+        return self.text_encoder(ids.to(self.device))[0]
+
+    def fresh_unet(self, dtype: torch.dtype = torch.float32) -> UNet2DConditionModel:
+        """Another copy of the pretrained U-Net, read from disk, for a method that trains all of it."""
+        if self.place.is_file():
+            unet = load(self.place, dtype).unet
+        else:
+            unet = UNet2DConditionModel.from_pretrained(
+                self.place, subfolder="unet", dtype=dtype, use_safetensors=True, variant=variant_of(self.place)
+            )
+        return unet.to(self.device, memory_format=torch.channels_last).requires_grad_(False).eval()
+
+
+def cross_attentions(unet: torch.nn.Module) -> dict[str, torch.nn.Module]:
+    """The text cross-attentions by name, in the U-Net's own order: every method's layers."""
+    return {name: module for name, module in unet.named_modules() if name.endswith("attn2") and hasattr(module, "to_k")}
+
+
+def fast_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the hardware has it natively; elsewhere it is emulated and slow."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    able = torch.cpu.get_capabilities()
+    return torch.bfloat16 if able.get("amx_bf16") or able.get("avx512_bf16") else torch.float32
+
+
+def as_dtype(dtype: str | torch.dtype) -> torch.dtype:
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype not in DTYPES:
+        raise unknown("dtype", dtype, DTYPES)
+    return DTYPES[dtype]
+
+
+def locate(where: str, revision: str | None, names: Mapping[str, Path]) -> tuple[str, Path, str | None]:
+    """-> a name for people, the folder or file, the revision. Hub checkpoints are fetched (safetensors only)."""
+    if where in names:
+        if not names[where].exists():
+            raise UserError(f"the backbone {where!r} is not there: {names[where]} does not exist")
+        return where, names[where], revision
+    path = Path(where)
+    if path.is_dir():
+        if not (path / "model_index.json").is_file():
+            raise UserError(f"{where} is not a backbone: no model_index.json in it (a folder in diffusers layout is wanted)")
+        return path.resolve().name, path, revision
+    if path.is_file():
+        if path.suffix != ".safetensors":
+            raise UserError(f"{where}: only .safetensors checkpoints are opened, never pickles; convert it first")
+        return path.stem, path, revision
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", where) or where.startswith("."):
+        raise unknown("backbone", where, [*names, "a folder", "a .safetensors file", "a hub id such as owner/name"])
+    try:
+        folder = Path(StableDiffusionPipeline.download(where, revision=revision, use_safetensors=True))
+    except OSError as error:  # not found, no network, gated: the hub's own sentence says which
+        raise UserError(f"cannot fetch the backbone {where!r}: {str(error).strip().splitlines()[0]}") from error
+    return where, folder, folder.name  # a hub snapshot's folder is named by its commit
+
+
+def variant_of(folder: Path) -> str | None:
+    """`fp16` where a folder holds nothing but half-precision files."""
+    unet = folder / "unet"
+    plain = any((unet / f"diffusion_pytorch_model{end}").exists() for end in (".safetensors", ".safetensors.index.json"))
+    return None if plain or not list(unet.glob("*.fp16.*safetensors")) else "fp16"
+
+
+def load(place: Path, dtype: torch.dtype) -> Any:
+    common = {"safety_checker": None, "requires_safety_checker": False}
+    if place.is_file():
+        pipe = StableDiffusionPipeline.from_single_file(str(place), dtype=torch.float32, **common)
+        pipe.unet.to(dtype)
+        pipe.vae.to(dtype)
+        return pipe
+    kinds = {"text_encoder": torch.float32, "default": dtype}
+    try:
+        return StableDiffusionPipeline.from_pretrained(
+            place, dtype=kinds, use_safetensors=True, variant=variant_of(place), feature_extractor=None, **common
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot open the backbone in {place}: {str(error).strip().splitlines()[0]}") from error
+
+
+def check_shape(pipe: Any, name: str) -> None:
+    """Stable Diffusion 1.x and 2.x and whatever is built like them; a clear sentence for the rest."""
+    layers = cross_attentions(pipe.unet)
+    width = pipe.text_encoder.config.hidden_size
+    fits = isinstance(pipe.unet, UNet2DConditionModel) and layers
+    if not fits or any(layer.to_k.in_features != width for layer in layers.values()):  # type: ignore[union-attr]
+        raise UserError(
+            f"the backbone {name!r} is not shaped like Stable Diffusion 1.x or 2.x: "
+            f"one text encoder of width {width} has to feed every text cross-attention of a UNet2DConditionModel"
+        )

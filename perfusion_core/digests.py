@@ -1,0 +1,49 @@
+"""Names for weights: of a backbone's files on disk, and of a text encoder in memory whatever its dtype.
+
+In: a folder, or a model. Out: 16 hexadecimal digits. Imports no torch, so that plans can be made without it.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+COMPONENTS = ("model_index.json", "scheduler", "text_encoder", "tokenizer", "unet", "vae")
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def backbone_digest(place: Path) -> str:
+    """Of all files that decide what a backbone draws; `place` is a folder in diffusers layout or a single checkpoint."""
+    if place.is_file():
+        return file_sha256(place)[:16]
+    total = hashlib.sha256()
+    for component in COMPONENTS:
+        root = place / component
+        for path in sorted(root.rglob("*")) if root.is_dir() else [root] * root.is_file():
+            if path.is_file():
+                total.update(f"{path.relative_to(place).as_posix()} {file_sha256(path)}\n".encode())
+    return total.hexdigest()[:16]
+
+
+def text_digest(text_encoder: Any) -> str:
+    """Of a text encoder's weights, by their signs.
+
+    Signs survive rounding to half precision, so a checkpoint has one digest in every dtype; any training flips some.
+    """
+    import numpy as np
+
+    total = hashlib.sha256(text_shape(text_encoder).encode())
+    named = ((name.removeprefix("text_model."), weight) for name, weight in text_encoder.named_parameters())
+    for name, weight in sorted(named):
+        total.update(f"{name} {tuple(weight.shape)}".encode())
+        total.update(np.packbits(weight.detach().signbit().cpu().numpy()).tobytes())
+    return total.hexdigest()[:16]
+
+
+def text_shape(text_encoder: Any) -> str:
+    """What has to agree for a concept to fit: vocabulary x width x layers, and the output that the U-Net reads."""
+    config = text_encoder.config
+    return f"{config.vocab_size}x{config.hidden_size}x{config.num_hidden_layers}:last_hidden_state"

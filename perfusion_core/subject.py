@@ -1,0 +1,25 @@
+"""What a method is given: the pictures of a concept to learn, and where it left what it learned."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A concept to learn. `super_category` is one word; an `asymmetric` concept is never flipped."""
+
+    name: str
+    super_category: str
+    images: torch.Tensor  # [n, 3, H, W] in [-1, 1], of the size that the backbone draws
+    masks: torch.Tensor | None = None  # [n, 1, H, W] in [0, 1], soft
+    asymmetric: bool = False
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """One fit on disk: the folder that a method's `fit` wrote."""
+
+    folder: Path
+    super_category: str

@@ -1,0 +1,99 @@
+"""Shared by the tests: a tiny pipeline of Stable Diffusion's kind with random weights, saved in diffusers layout."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+
+WORDS = (
+    "a an the of in on at is and with to photo photograph image good shown painting watercolor oil beach snow jungle moon garden kitchen "
+    "stage water road lamp ball house front next floating cat dog toy teddy teapot chair pot sculpture puppy tortoise sunglasses "
+    "sks ktn pll ucd sailing inside lake sitting by fire reading book wearing small very far away zoomed close up red blue gold"
+).split()
+
+
+def make_tokenizer(length: int = 32):
+    """A byte-level CLIP tokenizer in which each of WORDS is one token and other words fall into letters."""
+    from transformers import CLIPTokenizer
+
+    letters = [chr(c) for c in range(ord("!"), ord("~") + 1)]
+    vocab = dict.fromkeys([*letters, *(f"{letter}</w>" for letter in letters)])
+    merges: dict[tuple[str, str], None] = {}
+    for word in WORDS:  # joined from the end, so that no pair occurs twice in a word and no two words disagree
+        parts = [*word[:-1], f"{word[-1]}</w>"]
+        while len(parts) > 1:
+            merges[parts[-2], parts[-1]] = None
+            parts[-2:] = ["".join(parts[-2:])]
+            vocab[parts[-1]] = None
+    names = [*vocab, "<|startoftext|>", "<|endoftext|>"]
+    return CLIPTokenizer(vocab={name: i for i, name in enumerate(names)}, merges=list(merges), model_max_length=length)
+
+
+def make_pipe(seed: int = 0, width: int = 32, layers: int = 2, length: int = 32):
+    """Random weights, the real classes: text width 32, 16x16 pictures, 8x8x4 latents, 4 cross-attentions or so."""
+    import torch
+    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    torch.manual_seed(seed)
+    tokenizer = make_tokenizer(length)
+    text = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        max_position_embeddings=length,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    unet = UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(16, 32),
+        norm_num_groups=8,
+        layers_per_block=1,
+        cross_attention_dim=width,
+        attention_head_dim=2,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+    )
+    vae = AutoencoderKL(
+        block_out_channels=(8, 16),
+        norm_num_groups=8,
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        sample_size=16,
+    )
+    scheduler = DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False, steps_offset=1
+    )
+    pipe = StableDiffusionPipeline(
+        vae=vae.eval(),
+        text_encoder=CLIPTextModel(text).eval(),
+        tokenizer=tokenizer,
+        unet=unet.eval(),
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.fixture(scope="session")
+def tiny_pipe_dir(tmp_path_factory):
+    """A tiny random backbone in diffusers layout; read only, like every session fixture."""
+    folder = tmp_path_factory.mktemp("backbones") / "tiny"
+    make_pipe().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone(tiny_pipe_dir):
+    """The same, opened on the CPU in float32. A test that changes it must put it back."""
+    from perfusion_core.backbone import Backbone
+
+    return Backbone.open(tiny_pipe_dir, device="cpu", dtype="float32")

@@ -1,0 +1,65 @@
+"""Opening checkpoints: places, dtypes, digests, and what is refused."""
+
+import pytest
+import torch
+
+from perfusion_core.backbone import Backbone, cross_attentions
+from perfusion_core.digests import backbone_digest, text_digest
+from perfusion_core.errors import UserError
+from conftest import WORDS, make_pipe, make_tokenizer
+
+
+def test_every_word_of_the_tiny_tokenizer_is_one_token():
+    tokenizer = make_tokenizer()
+    assert all(len(tokenizer(word).input_ids) == 3 for word in WORDS)
+
+
+def test_opens_a_folder(tiny_backbone, tiny_pipe_dir):
+    assert (tiny_backbone.name, tiny_backbone.size, tiny_backbone.down) == ("tiny", 16, 2)
+    assert tiny_backbone.encode(["a cat", "a dog on the moon"]).shape == (2, 32, 32)
+    assert len(cross_attentions(tiny_backbone.unet)) == 4
+    assert Backbone.open("mini", device="cpu", names={"mini": tiny_pipe_dir}).name == "mini"
+
+
+def test_text_side_stays_in_float32(tiny_pipe_dir):
+    backbone = Backbone.open(tiny_pipe_dir, device="cpu", dtype="bfloat16")
+    assert backbone.unet.dtype == backbone.vae.dtype == torch.bfloat16
+    assert backbone.text_encoder.dtype == torch.float32
+    assert backbone.fresh_unet().dtype == torch.float32
+
+
+def test_text_digest_is_the_same_in_every_dtype_and_sees_training():
+    encoder = make_pipe().text_encoder
+    digest = text_digest(encoder)
+    assert digest == text_digest(encoder.to(torch.float16)) == text_digest(make_pipe().text_encoder.to(torch.bfloat16))
+    assert digest != text_digest(make_pipe(seed=1).text_encoder)
+    with torch.no_grad():
+        weight = encoder.get_input_embeddings().weight
+        weight[3, 3] = -weight[3, 3]
+    assert digest != text_digest(encoder)
+
+
+def test_backbone_digest_sees_every_file(tiny_pipe_dir, tmp_path):
+    from shutil import copytree
+
+    copy = copytree(tiny_pipe_dir, tmp_path / "copy")
+    assert backbone_digest(copy) == backbone_digest(tiny_pipe_dir)
+    (copy / "covariance.safetensors").write_bytes(b"beside it, not part of it")
+    assert backbone_digest(copy) == backbone_digest(tiny_pipe_dir)
+    config = copy / "scheduler" / "scheduler_config.json"
+    config.write_text(config.read_text().replace("0.012", "0.013"))
+    assert backbone_digest(copy) != backbone_digest(tiny_pipe_dir)
+
+
+@pytest.mark.parametrize(("where", "says"), [("minature", "did you mean 'miniature'"), ("checkpoint.ckpt", "pickle"), ("empty", "model_index")])
+def test_refusals(where, says, tmp_path, monkeypatch, tiny_pipe_dir):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "checkpoint.ckpt").touch()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=says):
+        Backbone.open(where, device="cpu", names={"miniature": tiny_pipe_dir})
+
+
+def test_unknown_dtype_is_named():
+    with pytest.raises(UserError, match="float32"):
+        Backbone.open("anything", dtype="float31")
