@@ -1,0 +1,195 @@
+"""Statistics of scores laid out as concepts by prompts (docs/statistics.md says what they mean).
+
+In: arrays y [..., C, P], NaN where a concept does not have a prompt. Out: class-balanced means and 95 % intervals.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import norm, t
+
+N_DRAWS = 2000
+SEED = 20230715  # of the bootstrap; the same draws for every method, so that comparisons are paired
+
+
+class Interval(NamedTuple):
+    """A value and its 95 % interval; lo and hi are NaN where there are fewer than two concepts."""
+
+    value: float
+    lo: float
+    hi: float
+
+
+def class_mean(y: np.ndarray) -> np.ndarray:
+    """Cells -> concept -> mean over concepts. y [..., C, P] -> [...]."""
+    return mean_over(mean_over(y))
+
+
+def mean_over(y: np.ndarray) -> np.ndarray:
+    """Mean over the last axis of what is there; NaN, without a warning, where nothing is."""
+    there = ~np.isnan(y)
+    with np.errstate(invalid="ignore"):
+        return np.where(there, y, 0).sum(-1) / there.sum(-1)
+
+
+def t_quantile(n_concepts: int) -> float:
+    """How many standard errors a 95 % interval reaches to either side: t at .975 with C - 1 degrees of freedom."""
+    return float(t.ppf(0.975, n_concepts - 1)) if n_concepts > 1 else float("nan")
+
+
+def clustered(y: np.ndarray) -> Interval:
+    """Two-way clustered t interval of the class-balanced mean of y [C, P]: images of one concept, or of one prompt, go
+    up and down together, so that the number of concepts decides how sure one can be."""
+    there = ~np.isnan(y)
+    y, there = y[there.any(1)], there[there.any(1)]
+    n_concepts = len(y)
+    if not n_concepts:
+        return Interval(np.nan, np.nan, np.nan)
+    w = there / (n_concepts * there.sum(1, keepdims=True))
+    theta = float((w * np.where(there, y, 0)).sum())
+    if n_concepts == 1:
+        return Interval(theta, np.nan, np.nan)
+    wr = w * np.where(there, y - theta, 0)
+    v_c, v_p, v_cp = (wr.sum(1) ** 2).sum(), (wr.sum(0) ** 2).sum(), (wr**2).sum()
+    v = n_concepts / (n_concepts - 1) * max(v_c, v_c + v_p - v_cp)
+    half = t_quantile(n_concepts) * float(np.sqrt(v))
+    return Interval(theta, theta - half, theta + half)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """How often each bootstrap draw took each concept and each prompt. Draw 0 took everything once: whatever is
+    computed from the draws has the estimate itself in row 0."""
+
+    concepts: np.ndarray  # [D, C]
+    prompts: np.ndarray  # [D, P]
+
+
+def crossed_draws(n_concepts: int, strata: np.ndarray, n: int = N_DRAWS, seed: int = SEED) -> Draws:
+    """Draw concepts and prompts with replacement, independently of one another; prompts within their stratum (the shared
+    ones, a group's own), so that every concept keeps its number of prompts."""
+    rng = np.random.default_rng(seed)
+    concepts = rng.multinomial(n_concepts, np.full(n_concepts, 1 / n_concepts), size=n)
+    prompts = np.zeros((n, len(strata)), dtype=np.int64)
+    for stratum in np.unique(strata):
+        (members,) = np.nonzero(strata == stratum)
+        prompts[:, members] = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), size=n)
+    return Draws(np.vstack([np.ones_like(concepts[:1]), concepts]), np.vstack([np.ones_like(prompts[:1]), prompts]))
+
+
+def drawn_means(y: np.ndarray, draws: Draws) -> np.ndarray:
+    """Each concept's mean over the drawn prompts: y [..., C, P] -> [D, ..., C]; NaN where none of its prompts was drawn."""
+    there = ~np.isnan(y)
+    total = np.where(there, y, 0) @ draws.prompts.T  # [..., C, D]
+    weight = there.astype(float) @ draws.prompts.T
+    with np.errstate(invalid="ignore"):
+        return np.moveaxis(total / weight, -1, 0)
+
+
+def over_concepts(means: np.ndarray, draws: Draws) -> np.ndarray:
+    """The mean over the drawn concepts: [D, ..., C] -> [D, ...]."""
+    w = draws.concepts.reshape(len(means), *(1,) * (means.ndim - 2), -1) * ~np.isnan(means)
+    with np.errstate(invalid="ignore"):
+        return (w * np.nan_to_num(means)).sum(-1) / w.sum(-1)
+
+
+def expanded(values: np.ndarray, n_concepts: int) -> Interval:
+    """Expanded percentile interval of bootstrap values [D], row 0 the estimate. Plain percentiles are too narrow for few
+    concepts; these tails give the mean of C normal numbers its t interval back."""
+    if n_concepts < 2 or np.isnan(values[0]):
+        return Interval(float(values[0]), np.nan, np.nan)
+    tail = norm.cdf(-np.sqrt(n_concepts / (n_concepts - 1)) * t_quantile(n_concepts))
+    lo, hi = np.nanquantile(values[1:], [tail, 1 - tail])
+    return Interval(float(values[0]), float(lo), float(hi))
+
+
+def harmonic(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """2ab / (a + b); 0, its limit, where either is not above zero (a cosine can be)."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        h = 2 * a * b / (a + b)
+    return np.where(np.isnan(a) | np.isnan(b), np.nan, np.where((a > 0) & (b > 0), h, 0.0))
+
+
+def wins(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """1 where a is above b, 0 where below, 1/2 where equal, NaN where either is missing."""
+    return np.where(np.isnan(a) | np.isnan(b), np.nan, (np.sign(a - b) + 1) / 2)
+
+
+def best(choose: np.ndarray, report: np.ndarray) -> np.ndarray:
+    """Best H: per concept, `report` of the variant (axis -2) whose `choose` is highest. [..., K, C] twice -> [..., C]."""
+    k = np.where(np.isnan(choose), -np.inf, choose).argmax(-2, keepdims=True)
+    return np.take_along_axis(report, k, -2).squeeze(-2)
+
+
+def non_dominated(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Which points of a plane, more being better on both axes, no other point beats on one without losing on the other."""
+    beaten = [((x >= a) & (y >= b) & ((x > a) | (y > b))).any() for a, b in zip(x, y)]
+    return ~np.array(beaten, dtype=bool) & ~np.isnan(x) & ~np.isnan(y)
+
+
+def hypervolume(x: np.ndarray, y: np.ndarray, x_ref: np.ndarray | float, y_ref: float) -> np.ndarray:
+    """Area that points [..., K] dominate beyond the reference point, [...]."""
+    missing = np.isnan(x) | np.isnan(y)
+    x_ref = np.asarray(x_ref, dtype=float)[..., None]
+    x = np.where(missing, x_ref, np.maximum(x, x_ref))
+    y = np.where(missing, y_ref, np.maximum(y, y_ref))
+    order = np.argsort(-x, axis=-1)
+    x, y = np.take_along_axis(x, order, -1), np.take_along_axis(y, order, -1)
+    width = x - np.concatenate([x[..., 1:], np.broadcast_to(x_ref, x[..., :1].shape)], -1)
+    return (width * (np.maximum.accumulate(y, -1) - y_ref)).sum(-1)
+
+
+def front_at(x: np.ndarray, y: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """y of the front of points [K], interpolated between its neighbours at `at`; NaN beyond the front's ends."""
+    on = non_dominated(x, y)
+    if not on.any():
+        return np.full(np.shape(at), np.nan)
+    order = np.argsort(x[on])
+    return np.interp(at, x[on][order], y[on][order], left=np.nan, right=np.nan)
+
+
+class Components(NamedTuple):
+    """Variances of one image's score that come from the concept, the prompt, the two together, and the noise."""
+
+    concept: float
+    prompt: float
+    cell: float
+    image: float
+
+
+def components(y: np.ndarray, n: np.ndarray, sd: np.ndarray) -> Components:
+    """Unbiased variance components from cell means y [C, P], their numbers of images and standard deviations.
+
+    Half the mean squared difference of two cells estimates the sum of the variances in which they differ: of cells of
+    one concept, of one prompt, or of neither in common. A component that comes out below zero is reported as 0. With
+    one image a cell its noise cannot be told from the cell's own variance: `image` is NaN and `cell` holds both.
+    """
+    there = ~np.isnan(y)
+    dof = np.where(there, np.maximum(n - 1, 0), 0)
+    image = float((dof * np.nan_to_num(sd) ** 2).sum() / dof.sum()) if dof.sum() else float("nan")
+    concept, prompt = np.nonzero(there)
+    value = y[there]
+    half = (value[:, None] - value[None, :]) ** 2 / 2
+    same_c, same_p = concept[:, None] == concept[None, :], prompt[:, None] == prompt[None, :]
+    neither = _mean(half[~same_c & ~same_p])
+    var_concept = neither - _mean(half[same_c & ~same_p])
+    var_prompt = neither - _mean(half[~same_c & same_p])
+    noise = image * float((1 / n[there]).mean()) if dof.sum() else 0.0
+    var_cell = neither - var_concept - var_prompt - noise
+    return Components(max(var_concept, 0.0), max(var_prompt, 0.0), max(var_cell, 0.0), image)
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if values.size else float("nan")
+
+
+def mean_variance(y: np.ndarray, n: np.ndarray, of: Components) -> Components:
+    """What each component contributes to the variance of the class-balanced mean of this layout."""
+    there = ~np.isnan(y)
+    there = there[there.any(1)]
+    w = there / (len(there) * there.sum(1, keepdims=True))
+    noise = (w**2 / np.where(there, n[(~np.isnan(y)).any(1)], 1)).sum()
+    return Components(
+        of.concept * (w.sum(1) ** 2).sum(), of.prompt * (w.sum(0) ** 2).sum(), of.cell * (w**2).sum(), of.image * noise
+    )

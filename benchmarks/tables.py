@@ -1,0 +1,372 @@
+"""Sample rows -> cells.csv -> metrics.csv -> table.csv and table.md.
+
+In: what store.py reads from a run folder, as DataFrames. Out: DataFrames, and `write_tables`, which publishes them.
+
+    cells_of(samples)          a row a (method, point, concept, prompt_id, metric): n, mean, sd, even, odd (halves by index)
+    metrics_of(cells)          a row a (method, point, concept)
+    table_of(cells, ...)       a row a (kind, method, point), with intervals
+    markdown(table)            the same for people
+    tables_of(run)             all of them from a run folder, nothing written
+    write_tables(run)          all of them into the run folder; -> the text of table.md
+
+What figures need beyond these is in frames.py: cells in, tidy frames out.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.frames import SCORES, score_intervals, variants
+from benchmarks.grid import CEILING, FLOOR, Grid, grid_of
+from benchmarks.stats import best, clustered, expanded, mean_over, over_concepts
+from perfusion_core.errors import UserError
+
+CELL = ["method", "point", "concept", "prompt_id"]
+CELL_COLUMNS = ["method", "point", "concept", "group", "prompt_id", "kind", "metric", "n", "mean", "sd", "even", "odd"]
+NAIVE, HONEST = "naive", "honest"  # the two Best H rows of a method
+
+
+def is_metric(column: str) -> bool:
+    """Score columns of sample rows; image_sim_a and image_sim_b are those of a pair's two concepts."""
+    return column.startswith(("image_sim", "text_sim"))
+
+
+def cells_of(samples: pd.DataFrame) -> pd.DataFrame:
+    """Images -> cells. Images without a score do not count into n; rows in any order give the same bytes."""
+    samples = samples.assign(prompt_id=samples["prompt_id"].fillna("").astype(str))
+    if {"image_sim_a", "image_sim_b"} <= set(samples):
+        both = (samples["image_sim_a"] + samples["image_sim_b"]) / 2
+        samples = samples.assign(image_sim=samples["image_sim"].astype(float).fillna(both))
+    samples = samples.sort_values([*CELL, "index"], kind="stable")
+    code = samples.groupby(CELL, sort=True, observed=True).ngroup().to_numpy()
+    _, first = np.unique(code, return_index=True)
+    keys = samples.iloc[first][[*CELL, "group", "kind"]].reset_index(drop=True)
+    odd = samples["index"].to_numpy() % 2 == 1
+    out = []
+    for metric in filter(is_metric, samples.columns):
+        value = samples[metric].to_numpy(dtype=float)
+        there = ~np.isnan(value)
+
+        def per_cell(weight: np.ndarray, where: np.ndarray) -> np.ndarray:
+            return np.bincount(code[where], weight[where], minlength=len(keys))
+
+        with np.errstate(invalid="ignore", divide="ignore"):
+            n = per_cell(np.ones(len(value)), there)
+            mean = per_cell(value, there) / n
+            sd = np.sqrt(per_cell((value - mean[code]) ** 2, there) / (n - 1))
+            halves = [per_cell(value, there & h) / per_cell(np.ones(len(value)), there & h) for h in (~odd, odd)]
+        frame = keys.assign(metric=metric, n=n.astype(int), mean=mean, sd=sd, even=halves[0], odd=halves[1])
+        out.append(frame[frame["n"] > 0])
+    cells = pd.concat(out).sort_values([*CELL, "metric"], kind="stable")[CELL_COLUMNS].reset_index(drop=True)
+    return cells.replace([np.inf, -np.inf], np.nan).round({"mean": 9, "sd": 9, "even": 9, "odd": 9})
+
+
+def split(cells: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows of single concepts, and rows of pairs."""
+    pair = cells["kind"] == "pair"
+    return cells[~pair], cells[pair]
+
+
+def ceilings_of(cells: pd.DataFrame) -> pd.Series:
+    """concept -> real-against-real similarity: the mean over its own images of the similarity to the others."""
+    real = cells[(cells["method"] == CEILING) & (cells["metric"] == "image_sim")]
+    return real.set_index("concept")["mean"]
+
+
+def metrics_of(cells: pd.DataFrame) -> pd.DataFrame:
+    """Cells -> concepts. `copied` is the share of shape-preserving cells more similar to the concept's images than these
+    are to each other."""
+    singles, pairs = split(cells)
+    return pd.concat([_metrics(part) for part in (singles, pairs) if len(part)], ignore_index=True)
+
+
+def _metrics(cells: pd.DataFrame) -> pd.DataFrame:
+    ceilings = ceilings_of(cells)
+    out = []
+    grid = grid_of(cells)
+    scores, images = grid.scores, grid.images
+    limit = ceilings.reindex(grid.concepts).to_numpy(dtype=float)
+    for m, (method, point) in enumerate(grid.points):
+        image = grid.values["image_sim"][m]
+        above = np.where(np.isnan(image) | np.isnan(limit[:, None]), np.nan, image > limit[:, None])
+        row = pd.DataFrame({
+            "method": method, "point": point, "concept": grid.concepts, "group": grid.groups,
+            **{metric: scores[metric][m] for metric in [*SCORES, *grid.extra]},
+            "copied": mean_over(above), "n": images[m].sum(1).astype(int),
+        })  # fmt: skip
+        out.append(row[row["n"] > 0])
+    real = cells[(cells["method"] == CEILING) & (cells["metric"] == "image_sim")]
+    if len(real):
+        out.append(real[["method", "point", "concept", "group", "n"]].assign(image_sim=real["mean"]))
+    columns = ["method", "point", "concept", "group", *SCORES, *grid.extra, "copied", "n"]
+    return pd.concat(out, ignore_index=True)[columns]
+
+
+def table_of(
+    cells: pd.DataFrame, planned: pd.DataFrame | None = None, fits: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """Cells of single concepts, or of pairs -> the table, with 95 % intervals over concepts (stats.py)."""
+    grid = grid_of(cells)
+    n_planned = _planned(grid, planned)
+    out = []
+    for method in sorted({name for name, _ in grid.points}, key=lambda name: (name == FLOOR, name)):
+        for m in grid.rows(method):
+            kind = "floor" if method == FLOOR else "method"
+            out.append(
+                {"kind": kind, "method": method, "point": grid.points[m][1], **_row(grid, m, cells, n_planned[m])}
+            )
+        chosen_from = variants(grid, method)
+        if method != FLOOR and len(chosen_from) > 1:
+            out += _best_h(grid, method, chosen_from, n_planned)
+    if len(ceilings_of(cells)):
+        out.append(_ceiling(cells))
+    table = pd.DataFrame(out)
+    table = table.merge(_fit_costs(fits), on="method", how="left")
+    estimates = [f"{score}{end}" for score in [*SCORES, *grid.extra] for end in ("", "_lo", "_hi")]
+    columns = [
+        "kind",
+        "method",
+        "point",
+        *estimates,
+        "copied",
+        "n_concepts",
+        "n_images",
+        "n_planned",
+        "kilobytes",
+        "train_seconds",
+    ]
+    return (
+        table.reindex(columns=columns)
+        .round(dict.fromkeys([*estimates, "copied"], 6))
+        .round({"kilobytes": 1, "train_seconds": 1})
+    )
+
+
+def _row(grid: Grid, m: int, cells: pd.DataFrame, n_planned: int) -> dict[str, object]:
+    there = (grid.images[m] > 0).any(1)
+    row: dict[str, object] = {
+        "n_concepts": int(there.sum()),
+        "n_images": int(grid.images[m].sum()),
+        "n_planned": n_planned,
+    }
+    row |= score_intervals(grid, m)
+    limit = ceilings_of(cells).reindex(grid.concepts).to_numpy(dtype=float)[:, None]
+    image = grid.values["image_sim"][m]
+    row["copied"] = clustered(np.where(np.isnan(image) | np.isnan(limit), np.nan, image > limit)).value
+    return row
+
+
+def _named(metric: str, interval: tuple[float, float, float]) -> dict[str, float]:
+    return dict(zip((metric, f"{metric}_lo", f"{metric}_hi"), interval))
+
+
+def _best_h(grid: Grid, method: str, rows: list[int], n_planned: np.ndarray) -> list[dict[str, object]]:
+    """Per concept the variant with the highest harmonic mean. Naive: chosen on the images that are reported. Honest:
+    chosen on the even ones and reported on the odd ones, the reverse, and the average of both."""
+    out = []
+    whole, (even, odd) = grid.drawn, grid.drawn_halves
+    n = grid.images[rows].sum(2)[None]  # [1, K, C]
+    for point, splits in ((NAIVE, [(whole, whole)]), (HONEST, [(even, odd), (odd, even)])):
+        choices = [choose["harmonic"][:, rows] for choose, _ in splits]
+        images = np.mean([best(choice[:1], n) for choice in choices], axis=0)
+        there = ~np.isnan(np.mean([best(c[:1], c[:1]) for c in choices], axis=0))
+        row: dict[str, object] = {
+            "kind": "best-h", "method": method, "point": point, "n_concepts": int(there.sum()),
+            "n_images": round(float(images[there].sum())), "n_planned": int(n_planned[rows].max()),
+        }  # fmt: skip
+        for metric in SCORES:
+            halves = [best(c, report[metric][:, rows]) for c, (_, report) in zip(choices, splits)]
+            drawn = over_concepts(np.mean(halves, axis=0), grid.draws)
+            row |= _named(metric, expanded(drawn, int(there.sum())))
+        if there.any():
+            out.append(row)
+    return out
+
+
+def _ceiling(cells: pd.DataFrame) -> dict[str, object]:
+    real = cells[(cells["method"] == CEILING) & (cells["metric"] == "image_sim")]
+    row: dict[str, object] = {"kind": "ceiling", "method": CEILING, "point": "default"}
+    row |= {"n_concepts": len(real), "n_images": int(real["n"].sum()), "n_planned": int(real["n"].sum())}
+    return row | _named("image_sim", clustered(real["mean"].to_numpy()[:, None]))
+
+
+def _planned(grid: Grid, planned: pd.DataFrame | None) -> np.ndarray:
+    """[M] planned images; without a plan, those that are there."""
+    if planned is None:
+        return grid.images.sum((1, 2)).astype(int)
+    n = planned.groupby(["method", "point"])["n"].sum()
+    return n.reindex(pd.MultiIndex.from_tuples(grid.points)).fillna(0).astype(int).to_numpy()
+
+
+def _fit_costs(fits: pd.DataFrame | None) -> pd.DataFrame:
+    """Means over a method's fits: the size of one trained concept, and the seconds that its training took."""
+    if fits is None or fits.empty:
+        return pd.DataFrame(columns=["method", "kilobytes", "train_seconds"])
+    return fits.groupby("method")[["kilobytes", "train_seconds"]].mean().reset_index()
+
+
+def missing_of(cells: pd.DataFrame, planned: pd.DataFrame) -> pd.DataFrame:
+    """Planned cells with fewer scored images than planned: the plan's columns, and `there`."""
+    counts = cells.pivot_table(index=CELL, columns="metric", values="n", aggfunc="sum").reset_index()
+    counts = counts.reindex(columns=[*CELL, "text_sim_raw", "image_sim"])
+    merged = planned.merge(counts, on=CELL, how="left").fillna({"text_sim_raw": 0, "image_sim": 0})
+    needs_image = merged["kind"] != "deform"
+    there = merged["text_sim_raw"].where(~needs_image, merged[["text_sim_raw", "image_sim"]].min(axis=1)).astype(int)
+    merged = merged.assign(there=there)
+    return merged.loc[there < merged["n"], [*planned.columns, "there"]].reset_index(drop=True)
+
+
+def refuse_missing(missing: pd.DataFrame, planned: pd.DataFrame) -> None:
+    """An average over what happens to be there is not the planned one."""
+    if missing.empty:
+        return
+    short = int((missing["n"] - missing["there"]).sum())
+    where = missing.groupby(["method", "point", "concept"], sort=False).size()
+    named = [f"{method}/{point} {concept} ({n} cells)" for (method, point, concept), n in where.items()]
+    rest = f" and {len(named) - 4} more" if len(named) > 4 else ""
+    raise UserError(
+        f"{short} of {int(planned['n'].sum())} planned images have no score: {', '.join(named[:4])}{rest}; "
+        "give the same `perfbench run` command again to finish, or --allow-missing to average what is there"
+    )
+
+
+@dataclass(frozen=True)
+class Tables:
+    """All tables of a run; `pairs` are sample rows, `pair_table` is the table over them (both empty without pairs)."""
+
+    samples: pd.DataFrame
+    pairs: pd.DataFrame
+    cells: pd.DataFrame
+    metrics: pd.DataFrame
+    table: pd.DataFrame
+    pair_table: pd.DataFrame
+    text: str
+
+
+def tables_of(run: Path, allow_missing: bool = False) -> Tables:
+    """Everything from the rows of a run folder; an incomplete plan is refused unless allowed."""
+    from benchmarks import store
+
+    rows, planned, fits = store.read_rows(run), store.read_plan(run), store.read_fits(run)
+    return build(rows, planned, fits, about=store.read_run(run), allow_missing=allow_missing)
+
+
+def build(
+    rows: pd.DataFrame,
+    planned: pd.DataFrame,
+    fits: pd.DataFrame,
+    *,
+    about: dict | None = None,
+    allow_missing: bool = False,
+) -> Tables:
+    """The same from frames in the columns of store.py."""
+    cells = cells_of(rows)
+    missing = missing_of(cells, planned)
+    if not allow_missing:
+        refuse_missing(missing, planned)
+    singles, pairs = split(cells)
+    is_pair = rows["kind"] == "pair"
+    table = table_of(singles, planned[planned["kind"] != "pair"], fits) if len(singles) else pd.DataFrame()
+    pair_table = table_of(pairs, planned[planned["kind"] == "pair"], fits) if len(pairs) else pd.DataFrame()
+    parts = [markdown(table, about)] if len(table) else []
+    parts += [markdown(pair_table, about, title="Pairs of concepts")] if len(pair_table) else []
+    rows = rows.drop(columns="key", errors="ignore")
+    samples = rows[~is_pair].drop(columns=["image_sim_a", "image_sim_b"], errors="ignore")
+    return Tables(samples, rows[is_pair], cells, metrics_of(cells), table, pair_table, "\n".join(parts))
+
+
+def label(kind: str, method: str, point: str) -> str:
+    """How a row of the table is called."""
+    if kind == "best-h":
+        return f"{method} Best H" + (", honest" if point == HONEST else "")
+    if kind in ("floor", "ceiling"):
+        return {"floor": f"{method} (floor)", "ceiling": "real images (ceiling)"}[kind]
+    return method if point == "default" else f"{method} {point}"
+
+
+def markdown(table: pd.DataFrame, about: dict | None = None, title: str = "Results") -> str:
+    """table.md: what people read. Intervals in brackets; n/planned where they differ or not."""
+    head = {
+        "image_sim": "image similarity",
+        "text_sim": "text similarity",
+        "harmonic": "harmonic mean",
+        "text_sim_raw": "text, raw cosine",
+    }
+    extra = [c for c in table if f"{c}_lo" in table and c not in head]
+    rows = [["", *head.values(), *extra, "copied", "images", "KB", "training"]]
+    for row in table.to_dict("records"):
+        estimates = [_estimate(row[m], row[f"{m}_lo"], row[f"{m}_hi"]) for m in [*head, *extra]]
+        images = f"{row['n_images']:,}" if row["kind"] == "ceiling" else f"{row['n_images']:,}/{row['n_planned']:,}"
+        copied = "" if np.isnan(row["copied"]) else f"{row['copied']:.0%}"
+        size = "" if np.isnan(row["kilobytes"]) else f"{row['kilobytes']:,.0f}"
+        rows.append(
+            [
+                label(row["kind"], row["method"], row["point"]),
+                *estimates,
+                copied,
+                images,
+                size,
+                _seconds(row["train_seconds"]),
+            ]
+        )
+    n = table["n_concepts"].max()
+    unit = "pairs" if title.startswith("Pairs") else "concepts"
+    measured = f" Scorer: {about['scorers'][0]['name']}." if about and about.get("scorers") else ""
+    return (
+        f"# {title}\n\n{aligned(rows)}\n\n"
+        f"Class-balanced means over {n} {unit} with 95 % intervals; the {unit}, not the images, are what is counted.{measured}\n"
+        "Text similarity is relative to `super`, which is 1 by definition. Best H is chosen on the images that it is reported on;\n"
+        "honest Best H is chosen on one half of them and reported on the other. `copied`: cells above the ceiling.\n"
+    )
+
+
+def _estimate(value: float, lo: float, hi: float) -> str:
+    if np.isnan(value):
+        return ""
+    return f"{value:.3f}" if np.isnan(lo) else f"{value:.3f} [{lo:.3f}, {hi:.3f}]"
+
+
+def _seconds(seconds: float) -> str:
+    if np.isnan(seconds):
+        return ""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
+
+
+def aligned(rows: list[list[str]]) -> str:
+    """A Markdown table that is a table in a terminal as well; the first row is its head."""
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    lines = [
+        "| "
+        + " | ".join(text.ljust(w) if k == 0 else text.rjust(w) for k, (text, w) in enumerate(zip(row, widths)))
+        + " |"
+        for row in rows
+    ]
+    rule = "|" + "|".join("-" * (w + 2) if k == 0 else "-" * (w + 1) + ":" for k, w in enumerate(widths)) + "|"
+    return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def write_tables(run: Path, allow_missing: bool = False) -> str:
+    """Publish all tables of a run, each by one rename, table.md last; -> its text."""
+    tables = tables_of(run, allow_missing)
+    frames = {"samples": tables.samples, "cells": tables.cells, "metrics": tables.metrics, "table": tables.table}
+    if len(tables.pairs):
+        frames |= {"pairs": tables.pairs, "pair-table": tables.pair_table}
+    for name, frame in frames.items():
+        _publish(run / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
+    _publish(run / "table.md", tables.text)
+    return tables.text
+
+
+def _publish(path: Path, text: str) -> None:
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with aside.open("w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
