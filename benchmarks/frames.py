@@ -2,16 +2,16 @@
 
 In: the rows of cells.csv, single concepts and pairs apart (tables.split). Out: one row a thing that is drawn or named.
 
-    fronts(cells)              method, point, image_sim/text_sim/text_sim_raw/harmonic with _lo _hi, on_front (of its method)
-    best_h(cells)              method, concept, half (all, even, odd: what chose), point, image_sim, text_sim, harmonic
-    per_concept(cells)         method, point, concept, group, the scores with _lo _hi over this concept's prompts, n_prompts
-    differences(cells)         method, point, other, other_point, metric, difference, lo, hi, win_rate, win_lo, win_hi,
-                               concepts_won, n_concepts, n_cells: `method` against every other, paired by cell
-    hypervolumes(cells)        method, hypervolume, lo, hi, n_front, n_points
-    front_gaps(cells)          method, other, other_point, image_sim, gap, lo, hi, inside (share of draws within the front)
-    variance(cells)            method, point, metric, component, variance, share, of_mean, share_of_mean, if_doubled
-    breakdown(cells, by)       method, point, <by>, image_sim, text_sim_raw, text_gain with _lo _hi, n_cells
-    hardest(cells)             method, point, metric, concept, prompt_id, value, below (the method's mean)
+    fronts(cells)          method, point, the four SCORES with _lo _hi, on_front (of its method)
+    best_h(cells)          method, concept, half (all, even, odd: what chose), point, image_sim, text_sim, harmonic
+    per_concept(cells)     method, point, concept, group, SCORES with _lo _hi over this concept's prompts, n_prompts
+    differences(cells)     method, point, other, other_point, metric, difference, lo, hi, win_rate, win_lo, win_hi,
+                           concepts_won, n_concepts, n_cells: `method` against every other, paired by cell
+    hypervolumes(cells)    method, hypervolume, lo, hi, n_front, n_points
+    front_gaps(cells)      method, other, other_point, image_sim, gap, lo, hi, inside (share of draws within the front)
+    variance(cells)        method, point, metric, component, variance, share, of_mean, share_of_mean, if_doubled
+    breakdown(cells, by)   method, point, <by>, image_sim, text_sim_raw, text_gain with _lo _hi, n_cells
+    hardest(cells)         method, point, metric, concept, prompt_id, value, below (the method's mean)
 """
 
 import re
@@ -22,8 +22,16 @@ import pandas as pd
 
 from benchmarks.grid import FLOOR, Grid, grid_of
 from benchmarks.stats import (
-    clustered, components, expanded, front_at, hypervolume, mean_variance, non_dominated, over_concepts, wins,
-)  # fmt: skip
+    clustered,
+    components,
+    expanded,
+    front_at,
+    hypervolume,
+    mean_variance,
+    non_dominated,
+    over_concepts,
+    wins,
+)
 from perfusion_core.errors import unknown
 
 SCORES = ["image_sim", "text_sim", "text_sim_raw", "harmonic"]
@@ -46,7 +54,7 @@ def variants(grid: Grid, method: str) -> list[int]:
 
 def score_intervals(grid: Grid, m: int) -> dict[str, float]:
     """Every score of one operating point: the closed form for means, the bootstrap for what is not one."""
-    row = {}
+    row: dict[str, float] = {}
     for metric, y in grid.values.items():
         row |= _interval(metric, clustered(y[m]))
     for metric in ("text_sim", "harmonic"):
@@ -200,8 +208,8 @@ def front_gaps(cells: pd.DataFrame, method: str = "perfusion") -> pd.DataFrame:
 
 
 def variance(cells: pd.DataFrame) -> pd.DataFrame:
-    """Where the spread of images comes from (`share`), where the uncertainty of the mean comes from (`share_of_mean`), and
-    by what factor an interval's width would change with twice as many concepts, prompts, or images (`if_doubled`)."""
+    """Where the spread of images comes from (`share`), where the uncertainty of the mean comes from (`share_of_mean`),
+    and the factor on an interval's width of twice as many concepts, prompts, or images (`if_doubled`)."""
     grid = grid_of(cells)
     out = []
     for m, (method, point) in enumerate(grid.points):
@@ -224,7 +232,7 @@ def variance(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def breakdown(cells: pd.DataFrame, by: str, labels: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """Scores by `kind`, `group`, `concept` or `prompt_id`; or by any `labels` of prompts (id -> scenario), `by` their name.
+    """Scores by `kind`, `group`, `concept` or `prompt_id`; or by `labels` of prompts (id -> label), `by` their name.
 
     text_gain is the raw text similarity minus that of `super` in the same cell.
     """
@@ -254,7 +262,7 @@ def breakdown(cells: pd.DataFrame, by: str, labels: Mapping[str, str] | None = N
 
 
 def hardest(cells: pd.DataFrame, n: int = 5) -> pd.DataFrame:
-    """Of every operating point the n cells with the lowest image similarity, and with the lowest text gain over super."""
+    """Of every operating point the n cells with the lowest image similarity, and with the lowest text gain."""
     grid = grid_of(cells)
     out = []
     for m, (method, point) in enumerate(grid.points):

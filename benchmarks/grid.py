@@ -103,7 +103,7 @@ def _scores(values: dict[str, np.ndarray], base: np.ndarray, draws: Draws) -> di
 
 
 def grid_of(cells: pd.DataFrame) -> Grid:
-    """Arrange cells. `real` has no prompts and is left out; pairs and single concepts must come apart (tables.split)."""
+    """Arrange cells. `real` has no prompts and is left out; pairs and single concepts come apart (tables.split)."""
     cells = cells[cells["method"] != CEILING]
     points = list(
         cells[["method", "point"]].drop_duplicates().sort_values(["method", "point"]).itertuples(index=False, name=None)

@@ -67,8 +67,8 @@ class Draws:
 
 
 def crossed_draws(n_concepts: int, strata: np.ndarray, n: int = N_DRAWS, seed: int = SEED) -> Draws:
-    """Draw concepts and prompts with replacement, independently of one another; prompts within their stratum (the shared
-    ones, a group's own), so that every concept keeps its number of prompts."""
+    """Draw concepts and prompts with replacement, independently of one another; prompts within their stratum (the
+    shared ones, a group's own), so that every concept keeps its number of prompts."""
     rng = np.random.default_rng(seed)
     concepts = rng.multinomial(n_concepts, np.full(n_concepts, 1 / n_concepts), size=n)
     prompts = np.zeros((n, len(strata)), dtype=np.int64)
@@ -79,7 +79,7 @@ def crossed_draws(n_concepts: int, strata: np.ndarray, n: int = N_DRAWS, seed: i
 
 
 def drawn_means(y: np.ndarray, draws: Draws) -> np.ndarray:
-    """Each concept's mean over the drawn prompts: y [..., C, P] -> [D, ..., C]; NaN where none of its prompts was drawn."""
+    """Each concept's mean over the drawn prompts: y [..., C, P] -> [D, ..., C]; NaN where none of them was drawn."""
     there = ~np.isnan(y)
     total = np.where(there, y, 0) @ draws.prompts.T  # [..., C, D]
     weight = there.astype(float) @ draws.prompts.T
@@ -95,8 +95,8 @@ def over_concepts(means: np.ndarray, draws: Draws) -> np.ndarray:
 
 
 def expanded(values: np.ndarray, n_concepts: int) -> Interval:
-    """Expanded percentile interval of bootstrap values [D], row 0 the estimate. Plain percentiles are too narrow for few
-    concepts; these tails give the mean of C normal numbers its t interval back."""
+    """Expanded percentile interval of bootstrap values [D], row 0 the estimate. Plain percentiles are too narrow for
+    few concepts; these tails give the mean of C normal numbers its t interval back."""
     if n_concepts < 2 or np.isnan(values[0]):
         return Interval(float(values[0]), np.nan, np.nan)
     tail = norm.cdf(-np.sqrt(n_concepts / (n_concepts - 1)) * t_quantile(n_concepts))
@@ -117,13 +117,13 @@ def wins(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def best(choose: np.ndarray, report: np.ndarray) -> np.ndarray:
-    """Best H: per concept, `report` of the variant (axis -2) whose `choose` is highest. [..., K, C] twice -> [..., C]."""
+    """Best H: per concept, `report` of the variant (axis -2) whose `choose` is highest; [..., K, C] -> [..., C]."""
     k = np.where(np.isnan(choose), -np.inf, choose).argmax(-2, keepdims=True)
     return np.take_along_axis(report, k, -2).squeeze(-2)
 
 
 def non_dominated(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Which points of a plane, more being better on both axes, no other point beats on one without losing on the other."""
+    """Which points of a plane no other point beats on one axis without losing on the other; more is better."""
     beaten = [((x >= a) & (y >= b) & ((x > a) | (y > b))).any() for a, b in zip(x, y)]
     return ~np.array(beaten, dtype=bool) & ~np.isnan(x) & ~np.isnan(y)
 

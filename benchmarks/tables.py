@@ -2,12 +2,12 @@
 
 In: what store.py reads from a run folder, as DataFrames. Out: DataFrames, and `write_tables`, which publishes them.
 
-    cells_of(samples)          a row a (method, point, concept, prompt_id, metric): n, mean, sd, even, odd (halves by index)
-    metrics_of(cells)          a row a (method, point, concept)
-    table_of(cells, ...)       a row a (kind, method, point), with intervals
-    markdown(table)            the same for people
-    tables_of(run)             all of them from a run folder, nothing written
-    write_tables(run)          all of them into the run folder; -> the text of table.md
+    cells_of(samples)       a row a (method, point, concept, prompt_id, metric): n, mean, sd, even, odd (index halves)
+    metrics_of(cells)       a row a (method, point, concept)
+    table_of(cells, ...)    a row a (kind, method, point), with intervals
+    build(rows, ...)        all of them, and their text (table_text.py)
+    tables_of(run)          all of them from a run folder, nothing written
+    write_tables(run)       all of them into the run folder; -> the text of table.md
 
 What figures need beyond these is in frames.py: cells in, tidy frames out.
 """
@@ -22,11 +22,11 @@ import pandas as pd
 from benchmarks.frames import SCORES, score_intervals, variants
 from benchmarks.grid import CEILING, FLOOR, Grid, grid_of
 from benchmarks.stats import best, clustered, expanded, mean_over, over_concepts
+from benchmarks.table_text import HONEST, NAIVE, markdown
 from perfusion_core.errors import UserError
 
 CELL = ["method", "point", "concept", "prompt_id"]
 CELL_COLUMNS = ["method", "point", "concept", "group", "prompt_id", "kind", "metric", "n", "mean", "sd", "even", "odd"]
-NAIVE, HONEST = "naive", "honest"  # the two Best H rows of a method
 
 
 def is_metric(column: str) -> bool:
@@ -77,8 +77,8 @@ def ceilings_of(cells: pd.DataFrame) -> pd.Series:
 
 
 def metrics_of(cells: pd.DataFrame) -> pd.DataFrame:
-    """Cells -> concepts. `copied` is the share of shape-preserving cells more similar to the concept's images than these
-    are to each other."""
+    """Cells -> concepts. `copied` is the share of shape-preserving cells more similar to the concept's images than
+    these are to each other."""
     singles, pairs = split(cells)
     return pd.concat([_metrics(part) for part in (singles, pairs) if len(part)], ignore_index=True)
 
@@ -225,7 +225,7 @@ def refuse_missing(missing: pd.DataFrame, planned: pd.DataFrame) -> None:
         return
     short = int((missing["n"] - missing["there"]).sum())
     where = missing.groupby(["method", "point", "concept"], sort=False).size()
-    named = [f"{method}/{point} {concept} ({n} cells)" for (method, point, concept), n in where.items()]
+    named = [f"{method}/{point} {concept} ({n} cells)" for (method, point, concept), n in zip(where.index, where)]
     rest = f" and {len(named) - 4} more" if len(named) > 4 else ""
     raise UserError(
         f"{short} of {int(planned['n'].sum())} planned images have no score: {', '.join(named[:4])}{rest}; "
@@ -276,76 +276,6 @@ def build(
     rows = rows.drop(columns="key", errors="ignore")
     samples = rows[~is_pair].drop(columns=["image_sim_a", "image_sim_b"], errors="ignore")
     return Tables(samples, rows[is_pair], cells, metrics_of(cells), table, pair_table, "\n".join(parts))
-
-
-def label(kind: str, method: str, point: str) -> str:
-    """How a row of the table is called."""
-    if kind == "best-h":
-        return f"{method} Best H" + (", honest" if point == HONEST else "")
-    if kind in ("floor", "ceiling"):
-        return {"floor": f"{method} (floor)", "ceiling": "real images (ceiling)"}[kind]
-    return method if point == "default" else f"{method} {point}"
-
-
-def markdown(table: pd.DataFrame, about: dict | None = None, title: str = "Results") -> str:
-    """table.md: what people read. Intervals in brackets; n/planned where they differ or not."""
-    head = {
-        "image_sim": "image similarity",
-        "text_sim": "text similarity",
-        "harmonic": "harmonic mean",
-        "text_sim_raw": "text, raw cosine",
-    }
-    extra = [c for c in table if f"{c}_lo" in table and c not in head]
-    rows = [["", *head.values(), *extra, "copied", "images", "KB", "training"]]
-    for row in table.to_dict("records"):
-        estimates = [_estimate(row[m], row[f"{m}_lo"], row[f"{m}_hi"]) for m in [*head, *extra]]
-        images = f"{row['n_images']:,}" if row["kind"] == "ceiling" else f"{row['n_images']:,}/{row['n_planned']:,}"
-        copied = "" if np.isnan(row["copied"]) else f"{row['copied']:.0%}"
-        size = "" if np.isnan(row["kilobytes"]) else f"{row['kilobytes']:,.0f}"
-        rows.append(
-            [
-                label(row["kind"], row["method"], row["point"]),
-                *estimates,
-                copied,
-                images,
-                size,
-                _seconds(row["train_seconds"]),
-            ]
-        )
-    n = table["n_concepts"].max()
-    unit = "pairs" if title.startswith("Pairs") else "concepts"
-    measured = f" Scorer: {about['scorers'][0]['name']}." if about and about.get("scorers") else ""
-    return (
-        f"# {title}\n\n{aligned(rows)}\n\n"
-        f"Class-balanced means over {n} {unit} with 95 % intervals; the {unit}, not the images, are what is counted.{measured}\n"
-        "Text similarity is relative to `super`, which is 1 by definition. Best H is chosen on the images that it is reported on;\n"
-        "honest Best H is chosen on one half of them and reported on the other. `copied`: cells above the ceiling.\n"
-    )
-
-
-def _estimate(value: float, lo: float, hi: float) -> str:
-    if np.isnan(value):
-        return ""
-    return f"{value:.3f}" if np.isnan(lo) else f"{value:.3f} [{lo:.3f}, {hi:.3f}]"
-
-
-def _seconds(seconds: float) -> str:
-    if np.isnan(seconds):
-        return ""
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
-
-
-def aligned(rows: list[list[str]]) -> str:
-    """A Markdown table that is a table in a terminal as well; the first row is its head."""
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    lines = [
-        "| "
-        + " | ".join(text.ljust(w) if k == 0 else text.rjust(w) for k, (text, w) in enumerate(zip(row, widths)))
-        + " |"
-        for row in rows
-    ]
-    rule = "|" + "|".join("-" * (w + 2) if k == 0 else "-" * (w + 1) + ":" for k, w in enumerate(widths)) + "|"
-    return "\n".join([lines[0], rule, *lines[1:]])
 
 
 def write_tables(run: Path, allow_missing: bool = False) -> str:

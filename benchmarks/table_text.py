@@ -1,0 +1,81 @@
+"""The table for people: Markdown that is a table in a terminal as well.
+
+In: the rows of table.csv. Out: text.
+"""
+
+import numpy as np
+import pandas as pd
+
+NAIVE, HONEST = "naive", "honest"  # the points of the two Best H rows
+
+
+def label(kind: str, method: str, point: str) -> str:
+    """How a row of the table is called."""
+    if kind == "best-h":
+        return f"{method} Best H" + (", honest" if point == HONEST else "")
+    if kind in ("floor", "ceiling"):
+        return {"floor": f"{method} (floor)", "ceiling": "real images (ceiling)"}[kind]
+    return method if point == "default" else f"{method} {point}"
+
+
+def markdown(table: pd.DataFrame, about: dict | None = None, title: str = "Results") -> str:
+    """table.md: what people read. Intervals in brackets; n/planned where they differ or not."""
+    head = {
+        "image_sim": "image similarity",
+        "text_sim": "text similarity",
+        "harmonic": "harmonic mean",
+        "text_sim_raw": "text, raw cosine",
+    }
+    extra = [str(c) for c in table if f"{c}_lo" in table and c not in head]
+    rows: list[list[str]] = [["", *head.values(), *extra, "copied", "images", "KB", "training"]]
+    for row in table.to_dict("records"):
+        estimates = [_estimate(row[m], row[f"{m}_lo"], row[f"{m}_hi"]) for m in [*head, *extra]]
+        images = f"{row['n_images']:,}" if row["kind"] == "ceiling" else f"{row['n_images']:,}/{row['n_planned']:,}"
+        copied = "" if np.isnan(row["copied"]) else f"{row['copied']:.0%}"
+        size = "" if np.isnan(row["kilobytes"]) else f"{row['kilobytes']:,.0f}"
+        rows.append(
+            [
+                label(row["kind"], row["method"], row["point"]),
+                *estimates,
+                copied,
+                images,
+                size,
+                _seconds(row["train_seconds"]),
+            ]
+        )
+    n = table["n_concepts"].max()
+    unit = "pairs" if title.startswith("Pairs") else "concepts"
+    measured = f" Scorer: {about['scorers'][0]['name']}." if about and about.get("scorers") else ""
+    return f"""# {title}
+
+{aligned(rows)}
+
+Class-balanced means over {n} {unit} with 95 % intervals; what counts is the number of {unit}, not of images.{measured}
+Text similarity is relative to `super`, which is 1 by definition. Best H is chosen on the images that it is reported on,
+honest Best H on one half of them and reported on the other. `copied`: cells above the ceiling. Images: there/planned.
+"""
+
+
+def _estimate(value: float, lo: float, hi: float) -> str:
+    if np.isnan(value):
+        return ""
+    return f"{value:.3f}" if np.isnan(lo) else f"{value:.3f} [{lo:.3f}, {hi:.3f}]"
+
+
+def _seconds(seconds: float) -> str:
+    if np.isnan(seconds):
+        return ""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
+
+
+def aligned(rows: list[list[str]]) -> str:
+    """A Markdown table that is a table in a terminal as well; the first row is its head."""
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    lines = [
+        "| "
+        + " | ".join(text.ljust(w) if k == 0 else text.rjust(w) for k, (text, w) in enumerate(zip(row, widths)))
+        + " |"
+        for row in rows
+    ]
+    rule = "|" + "|".join("-" * (w + 2) if k == 0 else "-" * (w + 1) + ":" for k, w in enumerate(widths)) + "|"
+    return "\n".join([lines[0], rule, *lines[1:]])
