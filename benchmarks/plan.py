@@ -221,14 +221,12 @@ class _Planner:
         seed = seed_of(self.config.seed, concept.name, "fit", 0)
         key = digest({
             "unit": "fit", **self.model, "method": method.base, "version": method.version,
-            "config": dict(method.config), "concept": concept.digest, "name": concept.name, "training": self.training, "images": method.images,
-            "masks": method.masks, "select": self.selection if method.select else None,
+            "config": dict(method.config), "concept": concept.digest, "name": concept.name, "training": self.training,
+            "images": method.images, "masks": method.masks, "select": self.selection if method.select else None,
             "prior": prior.key if prior else None, "seed": seed,
         })  # fmt: skip
-        same = next(
-            (fit for fit in self.fits.values() if fit.key == key), None
-        )  # of a variant that differs at run time
-        self.fits[address] = same or Fit(
+        same = [fit for fit in self.fits.values() if fit.key == key]  # of a variant that differs at run time only
+        self.fits[address] = same[0] if same else Fit(
             method.base, concept.name, concept.super_category, method.config, prior, method.select, method.images,
             method.masks, tuple(sorted(map(int, self.config.keep))), seed, key,
         )  # fmt: skip

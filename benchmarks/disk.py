@@ -1,0 +1,142 @@
+"""Files that are whole or not there, and locks that die with their holder. In: paths. Out: bytes on the disk.
+
+A lock is a byte of one file, one for each key: the operating system frees it when its holder dies, so a killed run
+leaves no stale lock and no lock files.
+"""
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from perfusion_core.errors import UserError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
+_LOCK_FILES: dict[str, int] = {}
+
+
+@contextmanager
+def on_disk(root: Path) -> Iterator[None]:
+    """A full disk or a folder that cannot be written is a sentence, not a traceback."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise full(root) from error
+        if error.errno in _CLOSED:
+            raise UserError(f"{root} cannot be written ({error.strerror}); choose another folder with --out") from error
+        raise
+
+
+def full(root: Path) -> UserError:
+    return UserError(f"the disk of {root} is full; what is finished is safe: free some space and give the same command")
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether a disk without space is behind this error; libraries wrap it in errors of their own."""
+    while error is not None:
+        if getattr(error, "errno", None) in _FULL or "No space left on device" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def flush(path: Path) -> None:
+    """Bytes to the disk, the files first, then the folders that name them."""
+    if path.is_file():
+        with path.open("rb") as stream:
+            os.fsync(stream.fileno())
+        return
+    for child in path.iterdir():
+        flush(child)
+    flush_folder(path)
+
+
+def flush_folder(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def replace(aside: Path, target: Path) -> None:
+    """Flush what was written aside and let it take the place of `target`."""
+    flush(aside)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.is_dir():  # a folder cannot be renamed over one that holds files
+        old = aside.with_name(aside.name + ".old")
+        remove(old)
+        os.replace(target, old)
+        os.replace(aside, target)
+        remove(old)
+    else:
+        os.replace(aside, target)
+    flush_folder(target.parent)
+
+
+class Locks:
+    """The locks of one folder; locks of one process do not exclude each other."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._file: int | None = None
+
+    def try_lock(self, key: str) -> bool:
+        """Whether the key is now ours; False where another process has it."""
+        import fcntl
+
+        try:
+            fcntl.lockf(self._descriptor(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _offset(key))
+            return True
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                return False
+            raise
+
+    def unlock(self, key: str) -> None:
+        import fcntl
+
+        fcntl.lockf(self._descriptor(), fcntl.LOCK_UN, 1, _offset(key))
+
+    @contextmanager
+    def locked(self, key: str) -> Iterator[None]:
+        """Wait for the key; for short work only."""
+        import fcntl
+
+        fcntl.lockf(self._descriptor(), fcntl.LOCK_EX, 1, _offset(key))
+        try:
+            yield
+        finally:
+            self.unlock(key)
+
+    def _descriptor(self) -> int:
+        # One descriptor a process, never closed before its end: closing any frees all locks of the process.
+        if self._file is None:
+            path = str((self.root / ".lock").absolute())
+            if path not in _LOCK_FILES:
+                with on_disk(self.root):
+                    self.root.mkdir(parents=True, exist_ok=True)
+                    _LOCK_FILES[path] = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            self._file = _LOCK_FILES[path]
+        return self._file
+
+
+def _offset(key: str) -> int:
+    return int(hashlib.sha256(key.encode()).hexdigest()[:15], 16)
