@@ -1,0 +1,106 @@
+"""The edit of a K or V projection, as pure functions of tensors: Eq. 1 to 4 and Appendices A, B, D of the paper.
+
+e: encodings [..., M, d]; i_star [J, d]; o_star [J, d_out]; W [d_out, d]; C^-1 [d, d]. Everything in the C^-1 metric is
+float64: strongly related i_star cancel to many digits, and it costs J columns beside the projection's thousands.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn.functional import linear
+
+from perfusion_core.errors import UserError
+
+Gate = Callable[[torch.Tensor], torch.Tensor]
+Number = float | Sequence[float] | torch.Tensor
+ALIKE = 1e-4  # |R_jj| / |R_11| below which 1e-9 of noise in i_star moves the output by a quarter
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What Eq. 4 needs of the concepts; the same for all layers, since all see the same encodings."""
+
+    sim: torch.Tensor  # [d, J]: e @ sim = sim(i_star_j, e) / ||i_star_j||^2
+    u: torch.Tensor  # [J, d]: orthonormal in the C^-1 metric, spanning the i_star
+    sim_u: torch.Tensor  # [d, J]: e @ sim_u = sim(u_j, e)
+
+
+def linear_gate(ratio: torch.Tensor) -> torch.Tensor:
+    """No gate: with bias 0 and temperature 1, Eq. 3 is then Eq. 2, the output of ROME's edited layer."""
+    return ratio
+
+
+def concept_basis(i_star: torch.Tensor, c_inv: torch.Tensor, names: Sequence[str] = ()) -> Basis:
+    """Appendix B; nearly equal concepts are refused by name."""
+    i_star, c_inv = i_star.double(), c_inv.to(i_star.device).double()
+    c_i = i_star @ c_inv  # [J, d], C^-1 is symmetric
+    energy = (c_i * i_star).sum(-1, keepdim=True)  # [J, 1], ||i_star||^2
+    if len(i_star) == 1:  # B.1: u = i_star / ||i_star||
+        u = i_star / energy.sqrt()
+    else:
+        root = torch.linalg.cholesky((c_inv + c_inv.T) / 2)  # C^-1 = L L^T
+        q, r = torch.linalg.qr(root.T @ i_star.T)  # columns: the i_star in the metric space, Eq. 6
+        refuse_alike(r, names)
+        u = torch.linalg.solve_triangular(root.T, q, upper=True).T  # u_j = L^T^-1 u~_j
+    return Basis(sim=(c_i / energy).T, u=u, sim_u=(u @ c_inv).T)
+
+
+def refuse_alike(r: torch.Tensor, names: Sequence[str]) -> None:
+    left = r.diagonal().abs()
+    worst = int(left.argmin())
+    if left[worst] < ALIKE * left[0]:
+        other = int((r[:worst, worst].abs() / r[:worst, :worst].norm(dim=0)).argmax())
+        first, second = (repr(names[j]) if names else f"number {j + 1}" for j in (other, worst))
+        raise UserError(
+            f"concepts {first} and {second} are nearly the same to the text encoder and cannot be told apart in one prompt; "
+            "load one of them, or fit one again with another super-category"
+        )
+
+
+def split(
+    encodings: torch.Tensor, basis: Basis, bias: Number, temperature: Number, gate: Gate = torch.sigmoid
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """-> e orthogonal to all concepts [..., M, d] (Eq. 10) in e's dtype, and the gates [..., M, J] in float32 or better."""
+    with torch.autocast(encodings.device.type, enabled=False):
+        e = encodings.double()
+        beta, tau = as_row(bias, e), as_row(temperature, e)
+        gates = gate((e @ basis.sim - beta) / tau)  # the gate's argument is divided by tau ...
+        orthogonal = e - (e @ basis.sim_u) @ basis.u  # ... the removed component is not gated
+        exact = encodings.dtype if encodings.dtype == torch.float64 else torch.float32
+        return orthogonal.to(encodings.dtype), gates.to(exact)
+
+
+def as_row(value: Number, like: torch.Tensor) -> torch.Tensor:
+    return torch.as_tensor(value, dtype=like.dtype, device=like.device)
+
+
+def project(orthogonal: torch.Tensor, gates: torch.Tensor, weight: torch.Tensor, o_star: torch.Tensor) -> torch.Tensor:
+    """Eq. 4 of one layer: W e_orthogonal + sum_j o_star_j gate_j."""
+    kept = linear(orthogonal.to(weight.dtype), weight)  # in autocast's dtype, where there is autocast
+    with torch.autocast(orthogonal.device.type, enabled=False):
+        return kept + (gates @ o_star.to(gates)).to(kept.dtype)
+
+
+def gated_edit(
+    encodings: torch.Tensor,
+    weight: torch.Tensor,
+    i_star: torch.Tensor,
+    o_star: torch.Tensor,
+    c_inv: torch.Tensor,
+    bias: Number,
+    temperature: Number,
+    gate: Gate = torch.sigmoid,
+) -> torch.Tensor:
+    """Eq. 3 for J = 1, Eq. 4 for J > 1, the plain layer for J = 0 -> [..., M, d_out]."""
+    if len(i_star) == 0:
+        return linear(encodings.to(weight.dtype), weight)
+    orthogonal, gates = split(encodings, concept_basis(i_star, c_inv), bias, temperature, gate)
+    return project(orthogonal, gates, weight, o_star)
+
+
+def rome_update(weight: torch.Tensor, i_star: torch.Tensor, o_star: torch.Tensor, c_inv: torch.Tensor) -> torch.Tensor:
+    """Eq. 1: W + Lambda (C^-1 i_star)^T, for one concept: i_star [d], o_star [d_out]."""
+    w, i, o, c = (tensor.double() for tensor in (weight, i_star.reshape(-1), o_star.reshape(-1), c_inv))
+    c_i = c @ i
+    return (w + torch.outer(o - w @ i, c_i) / (i @ c_i)).to(weight.dtype)
