@@ -303,4 +303,4 @@ def read_fits(run: Path) -> "pd.DataFrame":
                 about = by_key[key]
                 size = sum(f["bytes"] for n, f in about["files"].items() if not n.startswith("step-"))
                 rows.append((method, name, key, size / 1000, float(about.get("seconds", 0))))
-    return pd.DataFrame(dict.fromkeys(rows), columns=columns)
+    return pd.DataFrame(list(dict.fromkeys(rows)), columns=columns)
