@@ -39,6 +39,7 @@ class Method:
     select: bool = False  # its training step is picked by validation
     images: int = 0  # train on so many of the concept's images; 0: all
     masks: bool = True
+    covariance: bool = True  # C of the backbone decides its bytes
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ class _Planner:
 
     def __post_init__(self) -> None:
         config, facts = self.config, self.facts
-        self.model = {"backbone": facts.backbone, "covariance": facts.covariance, "dtype": facts.dtype}
+        self.model = {"backbone": facts.backbone, "dtype": facts.dtype}
         self.sampling = {"sampler": "ddim", "steps": config.steps, "guidance": config.guidance}
         self.training = digest(self.catalog.templates)
         self.selection = {
@@ -180,6 +181,7 @@ class _Planner:
         if step and str(step) not in self.config.keep:
             raise UserError(f"point {point}: training step {step} is not kept; add --set keep={step}")
         how = {"method": method.base, "version": method.version, "point": settings, "step": step}
+        how["covariance"] = self.facts.covariance if method.covariance else ""
         shared = digest({"unit": "cell", **self.model, **self.sampling, **how})
         return [self.cell(method, point, settings, step, shared, concepts, prompt) for concepts, prompt in subjects]
 
@@ -219,8 +221,9 @@ class _Planner:
             return self.fits[address]
         prior = self.prior(concept.super_category) if method.prior else None
         seed = seed_of(self.config.seed, concept.name, "fit", 0)
+        covariance = self.facts.covariance if method.covariance else ""
         key = digest({
-            "unit": "fit", **self.model, "method": method.base, "version": method.version,
+            "unit": "fit", **self.model, "covariance": covariance, "method": method.base, "version": method.version,
             "config": dict(method.config), "concept": concept.digest, "name": concept.name, "training": self.training,
             "images": method.images, "masks": method.masks, "select": self.selection if method.select else None,
             "prior": prior.key if prior else None, "seed": seed,
