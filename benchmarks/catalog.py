@@ -243,7 +243,7 @@ def read_pairs(path: Path) -> tuple[Pair, ...]:
 
 def read_templates(path: Path) -> tuple[str, ...]:
     """training.txt: a text a line."""
-    lines = _text(path).splitlines()
+    lines = read_text(path).splitlines()
     for number, line in enumerate(lines, 1):
         if line.strip():
             check_template(line.strip(), f"{path}:{number}")
@@ -257,7 +257,8 @@ def check_template(template: str, where: str, slots: Sequence[str] = ("{}",)) ->
         raise UserError(f"{where}: {template!r} needs {' and '.join(slots)} exactly once each and no other brace")
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """A UTF-8 text file, or one sentence about why it is none."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -268,7 +269,7 @@ def _text(path: Path) -> str:
 
 def _rows(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
     """(line number, row) of a CSV whose ids are unique and whose cells are filled."""
-    reader = csv.DictReader(_text(path).splitlines())
+    reader = csv.DictReader(read_text(path).splitlines())
     if tuple(reader.fieldnames or ()) != tuple(columns):
         raise UserError(f"{path}: the first line must be {','.join(columns)}")
     rows: list[tuple[int, dict[str, str]]] = []

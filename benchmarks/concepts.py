@@ -148,15 +148,17 @@ def _listed(folder: Path, recorded: Mapping[str, str] | None, hashes: dict[Path,
         hashes[path] = sha256(path)
     if recorded is None:
         return files
-    again = "restore it, or make the concept again with `perfbench concepts add`"
+    again = "remove the folder and add, fetch or adopt the concept again"
     for name in recorded:
         if folder / name not in hashes:
-            raise UserError(f"{folder / name} is recorded in concept.toml but not there: {again}")
+            raise UserError(f"{folder / name} is recorded in concept.toml but not there: restore it, or {again}")
     for path in files:
         if path.name not in recorded:
-            raise UserError(f"{path} is not recorded in concept.toml: remove it, or {again.split(', or ')[1]}")
+            raise UserError(f"{path} is not recorded in concept.toml: take it out, or {again}")
         if hashes[path] != recorded[path.name]:
-            raise UserError(f"{path} is not the file that concept.toml records (another sha256): {again}")
+            raise UserError(
+                f"{path} is not the file that concept.toml records (another sha256): restore it, or {again}"
+            )
     return files
 
 
