@@ -85,6 +85,62 @@ def run(argv: Sequence[str]) -> int:
     return act(parser.parse_args(argv[1:])) or 0
 
 
+@verb("plot")
+def plot(parser: argparse.ArgumentParser) -> Run:
+    """Draw a figure of a run: pareto, bias, dynamics, ablation, attention, per-concept, gallery.
+
+    Without RUN, the newest run. Writes PDF, SVG and PNG into the run's figures/, or the one FILE of --out.
+
+      perfbench plot pareto
+      perfbench plot gallery results/paper-miniature-0a1b2c3d --concepts cat,teapot --methods perfusion,cd,db
+      perfbench plot gallery --concepts cat --prompts a02 --methods perfusion/local-b0.60-t0.15 --images 8 --out cat.pdf
+    """
+    parser.add_argument("figure", help="pareto, bias, dynamics, ablation, attention, per-concept or gallery")
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="run folders, or names under results/")
+    parser.add_argument("--out", metavar="FILE", help=".pdf, .svg or .png; without a suffix, all three")
+    for name in ("concepts", "prompts", "methods"):
+        parser.add_argument(f"--{name}", metavar="A,B", default="", help="of a figure with pictures, in this order")
+    parser.add_argument("--images", type=int, default=1, metavar="N", help="pictures of each cell in `gallery`; default 1")
+
+    def act(args: argparse.Namespace) -> None:
+        from benchmarks.figures import Wish, plot_verb
+
+        concepts, prompts, methods = (tuple(filter(None, v.split(","))) for v in (args.concepts, args.prompts, args.methods))
+        for file in plot_verb([args.figure, *args.runs], args.out, Wish(concepts, prompts, methods, args.images)):
+            print(file)
+
+    return act
+
+
+@verb("report")
+def report(parser: argparse.ArgumentParser) -> Run:
+    """Write the page that people look at: one index.html with the table, the figures and the images of a run.
+
+    Without RUN, the newest run. The page needs no server and no network; the folder may be moved with it or left behind.
+
+      perfbench report
+      perfbench report results/quick-miniature-0a1b2c3d
+    """
+    parser.add_argument("run", nargs="?", metavar="RUN", help="a run folder, or a name under results/")
+    parser.add_argument("--out", metavar="FILE", help="where to write it; default RUN/index.html")
+
+    def act(args: argparse.Namespace) -> None:
+        from benchmarks.report import report_verb
+
+        print(report_verb(args.run, args.out))
+
+    return act
+
+
+@verb("study")
+def study(parser: argparse.ArgumentParser) -> Run:
+    """The paper's two rating studies: a page for raters, collecting their answers, the analysis."""
+    from benchmarks.study.command import describe
+
+    describe(parser)
+    return lambda args: args.act(args)
+
+
 def main() -> None:
     """The console script: 0 done, 1 something failed, 2 a mistake in what was asked, 130 interrupted."""
     try:

@@ -1,0 +1,173 @@
+"""One session's answers as a file: is it whole, is it ours, was it there before.
+
+In: the bytes that a browser sent or downloaded, and the study's key. Out: `Answers`, or `Refused` with a clear status.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from benchmarks.study.design import QUALIFY, RATE
+from benchmarks.study.signing import genuine, sign
+from perfusion_core.errors import UserError
+
+SCHEMA = "perfbench-study-answers/1"
+FIELDS = {"schema", "study", "rater", "session", "ticket", "answers"}
+MAX_BYTES = 256 * 1024  # a session of 500 screens takes less
+
+
+class Refused(ValueError):
+    """What is wrong with an answer, with the HTTP status that says so."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Key:
+    """key.json, read."""
+
+    folder: Path
+    about: dict[str, Any]
+
+    @property
+    def study(self) -> str:
+        return str(self.about["study"])
+
+    @property
+    def secret(self) -> str:
+        return str(self.about["secret"])
+
+    @property
+    def sessions(self) -> list[dict[str, Any]]:
+        return list(self.about["sessions"])
+
+    @property
+    def answers(self) -> Path:
+        return self.folder / "answers"
+
+    @cached_property
+    def trials(self) -> dict[str, dict[str, Any]]:
+        """Signed id -> trial, with its session."""
+        return {t["id"]: {**t, "session": n} for n, s in enumerate(self.sessions, 1) for t in s["trials"]}
+
+    def task(self, trial: dict[str, Any]) -> dict[str, Any]:
+        return dict(self.about["pool" if trial["role"] == QUALIFY else "tasks"][trial["task"]])
+
+    def ticket(self, session: int, rater: str) -> str:
+        """What the server hands out with a session: only this rater can hand this session in."""
+        return sign(self.secret, self.study, "ticket", session, rater)
+
+    def has_ticket(self, answers: "Answers") -> bool:
+        return genuine(self.secret, answers.ticket or "", self.study, "ticket", answers.session, answers.rater)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One rater's session. `ranks[trial id][place]` is the number given to the picture shown at that place."""
+
+    rater: str
+    session: int
+    ticket: str | None
+    ranks: dict[str, tuple[int, ...]]
+    complete: bool  # every screen of the session is answered
+    qualified: bool  # enough of the known answers are right
+
+
+def read_key(folder: Path) -> Key:
+    """The key of a study folder; one sentence where there is none."""
+    path = folder / "private" / "key.json"
+    try:
+        about = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"{folder} is not a study: there is no {path}; `perfbench study export RUN --study ranking --out {folder}` makes one") from None
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); take it from a backup, without it answers mean nothing") from None
+    return Key(folder, about)
+
+
+def parse(data: bytes, key: Key) -> Answers:
+    """Answers that belong to this study, or Refused."""
+    if len(data) > MAX_BYTES:
+        raise Refused(413, f"the answers are {len(data):,} bytes; at most {MAX_BYTES:,} are taken")
+    document = read_json(data)
+    if set(document) != FIELDS or document["schema"] != SCHEMA:
+        raise Refused(422, f"this is not a file of answers: the fields {', '.join(sorted(FIELDS))} are needed, schema {SCHEMA}")
+    if document["study"] != key.study:
+        raise Refused(403, "these answers belong to another study")
+    rater, session, ticket = document["rater"], document["session"], document["ticket"]
+    if not (isinstance(rater, str) and re.fullmatch(r"[0-9a-f]{32}", rater)):
+        raise Refused(422, "rater has to be 32 hexadecimal digits")
+    if type(session) is not int or not 1 <= session <= len(key.sessions):
+        raise Refused(422, f"session has to be a number from 1 to {len(key.sessions)}")
+    if not (ticket is None or isinstance(ticket, str)):
+        raise Refused(422, "ticket has to be a text or null")
+    if not isinstance(document["answers"], list):
+        raise Refused(422, "answers has to be a list")
+    ranks: dict[str, tuple[int, ...]] = {}
+    for answer in document["answers"]:
+        name, given = check_answer(answer, session, key)
+        if name in ranks:
+            raise Refused(422, f"screen {name.rsplit('-', 1)[0]} is answered twice")
+        ranks[name] = given
+    complete = all(trial["id"] in ranks for trial in key.sessions[session - 1]["trials"])
+    return Answers(rater, session, ticket, ranks, complete, qualified(ranks, session, key))
+
+
+def read_json(data: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(data, parse_constant=no_constant)
+    except (ValueError, RecursionError) as error:
+        raise Refused(400, f"this is not JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise Refused(400, "this is not a JSON object")
+    return document
+
+
+def no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number")
+
+
+def check_answer(answer: Any, session: int, key: Key) -> tuple[str, tuple[int, ...]]:
+    """The signed id and the numbers of one screen."""
+    if not isinstance(answer, dict) or set(answer) != {"trial", "ranks"} or not isinstance(answer["trial"], str):
+        raise Refused(422, "each answer needs trial and ranks, and nothing else")
+    name, ranks = answer["trial"], answer["ranks"]
+    trial = key.trials.get(name)  # ids hold 128 bits of signature: one that is not ours is not in the key
+    if trial is None:
+        raise Refused(403, f"screen {name[:60]!r} is not signed by this study")
+    if trial["session"] != session:
+        raise Refused(403, f"screen {name.rsplit('-', 1)[0]} does not belong to session {session}")
+    n = len(trial["order"])
+    if not isinstance(ranks, list) or len(ranks) != n or any(type(rank) is not int or not 1 <= rank <= 3 for rank in ranks):
+        raise Refused(422, f"ranks of screen {name.rsplit('-', 1)[0]} have to be {n} numbers from 1 to 3")
+    if key.about["kind"] == "ranking" and len(set(ranks)) != n:
+        raise Refused(422, f"ranks of screen {name.rsplit('-', 1)[0]} have to differ from each other")
+    return name, tuple(ranks)
+
+
+def by_choice(trial: dict[str, Any], ranks: tuple[int, ...]) -> list[int]:
+    """Numbers in the order of the task's choices: the order of display undone."""
+    out = [0] * len(ranks)
+    for place, choice in enumerate(trial["order"]):
+        out[choice] = ranks[place]
+    return out
+
+
+def qualified(ranks: dict[str, tuple[int, ...]], session: int, key: Key) -> bool:
+    """At least the pass mark of known answers right: the first choice, alone at the top."""
+    right = 0
+    for trial in key.sessions[session - 1]["trials"]:
+        if trial["role"] == QUALIFY and trial["id"] in ranks:
+            first, *others = by_choice(trial, ranks[trial["id"]])
+            right += all(first > other for other in others)
+    return right >= key.about["design"]["pass_mark"]
+
+
+def rated(answers: Answers, key: Key) -> int:
+    """How many of the study's own trials these answers hold."""
+    return sum(key.trials[name]["role"] == RATE for name in answers.ranks)

@@ -1,0 +1,173 @@
+"""What a study shows: from a run folder, each per-group prompt of each concept with one picture of every method.
+
+In: a run folder, names of methods. Out: tasks. Where a method has several operating points, the one with the highest
+harmonic mean for this prompt is shown, as in the paper (Appendix I.1).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING
+
+from benchmarks import store
+from perfusion_core.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KINDS = {"ranking": 3, "realism": 2}  # study -> how many pictures a screen compares
+DEFAULT_METHODS = {"ranking": ("perfusion", "cd", "db"), "realism": ("perfusion", "super")}
+SCORES = ("image_sim", "text_sim_raw", "harmonic")  # kept with a choice, for the correlation with people
+SCENE, PLAIN = "shape", "deform"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One picture that is rated. `method` says what it is, never to the rater."""
+
+    method: str
+    point: str
+    index: int
+    path: Path
+    scores: dict[str, float] = field(default_factory=dict)  # those of its cell; empty where the run has none
+    scrambled: bool = False  # cut into tiles and shuffled: a picture that surely is not real
+
+
+@dataclass(frozen=True)
+class Task:
+    """A concept with a prompt: two concept images, the text, one picture of every method."""
+
+    concept: str
+    group: str
+    prompt_id: str
+    text: str
+    references: tuple[Path, ...]
+    choices: tuple[Choice, ...]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A run, as far as a study needs it."""
+
+    run: Path
+    plan: "pd.DataFrame"
+    points: dict[str, list[str]]  # method -> its run-time variants
+    super_words: dict[str, str]  # concept -> its super-category word
+    scores: dict[tuple[str, str, str, str], dict[str, float]]  # (method, point, concept, prompt) -> SCORES
+
+    def cell(self, method: str, point: str, concept: str, prompt_id: str) -> Path:
+        return store.cell_folder(self.run, method, point, concept, prompt_id)
+
+    def references(self, concept: str) -> list[Path]:
+        return sorted(store.concept_folder(self.run, concept).glob("*.png"), key=lambda path: (len(path.name), path.name))
+
+    def text(self, template: str, concept: str) -> str:
+        """The description that raters read: the concept's placeholder replaced by its super-category word."""
+        return template.replace(f"{{{concept}}}", self.super_words[concept])
+
+
+def read_source(run: Path, methods: Sequence[str]) -> Source:
+    """The plan, the variants and the scores of a run; refuses methods that it does not have."""
+    from benchmarks.frames import is_variant
+
+    plan = store.read_plan(run)
+    plan = plan[plan["kind"] != "pair"]
+    for method in methods:
+        if method not in set(plan["method"]):
+            raise unknown("method", method, set(plan["method"]))
+    points = {m: [p for p in dict.fromkeys(plan.loc[plan["method"] == m, "point"]) if is_variant(p)] for m in set(plan["method"])}
+    words = super_words(run, sorted(set(plan["concept"])))
+    return Source(run, plan, points, words, read_scores(run))
+
+
+def super_words(run: Path, concepts: Sequence[str]) -> dict[str, str]:
+    """concept -> the word that raters read in its place; recorded in run.json, else the catalogue's, else its name."""
+    from benchmarks.catalog import load_catalog
+
+    recorded = store.read_run(run).get("concepts", {})
+    shipped = {c.name: c.super_category for kind in ("photos", "miniature") for c in load_catalog(kind).concepts}
+    words = {name: recorded.get(name, {}).get("super_category") for name in concepts}
+    return {name: word or shipped.get(name) or name.replace("_", " ") for name, word in words.items()}
+
+
+def read_scores(run: Path) -> dict[tuple[str, str, str, str], dict[str, float]]:
+    """SCORES of every scored cell. A deform prompt has no image similarity of its own (the protocol measures it on the
+    shape-preserving prompts), so the concept's at the same operating point stands in."""
+    import numpy as np
+
+    from benchmarks.grid import grid_of
+    from benchmarks.stats import harmonic, mean_over
+    from benchmarks.tables import cells_of, split
+
+    rows = store.read_rows(run)
+    singles = split(cells_of(rows))[0] if len(rows) else rows
+    if not len(singles) or not len(singles[singles["method"] != store.REAL]):
+        return {}
+    grid = grid_of(singles)
+    text = grid.values["text_sim_raw"]  # [M, C, P]
+    own = grid.values["image_sim"]
+    image = np.where(np.isnan(own), grid.scores["image_sim"][..., None], own)
+    relative = text / mean_over(grid.base)[:, None]
+    h = harmonic(image, relative)
+    there = zip(*np.nonzero(~np.isnan(text)))
+    return {
+        (*grid.points[m], grid.concepts[c], grid.prompts[p]): dict(zip(SCORES, map(float, (image[m, c, p], text[m, c, p], h[m, c, p]))))
+        for m, c, p in there
+    }
+
+
+def best_point(source: Source, method: str, concept: str, prompt_id: str) -> str:
+    """The operating point that is shown: the only one, or the one with the highest harmonic mean for this prompt."""
+    points = source.points[method]
+    if len(points) == 1:
+        return points[0]
+    h = {point: source.scores.get((method, point, concept, prompt_id), {}).get("harmonic", float("nan")) for point in points}
+    known = {point: value for point, value in h.items() if value == value}
+    if not known:
+        raise UserError(
+            f"{source.run}: {method} has {len(points)} operating points and no harmonic mean for {concept} {prompt_id} to choose by; "
+            f"`perfbench score {source.run}` makes the scores (shape-preserving prompts and super have to be in the run)"
+        )
+    return max(known, key=lambda point: known[point])
+
+
+def choose(source: Source, method: str, concept: str, prompt_id: str, index: int) -> Choice:
+    point = best_point(source, method, concept, prompt_id)
+    path = source.cell(method, point, concept, prompt_id) / f"{index}.png"
+    return Choice(method, point, index, path, source.scores.get((method, point, concept, prompt_id), {}))
+
+
+def read_tasks(source: Source, methods: Sequence[str], seed: int, allow_missing: bool = False) -> tuple[list[Task], int]:
+    """(tasks, how many were planned). The methods show the same image index, so all started from the same noise."""
+    plan = source.plan[(source.plan["kind"] == "deform") & source.plan["method"].isin(methods)]
+    planned = plan.drop_duplicates(["concept", "prompt_id"])
+    if not len(planned):
+        raise UserError(f"{source.run} has no per-group prompts, which the study is about; run it with --prompts all")
+    tasks, missing = [], []
+    for row in planned.itertuples():
+        name = f"{row.concept} {row.prompt_id}"
+        random = Random(f"task {seed} {name}")
+        index = random.randrange(int(row.n))
+        here = [choose(source, method, row.concept, row.prompt_id, index) for method in methods]
+        references = source.references(row.concept)
+        if not all(intact(choice.path) for choice in here):
+            missing.append(name)
+            continue
+        if len(references) < 2:
+            raise UserError(f"{source.run}: concept {row.concept!r} has {len(references)} image under concepts/, a study shows two")
+        shown = tuple(random.sample(references, 2))
+        tasks.append(Task(row.concept, row.group, row.prompt_id, source.text(row.template, row.concept), shown, tuple(here)))
+    if missing and not (allow_missing and tasks):
+        raise UserError(
+            f"{len(missing)} of {len(planned)} prompts lack an undamaged picture of {', '.join(methods)} ({', '.join(missing[:3])} ...); "
+            f"give the same `perfbench run` command again, without --drop-images, or --allow-missing to study the others"
+        )
+    return tasks, len(planned)
+
+
+def intact(path: Path) -> bool:
+    """There, and byte for byte what its cell published."""
+    about = store.read_json(path.parent / "cell.json") or {}
+    recorded = about.get("files", {}).get(path.name)
+    return bool(recorded) and path.is_file() and store.file_sha256(path) == recorded["sha256"]

@@ -1,0 +1,175 @@
+"""A study on one network: the page over http, answers into files.
+
+In: a study folder, an address. Out: files in `answers/`. Nothing but the page's own files can be fetched.
+"""
+
+import hmac
+import ipaddress
+import json
+import re
+import secrets
+import socket
+import sys
+from functools import partial
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from benchmarks.study.answers import MAX_BYTES, Refused, rated, read_key
+from benchmarks.study.desk import Desk
+from perfusion_core.errors import UserError
+
+POLICY = "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+PICTURE = re.compile(r"images/[0-9a-f]{16}\.png")
+
+
+class Handler(BaseHTTPRequestHandler):
+    """GET the page, its pictures, a session; POST answers. Every refusal is JSON with a status in words."""
+
+    protocol_version = "HTTP/1.1"
+    server_version, sys_version = "perfbench", ""
+    timeout = 30  # seconds for a request to arrive: a connection that says nothing does not stay
+
+    def __init__(self, desk: Desk, token: str, *args: Any) -> None:
+        self.desk, self.token = desk, token
+        super().__init__(*args)
+
+    def do_GET(self) -> None:
+        self.answer(self.get)
+
+    def do_HEAD(self) -> None:
+        self.answer(self.get)
+
+    def do_POST(self) -> None:
+        self.answer(self.post)
+
+    def answer(self, act: Any) -> None:
+        try:
+            act(self.inside())
+        except Refused as refusal:
+            self.close_connection = True  # a body may be left unread
+            self.reply(refusal.status, {"status": str(refusal), "study": self.desk.key.study})
+
+    def inside(self) -> str:
+        """The path below the token, `index.html` for none."""
+        path = urlsplit(self.path).path
+        if self.token:
+            given, _, path = path.lstrip("/").partition("/")
+            if not hmac.compare_digest(given.encode(), self.token.encode()):
+                raise Refused(403, "the address is not complete: use the whole link that you were given")
+        return path.lstrip("/") or "index.html"
+
+    def get(self, path: str) -> None:
+        page = self.desk.key.folder / "page"
+        if path == "api/session":
+            rater = parse_qs(urlsplit(self.path).query).get("rater", [""])[0]
+            session, ticket = self.desk.hand_out(rater)
+            self.reply(200, {"status": "ok", "study": self.desk.key.study, "session": session, "ticket": ticket})
+        elif path == "index.html":
+            self.send(200, "text/html; charset=utf-8", (page / path).read_bytes(), "no-store")
+        elif PICTURE.fullmatch(path) and (page / path).is_file():
+            self.send(200, "image/png", (page / path).read_bytes(), "private, max-age=86400")
+        else:
+            raise Refused(404, "there is nothing here")
+
+    def post(self, path: str) -> None:
+        if path != "api/answers":
+            raise Refused(404, "there is nothing here")
+        if self.headers.get_content_type() != "application/json":  # a page of another site cannot send this type unasked
+            raise Refused(415, "answers are sent as application/json")
+        length = self.headers.get("Content-Length", "")
+        if not length.isdigit():
+            raise Refused(411, "the length of the answers has to be said")
+        if int(length) > MAX_BYTES:
+            self.rfile.read(min(int(length), 4 * MAX_BYTES))  # a browser that is still sending would not see the reply
+            raise Refused(413, f"the answers are {int(length):,} bytes; at most {MAX_BYTES:,} are taken")
+        data = self.rfile.read(int(length))
+        if len(data) < int(length):
+            raise Refused(400, "the answers broke off")
+        answers = self.desk.take_in(data)
+        said = "complete" if answers.complete else "stopped early" if answers.qualified else "did not qualify"
+        print(f"session {answers.session}: {rated(answers, self.desk.key)} trials, {said}", file=sys.stderr, flush=True)
+        self.reply(201, {"status": "arrived", "study": self.desk.key.study})
+
+    def reply(self, status: int, body: dict[str, Any]) -> None:
+        self.send(status, "application/json", json.dumps(body).encode(), "no-store")
+
+    def send(self, status: int, kind: str, body: bytes, cache: str) -> None:
+        self.send_response(status, HTTPStatus(status).phrase)
+        headers = {"Content-Type": kind, "Content-Length": str(len(body)), "Cache-Control": cache, "Content-Security-Policy": POLICY,
+                   "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY"}  # fmt: skip
+        if self.close_connection:
+            headers["Connection"] = "close"
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing: a log would keep the raters' addresses."""
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that goes away is no error; anything else is shown, without the address."""
+        error = sys.exception()
+        if not isinstance(error, (ConnectionError, TimeoutError)):
+            print(f"perfbench: while answering: {error!r}", file=sys.stderr, flush=True)
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(socket.gethostbyname(host)).is_loopback
+    except OSError as error:
+        raise UserError(f"--host {host} is not an address of this machine ({error.strerror}); 127.0.0.1 or 0.0.0.0 always are") from None
+
+
+def token_of(folder: Path) -> str:
+    """The study's token, made once: after a restart the links that were given out still work."""
+    path = folder / "private" / "token"
+    if not path.is_file():
+        path.write_text(secrets.token_urlsafe(12))
+        path.chmod(0o600)
+    return path.read_text().strip()
+
+
+def reachable(host: str) -> str:
+    """The address to tell others: for 0.0.0.0, the one of the network that this machine would use."""
+    if host != "0.0.0.0":
+        return host
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # a documentation address; choosing a route sends nothing
+            return str(probe.getsockname()[0])
+        except OSError:
+            return socket.gethostname()
+
+
+def make_server(folder: Path, host: str, port: int) -> tuple[Server, str]:
+    """(server, the link for raters)."""
+    key = read_key(folder)
+    token = "" if is_loopback(host) else token_of(folder)
+    try:
+        server = Server((host, port), partial(Handler, Desk(key), token))
+    except OSError as error:
+        raise UserError(f"cannot listen on {host}:{port} ({error.strerror}); choose another --port or --host") from None
+    link = f"http://{reachable(host)}:{server.server_address[1]}/{token + '/' if token else ''}"
+    return server, link
+
+
+def serve(folder: Path, host: str, port: int) -> None:
+    """Until Ctrl-C."""
+    server, link = make_server(folder, host, port)
+    print(link, flush=True)
+    print(f"answers go to {folder / 'answers'}; Ctrl-C ends, the same command goes on", file=sys.stderr, flush=True)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        server.server_close()
