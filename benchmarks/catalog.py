@@ -67,7 +67,7 @@ def fill(template: str, words: str) -> str:
 
 def leave_out(template: str) -> str:
     """The template without the concept: "A {} on the beach" -> "A on the beach"."""
-    bare = re.sub(r"\{[ab]?\}", " ", template)
+    bare = template.replace("{}", " ")
     return re.sub(r"\s+([,.;:!?])", r"\1", " ".join(bare.split()))
 
 
@@ -100,11 +100,14 @@ class Catalog:
         return tuple(pair for pair in self.pairs if pair.slots[0] in fits[0] and pair.slots[1] in fits[1])
 
     def scored_text(self, prompt: Prompt | Pair, *concepts: Concept) -> str:
-        """The text that generated images are compared with, by the suite's protocol."""
-        if self.protocol.class_word == "left out":
-            return leave_out(prompt.template)
+        """The text that generated images are compared with, by the suite's protocol; a pair keeps its two words.
+
+        ("A and a on the beach" would ask for neither thing, so for pairs the paper's rule has no meaning.)
+        """
         if isinstance(prompt, Pair):
             return prompt.template.replace("{a}", concepts[0].super_category).replace("{b}", concepts[1].super_category)
+        if self.protocol.class_word == "left out":
+            return leave_out(prompt.template)
         return fill(prompt.template, concepts[0].super_category)
 
     def concept(self, name: str) -> Concept:
@@ -116,7 +119,7 @@ class Catalog:
             return _with_images(read_concept(Path(name).resolve()))
         own = {folder.name: folder for folder in _concept_folders(user_dir() / "concepts")}
         if name in own:
-            return _with_images(read_concept(own[name]))
+            return read_concept(own[name])
         raise unknown("concept", name, [*found, *own])
 
     def select_concepts(self, names: str = "all") -> tuple[Concept, ...]:
@@ -162,6 +165,11 @@ def _with_images(concept: Concept) -> Concept:
 
 def _concept_folders(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.glob("*/concept.toml"))
+
+
+def own_concepts() -> list[Concept]:
+    """What the user added with `perfbench concepts add`; chosen by name only, never by "all"."""
+    return [read_concept(folder) for folder in _concept_folders(user_dir() / "concepts")]
 
 
 def load_catalog(kind: str | Path = "miniature") -> Catalog:

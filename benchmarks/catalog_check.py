@@ -46,9 +46,7 @@ def shipped_problems(catalog: Catalog) -> list[str]:
     facts = {name: (about["super_category"], about["group"]) for name, about in shipped().items()}
     for concept in catalog.concepts:
         if facts.get(concept.name) != (concept.super_category, concept.group):
-            found.append(
-                f"concept {concept.name!r} differs from the photographs' concept of that name: {facts.get(concept.name)}"
-            )
+            found.append(f"concept {concept.name!r} is not as in the photographs: {facts.get(concept.name)}")
         if " " in concept.super_category:
             found.append(f"concept {concept.name!r}: super-category {concept.super_category!r} is more than one word")
     return found
@@ -66,19 +64,19 @@ def notes(catalog: Catalog) -> list[str]:
 
 
 def _texts(catalog: Catalog) -> Iterable[str]:
-    ids = Counter(item.id for item in (*catalog.prompts, *catalog.pairs, *catalog.validation))
+    ids = Counter([p.id for p in (*catalog.prompts, *catalog.validation)] + [pair.id for pair in catalog.pairs])
     yield from (f"id {id!r} is used {count} times" for id, count in ids.items() if count > 1)
     texts = Counter((_plain(prompt.template), prompt.group) for prompt in catalog.prompts)
-    yield from (
-        f"prompt {text!r} of group {group} stands {count} times" for (text, group), count in texts.items() if count > 1
-    )
+    for (text, group), count in texts.items():
+        if count > 1:
+            yield f"prompt {text!r} of group {group} stands {count} times"
     used = {_plain(prompt.template) for prompt in catalog.prompts}
     for prompt in catalog.validation:
         if _plain(prompt.template) in used:
-            yield f"validation prompt {prompt.id} ({prompt.template!r}) is also a benchmark prompt; they must be disjoint"
-    for item in (*catalog.prompts, *catalog.pairs):
-        if catalog.protocol.class_word == "left out" and not content_words(item.template):
-            yield f"prompt {item.id}: {leave_out(item.template)!r} says nothing once the concept is left out"
+            yield f"validation prompt {prompt.id} ({prompt.template!r}) is a benchmark prompt, too; keep them disjoint"
+    for prompt in catalog.prompts:
+        if catalog.protocol.class_word == "left out" and not content_words(prompt.template):
+            yield f"prompt {prompt.id}: {leave_out(prompt.template)!r} says nothing once the concept is left out"
     groups = {concept.group for concept in catalog.concepts}
     for group in sorted({prompt.group for prompt in catalog.prompts} - groups - {"all"}) if groups else []:
         yield f"group {group!r} has prompts but no concept"
@@ -118,8 +116,8 @@ def _tokens(catalog: Catalog, tokenizer: Tokenizer) -> list[str]:
         count = tokenizer.count(concept.super_category)
         if count != 1:
             found.append(
-                f"super-category {concept.super_category!r} of {concept.name!r} is {count} tokens for {tokenizer.name}; "
-                "choose a word that it knows whole"
+                f"super-category {concept.super_category!r} of {concept.name!r} is {count} tokens for "
+                f"{tokenizer.name}; choose a word that it knows whole"
             )
         for prompt in catalog.prompts_for(concept):
             words = fill(prompt.template, concept.super_category)
@@ -131,7 +129,7 @@ def _tokens(catalog: Catalog, tokenizer: Tokenizer) -> list[str]:
 
 
 def open_tokenizer(backbone: str | None) -> Tokenizer:
-    """The tokenizer of a backbone in diffusers layout (name, folder, hub id); by default CLIP's, which SD 1 and 2 use."""
+    """The tokenizer of a backbone in diffusers layout (name, folder, hub id); by default CLIP's, of SD 1 and 2."""
     if backbone is None:
         from open_clip.tokenizer import SimpleTokenizer
 

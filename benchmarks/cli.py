@@ -52,7 +52,9 @@ def versions() -> str:
 
 def usage() -> str:
     """The page of `perfbench --help`."""
-    rows = "\n".join(f"  {name:<12}{(describe.__doc__ or '').strip().splitlines()[0]}" for name, describe in VERBS.items())
+    rows = "\n".join(
+        f"  {name:<12}{(describe.__doc__ or '').strip().splitlines()[0]}" for name, describe in VERBS.items()
+    )
     return f"""usage: perfbench VERB [options]
 
 Text-to-image personalization, measured: trains, generates, scores and plots.
@@ -100,12 +102,16 @@ def plot(parser: argparse.ArgumentParser) -> Run:
     parser.add_argument("--out", metavar="FILE", help=".pdf, .svg or .png; without a suffix, all three")
     for name in ("concepts", "prompts", "methods"):
         parser.add_argument(f"--{name}", metavar="A,B", default="", help="of a figure with pictures, in this order")
-    parser.add_argument("--images", type=int, default=1, metavar="N", help="pictures of each cell in `gallery`; default 1")
+    parser.add_argument(
+        "--images", type=int, default=1, metavar="N", help="pictures of each cell in `gallery`; default 1"
+    )
 
     def act(args: argparse.Namespace) -> None:
         from benchmarks.figures import Wish, plot_verb
 
-        concepts, prompts, methods = (tuple(filter(None, v.split(","))) for v in (args.concepts, args.prompts, args.methods))
+        concepts, prompts, methods = (
+            tuple(filter(None, v.split(","))) for v in (args.concepts, args.prompts, args.methods)
+        )
         for file in plot_verb([args.figure, *args.runs], args.out, Wish(concepts, prompts, methods, args.images)):
             print(file)
 
@@ -116,7 +122,7 @@ def plot(parser: argparse.ArgumentParser) -> Run:
 def report(parser: argparse.ArgumentParser) -> Run:
     """Write the page that people look at: one index.html with the table, the figures and the images of a run.
 
-    Without RUN, the newest run. The page needs no server and no network; the folder may be moved with it or left behind.
+    Without RUN, the newest run. The page needs no server and no network, and may be sent to somebody without the run.
 
       perfbench report
       perfbench report results/quick-miniature-0a1b2c3d
@@ -139,6 +145,87 @@ def study(parser: argparse.ArgumentParser) -> Run:
 
     describe(parser)
     return lambda args: args.act(args)
+
+
+@verb("ls")
+def ls(parser: argparse.ArgumentParser) -> Run:
+    """List concepts, prompts and suites (and other kinds that this installation has).
+
+    examples:
+      perfbench ls prompts --concept cat
+      perfbench ls concepts --suite dreambench:DIR --json
+    """
+    parser.add_argument("kind", help="what to list: concepts, prompts, suites ...")
+    parser.add_argument("--concept", metavar="NAME", help="with prompts: those of one concept")
+    parser.add_argument("--suite", default="miniature", help="miniature, photos, a folder of concepts, or LAYOUT:DIR")
+    parser.add_argument("--json", action="store_true", help="machine-readable")
+
+    def act(args: argparse.Namespace) -> None:
+        from benchmarks.listing import show
+
+        show(args)
+
+    return act
+
+
+@verb("concepts")
+def concepts(parser: argparse.ArgumentParser) -> Run:
+    """Get, adopt, add or import concepts: folders of images of one thing.
+
+    examples:
+      perfbench concepts add photos/my_teapot --super-category teapot
+      perfbench concepts fetch all
+      perfbench concepts adopt sculpture downloads/headless_statue
+      perfbench concepts import dreambench:DIR
+    """
+    doing = parser.add_subparsers(dest="do", required=True, metavar="fetch|adopt|add|import")
+    fetch = doing.add_parser("fetch", help="download the photographs of the paper's concepts")
+    fetch.add_argument("names", help="all, or names with commas between them")
+    adopt = doing.add_parser("adopt", help="take a folder that you have as one of the paper's concepts")
+    adopt.add_argument("name")
+    adopt.add_argument("dir")
+    add = doing.add_parser("add", help="make a concept of your own photographs")
+    add.add_argument("dir")
+    add.add_argument("--super-category", required=True, metavar="WORD", help="the kind of thing, one word: teapot")
+    add.add_argument("--name", help="default: the folder's name")
+    add.add_argument("--group", choices=("animated", "container", "furniture", "wearable", "other"),
+                     help="whose prompts it gets; default: by the super-category")  # fmt: skip
+    add.add_argument("--asymmetric", action="store_true", help="never mirror it in training (writing, one-sided marks)")
+    add.add_argument("--licence", default="the owner's; not for redistribution")
+    suite = doing.add_parser("import", help="copy the concepts of another suite, to be used with our prompts")
+    suite.add_argument("suite", metavar="LAYOUT:DIR", help="`perfbench ls suites` tells the layouts")
+    for each in (fetch, adopt, add, suite):
+        each.add_argument("--dest", metavar="DIR", help="default: your data folder ($PERFBENCH_DATA)")
+
+    def act(args: argparse.Namespace) -> int:
+        from benchmarks import catalog_verbs as do
+
+        return {"fetch": do.fetch, "adopt": do.adopt, "add": do.add, "import": do.import_suite}[args.do](args)
+
+    return act
+
+
+@verb("catalog")
+def catalog(parser: argparse.ArgumentParser) -> Run:
+    """Check prompts and concepts: counts, ids, groups, images, licences, words that the tokenizer knows whole.
+
+    examples:
+      perfbench catalog check
+      perfbench catalog check --backbone miniature
+      perfbench catalog check --suite dreambench:DIR
+    """
+    check = parser.add_subparsers(dest="do", required=True, metavar="check").add_parser(
+        "check", help="0: nothing wrong"
+    )
+    check.add_argument("--suite", help="default: everything that is shipped")
+    check.add_argument("--backbone", metavar="NAME|DIR|HUB_ID", help="whose tokenizer; default: CLIP's, of SD 1 and 2")
+
+    def act(args: argparse.Namespace) -> int:
+        from benchmarks.catalog_verbs import check
+
+        return check(args)
+
+    return act
 
 
 def main() -> None:

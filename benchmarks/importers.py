@@ -234,6 +234,9 @@ SUITES: dict[str, Callable[[Any], Catalog]] = {
     "datasets": datasets_suite,
 }
 
+PROTOCOLS = {"dreambench": DREAMBENCH, "customconcept101": CUSTOM101, "customdiffusion": CUSTOM,
+             "dreambench++": DREAMBENCH_PLUS, "folder": OWN, "datasets": OWN}  # fmt: skip
+
 
 def _last(entry: dict[str, str]) -> str:
     return Path(entry["instance_data_dir"]).name

@@ -117,15 +117,20 @@ def usual_group(super_category: str) -> str:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The images of a folder, each one read once, so that a bad one is named before anything is written."""
+    """The images of a folder; a bad one is named before anything is written."""
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; give a folder of images")
     pictures = list_images(folder)
     if not pictures:
         raise UserError(f"{folder} has no images (.jpg, .png, .webp, .tif ... directly inside it)")
+    return readable(pictures)
+
+
+def readable(pictures: Sequence[Path]) -> list[Path]:
+    """The same files, each decoded once."""
     for path in pictures:
         load_image(path)
-    return pictures
+    return list(pictures)
 
 
 def _moderate(path: Path) -> Any:

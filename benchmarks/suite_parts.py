@@ -26,9 +26,9 @@ def make_suite(
     """The suite's prompts and protocol, with our training texts and those of our validation prompts that it lacks."""
     if not concepts:
         raise UserError(f"{folder} has no images in the layout of {name}; `perfbench ls suites` tells the layouts")
-    for what, all_names in (("concepts", [c.name for c in concepts]), ("prompts", [p.id for p in (*prompts, *pairs)])):
-        twice = sorted({name for name in all_names if all_names.count(name) > 1})
-        if twice:
+    ids = [prompt.id for prompt in prompts] + [pair.id for pair in pairs]
+    for what, names in (("concepts", [concept.name for concept in concepts]), ("prompts", ids)):
+        if twice := sorted({name for name in names if names.count(name) > 1}):
             raise UserError(f"{folder} has two {what} that are called {twice[0]!r} here; rename one")
     ours = shipped_prompts(name, concepts)
     used = {prompt.template.lower() for prompt in prompts}
