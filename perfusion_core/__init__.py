@@ -8,7 +8,7 @@ from typing import Any
 __version__ = "0.1.0"
 __all__ = ["Backbone", "Concept", "UserError", "load_concepts"]
 
-_HOMES = {"Backbone": "backbone", "Concept": "concept", "UserError": "errors", "load_concepts": "backbone"}
+_HOMES = {"Backbone": "backbone", "Concept": "concept", "UserError": "errors", "load_concepts": "editing"}
 
 
 def __getattr__(name: str) -> Any:

@@ -160,7 +160,9 @@ def locate(where: str, revision: str | None, names: Mapping[str, Path]) -> tuple
     path = Path(where)
     if path.is_dir():
         if not (path / "model_index.json").is_file():
-            raise UserError(f"{where} is not a backbone: no model_index.json in it (a folder in diffusers layout is wanted)")
+            raise UserError(
+                f"{where} is not a backbone: no model_index.json in it (a folder in diffusers layout is wanted)"
+            )
         return path.resolve().name, path, revision
     if path.is_file():
         if path.suffix != ".safetensors":
@@ -178,7 +180,9 @@ def locate(where: str, revision: str | None, names: Mapping[str, Path]) -> tuple
 def variant_of(folder: Path) -> str | None:
     """`fp16` where a folder holds nothing but half-precision files."""
     unet = folder / "unet"
-    plain = any((unet / f"diffusion_pytorch_model{end}").exists() for end in (".safetensors", ".safetensors.index.json"))
+    plain = any(
+        (unet / f"diffusion_pytorch_model{end}").exists() for end in (".safetensors", ".safetensors.index.json")
+    )
     return None if plain or not list(unet.glob("*.fp16.*safetensors")) else "fp16"
 
 

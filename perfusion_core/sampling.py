@@ -118,7 +118,8 @@ def watched(unet: nn.Module, images: int, attention: AttentionMaps | None) -> It
             nonlocal total, count
             key = layer.to_k.result  # type: ignore[union-attr]
             probs = layer.get_attention_scores(  # type: ignore[operator]
-                layer.head_to_batch_dim(query[-images:].float()), layer.head_to_batch_dim(key[-images:].float())  # type: ignore[operator]
+                layer.head_to_batch_dim(query[-images:].float()),
+                layer.head_to_batch_dim(key[-images:].float()),  # type: ignore[operator]
             )
             mean = probs.unflatten(0, (images, -1)).mean(1).transpose(1, 2)  # [n, M, positions], mean over heads
             square = mean.unflatten(2, (round(mean.shape[2] ** 0.5), -1))

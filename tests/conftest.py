@@ -67,7 +67,12 @@ def make_pipe(seed: int = 0, width: int = 32, layers: int = 2, length: int = 32)
         sample_size=16,
     )
     scheduler = DDIMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False, steps_offset=1
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
     )
     pipe = StableDiffusionPipeline(
         vae=vae.eval(),
@@ -97,3 +102,46 @@ def tiny_backbone(tiny_pipe_dir):
     from perfusion_core.backbone import Backbone
 
     return Backbone.open(tiny_pipe_dir, device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def tiny_c_inv(tiny_backbone):
+    """C^-1 of the tiny text encoder over random captions, estimated by the ordinary code and stored beside the backbone."""
+    import random
+
+    from perfusion_core.covariance import FILE, estimate
+
+    rng = random.Random(0)
+    captions = [" ".join(rng.choices(WORDS, k=rng.randint(3, 12))) for _ in range(200)]
+    estimate(tiny_backbone, captions, tiny_backbone.place / FILE, source="random words")
+    return tiny_backbone.c_inv
+
+
+def make_concept(backbone, name: str = "teddy", super_category: str = "toy", seed: int = 0, **changes):
+    """A concept as training might leave it: near to its super-category, with random o_star_V."""
+    from dataclasses import replace
+
+    import torch
+
+    from perfusion_core.backbone import cross_attentions
+    from perfusion_core.concept import Concept
+    from perfusion_core.digests import text_shape
+    from perfusion_core.prompts import super_encoding, super_token
+
+    rng = torch.Generator().manual_seed(seed)
+    encoding = super_encoding(backbone.text_encoder, backbone.tokenizer, super_category)
+    row = backbone.text_encoder.get_input_embeddings().weight[super_token(backbone.tokenizer, super_category)].detach()
+    sizes = [layer.to_v.out_features for layer in cross_attentions(backbone.unet).values()]
+    concept = Concept(
+        placeholder=name,
+        super_category=super_category,
+        i_star=encoding + 0.1 * torch.randn(encoding.shape, generator=rng),
+        embedding=row + 0.01 * torch.randn(row.shape, generator=rng),
+        o_v=tuple(torch.randn(size, generator=rng) for size in sizes),
+        o_k=None,
+        super_encoding=encoding,
+        text_digest=backbone.text_digest,
+        text_shape=text_shape(backbone.text_encoder),
+        backbone=f"{backbone.name} {backbone.digest}",
+    )
+    return replace(concept, **changes)

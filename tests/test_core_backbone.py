@@ -51,7 +51,10 @@ def test_backbone_digest_sees_every_file(tiny_pipe_dir, tmp_path):
     assert backbone_digest(copy) != backbone_digest(tiny_pipe_dir)
 
 
-@pytest.mark.parametrize(("where", "says"), [("minature", "did you mean 'miniature'"), ("checkpoint.ckpt", "pickle"), ("empty", "model_index")])
+@pytest.mark.parametrize(
+    ("where", "says"),
+    [("minature", "did you mean 'miniature'"), ("checkpoint.ckpt", "pickle"), ("empty", "model_index")],
+)
 def test_refusals(where, says, tmp_path, monkeypatch, tiny_pipe_dir):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "checkpoint.ckpt").touch()

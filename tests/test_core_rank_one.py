@@ -88,7 +88,10 @@ def test_a_euclidean_metric_or_separate_subtractions_would_be_seen():
     for i in i_star.double():
         ci = c_inv.double() @ i
         one_by_one = one_by_one - torch.outer((e.double() @ ci).flatten(), i).reshape(e.shape) / (i @ ci)
-    gates = torch.sigmoid(((e.double() @ c_inv.double() @ i_star.double().T) / ((i_star.double() @ c_inv.double()) * i_star).sum(1) - 0.6) / 0.15)
+    gates = torch.sigmoid(
+        ((e.double() @ c_inv.double() @ i_star.double().T) / ((i_star.double() @ c_inv.double()) * i_star).sum(1) - 0.6)
+        / 0.15
+    )
     separate = one_by_one @ weight.double().T + gates @ o_star.double()
     assert np.abs(euclidean - right).max() / np.abs(right).max() > 0.3
     assert np.abs(separate.numpy() - right).max() / np.abs(right).max() > 0.3

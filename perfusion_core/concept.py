@@ -1,0 +1,116 @@
+"""The concept file: what Perfusion learned, in safetensors with a readable header; nothing is ever unpickled.
+
+i_star, the word's embedding and o_star_V of every layer; o_star_K and C belong to the backbone and are not in it.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from perfusion_core.errors import UserError
+
+FORMAT = "perfusion-concept"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Concept:
+    placeholder: str
+    super_category: str
+    i_star: torch.Tensor  # [d]
+    embedding: torch.Tensor  # [d]
+    o_v: tuple[torch.Tensor, ...]  # [d_out] of each cross-attention, in the U-Net's order
+    o_k: tuple[torch.Tensor, ...] | None  # only where K was trained
+    super_encoding: torch.Tensor  # [d]; only its direction is kept, for recognising other checkpoints
+    text_digest: str
+    text_shape: str
+    backbone: str  # name and digest, for people
+    gate: str = "sigmoid"  # "linear": vanilla ROME
+    train_bias: float = 0.75
+    train_temperature: float = 0.1
+    steps: int = 0
+    score: float | None = None  # of the validation, where there was one
+
+    def save(self, path: str | Path, dtype: torch.dtype = torch.float16) -> None:
+        tensors = {"i_star": self.i_star, "embedding": self.embedding, "o_v": torch.cat(self.o_v)}
+        if self.o_k is not None:
+            tensors["o_k"] = torch.cat(self.o_k)
+        low = {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in tensors.items()}
+        assert all(tensor.isfinite().all() for tensor in low.values()), "a concept has to be finite"
+        low["super_encoding"] = direction(self.super_encoding)
+        Path(path).write_bytes(save(low, metadata=self.header()))
+
+    def header(self) -> dict[str, str]:
+        header = {
+            "format": FORMAT,
+            "version": str(VERSION),
+            "placeholder": self.placeholder,
+            "super_category": self.super_category,
+            "backbone": self.backbone,
+            "text_digest": self.text_digest,
+            "text_shape": self.text_shape,
+            "layers": " ".join(str(len(o)) for o in self.o_v),
+            "gate": self.gate,
+            "train_bias": str(self.train_bias),
+            "train_temperature": str(self.train_temperature),
+            "steps": str(self.steps),
+        }
+        return header if self.score is None else header | {"score": f"{self.score:.6g}"}
+
+    @staticmethod
+    def load(path: str | Path) -> "Concept":
+        if not Path(path).is_file():
+            raise UserError(f"there is no concept file {path}")
+        try:
+            with safe_open(path, "pt") as file:
+                header = check_header(file.metadata() or {}, path)
+                tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+            sizes = [int(size) for size in header["layers"].split()]
+            return Concept(
+                placeholder=header["placeholder"],
+                super_category=header["super_category"],
+                i_star=tensors["i_star"],
+                embedding=tensors["embedding"],
+                o_v=tensors["o_v"].split(sizes),
+                o_k=tensors["o_k"].split(sizes) if "o_k" in tensors else None,
+                super_encoding=tensors["super_encoding"],
+                text_digest=header["text_digest"],
+                text_shape=header["text_shape"],
+                backbone=header["backbone"],
+                gate=header["gate"],
+                train_bias=float(header["train_bias"]),
+                train_temperature=float(header["train_temperature"]),
+                steps=int(header["steps"]),
+                score=float(header["score"]) if "score" in header else None,
+            )
+        except SafetensorError as error:
+            raise UserError(f"{path} is not a concept file, or it is truncated: {error}") from error
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise UserError(f"{path} is damaged: {error} does not fit the rest of it") from error
+
+
+def check_header(header: dict[str, str], path: str | Path) -> dict[str, str]:
+    if header.get("format") != FORMAT:
+        raise UserError(
+            f"{path} is a safetensors file but not a concept; concepts are made by `perfbench fit perfusion`"
+        )
+    if int(header["version"]) > VERSION:
+        raise UserError(
+            f"{path} was written by a newer version (format {header['version']}, this one reads up to {VERSION})"
+        )
+    return header
+
+
+def direction(encoding: torch.Tensor) -> torch.Tensor:
+    """Eight bits a number: only a cosine is ever asked of it. Square-rooted first, because CLIP has a few huge outputs."""
+    root = encoding.detach().float().cpu().abs().sqrt() * encoding.detach().float().cpu().sign()
+    return (root / root.abs().max() * 127).round().to(torch.int8)
+
+
+def alike(stored: torch.Tensor, encoding: torch.Tensor) -> float:
+    """Cosine between a stored direction and an encoding."""
+    undone = stored.float() * stored.float().abs()
+    return float(torch.cosine_similarity(undone, encoding.float().cpu(), dim=0))

@@ -1,0 +1,186 @@
+"""C of a text encoder: the uncentred covariance of its encodings over captions. Estimate, store, find, invert.
+
+In: a backbone and a stream of captions. Out: a safetensors file of 8 d^2 bytes that belongs to the text encoder.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from perfusion_core.errors import UserError
+
+FORMAT = "perfbench-covariance-1"
+FILE = "covariance.safetensors"
+CONDITION = 1e4  # where C's is larger, the smallest lambda I that brings it down is added
+COLUMNS = ("caption", "text", "TEXT", "prompt", "sentence")
+READERS = {".txt": "text", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+
+
+@dataclass(frozen=True)
+class Covariance:
+    total: torch.Tensor  # float64 [d, d], sum of e e^T
+    tokens: int
+    captions: int
+    digest: str  # of the text encoder
+    source: str
+
+    @property
+    def matrix(self) -> torch.Tensor:
+        return self.total / self.tokens
+
+
+def inverse(c: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """-> (C + lambda I)^-1 in float64, and lambda."""
+    values, vectors = torch.linalg.eigh(c.double())
+    least, most = float(values[0]), float(values[-1])
+    shrink = max(0.0, (most - CONDITION * least) / (CONDITION - 1))
+    return (vectors / (values + shrink)) @ vectors.T, shrink
+
+
+# Where it lies
+
+
+def cache_dir() -> Path:
+    base = os.environ.get("PERFBENCH_CACHE")
+    return Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "perfbench"
+
+
+def cached(digest: str) -> Path:
+    return cache_dir() / "covariance" / f"{digest}.safetensors"
+
+
+def home(place: Path, digest: str, fetched: bool) -> Path:
+    """Beside a folder that is the user's own and can be written; the cache for hub checkpoints and single files."""
+    own = place.is_dir() and not fetched and os.access(place, os.W_OK)
+    return place / FILE if own else cached(digest)
+
+
+def lookup(digest: str, places: Sequence[Path], name: str) -> Covariance:
+    """The C of this text encoder, from a backbone's folder or the cache; never another's."""
+    found = [path for path in [*(place / FILE for place in places), cached(digest)] if path.is_file()]
+    for path in found:
+        covariance = read(path)
+        if covariance.digest == digest:
+            return covariance
+    other = " (the one beside it belongs to another text encoder)" if found else ""
+    raise UserError(
+        f"there is no covariance for the text encoder of {name}{other}; estimate it: perfbench covariance --backbone {name}"
+    )
+
+
+def write(covariance: Covariance, path: Path) -> None:
+    """Whole or not at all."""
+    meta = {"format": FORMAT, "digest": covariance.digest, "source": covariance.source}
+    meta |= {"tokens": str(covariance.tokens), "captions": str(covariance.captions)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f"{path.name}.{os.getpid()}")
+    aside.write_bytes(save({"sum": covariance.total.cpu().contiguous()}, metadata=meta))
+    os.replace(aside, path)
+
+
+def read(path: Path) -> Covariance:
+    try:
+        with safe_open(path, "pt") as file:
+            meta = file.metadata() or {}
+            if meta.get("format") != FORMAT:
+                raise UserError(f"{path} is not a covariance that this version reads (format {meta.get('format')!r})")
+            total = file.get_tensor("sum")
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is damaged or not a covariance; estimate it again: perfbench covariance") from error
+    return Covariance(total, int(meta["tokens"]), int(meta["captions"]), meta["digest"], meta["source"])
+
+
+# Estimating it
+
+
+@torch.no_grad()
+def estimate(
+    backbone: Any,
+    captions: Iterable[str],
+    path: Path,
+    *,
+    source: str,
+    limit: int = 100_000,
+    batch: int = 64,
+    every: int = 100,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Covariance:
+    """Accumulate in float64, over BOS..EOS tokens only, from the output that the U-Net reads; resumes from `path`.part."""
+    part = path.with_name(f"{path.name}.part")
+    sofar = start(backbone, part, source)
+    stream = islice(captions, sofar.captions, limit)
+    progress(sofar.captions)
+    for number, texts in enumerate(iter(lambda: list(islice(stream, batch)), []), start=1):
+        inputs = backbone.tokenizer(
+            texts,
+            padding="max_length",
+            max_length=backbone.tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        )
+        encodings = backbone.text_encoder(inputs.input_ids.to(backbone.device))[0]
+        real = encodings[inputs.attention_mask.bool().to(backbone.device)].double()  # [tokens, d]
+        sofar = Covariance(
+            sofar.total + (real.T @ real).cpu(),
+            sofar.tokens + len(real),
+            sofar.captions + len(texts),
+            sofar.digest,
+            source,
+        )
+        progress(len(texts))
+        if number % every == 0:
+            write(sofar, part)
+    if sofar.tokens < 2 * len(sofar.total):
+        raise UserError(
+            f"{sofar.captions} captions from {source} are too few to estimate {len(sofar.total)} x {len(sofar.total)} numbers"
+        )
+    write(sofar, path)
+    part.unlink(missing_ok=True)
+    return sofar
+
+
+def start(backbone: Any, part: Path, source: str) -> Covariance:
+    if part.is_file():
+        sofar = read(part)
+        if (sofar.digest, sofar.source) == (backbone.text_digest, source):
+            return sofar
+    width = backbone.text_encoder.config.hidden_size
+    return Covariance(torch.zeros(width, width, dtype=torch.float64), 0, 0, backbone.text_digest, source)
+
+
+def read_captions(source: str, column: str | None = None, part: str = "train") -> Iterator[str]:
+    """A text, csv, jsonl or parquet file, or a hub data set, streamed."""
+    from datasets import load_dataset
+
+    path = Path(source)
+    if path.is_file():
+        if path.suffix not in READERS:
+            raise UserError(f"{source}: captions come from {', '.join(READERS)} files or a hub data set")
+        rows = load_dataset(READERS[path.suffix], data_files=source, split="train", streaming=True)
+    else:
+        from datasets.exceptions import DatasetNotFoundError
+
+        try:
+            rows = load_dataset(source, split=part, streaming=True)
+        except (DatasetNotFoundError, FileNotFoundError, ConnectionError) as error:
+            raise UserError(
+                f"{source} is neither a file nor a data set that can be fetched; give --captions a file or a hub id"
+            ) from error
+    for number, row in enumerate(rows):
+        if number == 0:
+            column = pick_column(row, column, source)
+        yield str(row[column])
+
+
+def pick_column(row: dict[str, Any], column: str | None, source: str) -> str:
+    options = [column] if column else [name for name in COLUMNS if name in row] or list(row)[: len(row) == 1]
+    if not options or options[0] not in row:
+        raise UserError(f"which column of {source} holds the captions? give --column one of: {', '.join(row)}")
+    return options[0]

@@ -1,0 +1,318 @@
+"""load_concepts: a stock pipeline and concept files in; inside the block, `{teddy}` in a prompt means the concept.
+
+(a) `encode_prompt` is overridden on the instance; (b) `attn2.to_k/to_v` become modules that hold the same weight and edit
+what they project; (c) a module reuses its result for the encodings it saw last. On exit everything is as it was.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.functional import linear
+
+from perfusion_core.backbone import cross_attentions
+from perfusion_core.concept import Concept, alike
+from perfusion_core.covariance import inverse, lookup
+from perfusion_core.digests import text_digest, text_shape
+from perfusion_core.errors import UserError, unknown
+from perfusion_core.prompts import Word, super_encoding, tokenize, written
+from perfusion_core.prompts import super_text as fill_supers
+from perfusion_core.rank_one import Basis, concept_basis, project, split
+
+log = logging.getLogger("perfusion_core")
+ALIKE = 0.8  # cosine of super-category encodings below which another text encoder is refused
+BIAS, TEMPERATURE = 0.6, 0.15
+LOCKS = ("local", "global")
+
+
+class Last:
+    """The result for the tensor seen last. The tensor is held, so no other can take its address."""
+
+    def __init__(self) -> None:
+        self.key: tuple[Any, ...] | None = None
+        self.result: Any = None
+
+    def get(self, encodings: torch.Tensor, compute: Callable[[], Any]) -> Any:
+        version = None if encodings.is_inference() else encodings._version  # changed in place: another tensor
+        low = torch.is_autocast_enabled(encodings.device.type)
+        key = self.key
+        if key is None or key[0] is not encodings or key[1:] != (version, low):
+            self.result = compute()
+            self.key = (encodings, version, low)
+        return self.result
+
+    def forget(self) -> None:
+        self.key = self.result = None
+
+
+class Edit:
+    """What all layers of one pipeline share: the concepts' subspace, their gates, and the split of the last encodings."""
+
+    def __init__(
+        self, basis: Basis, bias: torch.Tensor, temperature: torch.Tensor, linear_gates: Sequence[bool] = ()
+    ) -> None:
+        self.basis, self.bias, self.temperature = basis, bias, temperature
+        self.linear = torch.tensor(linear_gates, dtype=torch.bool)
+        self.width = basis.u.shape[1]
+        self.last = Last()
+
+    def gate(self, argument: torch.Tensor) -> torch.Tensor:
+        if not self.linear.any():
+            return torch.sigmoid(argument)
+        return torch.where(self.linear.to(argument.device), argument, torch.sigmoid(argument))
+
+    def parts(self, encodings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """e_orthogonal and gates; of the first half, where global lock has joined two encodings."""
+        return self.last.get(encodings, lambda: self.compute(encodings[..., : self.width]))
+
+    def compute(self, encodings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.basis.u.device != encodings.device:
+            self.basis = Basis(*(t.to(encodings.device) for t in (self.basis.sim, self.basis.u, self.basis.sim_u)))
+        return split(encodings, self.basis, self.bias, self.temperature, self.gate)
+
+
+class EditedProjection(nn.Module):
+    """A K or V projection under Eq. 4: the same weight parameter, another forward."""
+
+    def __init__(self, plain: nn.Linear, edit: Edit, o_star: torch.Tensor) -> None:
+        super().__init__()
+        self.weight = plain.weight
+        self.edit = edit
+        if isinstance(o_star, nn.Parameter):
+            self.o_star = o_star  # [J, d_out], trained
+        else:
+            self.register_buffer("o_star", o_star.to(plain.weight.device), persistent=False)
+        self.last = Last()
+
+    def forward(self, encodings: torch.Tensor) -> torch.Tensor:
+        if torch.is_grad_enabled() and (encodings.requires_grad or self.o_star.requires_grad):
+            return self.compute(encodings)
+        return self.last.get(encodings, lambda: self.compute(encodings))
+
+    def compute(self, encodings: torch.Tensor) -> torch.Tensor:
+        orthogonal, gates = self.edit.parts(encodings)
+        return project(orthogonal, gates, self.weight, self.o_star)
+
+
+class SuperKeys(EditedProjection):
+    """K under global lock: the second half of the joined encodings, the super-category's prompt, through plain W_K."""
+
+    def compute(self, encodings: torch.Tensor) -> torch.Tensor:
+        return linear(encodings[..., self.edit.width :].to(self.weight.dtype), self.weight)
+
+
+@contextmanager
+def load_concepts(
+    pipe: Any,
+    concepts: Mapping[str, str | Path | Concept] | Sequence[str | Path | Concept],
+    lock: str = "local",
+    bias: float | Mapping[str, float] = BIAS,
+    temperature: float | Mapping[str, float] = TEMPERATURE,
+    *,
+    c_inv: torch.Tensor | None = None,
+    force: bool = False,
+) -> Iterator[Any]:
+    """Edit `pipe` for the duration of the block; `bias` and `temperature` are numbers or mappings by concept.
+
+    c_inv: C^-1, where it is known already; otherwise it is looked up by the digest in the concept file.
+    """
+    if lock not in LOCKS:
+        raise unknown("lock", lock, LOCKS)
+    loaded = read(concepts)
+    layers = cross_attentions(pipe.unet)
+    refuse_edited(pipe, layers)
+    check(pipe, loaded, layers, force)
+    if not loaded:
+        yield pipe
+        return
+    words = {name: Word(concept.super_category, concept.embedding) for name, concept in loaded.items()}
+    edit = make_edit(
+        pipe,
+        loaded,
+        by_name(bias, loaded, "bias", BIAS),
+        by_name(temperature, loaded, "temperature", TEMPERATURE),
+        c_inv,
+    )
+    kept = {name: (layer.to_k, layer.to_v) for name, layer in layers.items()}
+    original = pipe.encode_prompt
+    try:
+        attach(layers, edit, o_star_k(pipe, loaded, layers), o_star_v(loaded), lock)
+        pipe.encode_prompt = encoder(pipe, original, words, lock)
+        yield pipe
+    finally:
+        pipe.__dict__.pop("encode_prompt", None)
+        for name, layer in layers.items():
+            layer.to_k, layer.to_v = kept[name]
+
+
+def attach(
+    layers: Mapping[str, Any], edit: Edit, o_k: list[torch.Tensor], o_v: list[torch.Tensor], lock: str = "local"
+) -> None:
+    keys = EditedProjection if lock == "local" else SuperKeys
+    for layer, k, v in zip(layers.values(), o_k, o_v, strict=True):
+        layer.to_k, layer.to_v = keys(layer.to_k, edit, k), EditedProjection(layer.to_v, edit, v)
+
+
+def make_edit(
+    pipe: Any, loaded: Mapping[str, Concept], bias: list[float], temperature: list[float], c_inv: torch.Tensor | None
+) -> Edit:
+    if c_inv is None:
+        first = next(iter(loaded.values()))
+        c_inv, _ = inverse(lookup(first.text_digest, folders(pipe), first.backbone.split()[0]).matrix)
+    i_star = torch.stack([concept.i_star for concept in loaded.values()]).to(c_inv.device)
+    linear_gates = [concept.gate == "linear" for concept in loaded.values()]  # ROME has neither bias nor temperature
+    beta = [0.0 if rome else b for rome, b in zip(linear_gates, bias)]
+    tau = [1.0 if rome else t for rome, t in zip(linear_gates, temperature)]
+    basis = concept_basis(i_star, c_inv, list(loaded))
+    return Edit(basis, torch.tensor(beta, dtype=torch.float64), torch.tensor(tau, dtype=torch.float64), linear_gates)
+
+
+def o_star_k(pipe: Any, loaded: Mapping[str, Concept], layers: Mapping[str, Any]) -> list[torch.Tensor]:
+    """[J, d_out] of every layer: W_K e_super of this pipeline, or what was learned where K was trained."""
+    supers = torch.stack(
+        [super_encoding(pipe.text_encoder, pipe.tokenizer, c.super_category).float() for c in loaded.values()]
+    )
+    result = []
+    for number, layer in enumerate(layers.values()):
+        o = linear(supers.to(layer.to_k.weight.device), layer.to_k.weight.detach().float())
+        for j, concept in enumerate(loaded.values()):
+            if concept.o_k is not None:
+                o[j] = concept.o_k[number].to(o)
+        result.append(o)
+    return result
+
+
+def o_star_v(loaded: Mapping[str, Concept]) -> list[torch.Tensor]:
+    return [torch.stack(layer) for layer in zip(*(concept.o_v for concept in loaded.values()), strict=True)]
+
+
+def encoder(pipe: Any, original: Callable[..., Any], words: Mapping[str, Word], lock: str) -> Callable[..., Any]:
+    """The pipeline's encode_prompt for prompts with {names}, in the same signature."""
+
+    def once(texts: list[str], device: Any, lora_scale: float | None) -> torch.Tensor:
+        _, positions = tokenize(pipe.tokenizer, texts, words)
+        supers = [fill_supers(text, words) for text in texts]
+        with written(pipe.text_encoder, positions, words):
+            encodings = original(supers, device, 1, False, lora_scale=lora_scale)[0]
+        if lock == "local":
+            return encodings
+        return torch.cat([encodings, original(supers, device, 1, False, lora_scale=lora_scale)[0]], dim=-1)
+
+    def encode_prompt(
+        prompt: str | list[str] | None,
+        device: Any,
+        num_images_per_prompt: int = 1,
+        do_classifier_free_guidance: bool = True,
+        negative_prompt: str | list[str] | None = None,
+        prompt_embeds: torch.Tensor | None = None,
+        negative_prompt_embeds: torch.Tensor | None = None,
+        lora_scale: float | None = None,
+        clip_skip: int | None = None,
+    ) -> Any:
+        if clip_skip:
+            raise UserError(
+                "clip_skip reads another output of the text encoder than the concepts were made for; leave it out"
+            )
+        if lock == "global" and (prompt_embeds is not None or negative_prompt_embeds is not None):
+            raise UserError(
+                'lock="global" needs the prompt itself, not prompt_embeds; give prompt="..." or use lock="local"'
+            )
+        if prompt_embeds is None:
+            prompt_embeds = once([prompt] if isinstance(prompt, str) else list(prompt or []), device, lora_scale)
+        if do_classifier_free_guidance and negative_prompt_embeds is None:
+            against = [negative_prompt or ""] if not isinstance(negative_prompt, list) else negative_prompt
+            against = against * (len(prompt_embeds) // len(against))
+            if len(against) != len(prompt_embeds):
+                raise UserError(f"{len(prompt_embeds)} prompts need one negative prompt or as many, not {len(against)}")
+            negative_prompt_embeds = once(against, device, lora_scale)
+        given = {
+            "prompt_embeds": prompt_embeds,
+            "negative_prompt_embeds": negative_prompt_embeds,
+            "lora_scale": lora_scale,
+        }
+        return original(None, device, num_images_per_prompt, do_classifier_free_guidance, **given)
+
+    return encode_prompt
+
+
+# What is refused
+
+
+def read(concepts: Mapping[str, Any] | Sequence[Any]) -> dict[str, Concept]:
+    """By the name that stands in the prompts: the mapping's, or each concept's own placeholder."""
+    if isinstance(concepts, Mapping):
+        return {name: as_concept(given) for name, given in concepts.items()}
+    loaded: dict[str, Concept] = {}
+    for concept in map(as_concept, concepts):
+        if concept.placeholder in loaded:
+            raise UserError(
+                f"two concepts have the placeholder {concept.placeholder!r}; give them names of your own: "
+                f'{{"{concept.placeholder}": FILE, "{concept.placeholder}2": FILE}}'
+            )
+        loaded[concept.placeholder] = concept
+    return loaded
+
+
+def as_concept(given: str | Path | Concept) -> Concept:
+    return given if isinstance(given, Concept) else Concept.load(given)
+
+
+def refuse_edited(pipe: Any, layers: Mapping[str, Any]) -> None:
+    if "encode_prompt" in vars(pipe) or any(isinstance(layer.to_v, EditedProjection) for layer in layers.values()):
+        raise UserError("this pipeline has concepts loaded already; load them all in one call")
+    for name, layer in layers.items():
+        if type(layer.to_k) is not nn.Linear or type(layer.to_v) is not nn.Linear:
+            raise UserError(
+                f"{name} has an adapter on K or V ({type(layer.to_v).__name__}); fuse or unload it before loading concepts"
+            )
+
+
+def check(pipe: Any, loaded: Mapping[str, Concept], layers: Mapping[str, Any], force: bool) -> None:
+    """Each concept fits this pipeline, and all of them each other."""
+    shape, sizes = text_shape(pipe.text_encoder), [layer.to_v.out_features for layer in layers.values()]
+    digest = text_digest(pipe.text_encoder) if loaded else ""
+    for name, concept in loaded.items():
+        if concept.text_shape != shape or [len(o) for o in concept.o_v] != sizes:
+            raise UserError(
+                f"the concept {name!r} was made for another model ({concept.backbone}, text encoder {concept.text_shape}); "
+                f"this pipeline's is {shape} with {len(sizes)} cross-attentions; fit it again on this one"
+            )
+        if concept.text_digest != digest:
+            accept_other(pipe, name, concept, force)
+    if len({concept.text_digest for concept in loaded.values()}) > 1:
+        raise UserError(
+            f"the concepts {', '.join(loaded)} were made for different text encoders and cannot be combined"
+        )
+
+
+def accept_other(pipe: Any, name: str, concept: Concept, force: bool) -> None:
+    """Other weights of the same shape: a fine-tuned checkpoint, as long as it means the same by the word."""
+    cosine = alike(concept.super_encoding, super_encoding(pipe.text_encoder, pipe.tokenizer, concept.super_category))
+    sentence = (
+        f"the concept {name!r} was made for another text encoder of the same shape; "
+        f"its encoding of {concept.super_category!r} and this one's have cosine {cosine:.3f}"
+    )
+    if cosine < ALIKE and not force:
+        raise UserError(f"{sentence}, less than {ALIKE}; fit it again, or pass force=True")
+    log.warning(sentence)
+
+
+def by_name(
+    given: float | Mapping[str, float], loaded: Mapping[str, Concept], what: str, default: float
+) -> list[float]:
+    if not isinstance(given, Mapping):
+        return [float(given)] * len(loaded)
+    for name in given:
+        if name not in loaded:
+            raise unknown(f"concept in {what}", name, loaded)
+    return [float(given.get(name, default)) for name in loaded]
+
+
+def folders(pipe: Any) -> list[Path]:
+    """Where the pipeline came from, if that is a folder."""
+    source = getattr(pipe, "name_or_path", None) or ""
+    return [Path(source)] if source and Path(source).is_dir() else []

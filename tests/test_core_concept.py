@@ -1,0 +1,152 @@
+"""The concept file: round trip, size, and what is said about files that are not one."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from conftest import make_concept
+from perfusion_core.concept import Concept, alike, direction
+from perfusion_core.errors import UserError
+
+
+@pytest.fixture
+def concept(tiny_backbone):
+    return make_concept(tiny_backbone, steps=210, score=0.81)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_round_trip(concept, dtype, tmp_path):
+    concept = replace(concept, o_k=tuple(o + 1 for o in concept.o_v), gate="linear")
+    concept.save(tmp_path / "teddy.safetensors", dtype)
+    again = Concept.load(tmp_path / "teddy.safetensors")
+    for field in ("i_star", "embedding"):
+        assert torch.equal(getattr(again, field), getattr(concept, field).to(dtype).float())
+    for field in ("o_v", "o_k"):
+        assert all(
+            torch.equal(a, b.to(dtype).float())
+            for a, b in zip(getattr(again, field), getattr(concept, field), strict=True)
+        )
+    for field in (
+        "placeholder",
+        "super_category",
+        "text_digest",
+        "text_shape",
+        "backbone",
+        "gate",
+        "steps",
+        "score",
+        "train_bias",
+    ):
+        assert getattr(again, field) == getattr(concept, field)
+
+
+def test_the_header_can_be_read_without_us(concept, tmp_path):
+    concept.save(tmp_path / "c.safetensors")
+    with safe_open(tmp_path / "c.safetensors", "pt") as file:
+        header = file.metadata()
+    assert (header["super_category"], header["steps"], header["score"]) == ("toy", "210", "0.81")
+    assert header["format"] == "perfusion-concept"
+
+
+def test_the_direction_of_a_super_encoding_survives_eight_bits():
+    rng = torch.Generator().manual_seed(0)
+    encoding = torch.randn(768, generator=rng)
+    encoding[133] = 28.0  # CLIP's outputs have such
+    assert alike(direction(encoding), encoding) > 0.999
+    other = torch.randn(768, generator=rng)
+    assert alike(direction(encoding), other) == pytest.approx(
+        float(torch.cosine_similarity(encoding, other, dim=0)), abs=0.01
+    )
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def foreign(path):
+    save_file({"lora": torch.zeros(3)}, path)
+
+
+def newer(path):
+    with safe_open(path, "pt") as file:
+        header = dict(file.metadata())
+    save_file(load_file(path), path, metadata=header | {"version": "2"})
+
+
+def incomplete(path):
+    with safe_open(path, "pt") as file:
+        header = dict(file.metadata())
+    save_file({name: t for name, t in load_file(path).items() if name != "i_star"}, path, metadata=header)
+
+
+def other_sizes(path):
+    with safe_open(path, "pt") as file:
+        header = dict(file.metadata())
+    save_file(load_file(path), path, metadata=header | {"layers": "3 4"})
+
+
+def pickled(path):
+    torch.save({"i_star": torch.zeros(3)}, path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (cut, "truncated"),
+        (foreign, "not a concept"),
+        (newer, "newer version"),
+        (incomplete, "damaged.*i_star"),
+        (other_sizes, "damaged"),
+        (pickled, "not a concept file"),
+        (lambda path: path.unlink(), "no concept file"),
+        (lambda path: path.write_bytes(b""), "truncated"),
+    ],
+)
+def test_damaged_files_in_one_sentence(concept, tmp_path, damage, says):
+    path = tmp_path / "teddy.safetensors"
+    concept.save(path)
+    damage(path)
+    with pytest.raises(UserError, match=says) as caught:
+        Concept.load(path)
+    assert "\n" not in str(caught.value)
+
+
+def stable_diffusion_sizes() -> list[int]:
+    """The K and V outputs of SD 1.5's sixteen cross-attentions, from the true configuration on the meta device."""
+    from diffusers import UNet2DConditionModel
+
+    from perfusion_core.backbone import cross_attentions
+
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768)
+    return [layer.to_v.out_features for layer in cross_attentions(unet).values()]
+
+
+def test_size_on_stable_diffusion(concept, tmp_path):
+    sizes = stable_diffusion_sizes()
+    assert (len(sizes), sum(sizes)) == (16, 12_480)
+    big = replace(
+        concept,
+        i_star=torch.randn(768),
+        embedding=torch.randn(768),
+        super_encoding=torch.randn(768),
+        o_v=tuple(torch.randn(size) for size in sizes),
+        text_shape="49408x768x12:last_hidden_state",
+        backbone="stable-diffusion-v1-5/stable-diffusion-v1-5 0123456789abcdef",
+        placeholder="tortoise plushy",
+    )
+    for dtype, most in ((torch.float32, 60_000), (torch.float16, 30_000)):
+        big.save(tmp_path / "c.safetensors", dtype)
+        assert (tmp_path / "c.safetensors").stat().st_size <= most
+
+
+def test_no_tensor_but_the_concepts_own(concept, tmp_path):
+    """C and C^-1 in every file is how public versions came to megabytes."""
+    concept.save(tmp_path / "c.safetensors")
+    length = int.from_bytes((tmp_path / "c.safetensors").read_bytes()[:8], "little")
+    header = json.loads((tmp_path / "c.safetensors").read_bytes()[8 : 8 + length])
+    assert set(header) == {"__metadata__", "i_star", "embedding", "o_v", "super_encoding"}

@@ -1,0 +1,110 @@
+"""C: estimated over the right tokens, resumed, found by digest, inverted with the smallest shrinkage."""
+
+import json
+from itertools import islice
+
+import pytest
+import torch
+
+from conftest import WORDS
+from perfusion_core.covariance import Covariance, estimate, home, inverse, lookup, read, read_captions, write
+from perfusion_core.errors import UserError
+
+CAPTIONS = [f"a {a} photo of the {b} and {c}" for a in WORDS[:6] for b in WORDS[6:12] for c in WORDS[12:15]]
+
+
+def one_by_one(backbone, captions):
+    """Without batches, padding or masks: every caption alone, exactly as long as it is."""
+    total, tokens = torch.zeros(32, 32, dtype=torch.float64), 0
+    for caption in captions:
+        ids = backbone.tokenizer(caption, truncation=True, max_length=32, return_tensors="pt").input_ids
+        for e in backbone.text_encoder(ids)[0][0].double():
+            total += torch.outer(e, e)
+            tokens += 1
+    return total / tokens, tokens
+
+
+def test_only_bos_to_eos_tokens_of_the_output_that_the_unet_sees(tiny_backbone, tmp_path):
+    captions = ["a cat", "a very small dog on the moon " * 9, *CAPTIONS[:20]]  # one longer than fits
+    right, tokens = one_by_one(tiny_backbone, captions)
+    ours = estimate(tiny_backbone, captions, tmp_path / "c", source="here", batch=7)
+    assert (ours.tokens, ours.captions) == (tokens, 22)
+    torch.testing.assert_close(ours.matrix, right, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(read(tmp_path / "c").matrix, ours.matrix, rtol=0, atol=0)
+
+
+def test_resumes_where_it_stopped(tiny_backbone, tmp_path):
+    whole = estimate(tiny_backbone, CAPTIONS, tmp_path / "whole", source="here", batch=8)
+
+    def broken():
+        yield from CAPTIONS[:60]
+        raise KeyboardInterrupt
+
+    seen = []
+    with pytest.raises(KeyboardInterrupt):
+        estimate(tiny_backbone, broken(), tmp_path / "c", source="here", batch=8, every=2)
+    again = estimate(tiny_backbone, CAPTIONS, tmp_path / "c", source="here", batch=8, progress=seen.append)
+    assert seen[0] == 48  # seven batches were done, six of them written
+    assert torch.equal(again.total, whole.total)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("c")] == ["c"]
+
+
+def test_limit_and_too_few(tiny_backbone, tmp_path):
+    assert estimate(tiny_backbone, CAPTIONS, tmp_path / "c", source="here", limit=30, batch=8).captions == 30
+    with pytest.raises(UserError, match="too few"):
+        estimate(tiny_backbone, ["a cat"], tmp_path / "d", source="here")
+
+
+def test_inverse_and_its_smallest_shrinkage():
+    rng = torch.Generator().manual_seed(0)
+    q, _ = torch.linalg.qr(torch.randn(12, 12, generator=rng, dtype=torch.float64))
+    good = (q * torch.logspace(0, 3, 12, dtype=torch.float64)) @ q.T
+    c_inv, shrink = inverse(good)
+    assert shrink == 0
+    torch.testing.assert_close(c_inv @ good, torch.eye(12, dtype=torch.float64))
+    bad = (q * torch.logspace(-6, 3, 12, dtype=torch.float64)) @ q.T
+    c_inv, shrink = inverse(bad)
+    torch.testing.assert_close(
+        c_inv @ (bad + shrink * torch.eye(12, dtype=torch.float64)), torch.eye(12, dtype=torch.float64)
+    )
+    assert torch.linalg.cond(c_inv).item() == pytest.approx(1e4, rel=1e-6)
+
+
+def test_found_by_the_text_encoders_digest(tmp_path, monkeypatch):
+    monkeypatch.setenv("PERFBENCH_CACHE", str(tmp_path / "cache"))
+    mine, other = (Covariance(torch.eye(4, dtype=torch.float64), 9, 3, digest, "here") for digest in ("mine", "other"))
+    (tmp_path / "backbone").mkdir()
+    with pytest.raises(UserError, match="perfbench covariance --backbone sd"):
+        lookup("mine", [tmp_path / "backbone"], "sd")
+    write(other, tmp_path / "backbone" / "covariance.safetensors")
+    with pytest.raises(UserError, match="another text encoder"):
+        lookup("mine", [tmp_path / "backbone"], "sd")
+    write(mine, home(tmp_path / "single.safetensors", "mine", fetched=False))
+    assert lookup("mine", [tmp_path / "backbone"], "sd").digest == "mine"
+    assert home(tmp_path / "backbone", "mine", fetched=False).parent == tmp_path / "backbone"
+    assert home(tmp_path / "backbone", "mine", fetched=True).parent == tmp_path / "cache" / "covariance"
+
+
+def test_damaged_files_are_named(tmp_path):
+    (tmp_path / "c").write_bytes(b"not this")
+    with pytest.raises(UserError, match="damaged"):
+        read(tmp_path / "c")
+
+
+@pytest.mark.parametrize("kind", ["txt", "csv", "jsonl", "parquet"])
+def test_captions_of_every_kind_of_file(kind, tmp_path):
+    import pandas as pd
+
+    path = tmp_path / f"captions.{kind}"
+    frame = pd.DataFrame({"url": ["u"] * 9, "caption": [f"a cat {n}" for n in range(9)]})
+    {
+        "txt": lambda: path.write_text("\n".join(frame.caption)),
+        "csv": lambda: frame.to_csv(path, index=False),
+        "jsonl": lambda: path.write_text("\n".join(json.dumps(row) for row in frame.to_dict("records"))),
+        "parquet": lambda: frame.to_parquet(path),
+    }[kind]()
+    assert list(islice(read_captions(str(path)), 5)) == list(frame.caption[:5])
+    if kind == "csv":
+        assert next(read_captions(str(path), "url")) == "u"
+        with pytest.raises(UserError, match="url, caption"):
+            next(read_captions(str(path), "title"))
