@@ -1,0 +1,171 @@
+"""Pictures in rows and columns: prompts by methods, a prompt over the biases, attention maps.
+
+In: images as arrays, texts, and a figure. Out: one axes that holds them all, in inches.
+"""
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+from benchmarks.looks import GREY
+
+DPI = 300  # what a picture is scaled down to; smaller ones keep their own pixels
+GAP, WIDE_GAP, CAPTION, LINE = 0.035, 0.11, 0.14, 0.1  # inches
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a grid: what the concept looks like, the prompt, and a picture (or None) for each column."""
+
+    concept: Sequence[np.ndarray]  # uint8 [H, W, 3]; empty where the row above shows the same concept
+    name: str
+    caption: str
+    pictures: Sequence[np.ndarray | None]
+
+
+@dataclass(frozen=True)
+class Column:
+    """The header of `span` neighbouring columns: a name (line breaks are kept) and a line under it."""
+
+    text: str
+    colour: str = "#202124"
+    span: int = 1
+    below: str = ""
+
+    @property
+    def lines(self) -> list[tuple[str, str]]:
+        """Each line with its weight."""
+        return [(line, "bold") for line in self.text.split("\n")] + ([(self.below, "normal")] if self.below else [])
+
+
+def tile_size(width: float, columns: Sequence[Column], concept: bool) -> float:
+    """The side of a picture, in inches, where the grid is `width` wide."""
+    pictures = sum(column.span for column in columns)
+    gaps = GAP * (pictures - len(columns)) + WIDE_GAP * (len(columns) - 1 if any(c.span > 1 for c in columns) else 0)
+    gaps += GAP * (len(columns) - 1) if all(c.span == 1 for c in columns) else 0
+    return (width - gaps - (WIDE_GAP if concept else 0)) / (pictures + bool(concept))
+
+
+def grid_height(width: float, rows: Sequence[Row], columns: Sequence[Column], concept: bool = True) -> float:
+    """How high the grid becomes, in inches."""
+    side = tile_size(width, columns, concept)
+    return header_height(columns) + sum(side + GAP + (CAPTION if row.caption else 0) for row in rows)
+
+
+def header_height(columns: Sequence[Column]) -> float:
+    """Room for headers of one line or two."""
+    return 0.05 + LINE * max(len(column.lines) for column in columns)
+
+
+def shrink(picture: np.ndarray, inches: float) -> np.ndarray:
+    """At most 300 dots an inch, so that a PDF of photographs stays small."""
+    limit = max(int(inches * DPI), 1)
+    if picture.shape[1] <= limit and picture.shape[0] <= limit:
+        return picture
+    image = Image.fromarray(picture)
+    image.thumbnail((limit, limit), Image.Resampling.LANCZOS)
+    return np.asarray(image)
+
+
+def canvas(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """Axes whose unit is the inch, y downwards from the top left corner (left, top) of the figure."""
+    wide, high = figure.get_size_inches()
+    axes = figure.add_axes((left / wide, 1 - (top + height) / high, width / wide, height / high))
+    axes.set(xlim=(0, width), ylim=(height, 0))
+    axes.axis("off")
+    return axes
+
+
+def show(axes: Axes, picture: np.ndarray, x: float, y: float, side: float) -> None:
+    """A picture with its top left corner at (x, y), fitted into a square."""
+    high, wide = picture.shape[:2]
+    w, h = side * min(1, wide / high), side * min(1, high / wide)
+    x, y = x + (side - w) / 2, y + (side - h) / 2
+    limits = axes.get_xlim(), axes.get_ylim()
+    axes.imshow(shrink(picture, side), extent=(x, x + w, y + h, y), interpolation="none", aspect="auto")
+    axes.set(xlim=limits[0], ylim=limits[1])
+
+
+def missing(axes: Axes, x: float, y: float, side: float) -> None:
+    """An empty place, said to be empty."""
+    axes.fill([x, x + side, x + side, x], [y, y, y + side, y + side], facecolor="#f4f5f6", linewidth=0)
+    axes.text(x + side / 2, y + side / 2, "no image", ha="center", va="center", fontsize=5.5, color=GREY)
+
+
+def mosaic(axes: Axes, pictures: Sequence[np.ndarray], x: float, y: float, side: float) -> None:
+    """Up to four concept images in the place of one."""
+    shown = list(pictures)[:4] if len(pictures) >= 4 else list(pictures)[:1]
+    part = side if len(shown) == 1 else (side - GAP) / 2
+    for number, picture in enumerate(shown):
+        show(axes, picture, x + (number % 2) * (part + GAP), y + (number // 2) * (part + GAP), part)
+
+
+def shorten(text: str, inches: float, size: float) -> str:
+    """One line that fits; DejaVu Sans is about 0.6 of its size wide."""
+    return textwrap.shorten(text, max(int(inches * 72 / (0.56 * size)), 8), placeholder="…")
+
+
+def grid(axes: Axes, rows: Sequence[Row], columns: Sequence[Column], concept: bool = True) -> None:
+    """Headers, then each row: concept images at the left, pictures, and the prompt underneath."""
+    width = axes.get_xlim()[1]
+    side, y = tile_size(width, columns, concept), header_height(columns)
+    starts, x = [], side + WIDE_GAP if concept else 0.0
+    between = WIDE_GAP if any(column.span > 1 for column in columns) else GAP
+    for column in columns:
+        starts.append(x)
+        wide = column.span * side + (column.span - 1) * GAP
+        for up, (line, weight) in enumerate(reversed(column.lines)):
+            axes.text(
+                x + wide / 2, y - 0.05 - LINE * up, shorten(line, wide + GAP, 6.2), ha="center", va="baseline",
+                fontsize=6.2, color=column.colour, fontweight=weight,
+            )  # fmt: skip
+        x += wide + between
+    if concept:
+        axes.text(side / 2, y - 0.05, "Concept", ha="center", va="baseline", fontsize=6.2, color=GREY)
+    for row in rows:
+        if concept and len(row.concept):
+            mosaic(axes, row.concept, 0, y, side)
+        if concept and row.name and row.caption:
+            axes.text(
+                side / 2,
+                y + side + 0.095,
+                shorten(row.name, side, 6.2),
+                ha="center",
+                va="baseline",
+                fontsize=6.2,
+                color=GREY,
+            )
+        place = 0
+        for column, start in zip(columns, starts):
+            for number in range(column.span):
+                picture, left = row.pictures[place], start + number * (side + GAP)
+                if picture is None:
+                    missing(axes, left, y, side)
+                else:
+                    show(axes, picture, left, y, side)
+                place += 1
+        if row.caption:
+            left, right = starts[0], starts[-1] + columns[-1].span * (side + GAP) - GAP
+            axes.text(
+                (left + right) / 2, y + side + 0.095, shorten(row.caption, right - left, 6.5), ha="center",
+                va="baseline", fontsize=6.5, fontstyle="italic" if row.caption.startswith("“") else "normal",
+            )  # fmt: skip
+        y += side + GAP + (CAPTION if row.caption else 0)
+
+
+def overlay(picture: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The picture darkened to grey where a word's attention is low, in colour and warm where it is high.
+
+    weights [h, w] >= 0, scaled here by their maximum.
+    """
+    high, wide = picture.shape[:2]
+    scaled = Image.fromarray((255 * weights / max(float(weights.max()), 1e-12)).astype(np.uint8))
+    heat = np.asarray(scaled.resize((wide, high), Image.Resampling.BICUBIC), float)[..., None] / 255
+    grey = picture.mean(axis=-1, keepdims=True) * 0.55
+    warm = np.array([255.0, 176.0, 0.0])
+    return np.clip(grey * (1 - 0.72 * heat) + warm * 0.72 * heat, 0, 255).astype(np.uint8)

@@ -1,0 +1,175 @@
+"""A run folder as figures and the report see it: its tables, pictures and prompts.
+
+In: a folder (store.py finds it). Out: a `Run`; one sentence and a command where something it should hold is not there.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks import store
+from benchmarks.images import load_image
+from perfusion_core.errors import UserError, unknown
+
+
+@dataclass(frozen=True)
+class Run:
+    """Read once, when something asks for it."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.folder.resolve().name
+
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        return store.read_run(self.folder)
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        return self._csv("table")
+
+    @cached_property
+    def metrics(self) -> pd.DataFrame:
+        return self._csv("metrics")
+
+    @cached_property
+    def cells(self) -> pd.DataFrame:
+        return self._csv("cells")
+
+    @cached_property
+    def plan(self) -> pd.DataFrame:
+        return store.read_plan(self.folder)
+
+    def _csv(self, name: str) -> pd.DataFrame:
+        path = self.folder / f"{name}.csv"
+        if not path.is_file():
+            raise UserError(f"{self.folder} has no {path.name}; `perfbench table {self.folder}` makes it")
+        # an empty name is a name: `real` has no prompt
+        return pd.read_csv(path, keep_default_na=False, na_values={c: [""] for c in number_columns(path)})
+
+    def text(self, prompt_id: str, concept: str) -> str:
+        """The prompt as the paper writes it: `A cat* on the beach`."""
+        return self._texts.get((prompt_id, concept), prompt_id)
+
+    @cached_property
+    def _texts(self) -> dict[tuple[str, str], str]:
+        plan = self.plan.drop_duplicates(["prompt_id", "concept"])
+        return {(row["prompt_id"], row["concept"]): starred(str(row["template"])) for row in plan.to_dict("records")}
+
+    def image_file(self, method: str, point: str, concept: str, prompt_id: str, index: int) -> Path:
+        return store.cell_folder(self.folder, method, point, concept, prompt_id) / f"{index}.png"
+
+    def picture(self, method: str, point: str, concept: str, prompt_id: str, index: int) -> np.ndarray | None:
+        """uint8 [H, W, 3]; None where there is no such image."""
+        file = self.image_file(method, point, concept, prompt_id, index)
+        return np.asarray(load_image(file)) if file.is_file() else None
+
+    def concept_files(self, concept: str) -> list[Path]:
+        """The concept images; of a pair, one of the first and one of the second in turn."""
+        each = [
+            sorted(store.concept_folder(self.folder, name).glob("*.png"), key=by_number) for name in concept.split("+")
+        ]
+        if len(each) == 1:
+            return each[0]
+        return [file for turn in zip(*each) for file in turn]
+
+    def concept_images(self, concept: str, limit: int = 4) -> list[np.ndarray]:
+        return [np.asarray(load_image(file)) for file in self.concept_files(concept)[:limit]]
+
+    def choose_cells(
+        self, columns: Sequence[tuple[str, str]], concepts: Sequence[str], prompts: Sequence[str], limit: int
+    ) -> list[tuple[str, str]]:
+        """(concept, prompt) of the rows of a figure: those asked for, or `limit` of them spread over the concepts, the
+        prompts that change the object first. Only cells that have an image in one of the columns (method, point)."""
+        plan = self.plan
+        for kind, wanted, known in (("concept", concepts, plan["concept"]), ("prompt", prompts, plan["prompt_id"])):
+            for name in wanted:
+                if name not in set(known):
+                    raise unknown(f"{kind} of {self.name}", name, set(known))
+        cells = plan.drop_duplicates(["concept", "prompt_id"])
+        if concepts:
+            cells = cells[cells["concept"].isin(concepts)]
+        if prompts:
+            cells = cells[cells["prompt_id"].isin(prompts)]
+        chosen = [
+            (concept, prompt)
+            for concept, prompt in zip(cells["concept"], cells["prompt_id"])
+            if any(self.image_file(*column, concept, prompt, 0).is_file() for column in columns)
+        ]
+        if not (concepts and prompts):
+            kinds = dict(zip(cells["prompt_id"], cells["kind"]))
+            chosen = spread(sorted(chosen, key=lambda cell: kinds[cell[1]] == "shape"), limit)
+        order = {name: number for number, name in enumerate(concepts or cells["concept"])}
+        rank = {name: number for number, name in enumerate(prompts)}
+        return sorted(chosen, key=lambda cell: (order[cell[0]], rank.get(cell[1], 0), cell[1]))
+
+    def attention(self) -> tuple[np.ndarray, dict[str, np.ndarray], pd.DataFrame]:
+        """Pictures uint8 [n, H, W, 3], maps by method [n, h, w], rows of method, t, leakage; empty without them."""
+        folder = self.folder / "attention"
+        if not (folder / "maps.npz").is_file():
+            return np.empty(0), {}, pd.DataFrame()
+        with np.load(folder / "maps.npz", allow_pickle=False) as arrays:
+            maps = {name.removeprefix("map/"): arrays[name] for name in arrays.files if name.startswith("map/")}
+            pictures = arrays["pictures"]
+        return pictures, maps, pd.read_csv(folder / "leakage.csv")
+
+
+def number_columns(path: Path) -> list[str]:
+    """The columns of a table that hold numbers: an empty one there means not measured."""
+    words = {"kind", "method", "point", "concept", "group", "prompt_id", "metric"}
+    with path.open(encoding="utf-8") as file:
+        return [name for name in file.readline().strip().split(",") if name not in words]
+
+
+def starred(template: str) -> str:
+    """`A {cat_toy} on the beach` -> `A cat toy* on the beach`."""
+    return re.sub(r"\{([^{}]*)\}", lambda found: found[1].replace("_", " ") + "*", template)
+
+
+def by_number(file: Path) -> tuple[int, str]:
+    """10.png after 9.png."""
+    return (int(file.stem), "") if file.stem.isdigit() else (-1, file.stem)
+
+
+def spread(cells: Sequence[tuple[str, str]], limit: int) -> list[tuple[str, str]]:
+    """`limit` of the cells, one a concept in turn, each time with another prompt while there are any."""
+    left: dict[str, list[str]] = {}
+    for concept, prompt in cells:
+        left.setdefault(concept, []).append(prompt)
+    names = list(left)
+    if len(names) > limit:  # evenly over the concepts, not the first ones of the alphabet
+        names = [names[i * len(names) // limit] for i in range(limit)]
+    chosen: list[tuple[str, str]] = []
+    while len(chosen) < limit and any(left[name] for name in names):
+        for name in names:
+            if left[name] and len(chosen) < limit:
+                used = {prompt for _, prompt in chosen}
+                prompt = next((p for p in left[name] if p not in used), left[name][0])
+                left[name].remove(prompt)
+                chosen.append((name, prompt))
+    return chosen
+
+
+def open_run(given: str | None) -> Run:
+    """A path, a name under results/, or the newest run."""
+    return Run(store.find_run(given))
+
+
+def same_protocol(runs: Sequence[Run]) -> None:
+    """Numbers of different scorers or backbones do not belong on one pair of axes."""
+    first = runs[0]
+    for other in runs[1:]:
+        mine, theirs = (run.about["scorers"][0] for run in (first, other))
+        if mine != theirs:
+            raise UserError(
+                f"{first.name} was scored by {mine['name']} and {other.name} by {theirs['name']}; "
+                "score both with the same one (`perfbench score`) or plot them apart"
+            )
