@@ -45,7 +45,7 @@ def _interval(name: str, interval: tuple[float, float, float]) -> dict[str, floa
 
 def is_variant(point: str) -> bool:
     """A run-time variant, and not a state of the training kept for its curve (`...-s100`)."""
-    return re.search(r"-s\d+$", point) is None
+    return re.search(r"(?:^|-)s\d+(?:-|$)", point) is None
 
 
 def variants(grid: Grid, method: str) -> list[int]:
@@ -59,7 +59,7 @@ def score_intervals(grid: Grid, m: int) -> dict[str, float]:
         row |= _interval(metric, clustered(y[m]))
     for metric in ("text_sim", "harmonic"):
         n_concepts = int((~np.isnan(grid.scores[metric][m])).sum())
-        row |= _interval(metric, expanded(grid.balanced(metric)[:, m], n_concepts))
+        row |= _interval(metric, expanded(grid.balanced[metric][:, m], n_concepts))
     return row
 
 
@@ -69,7 +69,7 @@ def fronts(cells: pd.DataFrame) -> pd.DataFrame:
     out = []
     for method in sorted({name for name, _ in grid.points}):
         rows = grid.rows(method)
-        x, y = grid.balanced("image_sim")[0, rows], grid.balanced("text_sim")[0, rows]
+        x, y = grid.balanced["image_sim"][0, rows], grid.balanced["text_sim"][0, rows]
         for m, on in zip(rows, non_dominated(x, y)):
             out.append({"method": method, "point": grid.points[m][1], **score_intervals(grid, m), "on_front": bool(on)})
     return pd.DataFrame(out)
@@ -159,7 +159,7 @@ def _known(grid: Grid, method: str) -> None:
 def hypervolumes(cells: pd.DataFrame) -> pd.DataFrame:
     """Area between a method's front and (image similarity of super, text 0.5). It favours methods with many points."""
     grid = grid_of(cells)
-    image, text = grid.balanced("image_sim"), grid.balanced("text_sim")
+    image, text = grid.balanced["image_sim"], grid.balanced["text_sim"]
     floor = grid.rows(FLOOR)
     out = []
     for method in sorted({name for name, _ in grid.points} - {FLOOR}) if floor else []:
@@ -190,7 +190,7 @@ def front_gaps(cells: pd.DataFrame, method: str = "perfusion") -> pd.DataFrame:
     """
     grid = grid_of(cells)
     _known(grid, method)
-    image, text = grid.balanced("image_sim"), grid.balanced("text_sim")
+    image, text = grid.balanced["image_sim"], grid.balanced["text_sim"]
     rows = variants(grid, method)
     others = [m for m, (name, _) in enumerate(grid.points) if name not in (method, FLOOR)]
     front = np.array([front_at(x[rows], y[rows], x[others]) for x, y in zip(image, text)])  # [D, others]

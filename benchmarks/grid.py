@@ -21,7 +21,7 @@ class Grid:
 
     points: list[Point]
     concepts: list[str]
-    prompts: list[str]
+    prompts: list[str]  # ids
     groups: list[str]  # of each concept
     kinds: list[str]  # of each prompt
     values: dict[str, np.ndarray]  # metric -> [M, C, P]
@@ -58,7 +58,7 @@ class Grid:
         """Metrics beyond the two that the protocol reports: of a second scorer, or of a pair's concepts."""
         return [metric for metric in self.values if metric not in ("image_sim", "text_sim_raw")]
 
-    @property
+    @cached_property
     def images(self) -> np.ndarray:
         """[M, C, P] scored images."""
         return np.max(list(self.n.values()), axis=0)
@@ -84,18 +84,21 @@ class Grid:
         """The same from images of even index alone, and from those of odd index alone."""
         return [_scores({k: v[h] for k, v in self.halves.items()}, self.base, self.draws) for h in (0, 1)]
 
-    def balanced(self, metric: str) -> np.ndarray:
-        """The mean over concepts in every draw, [D, M]."""
-        return over_concepts(self.drawn[metric], self.draws)
+    @cached_property
+    def balanced(self) -> dict[str, np.ndarray]:
+        """The means over concepts in every draw, metric -> [D, M]."""
+        return {metric: over_concepts(drawn, self.draws) for metric, drawn in self.drawn.items()}
 
 
 def _scores(values: dict[str, np.ndarray], base: np.ndarray, draws: Draws) -> dict[str, np.ndarray]:
     """Per-concept means, and from them the two scores that are not means: text_sim and harmonic."""
     raw = values["text_sim_raw"]
-    shared = ~np.isnan(raw) & ~np.isnan(base)  # a ratio of means over the same prompts
     scores = {metric: drawn_means(y, draws) for metric, y in values.items()}
-    above = drawn_means(np.where(shared, raw, np.nan), draws)
-    below = drawn_means(np.where(shared, base, np.nan), draws)
+    shared = ~np.isnan(raw) & ~np.isnan(base)  # a ratio of means over the same prompts
+    same = (shared == ~np.isnan(raw)).all()
+    above = scores["text_sim_raw"] if same else drawn_means(np.where(shared, raw, np.nan), draws)
+    whole = (shared == shared[:1]).all()  # every point has the same cells: then one divisor is enough
+    below = drawn_means(np.where(shared[:1] if whole else shared, base, np.nan), draws)
     with np.errstate(invalid="ignore", divide="ignore"):
         scores["text_sim"] = above / below
     scores["harmonic"] = harmonic(scores["image_sim"], scores["text_sim"])

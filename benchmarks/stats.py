@@ -80,18 +80,23 @@ def crossed_draws(n_concepts: int, strata: np.ndarray, n: int = N_DRAWS, seed: i
 
 def drawn_means(y: np.ndarray, draws: Draws) -> np.ndarray:
     """Each concept's mean over the drawn prompts: y [..., C, P] -> [D, ..., C]; NaN where none of them was drawn."""
+    *lead, n_prompts = y.shape
+    times = draws.prompts.astype(float)
     there = ~np.isnan(y)
-    total = np.where(there, y, 0) @ draws.prompts.T  # [..., C, D]
-    weight = there.astype(float) @ draws.prompts.T
+    total = (times @ np.where(there, y, 0).reshape(-1, n_prompts).T).reshape(-1, *lead)
+    masks, which = np.unique(there.reshape(-1, n_prompts), axis=0, return_inverse=True)  # few: one a group
+    weight = (times @ masks.T)[:, which.reshape(-1)].reshape(-1, *lead)
     with np.errstate(invalid="ignore"):
-        return np.moveaxis(total / weight, -1, 0)
+        return total / weight
 
 
 def over_concepts(means: np.ndarray, draws: Draws) -> np.ndarray:
     """The mean over the drawn concepts: [D, ..., C] -> [D, ...]."""
-    w = draws.concepts.reshape(len(means), *(1,) * (means.ndim - 2), -1) * ~np.isnan(means)
+    there = ~np.isnan(means)
+    times = draws.concepts.astype(float)
+    total = np.einsum("d...c,dc->d...", np.where(there, means, 0.0), times)
     with np.errstate(invalid="ignore"):
-        return (w * np.nan_to_num(means)).sum(-1) / w.sum(-1)
+        return total / np.einsum("d...c,dc->d...", there, times)
 
 
 def expanded(values: np.ndarray, n_concepts: int) -> Interval:
@@ -107,8 +112,7 @@ def expanded(values: np.ndarray, n_concepts: int) -> Interval:
 def harmonic(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """2ab / (a + b); 0, its limit, where either is not above zero (a cosine can be)."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        h = 2 * a * b / (a + b)
-    return np.where(np.isnan(a) | np.isnan(b), np.nan, np.where((a > 0) & (b > 0), h, 0.0))
+        return np.where((a > 0) & (b > 0), 2 * a * b / (a + b), 0 * (a + b))
 
 
 def wins(a: np.ndarray, b: np.ndarray) -> np.ndarray:

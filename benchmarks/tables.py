@@ -12,7 +12,6 @@ In: what store.py reads from a run folder, as DataFrames. Out: DataFrames, and `
 What figures need beyond these is in frames.py: cells in, tidy frames out.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,6 +75,12 @@ def ceilings_of(cells: pd.DataFrame) -> pd.Series:
     return real.set_index("concept")["mean"]
 
 
+def above(image: np.ndarray, limit: np.ndarray) -> np.ndarray:
+    """[C, P] 1 where a cell is more similar to the concept's images than these are to each other (limit [C]), else 0."""
+    limit = limit[:, None]
+    return np.where(np.isnan(image) | np.isnan(limit), np.nan, image > limit)
+
+
 def metrics_of(cells: pd.DataFrame) -> pd.DataFrame:
     """Cells -> concepts. `copied` is the share of shape-preserving cells more similar to the concept's images than
     these are to each other."""
@@ -90,12 +95,10 @@ def _metrics(cells: pd.DataFrame) -> pd.DataFrame:
     scores, images = grid.scores, grid.images
     limit = ceilings.reindex(grid.concepts).to_numpy(dtype=float)
     for m, (method, point) in enumerate(grid.points):
-        image = grid.values["image_sim"][m]
-        above = np.where(np.isnan(image) | np.isnan(limit[:, None]), np.nan, image > limit[:, None])
         row = pd.DataFrame({
             "method": method, "point": point, "concept": grid.concepts, "group": grid.groups,
             **{metric: scores[metric][m] for metric in [*SCORES, *grid.extra]},
-            "copied": mean_over(above), "n": images[m].sum(1).astype(int),
+            "copied": mean_over(above(grid.values["image_sim"][m], limit)), "n": images[m].sum(1).astype(int),
         })  # fmt: skip
         out.append(row[row["n"] > 0])
     real = cells[(cells["method"] == CEILING) & (cells["metric"] == "image_sim")]
@@ -111,12 +114,13 @@ def table_of(
     """Cells of single concepts, or of pairs -> the table, with 95 % intervals over concepts (stats.py)."""
     grid = grid_of(cells)
     n_planned = _planned(grid, planned)
+    limit = ceilings_of(cells).reindex(grid.concepts).to_numpy(dtype=float)
     out = []
     for method in sorted({name for name, _ in grid.points}, key=lambda name: (name == FLOOR, name)):
         for m in grid.rows(method):
             kind = "floor" if method == FLOOR else "method"
             out.append(
-                {"kind": kind, "method": method, "point": grid.points[m][1], **_row(grid, m, cells, n_planned[m])}
+                {"kind": kind, "method": method, "point": grid.points[m][1], **_row(grid, m, limit, n_planned[m])}
             )
         chosen_from = variants(grid, method)
         if method != FLOOR and len(chosen_from) > 1:
@@ -145,7 +149,7 @@ def table_of(
     )
 
 
-def _row(grid: Grid, m: int, cells: pd.DataFrame, n_planned: int) -> dict[str, object]:
+def _row(grid: Grid, m: int, limit: np.ndarray, n_planned: int) -> dict[str, object]:
     there = (grid.images[m] > 0).any(1)
     row: dict[str, object] = {
         "n_concepts": int(there.sum()),
@@ -153,9 +157,7 @@ def _row(grid: Grid, m: int, cells: pd.DataFrame, n_planned: int) -> dict[str, o
         "n_planned": n_planned,
     }
     row |= score_intervals(grid, m)
-    limit = ceilings_of(cells).reindex(grid.concepts).to_numpy(dtype=float)[:, None]
-    image = grid.values["image_sim"][m]
-    row["copied"] = clustered(np.where(np.isnan(image) | np.isnan(limit), np.nan, image > limit)).value
+    row["copied"] = clustered(above(grid.values["image_sim"][m], limit)).value
     return row
 
 
@@ -280,23 +282,13 @@ def build(
 
 def write_tables(run: Path, allow_missing: bool = False) -> str:
     """Publish all tables of a run, each by one rename, table.md last; -> its text."""
-    tables = tables_of(run, allow_missing)
+    from benchmarks.store import Store
+
+    tables, store = tables_of(run, allow_missing), Store(run)
     frames = {"samples": tables.samples, "cells": tables.cells, "metrics": tables.metrics, "table": tables.table}
     if len(tables.pairs):
         frames |= {"pairs": tables.pairs, "pair-table": tables.pair_table}
     for name, frame in frames.items():
-        _publish(run / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
-    _publish(run / "table.md", tables.text)
+        store.write_text(run / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
+    store.write_text(run / "table.md", tables.text)
     return tables.text
-
-
-def _publish(path: Path, text: str) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with aside.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
