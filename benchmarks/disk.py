@@ -19,6 +19,10 @@ _CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 _LOCK_FILES: dict[str, int] = {}
 
 
+class DiskError(UserError):
+    """The run folder cannot be written: no unit can be finished, so the run stops."""
+
+
 @contextmanager
 def on_disk(root: Path) -> Iterator[None]:
     """A full disk or a folder that cannot be written is a sentence, not a traceback."""
@@ -28,12 +32,12 @@ def on_disk(root: Path) -> Iterator[None]:
         if error.errno in _FULL:
             raise full(root) from error
         if error.errno in _CLOSED:
-            raise UserError(f"{root} cannot be written ({error.strerror}); choose another folder with --out") from error
+            raise DiskError(f"{root} cannot be written ({error.strerror}); choose another folder with --out") from error
         raise
 
 
-def full(root: Path) -> UserError:
-    return UserError(f"the disk of {root} is full; what is finished is safe: free some space and give the same command")
+def full(root: Path) -> DiskError:
+    return DiskError(f"the disk of {root} is full; what is finished is safe: free some space and give the same command")
 
 
 def is_full(error: BaseException | None) -> bool:

@@ -8,7 +8,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -48,6 +48,9 @@ class Store:
 
     def rows_file(self, scorer: str, method: str, point: str, concept: str) -> Path:
         return self.root / "rows" / scorer / method / point / f"{concept}.csv"
+
+    def images(self, method: str, point: str, concept: str, prompt_id: str) -> Path:
+        return cell_folder(self.root, method, point, concept, prompt_id)
 
     def concept(self, name: str) -> Path:
         return concept_folder(self.root, name)
@@ -92,29 +95,40 @@ class Store:
     # ---- publish ----
 
     @contextmanager
-    def aside(self, key: str) -> Iterator[Path]:
-        """An empty folder to write into, on the same file system; gone at the end. Its key's lock must be held."""
+    def aside(self, key: str, resume: bool = False) -> Iterator[Path]:
+        """A folder to write into, on the same file system; its key's lock must be held. Gone at the end, whatever
+        happens; with `resume` an interruption leaves it, and the next call finds it as it was."""
         path = self.root / ".tmp" / key
         with on_disk(self.root):
-            remove(path)
-            path.mkdir(parents=True)
+            if not resume:
+                remove(path)
+            path.mkdir(parents=True, exist_ok=True)
         try:
             yield path
-        finally:
-            remove(path)
+        except BaseException as error:
+            if not resume or isinstance(error, Exception):
+                remove(path)
+            raise
+        remove(path)
 
     def publish(self, unit: Unit, aside: Path, about: Mapping[str, Any]) -> None:
         """The files in `aside`, and a manifest with their digests, become the unit."""
         with on_disk(self.root):
-            files = {
-                path.relative_to(aside).as_posix(): {"sha256": file_sha256(path), "bytes": path.stat().st_size}
-                for path in sorted(aside.rglob("*"))
-                if path.is_file()
-            }
-            manifest = {"key": unit.key, "files": files, **about}
+            manifest = {"key": unit.key, "files": digests_of(aside), **about}
             (aside / MANIFEST[type(unit)]).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
             replace(aside, self.folder(unit))
             self.failure_file(unit.key).unlink(missing_ok=True)
+
+    def publish_concept(self, name: str, key: str, draw: Callable[[Path], None]) -> None:
+        """The pictures of a concept as fits and scorers see them; `draw` writes them into a folder."""
+        target = self.concept(name)
+        with self.locks.locked(f"concept {name}"):
+            if verified(target, "concept.json", key) is None:
+                with self.aside(digest(["concept", name])) as aside, on_disk(self.root):
+                    draw(aside)
+                    manifest = {"key": key, "files": digests_of(aside)}
+                    (aside / "concept.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+                    replace(aside, target)
 
     def write_text(self, target: Path, text: str) -> None:
         """One file, published."""
@@ -138,21 +152,26 @@ class Store:
         body = text.getvalue()
         self.write_text(target, f"{body}# sha256 {hashlib.sha256(body.encode()).hexdigest()}\n")
 
-    def write_failure(self, unit: Unit, name: str, traceback: str) -> None:
-        record = {"unit": type(unit).__name__.lower(), "name": name, "key": unit.key, "traceback": traceback}
-        self.write_text(self.failure_file(unit.key), json.dumps(record, indent=1) + "\n")
+    def write_failure(self, key: str, name: str, traceback: str) -> None:
+        record = {"name": name, "key": key, "traceback": traceback}
+        self.write_text(self.failure_file(key), json.dumps(record, indent=1) + "\n")
 
-    def drop_images(self, cell: Cell) -> None:
+    def drop_images(self, method: str, point: str, concept: str, prompt_id: str) -> None:
         """Remove the images of a scored cell."""
         with on_disk(self.root):
-            remove(self.folder(cell))
+            remove(self.images(method, point, concept, prompt_id))
 
-    def sweep(self) -> None:
-        """Remove what killed runs left half written; what another process is writing has its lock taken and stays."""
+    def planned_keys(self) -> set[str]:
+        """Keys of the cells of all commands given in this folder."""
+        return {row["key"] for row in read_planned(self.root)} if (self.root / "plan.csv").is_file() else set()
+
+    def sweep(self, keep: Collection[str] = ()) -> None:
+        """Remove what killed runs left half written, except what will be resumed. What another process is writing has
+        its lock taken and stays."""
         folder = self.root / ".tmp"
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             key = path.name.removesuffix(".old")
-            if self.locks.try_lock(key):
+            if key not in keep and self.locks.try_lock(key):
                 remove(path)
                 self.locks.unlock(key)
         if folder.is_dir() and not any(folder.iterdir()):
@@ -161,6 +180,15 @@ class Store:
 
 
 # ---- files ----
+
+
+def digests_of(folder: Path) -> dict[str, dict[str, Any]]:
+    """sha256 and size of every file under a folder, by its place there."""
+    return {
+        path.relative_to(folder).as_posix(): {"sha256": file_sha256(path), "bytes": path.stat().st_size}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 def verified(folder: Path, manifest: str, key: str) -> dict[str, Any] | None:

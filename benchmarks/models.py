@@ -1,0 +1,219 @@
+"""Backbones and scorers by name: where they are and what their bytes are called. Loads no weights.
+
+In: a Config. Out: `Models`, which travels to every worker, and the `Facts` that keys are made of.
+"""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.config import Config, digest
+from benchmarks.paths import miniature_dir
+from benchmarks.plan import Facts
+from perfusion_core.digests import backbone_digest, text_digest
+from perfusion_core.errors import UserError
+
+SD_SCORER = "clip:ViT-B-32-quickgelu:openai"  # the reported one on photographs
+SD_SELECTOR = "clip:ViT-B-32:laion2b_s34b_b79k"  # picks training steps: other data, never reported
+DINO = "dino:facebook/dino-vits16"
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """One scorer: its name ends in 8 characters of its digest, so another model can never pass for it."""
+
+    name: str
+    kind: str  # clip, dino
+    source: str  # a folder, MODEL:TAG of open_clip, or a hub id of transformers
+    weights: str  # sha256
+    preprocessing: str
+
+
+@dataclass(frozen=True)
+class Models:
+    """The backbone and the scorers of a benchmark."""
+
+    name: str
+    place: str
+    revision: str
+    digest: str
+    covariance: str
+    dtype: str
+    size: int  # pixels of a side
+    miniature: bool  # methods take the recipe tuned for small models
+    scorers: tuple[Scorer, ...]
+    selector: Scorer
+
+    @property
+    def facts(self) -> Facts:
+        return Facts(self.digest, self.covariance, self.dtype, self.selector.name)
+
+
+def backbone_names() -> dict[str, Path]:
+    """The short names that mean a folder."""
+    return {"miniature": miniature_dir()}
+
+
+def find(config: Config) -> Models:
+    """Locate everything; fetches what has to be fetched."""
+    import torch
+
+    from perfusion_core.backbone import fast_dtype, locate
+
+    name, place, revision = locate(config.backbone, config.revision or None, backbone_names())
+    device = torch.device(device_name(config.device))
+    dtype = str(fast_dtype(device)).removeprefix("torch.") if config.dtype == "auto" else config.dtype
+    own = (place / "scorer").is_dir()
+    scorers = tuple(find_scorer(scorer, name, place) for scorer in config.scorers)
+    selector = find_scorer(config.select_scorer, name, place, selects=True)
+    if selector.weights in {scorer.weights for scorer in scorers}:
+        raise UserError(
+            f"select_scorer {config.select_scorer!r} is also a reported scorer: nothing may be fitted to the judge"
+        )
+    if len({scorer.name for scorer in scorers}) < len(scorers):
+        raise UserError(f"scorers={','.join(config.scorers)} names one scorer twice")
+    return Models(
+        name=name,
+        place=str(place.resolve()),
+        revision=revision or "",
+        digest=backbone_digest(place),
+        covariance=covariance_digest(place),
+        dtype=dtype,
+        size=picture_size(place),
+        miniature=own if config.recipe == "auto" else config.recipe == "miniature",
+        scorers=scorers,
+        selector=selector,
+    )
+
+
+def device_name(given: str) -> str:
+    """`auto` is the first CUDA device, else the CPU."""
+    import torch
+
+    if given == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(given)
+    except RuntimeError:
+        raise UserError(f"device {given!r} is not auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"device {given!r}: no CUDA device is here; leave --device out to run on the CPU")
+    return given
+
+
+def covariance_digest(place: Path) -> str:
+    """Of the backbone's C, in its folder or in the cache; empty where none was estimated."""
+    from perfusion_core.covariance import FILE, cached
+
+    path = place / FILE
+    if not (place.is_dir() and path.is_file()):
+        path = cached(text_digest(_text_encoder(place)))
+    return _sha256(path)[:16] if path.is_file() else ""
+
+
+def _text_encoder(place: Path) -> Any:
+    if place.is_dir():
+        from transformers import CLIPTextModel
+
+        return CLIPTextModel.from_pretrained(place / "text_encoder", use_safetensors=True)
+    import torch
+
+    from perfusion_core.backbone import load
+
+    return load(place, torch.float32).text_encoder
+
+
+def picture_size(place: Path) -> int:
+    """The side of the pictures that a backbone draws, from its configurations."""
+    try:
+        unet = json.loads((place / "unet" / "config.json").read_text(encoding="utf-8"))
+        vae = json.loads((place / "vae" / "config.json").read_text(encoding="utf-8"))
+        return int(unet["sample_size"]) * 2 ** (len(vae["block_out_channels"]) - 1)
+    except (OSError, ValueError, KeyError):
+        return 512  # single files are Stable Diffusion's
+
+
+def find_scorer(given: str, backbone: str, place: Path, selects: bool = False) -> Scorer:
+    """`auto`, a folder with an open_clip model, clip:MODEL:TAG, or dino."""
+    if given == "auto":
+        folder = place / ("scorer2" if selects else "scorer")
+        if place.is_dir() and folder.is_dir():
+            return _folder_scorer(folder, f"{backbone}-{folder.name}")
+        given = SD_SELECTOR if selects else SD_SCORER
+    if given == "dino":
+        given = DINO
+    if Path(given).is_dir():
+        return _folder_scorer(Path(given), Path(given).resolve().name)
+    kind, _, source = given.partition(":")
+    if kind == "clip" and source.count(":") == 1:
+        return _named_clip(source)
+    if kind == "dino" and source:
+        return _dino(source)
+    raise UserError(
+        f"unknown scorer {given!r} (known: auto, dino, dino:FOLDER_OR_HUB_ID, a folder with open_clip_config.json, "
+        f"clip:MODEL:TAG such as {SD_SCORER})"
+    )
+
+
+def _folder_scorer(folder: Path, name: str) -> Scorer:
+    config, weights = folder / "open_clip_config.json", folder / "open_clip_model.safetensors"
+    for path in (config, weights):
+        if not path.is_file():
+            raise UserError(f"{folder} is not a scorer: there is no {path.name} in it")
+    about = json.loads(config.read_text(encoding="utf-8"))
+    return _scorer(name, "clip", str(folder.resolve()), _sha256(weights), digest(about))
+
+
+def _named_clip(source: str) -> Scorer:
+    import open_clip
+
+    model, tag = source.split(":")
+    if source.replace(":", "/") not in {"/".join(pair) for pair in open_clip.list_pretrained()}:
+        raise UserError(f"open_clip has no {model} with weights {tag}; `open_clip.list_pretrained()` shows what it has")
+    about = open_clip.get_pretrained_cfg(model, tag)
+    wants, has = about.get("quick_gelu", False), open_clip.get_model_config(model).get("quick_gelu", False)
+    if wants != has:  # open_clip only warns, and the scores would silently be another model's
+        right = f"{model}-quickgelu" if wants else model.removesuffix("-quickgelu")
+        raise UserError(
+            f"clip:{source} joins weights and an activation that do not belong together; use clip:{right}:{tag}"
+        )
+    try:
+        path = Path(open_clip.download_pretrained(about))
+    except OSError as error:
+        raise UserError(f"cannot fetch the scorer clip:{source}: {str(error).strip().splitlines()[0]}") from error
+    if path.suffix != ".safetensors":
+        raise UserError(
+            f"clip:{source}: its weights are {path.name}, a pickle, which is never read; choose other weights"
+        )
+    return _scorer(
+        f"{model}-{tag}", "clip", source, _sha256(path), digest({k: v for k, v in about.items() if k != "url"})
+    )
+
+
+def _dino(source: str) -> Scorer:
+    folder = Path(source)
+    if not folder.is_dir():
+        from huggingface_hub import snapshot_download
+
+        try:
+            folder = Path(snapshot_download(source, allow_patterns=["*.json", "*.safetensors"]))
+        except (OSError, ValueError) as error:
+            raise UserError(f"cannot fetch the scorer dino:{source}: {str(error).strip().splitlines()[0]}") from error
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        raise UserError(f"dino:{source}: there is no model.safetensors; pickles are never read")
+    configs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*config.json"))]
+    return _scorer(f"dino-{source.rsplit('/', 1)[-1]}", "dino", str(folder), _sha256(weights), digest(configs))
+
+
+def _scorer(name: str, kind: str, source: str, weights: str, preprocessing: str) -> Scorer:
+    version = digest([kind, weights, preprocessing])[:8]
+    return Scorer(f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}-{version}", kind, source, weights, preprocessing)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

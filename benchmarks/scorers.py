@@ -1,0 +1,79 @@
+"""The models behind the scores. In: pictures and texts. Out: unit vectors, float32; a cosine is their dot product."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks.models import Scorer
+from perfusion_core.errors import UserError
+
+
+class Clip:
+    """An open_clip model: pictures and texts in one space."""
+
+    def __init__(self, scorer: Scorer, device: str) -> None:
+        import open_clip
+
+        local = Path(scorer.source).is_dir()
+        model, _, tag = (f"local-dir:{scorer.source}", "", None) if local else scorer.source.partition(":")
+        try:
+            self.model, _, self.prepare = open_clip.create_model_and_transforms(
+                model, pretrained=tag, device=device, precision="fp32"
+            )
+        except (RuntimeError, ValueError, OSError) as error:
+            raise UserError(
+                f"the scorer {scorer.name} cannot be opened: {str(error).strip().splitlines()[0]}"
+            ) from error
+        self.model.eval().requires_grad_(False)
+        self.tokenize = open_clip.get_tokenizer(model)
+        self.device = device
+        self._texts: dict[str, np.ndarray] = {}
+
+    @torch.inference_mode()
+    def images(self, pictures: Sequence[Image.Image]) -> np.ndarray:
+        """[n, d]"""
+        batch = torch.stack([self.prepare(picture) for picture in pictures]).to(self.device)
+        return _unit(self.model.encode_image(batch))
+
+    @torch.inference_mode()
+    def text(self, text: str) -> np.ndarray:
+        """[d]; each text once a process."""
+        if text not in self._texts:
+            self._texts[text] = _unit(self.model.encode_text(self.tokenize([text]).to(self.device)))[0]
+        return self._texts[text]
+
+
+class Dino:
+    """A self-supervised vision transformer: pictures only (the class token, as DreamBooth's DINO score)."""
+
+    text = None
+
+    def __init__(self, scorer: Scorer, device: str) -> None:
+        from transformers import AutoImageProcessor, AutoModel
+
+        try:
+            self.model: Any = AutoModel.from_pretrained(scorer.source, use_safetensors=True).to(device).float().eval()
+            self.prepare: Any = AutoImageProcessor.from_pretrained(scorer.source)
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"the scorer {scorer.name} cannot be opened: {str(error).strip().splitlines()[0]}"
+            ) from error
+        self.device = device
+
+    @torch.inference_mode()
+    def images(self, pictures: Sequence[Image.Image]) -> np.ndarray:
+        """[n, d]"""
+        batch = self.prepare(images=list(pictures), return_tensors="pt")["pixel_values"].to(self.device)
+        return _unit(self.model(pixel_values=batch).last_hidden_state[:, 0])
+
+
+def open_scorer(scorer: Scorer, device: str) -> Clip | Dino:
+    return Clip(scorer, device) if scorer.kind == "clip" else Dino(scorer, device)
+
+
+def _unit(features: torch.Tensor) -> np.ndarray:
+    return torch.nn.functional.normalize(features.float(), dim=-1).cpu().numpy()
