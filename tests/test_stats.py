@@ -1,6 +1,7 @@
 """Statistics against references in plain loops, and against what they promise about known truths."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -72,7 +73,7 @@ def test_clustered_takes_the_larger_variance():
     common = np.tile(np.arange(4.0), (3, 1)) + np.array([[0.0], [0.1], [0.2]])
     cancel = np.array([[1.0, -1.0], [-1.0, 1.0]]) + np.array([[0.0], [0.5]])
     for y in (common, cancel):
-        theta, half = loop_clustered(y, 1.0)
+        _, half = loop_clustered(y, 1.0)
         got = stats.clustered(y)
         assert (got.hi - got.value) / stats.t_quantile(len(y)) == pytest.approx(half)
 
@@ -177,7 +178,7 @@ def test_expanded_gives_concepts_their_t_interval_back():
 @pytest.mark.parametrize("variances", [(4.0, 0.25, 0.5, 1.0), (1.0, 1.0, 1.0, 1.0)])
 def test_the_bootstrap_covers_a_ratio_and_a_harmonic_mean(variances):
     """The two scores that are not means. Crossing concepts with prompts counts the noise of a cell more than once, so
-    these intervals are a little too wide rather than too narrow: never under 93, and up to 99 in 100."""
+    these intervals may come out a little too wide: 93 to 98 in 100."""
     rng = np.random.default_rng(3)
     draws = stats.crossed_draws(11, np.array(PROMPTS), n=1000)
     inside = np.zeros(2)
@@ -196,7 +197,7 @@ def test_the_bootstrap_covers_a_ratio_and_a_harmonic_mean(variances):
         for k, values in enumerate((text, h)):
             interval = stats.expanded(stats.over_concepts(values, draws), 11)
             inside[k] += interval.lo <= truth[k] <= interval.hi
-    assert (inside / n >= 0.93).all() and (inside / n <= 0.99).all(), inside / n
+    assert (inside / n >= 0.93).all() and (inside / n <= 0.98).all(), inside / n
 
 
 def test_harmonic_wins_best():
@@ -214,8 +215,8 @@ def loop_hypervolume(points, x_ref, y_ref):
     xs = sorted({x_ref, *[x for x, _ in points if x > x_ref]})
     ys = sorted({y_ref, *[y for _, y in points if y > y_ref]})
     area = 0.0
-    for x0, x1 in zip(xs, xs[1:]):
-        for y0, y1 in zip(ys, ys[1:]):
+    for x0, x1 in pairwise(xs):
+        for y0, y1 in pairwise(ys):
             if any(x >= x1 and y >= y1 for x, y in points):
                 area += (x1 - x0) * (y1 - y0)
     return area
