@@ -145,6 +145,8 @@ def open_tokenizer(backbone: str | None) -> Tokenizer:
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"backbone {backbone!r} has no tokenizer that can be read: {reason}") from None
+    if len(own) < 100:  # transformers makes an empty one where there are no files
+        raise UserError(f"backbone {backbone!r} has no tokenizer that can be read: no vocabulary in its tokenizer/")
     return Tokenizer(
         backbone, lambda text: len(own(text, add_special_tokens=False).input_ids), own.model_max_length - 2
     )

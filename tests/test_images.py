@@ -83,20 +83,20 @@ WORKS = {
     "spaces and unicode": ("Чайник на столе (2).png", saved(halves(), "PNG"), (RED, BLUE)),
 }
 
-ANIMATED = [halves(), halves(left=BLUE, right=RED)]
+FRAMES = [halves(), halves(left=BLUE, right=RED)]
 HEIC = b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(64)
 
 # file name, its bytes, and words of the one sentence that the user gets
 REFUSED = {
     "HEIC": ("IMG_0002.heic", HEIC, "HEIC photograph"),
     "HEIC called jpg": ("IMG_0003.jpg", HEIC, "HEIC photograph"),
-    "animated GIF": ("cat.gif", saved(ANIMATED[0], "GIF", save_all=True, append_images=ANIMATED[1:]), "animation of 2"),
+    "animated GIF": ("cat.gif", saved(FRAMES[0], "GIF", save_all=True, append_images=FRAMES[1:]), "animation of 2"),
     "animated WebP": (
         "c.webp",
-        saved(ANIMATED[0], "WEBP", save_all=True, append_images=ANIMATED[1:]),
+        saved(FRAMES[0], "WEBP", save_all=True, append_images=FRAMES[1:]),
         "animation of 2",
     ),
-    "animated PNG": ("c.png", saved(ANIMATED[0], "PNG", save_all=True, append_images=ANIMATED[1:]), "animation of 2"),
+    "animated PNG": ("c.png", saved(FRAMES[0], "PNG", save_all=True, append_images=FRAMES[1:]), "animation of 2"),
     "truncated JPEG": ("half.jpg", saved(halves((400, 300)), "JPEG")[:-900], "damaged or cut short"),
     "truncated PNG": ("half.png", saved(Image.effect_noise((200, 200), 90), "PNG")[:9000], "damaged or cut short"),
     "zero bytes": ("none.jpg", b"", "is empty"),
