@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
 from perfusion_core.errors import UserError
+from perfusion_core.files import write_tensors
 
 FORMAT = "perfusion-concept"
 VERSION = 1
@@ -38,10 +38,10 @@ class Concept:
         tensors = {"i_star": self.i_star, "embedding": self.embedding, "o_v": torch.cat(self.o_v)}
         if self.o_k is not None:
             tensors["o_k"] = torch.cat(self.o_k)
-        low = {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in tensors.items()}
+        low = {name: tensor.detach().to(dtype) for name, tensor in tensors.items()}
         assert all(tensor.isfinite().all() for tensor in low.values()), "a concept has to be finite"
         low["super_encoding"] = direction(self.super_encoding)
-        Path(path).write_bytes(save(low, metadata=self.header()))
+        write_tensors(Path(path), low, self.header())
 
     def header(self) -> dict[str, str]:
         header = {

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
 from perfusion_core.errors import UserError
+from perfusion_core.files import write_tensors
 
 FORMAT = "perfbench-covariance-1"
 FILE = "covariance.safetensors"
@@ -79,10 +79,7 @@ def write(covariance: Covariance, path: Path) -> None:
     """Whole or not at all."""
     meta = {"format": FORMAT, "digest": covariance.digest, "source": covariance.source}
     meta |= {"tokens": str(covariance.tokens), "captions": str(covariance.captions)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.{os.getpid()}")
-    aside.write_bytes(save({"sum": covariance.total.cpu().contiguous()}, metadata=meta))
-    os.replace(aside, path)
+    write_tensors(path, {"sum": covariance.total}, meta)
 
 
 def read(path: Path) -> Covariance:

@@ -1,0 +1,78 @@
+"""An interrupted training goes on: parameters, optimizer, random state and log in one safetensors file, written whole."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from perfusion_core.files import write_tensors
+
+FILE = "checkpoint.safetensors"
+SECONDS = 120.0  # between two of them: a training of a minute writes none
+
+
+@dataclass
+class Checkpoint:
+    folder: Path
+    parameters: Sequence[torch.Tensor]
+    optimizer: torch.optim.Optimizer
+    rng: torch.Generator
+    state: Mapping[str, torch.Tensor]
+    scaler: Any
+    seconds: float = SECONDS
+    last: float = field(default_factory=time.monotonic)
+
+    @property
+    def path(self) -> Path:
+        return self.folder / FILE
+
+    def save(self, step: int, log: Any) -> None:
+        """When it is time; `log` is a dataclass of plain numbers."""
+        if time.monotonic() - self.last < self.seconds:
+            return
+        tensors = {f"parameter.{n}": p for n, p in enumerate(self.parameters)}
+        tensors |= {f"state.{name}": tensor for name, tensor in self.state.items()}
+        tensors["rng"] = self.rng.get_state()
+        for n, p in enumerate(self.parameters):
+            for name, value in self.optimizer.state[p].items():
+                tensors[f"optimizer.{n}.{name}"] = value
+        text = json.dumps({"step": step, "log": vars(log), "scaler": self.scaler.state_dict()})
+        write_tensors(self.path, tensors, {"training": text})
+        self.last = time.monotonic()
+
+    def resume(self, log: Any) -> int:
+        """-> the step that was done last, 0 where there is nothing to go on from (or it does not fit)."""
+        try:
+            with safe_open(self.path, "pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                training = json.loads(file.metadata()["training"])
+        except (FileNotFoundError, SafetensorError):
+            return 0
+        shapes = {f"parameter.{n}": p.shape for n, p in enumerate(self.parameters)}
+        if {name: t.shape for name, t in tensors.items() if name.startswith("parameter.")} != shapes:
+            return 0
+        with torch.no_grad():
+            for n, p in enumerate(self.parameters):
+                p.copy_(tensors[f"parameter.{n}"])
+                head = f"optimizer.{n}."
+                self.optimizer.state[p] = {
+                    name.removeprefix(head): (tensor if name.endswith(".step") else tensor.to(p.device))
+                    for name, tensor in tensors.items()
+                    if name.startswith(head)
+                }
+            for name, tensor in self.state.items():
+                tensor.copy_(tensors[f"state.{name}"])
+        self.rng.set_state(tensors["rng"])
+        self.scaler.load_state_dict(training["scaler"])
+        log.__dict__.update(training["log"])
+        log.validation = [tuple(pair) for pair in log.validation]
+        log.best = tuple(log.best) if log.best else None
+        return int(training["step"])
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)

@@ -1,0 +1,328 @@
+"""The noise-prediction loop that every method shares: parameter groups and batches in, trained tensors and a log out.
+
+A method hands in what differs: which pictures and texts (`draw`), how texts become encodings (`encode`), what to `save`.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import interpolate, mse_loss
+
+from perfusion_core.backbone import Backbone
+from perfusion_core.checkpoint import Checkpoint
+from perfusion_core.errors import UserError
+from perfusion_core.sampling import sample
+
+Write = Callable[[str], str]
+Progress = Callable[[int, int, float], None]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the loop itself needs to know of a method."""
+
+    steps: int
+    accumulate: int = 1  # micro-batches an optimizer step
+    prior_weight: float = 1.0
+    weight_decay: float = 0.0
+    clip: float | None = None  # norm of the gradient
+    checkpointing: bool = False  # recompute the U-Net's activations: less memory, a third more time
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One micro-batch; the last `prior` rows are class images, whose loss is weighted by Recipe.prior_weight."""
+
+    latents: torch.Tensor  # [n, c, h, w]
+    texts: list[str]
+    mask: torch.Tensor | None = None  # [n, 1, h, w], weight of each position
+    prior: int = 0
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How the best step is found: pictures of `templates`, and a score of them (higher is better) that the caller knows."""
+
+    templates: tuple[str, ...]  # "A {} in a garden"
+    seeds: tuple[int, ...]
+    score: Callable[[np.ndarray], float]  # of uint8 [n, H, W, 3], in the templates' order
+    every: int = 25
+    steps: int = 50
+    guidance: float = 6.0
+
+
+class Diverged(UserError):
+    """Training has left the finite numbers."""
+
+
+# Pictures as latents
+
+
+@torch.no_grad()
+def vae_moments(backbone: Backbone, images: torch.Tensor, chunk: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of the latents of pictures in [-1, 1], scaled as the U-Net wants them; float32."""
+    means, stds = [], []
+    for part in images.split(chunk):
+        posterior = backbone.vae.encode(part.to(backbone.device, backbone.dtype)).latent_dist
+        means.append(posterior.mean.float())
+        stds.append(posterior.std.float())
+    scale = backbone.vae.config.scaling_factor
+    return torch.cat(means) * scale, torch.cat(stds) * scale
+
+
+def latent_masks(masks: torch.Tensor, side: int) -> torch.Tensor:
+    """[n, 1, H, W] -> [n, 1, side, side], each divided by its own maximum (an empty mask becomes all ones)."""
+    small = interpolate(masks.float(), (side, side), mode="area")
+    most = small.amax((1, 2, 3), keepdim=True)
+    return torch.where(most > 0, small / most.clamp_min(1e-12), torch.ones_like(small))
+
+
+@dataclass(frozen=True)
+class Latents:
+    """A concept's pictures after the VAE, with their mirror images where they may be flipped."""
+
+    mean: torch.Tensor  # [views, n, c, h, w]; views: as they are, and mirrored
+    std: torch.Tensor
+    masks: torch.Tensor | None  # [views, n, 1, h, w]
+
+    @staticmethod
+    def of(
+        backbone: Backbone, images: torch.Tensor, masks: torch.Tensor | None = None, flip: bool = False
+    ) -> "Latents":
+        views = [images, images.flip(-1)] if flip else [images]
+        moments = [vae_moments(backbone, view) for view in views]
+        mean, std = (torch.stack(part) for part in zip(*moments))
+        if masks is None:
+            return Latents(mean, std, None)
+        small = latent_masks(masks, mean.shape[-1]).to(backbone.device)
+        return Latents(mean, std, torch.stack([small, small.flip(-1)] if flip else [small]))
+
+    def draw(self, n: int, rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """n of them, each as often as the others, each mirrored with p = 0.5."""
+        many = self.mean.shape[1]
+        order = [torch.randperm(many, generator=rng) for _ in range(-(-n // many))]
+        index = torch.cat(order)[:n].to(self.mean.device)
+        view = torch.randint(len(self.mean), (n,), generator=rng).to(self.mean.device)
+        noise = torch.randn((n, *self.mean.shape[2:]), generator=rng).to(self.mean.device)
+        latents = self.mean[view, index] + self.std[view, index] * noise
+        return latents, None if self.masks is None else self.masks[view, index]
+
+
+# The loop
+
+
+@dataclass
+class Log:
+    """What goes to fit.json."""
+
+    losses: list[float] = field(default_factory=list)
+    validation: list[tuple[int, float]] = field(default_factory=list)
+    best: tuple[int, float] | None = None  # step, score
+    seconds: float = 0.0
+    images: int = 0
+
+    def summary(self, steps: int, device: torch.device) -> dict[str, Any]:
+        return {
+            "steps": self.best[0] if self.best else steps,
+            "steps_run": steps,
+            "score": self.best[1] if self.best else None,
+            "losses": self.losses,
+            "validation": self.validation,
+            "seconds": self.seconds,
+            "images_per_second": self.images / self.seconds if self.seconds else 0.0,
+            "peak_memory_bytes": torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
+        }
+
+
+def train(
+    backbone: Backbone,
+    recipe: Recipe,
+    groups: Sequence[dict[str, Any]],
+    draw: Callable[[torch.Generator], Batch],
+    encode: Callable[[list[str]], torch.Tensor],
+    *,
+    seed: int,
+    out: Path,
+    save: Callable[[Path], None],
+    unet: Any = None,
+    prepare: Callable[[torch.Tensor], None] = lambda encodings: None,
+    state: dict[str, torch.Tensor] | None = None,
+    current: Callable[[], AbstractContextManager[Write]] | None = None,
+    validate: Validation | None = None,
+    keep: Iterable[int] = (),
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """See docs/architecture.md for the arguments. One seed fixes everything; an interrupted training goes on from `out`."""
+    unet = backbone.unet if unet is None else unet
+    parameters = [p for group in groups for p in group["params"]]
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), weight_decay=recipe.weight_decay)
+    scaler = torch.amp.GradScaler(backbone.device.type, enabled=backbone.dtype == torch.float16)
+    rng = torch.Generator().manual_seed(seed)
+    alphas = backbone.scheduler().alphas_cumprod.to(backbone.device)
+    out.mkdir(parents=True, exist_ok=True)
+    log, keep = Log(), frozenset(keep)
+    checkpoint = Checkpoint(out, parameters, optimizer, rng, state or {}, scaler)
+    first = checkpoint.resume(log)
+    if backbone.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(backbone.device)
+    started, before = time.monotonic(), log.seconds
+    with checkpointed(unet, recipe.checkpointing):
+        for step in range(first + 1, recipe.steps + 1):
+            batches = [draw(rng) for _ in range(recipe.accumulate)]
+            optimizer.zero_grad(set_to_none=True)
+            loss = one_step(backbone, unet, recipe, batches, encode, prepare, alphas, rng, scaler)
+            if not math.isfinite(loss):
+                raise Diverged(hint(loss, step, groups, backbone.dtype))
+            if recipe.clip is not None:
+                scaler.unscale_(optimizer)
+                torch.nn.utils.clip_grad_norm_(parameters, recipe.clip)
+            scaler.step(optimizer)
+            scaler.update()
+            log.losses.append(loss)
+            log.images += sum(len(batch.texts) for batch in batches)
+            log.seconds = before + time.monotonic() - started
+            if progress:
+                progress(step, recipe.steps, loss)
+            if step in keep:
+                save(out / f"step-{step}")
+            if validate and (step % validate.every == 0 or step == recipe.steps):
+                assert current is not None, "validation needs to know how to draw with the present state"
+                judge(backbone, validate, current, log, step, lambda: save(out))
+            checkpoint.save(step, log)
+    log.seconds = before + time.monotonic() - started
+    if not validate:
+        save(out)
+    checkpoint.remove()
+    return log.summary(recipe.steps, backbone.device)
+
+
+def one_step(
+    backbone: Backbone,
+    unet: Any,
+    recipe: Recipe,
+    batches: list[Batch],
+    encode: Callable[[list[str]], torch.Tensor],
+    prepare: Callable[[torch.Tensor], None],
+    alphas: torch.Tensor,
+    rng: torch.Generator,
+    scaler: Any,
+) -> float:
+    """Gradients of one optimizer step -> the mean loss of its micro-batches.
+
+    The text encoder runs once for all of them: each takes its rows as a leaf, and what they gather goes back in one sweep.
+    """
+    encodings = encode([text for batch in batches for text in batch.texts])
+    total, gathered = 0.0, []
+    for batch, part in zip(batches, encodings.split([len(batch.texts) for batch in batches])):
+        leaf = part.detach().requires_grad_(encodings.requires_grad)
+        loss = batch_loss(backbone, unet, recipe, batch, leaf, prepare, alphas, rng) / len(batches)
+        scaler.scale(loss).backward()
+        gathered.append(leaf.grad)
+        total += loss.item()
+    if encodings.requires_grad:
+        encodings.backward(torch.cat(gathered))
+    return total
+
+
+def batch_loss(
+    backbone: Backbone,
+    unet: Any,
+    recipe: Recipe,
+    batch: Batch,
+    encodings: torch.Tensor,
+    prepare: Callable[[torch.Tensor], None],
+    alphas: torch.Tensor,
+    rng: torch.Generator,
+) -> torch.Tensor:
+    """Noise the latents, predict, compare."""
+    latents, device = batch.latents.to(backbone.device), backbone.device
+    noise = torch.randn(latents.shape, generator=rng).to(device)
+    t = torch.randint(len(alphas), (len(latents),), generator=rng).to(device)
+    a = alphas[t].view(-1, 1, 1, 1)
+    noisy = a.sqrt() * latents + (1 - a).sqrt() * noise
+    target = noise
+    if backbone.pipe.scheduler.config.prediction_type == "v_prediction":
+        target = a.sqrt() * noise - (1 - a).sqrt() * latents
+    low = backbone.dtype != torch.float32
+    with torch.autocast(device.type, backbone.dtype, enabled=low):
+        prepare(encodings)
+        noisy = noisy.to(unet.dtype).contiguous(memory_format=torch.channels_last)
+        predicted = unet(noisy, t, encoder_hidden_states=encodings).sample.float()
+    return weighted_loss(predicted, target, batch.mask, batch.prior, recipe.prior_weight)
+
+
+def weighted_loss(
+    predicted: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None, prior: int, prior_weight: float
+) -> torch.Tensor:
+    """Mean of mask * error^2 over rows, channels and positions, not divided by the mask's sum; class images apart."""
+    if mask is None:
+        error = mse_loss(predicted, target, reduction="none")
+    else:
+        error = mask.to(predicted) * (predicted - target) ** 2
+    if not prior:
+        return error.mean()
+    return error[:-prior].mean() + prior_weight * error[-prior:].mean()
+
+
+def judge(
+    backbone: Backbone,
+    validate: Validation,
+    current: Callable[[], AbstractContextManager[Write]],
+    log: Log,
+    step: int,
+    keep_it: Callable[[], None],
+) -> None:
+    """Draw, score, and keep the state if it is the best so far."""
+    with current() as write:
+        texts = [write(template) for template in validate.templates]
+        images = sample(backbone, texts, validate.seeds, steps=validate.steps, guidance=validate.guidance)
+    score = float(validate.score(images))
+    if not math.isfinite(score):
+        raise Diverged(f"the validation score is {score} at step {step}; lower the learning rate")
+    log.validation.append((step, score))
+    if log.best is None or score > log.best[1]:
+        log.best = (step, score)
+        keep_it()
+
+
+@contextmanager
+def checkpointed(unet: Any, wanted: bool) -> Iterator[None]:
+    """Gradient checkpointing for the duration; the U-Net's own setting afterwards."""
+    was = unet.is_gradient_checkpointing
+    if wanted and not was:
+        unet.enable_gradient_checkpointing()
+    try:
+        yield
+    finally:
+        if wanted and not was:
+            unet.disable_gradient_checkpointing()
+
+
+def hint(loss: float, step: int, groups: Sequence[dict[str, Any]], dtype: torch.dtype) -> str:
+    rates = ", ".join(f"{group['lr']:g}" for group in groups)
+    other = "" if dtype == torch.float32 else ", or train in float32"
+    return f"the loss is {loss} at step {step}; lower the learning rate (now {rates}){other}"
+
+
+def bar(label: str, batch: int = 1) -> Progress:
+    """A progress bar on stderr with the loss and images a second, for one training with `batch` images a step."""
+    from tqdm import tqdm
+
+    shown: list[Any] = []
+
+    def progress(step: int, steps: int, loss: float) -> None:
+        if not shown:
+            shown.append(tqdm(total=steps * batch, initial=(step - 1) * batch, desc=label, unit=" images"))
+        shown[0].set_postfix(step=step, loss=f"{loss:.4f}", refresh=False)
+        shown[0].update(batch)
+        if step == steps:
+            shown[0].close()
+
+    return progress
