@@ -14,9 +14,11 @@ from benchmarks.progress import Progress
 from benchmarks.scoring import Scoring
 from benchmarks.store import Store
 from benchmarks.tasks import Event, Group, Task, Units, name_of, unit_tasks
+from perfusion_core.errors import UserError
 
 STAGES = {Prior: "priors", Fit: "fits", Cell: "images"}
 TRIES = 2  # of a task whose worker dies under it
+HOPELESS = 8  # deaths without one finished unit
 POLL = 0.2  # seconds between looks at what another run in the same folder is doing
 
 
@@ -165,6 +167,8 @@ class Driver:
     def died(self, unit: Unit | Group, key: str, why: str) -> None:
         """A worker went away in the middle of this; once more, then it is a failure."""
         self.deaths[key] += 1
+        if self.deaths.total() >= HOPELESS and not self.outcome.made.total():
+            raise UserError(f"workers keep dying before they finish anything ({why}); try --engine inline to see why")
         self.progress.note(f"{why} during {name_of(unit)}")
         if self.deaths[key] >= TRIES:
             self.fail(unit, f"{why} {self.deaths[key]} times during {name_of(unit)}")

@@ -34,7 +34,7 @@ def make_pool(job: Job, store: Store) -> Pool:
 
 
 def devices(config: Config, device: str) -> tuple[list[str], int]:
-    """The device of each worker, and the threads each gets: one worker a GPU, or N on the CPU with its threads divided."""
+    """Each worker's device, and the threads of each: one worker a GPU, or N on the CPU with its threads divided."""
     if device.startswith("cuda"):
         import torch
 
@@ -123,17 +123,18 @@ class Processes:
                 continue
             try:
                 kind, content = child.pipe.recv()
+                while kind == "event":
+                    handle(content)
+                    kind, content = child.pipe.recv() if child.pipe.poll() else ("", "")
             except (EOFError, ConnectionError):
                 child.process.join()
                 ended.append((number, child.task, died(child.process.exitcode)))
                 self.children[number] = self._spawn(child.device)
                 continue
-            if kind == "event":
-                handle(content)
-            elif kind == "end":
+            if kind == "end":
                 ended.append((number, child.task, ""))
                 child.task = None
-            else:
+            elif kind:
                 raise DiskError(content) if kind == "disk" else UserError(content)
         return ended
 

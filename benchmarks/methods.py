@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from benchmarks.config import Config
+from benchmarks.config import GLOBAL, LOCAL, Config
 from benchmarks.plan import FLOOR, Method
 from perfusion_core.errors import UserError, unknown
 
@@ -40,14 +40,20 @@ class Variant:
 
     base: str
     config: Mapping[str, Any] = field(default_factory=dict)
-    images: int = 0  # train on so many images only
-    masks: bool = True
     select: bool | None = None  # None: as the base
+    points: tuple[str, ...] = ()  # its own; empty: those of the base
 
 
 VARIANTS: dict[str, Variant] = {
-    "perfusion-one-shot": Variant("perfusion", images=1),
-    "perfusion-no-mask": Variant("perfusion", masks=False),
+    "cd-better": Variant("cd", {"steps": 200}),  # Custom Diffusion as the paper tuned it (Sec. 5)
+    "perfusion-one-shot": Variant("perfusion", {"images": 1}),  # Fig. 9a
+    "perfusion-trained-k": Variant("perfusion", {"train_k": True}),  # Fig. 9b
+    "perfusion-no-mask": Variant("perfusion", {"masks": False}),  # Fig. 9c
+    "perfusion-train-bias": Variant("perfusion", {"train_bias": 0.55}),  # Fig. 9d; 0.75 is the method's
+    "perfusion-infer-temperature": Variant(  # Fig. 9e; as in training, where 0.15 is the method's
+        "perfusion", points=tuple(point.replace("t0.15", "t0.10") for point in (*LOCAL, *GLOBAL))
+    ),
+    "perfusion-vanilla-rome": Variant("perfusion", {"vanilla_rome": True}),  # Fig. A.1
 }
 
 
@@ -174,8 +180,7 @@ def _method(config: Config, name: str, miniature: bool) -> Method:
         prior=module.PRIOR,
         config={f.name: getattr(made, f.name) for f in dataclasses.fields(made)},
         select=select and module.TRAINED,
-        images=what.images,
-        masks=what.masks,
+        points=what.points,
         covariance=what.base not in WITHOUT_C,
     )
 

@@ -37,8 +37,7 @@ class Method:
     prior: bool
     config: Mapping[str, Any]
     select: bool = False  # its training step is picked by validation
-    images: int = 0  # train on so many of the concept's images; 0: all
-    masks: bool = True
+    points: tuple[str, ...] = ()  # its own, where the configuration names none
     covariance: bool = True  # C of the backbone decides its bytes
 
 
@@ -61,8 +60,6 @@ class Fit:
     config: Mapping[str, Any]
     prior: Prior | None
     select: bool
-    images: int
-    masks: bool
     keep: tuple[int, ...]  # not in the key: what is kept on the way does not change the end
     seed: int
     key: str
@@ -110,9 +107,12 @@ class Plan:
         return sum(len(cell.seeds) for cell in self.cells)
 
     @property
+    def units(self) -> tuple[Unit, ...]:
+        return (*self.priors, *self.fits, *self.cells)
+
+    @property
     def digest(self) -> str:
-        units: tuple[Unit, ...] = (*self.priors, *self.fits, *self.cells)
-        return digest([unit.key for unit in units])
+        return digest([unit.key for unit in self.units])
 
 
 def seed_of(base: int, concept: str, prompt_id: str, index: int) -> int:
@@ -146,7 +146,7 @@ def make(
 
 def method_points(config: Config, method: Method) -> list[str]:
     """The operating points of a method: its own, its base's, or the one called default."""
-    names = config.points.get(method.name) or config.points.get(method.base) or ("default",)
+    names = config.points.get(method.name) or method.points or config.points.get(method.base) or ("default",)
     return list(dict.fromkeys(point_name(name) for name in names))
 
 
@@ -225,13 +225,12 @@ class _Planner:
         key = digest({
             "unit": "fit", **self.model, "covariance": covariance, "method": method.base, "version": method.version,
             "config": dict(method.config), "concept": concept.digest, "name": concept.name, "training": self.training,
-            "images": method.images, "masks": method.masks, "select": self.selection if method.select else None,
-            "prior": prior.key if prior else None, "seed": seed,
+            "select": self.selection if method.select else None, "prior": prior.key if prior else None, "seed": seed,
         })  # fmt: skip
         same = [fit for fit in self.fits.values() if fit.key == key]  # of a variant that differs at run time only
         self.fits[address] = same[0] if same else Fit(
-            method.base, concept.name, concept.super_category, method.config, prior, method.select, method.images,
-            method.masks, tuple(sorted(map(int, self.config.keep))), seed, key,
+            method.base, concept.name, concept.super_category, method.config, prior, method.select,
+            tuple(sorted(map(int, self.config.keep))), seed, key,
         )  # fmt: skip
         return self.fits[address]
 

@@ -83,7 +83,7 @@ class Store:
     def done(self, plan: Plan, scorers: Sequence[str]) -> set[str]:
         """Keys of the done units. Rows alone are enough where images were dropped, not where they are damaged."""
         scored = self.scored(plan.cells, scorers)
-        units: list[Unit] = [*plan.priors, *plan.fits, *plan.cells]
+        units = plan.units
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # hashing leaves the interpreter's lock
             good = pool.map(lambda unit: self.verified(unit), units)
         return {

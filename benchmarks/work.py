@@ -160,15 +160,11 @@ class Worker:
         from perfusion_core.subject import Subject
 
         folder = self.store.concept(fit.concept)
-        images = _arrays(folder)[: fit.images or None]
         masks = None
-        if fit.masks and (folder / "0.mask.png").is_file():
-            grey = [np.asarray(Image.open(folder / f"{i}.mask.png").convert("L")) for i in range(len(images))]
-            masks = torch.from_numpy(np.stack(grey)).unsqueeze(1).float() / 255
-        elif not fit.masks:
-            masks = torch.ones(len(images), 1, *images.shape[1:3])
-        flip = fit.concept in self.job.asymmetric
-        return Subject(fit.concept, fit.super_category, as_float(images), masks, flip)
+        if (folder / "masks").is_dir():
+            masks = torch.from_numpy(_arrays(folder / "masks")[..., 0]).unsqueeze(1).float() / 255
+        asymmetric = fit.concept in self.job.asymmetric
+        return Subject(fit.concept, fit.super_category, as_float(_arrays(folder)), masks, asymmetric)
 
     def validation(self, fit: Fit) -> Any:
         """The score that picks training steps: by a scorer that is never reported."""

@@ -1,0 +1,115 @@
+"""run.json: what was run, with what, where from; enough to run it again, nothing about whose machine it was."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.config import Config, as_dict, protocol
+from benchmarks.models import Models, Scorer
+from benchmarks.paths import git_commit
+from benchmarks.plan import Method
+from perfusion_core import __version__
+
+SCHEMA = 1
+LIBRARIES = [
+    "torch", "torchvision", "diffusers", "transformers", "open_clip_torch", "numpy", "pandas", "scipy", "safetensors",
+    "pillow", "peft", "ray",
+]  # fmt: skip
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def anonymous(value: Any) -> Any:
+    """The value without the home folder, which names the user."""
+    home = str(Path.home())
+    if isinstance(value, str) and len(home) > 1:
+        return value.replace(home, "~")
+    if isinstance(value, Mapping):
+        return {key: anonymous(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [anonymous(item) for item in value]
+    return value
+
+
+def libraries() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def device_words(device: str) -> str:
+    """What calculates: `cpu (x86_64)`, `cuda (NVIDIA H100)`."""
+    if device.startswith("cuda"):
+        import torch
+
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"{device} ({platform.machine()})"
+
+
+def scorer_about(scorer: Scorer) -> dict[str, str]:
+    source = "" if Path(scorer.source).exists() else scorer.source
+    return {"name": scorer.name, "kind": scorer.kind, "source": source, "weights": scorer.weights,
+            "preprocessing": scorer.preprocessing}  # fmt: skip
+
+
+def resolved_protocol(config: Config, models: Models, name: str) -> dict[str, Any]:
+    """What may not change in a run folder, with names replaced by what they mean."""
+    fixed = protocol(config) | {
+        "backbone": models.name, "backbone_digest": models.digest, "dtype": models.dtype, "suite": name,
+        "scorers": [models.scorers[0].name], "select_scorer": models.selector.name,
+        "recipe": "miniature" if models.miniature else "published",
+    }  # fmt: skip
+    return dict(anonymous(fixed))
+
+
+def about_run(
+    old: Mapping[str, Any],
+    config: Config,
+    models: Models,
+    methods: Sequence[Method],
+    *,
+    argv: Sequence[str],
+    protocol: Mapping[str, Any],
+    digests: Mapping[str, str],
+    device: str,
+) -> dict[str, Any]:
+    """run.json as a command begins; what earlier commands in this folder recorded stays."""
+    commit = git_commit() or ""
+    versions = {
+        m.name: {"of": m.base, "version": m.version, "config": dict(m.config), "select": m.select} for m in methods
+    }
+    command = {"argv": anonymous(list(argv)), "started": now(), "config": anonymous(as_dict(config))}
+    earlier = [entry for entry in old.get("commands", []) if entry["config"] != command["config"]]
+    return {
+        "schema": SCHEMA,
+        "version": __version__,
+        "commit": commit.removesuffix("-dirty") or None,
+        "dirty": commit.endswith("-dirty"),
+        "argv": command["argv"],
+        "config": command["config"],
+        "protocol": dict(protocol),
+        "commands": [*earlier, command],
+        "digests": dict(digests),
+        "backbone": {"id": models.name, "revision": models.revision or None, "sha256": models.digest,
+                     "covariance": models.covariance or None, "size": models.size},
+        "scorers": [scorer_about(scorer) for scorer in models.scorers],
+        "select_scorer": scorer_about(models.selector),
+        "methods": {**old.get("methods", {}), **versions},
+        "libraries": libraries(),
+        "device": device_words(device),
+        "dtype": models.dtype,
+        "units": old.get("units", {}),
+        "seconds": old.get("seconds", {}),
+        "failures": [],
+        "started": old.get("started", now()),
+        "finished": None,
+    }  # fmt: skip
