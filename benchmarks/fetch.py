@@ -149,9 +149,9 @@ def unpack(
                     continue
                 target = into.joinpath(*path.parts)
                 target.parent.mkdir(parents=True, exist_ok=True)
+                written.append(target)
                 with read() as source, target.open("wb") as file:
                     shutil.copyfileobj(source, file, BLOCK)
-                written.append(target)
     except UserError:
         for path_written in written:
             path_written.unlink(missing_ok=True)

@@ -58,7 +58,7 @@ def test_split_of_the_protocol():
 
 
 def test_numbers_that_the_paper_gives():
-    """86 unique prompts, 43 a concept on average, 2,104 = 8 x 263 rating trials; 3,776 images at one operating point."""
+    """86 unique prompts, 43 a concept on average, 2,104 = 8 x 263 rating trials; 3,776 images at one point."""
     catalog = load_catalog("photos")
     assert len({prompt.template for prompt in catalog.prompts}) == 86
     each = [catalog.prompts_for(concept) for concept in catalog.concepts]
@@ -210,12 +210,12 @@ def test_select_concepts(tmp_path, own_data):
     assert [concept.name for concept in catalog.select_concepts("all")] == ["kettle"], "yours come by name only"
     assert [concept.name for concept in catalog.select_concepts("my_pot,kettle")] == ["my_pot", "kettle"]
     assert catalog.select_concepts(f"{tmp_path / 'shelf' / 'kettle'}") == catalog.select_concepts("kettle")
-    with pytest.raises(UserError, match="did you mean 'kettle'.*my_pot"):
+    with pytest.raises(UserError, match=r"did you mean 'kettle'.*my_pot"):
         catalog.select_concepts("kettel")
 
 
 def test_photographs_without_images_say_what_to_do():
-    with pytest.raises(UserError, match="perfbench concepts fetch cat.*perfbench concepts adopt cat DIR"):
+    with pytest.raises(UserError, match=r"perfbench concepts fetch cat.*perfbench concepts adopt cat DIR"):
         load_catalog("photos").select_concepts("cat")
 
 
