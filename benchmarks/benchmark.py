@@ -54,7 +54,7 @@ def prepare(config: Config) -> Prepared:
         raise UserError(f"the backbone {models.name} has no C yet, which perfusion needs: "
                         f"perfbench covariance --backbone {config.backbone}")  # fmt: skip
     plan = make(config, catalog, concepts, chosen, models.facts)
-    fixed = provenance.resolved_protocol(config, models, catalog.name)
+    fixed = provenance.resolved_protocol(config, models, catalog)
     folder = (
         Path(config.out)
         if config.out

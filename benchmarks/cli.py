@@ -87,6 +87,134 @@ def run(argv: Sequence[str]) -> int:
     return act(parser.parse_args(argv[1:])) or 0
 
 
+@verb("run")
+def run_benchmark(parser: argparse.ArgumentParser) -> Run:
+    """Train, generate and score what is missing, then write and print the tables.
+
+    Interrupted at any moment, the same command goes on. Adding methods, concepts or prompts extends the run folder.
+
+      perfbench run --methods perfusion,super --concepts cat,teapot --preset quick
+      perfbench run --methods perfusion,cd --concepts all --engine processes
+      perfbench run --preset paper --backbone owner/name --out results/mine --set images=4
+    """
+    from benchmarks.run_verbs import add_flags, config_of
+
+    add_flags(parser)
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    parser.add_argument("--allow-missing", action="store_true", help="tables of what is there, with n/planned")
+
+    def act(args: argparse.Namespace) -> int:
+        config = config_of(args)
+        from benchmarks.benchmark import run
+
+        return run(config, sys.argv[1:], dry_run=args.dry_run, allow_missing=args.allow_missing)
+
+    return act
+
+
+@verb("plan")
+def plan(parser: argparse.ArgumentParser) -> Run:
+    """Print what a run would do: fits, cells, images, what is done, the time that is left.
+
+    perfbench plan --methods perfusion,cd --concepts all
+    perfbench plan --preset paper --json
+    """
+    from benchmarks.run_verbs import add_flags, config_of
+
+    add_flags(parser)
+    parser.add_argument("--json", action="store_true", help="machine-readable")
+
+    def act(args: argparse.Namespace) -> int:
+        config = config_of(args)
+        from benchmarks.benchmark import plan
+
+        return plan(config, as_json=args.json)
+
+    return act
+
+
+@verb("score")
+def score(parser: argparse.ArgumentParser) -> Run:
+    """Score the images of a run again, or by more scorers, and write the tables. Needs no backbone.
+
+    Without RUN, the newest run.
+
+      perfbench score results/paper-miniature-0a1b2c3d --again
+      perfbench score --scorers dino
+    """
+    parser.add_argument("run", nargs="?", metavar="RUN", help="a run folder, or a name under results/")
+    parser.add_argument("--scorers", metavar="A,B", default="", help="more of them: a folder, clip:MODEL:TAG, dino")
+    parser.add_argument("--again", action="store_true", help="also rows that are there")
+    parser.add_argument("--device", metavar="NAME", default="auto", help="auto, cpu, cuda, cuda:N")
+
+    def act(args: argparse.Namespace) -> int:
+        from benchmarks.rescore import rescore
+
+        more = [name for name in args.scorers.split(",") if name]
+        return rescore(args.run, more, again=args.again, device=args.device)
+
+    return act
+
+
+@verb("table")
+def table(parser: argparse.ArgumentParser) -> Run:
+    """Make a run's tables again from its scores, and print the table; or one of the views behind it.
+
+    Without RUN, the newest run. A run whose plan is not finished is refused unless --allow-missing.
+
+      perfbench table
+      perfbench table results/quick-miniature-0a1b2c3d --by scenario
+    """
+    parser.add_argument("run", nargs="?", metavar="RUN", help="a run folder, or a name under results/")
+    parser.add_argument("--allow-missing", action="store_true", help="average what is there; every row says n/planned")
+    parser.add_argument(
+        "--by",
+        metavar="VIEW",
+        help="print instead: kind, group, scenario, prompt, concept, hardest, difference, front, hypervolume, best-h "
+        "or variance (whether to buy more concepts, prompts or images)",
+    )
+
+    def act(args: argparse.Namespace) -> None:
+        from benchmarks.store import find_run
+        from benchmarks.tables import write_tables
+        from benchmarks.views import view
+
+        run = find_run(args.run)
+        print(view(run, args.by) if args.by else write_tables(run, args.allow_missing), end="")
+
+    return act
+
+
+@verb("check")
+def check(parser: argparse.ArgumentParser) -> Run:
+    """The regression gate: is a run worse than a reference, by more than repeated runs differ?
+
+    Exit status: 0 nothing lost (or undecided), 1 a loss (or, with --strict, anything undecided), 2 not comparable.
+    Margins are in check.toml beside the reference; --calibrate makes them from repeated runs of one thing.
+
+      perfbench check results/mine --against results/miniature-quick
+      perfbench check results/mine --against results/miniature-quick --format junit > check.xml
+      perfbench check --calibrate results/repeat-1 results/repeat-2 results/repeat-3 --against results/miniature-quick
+    """
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="a run folder; without one, the newest")
+    parser.add_argument("--against", metavar="REFERENCE", help="the run to compare with")
+    parser.add_argument("--strict", action="store_true", help="undecided is a failure")
+    parser.add_argument("--margins", metavar="SET", help="same-weights or retrained; default: what run.json says")
+    parser.add_argument("--format", default="text", metavar="FORMAT", help="text, markdown, json, junit or github")
+    parser.add_argument("--calibrate", action="store_true", help="write margins from these repeated runs")
+
+    def act(args: argparse.Namespace) -> int:
+        from benchmarks.check_report import check_verb
+
+        text, status = check_verb(
+            args.runs, args.against, args.margins, strict=args.strict, form=args.format, repeats=args.calibrate
+        )
+        print(text, end="")
+        return status
+
+    return act
+
+
 @verb("plot")
 def plot(parser: argparse.ArgumentParser) -> Run:
     """Draw a figure of a run: pareto, bias, dynamics, ablation, attention, per-concept, gallery.
@@ -228,12 +356,29 @@ def catalog(parser: argparse.ArgumentParser) -> Run:
     return act
 
 
+def mismatched(error: BaseException | None) -> UserError | None:
+    """torch and torchvision from different builds fail deep inside other imports; say what it is and what to type."""
+    while error is not None:
+        if "torchvision::nms does not exist" in str(error):
+            return UserError(
+                "torch and torchvision do not belong together (operator torchvision::nms does not exist); install both "
+                "from one place: pip install --force-reinstall torch torchvision, with the same --index-url for both"
+            )
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def main() -> None:
     """The console script: 0 done, 1 something failed, 2 a mistake in what was asked, 130 interrupted."""
     try:
         status = run(sys.argv[1:])
     except UserError as error:
         print(f"perfbench: {error}", file=sys.stderr)
+        status = 2
+    except (ImportError, RuntimeError) as error:
+        if not (mistake := mismatched(error)):
+            raise
+        print(f"perfbench: {mistake}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
         print("perfbench: interrupted; the same command goes on from here", file=sys.stderr)

@@ -73,12 +73,55 @@ def suites(args: Namespace) -> Rows:
     ]
 
 
+def methods(args: Namespace) -> Rows:
+    """What --methods takes."""
+    from benchmarks.methods import listed
+
+    return listed()
+
+
+def backbones(args: Namespace) -> Rows:
+    """The short names; folders, files and hub ids are taken as well."""
+    from benchmarks.models import backbone_names
+
+    return [
+        {"name": name, "here": "yes" if (place / "model_index.json").is_file() else "no"}
+        for name, place in backbone_names().items()
+    ]
+
+
+def presets(args: Namespace) -> Rows:
+    """What --preset takes."""
+    from benchmarks.config import PRESETS
+
+    return [{"name": name, "what": words} for name, (words, _) in PRESETS.items()]
+
+
+def runs(args: Namespace) -> Rows:
+    """The run folders under results/, the newest last."""
+    from benchmarks.store import list_runs, read_run
+
+    rows = []
+    for folder in list_runs():
+        about = read_run(folder)
+        cells = about.get("units", {}).get("cells", {})
+        rows.append({
+            "run": str(folder), "methods": ",".join(about.get("methods", {})), "backbone": about["backbone"]["id"],
+            "cells": f"{cells.get('done', 0)}/{cells.get('planned', '?')}", "failed": len(about.get("failures", [])),
+            "started": about["started"], "finished": about["finished"] or "no",
+        })  # fmt: skip
+    return rows
+
+
 def first_line(what: object) -> str:
     """Of a docstring."""
     return (what.__doc__ or "").strip().splitlines()[0]
 
 
-LISTS: dict[str, Callable[[Namespace], Rows]] = {"concepts": concepts, "prompts": prompts, "suites": suites}
+LISTS: dict[str, Callable[[Namespace], Rows]] = {
+    "methods": methods, "concepts": concepts, "prompts": prompts, "suites": suites, "backbones": backbones,
+    "presets": presets, "runs": runs,
+}  # fmt: skip
 
 
 def show(args: Namespace) -> None:

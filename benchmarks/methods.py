@@ -214,11 +214,16 @@ def _constants(where: str) -> dict[str, Any]:
 
 
 def _assigned(tree: ast.Module) -> dict[str, Any]:
-    """NAME = "..." and the like at the top of a module; several on a line separated by semicolons as well."""
-    return {
-        target.id: node.value.value
-        for node in tree.body
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    }
+    """The constants that a module assigns at its top: NAME = "ti", also NAME, VERSION = "ti", 1."""
+    found: dict[str, Any] = {}
+    for node in tree.body:
+        if not isinstance(node, ast.Assign):
+            continue
+        for target in node.targets:
+            several = isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple)
+            names = target.elts if isinstance(target, ast.Tuple) and several else [target]
+            values = node.value.elts if isinstance(node.value, ast.Tuple) and several else [node.value]
+            for name, value in zip(names, values):
+                if isinstance(name, ast.Name) and isinstance(value, ast.Constant):
+                    found[name.id] = value.value
+    return found

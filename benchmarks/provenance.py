@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.catalog import Catalog
 from benchmarks.config import Config, as_dict, protocol
 from benchmarks.models import Models, Scorer
 from benchmarks.paths import git_commit
@@ -61,10 +62,11 @@ def scorer_about(scorer: Scorer) -> dict[str, str]:
             "preprocessing": scorer.preprocessing}  # fmt: skip
 
 
-def resolved_protocol(config: Config, models: Models, name: str) -> dict[str, Any]:
+def resolved_protocol(config: Config, models: Models, catalog: Catalog) -> dict[str, Any]:
     """What may not change in a run folder, with names replaced by what they mean."""
     fixed = protocol(config) | {
-        "backbone": models.name, "backbone_digest": models.digest, "dtype": models.dtype, "suite": name,
+        "backbone": models.name, "backbone_digest": models.digest, "dtype": models.dtype, "suite": catalog.name,
+        "image_prompts": catalog.protocol.image_prompts, "class_word": catalog.protocol.class_word,
         "scorers": [models.scorers[0].name], "select_scorer": models.selector.name,
         "recipe": "miniature" if models.miniature else "published",
     }  # fmt: skip

@@ -161,6 +161,11 @@ class Store:
         with on_disk(self.root):
             remove(self.images(method, point, concept, prompt_id))
 
+    def drop_rows(self, scorer: str, method: str, point: str, concept: str) -> None:
+        """Forget rows, to score again."""
+        with on_disk(self.root):
+            remove(self.rows_file(scorer, method, point, concept))
+
     def planned_keys(self) -> set[str]:
         """Keys of the cells of all commands given in this folder."""
         return {row["key"] for row in read_planned(self.root)} if (self.root / "plan.csv").is_file() else set()
