@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from transformers import CLIPTextModel
 
 from perfusion_core.digests import backbone_digest, text_digest
 from perfusion_core.errors import UserError, unknown
@@ -55,7 +54,7 @@ class Backbone:
         return Backbone(name, place, revision, pipe, device, kind)
 
     @property
-    def unet(self) -> UNet2DConditionModel:
+    def unet(self) -> Any:
         return self.pipe.unet
 
     @property
@@ -63,7 +62,7 @@ class Backbone:
         return self.pipe.vae
 
     @property
-    def text_encoder(self) -> CLIPTextModel:
+    def text_encoder(self) -> Any:
         return self.pipe.text_encoder
 
     @property
@@ -95,7 +94,7 @@ class Backbone:
         """Pixels to a latent, along one side."""
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
 
-    def scheduler(self) -> DDIMScheduler:
+    def scheduler(self) -> Any:
         """DDIM as the protocol has it, with this checkpoint's betas and kind of prediction."""
         return DDIMScheduler.from_config(
             self.pipe.scheduler.config,
@@ -119,7 +118,7 @@ class Backbone:
         ).input_ids
         return self.text_encoder(ids.to(self.device))[0]
 
-    def fresh_unet(self, dtype: torch.dtype = torch.float32) -> UNet2DConditionModel:
+    def fresh_unet(self, dtype: torch.dtype = torch.float32) -> Any:
         """Another copy of the pretrained U-Net, read from disk, for a method that trains all of it."""
         if self.place.is_file():
             unet = load(self.place, dtype).unet
@@ -130,7 +129,7 @@ class Backbone:
         return unet.to(self.device, memory_format=torch.channels_last).requires_grad_(False).eval()
 
 
-def cross_attentions(unet: torch.nn.Module) -> dict[str, torch.nn.Module]:
+def cross_attentions(unet: Any) -> dict[str, Any]:
     """The text cross-attentions by name, in the U-Net's own order: every method's layers."""
     return {name: module for name, module in unet.named_modules() if name.endswith("attn2") and hasattr(module, "to_k")}
 
@@ -207,7 +206,7 @@ def check_shape(pipe: Any, name: str) -> None:
     layers = cross_attentions(pipe.unet)
     width = pipe.text_encoder.config.hidden_size
     fits = isinstance(pipe.unet, UNet2DConditionModel) and layers
-    if not fits or any(layer.to_k.in_features != width for layer in layers.values()):  # type: ignore[union-attr]
+    if not fits or any(layer.to_k.in_features != width for layer in layers.values()):
         raise UserError(
             f"the backbone {name!r} is not shaped like Stable Diffusion 1.x or 2.x: "
             f"one text encoder of width {width} has to feed every text cross-attention of a UNet2DConditionModel"

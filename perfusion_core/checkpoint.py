@@ -1,4 +1,4 @@
-"""An interrupted training goes on: parameters, optimizer, random state and log in one safetensors file, written whole."""
+"""An interrupted training goes on: parameters, optimizer, random state and log in one safetensors file."""
 
 import json
 import time

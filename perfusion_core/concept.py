@@ -105,7 +105,7 @@ def check_header(header: dict[str, str], path: str | Path) -> dict[str, str]:
 
 
 def direction(encoding: torch.Tensor) -> torch.Tensor:
-    """Eight bits a number: only a cosine is ever asked of it. Square-rooted first, because CLIP has a few huge outputs."""
+    """Eight bits a number: only a cosine is ever asked of it. Square roots, because CLIP has a few huge outputs."""
     root = encoding.detach().float().cpu().abs().sqrt() * encoding.detach().float().cpu().sign()
     return (root / root.abs().max() * 127).round().to(torch.int8)
 

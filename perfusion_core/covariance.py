@@ -71,7 +71,8 @@ def lookup(digest: str, places: Sequence[Path], name: str) -> Covariance:
             return covariance
     other = " (the one beside it belongs to another text encoder)" if found else ""
     raise UserError(
-        f"there is no covariance for the text encoder of {name}{other}; estimate it: perfbench covariance --backbone {name}"
+        f"there is no covariance for the text encoder of {name}{other}; "
+        f"estimate it: perfbench covariance --backbone {name}"
     )
 
 
@@ -109,7 +110,7 @@ def estimate(
     every: int = 100,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Covariance:
-    """Accumulate in float64, over BOS..EOS tokens only, from the output that the U-Net reads; resumes from `path`.part."""
+    """In float64, over BOS..EOS tokens only, from the output that the U-Net reads; resumes from `path`.part."""
     part = path.with_name(f"{path.name}.part")
     sofar = start(backbone, part, source)
     stream = islice(captions, sofar.captions, limit)
@@ -136,7 +137,7 @@ def estimate(
             write(sofar, part)
     if sofar.tokens < 2 * len(sofar.total):
         raise UserError(
-            f"{sofar.captions} captions from {source} are too few to estimate {len(sofar.total)} x {len(sofar.total)} numbers"
+            f"{sofar.captions} captions from {source} are too few for a covariance of {len(sofar.total)} numbers a side"
         )
     write(sofar, path)
     part.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ def file_sha256(path: Path) -> str:
 
 
 def backbone_digest(place: Path) -> str:
-    """Of all files that decide what a backbone draws; `place` is a folder in diffusers layout or a single checkpoint."""
+    """Of all files that decide what a backbone draws; `place`: a folder in diffusers layout, or one file."""
     if place.is_file():
         return file_sha256(place)[:16]
     total = hashlib.sha256()

@@ -1,7 +1,7 @@
 """load_concepts: a stock pipeline and concept files in; inside the block, `{teddy}` in a prompt means the concept.
 
-(a) `encode_prompt` is overridden on the instance; (b) `attn2.to_k/to_v` become modules that hold the same weight and edit
-what they project; (c) a module reuses its result for the encodings it saw last. On exit everything is as it was.
+(a) `encode_prompt` is overridden on the instance; (b) `attn2.to_k/to_v` become modules that hold the same weight and
+edit what they project; (c) a module reuses its result for the encodings it saw last. On exit everything is as it was.
 """
 
 import logging
@@ -21,88 +21,12 @@ from perfusion_core.digests import text_digest, text_shape
 from perfusion_core.errors import UserError, unknown
 from perfusion_core.prompts import Word, super_encoding, tokenize, written
 from perfusion_core.prompts import super_text as fill_supers
-from perfusion_core.rank_one import Basis, concept_basis, project, split
+from perfusion_core.rank_one import Edit, EditedProjection, SuperKeys, concept_basis
 
 log = logging.getLogger("perfusion_core")
 ALIKE = 0.8  # cosine of super-category encodings below which another text encoder is refused
 BIAS, TEMPERATURE = 0.6, 0.15
 LOCKS = ("local", "global")
-
-
-class Last:
-    """The result for the tensor seen last. The tensor is held, so no other can take its address."""
-
-    def __init__(self) -> None:
-        self.key: tuple[Any, ...] | None = None
-        self.result: Any = None
-
-    def get(self, encodings: torch.Tensor, compute: Callable[[], Any]) -> Any:
-        version = None if encodings.is_inference() else encodings._version  # changed in place: another tensor
-        low = torch.is_autocast_enabled(encodings.device.type)
-        key = self.key
-        if key is None or key[0] is not encodings or key[1:] != (version, low):
-            self.result = compute()
-            self.key = (encodings, version, low)
-        return self.result
-
-    def forget(self) -> None:
-        self.key = self.result = None
-
-
-class Edit:
-    """What all layers of one pipeline share: the concepts' subspace, their gates, and the split of the last encodings."""
-
-    def __init__(
-        self, basis: Basis, bias: torch.Tensor, temperature: torch.Tensor, linear_gates: Sequence[bool] = ()
-    ) -> None:
-        self.basis, self.bias, self.temperature = basis, bias, temperature
-        self.linear = torch.tensor(linear_gates, dtype=torch.bool)
-        self.width = basis.u.shape[1]
-        self.last = Last()
-
-    def gate(self, argument: torch.Tensor) -> torch.Tensor:
-        if not self.linear.any():
-            return torch.sigmoid(argument)
-        return torch.where(self.linear.to(argument.device), argument, torch.sigmoid(argument))
-
-    def parts(self, encodings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """e_orthogonal and gates; of the first half, where global lock has joined two encodings."""
-        return self.last.get(encodings, lambda: self.compute(encodings[..., : self.width]))
-
-    def compute(self, encodings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        if self.basis.u.device != encodings.device:
-            self.basis = Basis(*(t.to(encodings.device) for t in (self.basis.sim, self.basis.u, self.basis.sim_u)))
-        return split(encodings, self.basis, self.bias, self.temperature, self.gate)
-
-
-class EditedProjection(nn.Module):
-    """A K or V projection under Eq. 4: the same weight parameter, another forward."""
-
-    def __init__(self, plain: nn.Linear, edit: Edit, o_star: torch.Tensor) -> None:
-        super().__init__()
-        self.weight = plain.weight
-        self.edit = edit
-        if isinstance(o_star, nn.Parameter):
-            self.o_star = o_star  # [J, d_out], trained
-        else:
-            self.register_buffer("o_star", o_star.to(plain.weight.device), persistent=False)
-        self.last = Last()
-
-    def forward(self, encodings: torch.Tensor) -> torch.Tensor:
-        if torch.is_grad_enabled() and (encodings.requires_grad or self.o_star.requires_grad):
-            return self.compute(encodings)
-        return self.last.get(encodings, lambda: self.compute(encodings))
-
-    def compute(self, encodings: torch.Tensor) -> torch.Tensor:
-        orthogonal, gates = self.edit.parts(encodings)
-        return project(orthogonal, gates, self.weight, self.o_star)
-
-
-class SuperKeys(EditedProjection):
-    """K under global lock: the second half of the joined encodings, the super-category's prompt, through plain W_K."""
-
-    def compute(self, encodings: torch.Tensor) -> torch.Tensor:
-        return linear(encodings[..., self.edit.width :].to(self.weight.dtype), self.weight)
 
 
 @contextmanager
@@ -266,9 +190,7 @@ def refuse_edited(pipe: Any, layers: Mapping[str, Any]) -> None:
         raise UserError("this pipeline has concepts loaded already; load them all in one call")
     for name, layer in layers.items():
         if type(layer.to_k) is not nn.Linear or type(layer.to_v) is not nn.Linear:
-            raise UserError(
-                f"{name} has an adapter on K or V ({type(layer.to_v).__name__}); fuse or unload it before loading concepts"
-            )
+            raise UserError(f"{name} has an adapter on K or V ({type(layer.to_v).__name__}); fuse or unload it first")
 
 
 def check(pipe: Any, loaded: Mapping[str, Concept], layers: Mapping[str, Any], force: bool) -> None:
@@ -278,7 +200,8 @@ def check(pipe: Any, loaded: Mapping[str, Concept], layers: Mapping[str, Any], f
     for name, concept in loaded.items():
         if concept.text_shape != shape or [len(o) for o in concept.o_v] != sizes:
             raise UserError(
-                f"the concept {name!r} was made for another model ({concept.backbone}, text encoder {concept.text_shape}); "
+                f"the concept {name!r} was made for another model ({concept.backbone}, text encoder "
+                f"{concept.text_shape}); "
                 f"this pipeline's is {shape} with {len(sizes)} cross-attentions; fit it again on this one"
             )
         if concept.text_digest != digest:

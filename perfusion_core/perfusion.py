@@ -16,10 +16,10 @@ from torch.nn.functional import linear
 from perfusion_core.backbone import Backbone, cross_attentions
 from perfusion_core.concept import Concept
 from perfusion_core.digests import text_shape
-from perfusion_core.editing import BIAS, TEMPERATURE, Edit, EditedProjection, attach, load_concepts
+from perfusion_core.editing import BIAS, TEMPERATURE, attach, load_concepts
 from perfusion_core.errors import UserError, unknown
 from perfusion_core.prompts import TEMPLATES, Positions, Word, encode, named, super_encoding, super_token
-from perfusion_core.rank_one import concept_basis
+from perfusion_core.rank_one import Edit, EditedProjection, concept_basis
 from perfusion_core.subject import Fitted, Subject
 from perfusion_core.training import Batch, Latents, Progress, Recipe, Validation, Write, train
 
@@ -64,13 +64,14 @@ class Student:
         row = encoder.get_input_embeddings().weight[super_token(tokenizer, subject.super_category)]
         self.embedding = nn.Parameter(row.detach().float().clone(), requires_grad=not config.vanilla_rome)
         self.i_star = self.first_i_star()
-        self.o_k, self.o_v = [], []
+        self.o_k: list[torch.Tensor] = []
+        self.o_v: list[torch.Tensor] = []
         for layer in self.layers.values():
             for side, into, learned in ((layer.to_k, self.o_k, config.train_k), (layer.to_v, self.o_v, True)):
                 o_star = linear(self.e_super[None], side.weight.detach().float())  # [1, d_out]
                 into.append(nn.Parameter(o_star) if learned else o_star)
-        gate = (torch.tensor([value], dtype=torch.float64) for value in (config.train_bias, config.train_temperature))
-        self.edit = Edit(self.basis(), *(value.to(device) for value in gate))
+        bias, temperature = torch.tensor([config.train_bias, config.train_temperature]).double().to(device).split(1)
+        self.edit = Edit(self.basis(), bias, temperature)
         self.waiting: list[Positions] = []
 
     @property
@@ -193,7 +194,9 @@ def fit(
 ) -> dict[str, Any]:
     """Train, and leave `concept.safetensors` in `out`."""
     if config.masks and subject.masks is None:
-        raise UserError(f"the concept {subject.name!r} has no masks; make them with `perfbench masks`, or set masks=false")
+        raise UserError(
+            f"the concept {subject.name!r} has no masks; make them with `perfbench masks`, or set masks=false"
+        )
     if config.batch % config.accumulate:
         raise UserError(f"a batch of {config.batch} cannot be split into {config.accumulate} equal micro-batches")
     student = Student(backbone, subject, config)
@@ -222,8 +225,8 @@ def fit(
         for layer in student.layers.values():
             layer.to_k, layer.to_v = plain[layer]
         try:
-            with using(backbone, {subject.name: student.concept()}, "local", config.bias, config.temperature) as write:
-                yield write
+            with using(backbone, {subject.name: student.concept()}, "local", config.bias, config.temperature):
+                yield lambda template: named(template, subject.name)
         finally:
             for layer in student.layers.values():
                 layer.to_k, layer.to_v = training[layer]
@@ -278,4 +281,6 @@ def assert_applied(backbone: Backbone, concepts: Mapping[str, Concept]) -> None:
     o_stars = zip(*(concept.o_v for concept in concepts.values()), strict=True)
     for layer, o_star in zip(cross_attentions(backbone.unet).values(), o_stars, strict=True):
         assert isinstance(layer.to_v, EditedProjection), "the concept is not applied"
-        assert torch.equal(layer.to_v.o_star.cpu(), torch.stack([o.cpu() for o in o_star])), "another concept is applied"
+        assert torch.equal(layer.to_v.o_star.cpu(), torch.stack([o.cpu() for o in o_star])), (
+            "another concept is applied"
+        )

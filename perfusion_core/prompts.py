@@ -1,6 +1,6 @@
 """Where a concept stands in a prompt: texts with {names} in; token positions and encodings out.
 
-No token is ever added: {name} becomes a word that the tokenizer knows, and a learned vector is written over its embedding.
+No token is ever added: {name} becomes a word that the tokenizer knows, and a vector is written over its embedding.
 """
 
 import re
@@ -109,7 +109,7 @@ def find(
         hits = [m for m, (a, b) in enumerate(offsets) if a < end and b > start]
         if not hits and start >= last:
             raise UserError(
-                f"{{{name}}} is cut off: the prompt is longer than this backbone's {tokenizer.model_max_length} tokens: {text!r}"
+                f"{{{name}}} is cut off, the prompt is longer than {tokenizer.model_max_length} tokens: {text!r}"
             )
         glued = text[start - 1 : start].isalnum()  # byte pairs may split there all the same
         if glued or len(hits) != 1 or ids[hits[0]] != token or offsets[hits[0]] != [start, end]:
@@ -151,7 +151,7 @@ def written(text_encoder: Any, positions: Sequence[Positions], words: Mapping[st
 def encode(
     text_encoder: Any, tokenizer: Any, texts: Sequence[str], words: Mapping[str, Word]
 ) -> tuple[torch.Tensor, list[Positions]]:
-    """-> encodings [n, M, d] as the U-Net sees them (with gradient to the words' vectors), and the concepts' positions."""
+    """-> encodings [n, M, d] as the U-Net sees them (with gradient to the words' vectors), and the positions."""
     ids, positions = tokenize(tokenizer, texts, words)
     with written(text_encoder, positions, words):
         return text_encoder(ids.to(text_encoder.device))[0], positions
@@ -159,6 +159,6 @@ def encode(
 
 @torch.no_grad()
 def super_encoding(text_encoder: Any, tokenizer: Any, super_category: str) -> torch.Tensor:
-    """The encoding [d] of the super-category's word in "A photo of a <super-category>": where i_star and o_star_K start."""
+    """The encoding [d] of the word in "A photo of a <super-category>": where i_star and o_star_K start."""
     encodings, positions = encode(text_encoder, tokenizer, [named(INITIAL, "it")], {"it": Word(super_category)})
     return encodings[0, positions[0]["it"][0]]

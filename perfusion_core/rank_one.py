@@ -1,4 +1,4 @@
-"""The edit of a K or V projection, as pure functions of tensors: Eq. 1 to 4 and Appendices A, B, D of the paper.
+"""The edit of a K or V projection, Eq. 1 to 4 and Appendices A, B, D: pure functions, then the modules that use them.
 
 e: encodings [..., M, d]; i_star [J, d]; o_star [J, d_out]; W [d_out, d]; C^-1 [d, d]. Everything in the C^-1 metric is
 float64: strongly related i_star cancel to many digits, and it costs J columns beside the projection's thousands.
@@ -6,8 +6,10 @@ float64: strongly related i_star cancel to many digits, and it costs J columns b
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import nn
 from torch.nn.functional import linear
 
 from perfusion_core.errors import UserError
@@ -53,7 +55,7 @@ def refuse_alike(r: torch.Tensor, names: Sequence[str]) -> None:
         other = int((r[:worst, worst].abs() / r[:worst, :worst].norm(dim=0)).argmax())
         first, second = (repr(names[j]) if names else f"number {j + 1}" for j in (other, worst))
         raise UserError(
-            f"concepts {first} and {second} are nearly the same to the text encoder and cannot be told apart in one prompt; "
+            f"concepts {first} and {second} are nearly the same to the text encoder and cannot share a prompt; "
             "load one of them, or fit one again with another super-category"
         )
 
@@ -61,7 +63,7 @@ def refuse_alike(r: torch.Tensor, names: Sequence[str]) -> None:
 def split(
     encodings: torch.Tensor, basis: Basis, bias: Number, temperature: Number, gate: Gate = torch.sigmoid
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """-> e orthogonal to all concepts [..., M, d] (Eq. 10) in e's dtype, and the gates [..., M, J] in float32 or better."""
+    """-> e orthogonal to all concepts [..., M, d] (Eq. 10), in e's dtype; gates [..., M, J], float32 or better."""
     with torch.autocast(encodings.device.type, enabled=False):
         e = encodings.double()
         beta, tau = as_row(bias, e), as_row(temperature, e)
@@ -104,3 +106,82 @@ def rome_update(weight: torch.Tensor, i_star: torch.Tensor, o_star: torch.Tensor
     w, i, o, c = (tensor.double() for tensor in (weight, i_star.reshape(-1), o_star.reshape(-1), c_inv))
     c_i = c @ i
     return (w + torch.outer(o - w @ i, c_i) / (i @ c_i)).to(weight.dtype)
+
+
+# In a U-Net
+
+
+class Last:
+    """The result for the tensor seen last. The tensor is held, so no other can take its address."""
+
+    def __init__(self) -> None:
+        self.key: tuple[Any, ...] | None = None
+        self.result: Any = None
+
+    def get(self, encodings: torch.Tensor, compute: Callable[[], Any]) -> Any:
+        version = None if encodings.is_inference() else encodings._version  # changed in place: another tensor
+        low = torch.is_autocast_enabled(encodings.device.type)
+        key = self.key
+        if key is None or key[0] is not encodings or key[1:] != (version, low):
+            self.result = compute()
+            self.key = (encodings, version, low)
+        return self.result
+
+    def forget(self) -> None:
+        self.key = self.result = None
+
+
+class Edit:
+    """What all layers of a pipeline share: the concepts' subspace, their gates, the split of the last encodings."""
+
+    def __init__(
+        self, basis: Basis, bias: torch.Tensor, temperature: torch.Tensor, linear_gates: Sequence[bool] = ()
+    ) -> None:
+        self.basis, self.bias, self.temperature = basis, bias, temperature
+        self.linear = torch.tensor(linear_gates, dtype=torch.bool)
+        self.width = basis.u.shape[1]
+        self.last = Last()
+
+    def gate(self, argument: torch.Tensor) -> torch.Tensor:
+        if not self.linear.any():
+            return torch.sigmoid(argument)
+        return torch.where(self.linear.to(argument.device), argument, torch.sigmoid(argument))
+
+    def parts(self, encodings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """e_orthogonal and gates; of the first half, where global lock has joined two encodings."""
+        return self.last.get(encodings, lambda: self.compute(encodings[..., : self.width]))
+
+    def compute(self, encodings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.basis.u.device != encodings.device:
+            self.basis = Basis(*(t.to(encodings.device) for t in (self.basis.sim, self.basis.u, self.basis.sim_u)))
+        return split(encodings, self.basis, self.bias, self.temperature, self.gate)
+
+
+class EditedProjection(nn.Module):
+    """A K or V projection under Eq. 4: the same weight parameter, another forward."""
+
+    def __init__(self, plain: nn.Linear, edit: Edit, o_star: torch.Tensor) -> None:
+        super().__init__()
+        self.weight = plain.weight
+        self.edit = edit
+        if isinstance(o_star, nn.Parameter):
+            self.o_star = o_star  # [J, d_out], trained
+        else:
+            self.register_buffer("o_star", o_star.to(plain.weight.device), persistent=False)
+        self.last = Last()
+
+    def forward(self, encodings: torch.Tensor) -> torch.Tensor:
+        if torch.is_grad_enabled() and (encodings.requires_grad or self.o_star.requires_grad):
+            return self.compute(encodings)
+        return self.last.get(encodings, lambda: self.compute(encodings))
+
+    def compute(self, encodings: torch.Tensor) -> torch.Tensor:
+        orthogonal, gates = self.edit.parts(encodings)
+        return project(orthogonal, gates, self.weight, self.o_star)
+
+
+class SuperKeys(EditedProjection):
+    """K under global lock: the second half of the joined encodings, the super-category's prompt, through plain W_K."""
+
+    def compute(self, encodings: torch.Tensor) -> torch.Tensor:
+        return linear(encodings[..., self.edit.width :].to(self.weight.dtype), self.weight)

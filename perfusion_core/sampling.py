@@ -1,10 +1,11 @@
 """Texts and seeds in, pictures out: DDIM with guidance, one CPU generator per image.
 
-The text side is done once per prompt: K and V of every cross-attention are computed before the loop and reused in all steps.
+The text side is done once per prompt: K and V of every cross-attention are computed before the loop and kept.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,8 +66,10 @@ def noise(backbone: Backbone, seeds: Sequence[int]) -> torch.Tensor:
 
 
 def text_side(backbone: Backbone, text: str) -> torch.Tensor:
-    """[1, M, d]; through the pipeline's own method, which concepts and textual inversions hook into. One text at a time,
-    so that no other prompt of the call can move its low bits."""
+    """[1, M, d]; through the pipeline's own method, which concepts and textual inversions hook into.
+
+    One text at a time, so that no other prompt of the call can move its low bits.
+    """
     return backbone.pipe.encode_prompt(text, backbone.device, 1, False)[0]
 
 
@@ -105,21 +108,21 @@ def fixed_text(backbone: Backbone, encodings: list[torch.Tensor], rows: list[int
 
 
 @contextmanager
-def watched(unet: nn.Module, images: int, attention: AttentionMaps | None) -> Iterator[None]:
+def watched(unet: Any, images: int, attention: AttentionMaps | None) -> Iterator[None]:
     """Add up the attention of the last `images` rows of every batch, beside the computation of the picture."""
     if attention is None:
         yield
         return
-    side = int(unet.config.sample_size)  # type: ignore[union-attr]
+    side = int(unet.config.sample_size)
     total, count, handles = torch.zeros(1), 0, []
 
-    def watch(layer: nn.Module):
+    def watch(layer: Any) -> Any:
         def hook(_: nn.Module, __: tuple, query: torch.Tensor) -> None:
             nonlocal total, count
-            key = layer.to_k.result  # type: ignore[union-attr]
-            probs = layer.get_attention_scores(  # type: ignore[operator]
+            key = layer.to_k.result
+            probs = layer.get_attention_scores(
                 layer.head_to_batch_dim(query[-images:].float()),
-                layer.head_to_batch_dim(key[-images:].float()),  # type: ignore[operator]
+                layer.head_to_batch_dim(key[-images:].float()),
             )
             mean = probs.unflatten(0, (images, -1)).mean(1).transpose(1, 2)  # [n, M, positions], mean over heads
             square = mean.unflatten(2, (round(mean.shape[2] ** 0.5), -1))

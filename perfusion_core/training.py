@@ -1,6 +1,6 @@
 """The noise-prediction loop that every method shares: parameter groups and batches in, trained tensors and a log out.
 
-A method hands in what differs: which pictures and texts (`draw`), how texts become encodings (`encode`), what to `save`.
+A method hands in what differs: its pictures and texts (`draw`), how texts become encodings (`encode`), `save`.
 """
 
 import math
@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.functional import interpolate, mse_loss
+from torch.nn.functional import mse_loss
 
 from perfusion_core.backbone import Backbone
 from perfusion_core.checkpoint import Checkpoint
 from perfusion_core.errors import UserError
+from perfusion_core.latents import Latents as Latents
 from perfusion_core.sampling import sample
 
 Write = Callable[[str], str]
@@ -48,11 +49,11 @@ class Batch:
 
 @dataclass(frozen=True)
 class Validation:
-    """How the best step is found: pictures of `templates`, and a score of them (higher is better) that the caller knows."""
+    """How the best step is found: pictures of `templates`, and a score of them that only the caller knows."""
 
     templates: tuple[str, ...]  # "A {} in a garden"
     seeds: tuple[int, ...]
-    score: Callable[[np.ndarray], float]  # of uint8 [n, H, W, 3], in the templates' order
+    score: Callable[[np.ndarray], float]  # of uint8 [n, H, W, 3], in the templates' order; higher is better
     every: int = 25
     steps: int = 50
     guidance: float = 6.0
@@ -60,59 +61,6 @@ class Validation:
 
 class Diverged(UserError):
     """Training has left the finite numbers."""
-
-
-# Pictures as latents
-
-
-@torch.no_grad()
-def vae_moments(backbone: Backbone, images: torch.Tensor, chunk: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation of the latents of pictures in [-1, 1], scaled as the U-Net wants them; float32."""
-    means, stds = [], []
-    for part in images.split(chunk):
-        posterior = backbone.vae.encode(part.to(backbone.device, backbone.dtype)).latent_dist
-        means.append(posterior.mean.float())
-        stds.append(posterior.std.float())
-    scale = backbone.vae.config.scaling_factor
-    return torch.cat(means) * scale, torch.cat(stds) * scale
-
-
-def latent_masks(masks: torch.Tensor, side: int) -> torch.Tensor:
-    """[n, 1, H, W] -> [n, 1, side, side], each divided by its own maximum (an empty mask becomes all ones)."""
-    small = interpolate(masks.float(), (side, side), mode="area")
-    most = small.amax((1, 2, 3), keepdim=True)
-    return torch.where(most > 0, small / most.clamp_min(1e-12), torch.ones_like(small))
-
-
-@dataclass(frozen=True)
-class Latents:
-    """A concept's pictures after the VAE, with their mirror images where they may be flipped."""
-
-    mean: torch.Tensor  # [views, n, c, h, w]; views: as they are, and mirrored
-    std: torch.Tensor
-    masks: torch.Tensor | None  # [views, n, 1, h, w]
-
-    @staticmethod
-    def of(
-        backbone: Backbone, images: torch.Tensor, masks: torch.Tensor | None = None, flip: bool = False
-    ) -> "Latents":
-        views = [images, images.flip(-1)] if flip else [images]
-        moments = [vae_moments(backbone, view) for view in views]
-        mean, std = (torch.stack(part) for part in zip(*moments))
-        if masks is None:
-            return Latents(mean, std, None)
-        small = latent_masks(masks, mean.shape[-1]).to(backbone.device)
-        return Latents(mean, std, torch.stack([small, small.flip(-1)] if flip else [small]))
-
-    def draw(self, n: int, rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """n of them, each as often as the others, each mirrored with p = 0.5."""
-        many = self.mean.shape[1]
-        order = [torch.randperm(many, generator=rng) for _ in range(-(-n // many))]
-        index = torch.cat(order)[:n].to(self.mean.device)
-        view = torch.randint(len(self.mean), (n,), generator=rng).to(self.mean.device)
-        noise = torch.randn((n, *self.mean.shape[2:]), generator=rng).to(self.mean.device)
-        latents = self.mean[view, index] + self.std[view, index] * noise
-        return latents, None if self.masks is None else self.masks[view, index]
 
 
 # The loop
@@ -159,7 +107,7 @@ def train(
     keep: Iterable[int] = (),
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """See docs/architecture.md for the arguments. One seed fixes everything; an interrupted training goes on from `out`."""
+    """Arguments: docs/architecture.md. One seed fixes everything; an interrupted training goes on from `out`."""
     unet = backbone.unet if unet is None else unet
     parameters = [p for group in groups for p in group["params"]]
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), weight_decay=recipe.weight_decay)
@@ -216,7 +164,7 @@ def one_step(
 ) -> float:
     """Gradients of one optimizer step -> the mean loss of its micro-batches.
 
-    The text encoder runs once for all of them: each takes its rows as a leaf, and what they gather goes back in one sweep.
+    The text encoder runs once for all: each takes its rows as a leaf, and what they gather goes back in one sweep.
     """
     encodings = encode([text for batch in batches for text in batch.texts])
     total, gathered = 0.0, []

@@ -6,11 +6,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
-WORDS = (
-    "a an the of in on at is and with to photo photograph image good shown painting watercolor oil beach snow jungle moon garden kitchen "
-    "stage water road lamp ball house front next floating cat dog toy teddy teapot chair pot sculpture puppy tortoise sunglasses "
-    "sks ktn pll ucd sailing inside lake sitting by fire reading book wearing small very far away zoomed close up red blue gold"
-).split()
+WORDS = """
+a an the of in on at is and with to photo photograph image good shown painting watercolor oil beach snow jungle
+moon garden kitchen stage water road lamp ball house front next floating cat dog toy teddy teapot chair pot
+sculpture puppy tortoise sunglasses sks ktn pll ucd sailing inside lake sitting by fire reading book wearing small
+very far away zoomed close up red blue gold
+""".split()  # noqa: SIM905
 
 
 def make_tokenizer(length: int = 32):
@@ -106,7 +107,7 @@ def tiny_backbone(tiny_pipe_dir):
 
 @pytest.fixture(scope="session")
 def tiny_c_inv(tiny_backbone):
-    """C^-1 of the tiny text encoder over random captions, estimated by the ordinary code and stored beside the backbone."""
+    """C^-1 of the tiny text encoder over random captions, estimated by the ordinary code, stored beside it."""
     import random
 
     from perfusion_core.covariance import FILE, estimate

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from conftest import WORDS, make_pipe, make_tokenizer
 
 from perfusion_core.backbone import Backbone, cross_attentions
 from perfusion_core.digests import backbone_digest, text_digest
 from perfusion_core.errors import UserError
-from conftest import WORDS, make_pipe, make_tokenizer
 
 
 def test_every_word_of_the_tiny_tokenizer_is_one_token():

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from conftest import make_concept
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from conftest import make_concept
 from perfusion_core.concept import Concept, alike, direction
 from perfusion_core.errors import UserError
 

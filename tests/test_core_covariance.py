@@ -5,8 +5,8 @@ from itertools import islice
 
 import pytest
 import torch
-
 from conftest import WORDS
+
 from perfusion_core.covariance import Covariance, estimate, home, inverse, lookup, read, read_captions, write
 from perfusion_core.errors import UserError
 

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-
 from conftest import WORDS
+
 from perfusion_core.errors import UserError
 from perfusion_core.prompts import TEMPLATES, Word, encode, fill, super_token, tokenize
 
@@ -53,12 +53,12 @@ def test_refusals(tiny_backbone, text, says):
 def test_a_super_category_of_several_tokens_is_reported(tiny_backbone):
     with pytest.raises(UserError, match=r"'xylophone' is 9 tokens"):
         super_token(tiny_backbone.tokenizer, "xylophone")
-    with pytest.raises(UserError, match="2 tokens.*teddy . toy"):
+    with pytest.raises(UserError, match=r"2 tokens.*teddy . toy"):
         super_token(tiny_backbone.tokenizer, "teddy toy")
 
 
 def test_a_vector_replaces_only_its_word(tiny_backbone):
-    """Written over the embedding, the vector acts as an added token with that row would; earlier words do not change."""
+    """Written over the embedding, the vector acts as an added token with that row would."""
     encoder, tokenizer = tiny_backbone.text_encoder, tiny_backbone.tokenizer
     dog = encoder.get_input_embeddings().weight[super_token(tokenizer, "dog")].detach()
     texts = ["a {tom} on the beach", "snow", "on the moon a cat and a {tom}"]

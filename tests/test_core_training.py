@@ -1,4 +1,4 @@
-"""The shared loop: what changes in a step, the loss, accumulation, seeds, resume, validation, divergence; and Perfusion's fit."""
+"""The shared loop and Perfusion's fit: what a step changes, the loss, accumulation, seeds, resume, validation."""
 
 from dataclasses import replace
 
@@ -11,11 +11,12 @@ from perfusion_core import checkpoint, perfusion
 from perfusion_core.backbone import cross_attentions
 from perfusion_core.concept import Concept
 from perfusion_core.errors import UserError
+from perfusion_core.latents import Latents, latent_masks
 from perfusion_core.perfusion import Config, Student, apply, fit
 from perfusion_core.prompts import named
 from perfusion_core.sampling import sample
 from perfusion_core.subject import Fitted, Subject
-from perfusion_core.training import Batch, Diverged, Latents, Recipe, Validation, latent_masks, train, weighted_loss
+from perfusion_core.training import Batch, Diverged, Recipe, Validation, train, weighted_loss
 
 SMALL = Config(steps=4, batch=4, lr=0.03)
 
@@ -83,7 +84,9 @@ def test_masks_are_area_resized_then_divided_by_each_ones_own_maximum():
 def test_flips_take_the_mask_with_them_and_every_image_is_used(backbone, subject):
     pictures = Latents.of(backbone, subject.images, subject.masks, flip=True)
     torch.testing.assert_close(pictures.masks[1], pictures.masks[0].flip(-1))
-    assert not torch.allclose(pictures.mean[1], pictures.mean[0].flip(-1), atol=1e-4)  # the VAE saw the mirrored picture
+    assert not torch.allclose(
+        pictures.mean[1], pictures.mean[0].flip(-1), atol=1e-4
+    )  # the VAE saw the mirrored picture
     rng = torch.Generator().manual_seed(0)
     still = replace(pictures, std=torch.zeros_like(pictures.std))
     seen = {}
@@ -100,7 +103,9 @@ def test_flips_take_the_mask_with_them_and_every_image_is_used(backbone, subject
 def test_an_asymmetric_concept_is_never_flipped(backbone, subject, tmp_path, monkeypatch):
     asked = []
     real = Latents.of
-    monkeypatch.setattr(Latents, "of", staticmethod(lambda *args, flip: (asked.append(flip), real(*args, flip=flip))[1]))
+    monkeypatch.setattr(
+        Latents, "of", staticmethod(lambda *args, flip: (asked.append(flip), real(*args, flip=flip))[1])
+    )
     for one in (subject, replace(subject, asymmetric=True)):
         fit(backbone, one, replace(SMALL, steps=1), tmp_path / str(one.asymmetric), seed=0)
     assert asked == [True, False]
@@ -136,21 +141,23 @@ def test_locked_keys_are_those_of_the_super_category_and_stay(backbone, subject)
         assert not o_k.requires_grad
 
 
-def test_i_star_moves_once_a_step_by_the_mean_over_the_whole_effective_batch(backbone, subject, tmp_path):
+def test_i_star_moves_once_a_step_by_the_mean_over_the_whole_effective_batch(backbone, subject, tmp_path, monkeypatch):
+    calls = []
+    encode = Student.encode
+    monkeypatch.setattr(Student, "encode", lambda self, texts: (calls.append(len(texts)), encode(self, texts))[1])
     results = []
     for accumulate in (1, 4):
         student = Student(backbone, subject, replace(SMALL, accumulate=accumulate))
         first = student.i_star.clone()
-        texts = [named(t, "teddy") for t in ("a photo of a {}", "image of the {}", "A photograph of {}", "a photo of a {}")]
+        texts = [
+            named(t, "teddy") for t in ("a photo of a {}", "image of the {}", "A photograph of {}", "a photo of a {}")
+        ]
         encodings = student.encode(texts)
         mean = torch.stack([encodings[0, 5], encodings[1, 4], encodings[2, 4], encodings[3, 5]]).mean(0)
         torch.testing.assert_close(student.i_star, 0.99 * first + 0.01 * mean)
         assert not student.i_star.requires_grad and encodings.requires_grad
-        calls = []
-        student_encode = Student.encode
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Student, "encode", lambda self, t: (calls.append(len(t)), student_encode(self, t))[1])
-            fit(backbone, subject, replace(SMALL, steps=3, accumulate=accumulate), tmp_path / str(accumulate), seed=0)
+        calls.clear()
+        fit(backbone, subject, replace(SMALL, steps=3, accumulate=accumulate), tmp_path / str(accumulate), seed=0)
         assert calls == [4, 4, 4]
         results.append(Concept.load(tmp_path / str(accumulate) / "concept.safetensors"))
     assert results[0].steps == results[1].steps == 3
@@ -176,7 +183,17 @@ def mean_square(backbone, accumulate, tmp_path, texts=("a photo of a {teddy}", "
         patch.setattr(torch, "randn", lambda shape, **k: noise if shape[0] == 4 else noise[(n := next(at)) : n + 1])
         patch.setattr(torch, "randint", lambda high, size, **k: torch.full(size, 300))
         recipe = Recipe(1, accumulate)
-        log = train(backbone, recipe, student.groups(), draw, student.encode, seed=0, out=tmp_path, save=lambda f: None, prepare=student.prepare)
+        log = train(
+            backbone,
+            recipe,
+            student.groups(),
+            draw,
+            student.encode,
+            seed=0,
+            out=tmp_path,
+            save=lambda f: None,
+            prepare=student.prepare,
+        )
         patch.setattr(torch, "randn", real)
     return log["losses"][0], student.embedding.grad, [o.grad for o in student.o_v]
 
@@ -203,7 +220,7 @@ def test_one_seed_fixes_everything(backbone, subject, tmp_path):
 def test_killed_and_resumed_gives_the_same_file(backbone, subject, tmp_path, monkeypatch):
     always = checkpoint.Checkpoint.__init__
     monkeypatch.setattr(checkpoint.Checkpoint, "__init__", lambda self, *a: always(self, *a, seconds=0.0))
-    score = Validation(("A {teddy} in a garden",), (1,), lambda images: float(images.mean()), every=2, steps=2)
+    score = Validation(("A {} in a garden",), (1,), lambda images: float(images.mean()), every=2, steps=2)
     config = replace(SMALL, steps=6)
     whole = fit(backbone, subject, config, tmp_path / "whole", seed=1, validate=score)
 
@@ -216,17 +233,23 @@ def test_killed_and_resumed_gives_the_same_file(backbone, subject, tmp_path, mon
         fit(backbone, subject, config, tmp_path / "killed", seed=1, validate=score, progress=killer)
     assert same(before, everything(backbone)) and "encode_prompt" not in vars(backbone.pipe)
     steps = []
-    again = fit(backbone, subject, config, tmp_path / "killed", seed=1, validate=score, progress=lambda *a: steps.append(a[0]))
+    again = fit(
+        backbone, subject, config, tmp_path / "killed", seed=1, validate=score, progress=lambda *a: steps.append(a[0])
+    )
     assert steps == [4, 5, 6]
     assert again["losses"] == whole["losses"] and again["validation"] == whole["validation"]
-    assert (tmp_path / "killed/concept.safetensors").read_bytes() == (tmp_path / "whole/concept.safetensors").read_bytes()
+    assert (tmp_path / "killed/concept.safetensors").read_bytes() == (
+        tmp_path / "whole/concept.safetensors"
+    ).read_bytes()
     assert sorted(path.name for path in (tmp_path / "killed").iterdir()) == ["concept.safetensors"]
 
 
 def test_validation_keeps_the_best_step_and_keep_keeps_what_it_is_told(backbone, subject, tmp_path):
     scores = iter([0.5, 0.7, 0.6])
     shown = []
-    validate = Validation(("A {teddy} in a garden", "a {teddy}"), (1, 2), lambda images: (shown.append(images), next(scores))[1], 2, 2)
+    validate = Validation(
+        ("A {} in a garden", "a {}"), (1, 2), lambda images: (shown.append(images), next(scores))[1], 2, 2
+    )
     before = everything(backbone)
     config = replace(SMALL, steps=6)
     log = fit(backbone, subject, config, tmp_path, seed=0, validate=validate, keep=(1, 4))
@@ -239,7 +262,7 @@ def test_validation_keeps_the_best_step_and_keep_keeps_what_it_is_told(backbone,
     assert [images.shape for images in shown] == [(2, 16, 16, 3)] * 3
     assert not np.array_equal(shown[0], shown[1])
     with apply(backbone, {"teddy": Fitted(tmp_path, "toy")}, {}) as write:
-        drawn = sample(backbone, [write(t) for t in validate.templates], [1, 2], steps=2)
+        drawn = sample(backbone, [write(named(t, "teddy")) for t in validate.templates], [1, 2], steps=2)
     assert np.abs(drawn.astype(int) - shown[1]).max() <= 1  # what was judged is what was kept, but for its float16
 
 
@@ -255,7 +278,8 @@ def test_trains_in_bfloat16_and_with_checkpointing_alike(tiny_pipe_dir, tiny_c_i
 
     backbone = Backbone.open(tiny_pipe_dir, device="cpu", dtype=dtype)
     losses = [
-        fit(backbone, subject, replace(SMALL, checkpointing=on), tmp_path / str(on), seed=0)["losses"] for on in (False, True)
+        fit(backbone, subject, replace(SMALL, checkpointing=on), tmp_path / str(on), seed=0)["losses"]
+        for on in (False, True)
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4 if dtype == "float32" else 0.02)
     assert not backbone.unet.is_gradient_checkpointing
@@ -267,7 +291,8 @@ def test_the_loss_falls(backbone, subject, tmp_path):
     still = fit(backbone, subject, replace(config, lr=0.0, lr_embedding=0.0), tmp_path / "still", seed=0)["losses"]
     losses = fit(backbone, subject, config, tmp_path / "learnt", seed=0)["losses"]
     assert losses[0] == still[0]
-    assert np.mean(losses[-20:]) < 0.95 * np.mean(still[-20:])
+    assert all(a < b for a, b in zip(losses[-20:], still[-20:], strict=True))
+    assert np.mean(losses[-20:]) < 0.97 * np.mean(still[-20:])
 
 
 # Ablations
@@ -277,7 +302,11 @@ def test_one_shot_and_no_mask(backbone, subject, tmp_path, monkeypatch):
     asked = []
     real = Latents.of
     monkeypatch.setattr(
-        Latents, "of", staticmethod(lambda b, images, masks, flip: (asked.append((len(images), masks is None)), real(b, images, masks, flip))[1])
+        Latents,
+        "of",
+        staticmethod(
+            lambda b, images, masks, flip: (asked.append((len(images), masks is None)), real(b, images, masks, flip))[1]
+        ),
     )
     fit(backbone, subject, replace(SMALL, steps=1, images=1), tmp_path / "a", seed=0)
     fit(backbone, subject, replace(SMALL, steps=1, masks=False), tmp_path / "b", seed=0)
@@ -287,7 +316,7 @@ def test_one_shot_and_no_mask(backbone, subject, tmp_path, monkeypatch):
 
 
 def test_vanilla_rome_shows_the_mismatch_of_training_and_inference(backbone, subject, tmp_path):
-    """Fig. A.1: trained at one position, the edit then changes other positions as well; ours changes the same in both."""
+    """Fig. A.1: trained at one position, the edit then changes others as well; ours changes the same in both."""
     fit(backbone, subject, replace(SMALL, vanilla_rome=True), tmp_path / "rome", seed=0)
     fit(backbone, subject, SMALL, tmp_path / "ours", seed=0)
     rome, ours = (Concept.load(tmp_path / name / "concept.safetensors") for name in ("rome", "ours"))
@@ -341,4 +370,3 @@ def test_apply_restores_and_points_matter(backbone, subject, tmp_path):
     assert same(before, everything(backbone)) and "encode_prompt" not in vars(backbone.pipe)
     with pytest.raises(UserError, match="did you mean 'bias'"), apply(backbone, fits, {"bais": 0.3}):
         pass
-

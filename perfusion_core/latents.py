@@ -1,0 +1,58 @@
+"""A concept's pictures and masks, once through the VAE: tensors in; draws of latents, mirrored or not, out."""
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn.functional import interpolate
+
+from perfusion_core.backbone import Backbone
+
+
+@torch.no_grad()
+def vae_moments(backbone: Backbone, images: torch.Tensor, chunk: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of the latents of pictures in [-1, 1], scaled as the U-Net wants them; float32."""
+    means, stds = [], []
+    for part in images.split(chunk):
+        posterior = backbone.vae.encode(part.to(backbone.device, backbone.dtype)).latent_dist
+        means.append(posterior.mean.float())
+        stds.append(posterior.std.float())
+    scale = backbone.vae.config.scaling_factor
+    return torch.cat(means) * scale, torch.cat(stds) * scale
+
+
+def latent_masks(masks: torch.Tensor, side: int) -> torch.Tensor:
+    """[n, 1, H, W] -> [n, 1, side, side], each divided by its own maximum (an empty mask becomes all ones)."""
+    small = interpolate(masks.float(), (side, side), mode="area")
+    most = small.amax((1, 2, 3), keepdim=True)
+    return torch.where(most > 0, small / most.clamp_min(1e-12), torch.ones_like(small))
+
+
+@dataclass(frozen=True)
+class Latents:
+    """A concept's pictures after the VAE, with their mirror images where they may be flipped."""
+
+    mean: torch.Tensor  # [views, n, c, h, w]; views: as they are, and mirrored
+    std: torch.Tensor
+    masks: torch.Tensor | None  # [views, n, 1, h, w]
+
+    @staticmethod
+    def of(
+        backbone: Backbone, images: torch.Tensor, masks: torch.Tensor | None = None, flip: bool = False
+    ) -> "Latents":
+        views = [images, images.flip(-1)] if flip else [images]
+        moments = [vae_moments(backbone, view) for view in views]
+        mean, std = (torch.stack(part) for part in zip(*moments))
+        if masks is None:
+            return Latents(mean, std, None)
+        small = latent_masks(masks, mean.shape[-1]).to(backbone.device)
+        return Latents(mean, std, torch.stack([small, small.flip(-1)] if flip else [small]))
+
+    def draw(self, n: int, rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """n of them, each as often as the others, each mirrored with p = 0.5."""
+        many = self.mean.shape[1]
+        order = [torch.randperm(many, generator=rng) for _ in range(-(-n // many))]
+        index = torch.cat(order)[:n].to(self.mean.device)
+        view = torch.randint(len(self.mean), (n,), generator=rng).to(self.mean.device)
+        noise = torch.randn((n, *self.mean.shape[2:]), generator=rng).to(self.mean.device)
+        latents = self.mean[view, index] + self.std[view, index] * noise
+        return latents, None if self.masks is None else self.masks[view, index]
