@@ -179,8 +179,7 @@ def table(parser: argparse.ArgumentParser) -> Run:
         from benchmarks.tables import write_tables
         from benchmarks.views import view
 
-        run = find_run(args.run)
-        print(view(run, args.by) if args.by else write_tables(run, args.allow_missing), end="")
+        print(view(args.run, args.by) if args.by else write_tables(find_run(args.run), args.allow_missing), end="")
 
     return act
 

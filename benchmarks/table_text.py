@@ -29,7 +29,7 @@ def markdown(table: pd.DataFrame, about: dict | None = None, title: str = "Resul
     extra = [str(c) for c in table if f"{c}_lo" in table and c not in head]
     rows: list[list[str]] = [["", *head.values(), *extra, "copied", "images", "KB", "training"]]
     for row in table.to_dict("records"):
-        estimates = [_estimate(row[m], row[f"{m}_lo"], row[f"{m}_hi"]) for m in [*head, *extra]]
+        estimates = [estimate(row[m], row[f"{m}_lo"], row[f"{m}_hi"]) for m in [*head, *extra]]
         images = f"{row['n_images']:,}" if row["kind"] == "ceiling" else f"{row['n_images']:,}/{row['n_planned']:,}"
         copied = "" if np.isnan(row["copied"]) else f"{row['copied']:.0%}"
         size = "" if np.isnan(row["kilobytes"]) else f"{row['kilobytes']:,.0f}"
@@ -45,18 +45,18 @@ def markdown(table: pd.DataFrame, about: dict | None = None, title: str = "Resul
         )
     n = table["n_concepts"].max()
     unit = "pairs" if title.startswith("Pairs") else "concepts"
-    measured = f" Scorer: {about['scorers'][0]['name']}." if about and about.get("scorers") else ""
+    measured = f"Scorer: {about['scorers'][0]['name']}.\n" if about and about.get("scorers") else ""
     return f"""# {title}
 
 {aligned(rows)}
 
-Class-balanced means over {n} {unit} with 95 % intervals; what counts is the number of {unit}, not of images.{measured}
+Class-balanced means over {n} {unit} with 95 % intervals; what counts is the number of {unit}, not of images.
 Text similarity is relative to `super`, which is 1 by definition. Best H is chosen on the images that it is reported on,
 honest Best H on one half of them and reported on the other. `copied`: cells above the ceiling. Images: there/planned.
-"""
+{measured}"""
 
 
-def _estimate(value: float, lo: float, hi: float) -> str:
+def estimate(value: float, lo: float, hi: float) -> str:
     if np.isnan(value):
         return ""
     return f"{value:.3f}" if np.isnan(lo) else f"{value:.3f} [{lo:.3f}, {hi:.3f}]"
@@ -69,13 +69,13 @@ def _seconds(seconds: float) -> str:
 
 
 def aligned(rows: list[list[str]]) -> str:
-    """A Markdown table that is a table in a terminal as well; the first row is its head."""
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    lines = [
-        "| "
-        + " | ".join(text.ljust(w) if k == 0 else text.rjust(w) for k, (text, w) in enumerate(zip(row, widths)))
-        + " |"
-        for row in rows
-    ]
-    rule = "|" + "|".join("-" * (w + 2) if k == 0 else "-" * (w + 1) + ":" for k, w in enumerate(widths)) + "|"
-    return "\n".join([lines[0], rule, *lines[1:]])
+    """A Markdown table that is a table in a terminal as well; the first row is its head. Words left, numbers right."""
+    columns = list(zip(*rows))
+    widths = [max(map(len, column)) for column in columns]
+    words = [any(text[:1].isalpha() for text in column[1:]) for column in columns]
+
+    def line(row: list[str]) -> str:
+        return "| " + " | ".join(t.ljust(w) if left else t.rjust(w) for t, w, left in zip(row, widths, words)) + " |"
+
+    rule = "|".join("-" * (w + 2) if left else "-" * (w + 1) + ":" for w, left in zip(widths, words))
+    return "\n".join([line(rows[0]), f"|{rule}|", *map(line, rows[1:])])

@@ -76,7 +76,7 @@ def ceilings_of(cells: pd.DataFrame) -> pd.Series:
 
 
 def above(image: np.ndarray, limit: np.ndarray) -> np.ndarray:
-    """[C, P] 1 where a cell is more similar to the concept's images than these are to each other (limit [C]), else 0."""
+    """[C, P] 1 where a cell is more similar to the concept's images than these are to each other (limit [C])."""
     limit = limit[:, None]
     return np.where(np.isnan(image) | np.isnan(limit), np.nan, image > limit)
 
@@ -265,6 +265,8 @@ def build(
     allow_missing: bool = False,
 ) -> Tables:
     """The same from frames in the columns of store.py."""
+    if not len(rows):
+        raise UserError("no image of this run has a score yet; give the same `perfbench run` command again to go on")
     cells = cells_of(rows)
     missing = missing_of(cells, planned)
     if not allow_missing:

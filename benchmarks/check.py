@@ -1,0 +1,292 @@
+"""The regression gate: the cells of two runs, paired, and margins in; verdicts and an exit status out.
+
+A loss FAILS where it is beyond the margin and its 95 % interval excludes zero, or where one concept loses more than its
+floor. It PASSES where the interval shows that it is smaller than the margin. Anything else is INCONCLUSIVE.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from math import ceil, isfinite, nan, sqrt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import t
+
+from benchmarks.grid import CEILING
+from benchmarks.margins import METRICS, SETS, Margin, Margins, read_margins, write_margins
+from benchmarks.stats import Interval, clustered, mean_over, t_quantile
+from perfusion_core.errors import UserError, unknown
+
+KEYS = ["method", "point", "concept", "prompt_id", "metric"]
+PASS, FAIL, INCONCLUSIVE = "PASS", "FAIL", "INCONCLUSIVE"
+POWER = 0.90
+# parts of a run's protocol that may differ: what is being judged, repeats, and what other fields say better
+FREE = {"preset", "seed", "dtype", "fit", "keep", "revision", "backbone", "backbone_digest", "scorers"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is known about one metric of one operating point. A loss is reference minus run; a gain is negative."""
+
+    of: str  # concepts, or pairs
+    method: str
+    point: str
+    metric: str
+    reference: float
+    run: float
+    loss: Interval
+    margin: float
+    floor: float
+    n: int  # concepts
+    fallen: tuple[tuple[str, float], ...]  # concepts that lost more than the floor, and how much
+
+    @property
+    def verdict(self) -> str:
+        if self.fallen or (self.loss.value > self.margin and self.loss.lo > 0):
+            return FAIL
+        return PASS if self.loss.hi < self.margin else INCONCLUSIVE
+
+    @property
+    def caught(self) -> float:
+        """The smallest loss that would FAIL with 90 % probability, given this many concepts and this much noise."""
+        half = self.loss.hi - self.loss.value
+        se = half / t_quantile(self.n)
+        return max(self.margin, half) + float(t.ppf(POWER, self.n - 1)) * se if self.n > 1 else nan
+
+    @property
+    def settled_by(self) -> int | None:
+        """How many concepts of this kind would settle an INCONCLUSIVE; None where not even 1,000 would."""
+        if self.n < 2:
+            return None
+        value, se = self.loss.value, (self.loss.hi - self.loss.value) / t_quantile(self.n)
+        room = self.margin - value if value <= self.margin else value
+        needed = (n for n in range(self.n + 1, 1001) if t_quantile(n) * se * sqrt(self.n / n) < room)
+        return next(needed, None)
+
+
+@dataclass(frozen=True)
+class Report:
+    """A comparison of two runs. `differences` make it impossible; `notes` are what else differs, and may."""
+
+    run: str
+    reference: str
+    margins: str
+    findings: tuple[Finding, ...]
+    differences: tuple[str, ...]
+    notes: tuple[str, ...]
+    not_run: tuple[str, ...]  # operating points of the reference that the run does not have
+    strict: bool
+
+    @property
+    def undecided(self) -> bool:
+        return bool(self.not_run) or any(finding.verdict == INCONCLUSIVE for finding in self.findings)
+
+    @property
+    def verdict(self) -> str:
+        if self.differences:
+            return "NOT COMPARABLE"
+        if any(finding.verdict == FAIL for finding in self.findings):
+            return FAIL
+        return INCONCLUSIVE if self.undecided else PASS
+
+    @property
+    def status(self) -> int:
+        """The exit status."""
+        if self.differences:
+            return 2
+        return int(self.verdict == FAIL or (self.strict and self.undecided))
+
+
+# ---- may they be compared? ----
+
+
+def protocol_of(about: Mapping[str, Any]) -> dict[str, Any]:
+    """What must agree in two run.json: on what, with what and by whom the numbers were measured."""
+    digests = about.get("digests") or {}
+    return {
+        "prompts": digests.get("prompts"),
+        "concepts": digests.get("concepts"),
+        "backbone": (about.get("backbone") or {}).get("sha256"),
+        "scorer": (about.get("scorers") or [None])[0],
+        **{key: value for key, value in (about.get("protocol") or {}).items() if key not in FREE},
+    }
+
+
+def conditions_of(about: Mapping[str, Any]) -> dict[str, Any]:
+    """What may differ, and is worth a line where it does."""
+    seed = (about.get("protocol") or {}).get("seed")
+    return {key: about.get(key) for key in ("version", "commit", "device", "dtype")} | {"seed": seed}
+
+
+def changes(reference: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
+    """`steps: 50 -> 20` for all that differs."""
+    return [
+        f"{key}: {_short(reference.get(key))} -> {_short(run.get(key))}"
+        for key in {**reference, **run}
+        if reference.get(key) != run.get(key)
+    ]
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return str(value.get("name") or value.get("id") or dict(value))
+    return f"{value[:12]}..." if isinstance(value, str) and len(value) == 64 else str(value)
+
+
+def scored(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells that are judged: those of methods, with a score."""
+    mine = cells[(cells["method"] != CEILING) & cells["metric"].isin(METRICS)].dropna(subset=["mean"])
+    return mine.astype(dict.fromkeys(KEYS, str)).sort_values(KEYS, kind="stable").reset_index(drop=True)
+
+
+def points_of(cells: pd.DataFrame) -> set[tuple[str, str]]:
+    return set(zip(cells["method"], cells["point"]))
+
+
+def unpaired(reference: pd.DataFrame, run: pd.DataFrame) -> list[str]:
+    """Concepts, prompts and cells that only one of the two has, within the operating points that both have."""
+    shared = points_of(reference) & points_of(run)
+    if not shared:
+        return ["no method and operating point is in both"]
+    before, now = (
+        cells[[point in shared for point in zip(cells["method"], cells["point"])]] for cells in (reference, run)
+    )
+    found = []
+    for one, other, where in ((before, now, "not in the run"), (now, before, "not in the reference")):
+        for column, name in (("concept", "concept"), ("prompt_id", "prompt")):
+            lacking = sorted(set(one[column]) - set(other[column]))
+            found += [f"{_some(lacking, name)} {where}"] if lacking else []
+            one = one[~one[column].isin(lacking)]
+        lacking_cells = one.merge(other[KEYS], on=KEYS, how="left", indicator="where").query("where == 'left_only'")
+        named = [" ".join(row) for row in lacking_cells[KEYS].itertuples(index=False)]
+        found += [f"{_some(named, 'cell')} without a score, {where}"] if named else []
+    n = before.merge(now, on=KEYS).query("n_x != n_y")
+    named = [" ".join(row) for row in n[KEYS].itertuples(index=False)]
+    return found + ([f"{_some(named, 'cell')} of another number of images"] if named else [])
+
+
+def _some(names: Sequence[str], what: str) -> str:
+    rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{len(names)} {what}{'s' if len(names) > 1 else ''} ({', '.join(names[:3])}{rest})"
+
+
+# ---- what was lost? ----
+
+
+def losses(reference: pd.DataFrame, run: pd.DataFrame) -> dict[tuple[str, str, str, str], pd.DataFrame]:
+    """(concepts or pairs, method, point, metric) -> cells by concept and prompt: reference, run and loss."""
+    paired = reference.merge(run[[*KEYS, "mean"]], on=KEYS, suffixes=("_reference", "_run"))
+    paired["of"] = np.where(paired["kind"] == "pair", "pairs", "concepts")
+    paired["loss"] = paired["mean_reference"] - paired["mean_run"]
+    return {
+        (str(of), str(method), str(point), str(metric)): cells
+        for (of, method, point, metric), cells in paired.groupby(["of", "method", "point", "metric"], sort=True)
+    }
+
+
+def layout(cells: pd.DataFrame, column: str) -> tuple[list[str], np.ndarray]:
+    """Concepts, and [C, P] of a column."""
+    wide = cells.pivot(index="concept", columns="prompt_id", values=column)
+    return [str(name) for name in wide.index], wide.to_numpy(dtype=float)
+
+
+def finding(key: tuple[str, str, str, str], cells: pd.DataFrame, margin: Margin) -> Finding:
+    concepts, loss = layout(cells, "loss")
+    before, now = (clustered(layout(cells, f"mean_{which}")[1]).value for which in ("reference", "run"))
+    per_concept = mean_over(loss)
+    fallen = tuple((name, float(lost)) for name, lost in zip(concepts, per_concept) if lost > margin.floor)
+    return Finding(*key, before, now, clustered(loss), margin.margin, margin.floor, len(concepts), fallen)
+
+
+def compare(reference: pd.DataFrame, run: pd.DataFrame, margins: Margins) -> tuple[Finding, ...]:
+    """A verdict a method, point and metric that both have; cells in any order of rows and columns."""
+    found = losses(scored(reference), scored(run))
+    return tuple(finding(key, cells, margins[key[3]]) for key, cells in found.items())
+
+
+# ---- run folders ----
+
+
+def same_weights(reference: Mapping[str, Any], run: Mapping[str, Any]) -> bool:
+    """Whether run.json says that both sampled from the same trained files, of every method that both have."""
+    mine, theirs = reference.get("weights") or {}, run.get("weights") or {}
+    shared = mine.keys() & theirs.keys()
+    return bool(shared) and all(mine[method] == theirs[method] for method in shared)
+
+
+def check(run: str | None, against: str, margins: str | None = None, strict: bool = False) -> Report:
+    """`run` (none: the newest) judged by the margins beside the reference."""
+    from benchmarks.runs import open_run
+
+    mine, reference = open_run(run), open_run(against)
+    if mine.folder.resolve() == reference.folder.resolve():
+        raise UserError(f"{mine.folder} cannot be checked against itself; name another run, or another reference")
+    wanted = SETS[0] if same_weights(reference.about, mine.about) else SETS[1]
+    name, limits = read_margins(reference.folder, _set_name(margins), wanted)
+    differences = changes(protocol_of(reference.about), protocol_of(mine.about))
+    before, now = scored(reference.cells), scored(mine.cells)
+    differences += [] if differences else unpaired(before, now)
+    return Report(
+        run=mine.name,
+        reference=reference.name,
+        margins=name,
+        findings=() if differences else compare(before, now, limits),
+        differences=tuple(differences),
+        notes=tuple(changes(conditions_of(reference.about), conditions_of(mine.about))),
+        not_run=tuple(" ".join(point) for point in sorted(points_of(before) - points_of(now))),
+        strict=strict,
+    )
+
+
+def _set_name(margins: str | None) -> str | None:
+    if margins is not None and margins not in SETS:
+        raise unknown("margins", margins, SETS)
+    return margins
+
+
+def calibrate(runs: Sequence[str], against: str | None = None, margins: str | None = None) -> tuple[Path, Margins]:
+    """Margins from runs of one thing, repeated; written to check.toml beside the reference, or the first of them."""
+    from benchmarks.runs import open_run
+
+    if len(runs) < 2:
+        raise UserError("--calibrate needs repeated runs, five or more; write perfbench check --calibrate RUN RUN RUN")
+    opened = [open_run(run) for run in runs]
+    if len({run.folder.resolve() for run in opened}) < len(opened):
+        raise UserError("--calibrate was given the same run twice; every repeat is a run folder of its own")
+    first = opened[0]
+    for other in opened[1:]:
+        differences = changes(protocol_of(first.about), protocol_of(other.about))
+        differences += [] if differences else unpaired(scored(first.cells), scored(other.cells))
+        if differences:
+            raise UserError(f"{other.folder} is no repeat of {first.folder}: {'; '.join(differences)}")
+    name = _set_name(margins) or SETS[0 if all(same_weights(first.about, run.about) for run in opened[1:]) else 1]
+    found = margins_from([run.cells for run in opened])
+    target = open_run(against).folder if against else first.folder
+    return write_margins(target, name, found, [run.name for run in opened]), found
+
+
+def margins_from(repeats: Sequence[pd.DataFrame]) -> Margins:
+    """The largest loss that an interval between two repeats still allows, and a quarter more: a repeat that has lost a
+    fifth of the margin besides still passes. A floor is one and a half of the largest loss that a concept had."""
+    limits = {metric: [Margin(0.0, 0.0)] for metric in METRICS}
+    for one, other in combinations([scored(cells) for cells in repeats], 2):
+        for (_, _, _, metric), cells in losses(one, other).items():
+            _, loss = layout(cells, "loss")
+            value, _, hi = clustered(loss)
+            half = hi - value if isfinite(hi) else 0.0
+            per_concept = float(np.abs(mean_over(loss)).max())
+            limits[metric].append(Margin(1.25 * (abs(value) + half), 1.5 * per_concept))
+    return {metric: _widest(found) for metric, found in limits.items()}
+
+
+def _widest(found: Sequence[Margin]) -> Margin:
+    margin = _up(max(limit.margin for limit in found))
+    return Margin(margin, max(margin, _up(max(limit.floor for limit in found))))
+
+
+def _up(value: float) -> float:
+    """Rounded up to a thousandth, and not under two: less than that nobody sees in an image."""
+    return max(ceil(round(value * 1000, 6)) / 1000, 0.002)
