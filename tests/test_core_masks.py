@@ -31,7 +31,9 @@ def folder(tmp_path_factory):
     )  # fmt: skip
     folder = tmp_path_factory.mktemp("clipseg")
     CLIPSegForImageSegmentation(config).save_pretrained(folder)
-    images = ViTImageProcessor(size={"height": 32, "width": 32}, image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225])
+    images = ViTImageProcessor(
+        size={"height": 32, "width": 32}, image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225]
+    )
     CLIPSegProcessor(images, tokenizer).save_pretrained(folder)
     return folder
 
@@ -54,7 +56,9 @@ def test_against_the_models_own_logits(folder):
     model, processor = open_clipseg(folder)
     picture = pictures()[0]
     pixels = torch.from_numpy(np.asarray(picture)).permute(2, 0, 1)[None] / 255
-    pixels = (pixels - torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)) / torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
+    pixels = (pixels - torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)) / torch.tensor([0.229, 0.224, 0.225]).view(
+        1, 3, 1, 1
+    )
     ids = make_tokenizer()("cat", return_tensors="pt").input_ids
     logits = model(pixel_values=pixels, input_ids=ids).logits.reshape(32, 32)
     ours = soft_masks(model, processor, [picture], "cat")[0]
@@ -63,7 +67,10 @@ def test_against_the_models_own_logits(folder):
 
 def test_batches_do_not_matter_and_the_word_does(folder):
     model, processor = open_clipseg(folder)
-    together, alone = soft_masks(model, processor, pictures(), "cat"), soft_masks(model, processor, pictures(), "cat", chunk=1)
+    together, alone = (
+        soft_masks(model, processor, pictures(), "cat"),
+        soft_masks(model, processor, pictures(), "cat", chunk=1),
+    )
     for a, b in zip(together, alone, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
     other = soft_masks(model, processor, pictures(), "teapot")

@@ -1,0 +1,78 @@
+"""`perfbench covariance` and `masks`: what a backbone and a concept need once, before anything is trained.
+
+In: the verbs' arguments. Out: C beside the backbone or in the cache; masks in the concept's folder.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from perfusion_core.errors import UserError
+
+
+def covariance(args: argparse.Namespace) -> None:
+    """Estimate C over a stream of captions and store it; a second call goes on where the first one stopped."""
+    from tqdm import tqdm
+
+    from benchmarks.models import backbone_names, device_name
+    from perfusion_core.backbone import Backbone
+    from perfusion_core.covariance import estimate, home, inverse, read_captions
+
+    # Only the text encoder is used, and it stays in float32 whatever the dtype.
+    backbone = Backbone.open(args.backbone, device=device_name(args.device), names=backbone_names())
+    source = args.captions
+    name = source if not Path(source).exists() else Path(source).name  # no machine paths in the file
+    target = home(backbone.place, backbone.text_digest, fetched=backbone.revision is not None)
+    with tqdm(total=args.limit, unit=" captions", desc=f"C of {backbone.name}", file=sys.stderr) as bar:
+        done = estimate(
+            backbone,
+            read_captions(source, args.column, args.split),
+            target,
+            source=name,
+            limit=args.limit,
+            batch=args.batch,
+            progress=bar.update,
+        )
+    shrink = inverse(done.matrix)[1]
+    added = f", {shrink:.3g} added to its diagonal when used (condition 1e4)" if shrink else ""
+    print(f"perfbench: {done.captions} captions, {done.tokens} tokens{added}", file=sys.stderr)
+    print(target)
+
+
+def masks(args: argparse.Namespace) -> None:
+    """CLIPSeg's masks of each concept's images, into masks/ beside images/ and into its concept.toml."""
+    from benchmarks.catalog import load_catalog
+    from benchmarks.images import load_image
+    from benchmarks.models import device_name
+    from perfusion_core.masks import open_clipseg, soft_masks
+
+    concepts = load_catalog(args.suite).select_concepts(args.concepts)
+    for concept in concepts:
+        if concept.masks:
+            raise UserError(f"concept {concept.name!r} has masks already, in {concept.masks[0].parent}")
+    model, processor = open_clipseg(args.model, device_name(args.device))
+    for concept in concepts:
+        found = soft_masks(model, processor, [load_image(path) for path in concept.images], concept.super_category)
+        print(add_masks(concept.images, found))
+
+
+def add_masks(images: tuple[Path, ...], found: list) -> Path:
+    """8-bit grey PNGs of the images' names; concept.toml records them last, so that it never names what is not there."""
+    import numpy as np
+    from PIL import Image
+
+    from benchmarks.concepts import read_about, sha256, toml
+
+    root = images[0].parent.parent
+    about = read_about(root)
+    folder = root / "masks"
+    folder.mkdir(exist_ok=True)
+    for path, mask in zip(images, found, strict=True):
+        Image.fromarray(np.round(mask * 255).astype(np.uint8)).save(folder / f"{path.stem}.png")
+    if "images" in about:  # a folder whose files are recorded
+        about["masks"] = {f"{path.stem}.png": sha256(folder / f"{path.stem}.png") for path in images}
+        aside = root / f".concept.toml.{os.getpid()}"
+        aside.write_text(toml(about), encoding="utf-8")
+        os.replace(aside, root / "concept.toml")
+    return folder
