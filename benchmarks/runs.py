@@ -55,6 +55,11 @@ class Run:
         # an empty name is a name: `real` has no prompt
         return pd.read_csv(path, keep_default_na=False, na_values={c: [""] for c in number_columns(path)})
 
+    def failures(self) -> list[dict[str, Any]]:
+        """What failed and was not done since: name and traceback."""
+        folder = store.Store(self.folder).failure_file("").parent
+        return [found for path in sorted(folder.glob("*.json")) if (found := store.read_json(path))]
+
     def text(self, prompt_id: str, concept: str) -> str:
         """The prompt as the paper writes it: `A cat* on the beach`."""
         return self._texts.get((prompt_id, concept), prompt_id)
