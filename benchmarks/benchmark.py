@@ -216,9 +216,8 @@ def work(prepared: Prepared, store: Store) -> Outcome:
         return driver.run(make_pool(job, store))
     finally:
         progress.close()
-        unfinished = [key for key in resumed if key not in driver.outcome.done]
-        store.sweep(keep=unfinished)
         record(store, plan, driver.outcome)
+        store.sweep(keep=[key for key in resumed if key not in driver.outcome.done])
 
 
 def record(store: Store, plan: Plan, outcome: Outcome) -> None:
@@ -252,7 +251,7 @@ def finish(prepared: Prepared, store: Store, outcome: Outcome, allow_missing: bo
     from benchmarks.tables import write_tables
 
     seconds = sum(outcome.seconds.values())
-    made = ", ".join(f"{n} {kind}" for kind, n in outcome.made.items() if n) or "nothing new"
+    made = ", ".join(f"{n} {kind}{'s' * (n > 1)}" for kind, n in outcome.made.items() if n) or "nothing new"
     print(f"perfbench: {made} in {duration(seconds)} of work", file=sys.stderr)
     if outcome.failed:
         print(f"perfbench: {len(outcome.failed)} failed (tracebacks in {store.root / 'failed'}):\n{summary(outcome)}",
@@ -262,4 +261,5 @@ def finish(prepared: Prepared, store: Store, outcome: Outcome, allow_missing: bo
               "--allow-missing averages what is there", file=sys.stderr)  # fmt: skip
         return 1
     print(write_tables(store.root, allow_missing=allow_missing))
+    store.sweep(keep=[fit.key for fit in prepared.plan.fits])
     return 1 if outcome.failed else 0

@@ -135,7 +135,7 @@ class Driver:
             self.outcome.done.add(unit.key)
             self.settled.add(unit.key)
             self.stalled = 0
-            self.outcome.made[STAGES[type(unit)]] += event.seconds > 0
+            self.outcome.made[type(unit).__name__.lower()] += event.seconds > 0
             self.outcome.seconds[STAGES[type(unit)]] += event.seconds
             self.progress.add(len(unit.seeds) if isinstance(unit, Cell) else 0)
 

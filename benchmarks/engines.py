@@ -88,7 +88,7 @@ class Processes:
     """One worker a device, or several on the CPU. A worker that dies is replaced."""
 
     def __init__(self, job: Job, store: Store) -> None:
-        self.root, self.context = store.root, multiprocessing.get_context("spawn")
+        self.root, self.context = store.root, fresh_processes()
         places, threads = devices(job.config, job.device)
         self.job = replace(job, threads=threads)
         self.children = [self._spawn(device) for device in places]
@@ -148,6 +148,15 @@ class Processes:
             if child.process.is_alive():
                 child.process.kill()
                 child.process.join()
+
+
+def fresh_processes() -> Any:
+    """Processes that share nothing with this one; where the system can, the libraries are imported once for all."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["benchmarks.work", "perfusion_core.training", "open_clip"])
+    return context
 
 
 def died(code: int | None) -> str:

@@ -60,8 +60,13 @@ class Worker:
 
     @cached_property
     def backbone(self) -> Any:
+        from diffusers.utils import logging as diffusers_logging
+        from transformers.utils import logging as transformers_logging
+
         from perfusion_core.backbone import Backbone
 
+        diffusers_logging.disable_progress_bar()  # one bar is enough: ours
+        transformers_logging.disable_progress_bar()
         models = self.job.models
         backbone = Backbone.open(models.place, device=self.job.device, dtype=models.dtype)
         if backbone.digest != models.digest:

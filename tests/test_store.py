@@ -1,0 +1,273 @@
+"""Whole or absent: publishing, verification, locks between processes, sweeping, rows with a digest, a full disk."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import replace
+
+import pytest
+from run_kit import environment
+
+from benchmarks.disk import DiskError, is_full
+from benchmarks.plan import Cell, Fit, Prior
+from benchmarks.store import Store, find_run, list_runs, planned_text, read_fits, read_plan, read_rows, read_rows_file
+from perfusion_core.errors import UserError
+
+FIT = Fit("db", "cat", "cat", {}, None, False, (), 1, "f" * 64)
+CELL = Cell(
+    "db",
+    "db",
+    "default",
+    {},
+    0,
+    ("cat",),
+    ("cat",),
+    "animated",
+    "s01",
+    "shape",
+    "A {cat}",
+    "A",
+    (5, 6),
+    (FIT,),
+    "c" * 64,
+)
+SINGLE = ("db", "default", "cat")
+
+
+def publish(store: Store, unit, files: dict[str, bytes], **about) -> None:
+    with store.aside(unit.key) as out:
+        for name, data in files.items():
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            (out / name).write_bytes(data)
+        store.publish(unit, out, about)
+
+
+def row(key: str, index: int, **more):
+    names = {
+        "method": "db",
+        "point": "default",
+        "concept": "cat",
+        "group": "animated",
+        "prompt_id": "s01",
+        "kind": "shape",
+    }
+    return {"key": key, **names, "index": index, "seed": 5, "image_sim": "0.500000", "text_sim_raw": "0.250000", **more}
+
+
+def other(code: str, folder) -> subprocess.Popen:
+    """Code in another process, with `store` of the same folder."""
+    start = f"from pathlib import Path; from benchmarks.store import Store; store = Store(Path({str(folder)!r}))\n"
+    call = [sys.executable, "-c", start + textwrap.dedent(code)]
+    return subprocess.Popen(call, env=environment(), stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
+
+
+def test_published_units_verify_until_a_byte_changes(tmp_path):
+    store = Store(tmp_path)
+    prior = Prior("cat", (1,), "a" * 64)
+    for unit, place in (
+        (prior, "priors/cat-aaaaaaaa"),
+        (FIT, "fits/db/cat-ffffffff"),
+        (CELL, "images/db/default/cat/s01"),
+    ):
+        assert not store.verified(unit)
+        publish(store, unit, {"0.png": b"picture", "deep/file": b"more"})
+        assert store.folder(unit) == tmp_path / place and store.verified(unit)
+        file = tmp_path / place / "deep/file"
+        for damage in (b"mor", b"nore", None):
+            file.unlink() if damage is None else file.write_bytes(damage)
+            assert not store.verified(unit), damage
+        publish(store, unit, {"0.png": b"picture", "deep/file": b"more"})
+        assert store.verified(unit) and not store.verified(replace(unit, key="b" * 64))
+    (tmp_path / "fits/db/cat-ffffffff/fit.json").write_text('{"key": "fff')
+    assert not store.verified(FIT)
+    assert not any((tmp_path / ".tmp").iterdir())
+
+
+def test_a_fit_needs_its_kept_steps(tmp_path):
+    store = Store(tmp_path)
+    publish(store, FIT, {"weights": b"1", "step-5/weights": b"2"})
+    assert store.verified(FIT) and store.verified(replace(FIT, keep=(5,)))
+    assert not store.verified(replace(FIT, keep=(5, 10)))
+
+
+def test_failure_leaves_nothing_and_the_old_unit_in_place(tmp_path):
+    store = Store(tmp_path)
+    publish(store, CELL, {"0.png": b"old"})
+    with pytest.raises(RuntimeError), store.aside(CELL.key) as out:
+        (out / "0.png").write_bytes(b"half")
+        raise RuntimeError
+    assert store.verified(CELL) and not any((tmp_path / ".tmp").iterdir())
+
+
+def test_an_interrupted_fit_keeps_its_checkpoint_for_the_next_time(tmp_path):
+    store = Store(tmp_path)
+    with pytest.raises(KeyboardInterrupt), store.aside(FIT.key, resume=True) as out:
+        (out / "checkpoint").write_bytes(b"half way")
+        raise KeyboardInterrupt
+    store.sweep(keep=[FIT.key])
+    with pytest.raises(RuntimeError), store.aside(FIT.key, resume=True) as out:
+        assert (out / "checkpoint").read_bytes() == b"half way"
+        raise RuntimeError  # the method's own failure: the next try starts afresh
+    with store.aside(FIT.key, resume=True) as out:
+        assert not any(out.iterdir())
+
+
+def test_a_lock_excludes_other_processes_and_dies_with_its_holder(tmp_path):
+    store = Store(tmp_path)
+    holder = other("print(store.locks.try_lock('unit'), flush=True); input()", tmp_path)
+    assert holder.stdout.readline().strip() == "True"
+    assert not store.locks.try_lock("unit") and store.locks.try_lock("another")
+    holder.kill()
+    holder.wait()
+    assert store.locks.try_lock("unit")
+    late = other("print(store.locks.try_lock('unit'))", tmp_path)
+    assert late.communicate()[0].strip() == "False"
+    store.locks.unlock("unit")
+
+
+def test_sweep_removes_what_nobody_writes(tmp_path):
+    store = Store(tmp_path)
+    (tmp_path / ".tmp" / "dead").mkdir(parents=True)
+    (tmp_path / ".tmp" / "dead.old").mkdir()
+    (tmp_path / ".tmp" / "resumed").mkdir()
+    code = """
+    store.locks.try_lock('living')
+    with store.aside('living') as out:
+        (out / 'x').write_text('x'); print('ready', flush=True); input()
+    """
+    writer = other(code, tmp_path)
+    assert writer.stdout.readline().strip() == "ready"
+    store.sweep(keep=["resumed"])
+    assert {path.name for path in (tmp_path / ".tmp").iterdir()} == {"living", "resumed"}
+    writer.communicate("\n")
+    store.sweep()
+    assert not (tmp_path / ".tmp").exists()
+
+
+def test_two_writers_of_one_file_leave_one_whole_file(tmp_path):
+    code = """
+    for n in range(60):
+        store.write_text(store.root / "shared.csv", str({who}) * 20000)
+    """
+    writers = [other(code.format(who=who), tmp_path) for who in (1, 2)]
+    seen = set()
+    while any(writer.poll() is None for writer in writers):
+        if (tmp_path / "shared.csv").exists():
+            seen.add((tmp_path / "shared.csv").read_text())
+    assert all(writer.returncode == 0 for writer in writers)
+    assert seen <= {"1" * 20000, "2" * 20000} and seen
+
+
+def test_rows_of_a_changed_file_count_as_absent(tmp_path):
+    store = Store(tmp_path)
+    path = store.rows_file("clip", *SINGLE)
+    store.write_rows(path, [row(CELL.key, 0), row(CELL.key, 1)])
+    assert [r["index"] for r in read_rows_file(path)] == ["0", "1"]
+    assert store.scored([CELL], ["clip"]) == {CELL.key}
+    assert store.scored([CELL], ["clip", "dino"]) == set(), "every scorer's rows are needed"
+    assert store.scored([replace(CELL, seeds=(5, 6, 7))], ["clip"]) == set()
+    text = path.read_text()
+    for damaged in (text.replace("0.5", "0.6"), text[:-5], text.rsplit("#", 1)[0], text[: len(text) // 2], ""):
+        path.write_text(damaged)
+        assert read_rows_file(path) is None and store.scored([CELL], ["clip"]) == set()
+    path.write_bytes(b"\xff\xfe\x00")
+    assert read_rows_file(path) is None
+
+
+def test_what_readers_get(tmp_path):
+    store, run = Store(tmp_path / "a"), tmp_path / "a"
+    publish(store, FIT, {"weights": b"x" * 1500, "step-5/weights": b"y" * 9}, seconds=3.5)
+    plan = {"method": "db", "point": "default", "concept": "cat", "group": "animated", "prompt_id": "s01", "kind": "shape",
+            "n": 2, "key": CELL.key, "fit": FIT.key, "template": "A {cat}", "text": "A"}  # fmt: skip
+    store.write_text(run / "plan.csv", planned_text([plan]))
+    store.write_text(run / "run.json", json.dumps({"scorers": [{"name": "clip"}], "started": "2026-01-02"}))
+    store.write_rows(
+        store.rows_file("clip", *SINGLE), [row("stale", 0), row(CELL.key, 1), row(CELL.key, 0, image_sim="")]
+    )
+    real = row("real", 0, method="real", kind="real", prompt_id="", text_sim_raw="")
+    store.write_rows(store.rows_file("clip", "real", "default", "cat"), [real])
+    rows = read_rows(run)
+    assert rows["index"].tolist() == [0, 1, 0] and rows["method"].tolist() == ["db", "db", "real"]
+    assert rows["image_sim"].isna().tolist() == [True, False, False] and rows["text_sim_raw"].isna().tolist() == [
+        False,
+        False,
+        True,
+    ]
+    assert read_plan(run)["n"].tolist() == [2]
+    fits = read_fits(run)
+    assert fits.to_dict("records") == [
+        {"method": "db", "concept": "cat", "key": FIT.key, "kilobytes": 1.5, "train_seconds": 3.5}
+    ]
+    Store(tmp_path / "b").write_text(tmp_path / "b" / "run.json", json.dumps({"started": "2026-01-03"}))
+    assert [path.name for path in list_runs(tmp_path)] == ["a", "b"]
+    assert find_run(None, tmp_path).name == "b" and find_run("a", tmp_path) == run
+    with pytest.raises(UserError, match="known: a, b"):
+        find_run("c", tmp_path)
+    with pytest.raises(UserError, match="perfbench run --preset quick"):
+        find_run(None, tmp_path / "nowhere")
+
+
+def test_done_by_images_or_by_rows_alone(tmp_path):
+    from benchmarks.plan import Plan
+
+    store, plan = Store(tmp_path), Plan((), (FIT,), (CELL,))
+    assert store.done(plan, ["clip"]) == set()
+    publish(store, FIT, {"weights": b"1"})
+    publish(store, CELL, {"0.png": b"0", "1.png": b"1"})
+    assert store.done(plan, ["clip"]) == {FIT.key, CELL.key}
+    store.write_rows(store.rows_file("clip", *SINGLE), [row(CELL.key, 0), row(CELL.key, 1)])
+    store.drop_images("db", "default", "cat", "s01")
+    assert store.done(plan, ["clip"]) == {FIT.key, CELL.key}, "rows alone are enough"
+    assert store.done(plan, ["clip", "dino"]) == {FIT.key}, "another scorer needs the images again"
+    publish(store, CELL, {"0.png": b"0", "1.png": b"1"})
+    (store.folder(CELL) / "1.png").write_bytes(b"2")
+    assert store.done(plan, ["clip"]) == {FIT.key}, "damaged images are not passed over because there are rows"
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A real file system of 256 KiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)], capture_output=True)
+    if mount.returncode:
+        pytest.skip("a file system can only be mounted by root")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_is_a_sentence_and_loses_nothing(small_disk):
+    store = Store(small_disk)
+    publish(store, FIT, {"weights": b"x" * 1000})
+    with pytest.raises(OSError) as caught, store.aside(CELL.key) as out:
+        (out / "0.png").write_bytes(os.urandom(400_000))
+    assert is_full(caught.value)
+    with pytest.raises(DiskError, match="is full; what is finished is safe"), store.aside(CELL.key) as out:
+        size = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
+        (out / "0.png").write_bytes(os.urandom(size))
+        store.publish(CELL, out, {})
+    assert store.verified(FIT) and not store.verified(CELL) and not any((small_disk / ".tmp").iterdir())
+    publish(store, CELL, {"0.png": b"small"})
+    assert store.verified(CELL)
+
+
+def test_a_folder_that_cannot_be_written_is_a_sentence(small_disk):
+    Store(small_disk).locks.try_lock("before")
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(DiskError, match=r"cannot be written .*; choose another folder with --out"):
+        Store(small_disk / "run").locks.try_lock("unit")
+    with pytest.raises(DiskError, match="cannot be written"):
+        Store(small_disk).write_text(small_disk / "plan.csv", "x")
+
+
+def test_locks_are_quick(tmp_path):
+    store = Store(tmp_path)
+    started = time.process_time()
+    for number in range(1000):
+        assert store.locks.try_lock(f"unit {number}")
+        store.locks.unlock(f"unit {number}")
+    assert time.process_time() - started < 1
+    assert {path.name for path in tmp_path.iterdir()} == {".lock"}
