@@ -43,6 +43,9 @@ def shipped_problems(catalog: Catalog) -> list[str]:
     counts["concepts"] = (len(catalog.concepts), CONCEPTS)
     found += [f"there are {here} {what}; the protocol has {planned}" for what, (here, planned) in counts.items()
               if here != planned]  # fmt: skip
+    groups = {concept.group for concept in catalog.concepts}
+    for group in sorted({prompt.group for prompt in catalog.prompts} - groups - {"all"}):
+        found.append(f"group {group!r} has prompts but no concept")
     facts = {name: (about["super_category"], about["group"]) for name, about in shipped().items()}
     for concept in catalog.concepts:
         if facts.get(concept.name) != (concept.super_category, concept.group):
@@ -77,9 +80,6 @@ def _texts(catalog: Catalog) -> Iterable[str]:
     for prompt in catalog.prompts:
         if catalog.protocol.class_word == "left out" and not content_words(prompt.template):
             yield f"prompt {prompt.id}: {leave_out(prompt.template)!r} says nothing once the concept is left out"
-    groups = {concept.group for concept in catalog.concepts}
-    for group in sorted({prompt.group for prompt in catalog.prompts} - groups - {"all"}) if groups else []:
-        yield f"group {group!r} has prompts but no concept"
 
 
 def _plain(template: str) -> str:

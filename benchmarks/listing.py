@@ -12,12 +12,14 @@ Rows = list[dict[str, Any]]
 
 def prompts(args: Namespace) -> Rows:
     """The prompts of the catalogue, or of one concept in it."""
+    from benchmarks.catalog import own_concepts
     from benchmarks.importers import open_suite
 
     catalog = open_suite(args.suite)
     chosen = catalog.prompts
     if args.concept:
-        known = {concept.name: concept for concept in (*catalog.concepts, *_photographs(args.suite))}
+        every = (*own_concepts(), *_photographs(args.suite), *catalog.concepts)
+        known = {concept.name: concept for concept in every}
         if args.concept not in known:
             raise unknown("concept", args.concept, known)
         chosen = catalog.prompts_for(known[args.concept])

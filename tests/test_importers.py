@@ -1,4 +1,4 @@
-"""Other people's suites, in layouts made here as they are published; DreamBench also on its real files where they are."""
+"""Other people's suites, in layouts made here as they are published; DreamBench on its real files, too."""
 
 import json
 import os
@@ -121,6 +121,21 @@ def test_dreambench_subjects_as_concepts_of_ours(capsys, own_data):
     assert cli.run(["concepts", "import", f"dreambench:{REAL}"]) == 1, "they exist already"
 
 
+@real
+def test_dreambench_through_plan(tmp_path_factory, capsys):
+    """6 subjects x 25 prompts x 4 images a method, and a fit a subject, on a tiny backbone with its own scorers."""
+    from run_kit import make_backbone
+
+    tiny = make_backbone(tmp_path_factory.mktemp("backbone") / "tiny")
+    capsys.readouterr()
+    words = ["--suite", f"dreambench:{REAL}", "--backbone", str(tiny), "--methods", "perfusion"]
+    assert cli.run(["plan", *words, "--out", str(tiny.parent / "run"), "--json"]) == 0
+    out = json.loads(capsys.readouterr().out)
+    floor = next(row for row in out["methods"] if row["method"] == "super")
+    assert (floor["cells"], floor["images"]) == (6 * 25, 6 * 25 * 4)
+    assert out["total"]["fits"] == 6 and out["total"]["images"] == 4 * out["total"]["cells"]
+
+
 # ---- CustomConcept101 ----
 
 
@@ -135,8 +150,8 @@ def entry(name, word, prompts, slot="<new1>"):
 
 
 def custom101(folder):
-    rows = [entry("pet_cat1", "cat", "cat"), entry("pet_cat6", "cat", "cat"), entry("plushie_tortoise", "tortoise plushie",
-            "plushie"), entry("furniture_chair1", "chair", "chair")]  # fmt: skip
+    named = [("pet_cat1", "cat", "cat"), ("pet_cat6", "cat", "cat"), ("furniture_chair1", "chair", "chair")]
+    rows = [entry(*each) for each in (*named, ("plushie_tortoise", "tortoise plushie", "plushie"))]
     pair = [entry("pet_cat1", "cat", "cat"), entry("furniture_chair1", "chair", "chair", "<new2>"),
             {"prompt_filename_compose": "prompts/pet_furniture.txt"}]  # fmt: skip
     write(folder / "dataset.json", json.dumps(rows))
