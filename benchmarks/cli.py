@@ -363,6 +363,9 @@ def fit(parser: argparse.ArgumentParser) -> Run:
     perfbench fit cd --concept my_concepts/teapot --out fits/teapot-cd --set steps=100
     """
     parser.add_argument("method", help="`perfbench ls methods`")
+    parser.add_argument(
+        "--suite", metavar="DIR", help="where the name is looked up; default: the backbone's own concepts"
+    )
     parser.add_argument("--concept", required=True, metavar="NAME|DIR", help="`perfbench ls concepts`, or its folder")
     parser.add_argument(
         "--out", required=True, metavar="FILE|DIR", help="FILE.safetensors for perfusion, else a folder"
@@ -384,8 +387,8 @@ def fit(parser: argparse.ArgumentParser) -> Run:
 def generate(parser: argparse.ArgumentParser) -> Run:
     """Draw a prompt with concepts in it: each {name} stands for a concept file.
 
-    perfbench generate "A {teddy} sailing in a {brew}" --concept teddy=teddy.safetensors --concept brew=pot.safetensors --out pictures
-    perfbench generate "A {cat} reading a book" --concept cat=cat.safetensors --lock global --bias 0.45 -n 4 --out pictures
+    perfbench generate "A {cat} reading a book" --concept cat=cat.safetensors --lock global --bias 0.45 --out pictures
+    perfbench generate "A {teddy} sailing in a {pot}" --concept teddy=a.safetensors --concept pot=b.safetensors --out b
     """
     parser.add_argument("prompt", help='such as "A {teddy} on the beach"; quote it')
     parser.add_argument("--concept", metavar="NAME=FILE", action="append", default=[], help="once for each {name}")
@@ -398,9 +401,7 @@ def generate(parser: argparse.ArgumentParser) -> Run:
     parser.add_argument(
         "--lock", default="local", metavar="LOCK", help="local or global (try --bias 0.4 to 0.6 with it)"
     )
-    parser.add_argument(
-        "--inference-steps", dest="steps", type=int, default=50, metavar="N", help="of DDIM; default 50"
-    )
+    parser.add_argument("--steps", type=int, default=50, metavar="N", help="of DDIM; default 50")
     parser.add_argument("--guidance", type=float, default=6.0, metavar="G", help="default 6")
     parser.add_argument("--force", action="store_true", help="even if the concept seems to be of another text encoder")
     add_model_flags(parser)

@@ -58,7 +58,7 @@ def masks(args: argparse.Namespace) -> None:
 
 
 def add_masks(images: tuple[Path, ...], found: list) -> Path:
-    """8-bit grey PNGs of the images' names; concept.toml records them last, so that it never names what is not there."""
+    """8-bit grey PNGs of the images' names; concept.toml records them last, so it names nothing that is missing."""
     import numpy as np
     from PIL import Image
 

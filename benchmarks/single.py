@@ -40,7 +40,7 @@ def fit(args: argparse.Namespace) -> None:
         "backbone": args.backbone,
         "dtype": args.dtype,
     }
-    flags |= {"device": args.device, "seed": args.seed, "train_steps": args.steps}
+    flags |= {"device": args.device, "seed": args.seed, "train_steps": args.steps, "suite": args.suite}
     sets = [text if text.startswith("fit.") else f"fit.{args.method}.{text}" for text in args.sets]
     prepared = prepare(resolve(flags=flags, sets=sets))
     store = Store(out.parent / f".{out.name}.fit")  # an interrupted training goes on from here

@@ -19,7 +19,7 @@ def open_clipseg(where: str | Path = MODEL, device: str | torch.device = "cpu") 
     from transformers import CLIPSegForImageSegmentation, CLIPSegProcessor
 
     try:
-        model = CLIPSegForImageSegmentation.from_pretrained(where, use_safetensors=True)
+        model: Any = CLIPSegForImageSegmentation.from_pretrained(where, use_safetensors=True)
         processor = CLIPSegProcessor.from_pretrained(where)
     except OSError as error:  # not there, no network
         raise UserError(
