@@ -1,6 +1,6 @@
 """A run folder for the tests of the study kit, with real PNGs; and raters with known preferences.
 
-In: a folder, how large it should be. Out: plan.csv, rows/, images/, concepts/, run.json as a run leaves them; answer files.
+In: a folder, how large it should be. Out: the files that a run leaves; files of answers.
 """
 
 import csv
@@ -12,13 +12,18 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from made_run import CONCEPTS, picture, samples
+from made_run import picture, samples
 from PIL import PngImagePlugin
 
 from benchmarks import store
 from benchmarks.study.answers import Key, read_key
 
-METHODS = {"perfusion": ("local-b0.60-t0.15", "global-b0.50-t0.15"), "cd": ("default",), "db": ("default",), "super": ("default",)}
+METHODS = {
+    "perfusion": ("local-b0.60-t0.15", "global-b0.50-t0.15"),
+    "cd": ("default",),
+    "db": ("default",),
+    "super": ("default",),
+}
 SCORER = "toy-0123abcd"
 
 
@@ -33,13 +38,26 @@ def png(concept: str, scene: str, fade: float, wobble: int, size: int, note: str
     return out.getvalue()
 
 
-def make_run(root: Path, concepts: Sequence[str] = ("cat", "teapot"), prompts: int = 3, images: int = 2, size: int = 32) -> Path:
+def make_run(
+    root: Path, concepts: Sequence[str] = ("cat", "teapot"), prompts: int = 3, images: int = 2, size: int = 32
+) -> Path:
     """A run of four methods on some concepts and prompts of each kind."""
     frame = samples(METHODS, list(concepts), prompts=prompts, images=images)
-    templates = {row["id"]: row["template"] for row in csv.DictReader((Path(__file__).parent.parent / "prompts/prompts.csv").open())}
-    frame["key"] = [hashlib.sha256("|".join(cell).encode()).hexdigest() for cell in zip(*(frame[c] for c in ("method", "point", "concept", "prompt_id")))]
+    templates = {
+        row["id"]: row["template"]
+        for row in csv.DictReader((Path(__file__).parent.parent / "prompts/prompts.csv").open())
+    }
+    frame["key"] = [
+        hashlib.sha256("|".join(cell).encode()).hexdigest()
+        for cell in zip(*(frame[c] for c in ("method", "point", "concept", "prompt_id")))
+    ]
     cells = frame.drop_duplicates("key")
-    plan = cells.assign(n=images, fit="", template=[templates[p].replace("{}", f"{{{c}}}") for p, c in zip(cells["prompt_id"], cells["concept"])], text="")
+    plan = cells.assign(
+        n=images,
+        fit="",
+        template=[templates[p].replace("{}", f"{{{c}}}") for p, c in zip(cells["prompt_id"], cells["concept"])],
+        text="",
+    )
     root.mkdir(parents=True)
     (root / "run.json").write_text(json.dumps({"scorers": [{"name": SCORER}], "started": "2023-07-15T00:00:00"}))
     (root / "plan.csv").write_text(store.planned_text(plan.to_dict("records")))
@@ -49,10 +67,17 @@ def make_run(root: Path, concepts: Sequence[str] = ("cat", "teapot"), prompts: i
         folder = store.cell_folder(root, row.method, row.point, row.concept, row.prompt_id)
         folder.mkdir(parents=True)
         other = row.concept if row.method != "super" else row.concept + "-other"
-        files = {f"{i}.png": png(other, row.prompt_id, fades[row.method], i + len(row.point), size, f"{row.method} {row.prompt_id}") for i in range(images)}
+        files = {
+            f"{i}.png": png(
+                other, row.prompt_id, fades[row.method], i + len(row.point), size, f"{row.method} {row.prompt_id}"
+            )
+            for i in range(images)
+        }
         for name, data in files.items():
             (folder / name).write_bytes(data)
-        manifest = {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in files.items()}
+        manifest = {
+            name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in files.items()
+        }
         (folder / "cell.json").write_text(json.dumps({"key": row.key, "files": manifest}))
     for concept in concepts:
         folder = store.concept_folder(root, concept)
@@ -65,7 +90,9 @@ def make_run(root: Path, concepts: Sequence[str] = ("cat", "teapot"), prompts: i
 def write_rows(root: Path, frame: pd.DataFrame) -> None:
     records = frame.round(6).astype(object).where(frame.notna(), "")
     for (method, point, concept), rows in records.groupby(["method", "point", "concept"]):
-        store.Store(root).write_rows(store.Store(root).rows_file(SCORER, method, point, concept), rows[list(store.ROW)].to_dict("records"))
+        store.Store(root).write_rows(
+            store.Store(root).rows_file(SCORER, method, point, concept), rows[list(store.ROW)].to_dict("records")
+        )
 
 
 # ---- raters ----
@@ -77,7 +104,9 @@ def rater_id(number: int) -> str:
     return hashlib.sha256(f"rater {number}".encode()).hexdigest()[:32]
 
 
-def answer_file(key: Key, session: int, rater: str, judge: Judge, seed: int = 0, known: bool = True, steady: bool = True) -> dict:
+def answer_file(
+    key: Key, session: int, rater: str, judge: Judge, seed: int = 0, known: bool = True, steady: bool = True
+) -> dict:
     """What the page would hand in: known answers right (or wrong), repeats as the first time (or judged anew)."""
     random = np.random.default_rng([seed, session, int(rater[:8], 16)])
     trials = key.sessions[session - 1]["trials"]
@@ -102,5 +131,7 @@ def write_answers(folder: Path, judge: Judge, seed: int = 0, raters: int | None 
     key = read_key(folder)
     for session in range(1, len(key.sessions) + 1):
         who = rater_id(session if raters is None else (session - 1) % raters)
-        (key.answers / f"{session:03d}-{who}.json").write_text(json.dumps(answer_file(key, session, who, judge, seed, **how)))
+        (key.answers / f"{session:03d}-{who}.json").write_text(
+            json.dumps(answer_file(key, session, who, judge, seed, **how))
+        )
     return key

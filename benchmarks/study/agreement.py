@@ -12,7 +12,7 @@ LEVELS = ("nominal", "ordinal", "interval")
 
 
 def distances(level: str, values: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Squared differences [V, V] between the values that occur, `counts[v]` times each (Krippendorff 2011, section D)."""
+    """Squared differences [V, V] of values that occur `counts[v]` times each (Krippendorff 2011, section D)."""
     if level == "nominal":
         return 1.0 - np.eye(len(values))
     if level == "interval":
@@ -25,32 +25,35 @@ def distances(level: str, values: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def alpha(ratings: np.ndarray, level: str = "ordinal") -> float:
-    """Krippendorff's alpha of ratings [raters, units]: 1 - D_o / D_e. NaN where no unit was rated twice or no value differs."""
+    """Krippendorff's alpha of ratings [raters, units]: 1 - D_o / D_e. NaN where nothing was rated twice or differs."""
     there = ~np.isnan(ratings)
     values = np.unique(ratings[there])
-    table = np.stack([((ratings == value) & there).sum(0) for value in values], axis=1) if values.size else np.zeros((0, 0))
-    return alpha_of_counts(table, values, level)
+    table = ((ratings[..., None] == values) & there[..., None]).sum(0)  # [units, V]
+    return alpha_of_coincidences(coincidences(table), values, level)
 
 
-def alpha_of_counts(table: np.ndarray, values: np.ndarray, level: str = "ordinal") -> float:
-    """The same from `table` [units, V]: how many raters gave each value to each unit."""
+def coincidences(table: np.ndarray) -> np.ndarray:
+    """[V, V]: how often two values met in a unit, from `table` [units, V]: how many raters gave it each value.
+
+    A pair of ratings counts 1 / (m - 1), m being the number of ratings of its unit. Sets of units add up.
+    """
     table = table[table.sum(1) > 1].astype(float)  # a unit rated once can be paired with nothing
-    if not table.size:
-        return float("nan")
-    m = table.sum(1, keepdims=True)
-    coincidence = (table / (m - 1)).T @ table - np.diag((table / (m - 1)).sum(0))  # [V, V]
-    n_v = coincidence.sum(0)
+    share = table / np.maximum(table.sum(1, keepdims=True) - 1, 1)
+    return share.T @ table - np.diag(share.sum(0))
+
+
+def alpha_of_coincidences(met: np.ndarray, values: np.ndarray, level: str = "ordinal") -> float:
+    n_v = met.sum(0)
     n = n_v.sum()
-    delta = distances(level, values, n_v)
-    expected = (np.outer(n_v, n_v) * delta).sum() / (n * (n - 1))
-    if expected == 0:
+    if n < 2:
         return float("nan")
-    return float(1 - (coincidence * delta).sum() / n / expected)
+    delta = distances(level, values, n_v)
+    expected = (np.outer(n_v, n_v) * delta).sum() / (n - 1)
+    return float(1 - (met * delta).sum() / expected) if expected > 0 else float("nan")
 
 
 def same_order(first: Sequence[int], second: Sequence[int]) -> list[float]:
-    """For each pair of a trial's choices: 1 where both times put them in the same order, 0 where reversed, 1/2 where only
-    one of the two was a tie."""
+    """For each pair of a trial's choices: 1 for the same order both times, 0 for the reverse, 1/2 for one tie."""
     agreed = []
     for a, b in combinations(range(len(first)), 2):
         before, after = np.sign(first[a] - first[b]), np.sign(second[a] - second[b])

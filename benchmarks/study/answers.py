@@ -75,7 +75,8 @@ class Answers:
     ticket: str | None
     ranks: dict[str, tuple[int, ...]]
     complete: bool  # every screen of the session is answered
-    qualified: bool  # enough of the known answers are right
+    tested: bool  # every screen with a known answer is answered
+    qualified: bool  # and enough of them are right
 
 
 def read_key(folder: Path) -> Key:
@@ -84,9 +85,13 @@ def read_key(folder: Path) -> Key:
     try:
         about = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise UserError(f"{folder} is not a study: there is no {path}; `perfbench study export RUN --study ranking --out {folder}` makes one") from None
+        raise UserError(
+            f"{folder} is not a study: there is no {path}; `perfbench study export` makes a study folder"
+        ) from None
     except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}); take it from a backup, without it answers mean nothing") from None
+        raise UserError(
+            f"{path} is damaged ({error}); take it from a backup, without it answers mean nothing"
+        ) from None
     return Key(folder, about)
 
 
@@ -96,7 +101,9 @@ def parse(data: bytes, key: Key) -> Answers:
         raise Refused(413, f"the answers are {len(data):,} bytes; at most {MAX_BYTES:,} are taken")
     document = read_json(data)
     if set(document) != FIELDS or document["schema"] != SCHEMA:
-        raise Refused(422, f"this is not a file of answers: the fields {', '.join(sorted(FIELDS))} are needed, schema {SCHEMA}")
+        raise Refused(
+            422, f"this is not a file of answers: the fields {', '.join(sorted(FIELDS))} are needed, schema {SCHEMA}"
+        )
     if document["study"] != key.study:
         raise Refused(403, "these answers belong to another study")
     rater, session, ticket = document["rater"], document["session"], document["ticket"]
@@ -114,8 +121,11 @@ def parse(data: bytes, key: Key) -> Answers:
         if name in ranks:
             raise Refused(422, f"screen {name.rsplit('-', 1)[0]} is answered twice")
         ranks[name] = given
-    complete = all(trial["id"] in ranks for trial in key.sessions[session - 1]["trials"])
-    return Answers(rater, session, ticket, ranks, complete, qualified(ranks, session, key))
+    trials = key.sessions[session - 1]["trials"]
+    complete = all(trial["id"] in ranks for trial in trials)
+    tested = all(trial["id"] in ranks for trial in trials if trial["role"] == QUALIFY)
+    passed = tested and right_answers(ranks, trials, key) >= key.about["design"]["pass_mark"]
+    return Answers(rater, session, ticket, ranks, complete, tested, passed)
 
 
 def read_json(data: bytes) -> dict[str, Any]:
@@ -143,7 +153,11 @@ def check_answer(answer: Any, session: int, key: Key) -> tuple[str, tuple[int, .
     if trial["session"] != session:
         raise Refused(403, f"screen {name.rsplit('-', 1)[0]} does not belong to session {session}")
     n = len(trial["order"])
-    if not isinstance(ranks, list) or len(ranks) != n or any(type(rank) is not int or not 1 <= rank <= 3 for rank in ranks):
+    if (
+        not isinstance(ranks, list)
+        or len(ranks) != n
+        or any(type(rank) is not int or not 1 <= rank <= 3 for rank in ranks)
+    ):
         raise Refused(422, f"ranks of screen {name.rsplit('-', 1)[0]} have to be {n} numbers from 1 to 3")
     if key.about["kind"] == "ranking" and len(set(ranks)) != n:
         raise Refused(422, f"ranks of screen {name.rsplit('-', 1)[0]} have to differ from each other")
@@ -158,14 +172,14 @@ def by_choice(trial: dict[str, Any], ranks: tuple[int, ...]) -> list[int]:
     return out
 
 
-def qualified(ranks: dict[str, tuple[int, ...]], session: int, key: Key) -> bool:
-    """At least the pass mark of known answers right: the first choice, alone at the top."""
+def right_answers(ranks: dict[str, tuple[int, ...]], trials: list[dict[str, Any]], key: Key) -> int:
+    """How many known answers are right: the task's first choice, alone at the top."""
     right = 0
-    for trial in key.sessions[session - 1]["trials"]:
+    for trial in trials:
         if trial["role"] == QUALIFY and trial["id"] in ranks:
             first, *others = by_choice(trial, ranks[trial["id"]])
             right += all(first > other for other in others)
-    return right >= key.about["design"]["pass_mark"]
+    return right
 
 
 def rated(answers: Answers, key: Key) -> int:

@@ -18,24 +18,72 @@ docs/studies.md tells how a study is run, from the first look to the table.
 def describe(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLES
     verbs = parser.add_subparsers(dest="step", required=True, metavar="export|serve|analyse")
-    export_arguments(verbs.add_parser("export", help="a page for raters, from the images of a run", description=export_arguments.__doc__))
-    serve_arguments(verbs.add_parser("serve", help="the page on one network; answers are collected", description=serve_arguments.__doc__))
-    analyse_arguments(verbs.add_parser("analyse", help="answers -> table and figure", description=analyse_arguments.__doc__))
+    export_arguments(
+        verbs.add_parser(
+            "export", help="a page for raters, from the images of a run", description=export_arguments.__doc__
+        )
+    )
+    serve_arguments(
+        verbs.add_parser(
+            "serve", help="the page on one network; answers are collected", description=serve_arguments.__doc__
+        )
+    )
+    analyse_arguments(
+        verbs.add_parser("analyse", help="answers -> table and figure", description=analyse_arguments.__doc__)
+    )
 
 
 def export_arguments(parser: argparse.ArgumentParser) -> None:
     """A run's images become a self-contained page, and a key that only you keep."""
     d = Design()
     parser.add_argument("run", nargs="?", metavar="RUN", help="a run folder or its name (default: the newest run)")
-    parser.add_argument("--study", required=True, help="ranking (three methods, unique ranks) or realism (two, scores 1-3)")
+    parser.add_argument(
+        "--study", required=True, help="ranking (three methods, unique ranks) or realism (two, scores 1-3)"
+    )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the study folder to make")
-    parser.add_argument("--methods", type=words, default=[], metavar="A,B,C", help="default: perfusion,cd,db; for realism perfusion,super")
-    parser.add_argument("--responses", type=int, default=d.responses, metavar="N", help=f"raters who see each prompt of a concept (default: {d.responses})")
-    parser.add_argument("--session", type=int, default=d.session, metavar="N", help=f"trials of one sitting, about (default: {d.session})")
-    parser.add_argument("--qualify", type=int, default=d.qualify, metavar="N", help=f"trials with a known answer at its start (default: {d.qualify})")
+    parser.add_argument(
+        "--methods",
+        type=words,
+        default=[],
+        metavar="A,B,C",
+        help="default: perfusion,cd,db; for realism perfusion,super",
+    )
+    parser.add_argument(
+        "--responses",
+        type=int,
+        default=d.responses,
+        metavar="N",
+        help=f"raters who see each prompt of a concept (default: {d.responses})",
+    )
+    parser.add_argument(
+        "--session",
+        type=int,
+        default=d.session,
+        metavar="N",
+        help=f"trials of one sitting, about (default: {d.session})",
+    )
+    parser.add_argument(
+        "--qualify",
+        type=int,
+        default=d.qualify,
+        metavar="N",
+        help=f"trials with a known answer at its start (default: {d.qualify})",
+    )
     parser.add_argument("--pass-mark", type=int, metavar="N", help="how many of them must be right (default: all)")
-    parser.add_argument("--reject", type=words, default=[], metavar="NAMES", help="qualification trials whose answer is not clear, see private/qualification.html")
-    parser.add_argument("--repeats", type=int, default=d.repeats, metavar="N", help=f"trials that come twice in a sitting (default: {d.repeats})")
+    parser.add_argument(
+        "--reject",
+        type=words,
+        default=[],
+        metavar="NAMES",
+        help="qualification trials whose answer is not clear, see private/qualification.html",
+    )
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        default=d.repeats,
+        metavar="N",
+        help=f"trials that come twice in a sitting (default: {d.repeats})",
+    )
     parser.add_argument("--seed", type=int, default=d.seed, help="decides who sees what in which order (default: 0)")
     parser.add_argument("--allow-missing", action="store_true", help="study the prompts whose pictures are there")
     parser.set_defaults(act=run_export)
@@ -44,7 +92,11 @@ def export_arguments(parser: argparse.ArgumentParser) -> None:
 def serve_arguments(parser: argparse.ArgumentParser) -> None:
     """Hand the page to raters on one network and collect their answers in DIR/answers."""
     parser.add_argument("folder", type=Path, metavar="DIR", help="a study folder")
-    parser.add_argument("--host", default="127.0.0.1", help="default: this machine only; 0.0.0.0 for the network, with a token in the link")
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="default: this machine only; 0.0.0.0 for the network, with a token in the link",
+    )
     parser.add_argument("--port", type=int, default=8765, help="default: 8765")
     parser.set_defaults(act=run_serve)
 
@@ -52,8 +104,8 @@ def serve_arguments(parser: argparse.ArgumentParser) -> None:
 def analyse_arguments(parser: argparse.ArgumentParser) -> None:
     """DIR/answers/*.json -> DIR/analysis: table, figure, and a row an answer."""
     parser.add_argument("folder", type=Path, metavar="DIR", help="a study folder")
-    parser.add_argument("--min-agreement", type=float, default=0.5, metavar="SHARE",
-                        help="raters are left out who order repeated pairs the same way less often than this (default: 0.5, that of chance)")  # fmt: skip
+    share = "leave out raters who order repeated pairs the same way less often than this (default: 0.5, chance)"
+    parser.add_argument("--min-agreement", type=float, default=0.5, metavar="SHARE", help=share)
     parser.set_defaults(act=run_analyse)
 
 

@@ -14,7 +14,7 @@ QUALIFY, RATE, REPEAT = "qualify", "rate", "repeat"
 
 @dataclass(frozen=True)
 class Design:
-    """The size of a study. The defaults are the paper's where it names a number: 8 responses, at least 5 qualification trials."""
+    """The size of a study. Where the paper names a number it is the default: 8 responses, 5 qualification trials."""
 
     responses: int = 8  # raters who see one task
     session: int = 33  # tasks a rater sees in a sitting, about: blocks are made equally long
@@ -59,18 +59,20 @@ def orders(n: int, responses: int, random: Random) -> list[tuple[int, ...]]:
     return taken
 
 
-def make_session(block: Sequence[int], order: dict[int, tuple[int, ...]], pool: Sequence[int], design: Design, random: Random) -> list[Trial]:
+def make_session(
+    block: Sequence[int], order: dict[int, tuple[int, ...]], pool: Sequence[int], design: Design, random: Random
+) -> list[Trial]:
     """Qualification first, then the block's tasks in random order, some of them a second time, the other way round.
 
-    `pool[k]` is how many choices qualification trial k has. A repeat is shown in reversed order and well after the first
-    time: who always gives the same places the same ranks contradicts himself in every pair.
+    `pool[k]` is how many choices qualification trial k has. A repeat comes well after the first time and in reversed
+    order: who always gives the same places the same ranks contradicts himself in every pair.
     """
     trials = []
     for task in random.sample(range(len(pool)), design.qualify):
         trials.append(Trial(QUALIFY, task, tuple(random.sample(range(pool[task]), pool[task]))))
     tasks = random.sample(list(block), len(block))
     trials += [Trial(RATE, task, order[task]) for task in tasks]
-    early = [at for at in range(design.qualify, design.qualify + max(1, len(tasks) // 2))]
+    early = range(design.qualify, design.qualify + max(1, len(tasks) // 2))
     again = random.sample(early, min(design.repeats, len(early)))
     for at in again:
         where = random.randint(design.qualify + max(1, len(tasks) * 3 // 4), len(trials))
@@ -78,7 +80,9 @@ def make_session(block: Sequence[int], order: dict[int, tuple[int, ...]], pool: 
     return trials
 
 
-def sessions(concepts: Sequence[str], choices: int, pool: Sequence[int], design: Design) -> list[tuple[int, list[Trial]]]:
+def sessions(
+    concepts: Sequence[str], choices: int, pool: Sequence[int], design: Design
+) -> list[tuple[int, list[Trial]]]:
     """(block, trials) of every session. Blocks hold the same tasks in every round of responses, so that a rater who
     takes several sessions meets no task twice as long as their blocks differ."""
     random = Random(f"study {design.seed}")

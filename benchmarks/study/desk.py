@@ -43,7 +43,9 @@ class Desk:
         with self._lock:
             filed = self.filed()
             if any(who == rater and how == "-failed" for _, who, how in filed):
-                raise Refused(403, "The first screens were not right, so there is no other session. Thank you for your time.")
+                raise Refused(
+                    403, "The first screens were not right, so there is no other session. Thank you for your time."
+                )
             mine = {session for session, who, _ in filed if who == rater}
             blocks = {self.key.sessions[session - 1]["block"] for session in mine}
             taken = {session for session, _, how in filed if not how}
@@ -78,7 +80,7 @@ class Desk:
         answers = parse(data, self.key)
         if not self.key.has_ticket(answers):
             raise Refused(403, "this session was not handed out to this rater")
-        how = "" if answers.complete and answers.qualified else "-stopped" if answers.qualified else "-failed"
+        how = "-failed" if answers.tested and not answers.qualified else "" if answers.complete else "-stopped"
         stem = f"{answers.session:03d}-{answers.rater}"
         with self._lock:
             if (self.key.answers / f"{stem}.json").exists():
@@ -110,4 +112,3 @@ def written_aside(folder: Path, data: bytes) -> Path:
         stream.flush()
         os.fsync(stream.fileno())
     return path
-

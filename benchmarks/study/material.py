@@ -8,18 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
 
 from benchmarks import store
+from benchmarks.disk import file_sha256
 from perfusion_core.errors import UserError, unknown
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 KINDS = {"ranking": 3, "realism": 2}  # study -> how many pictures a screen compares
 DEFAULT_METHODS = {"ranking": ("perfusion", "cd", "db"), "realism": ("perfusion", "super")}
 SCORES = ("image_sim", "text_sim_raw", "harmonic")  # kept with a choice, for the correlation with people
-SCENE, PLAIN = "shape", "deform"
+Row = dict[str, str]  # of plan.csv
 
 
 @dataclass(frozen=True)
@@ -51,34 +48,46 @@ class Source:
     """A run, as far as a study needs it."""
 
     run: Path
-    plan: "pd.DataFrame"
+    plan: list[Row]
     points: dict[str, list[str]]  # method -> its run-time variants
     super_words: dict[str, str]  # concept -> its super-category word
     scores: dict[tuple[str, str, str, str], dict[str, float]]  # (method, point, concept, prompt) -> SCORES
+
+    @property
+    def groups(self) -> dict[str, str]:
+        """Concept -> its group."""
+        return {row["concept"]: row["group"] for row in self.plan}
 
     def cell(self, method: str, point: str, concept: str, prompt_id: str) -> Path:
         return store.cell_folder(self.run, method, point, concept, prompt_id)
 
     def references(self, concept: str) -> list[Path]:
-        return sorted(store.concept_folder(self.run, concept).glob("*.png"), key=lambda path: (len(path.name), path.name))
+        files = store.concept_folder(self.run, concept).glob("*.png")
+        return sorted(files, key=lambda path: (len(path.name), path.name))
 
-    def text(self, template: str, concept: str) -> str:
+    def text(self, row: Row) -> str:
         """The description that raters read: the concept's placeholder replaced by its super-category word."""
-        return template.replace(f"{{{concept}}}", self.super_words[concept])
+        return row["template"].replace(f"{{{row['concept']}}}", self.super_words[row["concept"]])
+
+    def prompts(self, kind: str, methods: Sequence[str]) -> list[Row]:
+        """One row of the plan for each concept and prompt of this kind that any of the methods has."""
+        rows = [row for row in self.plan if row["kind"] == kind and row["method"] in methods]
+        return list({(row["concept"], row["prompt_id"]): row for row in reversed(rows)}.values())[::-1]
 
 
 def read_source(run: Path, methods: Sequence[str]) -> Source:
     """The plan, the variants and the scores of a run; refuses methods that it does not have."""
     from benchmarks.frames import is_variant
 
-    plan = store.read_plan(run)
-    plan = plan[plan["kind"] != "pair"]
+    plan = [row for row in store.read_planned(run) if row["kind"] != "pair"]
+    points: dict[str, list[str]] = {}
+    for method, point in dict.fromkeys((row["method"], row["point"]) for row in plan):
+        if is_variant(point):
+            points.setdefault(method, []).append(point)
     for method in methods:
-        if method not in set(plan["method"]):
-            raise unknown("method", method, set(plan["method"]))
-    points = {m: [p for p in dict.fromkeys(plan.loc[plan["method"] == m, "point"]) if is_variant(p)] for m in set(plan["method"])}
-    words = super_words(run, sorted(set(plan["concept"])))
-    return Source(run, plan, points, words, read_scores(run))
+        if method not in points:
+            raise unknown("method", method, points)
+    return Source(run, plan, points, super_words(run, [row["concept"] for row in plan]), read_scores(run))
 
 
 def super_words(run: Path, concepts: Sequence[str]) -> dict[str, str]:
@@ -108,12 +117,12 @@ def read_scores(run: Path) -> dict[tuple[str, str, str, str], dict[str, float]]:
     text = grid.values["text_sim_raw"]  # [M, C, P]
     own = grid.values["image_sim"]
     image = np.where(np.isnan(own), grid.scores["image_sim"][..., None], own)
-    relative = text / mean_over(grid.base)[:, None]
-    h = harmonic(image, relative)
-    there = zip(*np.nonzero(~np.isnan(text)))
+    h = harmonic(image, text / mean_over(grid.base)[:, None])
     return {
-        (*grid.points[m], grid.concepts[c], grid.prompts[p]): dict(zip(SCORES, map(float, (image[m, c, p], text[m, c, p], h[m, c, p]))))
-        for m, c, p in there
+        (*grid.points[m], grid.concepts[c], grid.prompts[p]): dict(
+            zip(SCORES, (float(image[m, c, p]), float(text[m, c, p]), float(h[m, c, p])))
+        )
+        for m, c, p in zip(*np.nonzero(~np.isnan(text)))
     }
 
 
@@ -122,46 +131,49 @@ def best_point(source: Source, method: str, concept: str, prompt_id: str) -> str
     points = source.points[method]
     if len(points) == 1:
         return points[0]
-    h = {point: source.scores.get((method, point, concept, prompt_id), {}).get("harmonic", float("nan")) for point in points}
+    none = {"harmonic": float("nan")}
+    h = {point: source.scores.get((method, point, concept, prompt_id), none)["harmonic"] for point in points}
     known = {point: value for point, value in h.items() if value == value}
     if not known:
         raise UserError(
-            f"{source.run}: {method} has {len(points)} operating points and no harmonic mean for {concept} {prompt_id} to choose by; "
-            f"`perfbench score {source.run}` makes the scores (shape-preserving prompts and super have to be in the run)"
+            f"{source.run}: {method} has {len(points)} operating points and no harmonic mean for {concept} {prompt_id} "
+            f"to choose by; `perfbench score {source.run}` makes it from shape-preserving prompts and super"
         )
     return max(known, key=lambda point: known[point])
 
 
-def choose(source: Source, method: str, concept: str, prompt_id: str, index: int) -> Choice:
+def choose(source: Source, method: str, row: Row, index: int) -> Choice:
+    """The picture that a method shows for the concept and prompt of `row`."""
+    concept, prompt_id = row["concept"], row["prompt_id"]
     point = best_point(source, method, concept, prompt_id)
     path = source.cell(method, point, concept, prompt_id) / f"{index}.png"
     return Choice(method, point, index, path, source.scores.get((method, point, concept, prompt_id), {}))
 
 
-def read_tasks(source: Source, methods: Sequence[str], seed: int, allow_missing: bool = False) -> tuple[list[Task], int]:
+def read_tasks(source: Source, methods: Sequence[str], seed: int, allow_missing: bool) -> tuple[list[Task], int]:
     """(tasks, how many were planned). The methods show the same image index, so all started from the same noise."""
-    plan = source.plan[(source.plan["kind"] == "deform") & source.plan["method"].isin(methods)]
-    planned = plan.drop_duplicates(["concept", "prompt_id"])
-    if not len(planned):
+    planned = source.prompts("deform", methods)
+    if not planned:
         raise UserError(f"{source.run} has no per-group prompts, which the study is about; run it with --prompts all")
     tasks, missing = [], []
-    for row in planned.itertuples():
-        name = f"{row.concept} {row.prompt_id}"
+    for row in planned:
+        name = f"{row['concept']} {row['prompt_id']}"
         random = Random(f"task {seed} {name}")
-        index = random.randrange(int(row.n))
-        here = [choose(source, method, row.concept, row.prompt_id, index) for method in methods]
-        references = source.references(row.concept)
+        index = random.randrange(int(row["n"]))
+        here = tuple(choose(source, method, row, index) for method in methods)
+        references = source.references(row["concept"])
         if not all(intact(choice.path) for choice in here):
             missing.append(name)
             continue
         if len(references) < 2:
-            raise UserError(f"{source.run}: concept {row.concept!r} has {len(references)} image under concepts/, a study shows two")
+            raise UserError(f"{source.run}/concepts has {len(references)} image of {row['concept']}; a study shows two")
         shown = tuple(random.sample(references, 2))
-        tasks.append(Task(row.concept, row.group, row.prompt_id, source.text(row.template, row.concept), shown, tuple(here)))
+        tasks.append(Task(row["concept"], row["group"], row["prompt_id"], source.text(row), shown, here))
     if missing and not (allow_missing and tasks):
         raise UserError(
-            f"{len(missing)} of {len(planned)} prompts lack an undamaged picture of {', '.join(methods)} ({', '.join(missing[:3])} ...); "
-            f"give the same `perfbench run` command again, without --drop-images, or --allow-missing to study the others"
+            f"{len(missing)} of {len(planned)} prompts lack an undamaged picture of {', '.join(methods)} "
+            f"({', '.join(missing[:3])}{' ...' if missing[3:] else ''}); give the same `perfbench run` command again, "
+            "without --drop-images, or --allow-missing to study the others"
         )
     return tasks, len(planned)
 
@@ -170,4 +182,4 @@ def intact(path: Path) -> bool:
     """There, and byte for byte what its cell published."""
     about = store.read_json(path.parent / "cell.json") or {}
     recorded = about.get("files", {}).get(path.name)
-    return bool(recorded) and path.is_file() and store.file_sha256(path) == recorded["sha256"]
+    return bool(recorded) and path.is_file() and file_sha256(path) == recorded["sha256"]

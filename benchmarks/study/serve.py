@@ -21,7 +21,14 @@ from benchmarks.study.answers import MAX_BYTES, Refused, rated, read_key
 from benchmarks.study.desk import Desk
 from perfusion_core.errors import UserError
 
-POLICY = "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+INLINE = "'unsafe-inline'"  # the page is one file
+POLICY = f"default-src 'none'; img-src 'self' data:; style-src {INLINE}; script-src {INLINE}; connect-src 'self'"
+GUARDS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
+}
 PICTURE = re.compile(r"images/[0-9a-f]{16}\.png")
 
 
@@ -77,7 +84,9 @@ class Handler(BaseHTTPRequestHandler):
     def post(self, path: str) -> None:
         if path != "api/answers":
             raise Refused(404, "there is nothing here")
-        if self.headers.get_content_type() != "application/json":  # a page of another site cannot send this type unasked
+        if (
+            self.headers.get_content_type() != "application/json"
+        ):  # a page of another site cannot send this type unasked
             raise Refused(415, "answers are sent as application/json")
         length = self.headers.get("Content-Length", "")
         if not length.isdigit():
@@ -89,7 +98,13 @@ class Handler(BaseHTTPRequestHandler):
         if len(data) < int(length):
             raise Refused(400, "the answers broke off")
         answers = self.desk.take_in(data)
-        said = "complete" if answers.complete else "stopped early" if answers.qualified else "did not qualify"
+        said = (
+            "did not qualify"
+            if answers.tested and not answers.qualified
+            else "complete"
+            if answers.complete
+            else "stopped early"
+        )
         print(f"session {answers.session}: {rated(answers, self.desk.key)} trials, {said}", file=sys.stderr, flush=True)
         self.reply(201, {"status": "arrived", "study": self.desk.key.study})
 
@@ -98,8 +113,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def send(self, status: int, kind: str, body: bytes, cache: str) -> None:
         self.send_response(status, HTTPStatus(status).phrase)
-        headers = {"Content-Type": kind, "Content-Length": str(len(body)), "Cache-Control": cache, "Content-Security-Policy": POLICY,
-                   "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY"}  # fmt: skip
+        headers = {"Content-Type": kind, "Content-Length": str(len(body)), "Cache-Control": cache, **GUARDS}
         if self.close_connection:
             headers["Connection"] = "close"
         for name, value in headers.items():
@@ -126,7 +140,9 @@ def is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(socket.gethostbyname(host)).is_loopback
     except OSError as error:
-        raise UserError(f"--host {host} is not an address of this machine ({error.strerror}); 127.0.0.1 or 0.0.0.0 always are") from None
+        raise UserError(
+            f"--host {host} is not an address of this machine ({error.strerror}); 127.0.0.1 or 0.0.0.0 always are"
+        ) from None
 
 
 def token_of(folder: Path) -> str:

@@ -21,5 +21,5 @@ def genuine(secret: str, signature: str, *words: object) -> bool:
 
 
 def known_answer(trial_id: str, place: int) -> str:
-    """What the page holds instead of a qualification trial's known answer, so that reading the source does not tell it."""
+    """What the page holds in place of a known answer: good for checking, not for reading."""
     return hashlib.sha256(f"{trial_id}|{place}".encode()).hexdigest()

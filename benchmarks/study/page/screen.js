@@ -47,10 +47,10 @@ function render() {
   el("text").textContent = item.text;
   el("references").hidden = !item.references.length;
   el("references").replaceChildren(...item.references.map((file, i) =>
-    make("figure", {}, picture(file, `The object, picture ${i + 1}`), make("figcaption", { textContent: i ? "again" : "The object" }))));
+    make("figure", {}, picture(file, `The object, picture ${i + 1}`), make("figcaption", { textContent: i ? "again" : "Object" }))));
   el("ask").textContent = ranking
-    ? "Which picture shows this object best, in the way the description says? Three different numbers, 3 is best."
-    : "How real does each picture look? 3 looks real; both may get the same number.";
+    ? "The best fit to object and description gets 3, the worst gets 1."
+    : "How real does each picture look? Both may get the same number.";
   el("choices").replaceChildren(...item.images.map((_, place) => card(place)));
   el("said").textContent = "";
   el("missing").textContent = "";
