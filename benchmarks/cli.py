@@ -234,12 +234,13 @@ def plot(parser: argparse.ArgumentParser) -> Run:
     )
 
     def act(args: argparse.Namespace) -> None:
-        from benchmarks.figures import Wish, plot_verb
+        from benchmarks.figures import plot_verb
+        from benchmarks.rows import Wish
 
         concepts, prompts, methods = (
-            tuple(filter(None, v.split(","))) for v in (args.concepts, args.prompts, args.methods)
+            tuple(filter(None, words.split(","))) for words in (args.concepts, args.prompts, args.methods)
         )
-        for file in plot_verb([args.figure, *args.runs], args.out, Wish(concepts, prompts, methods, args.images)):
+        for file in plot_verb(args.figure, args.runs, args.out, Wish(concepts, prompts, methods, args.images)):
             print(file)
 
     return act
