@@ -124,6 +124,8 @@ class Catalog:
 
     def select_concepts(self, names: str = "all") -> tuple[Concept, ...]:
         """ "all" (the catalogue's own), or names and folders with commas between them."""
+        if names == "all" and not self.concepts:
+            raise UserError(f"the catalogue {self.name!r} has no concepts; `perfbench ls suites` tells what there is")
         if names == "all":
             return tuple(_with_images(concept) for concept in self.concepts)
         return tuple(self.concept(name) for name in _split(names, "concept"))
@@ -158,8 +160,8 @@ def _with_images(concept: Concept) -> Concept:
     if concept.images:
         return concept
     raise UserError(
-        f"concept {concept.name!r} has no images here: `perfbench concepts fetch {concept.name}` gets the photographs, "
-        f"`perfbench concepts adopt {concept.name} DIR` takes a folder that you have"
+        f"concept {concept.name!r} has no images here: `perfbench concepts fetch {concept.name}` (or all) gets the "
+        f"photographs, `perfbench concepts adopt {concept.name} DIR` takes a folder that you have"
     )
 
 

@@ -8,15 +8,21 @@ import os
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
+from struct import error as StructError
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from perfusion_core.errors import UserError
 
 MAX_PIXELS = 120_000_000  # refused above: no camera that we know of makes more in one frame of a concept photograph
 KEEP = 2048  # the short side that is kept; twice what the largest backbone looks at
 ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # a second frame here is animation; in MPO (phones) and TIFF it is not
+# what Pillow's readers raise on damaged files, as thousands of them showed
+BROKEN = (OSError, SyntaxError, ValueError, EOFError, MemoryError, TypeError, LookupError, ArithmeticError, StructError)
+TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+         5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+         8: Image.Transpose.ROTATE_90}  # fmt: skip
 _HEIC = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 
 
@@ -61,23 +67,23 @@ def duplicates(paths: Iterable[Path]) -> list[str]:
 
 def _open(path: Path) -> Image.Image:
     """The file's header read: a known format, one frame, a sane size."""
+    if not path.exists():
+        raise UserError(f"there is no {path}")
     if path.is_dir():
         raise UserError(f"{path} is a folder, not an image")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path.name} is empty (0 bytes): copy or download it again")
     try:
-        if path.stat().st_size == 0:
-            raise UserError(f"{path.name} is empty (0 bytes): copy or download it again")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS below is our limit
             image = Image.open(path)
-    except FileNotFoundError:
-        raise UserError(f"there is no {path}") from None
+        frames = getattr(image, "n_frames", 1)  # reads on in the file
     except Image.DecompressionBombError:
         raise _too_large(path) from None
     except UnidentifiedImageError:
         raise UserError(_unidentified(path)) from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except BROKEN as error:
         raise UserError(f"{path.name} cannot be read as an image: {error}") from None
-    frames = getattr(image, "n_frames", 1)
     refusal = None
     if image.width * image.height > MAX_PIXELS:
         refusal = _too_large(path, image.size)
@@ -114,14 +120,15 @@ def _decoded(image: Image.Image, path: Path) -> Image.Image:
         image.draft(image.mode, (round(image.width / scale), round(image.height / scale)))  # no-op beside JPEG
     try:
         image.load()
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
+        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))  # after load: TIFF turns itself
+    except BROKEN as error:
         raise UserError(f"{path.name} is damaged or cut short: {error}; copy or download it again") from None
     scale = min(image.size) / KEEP
-    if scale > 1 and image.mode in ("P", "PA", "1"):
-        image = image.convert("RGBA" if image.mode != "1" else "L")  # a palette cannot be averaged
     if scale > 1:
+        if image.mode in ("P", "PA", "1"):  # a palette cannot be averaged
+            image = image.convert("L" if image.mode == "1" else "RGBA")
         image = image.resize((round(image.width / scale), round(image.height / scale)), Image.Resampling.BOX)
-    return ImageOps.exif_transpose(image)
+    return image if turn is None else image.transpose(turn)
 
 
 def _rgb(image: Image.Image, path: Path) -> Image.Image:

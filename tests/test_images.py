@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from benchmarks import cli
 from benchmarks.images import KEEP, duplicates, load_image, load_mask, load_rgb
@@ -136,6 +136,29 @@ def test_what_cannot_be_read_gives_one_sentence(case, tmp_path, capsys, monkeypa
     assert not (tmp_path / "to").exists()
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's own, of damaged metadata
+@pytest.mark.parametrize("case", WORKS)
+def test_damaged_files_never_give_a_traceback(case, tmp_path):
+    """Each file cut, overwritten and with bytes taken out, at random places: it loads, or gives one sentence."""
+    name, data, _ = WORKS[case]
+    rng = np.random.default_rng(0)
+    for number in range(40):
+        damaged, place = bytearray(data), int(rng.integers(len(data)))
+        if number % 3 == 0:
+            del damaged[place:]
+        elif number % 3 == 1:
+            del damaged[place : place + int(rng.integers(1, 40))]
+        else:
+            for where in rng.integers(0, len(data), 6):
+                damaged[where] = rng.integers(256)
+        path = tmp_path / f"{number}{Path(name).suffix}"
+        path.write_bytes(damaged)
+        try:
+            assert load_image(path).mode == "RGB"
+        except UserError as error:
+            assert path.name in str(error)
+
+
 def test_sixteen_bits_keep_their_middle(tmp_path):
     sixteen_bits().save(tmp_path / "deep.png")
     assert np.asarray(load_image(tmp_path / "deep.png"))[0, :, 0].tolist() == [0, 128, 255]
@@ -148,6 +171,21 @@ def test_quarter_turn_changes_the_shape(tmp_path):
     assert picture.size == (20, 40)
     top, bottom = np.asarray(picture)[[2, -3], 10].astype(int)
     assert abs(top - RED).max() <= 6 and abs(bottom - BLUE).max() <= 6
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF", "PNG", "WEBP"])
+def test_all_eight_orientations(orientation, kind, tmp_path):
+    """Against Pillow's own exif_transpose, on a picture without symmetry; also where it is made smaller."""
+    exif = Image.Exif()
+    exif[274] = orientation
+    picture = halves((60, 40))
+    picture.paste((0, 255, 0), (0, 0, 60, 10))
+    for size in ((60, 40), (KEEP + 300, KEEP + 100)) if kind == "TIFF" else ((60, 40),):
+        path = tmp_path / f"{size[0]}.{kind}"
+        picture.resize(size).save(path, kind, exif=exif, **({"quality": 100} if kind in ("JPEG", "WEBP") else {}))
+        expected = ImageOps.exif_transpose(Image.open(path).convert("RGB")).resize((24, 24))
+        assert np.abs(np.asarray(load_image(path).resize((24, 24))).astype(int) - np.asarray(expected)).max() <= 12
 
 
 def test_square_keeps_the_middle(tmp_path):
