@@ -11,7 +11,7 @@ import pandas as pd
 
 from benchmarks import frames, plots
 from benchmarks.looks import LOOKS, Look, Point, look, read_point, split_variant
-from benchmarks.markup import between, html_table, interval, mark, number, seconds, there
+from benchmarks.markup import between, html_table, interval, mark, number, plural, seconds, there
 from benchmarks.rows import best_point, is_main
 from benchmarks.runs import Run
 from benchmarks.table_text import HONEST
@@ -23,20 +23,33 @@ METRICS = {"image_sim": "Image similarity", "text_sim": "Text similarity", "harm
 def results(run: Run, plane: str) -> str:
     """The table with its intervals drawn, the plane beside the headline comparison, and where the uncertainty is."""
     table = run.table
+    n = int(table["n_concepts"].max())
+    notes = f"""<p class="note">Class-balanced means over {plural(n, "concept")} with 95 % intervals; the
+concept, not the image, is what was replicated. Text similarity is relative to the super-category's, which is 1 by
+definition. Best H picks each concept's best operating point on the images it is reported on; with split halves it picks
+on one half of them and reports on the other. Copied: cells more similar to the concept's images than these are to each
+other. Click a heading to sort.</p>"""
+    beside = f'<div class="beside">{plane}<div>{gaps(run)}</div></div>' if plane else gaps(run)
+    return result_table(table) + notes + beside + pairs(run) + hard_cells(run) + spread(run)
+
+
+def result_table(table: pd.DataFrame) -> str:
+    """The rows of table.csv, in the order of the figures."""
     ranges = {name: span(table, name) for name in METRICS}
     titles = (f'<button type="button">{title}</button>' for title in METRICS.values())
     head = ["Method", *titles, "Copied", "Images", "KB", "Training"]
     records = [dict(zip(map(str, table), row)) for row in table.to_numpy()]
     strangers = sorted({name for name in table["method"] if split_variant(name)[0] not in LOOKS})
     rows = [result_row(row, ranges, strangers) for row in sorted(records, key=row_order)]
-    n = int(table["n_concepts"].max())
-    notes = f"""<p class="note">Class-balanced means over {n} {"concept" if n == 1 else "concepts"} with 95 % intervals; the
-concept, not the image, is what was replicated. Text similarity is relative to the super-category's, which is 1 by
-definition. Best H picks each concept's best operating point on the images it is reported on; with split halves it picks
-on one half of them and reports on the other. Copied: cells more similar to the concept's images than these are to each
-other. Click a heading to sort.</p>"""
-    beside = f'<div class="beside">{plane}<div>{gaps(run)}</div></div>' if plane else gaps(run)
-    return html_table(head, rows, "full sortable") + notes + beside + hard_cells(run) + spread(run)
+    return html_table(head, rows, "full sortable")
+
+
+def pairs(run: Run) -> str:
+    """Two concepts in one picture have a table of their own."""
+    if run.pair_table is None:
+        return ""
+    text = '<p class="note">Image similarity is the mean over both concepts.</p>'
+    return f"<h3>Pairs of concepts</h3>{result_table(run.pair_table)}{text}"
 
 
 def row_order(row: Mapping[str, Any]) -> tuple[Any, ...]:

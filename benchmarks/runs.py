@@ -38,7 +38,14 @@ class Run:
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
-        return self._csv("metrics")
+        """Of single concepts."""
+        metrics = self._csv("metrics")
+        return metrics[metrics["group"] != "pair"]
+
+    @cached_property
+    def pair_table(self) -> pd.DataFrame | None:
+        """The table of pairs of concepts; None in a run without them."""
+        return self._csv("pair-table") if (self.folder / "pair-table.csv").is_file() else None
 
     @cached_property
     def cells(self) -> pd.DataFrame:

@@ -87,6 +87,7 @@ function gallery() {
       if (!src) { pictures.append(make("div", "none", "no image")); continue; }
       const image = make("img", data.pixels ? "pixels" : "");
       Object.assign(image, { src, loading: "lazy", decoding: "async", alt: `${series.label}: ${row.text}, image ${number}` });
+      image.addEventListener("error", () => image.replaceWith(make("div", "none", "image not here")));
       image.addEventListener("click", () => enlarge(image, series, point, row, cell, number));
       pictures.append(image);
     }

@@ -1,0 +1,483 @@
+"""Figures: what is drawn is what the table says, labels keep apart, files are the same every time."""
+
+import itertools
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_run import GLOBAL, LOCAL, make_run
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.text import Annotation
+from PIL import Image
+
+from benchmarks import charts, plots, sheets
+from benchmarks.cli import run as perfbench
+from benchmarks.labels import Drawn, Label, finish
+from benchmarks.looks import LOOKS, look, read_point, split_variant, styled
+from benchmarks.pictures import overlay
+from benchmarks.rows import Wish
+from benchmarks.runs import Run, spread
+from perfusion_core.errors import UserError
+
+BASE = {
+    "perfusion": LOCAL + GLOBAL,
+    "db": ("default",),
+    "ti": ("default",),
+    "cd": ("default",),
+    "cd-better": ("default",),
+}
+COOL = tuple(point.replace("t0.15", "t0.10") for point in LOCAL)
+STEPS = tuple(f"local-b0.60-t0.15-s{n}" for n in (25, 50, 100, 200))
+VARIANTS = ("one-shot", "trained-k", "no-mask", "train-bias-0.60")
+
+
+@pytest.fixture(scope="session")
+def results(tmp_path_factory):
+    """Two small runs: `base` with pictures and scores of all methods, `ablated` with scores only."""
+    folder = tmp_path_factory.mktemp("figures") / "results"
+    concepts = ["cat", "teapot", "tortoise", "chair"]
+    make_run(folder / "base", BASE, concepts, prompts=3, images=2)
+    methods = {"perfusion": LOCAL + COOL + STEPS, **{f"perfusion-{name}": LOCAL for name in VARIANTS}}
+    methods["perfusion-trained-k"] = LOCAL + STEPS
+    make_run(folder / "ablated", methods, concepts[:3], prompts=3, images=2, pictures=False, seed=3)
+    return folder
+
+
+@pytest.fixture
+def base(results):
+    return Run(results / "base")
+
+
+@pytest.fixture
+def ablated(results):
+    return Run(results / "ablated")
+
+
+def drawn(make, *runs, **wish):
+    with styled():
+        return make(list(runs), Wish(**wish))
+
+
+def marked(axes, marker):
+    """The points drawn with a marker, [n, 2]."""
+    lines = [line.get_xydata() for line in axes.lines if line.get_marker() == marker]
+    return np.concatenate(lines) if lines else np.empty((0, 2))
+
+
+def rows_of(run, method, kind="method"):
+    table = run.table
+    return table[(table["method"] == method) & (table["kind"] == kind)]
+
+
+# ---- how things look ----
+
+
+def test_methods_differ_in_colour_marker_and_dash():
+    """In greyscale the colour says little: marker and dash alone must tell methods apart."""
+    shown = [style for name, style in LOOKS.items() if name not in ("perfusion", "best-h")]
+    for one, other in itertools.combinations(shown, 2):
+        assert one.marker != other.marker and one.dash != other.dash and one.colour != other.colour
+
+
+def luminance(colour):
+    parts = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    return float(np.dot(parts, [0.2126, 0.7152, 0.0722]))
+
+
+@pytest.mark.parametrize("name", LOOKS)
+def test_text_is_dark_enough_to_read(name):
+    """WCAG's contrast for text of this size: 4.5 to 1 on white."""
+    assert 1.05 / (luminance(LOOKS[name].text) + 0.05) >= 4.5
+
+
+def deuteranope(colour):
+    """How a colour looks without green cones (Machado et al. 2009, severity 1), in linear light."""
+    matrix = np.array([[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]])
+    linear = np.array([c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)])
+    return np.clip(matrix @ linear, 0, 1) ** (1 / 2.2)
+
+
+def test_the_two_fronts_and_custom_diffusion_stay_apart_for_the_colour_blind():
+    seen = [deuteranope(LOOKS[name].colour) for name in ("perfusion/local", "perfusion/global", "cd", "cd-better")]
+    for one, other in itertools.combinations(seen, 2):
+        assert np.linalg.norm(one - other) > 0.15
+
+
+def test_a_variant_looks_like_its_method_but_hollow():
+    assert split_variant("perfusion-trained-k") == ("perfusion", "trained-k")
+    assert split_variant("cd-better") == ("cd-better", "")
+    assert split_variant("cd-better-selected") == ("cd-better", "selected")
+    style = look("perfusion-trained-k", "local")
+    assert (style.colour, style.fill, style.label) == (LOOKS["perfusion/local"].colour, False, "Perfusion, trained K")
+    strangers = [look(name, None, ["mine", "yours"]) for name in ("mine", "yours")]
+    assert strangers[0].marker != strangers[1].marker and strangers[0].label == "mine"
+
+
+def test_a_point_is_read_from_its_name():
+    point = read_point("global-b0.55-t0.10-s200")
+    assert (point.lock, point.bias, point.temperature, point.step) == ("global", 0.55, 0.10, 200)
+    assert read_point("local-b0.60-t0.15").family == read_point("local-b0.75-t0.15").family
+    assert read_point("local-b0.60-t0.15").family != read_point("local-b0.60-t0.10").family
+    assert read_point("default").bias is None
+
+
+# ---- labels ----
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_labels_cover_neither_each_other_nor_points(seed):
+    random = np.random.default_rng(seed)
+    spots = random.uniform(0.05, 0.95, (14, 2))
+    with styled():
+        figure = Figure(figsize=(3.3, 2.9), layout="constrained")
+        axes = figure.subplots()
+        axes.set(xlim=(0, 1), ylim=(0, 1))
+        axes.plot(*spots.T, "o", markersize=4)
+        names = [Label([tuple(spot)], f"method {n}", "black") for n, spot in enumerate(spots)]
+        finish(Drawn(axes, names))
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert len(boxes) == len(spots)
+    for one, other in itertools.combinations(boxes, 2):
+        assert not one.padded(-0.3).overlaps(other.padded(-0.3))
+    pixels = axes.transData.transform(spots)
+    for box in boxes:
+        assert not any(box.x0 < x < box.x1 and box.y0 < y < box.y1 for x, y in pixels)
+        assert axes.bbox.padded(2).contains(box.x0, box.y0) and axes.bbox.padded(2).contains(box.x1, box.y1)
+
+
+# ---- the plane ----
+
+
+def test_pareto_draws_the_table(base):
+    (axes,) = drawn(charts.pareto, base).axes
+    perfusion = rows_of(base, "perfusion")
+    for marker, lock in (("o", "local"), ("s", "global")):
+        mine = perfusion[perfusion["point"].str.startswith(lock)].sort_values("point")
+        np.testing.assert_allclose(marked(axes, marker), mine[["text_sim", "image_sim"]])
+    for method, marker in (("db", "^"), ("ti", "D"), ("cd", "v"), ("cd-better", ">")):
+        np.testing.assert_allclose(marked(axes, marker), rows_of(base, method)[["text_sim", "image_sim"]])
+    stars = rows_of(base, "perfusion", "best-h")
+    assert len(stars) == 2
+    np.testing.assert_allclose(marked(axes, "*"), stars[["text_sim", "image_sim"]])
+    assert axes.get_xlabel().startswith("Text similarity") and axes.get_ylabel() == "Image similarity"
+
+
+def test_pareto_draws_both_intervals_of_every_point(base):
+    (axes,) = drawn(charts.pareto, base).axes
+    lines = [line.get_xydata() for line in axes.lines if len(line.get_xydata()) == 2]
+    table = base.table
+    for row in table[table["kind"].isin(["method", "best-h"])].to_dict("records"):
+        across = [(row["text_sim_lo"], row["image_sim"]), (row["text_sim_hi"], row["image_sim"])]
+        upright = [(row["text_sim"], row["image_sim_lo"]), (row["text_sim"], row["image_sim_hi"])]
+        for wanted in (across, upright):
+            assert any(np.allclose(line, wanted) for line in lines), row["method"]
+
+
+def test_pareto_labels_biases_floor_and_ceiling(base):
+    (axes,) = drawn(charts.pareto, base).axes
+    texts = [text.get_text() for text in axes.texts]
+    for label in (
+        "β = 0.60",
+        ".65",
+        ".70",
+        ".75",
+        "β = 0.40",
+        ".45",
+        ".50",
+        ".55",
+        ".60",
+        "Perfusion Best H",
+        "DreamBooth",
+    ):
+        assert label in texts
+    levels = {line.get_ydata()[0] for line in axes.lines if line.get_xdata()[0] == 0 and line.get_xdata()[-1] == 1}
+    values = base.table.set_index("kind")["image_sim"]
+    for kind in ("floor", "ceiling"):
+        said = [text for text in texts if text.startswith(kind) or f" {kind}" in text]
+        near = any(abs(level - values[kind]) < 1e-9 for level in levels)
+        assert len(said) == 1 and (near or f"{values[kind]:.2f}" in said[0])
+
+
+def test_a_ceiling_far_away_is_an_arrow_not_an_empty_figure(base):
+    table = base.table.copy()
+    table.loc[table["kind"] == "ceiling", "image_sim"] = 3.0
+    with styled():
+        axes = Figure().subplots()
+        plots.pareto(axes, table)
+    assert axes.get_ylim()[1] < 1.2
+    assert any(text.get_text() == "↑ ceiling: real images, 3.00" for text in axes.texts)
+
+
+def test_pareto_leaves_out_ablations_and_kept_steps(ablated):
+    (axes,) = drawn(charts.pareto, ablated).axes
+    points = marked(axes, "o")
+    assert len(points) == len(LOCAL) + len(COOL)  # both temperatures, no steps, no variants
+
+
+def test_one_concept_has_points_and_no_intervals(tmp_path):
+    make_run(tmp_path / "one", {"perfusion": LOCAL[:1]}, ["cat"], prompts=2, images=1, pictures=False)
+    (axes,) = drawn(charts.pareto, Run(tmp_path / "one")).axes
+    assert len(marked(axes, "o")) == 1
+    assert np.ptp(axes.get_xlim()) >= 0.1 - 1e-9  # a lone point is not blown up
+    assert not [line for line in axes.lines if line.get_alpha()]
+
+
+def test_an_incomplete_run_says_so_on_the_figure(base):
+    short = Run(base.folder)
+    short.__dict__["table"] = base.table.assign(n_planned=base.table["n_planned"] + 1)
+    figure = drawn(charts.pareto, short)
+    (note,) = [text.get_text() for text in figure.texts]
+    n = int(base.table.loc[base.table["kind"] == "method", "n_images"].sum())
+    assert note.startswith(f"{n} of ") and note.endswith(" images")
+    assert not drawn(charts.pareto, base).texts
+
+
+# ---- other charts ----
+
+
+def test_ablation_has_the_five_panels_of_the_paper(ablated):
+    figure = drawn(charts.ablation, ablated)
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert [title[:3] for title in titles] == ["(a)", "(b)", "(c)", "(d)", "(e)"]
+    default = rows_of(ablated, "perfusion")
+    default = default[default["point"].isin(LOCAL)].sort_values("point")
+    variants = [*(rows_of(ablated, f"perfusion-{name}") for name in VARIANTS), rows_of(ablated, "perfusion")]
+    chosen = [frame[frame["point"].isin(LOCAL)] for frame in variants[:4]] + [
+        variants[4][variants[4]["point"].isin(COOL)]
+    ]
+    for axes, rows in zip(figure.axes, chosen):
+        np.testing.assert_allclose(marked(axes, "o"), default[["text_sim", "image_sim"]])
+        np.testing.assert_allclose(marked(axes, "s"), rows.sort_values("point")[["text_sim", "image_sim"]])
+        assert axes.get_xlim() == figure.axes[0].get_xlim() and axes.get_ylim() == figure.axes[0].get_ylim()
+    assert [text.get_text() for text in figure.axes[4].texts] == ["τ = 0.15", "τ = 0.1"]
+
+
+def test_dynamics_joins_the_steps_in_order(ablated):
+    axes = drawn(sheets.dynamics, ablated).axes[0]
+    for method, marker in (("perfusion", "o"), ("perfusion-trained-k", "s")):
+        rows = rows_of(ablated, method).set_index("point").loc[list(STEPS)]
+        np.testing.assert_allclose(marked(axes, marker), rows[["text_sim", "image_sim"]])
+    texts = [text.get_text() for text in axes.texts]
+    assert "s = 25" in texts and texts.count("200") == 2
+
+
+def test_bias_curves_are_the_table_over_the_bias(base):
+    image, text, *_ = drawn(sheets.bias, base).axes
+    rows = rows_of(base, "perfusion")
+    for axes, metric in ((image, "image_sim"), (text, "text_sim")):
+        for lock, marker in (("local", "o"), ("global", "s")):
+            mine = rows[rows["point"].str.startswith(lock)].sort_values("point")
+            biases = [float(point[-10:-6]) for point in mine["point"]]
+            np.testing.assert_allclose(marked(axes, marker), np.column_stack([biases, mine[metric]]))
+
+
+def test_per_concept_joins_local_and_global(base):
+    plane = drawn(charts.per_concept, base).axes[0]
+    table, metrics = rows_of(base, "perfusion"), base.metrics
+    for lock, marker in (("local", "o"), ("global", "s")):
+        mine = table[table["point"].str.startswith(lock)]
+        point = mine.loc[mine["harmonic"].idxmax(), "point"]
+        at = metrics[(metrics["method"] == "perfusion") & (metrics["point"] == point)].sort_values("concept")
+        found = marked(plane, marker)
+        np.testing.assert_allclose(
+            sorted(map(tuple, found)), sorted(map(tuple, at[["text_sim", "image_sim"]].to_numpy()))
+        )
+    names = {text.get_text() for text in plane.texts}
+    assert names == set(metrics["concept"])
+
+
+# ---- pictures ----
+
+
+def tile_colours(figure, folder):
+    """The figure's PNG and its axes in pixels."""
+    figure.savefig(folder / "figure.png", dpi=300)
+    return np.asarray(Image.open(folder / "figure.png").convert("RGB"), int)
+
+
+def test_gallery_puts_the_right_picture_in_the_right_place(base, tmp_path):
+    cells = [("perfusion", LOCAL[0]), ("cd", "default")]
+    figure = drawn(
+        sheets.gallery, base, concepts=("teapot",), prompts=("c01",), methods=(f"perfusion/{LOCAL[0]}", "cd")
+    )
+    shown = tile_colours(figure, tmp_path)
+    (axes,) = figure.axes
+    images = axes.images
+    assert len(images) == 4 + 2  # four concept images, two methods
+    high = shown.shape[0]
+    for artist, (method, point) in zip(images[4:], cells):
+        left, right, bottom, top = artist.get_extent()
+        (x0, y0), (x1, y1) = axes.transData.transform([(left, bottom), (right, top)]) * 300 / figure.dpi
+        wanted = np.asarray(Image.open(base.image_file(method, point, "teapot", "c01", 0)).convert("RGB"), int)
+        for part in (0.1, 0.5, 0.9):
+            x, y = x0 + part * (x1 - x0), high - (y0 + 0.5 * (y1 - y0))
+            seen = wanted[32, int(part * 64)]
+            assert np.abs(shown[int(y), int(x)] - seen).max() <= 8 or np.abs(np.diff(wanted[32], axis=0)).max() > 8
+        np.testing.assert_array_equal(artist.get_array(), wanted.astype(np.uint8))
+
+
+def test_gallery_shows_a_hole_as_a_hole(base):
+    base.image_file("cd", "default", "cat", "a01", 0).rename(base.folder / "aside.png")
+    try:
+        figure = drawn(sheets.gallery, base, concepts=("cat",), prompts=("a01",), methods=("cd", "db"))
+    finally:
+        (base.folder / "aside.png").rename(base.image_file("cd", "default", "cat", "a01", 0))
+    assert [text.get_text() for text in figure.axes[0].texts].count("no image") == 1
+
+
+def test_gallery_chooses_prompts_that_change_the_object_and_spreads_over_concepts(base):
+    columns = [("perfusion", LOCAL[0])]
+    chosen = base.choose_cells(columns, (), (), limit=4)
+    assert {concept for concept, _ in chosen} == {"cat", "teapot", "tortoise", "chair"}
+    assert not any(prompt.startswith("s") for _, prompt in chosen)
+    assert base.choose_cells(columns, ("teapot", "cat"), ("s02", "s01"), limit=1) == [
+        ("teapot", "s02"), ("teapot", "s01"), ("cat", "s02"), ("cat", "s01"),
+    ]  # fmt: skip
+    assert spread([("a", "1"), ("a", "2"), ("b", "1"), ("b", "2")], 3) == [("a", "1"), ("b", "2"), ("a", "2")]
+
+
+def test_prompts_are_written_as_the_paper_writes_them(base):
+    assert base.text("s01", "cat") == "A cat* on the beach"
+
+
+def test_overlay_is_warm_where_the_word_attends_and_grey_elsewhere():
+    picture = np.full((32, 32, 3), (20, 120, 220), np.uint8)
+    weights = np.zeros((8, 8))
+    weights[:, 4:] = 3.0
+    seen = overlay(picture, weights).astype(int)
+    assert np.ptp(seen[16, 2]) == 0  # grey
+    assert seen[16, 29, 0] > seen[16, 29, 2] + 80  # amber
+
+
+def test_attention_draws_the_leakage_it_is_given(base, tmp_path):
+    folder = base.folder / "attention"
+    folder.mkdir()
+    frame = pd.DataFrame(
+        [(m, t, value + t / 1e4) for m, value in (("ti", 0.5), ("perfusion", 0.2)) for t in (750, 250, 500)],
+        columns=["method", "t", "leakage"],
+    )
+    frame.to_csv(folder / "leakage.csv", index=False)
+    images = np.full((2, 64, 64, 3), 128, np.uint8)
+    np.savez(
+        folder / "maps.npz", pictures=images, **{f"map/{m}": np.eye(8)[None].repeat(2, 0) for m in ("ti", "perfusion")}
+    )
+    try:
+        chart, sheet = drawn(sheets.attention, base).axes
+    finally:
+        (folder / "maps.npz").unlink()
+        (folder / "leakage.csv").unlink()
+        folder.rmdir()
+    np.testing.assert_allclose(marked(chart, "D"), [(250, 0.525), (500, 0.55), (750, 0.575)])
+    np.testing.assert_allclose(marked(chart, "o"), [(250, 0.225), (500, 0.25), (750, 0.275)])
+    assert len(sheet.images) == 2 * (1 + 2)
+
+
+# ---- files ----
+
+
+def test_files_are_the_same_every_time_and_fit_the_column(results, tmp_path):
+    """Another process, another hash seed: the same bytes; a column is 3.3 inches; no dates."""
+    script = (
+        "import sys; from pathlib import Path; from benchmarks.figures import plot; from benchmarks.runs import Run\n"
+        "from benchmarks.rows import Wish\n"
+        "plot('pareto', [Run(Path(sys.argv[1]))], Wish(), Path(sys.argv[2]))"
+    )
+    written = []
+    for seed in ("1", "2"):
+        out = tmp_path / seed / "pareto"
+        environment = {"PYTHONHASHSEED": seed, "PATH": "", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd())}
+        subprocess.run([sys.executable, "-c", script, str(results / "base"), str(out)], check=True, env=environment)
+        written.append({kind: out.with_name(f"pareto.{kind}").read_bytes() for kind in ("pdf", "svg", "png")})
+    assert written[0] == written[1]
+    pdf = written[0]["pdf"]
+    assert b"CreationDate" not in pdf and b"dc:date" not in written[0]["svg"]
+    box = re.search(rb"/MediaBox \[ ?0 0 ([\d.]+) ([\d.]+)", pdf)
+    assert box and float(box[1]) == pytest.approx(3.3 * 72, abs=0.5)
+    assert b"/Type3" not in pdf  # publishers refuse Type 3 fonts
+
+
+def test_text_is_readable_in_a_column(base, ablated):
+    for make, run in (
+        (charts.pareto, base),
+        (charts.per_concept, base),
+        (charts.ablation, ablated),
+        (sheets.gallery, base),
+    ):
+        figure = drawn(make, run)
+        sizes = [t.get_fontsize() for t in figure.findobj(lambda a: hasattr(a, "get_fontsize")) if t.get_text()]
+        assert min(sizes) >= 5.5 and max(sizes) <= 8
+
+
+def test_arrows_and_labels_do_not_leave_the_figure(base):
+    figure = drawn(charts.pareto, base)
+    figure.draw_without_rendering()
+    for text in figure.findobj(Annotation):
+        box = text.get_window_extent()
+        assert figure.bbox.padded(1).contains(box.x0, box.y0) and figure.bbox.padded(1).contains(box.x1, box.y1)
+
+
+# ---- the verb ----
+
+
+def test_plot_without_a_name_takes_the_newest_run(results, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(results.parent)
+    assert perfbench(["plot", "pareto", "base", "--out", str(tmp_path / "a.pdf")]) == 0
+    assert capsys.readouterr().out.splitlines() == [str(tmp_path / "a.pdf")]
+    assert [file.name for file in tmp_path.iterdir()] == ["a.pdf"]
+    assert perfbench(["plot", "pareto"]) == 0  # both started at the same second: the last name
+    files = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert [file.as_posix() for file in files] == [
+        f"results/base/figures/pareto.{kind}" for kind in ("pdf", "svg", "png")
+    ]
+    assert all(file.stat().st_size > 5000 for file in files)
+
+
+def test_plot_without_a_run_says_how_to_make_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"no run .*`perfbench run --preset quick`"):
+        perfbench(["plot", "pareto"])
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["paretto", "base"], "did you mean 'pareto'"),
+        (["pareto", "base", "--out", "a.jpg"], r"\.pdf, \.svg or \.png"),
+        (["ablation", "base"], "perfbench run --ablation"),
+        (["dynamics", "base"], "keep="),
+        (["attention", "base"], "no attention maps"),
+        (["gallery", "ablated"], "no images"),
+        (["gallery", "base", "--concepts", "teapott"], "did you mean 'teapot'"),
+        (["gallery", "base", "--methods", "cdd"], "did you mean 'cd'"),
+        (["gallery", "base", "--methods", "perfusion/local-b0.61-t0.15"], "did you mean 'local-b0.6"),
+    ],
+)
+def test_mistakes_are_one_sentence(results, monkeypatch, words, sentence):
+    monkeypatch.chdir(results.parent)
+    with pytest.raises(UserError, match=sentence) as caught:
+        perfbench(["plot", *words])
+    assert "\n" not in str(caught.value)
+
+
+def test_runs_of_other_scorers_are_not_drawn_together(base, tmp_path):
+    other = tmp_path / "other"
+    make_run(other, {"cd": ("default",)}, ["cat"], prompts=2, images=1, pictures=False)
+    text = (other / "run.json").read_text()
+    (other / "run.json").write_text(text.replace("cd" * 32, "ef" * 32))
+    with pytest.raises(UserError, match="plot them apart"):
+        perfbench(["plot", "pareto", str(base.folder), str(other), "--out", str(tmp_path / "a.png")])
+
+
+def test_two_runs_share_a_plane(base, tmp_path):
+    make_run(tmp_path / "other", {"cd": ("default",)}, ["cat", "chair"], prompts=2, images=1, pictures=False)
+    other = Run(tmp_path / "other")
+    (axes,) = drawn(charts.pareto, base, other).axes
+    both = pd.concat([rows_of(base, "cd"), rows_of(other, "cd")])
+    np.testing.assert_allclose(marked(axes, "v"), both[["text_sim", "image_sim"]])
+    texts = [text.get_text() for text in axes.texts]
+    assert "Custom Diffusion (base)" in texts and "Custom Diffusion (other)" in texts
