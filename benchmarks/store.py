@@ -26,7 +26,9 @@ RESULTS = Path("results")
 MANIFEST = {Prior: "prior.json", Fit: "fit.json", Cell: "cell.json"}
 ROW = ("key", "method", "point", "concept", "group", "prompt_id", "kind", "index", "seed", "image_sim", "text_sim_raw")
 PAIR_ROW = (*ROW, "image_sim_a", "image_sim_b")
-PLAN_ROW = ("method", "point", "concept", "group", "prompt_id", "kind", "n", "key", "fit", "template", "text")
+PLAN_ROW = (
+    "method", "point", "concept", "group", "prompt_id", "kind", "n", "key", "fit", "template", "text", "super_category",
+)  # fmt: skip
 REAL = "real"  # method of the ceiling rows
 
 

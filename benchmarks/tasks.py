@@ -89,6 +89,7 @@ def as_row(cell: Cell) -> dict[str, Any]:
         "method": cell.method, "point": cell.point, "concept": cell.concept, "group": cell.group,
         "prompt_id": cell.prompt_id, "kind": cell.kind, "n": len(cell.seeds), "key": cell.key,
         "fit": "+".join(fit.key for fit in cell.fits), "template": cell.template, "text": cell.text,
+        "super_category": "+".join(cell.super_categories),
     }  # fmt: skip
 
 

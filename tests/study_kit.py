@@ -57,6 +57,7 @@ def make_run(
         fit="",
         template=[templates[p].replace("{}", f"{{{c}}}") for p, c in zip(cells["prompt_id"], cells["concept"])],
         text="",
+        super_category=[concept.split("_")[-1] for concept in cells["concept"]],
     )
     root.mkdir(parents=True)
     (root / "run.json").write_text(json.dumps({"scorers": [{"name": SCORER}], "started": "2023-07-15T00:00:00"}))

@@ -182,6 +182,25 @@ def test_realism_compares_perfusion_with_the_plain_model(run, tmp_path):
     )
 
 
+@pytest.mark.slow
+def test_a_real_run_can_be_studied(tmp_path):
+    """What `perfbench run` leaves, not what the kit of these tests does: fits, cells and scores of a tiny backbone."""
+    from run_kit import reference
+
+    from benchmarks.cli import run as perfbench
+
+    out = tmp_path / "study"
+    few = ["--qualify", "3", "--responses", "2"]
+    assert perfbench(["study", "export", str(reference()), "--study", "realism", "--out", str(out), *few]) == 0
+    key = read_key(out)
+    planned = {(r["concept"], r["prompt_id"]) for r in store.read_planned(reference()) if r["kind"] == "deform"}
+    assert planned and {(t["concept"], t["prompt_id"]) for t in key.about["tasks"]} == planned
+    for task in key.about["tasks"]:
+        assert "{" not in task["text"] and task["concept"] in task["text"]
+        assert [c["method"] for c in task["choices"]] == ["perfusion", "super"]
+        assert all(set(c["scores"]) == {"image_sim", "text_sim_raw", "harmonic"} for c in task["choices"])
+
+
 # ---- blinding ----
 
 

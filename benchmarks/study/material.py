@@ -50,13 +50,17 @@ class Source:
     run: Path
     plan: list[Row]
     points: dict[str, list[str]]  # method -> its run-time variants
-    super_words: dict[str, str]  # concept -> its super-category word
     scores: dict[tuple[str, str, str, str], dict[str, float]]  # (method, point, concept, prompt) -> SCORES
 
     @property
     def groups(self) -> dict[str, str]:
         """Concept -> its group."""
         return {row["concept"]: row["group"] for row in self.plan}
+
+    @property
+    def super_words(self) -> dict[str, str]:
+        """Concept -> the word that raters read in its place."""
+        return {row["concept"]: row["super_category"] or row["concept"].replace("_", " ") for row in self.plan}
 
     def cell(self, method: str, point: str, concept: str, prompt_id: str) -> Path:
         return store.cell_folder(self.run, method, point, concept, prompt_id)
@@ -87,17 +91,7 @@ def read_source(run: Path, methods: Sequence[str]) -> Source:
     for method in methods:
         if method not in points:
             raise unknown("method", method, points)
-    return Source(run, plan, points, super_words(run, [row["concept"] for row in plan]), read_scores(run))
-
-
-def super_words(run: Path, concepts: Sequence[str]) -> dict[str, str]:
-    """concept -> the word that raters read in its place; recorded in run.json, else the catalogue's, else its name."""
-    from benchmarks.catalog import load_catalog
-
-    recorded = store.read_run(run).get("concepts", {})
-    shipped = {c.name: c.super_category for kind in ("photos", "miniature") for c in load_catalog(kind).concepts}
-    words = {name: recorded.get(name, {}).get("super_category") for name in concepts}
-    return {name: word or shipped.get(name) or name.replace("_", " ") for name, word in words.items()}
+    return Source(run, plan, points, read_scores(run))
 
 
 def read_scores(run: Path) -> dict[tuple[str, str, str, str], dict[str, float]]:
