@@ -62,6 +62,8 @@ def recorded_models(about: dict[str, Any], config: Config, more: Sequence[str]) 
     found: list[Scorer] = []
     for given in (*config.scorers, *more):
         scorer = find_scorer(given, about["backbone"]["id"], place)
+        if scorer.weights == about["select_scorer"]["weights"]:
+            raise UserError(f"{given} picked this run's training steps; nothing may be fitted to the judge")
         if scorer.name not in {other.name for other in found}:
             found.append(scorer)
     reported = about["scorers"][0]["name"]

@@ -153,9 +153,9 @@ def context() -> Any:
     return made
 
 
-def start(kit: Path, out: Path, *more: str) -> Any:
+def start(kit: Path, out: Path, *more: str, log: Path | None = None) -> Any:
     """`perfbench run` in a process of its own; what it prints goes to OUT.log."""
-    process = context().Process(target=_child, args=(arguments(kit, out, *more), out.with_suffix(".log")))
+    process = context().Process(target=_child, args=(arguments(kit, out, *more), log or out.with_suffix(".log")))
     process.start()
     return process
 
@@ -167,3 +167,16 @@ def _child(words: list[str], log: Path) -> None:
         sys.stdout = sys.stderr = stream
         sys.argv = ["perfbench", "run", *words]
         cli.main()
+
+
+@functools.cache
+def reference() -> Path:
+    """An undisturbed micro run; read only."""
+    out = shared() / "reference"
+    assert run_here(shared(), out) == 0
+    return out
+
+
+def copy_of_reference(out: Path) -> Path:
+    shutil.copytree(reference(), out)
+    return out

@@ -17,23 +17,10 @@ from benchmarks.store import Store, find_run, list_runs, planned_text, read_fits
 from perfusion_core.errors import UserError
 
 FIT = Fit("db", "cat", "cat", {}, None, False, (), 1, "f" * 64)
+CAT = ("cat",)
 CELL = Cell(
-    "db",
-    "db",
-    "default",
-    {},
-    0,
-    ("cat",),
-    ("cat",),
-    "animated",
-    "s01",
-    "shape",
-    "A {cat}",
-    "A",
-    (5, 6),
-    (FIT,),
-    "c" * 64,
-)
+    "db", "db", "default", {}, 0, CAT, CAT, "animated", "s01", "shape", "A {cat}", "A", (5, 6), (FIT,), "c" * 64
+)  # fmt: skip
 SINGLE = ("db", "default", "cat")
 
 
@@ -180,8 +167,7 @@ def test_rows_of_a_changed_file_count_as_absent(tmp_path):
 def test_what_readers_get(tmp_path):
     store, run = Store(tmp_path / "a"), tmp_path / "a"
     publish(store, FIT, {"weights": b"x" * 1500, "step-5/weights": b"y" * 9}, seconds=3.5)
-    plan = {"method": "db", "point": "default", "concept": "cat", "group": "animated", "prompt_id": "s01", "kind": "shape",
-            "n": 2, "key": CELL.key, "fit": FIT.key, "template": "A {cat}", "text": "A"}  # fmt: skip
+    plan = row(CELL.key, 0) | {"n": 2, "fit": FIT.key, "template": "A {cat}", "text": "A"}
     store.write_text(run / "plan.csv", planned_text([plan]))
     store.write_text(run / "run.json", json.dumps({"scorers": [{"name": "clip"}], "started": "2026-01-02"}))
     store.write_rows(
@@ -255,7 +241,6 @@ def test_a_full_disk_is_a_sentence_and_loses_nothing(small_disk):
 
 
 def test_a_folder_that_cannot_be_written_is_a_sentence(small_disk):
-    Store(small_disk).locks.try_lock("before")
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(DiskError, match=r"cannot be written .*; choose another folder with --out"):
         Store(small_disk / "run").locks.try_lock("unit")

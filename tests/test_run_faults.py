@@ -1,0 +1,124 @@
+"""Real processes, really killed: a run that is interrupted, shared or out of disk ends with the undisturbed bytes."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from run_kit import content, files, reference, shared, start
+
+from benchmarks.store import read_json
+
+
+def units(run: Path) -> dict[str, int]:
+    """Published fits and cells, and when."""
+    found = [*run.glob("fits/*/*/fit.json"), *run.glob("images/*/*/*/*/cell.json")]
+    return {path.relative_to(run).as_posix(): path.stat().st_mtime_ns for path in found}
+
+
+def kill_and_go_on(out: Path, kills: int, longest: float, *more: str) -> int:
+    """Start the command again and again, kill it at random moments; -> in how many of them it had work in flight."""
+    rng, killed, busy = random.Random(0), 0, 0
+    while killed < kills:
+        before = units(out)
+        process = start(shared(), out, *more)
+        process.join(rng.uniform(0.1, longest))
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGKILL)
+            process.join()
+            killed += 1
+            busy += (out / ".tmp").is_dir() and any((out / ".tmp").iterdir())
+        else:  # it was faster: begin anew
+            assert process.exitcode == 0, out.with_suffix(".log").read_text()[-2000:]
+            shutil.rmtree(out)
+            continue
+        after = units(out)
+        assert before.items() <= after.items(), "a finished unit was done again"
+    return busy
+
+
+def finish(out: Path, *more: str) -> None:
+    process = start(shared(), out, *more)
+    process.join(300)
+    assert process.exitcode == 0, out.with_suffix(".log").read_text()[-3000:]
+
+
+def test_killed_twenty_times(tmp_path):
+    out = tmp_path / "run"
+    kill_and_go_on(out, 20, 2.5)
+    finish(out)
+    assert content(out) == content(reference()) and files(out) == files(reference())
+    assert read_json(out / "run.json")["finished"]
+
+
+@pytest.mark.slow
+def test_quick_killed_twenty_times(tmp_path):
+    quick = ("--preset", "quick", "--methods", "perfusion", "--concepts", "cat,teapot")
+    whole, out = tmp_path / "whole", tmp_path / "run"
+    finish(whole, *quick)
+    assert kill_and_go_on(out, 20, 12, *quick) > 0
+    finish(out, *quick)
+    assert content(out) == content(whole) and files(out) == files(whole)
+
+
+def test_two_at_once_share_the_work(tmp_path):
+    out = tmp_path / "run"
+    two = [start(shared(), out) for _ in range(2)]
+    for process in two:
+        process.join(300)
+    assert [process.exitcode for process in two] == [0, 0], out.with_suffix(".log").read_text()[-3000:]
+    assert content(out) == content(reference()) and files(out) == files(reference())
+
+
+def test_ctrl_c_leaves_a_folder_from_which_it_goes_on(tmp_path):
+    out = tmp_path / "run"
+    process = start(shared(), out)
+    while not units(out):
+        assert process.is_alive()
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGINT)
+    process.join(60)
+    log = out.with_suffix(".log").read_text()
+    assert process.exitcode == 130 and "the same command goes on from here" in log and "Traceback" not in log
+    assert read_json(out / "run.json")["finished"] is None
+    finish(out)
+    assert content(out) == content(reference()) and files(out) == files(reference())
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A real file system that one run does not fit on."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(folder)], capture_output=True)
+    if mount.returncode:
+        pytest.skip("a file system can only be mounted by root")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_stops_with_a_sentence_and_goes_on_with_space(small_disk, tmp_path):
+    out, log = small_disk / "run", tmp_path / "log"
+    process = start(shared(), out, log=log)
+    process.join(300)
+    said = log.read_text()
+    assert process.exitcode == 2 and "is full; what is finished is safe" in said and "Traceback" not in said
+    before = units(out)
+    subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
+    process = start(shared(), out, log=log)
+    process.join(300)
+    assert process.exitcode == 0, log.read_text()[-3000:]
+    assert before.items() <= units(out).items()
+    assert content(out) == content(reference()) and files(out) == files(reference())
+
+
+def test_a_folder_that_cannot_be_written(small_disk, tmp_path):
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    process = start(shared(), small_disk / "run", log=tmp_path / "log")
+    process.join(300)
+    said = (tmp_path / "log").read_text()
+    assert process.exitcode == 2 and "cannot be written" in said and "--out" in said and "Traceback" not in said
