@@ -166,7 +166,8 @@ def _with_images(concept: Concept) -> Concept:
 
 
 def _concept_folders(folder: Path) -> list[Path]:
-    return sorted(path.parent for path in folder.glob("*/concept.toml"))
+    """Those inside `folder`; a hidden one is what an interrupted writing left."""
+    return sorted(path.parent for path in folder.glob("[!.]*/concept.toml"))
 
 
 def own_concepts() -> list[Concept]:

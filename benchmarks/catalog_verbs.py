@@ -19,7 +19,13 @@ T = TypeVar("T")
 def fetch(args: Namespace) -> int:
     """One concept after the other; what cannot be had is said, and the others go on."""
     home = _chosen(args, "photos")
-    return _each(photos.select_names(args.names), lambda name: photos.fetch(name, home))
+
+    def get(name: str) -> Concept:
+        concept = photos.fetch(name, home)
+        _note(f"{name}: {concept.source}; licence: {concept.licence}")
+        return concept
+
+    return _each(photos.select_names(args.names), get)
 
 
 def adopt(args: Namespace) -> int:

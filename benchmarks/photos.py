@@ -34,7 +34,7 @@ SHORT_SIDE = 1024  # of a user's photograph as it is kept: twice what Stable Dif
 def shipped() -> dict[str, dict[str, Any]]:
     """What concept.toml says of each concept of the photographs' catalogue."""
     folder = data_dir("concepts") / "photos"
-    return {path.parent.name: read_about(path.parent) for path in sorted(folder.glob("*/concept.toml"))}
+    return {path.parent.name: read_about(path.parent) for path in sorted(folder.glob("[!.]*/concept.toml"))}
 
 
 def read_photos(home: Path | None = None) -> list[Concept]:
@@ -185,8 +185,13 @@ def _hub_files(page: str, home: Path, pause: float) -> list[str]:
     """The image files of a hub data set, by its listing."""
     listing = home / "downloads" / "listing.json"
     download(page.replace("/datasets/", "/api/datasets/", 1) + "/tree/main", listing, limit=10**7, pause=pause)
-    files = [entry["path"] for entry in json.loads(listing.read_text(encoding="utf-8")) if entry.get("type") == "file"]
-    listing.unlink()
+    try:
+        entries = json.loads(listing.read_text(encoding="utf-8"))
+        files = [str(entry["path"]) for entry in entries if entry["type"] == "file"]
+    except (ValueError, TypeError, KeyError):
+        raise UserError(f"{page} does not list its files as the hub does") from None
+    finally:
+        listing.unlink()
     pictures = [path for path in files if Path(path).suffix.lower() in (".jpg", ".jpeg", ".png", ".webp")]
     return [f"{page}/resolve/main/{quote(path)}" for path in sorted(pictures)]
 

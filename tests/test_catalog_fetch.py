@@ -394,7 +394,11 @@ def test_fetch_by_the_command(home, server, capsys):
     assert cli.run(["concepts", "fetch", "cat,pot,puppy,cat_toy,sculpture"]) == 1
     out, err = capsys.readouterr()
     assert [line.split(":")[0] for line in out.splitlines()] == ["cat", "pot", "puppy", "cat_toy"]
-    assert "perfbench concepts adopt sculpture DIR" in err and "github.com/rinongal/textual_inversion" in err
+    assert (
+        "licence: Unsplash" in err
+        and "perfbench concepts adopt sculpture DIR" in err
+        and "github.com/rinongal/textual_inversion" in err
+    )
     assert sum(path == "/data.zip" for path, _ in server.asked) == 1
     concepts = {concept.name: concept for concept in load_catalog("photos").concepts}
     assert {name: len(concepts[name].images) for name in ("cat", "pot", "puppy", "cat_toy", "dog")} == {
@@ -437,6 +441,12 @@ def test_a_folder_that_the_archive_lacks(home):
         photos.fetch("teddy", home)
     assert "no folder 'teddybear'" in str(error.value) and "cat, wooden_pot" in str(error.value)
     assert "perfbench concepts adopt teddy DIR" in str(error.value) and not (home / "teddy").exists()
+
+
+def test_a_hub_that_answers_otherwise(home, server):
+    server.files["/api/datasets/diffusers/cat_toy_example/tree/main"] = b"<html>sign in</html>"
+    with pytest.raises(UserError, match="does not list its files as the hub does"):
+        photos.fetch("cat_toy", home)
 
 
 def test_a_damaged_photograph_is_named(home, server):
