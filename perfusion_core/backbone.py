@@ -4,7 +4,8 @@ The text encoder stays in float32 (C^-1 magnifies its rounding, and it runs once
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -185,6 +186,23 @@ def variant_of(folder: Path) -> str | None:
     return None if plain or not list(unet.glob("*.fp16.*safetensors")) else "fp16"
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Loading without the libraries' progress bars: they would stand between our own lines."""
+    from diffusers.utils import logging as diffusers
+    from transformers.utils import logging as transformers
+
+    shown = [library for library in (diffusers, transformers) if library.is_progress_bar_enabled()]
+    for library in shown:
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library in shown:
+            library.enable_progress_bar()
+
+
+@quiet()
 def load(place: Path, dtype: torch.dtype) -> Any:
     common = {"safety_checker": None, "requires_safety_checker": False}
     if place.is_file():

@@ -6,7 +6,9 @@ In: a folder, or a model. Out: 16 hexadecimal digits. Imports no torch, so that 
 import hashlib
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
+_digests: WeakKeyDictionary[Any, tuple[list[Any], str]] = WeakKeyDictionary()  # until a weight is written to
 COMPONENTS = ("model_index.json", "scheduler", "text_encoder", "tokenizer", "unet", "vae")
 
 
@@ -35,12 +37,16 @@ def text_digest(text_encoder: Any) -> str:
     """
     import numpy as np
 
+    stamp = [(weight.data_ptr(), weight._version, weight.dtype) for weight in text_encoder.parameters()]
+    if text_encoder in _digests and _digests[text_encoder][0] == stamp:
+        return _digests[text_encoder][1]
     total = hashlib.sha256(text_shape(text_encoder).encode())
     named = ((name.removeprefix("text_model."), weight) for name, weight in text_encoder.named_parameters())
     for name, weight in sorted(named):
         total.update(f"{name} {tuple(weight.shape)}".encode())
         total.update(np.packbits(weight.detach().signbit().cpu().numpy()).tobytes())
-    return total.hexdigest()[:16]
+    _digests[text_encoder] = stamp, total.hexdigest()[:16]
+    return _digests[text_encoder][1]
 
 
 def text_shape(text_encoder: Any) -> str:
