@@ -360,3 +360,31 @@ def test_mistakes_are_one_sentence(study, tmp_path):
     (key.answers / "1.json").write_text(json.dumps(failed))
     with pytest.raises(UserError, match=r"no answer of .* counts"):
         analyse(study)
+
+
+def test_the_commands_of_the_guide_run(tmp_path, monkeypatch, capsys):
+    """docs/studies.md from top to bottom, in a folder that has the run it speaks of."""
+    import argparse
+    import shlex
+    from pathlib import Path
+
+    from benchmarks.study.command import describe
+
+    guide = (Path(__file__).parent.parent / "docs" / "studies.md").read_text()
+    commands = [
+        shlex.split(line.strip())[2:] for line in guide.splitlines() if line.strip().startswith("perfbench study")
+    ]
+    assert [words[0] for words in commands] == ["export", "export", "serve", "analyse", "export", "analyse"]
+    make_run(tmp_path / "results" / "paper-sd15", ("cat", "teapot", "chair"), prompts=4, size=16)
+    monkeypatch.chdir(tmp_path)
+    for words in commands:
+        if words[0] == "analyse":
+            write_answers(Path(words[1]), lambda task, random: [3, 1, 2][: len(task["choices"])])
+        if words[0] == "serve":
+            parser = argparse.ArgumentParser()
+            describe(parser)
+            assert parser.parse_args(words).folder == Path("studies/ranking")
+        else:
+            assert perfbench(["study", *words]) == 0
+    assert "Perfusion" in capsys.readouterr().out
+    assert (tmp_path / "studies" / "realism" / "analysis" / "study.pdf").is_file()

@@ -49,8 +49,8 @@ function render() {
   el("references").replaceChildren(...item.references.map((file, i) =>
     make("figure", {}, picture(file, `The object, picture ${i + 1}`), make("figcaption", { textContent: i ? "again" : "Object" }))));
   el("ask").textContent = ranking
-    ? "The best fit to object and description gets 3, the worst gets 1."
-    : "How real does each picture look? Both may get the same number.";
+    ? "3 for the best fit, 1 for the worst."
+    : "How real does each picture look?";
   el("choices").replaceChildren(...item.images.map((_, place) => card(place)));
   el("said").textContent = "";
   el("missing").textContent = "";
