@@ -254,7 +254,7 @@ def finish(prepared: Prepared, store: Store, outcome: Outcome, allow_missing: bo
     made = ", ".join(f"{n} {kind}{'s' * (n > 1)}" for kind, n in outcome.made.items() if n) or "nothing new"
     print(f"perfbench: {made} in {duration(seconds)} of work", file=sys.stderr)
     if outcome.failed:
-        print(f"perfbench: {len(outcome.failed)} failed (tracebacks in {store.root / 'failed'}):\n{summary(outcome)}",
+        print(f"perfbench: {len(outcome.failed)} failed (tracebacks in {store.failures}):\n{summary(outcome)}",
               file=sys.stderr)  # fmt: skip
     if outcome.failed and not allow_missing:
         print("perfbench: no table, because it would not be the planned one; the same command tries again, "

@@ -17,7 +17,7 @@ from benchmarks.tasks import Event, Group, Task, Units, name_of, unit_tasks
 from perfusion_core.errors import UserError
 
 STAGES = {Prior: "priors", Fit: "fits", Cell: "images"}
-TRIES = 2  # of a task whose worker dies under it
+TRIES = 3  # of a task whose worker dies under it
 HOPELESS = 8  # deaths without one finished unit
 POLL = 0.2  # seconds between looks at what another run in the same folder is doing
 

@@ -58,7 +58,11 @@ class Store:
         return concept_folder(self.root, name)
 
     def failure_file(self, key: str) -> Path:
-        return self.root / "failed" / f"{key[:16]}.json"
+        return self.failures / f"{key[:16]}.json"
+
+    @property
+    def failures(self) -> Path:
+        return self.root / "failed"
 
     # ---- done? ----
 
