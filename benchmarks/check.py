@@ -269,8 +269,8 @@ def calibrate(runs: Sequence[str], against: str | None = None, margins: str | No
 
 
 def margins_from(repeats: Sequence[pd.DataFrame]) -> Margins:
-    """The largest loss that an interval between two repeats still allows, and a quarter more: a repeat that has lost a
-    fifth of the margin besides still passes. A floor is one and a half of the largest loss that a concept had."""
+    """One and a half of the largest loss that an interval between two repeats still allows: a repeat that they did
+    not see passes as well, a fifth of the margin lost besides. A floor: the same of the largest loss of one concept."""
     limits = {metric: [Margin(0.0, 0.0)] for metric in METRICS}
     for one, other in combinations([scored(cells) for cells in repeats], 2):
         for (_, _, _, metric), cells in losses(one, other).items():
@@ -278,7 +278,7 @@ def margins_from(repeats: Sequence[pd.DataFrame]) -> Margins:
             value, _, hi = clustered(loss)
             half = hi - value if isfinite(hi) else 0.0
             per_concept = float(np.abs(mean_over(loss)).max())
-            limits[metric].append(Margin(1.25 * (abs(value) + half), 1.5 * per_concept))
+            limits[metric].append(Margin(1.5 * (abs(value) + half), 1.5 * per_concept))
     return {metric: _widest(found) for metric, found in limits.items()}
 
 

@@ -51,7 +51,7 @@ def _margins(path: Path, name: str, table: Mapping[str, Any]) -> Margins:
             if key not in ("margin", "floor"):
                 raise unknown(f"key of [{name}.{metric}] in {path}", key, ("margin", "floor"))
         values = [limits.get(key) for key in ("margin", "floor")]
-        if not all(isinstance(value, (int, float)) and value > 0 for value in values):
+        if not all(type(value) in (int, float) and value > 0 for value in values):
             raise UserError(f"{path}: [{name}.{metric}] needs margin and floor, numbers above zero")
         found[metric] = Margin(*map(float, values))  # type: ignore[arg-type]
     return found
