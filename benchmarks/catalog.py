@@ -123,7 +123,7 @@ class Catalog:
         raise unknown("concept", name, [*found, *own])
 
     def select_concepts(self, names: str = "all") -> tuple[Concept, ...]:
-        """ "all" (the catalogue's own), or names and folders with commas between them."""
+        """What was asked for: all (the catalogue's own), or names and folders with commas between them."""
         if names == "all" and not self.concepts:
             raise UserError(f"the catalogue {self.name!r} has no concepts; `perfbench ls suites` tells what there is")
         if names == "all":
@@ -131,7 +131,7 @@ class Catalog:
         return tuple(self.concept(name) for name in _split(names, "concept"))
 
     def select_prompts(self, names: str = "all") -> tuple[Prompt, ...]:
-        """ "all", a kind ("shape", "deform"), or ids with commas between them; in the catalogue's order."""
+        """What was asked for: all, shape, deform, or ids with commas between them; in the catalogue's order."""
         wanted = set(_split(names, "prompt"))
         known = {prompt.id for prompt in self.prompts} | {"all", *KINDS}
         for name in wanted - known:

@@ -49,7 +49,7 @@ def read_photos(home: Path | None = None) -> list[Concept]:
 
 
 def select_names(wanted: str) -> list[str]:
-    """ "all", or names with commas between them."""
+    """The names that were asked for: all, or some with commas between them."""
     known = shipped()
     chosen = list(known) if wanted == "all" else [part.strip() for part in wanted.split(",") if part.strip()]
     for name in chosen:
@@ -145,7 +145,7 @@ def _long_side(size: tuple[int, int]) -> int:
 
 
 def _publish(about: dict[str, Any], pictures: Sequence[Path], home: Path) -> Concept:
-    """The files as a concept folder of the user's; verified where the shipped concept.toml records sha256."""
+    """The files as a concept folder of the user's, with what the shipped concept.toml says of them."""
     return write_concept(
         home / about["name"],
         super_category=about["super_category"],
