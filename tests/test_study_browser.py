@@ -332,6 +332,33 @@ def test_the_pages_sha256_is_sha256(ranking, visit):
         assert page.evaluate("text => sha256(text)", text) == hashlib.sha256(text.encode()).hexdigest()
 
 
+def test_any_web_server_will_do(ranking, visit):
+    from functools import partial
+    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=ranking / "page"))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        page = visit(f"http://127.0.0.1:{server.server_address[1]}/index.html#s=2", expected="404")
+        begin(page)
+        by_keys(page, right_ranks(screens(ranking, 2)[0]))
+        page.keyboard.press("Enter")
+        assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0 || !image.src)")
+        page.click("#stop")
+        page.click("#sure [value=yes]")
+        page.locator("#end").wait_for()
+        assert page.locator("#send").is_hidden() and len(download(page)[0]["answers"]) == 1
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
 def test_served_the_answers_arrive_and_another_session_follows(ranking, visit):
     key = read_key(ranking)
     server, link = make_server(ranking, "127.0.0.1", 0)

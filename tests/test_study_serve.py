@@ -289,6 +289,8 @@ def test_kill_9_loses_nothing_that_was_said_to_have_arrived(study):
 
     server, client = start(study)
     try:
+        second, _ = start(study)
+        assert second.wait() == 2  # one server a study
         assert not list(key.answers.glob(".new-*"))
         assert client.hand_in(arrived[0])[0] == 409
         for number in range(100, 100 + len(key.sessions)):

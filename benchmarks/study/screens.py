@@ -42,10 +42,11 @@ def write_pictures(folder: Path, key: dict[str, Any], tasks: Sequence[Task], poo
         if side_of(choice.path) != side:
             raise UserError(f"{choice.path} is not {side} pixels wide like the others: its size would tell the method")
     choices = {choice_file(secret, c): c for task in (*tasks, *pool) for c in task.choices}
-    data = {name: png(choice_pixels(c.path, side, c.scrambled)) for name, c in choices.items()}
-    size = max(map(len, data.values())) + 12
-    for name in sorted(data):
-        (folder / name).write_bytes(padded(data[name], size))
+    for name, c in choices.items():
+        (folder / name).write_bytes(png(choice_pixels(c.path, side, c.scrambled)))
+    size = max((folder / name).stat().st_size for name in choices) + 12
+    for name in choices:
+        (folder / name).write_bytes(padded((folder / name).read_bytes(), size))
     if key["kind"] == "ranking":
         shown = {reference_file(secret, path): path for task in (*tasks, *pool) for path in task.references}
         for name in sorted(shown):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from benchmarks.disk import Locks
 from benchmarks.study.answers import MAX_BYTES, Refused, rated, read_key
 from benchmarks.study.desk import Desk
 from perfusion_core.errors import UserError
@@ -169,6 +170,8 @@ def reachable(host: str) -> str:
 def make_server(folder: Path, host: str, port: int) -> tuple[Server, str]:
     """(server, the link for raters)."""
     key = read_key(folder)
+    if not Locks(folder / "private").try_lock("serve"):  # its start sweeps up what a killed server was writing
+        raise UserError(f"{folder} is being served already; end that server first")
     token = "" if is_loopback(host) else token_of(folder)
     try:
         server = Server((host, port), partial(Handler, Desk(key), token))
