@@ -20,7 +20,7 @@ from benchmarks.models import Models, backbone_names, device_name, find
 from benchmarks.plan import Method, Plan, choose_prompts, make
 from benchmarks.progress import Progress, duration
 from benchmarks.scoring import Scoring
-from benchmarks.store import RESULTS, Store, planned_text, read_json, read_planned
+from benchmarks.store import RESULTS, Store, planned_text, read_json, read_planned, read_weights
 from benchmarks.tasks import as_row
 from perfusion_core.errors import UserError
 
@@ -230,7 +230,7 @@ def record(store: Store, plan: Plan, outcome: Outcome) -> None:
 
     def change(about: dict[str, Any]) -> None:
         seconds = about.get("seconds", {})
-        about["units"], about["failures"] = counts, failures
+        about["units"], about["failures"], about["weights"] = counts, failures, read_weights(store.root)
         about["seconds"] = {k: round(seconds.get(k, 0.0) + v, 3) for k, v in outcome.seconds.items()}
         whole = all(c["done"] == c["planned"] for c in counts.values())
         about["finished"] = provenance.now() if whole else None

@@ -50,10 +50,10 @@ def _margins(path: Path, name: str, table: Mapping[str, Any]) -> Margins:
         for key in limits:
             if key not in ("margin", "floor"):
                 raise unknown(f"key of [{name}.{metric}] in {path}", key, ("margin", "floor"))
-        values = [limits.get(key) for key in ("margin", "floor")]
+        values = [limits.get(key, 0) for key in ("margin", "floor")]
         if not all(type(value) in (int, float) and value > 0 for value in values):
             raise UserError(f"{path}: [{name}.{metric}] needs margin and floor, numbers above zero")
-        found[metric] = Margin(*map(float, values))  # type: ignore[arg-type]
+        found[metric] = Margin(*map(float, values))
     return found
 
 

@@ -343,3 +343,14 @@ def read_fits(run: Path) -> "pd.DataFrame":
                 size = sum(f["bytes"] for n, f in about["files"].items() if not n.startswith("step-"))
                 rows.append((method, name, key, size / 1000, float(about.get("seconds", 0))))
     return pd.DataFrame(list(dict.fromkeys(rows)), columns=columns)
+
+
+def read_weights(run: Path) -> dict[str, str]:
+    """method -> digest of its trained files; two runs that agree sampled from the same weights."""
+    found: dict[str, list[str]] = {}
+    for path in sorted((run / "fits").glob("*/*/fit.json")):
+        for name, file in sorted((read_json(path) or {}).get("files", {}).items()):
+            if name.endswith(".safetensors") and not name.startswith("step-"):
+                concept = path.parent.name.rpartition("-")[0]
+                found.setdefault(path.parent.parent.name, []).append(f"{concept}/{name} {file['sha256']}")
+    return {method: digest(files) for method, files in found.items()}
