@@ -147,7 +147,7 @@ def summary(out: Path, key: dict[str, Any]) -> str:
     return f"""{key["kind"]} study {key["study"]} in {out}
   methods    {", ".join(key["methods"])} from {key["run"]}
   trials     {tasks * responses:,} ({tasks} of {planned} prompts of a concept, {responses} responses each)
-  sessions   {len(screens)} of {min(screens)} to {max(screens)} screens; {blocks} blocks, each once for a rater
+  sessions   {len(screens)} of {min(screens)} to {max(screens)} screens; blocks: {blocks}, each once for a rater
   page       {out / "page"} ({size:.0f} MB): give raters this folder and nothing else
   look at    {out / "private" / "qualification.html"} before anyone is asked
   then       perfbench study serve {out}"""
