@@ -3,15 +3,17 @@
 In: a prompt with placeholders. Out: the same prompt with ordinary words.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from baselines.parts import refuse_points, spelled
 from perfusion_core.backbone import Backbone
-from perfusion_core.errors import UserError, unknown
+from perfusion_core.errors import UserError
 from perfusion_core.subject import Fitted, Subject
+from perfusion_core.training import Write
 
 NAME, LABEL, VERSION = "super", "SuperCategory", 1
 TRAINED, PRIOR = False, False
@@ -30,14 +32,7 @@ def fit(backbone: Backbone, subject: Subject, config: Config, out: Path, *, seed
 
 
 @contextmanager
-def apply(backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, Any]) -> Iterator[Callable[[str], str]]:
+def apply(backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, Any]) -> Iterator[Write]:
     """Words for placeholders; the backbone is never touched."""
-    for key in point:
-        raise unknown("run-time parameter of super", key, ())
-
-    def write(text: str) -> str:
-        for name, fitted in fits.items():
-            text = text.replace(f"{{{name}}}", fitted.super_category)
-        return text
-
-    yield write
+    refuse_points(NAME, point)
+    yield spelled({name: fitted.super_category for name, fitted in fits.items()})

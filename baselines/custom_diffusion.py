@@ -1,0 +1,212 @@
+"""Custom Diffusion (Kumari et al. 2023): pictures of a concept and of its class in; K, V and one embedding out.
+
+The concept is `<new1> <super-category>`. Several of them are merged in closed form (Sec. 3.2 of their paper).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from torch.nn.functional import linear
+
+from baselines.merging import TEXT, Weights, merged
+from baselines.parts import CLASS, assert_only, class_pictures, learned_text, refuse_points, spelled, spoken, stamps
+from baselines.resizing import resized
+from baselines.textual_inversion import first_vector
+from perfusion_core.backbone import Backbone, cross_attentions
+from perfusion_core.errors import UserError
+from perfusion_core.files import write_tensors
+from perfusion_core.latents import vae_moments
+from perfusion_core.prompts import Word
+from perfusion_core.subject import Fitted, Subject
+from perfusion_core.training import Batch, Progress, Recipe, Validation, Write, train
+
+NAME, LABEL, VERSION = "cd", "Custom Diffusion", 1
+TRAINED, PRIOR = True, True
+FILE, TOKEN = "pytorch_custom_diffusion_weights.safetensors", "<new1>"  # diffusers' names
+RARE = "ktn"  # train_custom_diffusion.py: the first --initializer_token, whose embedding <new1> starts from
+CARRIER = "a"  # the token under <new1>; never seen, because the vector is written over its embedding
+
+
+@dataclass(frozen=True)
+class Config:
+    """diffusers' examples/custom_diffusion, by its authors; 200 class images."""
+
+    steps: int = 250  # README: --max_train_steps=250; the paper's CD better-HP is 200
+    batch: int = 8  # --train_batch_size=2 on two GPUs, each picture with a class image
+    accumulate: int = 1  # micro-batches of batch / accumulate
+    lr: float = 8e-5  # --learning_rate=1e-5, times the batch of 8 by --scale_lr
+    prior_weight: float = 1.0  # --prior_loss_weight=1.0
+    weight_decay: float = 0.01  # --adam_weight_decay
+    clip: float = 1.0  # --max_grad_norm
+    flip: bool = True  # --hflip; here never an asymmetric concept
+    checkpointing: bool = False
+
+
+MINIATURE = Config(steps=250, lr=1e-3)  # not tuned yet
+
+
+# ---- what is learned ----
+
+
+class FirstTokenDetached(nn.Module):
+    """A K or V in training: the first token's output, which every prompt shares, gives no gradient."""
+
+    def __init__(self, plain: nn.Linear) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(plain.weight.detach().float().clone())
+
+    def forward(self, encodings: torch.Tensor) -> torch.Tensor:
+        out = linear(encodings, self.weight)
+        return torch.cat([out[:, :1].detach(), out[:, 1:]], dim=1)
+
+
+class Student:
+    """What is learned, and its place in the U-Net."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self.backbone = backbone
+        self.layers = cross_attentions(backbone.unet)
+        self.vector = first_vector(backbone, RARE)
+        self.sides = {
+            name: (FirstTokenDetached(layer.to_k), FirstTokenDetached(layer.to_v))
+            for name, layer in self.layers.items()
+        }
+
+    def parameters(self) -> list[nn.Parameter]:
+        return [self.vector, *(side.weight for sides in self.sides.values() for side in sides)]
+
+    def save(self, folder: Path) -> None:
+        """diffusers' layout: an empty entry for each attention that is not trained, or it will not open the file."""
+        tensors = {f"{name}.processor.to_{side}_custom_diffusion.weight": module.weight
+                   for name, sides in self.sides.items() for side, module in zip("kv", sides)}  # fmt: skip
+        others = [key for key in self.backbone.unet.attn_processors if key.removesuffix(".processor") not in self.sides]
+        tensors |= {key: torch.empty(0) for key in others}
+        write_tensors(folder / FILE, tensors, {"format": "pt"})
+        write_tensors(folder / f"{TOKEN}.safetensors", {TOKEN: self.vector}, {"format": "pt"})
+
+
+@contextmanager
+def placed(backbone: Backbone, sides: Mapping[str, tuple[nn.Module, nn.Module]]) -> Iterator[None]:
+    """Other K and V in the cross-attentions, for the duration."""
+    layers = cross_attentions(backbone.unet)
+    kept = {name: (layer.to_k, layer.to_v) for name, layer in layers.items()}
+    try:
+        for name, layer in layers.items():
+            layer.to_k, layer.to_v = sides[name]
+        yield
+    finally:
+        for name, layer in layers.items():
+            layer.to_k, layer.to_v = kept[name]
+
+
+def fit(
+    backbone: Backbone,
+    subject: Subject,
+    config: Config,
+    out: Path,
+    *,
+    seed: int,
+    prior: Any = None,
+    validate: Validation | None = None,
+    keep: Iterable[int] = (),
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Train, and leave K, V and the embedding in `out` as diffusers lays them out."""
+    if config.batch % (2 * config.accumulate):
+        raise UserError(f"a batch of {config.batch} cannot be split into {config.accumulate} halves with class images")
+    half = config.batch // 2 // config.accumulate
+    student = Student(backbone)
+    words = {subject.name: Word(CARRIER, student.vector)}
+    flip = config.flip and not subject.asymmetric
+    others = class_pictures(backbone, NAME, subject, prior, flip)
+    spoken_as = f"{{{subject.name}}} {subject.super_category}"
+
+    def draw(rng: torch.Generator) -> Batch:
+        order = torch.randperm(len(subject.images), generator=rng).repeat(-(-half // len(subject.images)))[:half]
+        mirror = torch.rand(half, generator=rng) < (0.5 if flip else 0.0)
+        views = [subject.images[n].flip(-1) if m else subject.images[n] for n, m in zip(order.tolist(), mirror)]
+        pictures, valid, prefixes = zip(*(resized(view, backbone.down, rng) for view in views))
+        mean, std = (part.cpu() for part in vae_moments(backbone, torch.stack(pictures)))
+        mine = mean + std * torch.randn(mean.shape, generator=rng)
+        theirs = others.draw(half, rng)[0]
+        mask = torch.stack(valid)
+        mask = mask / mask.mean((1, 2, 3), keepdim=True)  # so that the loss is the mean over the valid part
+        return Batch(
+            torch.cat([mine.to(theirs), theirs]),
+            [prefix + TEXT.format(spoken_as) for prefix in prefixes] + [CLASS.format(subject.super_category)] * half,
+            torch.cat([mask, torch.ones_like(mask)]),
+            prior=half,
+        )
+
+    @contextmanager
+    def current() -> Iterator[Write]:
+        with spoken(backbone, words):
+            yield lambda template: template.replace("{}", spoken_as)
+
+    with placed(backbone, student.sides):
+        log = train(
+            backbone,
+            Recipe(
+                config.steps, config.accumulate, config.prior_weight, config.weight_decay, config.clip,
+                config.checkpointing,
+            ),
+            [{"params": student.parameters(), "lr": config.lr}],
+            draw,
+            learned_text(backbone, words),
+            seed=seed,
+            out=out,
+            save=student.save,
+            current=current,
+            validate=validate,
+            keep=keep,
+            progress=progress,
+        )  # fmt: skip
+    return log | {"bytes": sum(path.stat().st_size for path in out.glob("*.safetensors"))}
+
+
+# ---- put to use ----
+
+
+@contextmanager
+def apply(backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, Any]) -> Iterator[Write]:
+    """`<new1> <super-category>` for each placeholder; K and V of one concept, or of all merged."""
+    refuse_points(NAME, point)
+    loaded = {name: load(fitted.folder) for name, fitted in fits.items()}
+    words = {name: Word(CARRIER, vector.to(backbone.device)) for name, (_, vector) in loaded.items()}
+    written = {name: f"{{{name}}} {fitted.super_category}" for name, fitted in fits.items()}
+    weights = next(iter(loaded.values()))[0]
+    if len(fits) > 1:
+        weights = merged(backbone, {name: w for name, (w, _) in loaded.items()}, words, written)
+    before = stamps(backbone)
+    plain = {name: (layer.to_k, layer.to_v) for name, layer in cross_attentions(backbone.unet).items()}
+    sides = {name: (as_layer(k, plain[name][0]), as_layer(v, plain[name][1])) for name, (k, v) in weights.items()}
+    mine = {f"unet.{name}.{side}.weight" for name in sides for side in ("to_k", "to_v")}
+    with ExitStack() as stack:
+        stack.enter_context(placed(backbone, sides))
+        stack.enter_context(spoken(backbone, words))
+        assert_only(before, backbone, lambda weight: weight in mine)
+        for name, layer in cross_attentions(backbone.unet).items():
+            for old, new in zip(plain[name], (layer.to_k, layer.to_v)):
+                assert not torch.equal(old.weight, new.weight), f"{name} is the base model's"
+        yield spelled(written)
+
+
+def load(folder: Path) -> tuple[Weights, torch.Tensor]:
+    """-> K and V of each layer, the embedding."""
+    tensors = load_file(folder / FILE)
+    key = ".processor.to_{}_custom_diffusion.weight".format
+    names = [name.removesuffix(key("k")) for name in tensors if name.endswith(key("k"))]
+    vector = load_file(folder / f"{TOKEN}.safetensors")[TOKEN]
+    return {name: (tensors[name + key("k")], tensors[name + key("v")]) for name in names}, vector
+
+
+def as_layer(weight: torch.Tensor, like: nn.Linear) -> nn.Linear:
+    layer = nn.Linear(like.in_features, like.out_features, bias=False, device="meta")
+    layer.weight = nn.Parameter(weight.to(like.weight), requires_grad=False)
+    return layer

@@ -1,0 +1,137 @@
+"""DreamBooth (Ruiz et al. 2022): pictures of a concept and of its class in, a whole U-Net out.
+
+The concept is `sks <super-category>`; class images beside it keep the class from becoming the concept.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+
+from baselines.parts import (
+    CLASS,
+    RARE,
+    SLOT,
+    assert_only,
+    class_pictures,
+    frozen_text,
+    refuse_points,
+    spelled,
+    stamps,
+)
+from perfusion_core.backbone import Backbone
+from perfusion_core.errors import UserError
+from perfusion_core.subject import Fitted, Subject
+from perfusion_core.training import Batch, Latents, Progress, Recipe, Validation, Write, train
+
+NAME, LABEL, VERSION = "db", "DreamBooth", 1
+TRAINED, PRIOR = True, True
+FOLDER = "unet"  # as in any checkpoint in diffusers layout
+
+
+@dataclass(frozen=True)
+class Config:
+    """diffusers' examples/dreambooth with prior preservation, which the paper used (Sec. 5); 200 class images."""
+
+    steps: int = 800  # README: --max_train_steps=800
+    batch: int = 1  # --train_batch_size=1: so many pictures of the concept, and as many class images
+    lr: float = 5e-6  # --learning_rate=5e-6
+    prior_weight: float = 1.0  # --prior_loss_weight=1.0
+    weight_decay: float = 0.01  # train_dreambooth.py: --adam_weight_decay
+    clip: float = 1.0  # train_dreambooth.py: --max_grad_norm
+    flip: bool = False  # train_dreambooth.py never mirrors
+    checkpointing: bool = False
+
+
+MINIATURE = Config(steps=300, batch=4, lr=1e-4)  # not tuned yet
+
+
+def fit(
+    backbone: Backbone,
+    subject: Subject,
+    config: Config,
+    out: Path,
+    *,
+    seed: int,
+    prior: Any = None,
+    validate: Validation | None = None,
+    keep: Iterable[int] = (),
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Train, and leave what `UNet2DConditionModel.from_pretrained` opens in `out`."""
+    unet = backbone.fresh_unet().requires_grad_(True)
+    unet.register_to_config(_name_or_path="")  # a folder of this machine
+    flip = config.flip and not subject.asymmetric
+    pictures = Latents.of(backbone, subject.images, flip=flip)
+    others = class_pictures(backbone, NAME, subject, prior, flip)
+    mine, theirs = f"a photo of {RARE} {subject.super_category}", CLASS.format(subject.super_category)
+
+    def draw(rng: torch.Generator) -> Batch:
+        latents = torch.cat([pictures.draw(config.batch, rng)[0], others.draw(config.batch, rng)[0]])
+        return Batch(latents, [mine] * config.batch + [theirs] * config.batch, prior=config.batch)
+
+    @contextmanager
+    def current() -> Iterator[Write]:
+        ready = unet if unet.dtype == backbone.dtype else deepcopy(unet).to(backbone.dtype)
+        with drawing_with(backbone, ready):
+            yield spelled({SLOT: f"{RARE} {subject.super_category}"})
+
+    log = train(
+        backbone,
+        Recipe(
+            config.steps,
+            prior_weight=config.prior_weight,
+            weight_decay=config.weight_decay,
+            clip=config.clip,
+            checkpointing=config.checkpointing,
+        ),
+        [{"params": list(unet.parameters()), "lr": config.lr}],
+        draw,
+        frozen_text(backbone, [mine, theirs]),
+        seed=seed,
+        out=out,
+        save=lambda folder: unet.save_pretrained(folder / FOLDER),
+        unet=unet,
+        current=current,
+        validate=validate,
+        keep=keep,
+        progress=progress,
+    )
+    return log | {"bytes": sum(path.stat().st_size for path in (out / FOLDER).iterdir())}
+
+
+@contextmanager
+def drawing_with(backbone: Backbone, unet: Any) -> Iterator[None]:
+    """Another U-Net in the pipeline, for the duration."""
+    plain = backbone.pipe.unet
+    backbone.pipe.unet = unet
+    try:
+        yield
+    finally:
+        backbone.pipe.unet = plain
+
+
+@contextmanager
+def apply(backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, Any]) -> Iterator[Write]:
+    """`sks <super-category>` for the placeholder, and the trained U-Net in the pipeline."""
+    refuse_points(NAME, point)
+    if len(fits) != 1:
+        raise UserError(
+            f"db trains the whole U-Net, so {' and '.join(fits)} cannot be drawn together; leave db out of --pairs"
+        )
+    [(name, fitted)] = fits.items()
+    unet = UNet2DConditionModel.from_pretrained(
+        fitted.folder, subfolder=FOLDER, dtype=backbone.dtype, use_safetensors=True
+    )
+    unet.to(backbone.device, memory_format=torch.channels_last).requires_grad_(False).eval()
+    plain, before = backbone.unet, stamps(backbone)
+    with drawing_with(backbone, unet):
+        assert_only(before, backbone, lambda weight: weight.startswith("unet."))
+        pairs = zip(plain.parameters(), unet.parameters(), strict=True)
+        assert not all(torch.equal(old, new) for old, new in pairs), "this U-Net is the base model's"
+        yield spelled({name: f"{RARE} {fitted.super_category}"})

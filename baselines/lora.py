@@ -1,0 +1,135 @@
+"""LoRA: pictures of a concept in, matrices of rank 4 beside the attention's weights out; not in the paper, but in use.
+
+The concept is `sks <super-category>`. peft puts the matrices in, diffusers saves and loads them.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import StableDiffusionPipeline
+from diffusers.utils import convert_state_dict_to_diffusers
+from peft import LoraConfig, get_peft_model_state_dict
+
+from baselines.parts import RARE, SLOT, frozen_text, refuse_points, spelled, stamps
+from perfusion_core.backbone import Backbone
+from perfusion_core.subject import Fitted, Subject
+from perfusion_core.training import Batch, Latents, Progress, Recipe, Validation, Write, train
+
+NAME, LABEL, VERSION = "lora", "LoRA", 1
+TRAINED, PRIOR = True, False
+FILE = "pytorch_lora_weights.safetensors"  # diffusers' name for it
+LAYERS = ("to_q", "to_k", "to_v", "to_out.0")  # of self- and cross-attention, as in train_dreambooth_lora.py
+
+
+@dataclass(frozen=True)
+class Config:
+    """diffusers' examples/dreambooth/train_dreambooth_lora.py."""
+
+    steps: int = 500  # README: --max_train_steps=500
+    batch: int = 1  # --train_batch_size=1
+    lr: float = 1e-4  # --learning_rate=1e-4
+    rank: int = 4  # --rank; alpha is the same, so the matrices' product counts once
+    weight_decay: float = 0.01  # --adam_weight_decay
+    clip: float = 1.0  # --max_grad_norm
+    flip: bool = False  # train_dreambooth_lora.py never mirrors
+    checkpointing: bool = False
+
+
+MINIATURE = Config(steps=300, batch=4, lr=2e-3)  # not tuned yet
+
+
+def fit(
+    backbone: Backbone,
+    subject: Subject,
+    config: Config,
+    out: Path,
+    *,
+    seed: int,
+    prior: Any = None,
+    validate: Validation | None = None,
+    keep: Iterable[int] = (),
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Train, and leave what `load_lora_weights` opens in `out`."""
+    pictures = Latents.of(backbone, subject.images, flip=config.flip and not subject.asymmetric)
+    words = f"{RARE} {subject.super_category}"
+    text = f"a photo of {words}"
+
+    @contextmanager
+    def current() -> Iterator[Write]:
+        yield spelled({SLOT: words})
+
+    with adapted(backbone, config.rank, seed) as matrices:
+        log = train(
+            backbone,
+            Recipe(
+                config.steps, weight_decay=config.weight_decay, clip=config.clip, checkpointing=config.checkpointing
+            ),
+            [{"params": matrices, "lr": config.lr}],
+            lambda rng: Batch(pictures.draw(config.batch, rng)[0], [text] * config.batch),
+            frozen_text(backbone, [text]),
+            seed=seed,
+            out=out,
+            save=lambda folder: save(backbone.unet, folder),
+            current=current,
+            validate=validate,
+            keep=keep,
+            progress=progress,
+        )
+    return log | {"bytes": (out / FILE).stat().st_size}
+
+
+@contextmanager
+def adapted(backbone: Backbone, rank: int, seed: int) -> Iterator[list[torch.nn.Parameter]]:
+    """The U-Net with new matrices beside its attention weights, for the duration."""
+    unet = backbone.unet
+    recipe = LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=list(LAYERS))
+    with torch.random.fork_rng([backbone.device] if backbone.device.type == "cuda" else []):
+        torch.manual_seed(seed)  # peft draws the first matrices from the global generator
+        unet.add_adapter(recipe)
+    try:
+        matrices = [parameter for parameter in unet.parameters() if parameter.requires_grad]
+        for matrix in matrices:
+            matrix.data = matrix.data.float()
+        yield matrices
+    finally:
+        unet.unload_lora()
+
+
+def save(unet: Any, folder: Path) -> None:
+    matrices = convert_state_dict_to_diffusers(get_peft_model_state_dict(unet))
+    StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=matrices)
+
+
+@contextmanager
+def apply(backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, Any]) -> Iterator[Write]:
+    """`sks <super-category>` for each placeholder; the matrices of several concepts add up, as diffusers adds them."""
+    refuse_points(NAME, point)
+    pipe, before = backbone.pipe, stamps(backbone)
+    adapters = [f"concept_{n}" for n in range(len(fits))]
+    try:
+        for adapter, fitted in zip(adapters, fits.values(), strict=True):
+            pipe.load_lora_weights(fitted.folder, weight_name=FILE, adapter_name=adapter)
+        pipe.set_adapters(adapters)
+        assert_applied(backbone, before, len(fits))
+        yield spelled({name: f"{RARE} {fitted.super_category}" for name, fitted in fits.items()})
+    finally:
+        pipe.unload_lora_weights()
+
+
+def assert_applied(backbone: Backbone, before: Mapping[str, tuple[int, int]], concepts: int) -> None:
+    """Every attention projection has matrices of each concept, none of them idle; every weight is where it was."""
+    after = stamps(backbone)
+    beside = {name for name in after if ".lora_" in name}
+    plain = {name.replace(".base_layer.", "."): stamp for name, stamp in after.items() if name not in beside}
+    assert plain == before, "a weight of the base is changed"
+    wanted = [
+        name for name in before if name.startswith("unet.") and name.endswith(tuple(f".{s}.weight" for s in LAYERS))
+    ]
+    assert len(beside) == 2 * concepts * len(wanted), "not every attention layer is adapted"
+    ups = [p for name, p in backbone.unet.named_parameters() if ".lora_B." in name]
+    assert all(bool(up.any()) for up in ups), "an adapter changes nothing"

@@ -1,0 +1,120 @@
+"""Textual Inversion (Gal et al. 2022): pictures of a concept in, one word's embedding out; nothing else is learned.
+
+The vector is written over an ordinary word's embedding for one call, so every row of the table stays as it is.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from baselines.parts import assert_only, learned_text, refuse_points, spelled, spoken, stamps
+from perfusion_core.backbone import Backbone
+from perfusion_core.errors import UserError
+from perfusion_core.files import write_tensors
+from perfusion_core.prompts import TEMPLATES, Word, named, super_token
+from perfusion_core.subject import Fitted, Subject
+from perfusion_core.training import Batch, Latents, Progress, Recipe, Validation, Write, train
+
+NAME, LABEL, VERSION = "ti", "Textual Inversion", 1
+TRAINED, PRIOR = True, False
+FILE = "learned_embeds.safetensors"  # diffusers' name for it
+
+
+@dataclass(frozen=True)
+class Config:
+    """rinongal/textual_inversion with its settings for LDM, as the paper has it (Sec. 5)."""
+
+    steps: int = 5000  # README: "in the paper, we use 5k training iterations"
+    batch: int = 8  # txt2img-1p4B-finetune.yaml: 4, on two GPUs
+    accumulate: int = 1  # micro-batches of batch / accumulate
+    lr: float = 0.04  # base_learning_rate 5e-3, which its main.py multiplies by the whole batch
+    weight_decay: float = 0.01  # ddpm.py leaves AdamW's default
+    flip: bool = True  # personalized.py: flip_p 0.5; here never an asymmetric concept
+    checkpointing: bool = False
+
+
+MINIATURE = Config(steps=600, lr=0.01)  # not tuned yet
+
+
+def fit(
+    backbone: Backbone,
+    subject: Subject,
+    config: Config,
+    out: Path,
+    *,
+    seed: int,
+    prior: Any = None,
+    validate: Validation | None = None,
+    keep: Iterable[int] = (),
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Train, and leave what `load_textual_inversion` opens in `out`."""
+    if config.batch % config.accumulate:
+        raise UserError(f"a batch of {config.batch} cannot be split into {config.accumulate} equal micro-batches")
+    vector = first_vector(backbone, subject.super_category)
+    words = {subject.name: Word(subject.super_category, vector)}
+    pictures = Latents.of(backbone, subject.images, flip=config.flip and not subject.asymmetric)
+
+    def draw(rng: torch.Generator) -> Batch:
+        count = config.batch // config.accumulate
+        which = torch.randint(len(TEMPLATES), (count,), generator=rng).tolist()
+        return Batch(pictures.draw(count, rng)[0], [named(TEMPLATES[n], subject.name) for n in which])
+
+    @contextmanager
+    def current() -> Iterator[Write]:
+        with spoken(backbone, words):
+            yield lambda template: named(template, subject.name)
+
+    log = train(
+        backbone,
+        Recipe(config.steps, config.accumulate, weight_decay=config.weight_decay, checkpointing=config.checkpointing),
+        [{"params": [vector], "lr": config.lr}],
+        draw,
+        learned_text(backbone, words),
+        seed=seed,
+        out=out,
+        save=lambda folder: write_tensors(folder / FILE, {f"<{subject.name}>": vector}, {"format": "pt"}),
+        current=current,
+        validate=validate,
+        keep=keep,
+        progress=progress,
+    )
+    return log | {"bytes": (out / FILE).stat().st_size}
+
+
+def first_vector(backbone: Backbone, word: str) -> nn.Parameter:
+    """The embedding of a word that is one token, to be learned further."""
+    row = backbone.text_encoder.get_input_embeddings().weight[super_token(backbone.tokenizer, word)]
+    return nn.Parameter(row.detach().float().clone())
+
+
+@contextmanager
+def apply(backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, Any]) -> Iterator[Write]:
+    """`sample` resolves the {names}, so the text stays as it is."""
+    refuse_points(NAME, point)
+    words = {name: Word(fitted.super_category, load(backbone, fitted.folder)) for name, fitted in fits.items()}
+    before = stamps(backbone)
+    with spoken(backbone, words):
+        assert_only(before, backbone, lambda weight: False)
+        for name, fitted in fits.items():
+            assert not torch.equal(*(said(backbone, word) for word in (f"{{{name}}}", fitted.super_category))), (
+                f"{{{name}}} means the same as {fitted.super_category!r}"
+            )
+        yield spelled({})
+
+
+def load(backbone: Backbone, folder: Path) -> torch.Tensor:
+    [vector] = load_file(folder / FILE).values()
+    return vector.to(backbone.device)
+
+
+@torch.no_grad()
+def said(backbone: Backbone, text: str) -> torch.Tensor:
+    encodings: torch.Tensor = backbone.pipe.encode_prompt(text, backbone.device, 1, False)[0]
+    return encodings
