@@ -54,13 +54,14 @@ def prepare(config: Config) -> Prepared:
         raise UserError(f"the backbone {models.name} has no C yet, which perfusion needs: "
                         f"perfbench covariance --backbone {config.backbone}")  # fmt: skip
     plan = make(config, catalog, concepts, chosen, models.facts)
+    device = device_name(config.device, elsewhere=config.engine == "ray")
     fixed = provenance.resolved_protocol(config, models, catalog)
     folder = (
         Path(config.out)
         if config.out
         else RESULTS / f"{config.preset}-{models.name.replace('/', '-')}-{digest(fixed)[:8]}"
     )
-    return Prepared(config, catalog, concepts, chosen, models, plan, fixed, folder, device_name(config.device))
+    return Prepared(config, catalog, concepts, chosen, models, plan, fixed, folder, device)
 
 
 def open_catalog(config: Config) -> Catalog:

@@ -64,7 +64,9 @@ def find(config: Config) -> Models:
     from perfusion_core.backbone import fast_dtype, locate
 
     name, place, revision = locate(config.backbone, config.revision or None, backbone_names())
-    device = torch.device(device_name(config.device))
+    device = torch.device(device_name(config.device, elsewhere=config.engine == "ray"))
+    if config.dtype == "auto" and device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError("dtype auto looks at the GPU, and this machine has none: give --dtype bfloat16 or float16")
     dtype = str(fast_dtype(device)).removeprefix("torch.") if config.dtype == "auto" else config.dtype
     own = (place / "scorer").is_dir()
     scorers = tuple(find_scorer(scorer, name, place) for scorer in config.scorers)
@@ -89,8 +91,8 @@ def find(config: Config) -> Models:
     )
 
 
-def device_name(given: str) -> str:
-    """`auto` is the first CUDA device, else the CPU."""
+def device_name(given: str, elsewhere: bool = False) -> str:
+    """`auto` is the first CUDA device, else the CPU; `elsewhere`: the work is done on other machines."""
     import torch
 
     if given == "auto":
@@ -99,7 +101,7 @@ def device_name(given: str) -> str:
         device = torch.device(given)
     except RuntimeError:
         raise UserError(f"device {given!r} is not auto, cpu, cuda or cuda:N") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
+    if device.type == "cuda" and not elsewhere and not torch.cuda.is_available():
         raise UserError(f"device {given!r}: no CUDA device is here; leave --device out to run on the CPU")
     return given
 

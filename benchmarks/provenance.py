@@ -52,7 +52,7 @@ def device_words(device: str) -> str:
     if device.startswith("cuda"):
         import torch
 
-        return f"{device} ({torch.cuda.get_device_name(device)})"
+        return f"{device} ({torch.cuda.get_device_name(device)})" if torch.cuda.is_available() else device
     return f"{device} ({platform.machine()})"
 
 

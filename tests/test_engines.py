@@ -8,7 +8,7 @@ import threading
 import time
 
 import pytest
-from run_kit import content, context, environment, files, perfbench, reference, run_here, shared
+from run_kit import arguments, content, context, environment, files, perfbench, reference, run_here, shared
 
 from benchmarks.config import resolve
 from benchmarks.engines import devices, died

@@ -74,7 +74,7 @@ def test_the_command_runs_it(offset, tmp_path, capsys):
     more = ("--method-file", str(offset), "--methods", "offset,offset-selected", "--concepts", "cat")
     assert run_here(shared(), out, *more) == 0
     table = capsys.readouterr().out
-    assert "offset default" in table and "offset-selected default" in table
+    assert "| offset " in table and "| offset-selected " in table
     assert len(list((out / "fits" / "offset").iterdir())) == 2
 
 
