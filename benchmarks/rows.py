@@ -1,79 +1,72 @@
-"""Which rows and columns of a run a figure or a page shows: methods, their best operating points, Perfusion's fronts.
+"""The rows of a run: every scorer's scores of an image side by side, and what the plan still lacks.
 
-In: runs. Out: rows of their tables, names, and a sentence where there is nothing to show.
+In: a run folder as store.py reads it. Out: DataFrames.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from benchmarks import plots
-from benchmarks.looks import LOOKS, read_point, split_variant
-from benchmarks.runs import Run
 from perfusion_core.errors import UserError
 
-
-@dataclass(frozen=True)
-class Wish:
-    """What a figure with pictures should show; empty: chosen from what the run has."""
-
-    concepts: tuple[str, ...] = ()
-    prompts: tuple[str, ...] = ()
-    methods: tuple[str, ...] = ()  # a method, or method/point
-    images: int = 1  # of each cell
+CELL = ["method", "point", "concept", "prompt_id"]
 
 
-def together(runs: Sequence[Run]) -> pd.DataFrame:
-    """The tables of all runs; the column `run` is there where there are several."""
-    if len(runs) == 1:
-        return runs[0].table
-    tables = [run.table.assign(run=run.name) for run in runs]
-    return pd.concat([tables[0], *(table[table["kind"] == "method"] for table in tables[1:])], ignore_index=True)
+def is_metric(column: str) -> bool:
+    """Score columns: image_sim, text_sim_raw; of a pair image_sim_a, image_sim_b; `<...>_<scorer>` of other scorers."""
+    return column.startswith(("image_sim", "text_sim"))
 
 
-def is_main(method: str) -> bool:
-    """A method as published, or with its step selected; not an ablation."""
-    return split_variant(method)[1] in ("", "selected")
+def of_pairs(column: str) -> bool:
+    """Score columns that only pairs have."""
+    return re.match(r"image_sim_[ab](_|$)", column) is not None
 
 
-def step_of(table: pd.DataFrame) -> pd.Series:
-    """The kept training step of each row; NaN for the fit as it ended."""
-    return table["point"].str.extract(r"(?:^|-)s(\d+)$", expand=False).astype(float)
+def both_concepts(rows: pd.DataFrame) -> pd.DataFrame:
+    """The image similarity of a pair is the mean over its two concepts."""
+    if not {"image_sim_a", "image_sim_b"} <= set(rows):
+        return rows
+    both = (rows["image_sim_a"] + rows["image_sim_b"]) / 2
+    return rows.assign(image_sim=rows["image_sim"].astype(float).fillna(both))
 
 
-def needs(runs: Sequence[Run], what: bool, sentence: str) -> None:
-    """One sentence, and the command, where a run lacks what a figure shows."""
-    if not what:
-        raise UserError(f"{', '.join(run.name for run in runs)}: {sentence}")
+def rows_of(run: Path) -> pd.DataFrame:
+    """The reported scorer's rows; what other scorers of the run say of the same images in columns with their names."""
+    from benchmarks import store
+
+    rows = store.read_rows(run)
+    image = [*CELL, "index"]
+    for scorer in store.read_run(run)["scorers"][1:]:
+        other = both_concepts(store.read_rows(run, scorer["name"]))
+        scores = [str(column) for column in other if is_metric(str(column)) and other[column].notna().any()]
+        named = {column: f"{column}_{scorer['name']}" for column in scores}
+        rows = rows.merge(other[[*image, *scores]].rename(columns=named), on=image, how="left")
+    return rows
 
 
-def perfusion_fronts(run: Run) -> list[plots.Series]:
-    """Perfusion's fronts over the bias, local lock first."""
-    table = run.table
-    rows = table[(table["method"] == "perfusion") & (table["kind"] == "method") & step_of(table).isna()]
-    fronts = [one for one in plots.series_of(rows) if one.along and all(one.along)]
-    return sorted(fronts, key=lambda one: (one.lock != "local", one.temperature or 0))
+def missing_of(cells: pd.DataFrame, planned: pd.DataFrame) -> pd.DataFrame:
+    """Planned cells with fewer images scored by every scorer than planned: the plan's columns, and `there`."""
+    counts = cells.pivot_table(index=CELL, columns="metric", values="n", aggfunc="sum")
+    needed = [m for m in {"image_sim", "text_sim_raw", *counts.columns} if not of_pairs(m)]
+    merged = planned.merge(counts.reindex(columns=needed).reset_index(), on=CELL, how="left")
+    n = merged[needed].fillna(0)
+    images = [m for m in needed if m.startswith("image_sim")]
+    n[images] = n[images].mask(merged["kind"] == "deform", np.inf)  # image similarity is not theirs to have
+    merged = merged.assign(there=n.min(axis=1).astype(int))
+    return merged.loc[merged["there"] < merged["n"], [*planned.columns, "there"]].reset_index(drop=True)
 
 
-def best_point(rows: pd.DataFrame) -> str:
-    """Of some rows of the table, the point with the highest harmonic mean."""
-    harmonic = rows["harmonic"].fillna(-np.inf).to_numpy(float)
-    return str(rows["point"].iloc[int(np.argmax(harmonic))])
-
-
-def short(point: str) -> str:
-    """`β = 0.60` of a point's name; nothing for `default`."""
-    value = read_point(point).bias
-    return "" if value is None else f"β = {value:.2f}"
-
-
-def in_order(series: Sequence[plots.Series]) -> list[plots.Series]:
-    """Methods as the figures list them; local before global lock."""
-    order = {name: number for number, name in enumerate(LOOKS)}
-
-    def place(one: plots.Series) -> tuple[int, str, bool]:
-        return order.get(split_variant(one.method)[0], len(order)), one.method, one.lock != "local"
-
-    return sorted(series, key=place)
+def refuse_missing(missing: pd.DataFrame, planned: pd.DataFrame) -> None:
+    """An average over what happens to be there is not the planned one."""
+    if missing.empty:
+        return
+    short = int((missing["n"] - missing["there"]).sum())
+    where = missing.groupby(["method", "point", "concept"], sort=False).size()
+    named = [f"{method}/{point} {concept} ({n} cells)" for (method, point, concept), n in zip(where.index, where)]
+    rest = f" and {len(named) - 4} more" if len(named) > 4 else ""
+    raise UserError(
+        f"{short} of {int(planned['n'].sum())} planned images have no score: {', '.join(named[:4])}{rest}; "
+        "give the same `perfbench run` command again to finish, or --allow-missing to average what is there"
+    )

@@ -20,25 +20,17 @@ import pandas as pd
 
 from benchmarks.frames import SCORES, score_intervals, variants
 from benchmarks.grid import CEILING, FLOOR, Grid, grid_of
+from benchmarks.rows import CELL, both_concepts, is_metric, missing_of, of_pairs, refuse_missing, rows_of
 from benchmarks.stats import best, clustered, expanded, mean_over, over_concepts
 from benchmarks.table_text import HONEST, NAIVE, markdown
 from perfusion_core.errors import UserError
 
-CELL = ["method", "point", "concept", "prompt_id"]
 CELL_COLUMNS = ["method", "point", "concept", "group", "prompt_id", "kind", "metric", "n", "mean", "sd", "even", "odd"]
-
-
-def is_metric(column: str) -> bool:
-    """Score columns of sample rows; image_sim_a and image_sim_b are those of a pair's two concepts."""
-    return column.startswith(("image_sim", "text_sim"))
 
 
 def cells_of(samples: pd.DataFrame) -> pd.DataFrame:
     """Images -> cells. Images without a score do not count into n; rows in any order give the same bytes."""
-    samples = samples.assign(prompt_id=samples["prompt_id"].fillna("").astype(str))
-    if {"image_sim_a", "image_sim_b"} <= set(samples):
-        both = (samples["image_sim_a"] + samples["image_sim_b"]) / 2
-        samples = samples.assign(image_sim=samples["image_sim"].astype(float).fillna(both))
+    samples = both_concepts(samples.assign(prompt_id=samples["prompt_id"].fillna("").astype(str)))
     samples = samples.sort_values([*CELL, "index"], kind="stable")
     code = samples.groupby(CELL, sort=True, observed=True).ngroup().to_numpy()
     _, first = np.unique(code, return_index=True)
@@ -189,10 +181,13 @@ def _best_h(grid: Grid, method: str, rows: list[int], n_planned: np.ndarray) -> 
 
 
 def _ceiling(cells: pd.DataFrame) -> dict[str, object]:
-    real = cells[(cells["method"] == CEILING) & (cells["metric"] == "image_sim")]
+    real = cells[cells["method"] == CEILING]
+    mine = real[real["metric"] == "image_sim"]
     row: dict[str, object] = {"kind": "ceiling", "method": CEILING, "point": "default"}
-    row |= {"n_concepts": len(real), "n_images": int(real["n"].sum()), "n_planned": int(real["n"].sum())}
-    return row | _named("image_sim", clustered(real["mean"].to_numpy()[:, None]))
+    row |= {"n_concepts": len(mine), "n_images": int(mine["n"].sum()), "n_planned": int(mine["n"].sum())}
+    for metric, of in real.groupby("metric"):
+        row |= _named(str(metric), clustered(of["mean"].to_numpy()[:, None]))
+    return row
 
 
 def _planned(grid: Grid, planned: pd.DataFrame | None) -> np.ndarray:
@@ -208,31 +203,6 @@ def _fit_costs(fits: pd.DataFrame | None) -> pd.DataFrame:
     if fits is None or fits.empty:
         return pd.DataFrame(columns=["method", "kilobytes", "train_seconds"])
     return fits.groupby("method")[["kilobytes", "train_seconds"]].mean().reset_index()
-
-
-def missing_of(cells: pd.DataFrame, planned: pd.DataFrame) -> pd.DataFrame:
-    """Planned cells with fewer scored images than planned: the plan's columns, and `there`."""
-    counts = cells.pivot_table(index=CELL, columns="metric", values="n", aggfunc="sum").reset_index()
-    counts = counts.reindex(columns=[*CELL, "text_sim_raw", "image_sim"])
-    merged = planned.merge(counts, on=CELL, how="left").fillna({"text_sim_raw": 0, "image_sim": 0})
-    needs_image = merged["kind"] != "deform"
-    there = merged["text_sim_raw"].where(~needs_image, merged[["text_sim_raw", "image_sim"]].min(axis=1)).astype(int)
-    merged = merged.assign(there=there)
-    return merged.loc[there < merged["n"], [*planned.columns, "there"]].reset_index(drop=True)
-
-
-def refuse_missing(missing: pd.DataFrame, planned: pd.DataFrame) -> None:
-    """An average over what happens to be there is not the planned one."""
-    if missing.empty:
-        return
-    short = int((missing["n"] - missing["there"]).sum())
-    where = missing.groupby(["method", "point", "concept"], sort=False).size()
-    named = [f"{method}/{point} {concept} ({n} cells)" for (method, point, concept), n in zip(where.index, where)]
-    rest = f" and {len(named) - 4} more" if len(named) > 4 else ""
-    raise UserError(
-        f"{short} of {int(planned['n'].sum())} planned images have no score: {', '.join(named[:4])}{rest}; "
-        "give the same `perfbench run` command again to finish, or --allow-missing to average what is there"
-    )
 
 
 @dataclass(frozen=True)
@@ -252,7 +222,7 @@ def tables_of(run: Path, allow_missing: bool = False) -> Tables:
     """Everything from the rows of a run folder; an incomplete plan is refused unless allowed."""
     from benchmarks import store
 
-    rows, planned, fits = store.read_rows(run), store.read_plan(run), store.read_fits(run)
+    rows, planned, fits = rows_of(run), store.read_plan(run), store.read_fits(run)
     return build(rows, planned, fits, about=store.read_run(run), allow_missing=allow_missing)
 
 
@@ -278,7 +248,7 @@ def build(
     parts = [markdown(table, about)] if len(table) else []
     parts += [markdown(pair_table, about, title="Pairs of concepts")] if len(pair_table) else []
     rows = rows.drop(columns="key", errors="ignore")
-    samples = rows[~is_pair].drop(columns=["image_sim_a", "image_sim_b"], errors="ignore")
+    samples = rows.loc[~is_pair, [column for column in rows if not of_pairs(str(column))]]
     return Tables(samples, rows[is_pair], cells, metrics_of(cells), table, pair_table, "\n".join(parts))
 
 

@@ -10,6 +10,8 @@ import pytest
 from made_run import GLOBAL, LOCAL, make_run
 
 from benchmarks import cli, stats, tables
+from benchmarks.rows import CELL
+from benchmarks.store import Store
 from benchmarks.views import VIEWS, scenario_of
 from perfusion_core.errors import UserError
 
@@ -125,7 +127,7 @@ def test_cells_against_loops(samples, cells):
         assert row["odd"] == pytest.approx(statistics.fmean(loops.cell(*key, 1)), abs=1e-9)
     deform = cells[cells["kind"] == "deform"]
     assert set(deform["metric"]) == {"text_sim_raw"}
-    assert len(cells) == len(cells.drop_duplicates([*tables.CELL, "metric"]))
+    assert len(cells) == len(cells.drop_duplicates([*CELL, "metric"]))
 
 
 def test_order_of_rows_and_columns_changes_no_byte(samples, cells):
@@ -350,9 +352,12 @@ def test_only_pairs(samples):
 def test_another_scorer_adds_columns(samples):
     more = samples.assign(image_sim_dino=samples["image_sim"] / 2)
     built = tables.build(more, plan_of(samples), NO_FITS)
-    cd = built.table.query("method == 'cd'").iloc[0]
-    assert cd["image_sim_dino"] == pytest.approx(cd["image_sim"] / 2, abs=1e-6)
-    assert cd["image_sim_dino_lo"] == pytest.approx(cd["image_sim_lo"] / 2, abs=1e-6)
+    for row in built.table.query("kind in ['method', 'floor', 'ceiling']").to_dict("records"):
+        for end in ("", "_lo", "_hi"):
+            assert row[f"image_sim_dino{end}"] == pytest.approx(row[f"image_sim{end}"] / 2, abs=1e-6)
+    more.loc[more.index[(more["method"] == "cd") & (more["kind"] == "shape")][:3], "image_sim_dino"] = math.nan
+    with pytest.raises(UserError, match="3 of 500 planned images have no score"):
+        tables.build(more, plan_of(samples), NO_FITS)
 
 
 # ---- a run folder, through the command ----
@@ -442,3 +447,25 @@ def test_unknown_view(run):
 )
 def test_scenarios(template, kind, scenario):
     assert scenario_of(template, kind) == scenario
+
+
+def test_a_second_scorer_of_a_run_stands_beside_the_first(tmp_path):
+    scorers = [{"name": "ViT-B-32-quickgelu-openai-0a1b2c3d"}, {"name": "dino-0a1b2c3d"}]
+    folder = tmp_path / "made"
+    made = {"concepts": ["cat", "teapot"], "prompts": 2, "images": 2, "pictures": False}
+    make_run(folder, {"cd": ("default",)}, **made, extra={"scorers": scorers[:1]})
+    alone = tables.tables_of(folder).table
+    store = Store(folder)
+    for rows in sorted((folder / "rows" / scorers[0]["name"]).rglob("*.csv")):
+        *_, method, point, concept = rows.with_suffix("").parts
+        frame = pd.read_csv(rows, comment="#", keep_default_na=False, na_values={"image_sim": [""]})
+        frame["image_sim"], frame["text_sim_raw"] = frame["image_sim"] - 0.5, ""  # DINO has no text
+        frame = frame.astype(object).where(frame.notna(), "")
+        store.write_rows(store.rows_file("dino-0a1b2c3d", method, point, concept), frame.to_dict("records"))
+    make_about = (folder / "run.json").read_text()
+    (folder / "run.json").write_text(make_about.replace('"}]', '"}, {"name": "dino-0a1b2c3d"}]', 1))
+    both = tables.tables_of(folder)
+    pd.testing.assert_frame_equal(both.table[alone.columns], alone)
+    assert both.table["image_sim_dino-0a1b2c3d"].to_numpy() == pytest.approx(both.table["image_sim"] - 0.5, abs=2e-6)
+    assert not [column for column in both.table if column.startswith("text_sim_raw_dino")]
+    assert "image_sim_dino-0a1b2c3d" in both.text.splitlines()[2]
