@@ -61,14 +61,22 @@ def load_concepts(
         by_name(temperature, loaded, "temperature", TEMPERATURE),
         c_inv,
     )
-    kept = {name: (layer.to_k, layer.to_v) for name, layer in layers.items()}
-    original = pipe.encode_prompt
-    try:
+    with restored(layers):
         attach(layers, edit, o_star_k(pipe, loaded, layers), o_star_v(loaded), lock)
-        pipe.encode_prompt = encoder(pipe, original, words, lock)
-        yield pipe
+        pipe.encode_prompt = encoder(pipe, pipe.encode_prompt, words, lock)
+        try:
+            yield pipe
+        finally:
+            vars(pipe).pop("encode_prompt", None)
+
+
+@contextmanager
+def restored(layers: Mapping[str, Any]) -> Iterator[None]:
+    """Whatever projects K and V now does so again afterwards."""
+    kept = {name: (layer.to_k, layer.to_v) for name, layer in layers.items()}
+    try:
+        yield
     finally:
-        pipe.__dict__.pop("encode_prompt", None)
         for name, layer in layers.items():
             layer.to_k, layer.to_v = kept[name]
 

@@ -16,7 +16,7 @@ from torch.nn.functional import linear
 from perfusion_core.backbone import Backbone, cross_attentions
 from perfusion_core.concept import Concept
 from perfusion_core.digests import text_shape
-from perfusion_core.editing import BIAS, TEMPERATURE, attach, load_concepts
+from perfusion_core.editing import BIAS, TEMPERATURE, attach, load_concepts, restored
 from perfusion_core.errors import UserError, unknown
 from perfusion_core.prompts import TEMPLATES, Positions, Word, encode, named, super_encoding, super_token
 from perfusion_core.rank_one import Edit, EditedProjection, concept_basis
@@ -60,6 +60,7 @@ class Student:
         self.backbone, self.subject, self.config = backbone, subject, config
         encoder, tokenizer, device = backbone.text_encoder, backbone.tokenizer, backbone.device
         self.layers = cross_attentions(backbone.unet)
+        self.plain = [(layer.to_k, layer.to_v) for layer in self.layers.values()]
         self.e_super = super_encoding(encoder, tokenizer, subject.super_category)
         row = encoder.get_input_embeddings().weight[super_token(tokenizer, subject.super_category)]
         self.embedding = nn.Parameter(row.detach().float().clone(), requires_grad=not config.vanilla_rome)
@@ -73,6 +74,7 @@ class Student:
         bias, temperature = torch.tensor([config.train_bias, config.train_temperature]).double().to(device).split(1)
         self.edit = Edit(self.basis(), bias, temperature)
         self.waiting: list[Positions] = []
+        self.steps = torch.zeros((), dtype=torch.int64)
 
     @property
     def word(self) -> Word:
@@ -100,6 +102,7 @@ class Student:
     def encode(self, texts: list[str]) -> torch.Tensor:
         """Once an optimizer step: i_star moves towards the mean over the whole effective batch, before it is used."""
         encodings, self.waiting = self.encode_texts(texts)
+        self.steps += 1
         if not self.config.vanilla_rome:
             mean = at(encodings, self.waiting, self.subject.name).detach().mean(0)
             self.i_star.mul_(self.config.ema).add_(mean, alpha=1 - self.config.ema)
@@ -119,17 +122,23 @@ class Student:
     @contextmanager
     def attached(self) -> Iterator[None]:
         """The layers in training; afterwards the plain ones."""
-        kept = {name: (layer.to_k, layer.to_v) for name, layer in self.layers.items()}
-        try:
+        with restored(self.layers):
             if self.config.vanilla_rome:
                 for layer, o_k, o_v in zip(self.layers.values(), self.o_k, self.o_v, strict=True):
                     layer.to_k, layer.to_v = OnePosition(layer.to_k, o_k), OnePosition(layer.to_v, o_v)
             else:
                 attach(self.layers, self.edit, self.o_k, self.o_v)
             yield
-        finally:
-            for name, layer in self.layers.items():
-                layer.to_k, layer.to_v = kept[name]
+
+    @contextmanager
+    def current(self) -> Iterator[Write]:
+        """The present state as it will be used, for validation in the middle of training."""
+        name, config = self.subject.name, self.config
+        with restored(self.layers):
+            for layer, (to_k, to_v) in zip(self.layers.values(), self.plain, strict=True):
+                layer.to_k, layer.to_v = to_k, to_v
+            with using(self.backbone, {name: self.concept()}, "local", config.bias, config.temperature):
+                yield lambda template: named(template, name)
 
     def groups(self) -> list[dict[str, Any]]:
         config = self.config
@@ -140,7 +149,7 @@ class Student:
             groups.append({"params": [self.embedding], "lr": config.lr_embedding})
         return groups
 
-    def concept(self, steps: int = 0) -> Concept:
+    def concept(self) -> Concept:
         """The present state, as it is saved."""
         backbone, config = self.backbone, self.config
         return Concept(
@@ -157,7 +166,7 @@ class Student:
             gate="linear" if config.vanilla_rome else "sigmoid",
             train_bias=config.train_bias,
             train_temperature=config.train_temperature,
-            steps=steps,
+            steps=int(self.steps),
         )
 
 
@@ -203,7 +212,6 @@ def fit(
     few = slice(0, config.images or None)
     masks = subject.masks[few] if config.masks and subject.masks is not None else None
     pictures = Latents.of(backbone, subject.images[few], masks, flip=config.flip and not subject.asymmetric)
-    done = [0]
 
     def draw(rng: torch.Generator) -> Batch:
         count = config.batch // config.accumulate
@@ -213,27 +221,9 @@ def fit(
 
     def save(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        student.concept(done[0]).save(folder / FILE)
+        student.concept().save(folder / FILE)
 
-    def tell(step: int, steps: int, loss: float) -> None:
-        done[0] = step
-        if progress:
-            progress(step, steps, loss)
-
-    @contextmanager
-    def current() -> Iterator[Write]:
-        for layer in student.layers.values():
-            layer.to_k, layer.to_v = plain[layer]
-        try:
-            with using(backbone, {subject.name: student.concept()}, "local", config.bias, config.temperature):
-                yield lambda template: named(template, subject.name)
-        finally:
-            for layer in student.layers.values():
-                layer.to_k, layer.to_v = training[layer]
-
-    plain = {layer: (layer.to_k, layer.to_v) for layer in student.layers.values()}
     with student.attached():
-        training = {layer: (layer.to_k, layer.to_v) for layer in student.layers.values()}
         log = train(
             backbone,
             Recipe(config.steps, config.accumulate, checkpointing=config.checkpointing),
@@ -244,11 +234,11 @@ def fit(
             out=out,
             save=save,
             prepare=student.prepare,
-            state={"i_star": student.i_star},
-            current=current,
+            state={"i_star": student.i_star, "steps": student.steps},
+            current=student.current,
             validate=None if config.vanilla_rome else validate,
             keep=keep,
-            progress=tell,
+            progress=progress,
         )
     return log | {"bytes": (out / FILE).stat().st_size}
 

@@ -4,6 +4,8 @@ import json
 
 import numpy as np
 import pytest
+import torch
+from conftest import make_concept
 from PIL import Image
 from run_kit import make_backbone, make_concepts
 from safetensors import safe_open
@@ -163,3 +165,26 @@ def test_masks(kit, tmp_path, monkeypatch):
     np.testing.assert_allclose(np.asarray(Image.open(concept.masks[0])) / 255, soft[0], atol=0.5 / 255)
     with pytest.raises(UserError, match="has masks already"):
         run(["masks", "mug", "--suite", str(tmp_path), "--device", "cpu"])
+
+
+def test_float16_storage_changes_no_score_by_more_than_a_thousandth(kit, tmp_path):
+    """By a random scorer of the real kind; the miniature's own is asked in test_core_miniature.py."""
+    from benchmarks.models import find_scorer
+    from benchmarks.score import image_similarity
+    from benchmarks.scorers import open_scorer
+    from perfusion_core.backbone import Backbone
+    from perfusion_core.editing import load_concepts
+    from perfusion_core.sampling import sample
+
+    backbone = Backbone.open(kit / "tiny", device="cpu", dtype="float32")
+    concept = make_concept(backbone, "kitty", "cat", seed=4)
+    scorer = open_scorer(find_scorer("auto", "tiny", kit / "tiny"), "cpu")
+    real = scorer.images([Image.open(path) for path in sorted((kit / "concepts/cat/images").iterdir())])
+    scores = []
+    for dtype in (torch.float32, torch.float16):
+        concept.save(tmp_path / "kitty.safetensors", dtype)
+        with load_concepts(backbone.pipe, {"kitty": tmp_path / "kitty.safetensors"}, c_inv=backbone.c_inv):
+            pictures = sample(backbone, "A {kitty} on the beach", range(4), steps=8)
+        features = scorer.images([Image.fromarray(picture) for picture in pictures])
+        scores.append((image_similarity(features, real).mean(), (features @ scorer.text("A on the beach")).mean()))
+    assert np.abs(np.subtract(*scores)).max() < 1e-3
