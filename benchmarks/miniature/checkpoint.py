@@ -1,4 +1,7 @@
-"""A training stage on disk: model, moving average, optimizer and step in one safetensors file, written aside and renamed."""
+"""A training stage on disk: model, moving average, optimizer and step in one safetensors file, written aside.
+
+A file with the averages alone (what carry.py packs) is enough to go on from: the optimizer then warms up again.
+"""
 
 import json
 import os
@@ -12,23 +15,44 @@ from safetensors.torch import save_file
 class Stage:
     """A model in training: AdamW with warm-up, a moving average of its weights, resumable from one file."""
 
-    def __init__(self, modules: dict[str, torch.nn.Module], path: Path, *, lr: float, decay: float = 0.999, weight_decay: float = 0.01):
+    def __init__(
+        self,
+        modules: dict[str, torch.nn.Module],
+        path: Path,
+        *,
+        lr: float,
+        decay: float = 0.999,
+        weight_decay: float = 0.01,
+    ):
         self.path, self.lr, self.decay, self.step, self.seconds = path, lr, decay, 0, 0.0
-        self.params = {f"{m}.{n}": p for m, module in modules.items() for n, p in module.named_parameters() if p.requires_grad}
-        self.buffers = {f"{m}.{n}": b for m, module in modules.items() for n, b in module.named_buffers() if b.is_floating_point() and "running" in n}
+        self.cold = 0  # the step at which the optimizer knew nothing: the warm-up counts from there
+        self.last: torch.Tensor | None = None
+        self.params = {
+            f"{m}.{n}": p for m, module in modules.items() for n, p in module.named_parameters() if p.requires_grad
+        }
+        self.buffers = {
+            f"{m}.{n}": b
+            for m, module in modules.items()
+            for n, b in module.named_buffers()
+            if b.is_floating_point() and "running" in n
+        }
         self.ema = {n: p.detach().clone() for n, p in self.params.items()}
-        self.optimizer = torch.optim.AdamW(self.params.values(), lr=lr, betas=(0.9, 0.99), weight_decay=weight_decay)
+        self.fused = all(p.device.type == "cuda" for p in self.params.values())
+        self.optimizer = torch.optim.AdamW(
+            self.params.values(), lr=lr, betas=(0.9, 0.99), weight_decay=weight_decay, fused=self.fused
+        )
         if path.exists():
             self._load()
 
-    def update(self, loss: torch.Tensor, warmup: int = 300, clip: float = 1.0) -> None:
-        """One step on a loss; the average follows."""
-        if not torch.isfinite(loss):
-            raise RuntimeError(f"the loss is {loss.item()} at step {self.step} of {self.path.stem}: lower the learning rate")
+    def update(self, loss: torch.Tensor, warmup: int = 300, clip: float = 1.0, rate: float = 1.0) -> None:
+        """One step on a loss; the average follows. `rate` scales the learning rate."""
+        self.last = loss.detach()
+        if loss.device.type == "cpu" or self.step % 200 == 0:  # asking a GPU for a number makes it wait
+            self.check()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(list(self.params.values()), clip)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.lr * min(1.0, (self.step + 1) / warmup)
+            group["lr"] = self.lr * rate * min(1.0, (self.step - self.cold + 1) / warmup)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
@@ -36,34 +60,47 @@ class Stage:
         names = list(self.params)
         torch._foreach_lerp_([self.ema[n] for n in names], [self.params[n].detach() for n in names], 1 - keep)
 
+    def check(self) -> None:
+        """A loss that is no number spoils all weights for good, so it is found before anything is saved."""
+        if self.last is not None and not torch.isfinite(self.last):
+            raise RuntimeError(
+                f"the loss is {self.last.item()} at step {self.step} of {self.path.stem}: lower the learning rate"
+            )
+
     def save(self) -> None:
-        tensors = {f"model/{n}": p.detach().contiguous() for n, p in self.params.items()}
-        tensors |= {f"buffer/{n}": b.detach().clone().contiguous() for n, b in self.buffers.items()}
+        self.check()
+        tensors = {f"model/{n}": p.detach() for n, p in self.params.items()}
+        tensors |= {f"buffer/{n}": b.detach() for n, b in self.buffers.items()}
         tensors |= {f"ema/{n}": e for n, e in self.ema.items()}
         for n, p in self.params.items():
             state = self.optimizer.state.get(p)
             if state:
                 tensors[f"m/{n}"], tensors[f"v/{n}"] = state["exp_avg"], state["exp_avg_sq"]
         part = self.path.with_suffix(".part")
-        save_file({k: t.contiguous().cpu() for k, t in tensors.items()}, part, {"step": str(self.step), "seconds": json.dumps(self.seconds)})
+        meta = {"step": str(self.step), "seconds": json.dumps(self.seconds), "cold": str(self.cold)}
+        save_file({k: t.contiguous().cpu().clone() for k, t in tensors.items()}, part, meta)
         os.replace(part, self.path)
 
     def _load(self) -> None:
         with safe_open(self.path, "pt") as f, torch.no_grad():
-            meta = f.metadata()
+            meta, names = f.metadata(), set(f.keys())
             self.step, self.seconds = int(meta["step"]), json.loads(meta["seconds"])
+            self.cold = int(meta.get("cold", 0))
             for n, p in self.params.items():
-                p.copy_(f.get_tensor(f"model/{n}"))
+                p.copy_(f.get_tensor(f"model/{n}" if f"model/{n}" in names else f"ema/{n}"))
                 self.ema[n].copy_(f.get_tensor(f"ema/{n}"))
             for n, b in self.buffers.items():
                 b.copy_(f.get_tensor(f"buffer/{n}"))
-            names = set(f.keys())
+            if not any(name.startswith("m/") for name in names):
+                self.cold = self.step
+                return
             for n, p in self.params.items():
                 if f"m/{n}" in names:
                     self.optimizer.state[p] = {
-                        "step": torch.tensor(float(self.step)),
-                        "exp_avg": f.get_tensor(f"m/{n}").to(p.device),
-                        "exp_avg_sq": f.get_tensor(f"v/{n}").to(p.device),
+                        "step": torch.tensor(float(self.step - self.cold), device=p.device if self.fused else "cpu"),
+                        # in the parameter's own memory layout, which the fused optimizer insists on
+                        "exp_avg": torch.empty_like(p).copy_(f.get_tensor(f"m/{n}")),
+                        "exp_avg_sq": torch.empty_like(p).copy_(f.get_tensor(f"v/{n}")),
                     }
 
     def use_average(self) -> None:
@@ -71,3 +108,12 @@ class Stage:
         with torch.no_grad():
             for n, p in self.params.items():
                 p.copy_(self.ema[n])
+
+
+def spent(path: Path) -> dict[str, float]:
+    """Steps and seconds of the stage whose file this is; zeros where there is none."""
+    if not path.exists():
+        return {"steps": 0, "seconds": 0}
+    with safe_open(path, "pt") as f:
+        meta = f.metadata()
+    return {"steps": int(meta["step"]), "seconds": round(json.loads(meta["seconds"]))}
