@@ -11,9 +11,9 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from benchmarks import plots
+from benchmarks.choices import Wish, best_point, in_order, is_main, needs, perfusion_fronts, short, step_of, together
 from benchmarks.labels import finish
 from benchmarks.looks import COLUMN, PAGE, Look, split_variant
-from benchmarks.rows import Wish, best_point, in_order, is_main, needs, perfusion_fronts, short, step_of, together
 from benchmarks.runs import Run
 
 PANELS = (

@@ -234,8 +234,8 @@ def plot(parser: argparse.ArgumentParser) -> Run:
     )
 
     def act(args: argparse.Namespace) -> None:
+        from benchmarks.choices import Wish
         from benchmarks.figures import plot_verb
-        from benchmarks.rows import Wish
 
         concepts, prompts, methods = (
             tuple(filter(None, words.split(","))) for words in (args.concepts, args.prompts, args.methods)

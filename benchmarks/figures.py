@@ -9,8 +9,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from benchmarks import charts, sheets
+from benchmarks.choices import Wish
 from benchmarks.looks import styled, write
-from benchmarks.rows import Wish
 from benchmarks.runs import Run, open_run, same_protocol
 from perfusion_core.errors import unknown
 

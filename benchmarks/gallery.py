@@ -16,9 +16,9 @@ import pandas as pd
 from PIL import Image
 
 from benchmarks import plots
+from benchmarks.choices import in_order
 from benchmarks.images import load_image
 from benchmarks.looks import read_point
-from benchmarks.rows import in_order
 from benchmarks.runs import Run, starred
 from perfusion_core.errors import UserError
 

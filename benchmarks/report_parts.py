@@ -14,12 +14,12 @@ from urllib.parse import quote
 import pandas as pd
 
 from benchmarks import frames, plots
+from benchmarks.choices import Wish, best_point, in_order, is_main, short, step_of
 from benchmarks.figures import FIGURES
 from benchmarks.gallery import base_of
 from benchmarks.looks import FORMATS, Look, styled, write
 from benchmarks.markup import html_table, mark, number, plural, seconds, there
 from benchmarks.report_results import METRICS, singles
-from benchmarks.rows import Wish, best_point, in_order, is_main, short, step_of
 from benchmarks.runs import Run
 from perfusion_core.errors import UserError
 

@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 
 from benchmarks import frames, plots
+from benchmarks.choices import best_point, is_main
 from benchmarks.looks import LOOKS, Look, Point, look, read_point, split_variant
 from benchmarks.markup import between, html_table, interval, mark, number, plural, seconds, there
-from benchmarks.rows import best_point, is_main
 from benchmarks.runs import Run
 from benchmarks.table_text import HONEST
 from benchmarks.tables import split

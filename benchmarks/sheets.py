@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from benchmarks import pictures, plots
+from benchmarks.choices import Wish, best_point, in_order, is_main, needs, perfusion_fronts, short, step_of, together
 from benchmarks.labels import finish
 from benchmarks.looks import COLUMN, GREY, PAGE, look, read_point
-from benchmarks.rows import Wish, best_point, in_order, is_main, needs, perfusion_fronts, short, step_of, together
 from benchmarks.runs import Run
 from perfusion_core.errors import unknown
 

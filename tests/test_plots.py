@@ -16,11 +16,11 @@ from matplotlib.text import Annotation
 from PIL import Image
 
 from benchmarks import charts, plots, sheets
+from benchmarks.choices import Wish
 from benchmarks.cli import run as perfbench
 from benchmarks.labels import Drawn, Label, finish
 from benchmarks.looks import LOOKS, look, read_point, split_variant, styled
 from benchmarks.pictures import overlay
-from benchmarks.rows import Wish
 from benchmarks.runs import Run, spread
 from perfusion_core.errors import UserError
 
@@ -384,7 +384,7 @@ def test_files_are_the_same_every_time_and_fit_the_column(results, tmp_path):
     """Another process, another hash seed: the same bytes; a column is 3.3 inches; no dates."""
     script = (
         "import sys; from pathlib import Path; from benchmarks.figures import plot; from benchmarks.runs import Run\n"
-        "from benchmarks.rows import Wish\n"
+        "from benchmarks.choices import Wish\n"
         "plot('pareto', [Run(Path(sys.argv[1]))], Wish(), Path(sys.argv[2]))"
     )
     written = []
