@@ -102,11 +102,16 @@ def over_concepts(means: np.ndarray, draws: Draws) -> np.ndarray:
 def expanded(values: np.ndarray, n_concepts: int) -> Interval:
     """Expanded percentile interval of bootstrap values [D], row 0 the estimate. Plain percentiles are too narrow for
     few concepts; these tails give the mean of C normal numbers its t interval back."""
-    if n_concepts < 2 or np.isnan(values[0]):
-        return Interval(float(values[0]), np.nan, np.nan)
-    tail = norm.cdf(-np.sqrt(n_concepts / (n_concepts - 1)) * t_quantile(n_concepts))
-    lo, hi = np.nanquantile(values[1:], [tail, 1 - tail])
-    return Interval(float(values[0]), float(lo), float(hi))
+    value, drawn = float(values[0]), values[1:]
+    if n_concepts < 2 or np.isnan(value):
+        return Interval(value, np.nan, np.nan)
+    reach = np.sqrt(n_concepts / (n_concepts - 1)) * t_quantile(n_concepts)  # in standard errors of the bootstrap
+    tail = norm.cdf(-reach)
+    if tail * len(drawn) < 1:  # four concepts or fewer: no draw lies so far out, the smallest and largest are too near
+        half = reach * float(np.nanstd(drawn))
+        return Interval(value, value - half, value + half)
+    lo, hi = np.nanquantile(drawn, [tail, 1 - tail])
+    return Interval(value, float(lo), float(hi))
 
 
 def harmonic(a: np.ndarray, b: np.ndarray) -> np.ndarray:

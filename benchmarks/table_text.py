@@ -45,12 +45,13 @@ def markdown(table: pd.DataFrame, about: dict | None = None, title: str = "Resul
         )
     n = table["n_concepts"].max()
     unit = "pairs" if title.startswith("Pairs") else "concepts"
+    means = f"means over {n} {unit} with 95 % intervals" if n > 1 else f"means of one {unit[:-1]}, without intervals"
     measured = f"Scorer: {about['scorers'][0]['name']}.\n" if about and about.get("scorers") else ""
     return f"""# {title}
 
 {aligned(rows)}
 
-Class-balanced means over {n} {unit} with 95 % intervals; what counts is the number of {unit}, not of images.
+Class-balanced {means}; what counts is the number of {unit}, not of images.
 Text similarity is relative to `super`, which is 1 by definition. Best H is chosen on the images that it is reported on,
 honest Best H on one half of them and reported on the other. `copied`: cells above the ceiling. Images: there/planned.
 {measured}"""

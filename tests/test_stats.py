@@ -200,6 +200,19 @@ def test_the_bootstrap_covers_a_ratio_and_a_harmonic_mean(variances):
     assert (inside / n >= 0.93).all() and (inside / n <= 0.98).all(), inside / n
 
 
+@pytest.mark.parametrize("n_concepts", [3, 4, 5, 8])
+def test_the_bootstrap_covers_with_few_concepts_too(n_concepts):
+    """A quick run has three concepts; the smallest and the largest of the draws alone would cover 85 in 100."""
+    rng = np.random.default_rng(n_concepts)
+    draws = stats.crossed_draws(n_concepts, np.zeros(10), n=1000)
+    inside = 0
+    for _ in range(500):
+        y = rng.normal(0, 0.3, (n_concepts, 1)) + rng.normal(0, 0.05, 10) + rng.normal(0, 0.1, (n_concepts, 10))
+        interval = stats.expanded(stats.over_concepts(stats.drawn_means(y, draws), draws), n_concepts)
+        inside += interval.lo <= 0 <= interval.hi
+    assert 0.93 <= inside / 500 <= 0.98
+
+
 def test_harmonic_wins_best():
     a, b = np.array([0.8, 0.5, -0.1, 0.0, np.nan]), np.array([0.4, 0.5, 0.5, 0.0, 1.0])
     assert stats.harmonic(a, b) == pytest.approx([2 / (1 / 0.8 + 1 / 0.4), 0.5, 0, 0, np.nan], nan_ok=True)
