@@ -76,7 +76,7 @@ class Concept:
                 embedding=tensors["embedding"],
                 o_v=tensors["o_v"].split(sizes),
                 o_k=tensors["o_k"].split(sizes) if "o_k" in tensors else None,
-                super_encoding=tensors["super_encoding"],
+                super_encoding=undone(tensors["super_encoding"]),
                 text_digest=header["text_digest"],
                 text_shape=header["text_shape"],
                 backbone=header["backbone"],
@@ -110,7 +110,6 @@ def direction(encoding: torch.Tensor) -> torch.Tensor:
     return (root / root.abs().max() * 127).round().to(torch.int8)
 
 
-def alike(stored: torch.Tensor, encoding: torch.Tensor) -> float:
-    """Cosine between a stored direction and an encoding."""
-    undone = stored.float() * stored.float().abs()
-    return float(torch.cosine_similarity(undone, encoding.float().cpu(), dim=0))
+def undone(stored: torch.Tensor) -> torch.Tensor:
+    """An encoding of the stored direction, of some length."""
+    return stored.float() * stored.float().abs()

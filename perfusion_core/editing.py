@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.functional import linear
 
 from perfusion_core.backbone import cross_attentions
-from perfusion_core.concept import Concept, alike
+from perfusion_core.concept import Concept
 from perfusion_core.covariance import inverse, lookup
 from perfusion_core.digests import text_digest, text_shape
 from perfusion_core.errors import UserError, unknown
@@ -222,7 +222,8 @@ def check(pipe: Any, loaded: Mapping[str, Concept], layers: Mapping[str, Any], f
 
 def accept_other(pipe: Any, name: str, concept: Concept, force: bool) -> None:
     """Other weights of the same shape: a fine-tuned checkpoint, as long as it means the same by the word."""
-    cosine = alike(concept.super_encoding, super_encoding(pipe.text_encoder, pipe.tokenizer, concept.super_category))
+    here = super_encoding(pipe.text_encoder, pipe.tokenizer, concept.super_category).float().cpu()
+    cosine = float(torch.cosine_similarity(concept.super_encoding.float().cpu(), here, dim=0))
     sentence = (
         f"the concept {name!r} was made for another text encoder of the same shape; "
         f"its encoding of {concept.super_category!r} and this one's have cosine {cosine:.3f}"
