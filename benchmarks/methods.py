@@ -162,10 +162,11 @@ def resolve(config: Config, miniature: bool) -> tuple[Method, ...]:
 def _method(config: Config, name: str, miniature: bool) -> Method:
     what = variant(name, config.method_files)
     module = load(what.base, config.method_files)
-    changes: dict[str, Any] = {}
-    if config.train_steps and module.TRAINED:
+    asked, own = config.fit.get(what.base, {}), config.fit.get(name, {})
+    changes = {**asked, **what.config}
+    if config.train_steps and module.TRAINED and "steps" not in asked:  # of a preset that is short
         changes["steps"] = config.train_steps
-    changes |= {**config.fit.get(what.base, {}), **what.config, **(config.fit.get(name, {}))}
+    changes |= own
     made = recipe(module, name, changes, miniature)
     select = what.select if what.select is not None else config.select_step or what.base in SELECTS
     where = sources(config.method_files)[what.base]

@@ -20,25 +20,29 @@ def units(run: Path) -> dict[str, int]:
     return {path.relative_to(run).as_posix(): path.stat().st_mtime_ns for path in found}
 
 
-def kill_and_go_on(out: Path, kills: int, longest: float, *more: str) -> int:
-    """Start the command again and again, kill it at random moments; -> in how many of them it had work in flight."""
-    rng, killed, busy = random.Random(0), 0, 0
+def kill_and_go_on(out: Path, kills: int, *more: str) -> int:
+    """Start the command again and again and kill it: after a random number of units, at a random moment of the next.
+
+    -> how many of the kills left something half written.
+    """
+    rng, killed, halves = random.Random(0), 0, 0
     while killed < kills:
         before = units(out)
-        process = start(shared(), out, *more)
-        process.join(rng.uniform(0.1, longest))
+        process, goal = start(shared(), out, *more), len(before) + rng.randint(0, 3)
+        while process.is_alive() and len(units(out)) < goal:
+            time.sleep(0.005)
+        process.join(rng.uniform(0, 0.6))
         if process.is_alive():
             os.kill(process.pid, signal.SIGKILL)
             process.join()
             killed += 1
-            busy += (out / ".tmp").is_dir() and any((out / ".tmp").iterdir())
+            halves += (out / ".tmp").is_dir() and any((out / ".tmp").iterdir())
+            assert before.items() <= units(out).items(), "a finished unit was done again"
         else:  # it was faster: begin anew
+            process.join()
             assert process.exitcode == 0, out.with_suffix(".log").read_text()[-2000:]
             shutil.rmtree(out)
-            continue
-        after = units(out)
-        assert before.items() <= after.items(), "a finished unit was done again"
-    return busy
+    return halves
 
 
 def finish(out: Path, *more: str) -> None:
@@ -49,7 +53,7 @@ def finish(out: Path, *more: str) -> None:
 
 def test_killed_twenty_times(tmp_path):
     out = tmp_path / "run"
-    assert kill_and_go_on(out, 20, 1.6) > 0, "no kill came while something was half written"
+    assert kill_and_go_on(out, 20) > 0, "no kill came while something was half written"
     finish(out)
     assert content(out) == content(reference()) and files(out) == files(reference())
     assert read_json(out / "run.json")["finished"]
@@ -60,7 +64,7 @@ def test_quick_killed_twenty_times(tmp_path):
     quick = ("--preset", "quick", "--methods", "perfusion", "--concepts", "cat,teapot")
     whole, out = tmp_path / "whole", tmp_path / "run"
     finish(whole, *quick)
-    assert kill_and_go_on(out, 20, 12, *quick) > 0
+    assert kill_and_go_on(out, 20, *quick) > 0
     finish(out, *quick)
     assert content(out) == content(whole) and files(out) == files(whole)
 
