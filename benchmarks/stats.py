@@ -4,6 +4,7 @@ In: arrays y [..., C, P], NaN where a concept does not have a prompt. Out: class
 """
 
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +34,7 @@ def mean_over(y: np.ndarray) -> np.ndarray:
         return np.where(there, y, 0).sum(-1) / there.sum(-1)
 
 
+@cache
 def t_quantile(n_concepts: int) -> float:
     """How many standard errors a 95 % interval reaches to either side: t at .975 with C - 1 degrees of freedom."""
     return float(t.ppf(0.975, n_concepts - 1)) if n_concepts > 1 else float("nan")
@@ -80,11 +82,12 @@ def crossed_draws(n_concepts: int, strata: np.ndarray, n: int = N_DRAWS, seed: i
 
 def drawn_means(y: np.ndarray, draws: Draws) -> np.ndarray:
     """Each concept's mean over the drawn prompts: y [..., C, P] -> [D, ..., C]; NaN where none of them was drawn."""
-    *lead, n_prompts = y.shape
-    times = draws.prompts.astype(float)
-    there = ~np.isnan(y)
-    total = (times @ np.where(there, y, 0).reshape(-1, n_prompts).T).reshape(-1, *lead)
-    masks, which = np.unique(there.reshape(-1, n_prompts), axis=0, return_inverse=True)  # few: one a group
+    lead, there = y.shape[:-1], ~np.isnan(y)
+    used = there.reshape(-1, y.shape[-1]).any(0)  # image similarity knows a few of the prompts only
+    rows, there = y[..., used].reshape(-1, used.sum()), there[..., used].reshape(-1, used.sum())
+    times = draws.prompts[:, used].astype(float)
+    total = (times @ np.where(there, rows, 0).T).reshape(-1, *lead)
+    masks, which = np.unique(there, axis=0, return_inverse=True)  # few: one a group
     weight = (times @ masks.T)[:, which.reshape(-1)].reshape(-1, *lead)
     with np.errstate(invalid="ignore"):
         return total / weight
@@ -105,13 +108,19 @@ def expanded(values: np.ndarray, n_concepts: int) -> Interval:
     value, drawn = float(values[0]), values[1:]
     if n_concepts < 2 or np.isnan(value):
         return Interval(value, np.nan, np.nan)
-    reach = np.sqrt(n_concepts / (n_concepts - 1)) * t_quantile(n_concepts)  # in standard errors of the bootstrap
-    tail = norm.cdf(-reach)
+    reach, tail = _expansion(n_concepts)
     if tail * len(drawn) < 1:  # four concepts or fewer: no draw lies so far out, the smallest and largest are too near
         half = reach * float(np.nanstd(drawn))
         return Interval(value, value - half, value + half)
     lo, hi = np.nanquantile(drawn, [tail, 1 - tail])
     return Interval(value, float(lo), float(hi))
+
+
+@cache
+def _expansion(n_concepts: int) -> tuple[float, float]:
+    """How many standard errors of the bootstrap an interval reaches to either side, and what a normal has beyond."""
+    reach = float(np.sqrt(n_concepts / (n_concepts - 1))) * t_quantile(n_concepts)
+    return reach, float(norm.cdf(-reach))
 
 
 def harmonic(a: np.ndarray, b: np.ndarray) -> np.ndarray:
