@@ -130,12 +130,16 @@ def _text_encoder(place: Path) -> Any:
 
 def picture_size(place: Path) -> int:
     """The side of the pictures that a backbone draws, from its configurations."""
+    if place.is_file():
+        from perfusion_core.single_file import picture_side
+
+        return picture_side(place)
     try:
         unet = json.loads((place / "unet" / "config.json").read_text(encoding="utf-8"))
         vae = json.loads((place / "vae" / "config.json").read_text(encoding="utf-8"))
         return int(unet["sample_size"]) * 2 ** (len(vae["block_out_channels"]) - 1)
     except (OSError, ValueError, KeyError):
-        return 512  # single files are Stable Diffusion's
+        return 512  # Stable Diffusion's
 
 
 def find_scorer(given: str, backbone: str, place: Path, selects: bool = False) -> Scorer:

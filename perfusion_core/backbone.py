@@ -16,6 +16,7 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionMod
 
 from perfusion_core.digests import backbone_digest, text_digest
 from perfusion_core.errors import UserError, unknown
+from perfusion_core.single_file import open_single_file
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -206,10 +207,7 @@ def quiet() -> Iterator[None]:
 def load(place: Path, dtype: torch.dtype) -> Any:
     common = {"safety_checker": None, "requires_safety_checker": False}
     if place.is_file():
-        pipe = StableDiffusionPipeline.from_single_file(str(place), dtype=torch.float32, **common)
-        pipe.unet.to(dtype)
-        pipe.vae.to(dtype)
-        return pipe
+        return open_single_file(place, dtype)
     kinds = {"text_encoder": torch.float32, "default": dtype}
     try:
         return StableDiffusionPipeline.from_pretrained(

@@ -20,7 +20,10 @@ def file_sha256(path: Path) -> str:
 def backbone_digest(place: Path) -> str:
     """Of all files that decide what a backbone draws; `place`: a folder in diffusers layout, or one file."""
     if place.is_file():
-        return file_sha256(place)[:16]
+        beside = place.with_suffix(".yaml")  # says what the U-Net predicts (single_file.py)
+        more = [file_sha256(beside)] if beside.is_file() else []
+        parts = "".join([file_sha256(place), *more])
+        return hashlib.sha256(parts.encode()).hexdigest()[:16] if more else parts[:16]
     total = hashlib.sha256()
     for component in COMPONENTS:
         root = place / component

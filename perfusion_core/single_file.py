@@ -1,0 +1,126 @@
+"""One .safetensors checkpoint of Stable Diffusion 1.x or 2.x in, a pipeline out, without a network.
+
+Such a file holds weights alone: the configurations are ours (layouts/), CLIP's vocabulary is the one that open_clip ships.
+"""
+
+import json
+import re
+import tempfile
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from perfusion_core.errors import UserError
+
+Layout = dict[str, Any]
+UNET = "model.diffusion_model."
+FIRST, TEXT = f"{UNET}input_blocks.0.0.weight", f"{UNET}middle_block.1.transformer_blocks.0.attn2.to_k.weight"
+V = {"v": "v_prediction", "epsilon": "epsilon", "eps": "epsilon"}
+
+
+@cache
+def layouts() -> dict[int, Layout]:
+    """Stable Diffusion 1.x and 2.x by the width of what their cross-attentions read."""
+    found = [json.loads((files("perfusion_core") / "layouts" / name).read_text()) for name in ("sd1.json", "sd2.json")]
+    return {layout["unet"]["cross_attention_dim"]: layout for layout in found}
+
+
+def layout_of(place: Path) -> Layout:
+    """The configurations that fit this file, with its own kind of prediction and size; reads the header only."""
+    try:
+        with safe_open(place, "pt") as file:
+            shapes = {key: file.get_slice(key).get_shape() for key in (FIRST, TEXT) if key in file.keys()}  # noqa: SIM118
+            about = file.metadata() or {}
+    except SafetensorError as error:
+        raise UserError(f"{place} is damaged or not a safetensors file: {error}") from error
+    if len(shapes) < 2 or shapes[TEXT][1] not in layouts():
+        raise UserError(
+            f"{place} is not a checkpoint of Stable Diffusion 1.x or 2.x (U-Net, VAE and text encoder in one file); "
+            "a LoRA or a part of a model is not a backbone, others are opened as a folder in diffusers layout"
+        )
+    layout: Layout = json.loads(json.dumps(layouts()[shapes[TEXT][1]]))
+    if shapes[FIRST][1] != layout["unet"]["in_channels"]:
+        raise UserError(f"{place} reads {shapes[FIRST][1]} channels: an inpainting or depth model; give the plain one")
+    kind = prediction(place, about, plain=layout["pad"] != "!")
+    layout["scheduler"]["prediction_type"] = kind
+    if layout["pad"] == "!" and kind == "v_prediction":  # 2.x: the models of 768 pixels predict v
+        layout["unet"]["sample_size"], layout["vae"]["sample_size"] = 96, 768
+    return layout
+
+
+def prediction(place: Path, about: dict[str, str], plain: bool) -> str:
+    """What the U-Net predicts. Its weights do not tell, so: the file's own header, a .yaml beside it, or 1.x's epsilon."""
+    if (told := about.get("modelspec.prediction_type")) in V:
+        return V[told]
+    beside = place.with_suffix(".yaml")
+    if beside.is_file():
+        found = re.search(r"parameterization:\s*[\"']?(\w+)", beside.read_text(encoding="utf-8"))
+        return V.get(found[1], "epsilon") if found else "epsilon"
+    if plain:
+        return "epsilon"
+    raise UserError(
+        f"{place} is a Stable Diffusion 2.x checkpoint, which may predict noise (the 512 models) or v (the 768 ones), and "
+        f'the file does not say which: write  parameterization: "eps"  or  parameterization: "v"  into {beside.name} beside it'
+    )
+
+
+def tokenizer_of(layout: Layout) -> Any:
+    """CLIP's tokenizer, from the byte pairs in the open_clip package; 1.x pads with its end token, 2.x with `!`."""
+    from open_clip.tokenizer import SimpleTokenizer
+    from transformers import CLIPTokenizer
+
+    theirs = SimpleTokenizer()
+    vocab = {word.replace("<start_of_text>", "<|startoftext|>").replace("<end_of_text>", "<|endoftext|>"): n
+             for word, n in theirs.encoder.items()}  # fmt: skip
+    merges = sorted(theirs.bpe_ranks, key=theirs.bpe_ranks.__getitem__)
+    length = layout["text_encoder"]["max_position_embeddings"]
+    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=length, pad_token=layout["pad"])
+
+
+def write_layout(layout: Layout, folder: Path) -> None:
+    """The folder of configurations that diffusers wants beside the weights."""
+    about = {"_class_name": "StableDiffusionPipeline", "requires_safety_checker": False}
+    kinds = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "scheduler": "DDIMScheduler"}
+    about |= {part: ["diffusers", name] for part, name in kinds.items()}  # type: ignore[misc]
+    about |= {"text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "CLIPTokenizer"]}
+    about |= {"safety_checker": [None, None], "feature_extractor": [None, None], "image_encoder": [None, None]}
+    (folder / "model_index.json").write_text(json.dumps(about))
+    for part in ("unet", "vae", "text_encoder", "scheduler"):
+        (folder / part).mkdir()
+        name = "scheduler_config.json" if part == "scheduler" else "config.json"
+        (folder / part / name).write_text(json.dumps(layout[part]))
+
+
+def open_single_file(place: Path, dtype: torch.dtype) -> Any:
+    """The text encoder stays in float32 as everywhere."""
+    from diffusers import StableDiffusionPipeline
+
+    layout = layout_of(place)
+    with tempfile.TemporaryDirectory() as scratch:
+        write_layout(layout, Path(scratch))
+        try:
+            pipe = StableDiffusionPipeline.from_single_file(
+                str(place),
+                config=scratch,
+                local_files_only=True,
+                dtype=torch.float32,
+                tokenizer=tokenizer_of(layout),
+                safety_checker=None,
+                feature_extractor=None,
+                image_encoder=None,
+            )
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"cannot open the backbone in {place}: {str(error).strip().splitlines()[0]}") from error
+    pipe.unet.to(dtype)
+    pipe.vae.to(dtype)
+    return pipe
+
+
+def picture_side(place: Path) -> int:
+    """Pixels of a side of what this file draws."""
+    layout = layout_of(place)
+    return int(layout["unet"]["sample_size"]) * 2 ** (len(layout["vae"]["block_out_channels"]) - 1)

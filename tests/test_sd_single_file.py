@@ -1,0 +1,115 @@
+"""Single-file checkpoints of 1.x and 2.x, opened offline: the weights, the tokenizer, what is predicted, what is refused."""
+
+import pytest
+import torch
+from sd_kit import pipe_of, save_single_file, tiny_layouts
+
+from perfusion_core import single_file
+from perfusion_core.backbone import Backbone
+from perfusion_core.digests import backbone_digest
+from perfusion_core.errors import UserError
+from perfusion_core.sampling import sample
+
+TRUE = single_file.layouts
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch):
+    """The layouts are small ones here, and a network would be an error."""
+    layouts = tiny_layouts()
+    monkeypatch.setattr(single_file, "layouts", lambda: layouts)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return layouts
+
+
+def same(a, b):
+    left, right = a.state_dict(), b.state_dict()
+    assert left.keys() == right.keys()
+    for name in left:
+        assert torch.equal(left[name], right[name]), name
+
+
+@pytest.mark.parametrize("width", [32, 64])
+def test_every_weight_arrives_and_pictures_are_the_same_bytes(tiny, tmp_path, width):
+    pipe = pipe_of(tiny[width], seed=width)
+    path = save_single_file(pipe, tmp_path / "model.safetensors", {"modelspec.prediction_type": "epsilon"})
+    pipe.save_pretrained(tmp_path / "folder")
+    one = Backbone.open(path, device="cpu", dtype="float32")
+    many = Backbone.open(tmp_path / "folder", device="cpu", dtype="float32")
+    for part in ("unet", "vae", "text_encoder"):
+        same(getattr(one.pipe, part), getattr(pipe, part))
+    assert one.text_digest == many.text_digest  # a concept fits both
+    assert one.digest == backbone_digest(path) != many.digest
+    texts, seeds = ["a cat on the beach", "an unfathomable teapot, 2 of them!"], [3, 4]
+    assert (sample(one, texts, seeds, steps=3) == sample(many, texts, seeds, steps=3)).all()
+    same(one.fresh_unet(), pipe.unet)
+
+
+def test_v_prediction_is_read_where_the_file_tells_it(tiny, tmp_path):
+    pipe = pipe_of(tiny[64])
+    silent = save_single_file(pipe, tmp_path / "v2-1.safetensors")
+    with pytest.raises(UserError, match=r'parameterization: "v"  into v2-1.yaml'):
+        Backbone.open(silent, device="cpu")
+    digests = {backbone_digest(silent)}
+    for word, kind, side in (("v", "v_prediction", 96), ("eps", "epsilon", 8)):
+        silent.with_suffix(".yaml").write_text(f'model:\n  params:\n    parameterization: "{word}"\n')
+        digests.add(backbone_digest(silent))
+        layout = single_file.layout_of(silent)
+        assert (layout["scheduler"]["prediction_type"], layout["unet"]["sample_size"]) == (kind, side)
+    assert len(digests) == 3  # what is predicted decides what is drawn
+    told = save_single_file(pipe, tmp_path / "told.safetensors", {"modelspec.prediction_type": "v"})
+    backbone = Backbone.open(told, device="cpu", dtype="float32")
+    assert backbone.scheduler().config.prediction_type == "v_prediction"
+    assert backbone.unet.config.sample_size == 96
+
+
+def test_the_true_layouts_have_the_published_sizes():
+    from accelerate import init_empty_weights
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    from perfusion_core.backbone import cross_attentions
+
+    counted = {}
+    for width, layout in TRUE().items():
+        with init_empty_weights():
+            unet, vae = UNet2DConditionModel.from_config(layout["unet"]), AutoencoderKL.from_config(layout["vae"])
+            text = CLIPTextModel(CLIPTextConfig(**layout["text_encoder"]))
+        layers = cross_attentions(unet)
+        numbers = [sum(p.numel() for p in model.parameters()) for model in (unet, vae, text)]
+        counted[width] = (len(layers), sum(layer.to_v.out_features for layer in layers.values()), *numbers)
+    # the parameter counts that the published model cards and papers give: 860 M, 84 M, 123 M; 866 M, 84 M, 340 M
+    assert counted[768] == (16, 12480, 859520964, 83653863, 123060480)
+    assert counted[1024] == (16, 12480, 865910724, 83653863, 340387840)
+
+
+def test_the_tokenizer_is_clips(tiny):
+    """Token ids known from CLIP's published vocabulary, and the same as open_clip's own tokenizer gives."""
+    from open_clip import get_tokenizer
+
+    ours, theirs = single_file.tokenizer_of(tiny[32]), get_tokenizer("ViT-B-32-quickgelu")
+    assert ours("a photo of a cat").input_ids == [49406, 320, 1125, 539, 320, 2368, 49407]
+    texts = ["A {} dressed as a samurai", "an oil-painting, 1889; it's the teapot's lid!", "Ünïcode  and   spaces"]
+    for text in texts:
+        ids = ours(text, padding="max_length", truncation=True, max_length=77).input_ids
+        expected = theirs([text])[0].tolist()
+        end = expected.index(49407) + 1
+        assert ids[:end] == expected[:end]
+        assert set(ids[end:]) == {49407}  # 1.x pads with its end token
+    padded = single_file.tokenizer_of(tiny[64])("a cat", padding="max_length").input_ids
+    assert len(padded) == 77 and set(padded[4:]) == {0}  # 2.x pads with "!"
+
+
+def test_refusals(tiny, tmp_path):
+    from safetensors.torch import save_file
+
+    save_file({"lora_unet_up.weight": torch.zeros(2, 2)}, tmp_path / "lora.safetensors")
+    with pytest.raises(UserError, match="not a checkpoint of Stable Diffusion"):
+        Backbone.open(tmp_path / "lora.safetensors", device="cpu")
+    (tmp_path / "cut.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{}")
+    with pytest.raises(UserError, match="damaged"):
+        Backbone.open(tmp_path / "cut.safetensors", device="cpu")
+    layout = {**tiny[32], "unet": {**tiny[32]["unet"], "in_channels": 9}}
+    path = save_single_file(pipe_of(layout), tmp_path / "inpaint.safetensors")
+    with pytest.raises(UserError, match="9 channels: an inpainting"):
+        Backbone.open(path, device="cpu")
