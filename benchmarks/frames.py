@@ -146,7 +146,7 @@ def paired(grid: Grid, a: int, b: int) -> list[dict[str, object]]:
         out.append({
             **names, "metric": metric, "difference": difference.value, "lo": difference.lo, "hi": difference.hi,
             "win_rate": rate.value, "win_lo": max(rate.lo, 0.0), "win_hi": min(rate.hi, 1.0),
-            "concepts_won": int((per > 0).sum()), "n_concepts": n_concepts, "n_cells": int((~np.isnan(won)).sum()),
+            "concepts_won": int((per > 1e-9).sum()), "n_concepts": n_concepts, "n_cells": int((~np.isnan(won)).sum()),
         })  # fmt: skip
     return out
 

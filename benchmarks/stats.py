@@ -84,7 +84,8 @@ def drawn_means(y: np.ndarray, draws: Draws) -> np.ndarray:
     """Each concept's mean over the drawn prompts: y [..., C, P] -> [D, ..., C]; NaN where none of them was drawn."""
     lead, there = y.shape[:-1], ~np.isnan(y)
     used = there.reshape(-1, y.shape[-1]).any(0)  # image similarity knows a few of the prompts only
-    rows, there = y[..., used].reshape(-1, used.sum()), there[..., used].reshape(-1, used.sum())
+    flat = int(np.prod(lead)), int(used.sum())
+    rows, there = y[..., used].reshape(flat), there[..., used].reshape(flat)
     times = draws.prompts[:, used].astype(float)
     total = (times @ np.where(there, rows, 0).T).reshape(-1, *lead)
     masks, which = np.unique(there, axis=0, return_inverse=True)  # few: one a group
@@ -130,8 +131,10 @@ def harmonic(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def wins(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """1 where a is above b, 0 where below, 1/2 where equal, NaN where either is missing."""
-    return np.where(np.isnan(a) | np.isnan(b), np.nan, (np.sign(a - b) + 1) / 2)
+    """1 where a is above b, 0 where below, 1/2 where equal, NaN where either is missing. Scores have six decimals: a
+    smaller difference is the order in which numbers were added up."""
+    difference = np.where(np.abs(a - b) < 1e-9, 0.0, a - b)
+    return (np.sign(difference) + 1) / 2
 
 
 def best(choose: np.ndarray, report: np.ndarray) -> np.ndarray:
