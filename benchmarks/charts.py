@@ -14,6 +14,7 @@ from benchmarks import plots
 from benchmarks.choices import Wish, best_point, in_order, is_main, needs, perfusion_fronts, short, step_of, together
 from benchmarks.labels import finish
 from benchmarks.looks import COLUMN, PAGE, Look, split_variant
+from benchmarks.methods import VARIANTS
 from benchmarks.runs import Run
 
 PANELS = (
@@ -23,6 +24,7 @@ PANELS = (
     ("train-bias", "Bias in training", "0.75", "{}"),
     ("infer-temperature", "Temperature", "τ = 0.15", "τ = {}"),
     ("vanilla-rome", "Edit", "gated", "vanilla ROME"),
+    ("lock", "Key lock", "local", "global"),
 )
 
 
@@ -54,9 +56,8 @@ def incomplete(figure: Figure, table: pd.DataFrame) -> None:
 def ablation(runs: Sequence[Run], wish: Wish) -> Figure:
     table = together(runs).drop(columns="run", errors="ignore").drop_duplicates(["kind", "method", "point"])
     table = table[(table["kind"] == "method") & step_of(table).isna() & table[plots.X].notna() & table[plots.Y].notna()]
-    series = [
-        one for one in plots.series_of(table) if one.lock in ("local", None) and one.method.startswith("perfusion")
-    ]
+    every = [one for one in plots.series_of(table) if one.method.startswith("perfusion")]
+    series = [one for one in every if one.lock in ("local", None)]
     base = [one for one in series if one.method == "perfusion"]
     default = next((one for one in base if one.temperature in (0.15, None)), None)
     panels = []
@@ -64,11 +65,14 @@ def ablation(runs: Sequence[Run], wish: Wish) -> Figure:
         found = [one for one in series if one.method.startswith(f"perfusion-{variant}")]
         if variant == "infer-temperature":
             found += [one for one in base if one is not default]
+        if variant == "lock" and default:
+            found = [one for one in every if (one.method, one.lock) == ("perfusion", "global")]
+            found = [one for one in found if one.temperature == default.temperature]
         labels = [other.format(value_of(one, variant)) for one in found]
         if found:
             panels.append((title, name, list(zip(labels, found))))
     needs(
-        runs, bool(default and panels),
+        runs, bool(default and any(title != "Key lock" for title, _, _ in panels)),
         "no ablation in it; `perfbench run --ablation one-shot,trained-k,no-mask,train-bias,infer-temperature` "
         "adds them",
     )  # fmt: skip
@@ -92,10 +96,12 @@ def ablation(runs: Sequence[Run], wish: Wish) -> Figure:
 
 
 def value_of(series: plots.Series, variant: str) -> str:
-    """What a variant's label says beyond its name: its temperature, or what follows in the method's name."""
+    """What a variant's label says beyond its name: its temperature, its bias, or what follows in the method's name."""
     if variant == "infer-temperature" and series.temperature is not None:
         return f"{series.temperature:g}"
-    return split_variant(series.method)[1][len(variant) :].strip("-") or variant.replace("-", " ")
+    if series.method in VARIANTS and variant == "train-bias":
+        return f"{VARIANTS[series.method].config['train_bias']:g}"
+    return split_variant(series.method)[1][len(variant) :].strip("-")
 
 
 def per_concept(runs: Sequence[Run], wish: Wish) -> Figure:

@@ -160,7 +160,11 @@ def gallery_columns(run: Run, wanted: Sequence[str]) -> list[tuple[str, str]]:
 
 def attention(runs: Sequence[Run], wish: Wish) -> Figure:
     images, maps, frame = runs[0].attention()
-    needs(runs, bool(maps), "no attention maps; `perfbench attention` measures them")
+    needs(
+        runs,
+        bool(maps),
+        "no attention maps (attention/maps.npz and leakage.csv; docs/architecture.md says what they hold)",
+    )
     methods = list(maps)
     heads = [pictures.Column(look(name, None, methods).label, look(name, None, methods).text) for name in methods]
     count = min(len(images), 3)

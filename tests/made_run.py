@@ -51,7 +51,8 @@ def aim(method: str, point: str) -> tuple[float, float]:
         "perfusion-one-shot": (0.004, -0.022),
         "perfusion-trained-k": (0.012, -0.055),
         "perfusion-no-mask": (0.006, -0.03),
-        "perfusion-train-bias-0.60": (-0.012, -0.018),
+        "perfusion-train-bias": (-0.012, -0.018),
+        "perfusion-infer-temperature": (-0.006, -0.014),
         "perfusion-vanilla-rome": (-0.09, -0.12),
     }.get(method, (0.0, 0.0))
     return image + shift[0], text + shift[1]

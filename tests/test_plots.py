@@ -33,7 +33,7 @@ BASE = {
 }
 COOL = tuple(point.replace("t0.15", "t0.10") for point in LOCAL)
 STEPS = tuple(f"local-b0.60-t0.15-s{n}" for n in (25, 50, 100, 200))
-VARIANTS = ("one-shot", "trained-k", "no-mask", "train-bias-0.60")
+VARIANTS = ("one-shot", "trained-k", "no-mask", "train-bias")
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +42,8 @@ def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("figures") / "results"
     concepts = ["cat", "teapot", "tortoise", "chair"]
     make_run(folder / "base", BASE, concepts, prompts=3, images=2)
-    methods = {"perfusion": LOCAL + COOL + STEPS, **{f"perfusion-{name}": LOCAL for name in VARIANTS}}
+    methods = {"perfusion": LOCAL + STEPS, **{f"perfusion-{name}": LOCAL for name in VARIANTS}}
+    methods["perfusion-infer-temperature"] = COOL
     methods["perfusion-trained-k"] = LOCAL + STEPS
     make_run(folder / "ablated", methods, concepts[:3], prompts=3, images=2, pictures=False, seed=3)
     return folder
@@ -216,7 +217,7 @@ def test_a_ceiling_far_away_is_an_arrow_not_an_empty_figure(base):
 def test_pareto_leaves_out_ablations_and_kept_steps(ablated):
     (axes,) = drawn(charts.pareto, ablated).axes
     points = marked(axes, "o")
-    assert len(points) == len(LOCAL) + len(COOL)  # both temperatures, no steps, no variants
+    assert len(points) == len(LOCAL)  # no steps, no variants
 
 
 def test_one_concept_has_points_and_no_intervals(tmp_path):
@@ -246,14 +247,13 @@ def test_ablation_has_the_five_panels_of_the_paper(ablated):
     assert [title[:3] for title in titles] == ["(a)", "(b)", "(c)", "(d)", "(e)"]
     default = rows_of(ablated, "perfusion")
     default = default[default["point"].isin(LOCAL)].sort_values("point")
-    variants = [*(rows_of(ablated, f"perfusion-{name}") for name in VARIANTS), rows_of(ablated, "perfusion")]
-    chosen = [frame[frame["point"].isin(LOCAL)] for frame in variants[:4]] + [
-        variants[4][variants[4]["point"].isin(COOL)]
-    ]
-    for axes, rows in zip(figure.axes, chosen):
+    variants = [rows_of(ablated, f"perfusion-{name}") for name in (*VARIANTS, "infer-temperature")]
+    for axes, rows in zip(figure.axes, variants, strict=True):
+        rows = rows[rows["point"].isin(LOCAL + COOL)]
         np.testing.assert_allclose(marked(axes, "o"), default[["text_sim", "image_sim"]])
         np.testing.assert_allclose(marked(axes, "s"), rows.sort_values("point")[["text_sim", "image_sim"]])
         assert axes.get_xlim() == figure.axes[0].get_xlim() and axes.get_ylim() == figure.axes[0].get_ylim()
+    assert [text.get_text() for text in figure.axes[3].texts] == ["0.75", "0.55"]
     assert [text.get_text() for text in figure.axes[4].texts] == ["τ = 0.15", "τ = 0.1"]
 
 
