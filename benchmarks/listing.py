@@ -84,11 +84,17 @@ def methods(args: Namespace) -> Rows:
 
 def backbones(args: Namespace) -> Rows:
     """The short names; folders, files and hub ids are taken as well."""
-    from benchmarks.models import backbone_names
+    from huggingface_hub import try_to_load_from_cache
 
+    from benchmarks.models import backbone_names
+    from perfusion_core.hub import HUB
+
+    rows = [(name, place, (place / "model_index.json").is_file()) for name, place in backbone_names().items()]
+    rows += [(name, hub_id, isinstance(try_to_load_from_cache(hub_id, "model_index.json"), str))
+             for name, hub_id in HUB.items()]  # fmt: skip
     return [
-        {"name": name, "here": "yes" if (place / "model_index.json").is_file() else "no"}
-        for name, place in backbone_names().items()
+        {"name": name, "here": "yes" if here else "no", "of": where if isinstance(where, str) else "this package"}
+        for name, where, here in rows
     ]
 
 

@@ -20,7 +20,8 @@ def covariance(args: argparse.Namespace) -> None:
     from perfusion_core.covariance import estimate, home, inverse, read_captions
 
     # Only the text encoder is used, and it stays in float32 whatever the dtype.
-    backbone = Backbone.open(args.backbone, device=device_name(args.device), names=backbone_names())
+    device, names = device_name(args.device), backbone_names()
+    backbone = Backbone.open(args.backbone, device=device, revision=args.revision, names=names)
     source = args.captions
     name = source if not Path(source).exists() else Path(source).name  # no machine paths in the file
     target = home(backbone.place, backbone.text_digest, fetched=backbone.revision is not None)

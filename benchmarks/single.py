@@ -40,7 +40,7 @@ def fit(args: argparse.Namespace) -> None:
         "backbone": args.backbone,
         "dtype": args.dtype,
     }
-    flags |= {"device": args.device, "seed": args.seed, "train_steps": args.steps, "suite": args.suite}
+    flags |= {"revision": args.revision, "device": args.device, "seed": args.seed, "train_steps": args.steps, "suite": args.suite}
     sets = [text if text.startswith("fit.") else f"fit.{args.method}.{text}" for text in args.sets]
     prepared = prepare(resolve(flags=flags, sets=sets))
     store = Store(out.parent / f".{out.name}.fit")  # an interrupted training goes on from here
@@ -124,7 +124,8 @@ def generate(args: argparse.Namespace) -> None:
         raise UserError(f"the prompt names {{{missing[0]}}} but no file stands for it; add --concept {missing[0]}=FILE")
     seeds = list(range(args.seed, args.seed + args.n))
     dtype = None if args.dtype == "auto" else args.dtype
-    backbone = Backbone.open(args.backbone, device=device_name(args.device), dtype=dtype, names=backbone_names())
+    device, names = device_name(args.device), backbone_names()
+    backbone = Backbone.open(args.backbone, device=device, dtype=dtype, revision=args.revision, names=names)
     gates = {"bias": numbers(args.bias, "--bias"), "temperature": numbers(args.temperature, "--temperature")}
     c_inv = backbone.c_inv if files else None
     with load_concepts(backbone.pipe, files, args.lock, **gates, c_inv=c_inv, force=args.force):

