@@ -5,6 +5,7 @@ In: a Job and the driver's run folder. Out: a `Pool`; only the driver writes the
 
 import os
 import shutil
+import sys
 import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -22,6 +23,7 @@ from benchmarks.work import Job, Worker
 from perfusion_core.errors import UserError
 
 Files = dict[str, bytes]  # by their place in a run folder
+PATIENCE = 60.0  # seconds between words about workers that do not start
 KEEP = 4  # fits that the driver holds ready for workers; another one is read again
 
 
@@ -140,9 +142,13 @@ class RayPool:
 
     def _first_ready(self) -> None:
         """Wait for one worker: what keeps it from starting keeps all of them."""
-        (first, *_), _ = self.ray.wait([actor.handle.ready.remote() for actor in self.actors], num_returns=1)
+        asked, found = [actor.handle.ready.remote() for actor in self.actors], []
+        while not found:
+            found, _ = self.ray.wait(asked, num_returns=1, timeout=PATIENCE)
+            if not found:
+                print("perfbench: waiting for a Ray worker to start; `ray status` tells what is free", file=sys.stderr)
         try:
-            self.ray.get(first)
+            self.ray.get(found[0])
         except self.ray.exceptions.RayActorError as error:
             self.close(kill=True)
             raise UserError(f"a Ray worker cannot start: {str(error).strip().splitlines()[-1]}") from error

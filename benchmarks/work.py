@@ -52,6 +52,7 @@ class Worker:
         self.job, self.store, self.say = job, store, say
         if job.threads:
             torch.set_num_threads(job.threads)
+        torch.backends.cudnn.deterministic = True  # the same cell, the same bytes
         self._scorers: dict[str, score.Model] = {}
         self._features: dict[tuple[str, str], np.ndarray] = {}
         self._plain: dict[str, float] = {}  # raw text similarity of plain pictures, by super-category
