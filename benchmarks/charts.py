@@ -88,8 +88,9 @@ def ablation(runs: Sequence[Run], wish: Wish) -> Figure:
         axes.set_title(f"({chr(97 + number)}) {title}", loc="left")
         axes.set_xlabel("")
         axes.set_ylabel(plots.AXIS[plots.Y] if number % across == 0 else "")
-    for axes in grid.flat[len(panels) :]:
-        axes.axis("off")
+    for number in range(len(panels), grid.size):
+        grid.flat[number].axis("off")
+        grid.flat[number - across].tick_params(labelbottom=True)  # nothing stands below it
     figure.supxlabel(plots.AXIS[plots.X], fontsize=7)
     finish(*(plots.ablation(axes, default, variants, name) for axes, (_, name, variants) in zip(grid.flat, panels)))
     return figure

@@ -110,7 +110,9 @@ def shorten(text: str, inches: float, size: float) -> str:
     return textwrap.shorten(text, max(int(inches * 72 / (0.56 * size)), 8), placeholder="…")
 
 
-def grid(axes: Axes, rows: Sequence[Row], columns: Sequence[Column], concept: bool = True) -> None:
+def grid(
+    axes: Axes, rows: Sequence[Row], columns: Sequence[Column], concept: bool = True, first: str = "Concept"
+) -> None:
     """Headers, then each row: concept images at the left, pictures, and the prompt underneath."""
     width = axes.get_xlim()[1]
     side, y = tile_size(width, columns, concept), header_height(columns)
@@ -126,7 +128,7 @@ def grid(axes: Axes, rows: Sequence[Row], columns: Sequence[Column], concept: bo
             )  # fmt: skip
         x += wide + between
     if concept:
-        axes.text(side / 2, y - 0.05, "Concept", ha="center", va="baseline", fontsize=6.2, color=GREY)
+        axes.text(side / 2, y - 0.05, first, ha="center", va="baseline", fontsize=6.2, color=GREY)
     for row in rows:
         if concept and len(row.concept):
             mosaic(axes, row.concept, 0, y, side)

@@ -122,27 +122,30 @@ def gaps(run: Run) -> str:
     if "perfusion" not in set(cells["method"]):
         return ""
     found = frames.front_gaps(cells)
+    names = {"other": "method", "other_point": "point"}
+    others = found[found["other"].map(is_main)].drop(columns="method").rename(columns=names).assign(kind="method")
     rows = []
-    for row in found[found["other"].map(is_main)].to_dict("records"):
-        style, name, under = row_name(
-            {"kind": "method", "method": row["other"], "point": row["other_point"]}, [row["other"]]
-        )
-        outside = (
-            "beyond the ends of the front"
-            if not there(row["gap"])
-            else "95 % interval not shown: it reaches beyond the front"
-        )
-        value = f"{row['gap']:+.3f}" if there(row["gap"]) else ""
-        limits = between(row["lo"], row["hi"]) or f"<small>{outside}</small>"
+    for row in sorted((dict(zip(map(str, others), one)) for one in others.to_numpy()), key=row_order):
+        style, name, under = row_name(row, [row["method"]])
+        words = [number(row["image_sim"]), f"{row['gap']:+.3f}" if there(row["gap"]) else "–"]
+        words.append(between(row["lo"], row["hi"]) or "–")
         under = f" <small>{escape(under)}</small>" if under else ""
-        rows.append(
-            f"<tr><td>{mark(style)}{escape(name)}{under}</td><td>{number(row['image_sim'])}</td><td>{value}</td><td>{limits}</td></tr>"
-        )
+        rest = "".join(f"<td>{word}</td>" for word in words)
+        rows.append(f"<tr><td>{mark(style)}{escape(name)}{under}</td>{rest}</tr>")
     if not rows:
         return ""
     head = ["Against", "At image<br>similarity", "Text similarity<br>gained", "95 % interval"]
     text = "<p>Text similarity of Perfusion's front where it is as similar to the concept as the other method is.</p>"
-    return f"<h3>Perfusion's front against the others</h3>{text}{html_table(head, rows)}"
+    note = '<p class="note">– where the front does not reach that far, or the interval would lie beyond its ends.</p>'
+    note = note if any("–" in row for row in rows) else ""
+    return f"<h3>Perfusion's front against the others</h3>{text}{html_table(head, rows)}{note}"
+
+
+def main_methods(table: pd.DataFrame) -> list[str]:
+    """Methods as published, in the order of the figures."""
+    place = {name: number for number, name in enumerate(LOOKS)}
+    names = [str(name) for name in table.loc[table["kind"] == "method", "method"].unique() if is_main(name)]
+    return sorted(names, key=lambda name: (place.get(split_variant(name)[0], len(place)), name))
 
 
 def hard_cells(run: Run) -> str:
@@ -151,9 +154,7 @@ def hard_cells(run: Run) -> str:
     names = {"image_sim": "least like the concept", "text_gain": "least like the prompt, against the super-category"}
     table = run.table[run.table["kind"] == "method"]
     rows = []
-    for method in dict.fromkeys(table["method"]):
-        if not is_main(method):
-            continue
+    for method in main_methods(table):
         point = best_point(table[table["method"] == method])
         style, name, _ = row_name({"kind": "method", "method": method, "point": point}, [method])
         for metric, words in names.items():
@@ -165,7 +166,7 @@ def hard_cells(run: Run) -> str:
             cells = f'<td class="left">{words}</td><td class="left">{cells}</td>'
             rows.append(f"<tr><td>{mark(style)}{escape(name)}</td>{cells}</tr>")
     head = ["Method", "Hardest by", "Cells, the hardest first"]
-    return f"<details><summary>Hardest cells of each method</summary>{html_table(head, rows)}</details>"
+    return f"<details><summary>Hardest cells of each method</summary>{html_table(head, rows, 'full words')}</details>"
 
 
 def spread(run: Run) -> str:
@@ -175,9 +176,7 @@ def spread(run: Run) -> str:
         return ""
     table = run.table[run.table["kind"] == "method"]
     rows = []
-    for method in dict.fromkeys(table["method"]):
-        if not is_main(method):
-            continue
+    for method in main_methods(table):
         point = best_point(table[table["method"] == method])
         style, name, _ = row_name({"kind": "method", "method": method, "point": point}, [method])
         for metric, title in (("image_sim", "image"), ("text_sim_raw", "text")):

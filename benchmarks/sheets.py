@@ -166,7 +166,11 @@ def attention(runs: Sequence[Run], wish: Wish) -> Figure:
         "no attention maps (attention/maps.npz and leakage.csv; docs/architecture.md says what they hold)",
     )
     methods = list(maps)
-    heads = [pictures.Column(look(name, None, methods).label, look(name, None, methods).text) for name in methods]
+    heads = []
+    for name in methods:
+        style = look(name, None, methods)
+        label, _, below = style.label.partition(", ")
+        heads.append(pictures.Column(label, style.text, below=below))
     count = min(len(images), 3)
     rows = [
         pictures.Row([images[i]], "", "", [pictures.overlay(images[i], maps[name][i]) for name in methods])
@@ -177,5 +181,5 @@ def attention(runs: Sequence[Run], wish: Wish) -> Figure:
     start = (left + 0.15) / PAGE
     figure = Figure(figsize=(PAGE, height), layout=ConstrainedLayoutEngine(rect=(start, 0, 1 - start, 1)))
     finish(plots.leakage(figure.subplots(), frame))
-    pictures.grid(pictures.canvas(figure, 0, 0, left, height), rows, heads)
+    pictures.grid(pictures.canvas(figure, 0, 0, left, height), rows, heads, first="Image")
     return figure

@@ -151,7 +151,7 @@ function gallery() {
     big.alt = image.alt;
     big.onerror = () => { big.onerror = null; big.src = image.src; }; // the page may have travelled without the run
     big.src = cell.files ? fileOf(row, point, number) : image.src;
-    const where = `${series.label}${point.bias === null ? "" : `, β ${point.bias.toFixed(2)}`} · ${row.concept} · ${row.prompt} · image ${number}`;
+    const where = `${series.label}${point.bias === null ? "" : `, β ${point.bias.toFixed(2)}`} · ${row.concept} · ${row.prompt} · #${number}`;
     dialog.querySelector("figcaption").replaceChildren(make("div", "", row.text), make("div", "note", `${where}${cell.score ? ` · ${cell.score}` : ""}`));
     dialog.showModal();
   }
