@@ -419,6 +419,7 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backbone", default="miniature", metavar="WHICH", help="a name, folder, .safetensors file, hub id"
     )
+    parser.add_argument("--revision", metavar="NAME", help="of a hub id: a branch, tag or commit")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:N")
     parser.add_argument("--dtype", default="auto", metavar="NAME", help="auto, float32, bfloat16, float16")
@@ -430,11 +431,12 @@ def covariance(parser: argparse.ArgumentParser) -> Run:
 
     Stored beside the backbone, or by the text encoder's digest in $PERFBENCH_CACHE (default ~/.cache/perfbench).
 
-      perfbench covariance --backbone stable-diffusion-v1-5/stable-diffusion-v1-5
+      perfbench covariance --backbone sd15
       perfbench covariance --backbone my/model --captions captions.txt --limit 20000
     """
     usual = "google-research-datasets/conceptual_captions"
     parser.add_argument("--backbone", required=True, metavar="WHICH", help="a name, folder, .safetensors file, hub id")
+    parser.add_argument("--revision", metavar="NAME", help="of a hub id: a branch, tag or commit")
     parser.add_argument("--captions", default=usual, metavar="FILE|DATASET",
                         help=f"text, csv, jsonl or parquet, or a hub data set; default {usual}")  # fmt: skip
     parser.add_argument("--limit", type=int, default=100_000, metavar="N", help="captions; default 100000")
@@ -471,6 +473,21 @@ def masks(parser: argparse.ArgumentParser) -> Run:
         masks(args)
 
     return act
+
+
+@verb("miniature")
+def miniature(parser: argparse.ArgumentParser) -> Run:
+    """The embedded world: train its models, measure whether they draw what prompts say, look at it.
+
+    examples:
+      perfbench miniature show "a dog reading a book on the moon" --n 8
+      perfbench miniature verify --quick
+      perfbench miniature build --out my-miniature --minutes 60
+    """
+    from benchmarks.miniature.command import describe
+
+    describe(parser)
+    return lambda args: args.act(args)
 
 
 def mismatched(error: BaseException | None) -> UserError | None:

@@ -1,0 +1,66 @@
+"""`perfbench miniature build`: the recipe from the command line, to be stopped and run again at will.
+
+In: where to write, a device, how long. Out: a folder of weights, beside it the work folder with its checkpoints.
+"""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.miniature.carry import pack, stages, unpack
+from benchmarks.models import device_name
+from perfusion_core.errors import UserError, unknown
+
+
+def shares(device: str, minutes: float | None, only: str | None) -> dict[str, float]:
+    """Minutes of every stage: the usual ones, or `minutes` divided in their proportion."""
+    from benchmarks.miniature.recipe import MINUTES
+
+    usual = MINUTES["cuda" if device.startswith("cuda") else "cpu"]
+    names = only.split(",") if only else list(stages())
+    for name in names:
+        if name not in usual:
+            raise unknown("stage", name, usual)
+    chosen = {name: usual[name] for name in names}
+    if minutes is None:
+        return chosen
+    if minutes <= 0:
+        raise UserError(
+            f"--minutes {minutes:g}: training takes time; leave it out for {sum(chosen.values()):g} minutes"
+        )
+    return {name: minutes * share / sum(chosen.values()) for name, share in chosen.items()}
+
+
+def build_verb(
+    out: Path,
+    *,
+    work: Path | None,
+    device: str,
+    minutes: float | None,
+    only: str | None,
+    pause: float | None,
+    start: Path | None,
+    pack_to: Path | None,
+    compile: bool,
+) -> int:
+    """Train what is missing, then export; 0: the weights are there, 3: paused."""
+    from benchmarks.miniature.recipe import Paused, build
+
+    begun = time.monotonic()
+    device, work = device_name(device), work or out.with_name(f"{out.name}.build")
+    wanted = shares(device, minutes, only)
+    if start:
+        taken = unpack(start, work)
+        print(f"perfbench: goes on from {', '.join(taken) or 'nothing: the work folder is further'}", file=sys.stderr)
+    deadline = begun + 60 * pause if pause else float("inf")
+    try:
+        build(work, out, device=device, minutes=wanted, workers=os.cpu_count(), deadline=deadline, compile=compile)
+        print(out)
+        return 0
+    except Paused:
+        print("perfbench: paused; the same command goes on from here", file=sys.stderr)
+        return 3
+    finally:
+        if pack_to and any((work / f"{name}.safetensors").exists() for name in stages()):
+            pack(work, pack_to)

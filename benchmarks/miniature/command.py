@@ -1,0 +1,96 @@
+"""The verb `perfbench miniature`: its arguments, described without importing torch.
+
+In: a parser. Out: nothing; `args.act(args)` runs what was asked for.
+"""
+
+import argparse
+from pathlib import Path
+
+from benchmarks.miniature.show import words
+from benchmarks.paths import miniature_dir
+
+
+def describe(parser: argparse.ArgumentParser) -> None:
+    doing = parser.add_subparsers(dest="do", required=True, metavar="build|verify|show")
+    build(doing.add_parser("build", help="train all models; interrupted, the same command goes on"))
+    verify(doing.add_parser("verify", help="figures beside their goals; exit status 1 where one is not met"))
+    show(doing.add_parser("show", help="generated above rendered", epilog=f"words of this world:\n{words()}"))
+
+
+def build(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Render, train every model for its minutes, export. Progress is kept in the work folder, a checkpoint a minute."
+    )
+    parser.add_argument("--out", type=Path, default=Path("miniature-weights"), metavar="DIR",
+                        help="the weights; default miniature-weights")  # fmt: skip
+    parser.add_argument("--work", type=Path, metavar="DIR", help="pictures and checkpoints; default OUT.build")
+    parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:N")
+    parser.add_argument("--minutes", type=float, metavar="N",
+                        help="of training, all stages together; default 245 on a CPU, 23 on a GPU")  # fmt: skip
+    parser.add_argument("--stages", metavar="A,B",
+                        help="only these: text, vae, unet, scorer, scorer2, factors, identity, segment")  # fmt: skip
+    parser.add_argument(
+        "--pause", type=float, metavar="N", help="stop after N minutes, with exit status 3, to go on later"
+    )
+    parser.add_argument("--start", type=Path, metavar="DIR", help="go on from weights that --pack wrote elsewhere")
+    parser.add_argument(
+        "--pack", type=Path, metavar="DIR", help="at the end, also when paused: averaged weights in files of 15 MB"
+    )
+    parser.add_argument("--compile", action="store_true", help="networks by torch.compile; pays on a GPU after minutes")
+
+    def act(args: argparse.Namespace) -> int:
+        from benchmarks.miniature.build import build_verb
+
+        return build_verb(
+            args.out,
+            work=args.work,
+            device=args.device,
+            minutes=args.minutes,
+            only=args.stages,
+            pause=args.pause,
+            start=args.start,
+            pack_to=args.pack,
+            compile=args.compile,
+        )
+
+    parser.set_defaults(act=act)
+
+
+def verify(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Measure what the models draw, against what was asked; the world is known, so it can be."
+    parser.add_argument("--out", type=Path, default=Path("miniature-verify"), metavar="DIR",
+                        help="verify.md, verify.csv, verify.json, observations; default miniature-verify")  # fmt: skip
+    parser.add_argument("--quick", action="store_true", help="a few pictures for each figure, nothing fitted")
+    common(parser)
+
+    def act(args: argparse.Namespace) -> int:
+        from benchmarks.miniature.verify import verify_verb
+
+        return verify_verb(args.weights, args.out, quick=args.quick, device=args.device, dtype=args.dtype)
+
+    parser.set_defaults(act=act)
+
+
+def show(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Draw a prompt by the models and by the renderer, above each other in one picture."
+    parser.add_argument("prompt", help='such as "a dog reading a book on the moon"; quote it')
+    parser.add_argument("--n", type=int, default=8, metavar="N", help="pictures; default 8")
+    parser.add_argument("--out", type=Path, default=Path("show.png"), metavar="FILE", help="default show.png")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the first picture; default 0")
+    common(parser)
+
+    def act(args: argparse.Namespace) -> None:
+        from benchmarks.miniature.show import show_verb
+
+        weights, device, dtype = args.weights, args.device, args.dtype
+        print(show_verb(args.prompt, args.n, args.out, weights=weights, seed=args.seed, device=device, dtype=dtype))
+
+    parser.set_defaults(act=act)
+
+
+def common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--weights", type=Path, default=miniature_dir(), metavar="DIR", help="default: the shipped ones"
+    )
+    parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:N")
+    parser.add_argument("--dtype", default="auto", metavar="NAME", help="auto, float32, bfloat16, float16")
