@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from perfusion_core.backbone import Backbone, cross_attentions
+from perfusion_core.backbone import Backbone, channels_last, cross_attentions
 
 CHUNK = 2**20  # pixels decoded at a time: the VAE's activations are the largest tensors of all
 
@@ -49,7 +49,7 @@ def sample(
     with fixed_text(backbone, encodings, rows) as anything, watched(unet, len(texts), attention):
         for t in scheduler.timesteps:
             twice = torch.cat([x, x]) if guided else x
-            twice = twice.to(backbone.dtype).contiguous(memory_format=torch.channels_last)
+            twice = channels_last(twice.to(backbone.dtype))
             eps = unet(twice, t, encoder_hidden_states=anything).sample.float()
             if guided:
                 plain, told = eps.chunk(2)

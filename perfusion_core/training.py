@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.nn.functional import mse_loss
 
-from perfusion_core.backbone import Backbone
+from perfusion_core.backbone import Backbone, channels_last
 from perfusion_core.checkpoint import Checkpoint
 from perfusion_core.errors import UserError
 from perfusion_core.latents import Latents as Latents
@@ -201,7 +201,7 @@ def batch_loss(
     low = backbone.dtype != torch.float32
     with torch.autocast(device.type, backbone.dtype, enabled=low):
         prepare(encodings)
-        noisy = noisy.to(unet.dtype).contiguous(memory_format=torch.channels_last)
+        noisy = channels_last(noisy.to(unet.dtype))
         predicted = unet(noisy, t, encoder_hidden_states=encodings).sample.float()
     return weighted_loss(predicted, target, batch.mask, batch.prior, recipe.prior_weight)
 

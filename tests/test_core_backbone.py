@@ -3,6 +3,7 @@
 import pytest
 import torch
 from conftest import WORDS, make_pipe, make_tokenizer
+from diffusers import UNet2DConditionModel
 
 from perfusion_core.backbone import Backbone, cross_attentions
 from perfusion_core.digests import backbone_digest, text_digest
@@ -26,6 +27,15 @@ def test_text_side_stays_in_float32(tiny_pipe_dir):
     assert backbone.unet.dtype == backbone.vae.dtype == torch.bfloat16
     assert backbone.text_encoder.dtype == torch.float32
     assert backbone.fresh_unet().dtype == torch.float32
+
+
+def test_the_layout_in_memory_changes_speed_only(tiny_backbone):
+    plain = UNet2DConditionModel.from_pretrained(tiny_backbone.place, subfolder="unet").eval()
+    rng = torch.Generator().manual_seed(0)
+    inputs = (torch.randn(2, 4, 8, 8, generator=rng), torch.tensor(300), torch.randn(2, 32, 32, generator=rng))
+    with torch.no_grad():
+        torch.testing.assert_close(tiny_backbone.unet(*inputs).sample, plain(*inputs).sample)
+        torch.testing.assert_close(tiny_backbone.fresh_unet()(*inputs).sample, plain(*inputs).sample)
 
 
 def test_text_digest_is_the_same_in_every_dtype_and_sees_training():
