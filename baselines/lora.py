@@ -3,6 +3,7 @@
 The concept is `sks <super-category>`. peft puts the matrices in, diffusers saves and loads them.
 """
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -112,8 +113,10 @@ def apply(backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, An
     pipe, before = backbone.pipe, stamps(backbone)
     adapters = [f"concept_{n}" for n in range(len(fits))]
     try:
-        for adapter, fitted in zip(adapters, fits.values(), strict=True):
-            pipe.load_lora_weights(fitted.folder, weight_name=FILE, adapter_name=adapter)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several are meant
+            for adapter, fitted in zip(adapters, fits.values(), strict=True):
+                pipe.load_lora_weights(fitted.folder, weight_name=FILE, adapter_name=adapter)
         pipe.set_adapters(adapters)
         assert_applied(backbone, before, len(fits))
         yield spelled({name: f"{RARE} {fitted.super_category}" for name, fitted in fits.items()})

@@ -13,6 +13,7 @@ from perfusion_core.backbone import Backbone, cross_attentions
 from perfusion_core.prompts import Word, encode
 
 TEXT = "photo of a {}"  # what Custom Diffusion trains on; README: --instance_prompt
+RIDGE = 1e-8  # of C's mean diagonal: nothing to float32, and C^-1 exists even if no encoding points some way
 Weights = dict[str, tuple[torch.Tensor, torch.Tensor]]  # K and V of each layer, [d_out, d]
 
 
@@ -33,6 +34,7 @@ def merged(
     """K and V that give every concept's own outputs on its own words, and nearly the base's on anything else."""
     plain = torch.cat(tokens(backbone, captions(), {}))  # [tokens, d]
     c = plain.T @ plain
+    c += RIDGE * c.diagonal().mean() * torch.eye(len(c), dtype=c.dtype, device=c.device)
     targets = {name: torch.cat(said(backbone, name, text, words)) for name, text in written.items()}  # [m, d] each
     together = torch.cat(list(targets.values())).T  # K*
     result: Weights = {}

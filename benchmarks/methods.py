@@ -41,11 +41,12 @@ class Variant:
     base: str
     config: Mapping[str, Any] = field(default_factory=dict)
     select: bool | None = None  # None: as the base
+    steps: float = 1.0  # times the base's
     points: tuple[str, ...] = ()  # its own; empty: those of the base
 
 
 VARIANTS: dict[str, Variant] = {
-    "cd-better": Variant("cd", {"steps": 200}),  # Custom Diffusion as the paper tuned it (Sec. 5)
+    "cd-better": Variant("cd", steps=200 / 250),  # Custom Diffusion as the paper tuned it: 200 steps (Sec. 5)
     "perfusion-one-shot": Variant("perfusion", {"images": 1}),  # Fig. 9a
     "perfusion-trained-k": Variant("perfusion", {"train_k": True}),  # Fig. 9b
     "perfusion-no-mask": Variant("perfusion", {"masks": False}),  # Fig. 9c
@@ -166,6 +167,8 @@ def _method(config: Config, name: str, miniature: bool) -> Method:
     changes = {**asked, **what.config}
     if config.train_steps and module.TRAINED and "steps" not in asked:  # of a preset that is short
         changes["steps"] = config.train_steps
+    if what.steps != 1.0:
+        changes["steps"] = round(what.steps * recipe(module, name, changes, miniature).steps)
     changes |= own
     made = recipe(module, name, changes, miniature)
     select = what.select if what.select is not None else config.select_step or what.base in SELECTS

@@ -1,0 +1,63 @@
+"""What the tests of the baselines share: a subject, class images, fits that changed something, stock calls."""
+
+import functools
+import importlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from perfusion_core.sampling import noise, sample
+from perfusion_core.subject import Fitted, Subject
+
+MODULES = {"db": "dreambooth", "ti": "textual_inversion", "cd": "custom_diffusion", "lora": "lora"}
+RATES = {"db": 1e-2, "ti": 0.3, "cd": 0.1, "lora": 0.1}  # far too high, so that few steps change the pictures a lot
+SEEDS = [3, 4]
+
+
+def module(name: str):
+    return importlib.import_module(f"baselines.{MODULES[name]}")
+
+
+def prior(seed: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
+
+
+@functools.cache
+def subject(name: str = "teddy", word: str = "toy", asymmetric: bool = False) -> Subject:
+    rng = torch.Generator().manual_seed(len(name))
+    return Subject(name, word, torch.rand(3, 3, 16, 16, generator=rng) * 2 - 1, asymmetric=asymmetric)
+
+
+def quick_fit(method: str, backbone, out: Path, who: Subject | None = None, steps: int = 6, **changes) -> Fitted:
+    """A short training at a rate that shows."""
+    this, who = module(method), who or subject()
+    config = replace(this.MINIATURE, **{"steps": steps, "batch": 4, "lr": RATES[method]} | changes)
+    this.fit(backbone, who, config, out, seed=7, prior=prior() if this.PRIOR else None)
+    return Fitted(out, who.super_category)
+
+
+def ours(method: str, backbone, fits: dict[str, Fitted], text: str) -> np.ndarray:
+    with module(method).apply(backbone, fits, {}) as write:
+        return sample(backbone, write(text), SEEDS, steps=5)
+
+
+def stock_pipe(backbone):
+    """A pipeline of diffusers' own from the same folder, with the protocol's scheduler."""
+    from diffusers import StableDiffusionPipeline
+
+    pipe = StableDiffusionPipeline.from_pretrained(backbone.place, safety_checker=None, requires_safety_checker=False)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.scheduler = backbone.scheduler()
+    return pipe
+
+
+def stock_draw(pipe, backbone, text: str) -> np.ndarray:
+    """The pipeline's own call from the starting noise that `sample` takes."""
+    call = {"num_inference_steps": 5, "guidance_scale": 6.0, "output_type": "np", "num_images_per_prompt": len(SEEDS)}
+    return (pipe(text, latents=noise(backbone, SEEDS), **call).images * 255).round().astype(np.uint8)
+
+
+def apart(a: np.ndarray, b: np.ndarray) -> int:
+    return int(np.abs(a.astype(int) - b).max())
