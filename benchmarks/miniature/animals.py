@@ -33,7 +33,12 @@ def cat(pen: Pen, one: Instance) -> Parts:
     s, fur = one.shape, coat(pen, one)
     hr, bw = mix(0.37, 0.47, s[0]), mix(0.36, 0.5, s[1])
     hy = -0.38
-    tail = [(bw * 0.7, 0.8), (bw + 0.25, 0.75), (bw + 0.3, mix(0.45, 0.1, s[2])), (bw + mix(0.05, 0.4, s[3]), mix(0.2, -0.2, s[2]))]
+    tail = [
+        (bw * 0.7, 0.8),
+        (bw + 0.25, 0.75),
+        (bw + 0.3, mix(0.45, 0.1, s[2])),
+        (bw + mix(0.05, 0.4, s[3]), mix(0.2, -0.2, s[2])),
+    ]
     pen.tube(tail, one.main, 0.13)
     pen.dot(*tail[-1], 0.07, one.second)
     pen.oval(0, 0.48, bw, 0.53, fur)
@@ -44,7 +49,15 @@ def cat(pen: Pen, one: Instance) -> Parts:
         lift = mix(0.3, 0.55, s[5])
         x = side * hr * 0.62
         pen.poly([(x - ear, hy - hr * 0.55), (x + side * 0.1, hy - hr * 0.6 - lift), (x + ear, hy - hr * 0.45)], fur)
-        pen.poly([(x - ear * 0.4, hy - hr * 0.62), (x + side * 0.08, hy - hr * 0.6 - lift * 0.65), (x + ear * 0.5, hy - hr * 0.55)], one.accent, None)
+        pen.poly(
+            [
+                (x - ear * 0.4, hy - hr * 0.62),
+                (x + side * 0.08, hy - hr * 0.6 - lift * 0.65),
+                (x + ear * 0.5, hy - hr * 0.55),
+            ],
+            one.accent,
+            None,
+        )
     pen.oval(0, hy, hr * 1.08, hr, fur)
     eyes = ((-hr * 0.42, hy - 0.04), (hr * 0.42, hy - 0.04))
     _eyes(pen, eyes, 0.075, lighter(one.accent))
@@ -53,15 +66,32 @@ def cat(pen: Pen, one: Instance) -> Parts:
     for side in (-1, 1):
         for dy in (-0.03, 0.07):
             pen.stroke([(side * hr * 0.5, hy + hr * 0.45 + dy / 2), (side * hr * 1.3, hy + hr * 0.4 + dy)], INK, 0.02)
-    return Parts((0, hy, hr), hy - hr * 0.92, eyes, (0, 0.02, hr * 0.75), (0, 0.5, bw, 0.48), ((-bw * 0.85, 0.38), (bw * 0.85, 0.38)), one.main)
+    return Parts(
+        (0, hy, hr),
+        hy - hr * 0.92,
+        eyes,
+        (0, 0.02, hr * 0.75),
+        (0, 0.5, bw, 0.48),
+        ((-bw * 0.85, 0.38), (bw * 0.85, 0.38)),
+        one.main,
+    )
 
 
-def _dog_face(pen: Pen, one: Instance, x: float, y: float, r: float, droop: float, spread: float) -> tuple[Point, Point]:
+def _dog_face(
+    pen: Pen, one: Instance, x: float, y: float, r: float, droop: float, spread: float
+) -> tuple[Point, Point]:
     """A face from the front: floppy ears, patch, muzzle, nose. Shared by the puppy and the dog."""
     fur = coat(pen, one)
     pen.oval(x, y, r, r * 0.98, fur)
     for side in (-1, 1):
-        pen.oval(x + side * r * spread, y + r * droop * 0.5, r * 0.33, r * mix(0.55, 0.85, droop), one.second, turn=-side * 0.25)
+        pen.oval(
+            x + side * r * spread,
+            y + r * droop * 0.5,
+            r * 0.33,
+            r * mix(0.55, 0.85, droop),
+            one.second,
+            turn=-side * 0.25,
+        )
     eyes = ((x - r * 0.36, y - r * 0.12), (x + r * 0.36, y - r * 0.12))
     if one.shape[6] > 0.5:
         pen.oval(x + r * 0.36, y - r * 0.14, r * 0.28, r * 0.32, one.second, None)
@@ -83,7 +113,15 @@ def puppy(pen: Pen, one: Instance) -> Parts:
     for side in (-1, 1):
         pen.oval(side * bw * 0.6, 0.92, 0.19, 0.1, belly(one))
     eyes = _dog_face(pen, one, 0, hy, hr, s[3], 0.98)
-    return Parts((0, hy, hr), hy - hr * 0.9, eyes, (0, 0.2, bw * 0.85), (0, 0.56, bw, 0.42), ((-bw * 0.9, 0.5), (bw * 0.9, 0.5)), one.main)
+    return Parts(
+        (0, hy, hr),
+        hy - hr * 0.9,
+        eyes,
+        (0, 0.2, bw * 0.85),
+        (0, 0.56, bw, 0.42),
+        ((-bw * 0.9, 0.5), (bw * 0.9, 0.5)),
+        one.main,
+    )
 
 
 def dog(pen: Pen, one: Instance) -> Parts:
@@ -100,7 +138,15 @@ def dog(pen: Pen, one: Instance) -> Parts:
     pen.oval(0, top, long, mix(0.27, 0.36, s[5]), fur)
     hx, hy = long - 0.08, top - 0.5
     eyes = _dog_face(pen, one, hx, hy, hr, s[3], 0.95)
-    return Parts((hx, hy, hr), hy - hr * 0.9, eyes, (hx - 0.04, hy + hr * 0.95, hr * 0.75), (-0.02, top, long, 0.33), ((long - 0.3, 0.5), (long + 0.1, top + 0.1)), one.main)
+    return Parts(
+        (hx, hy, hr),
+        hy - hr * 0.9,
+        eyes,
+        (hx - 0.04, hy + hr * 0.95, hr * 0.75),
+        (-0.02, top, long, 0.33),
+        ((long - 0.3, 0.5), (long + 0.1, top + 0.1)),
+        one.main,
+    )
 
 
 def teddy(pen: Pen, one: Instance) -> Parts:
@@ -122,7 +168,15 @@ def teddy(pen: Pen, one: Instance) -> Parts:
     _eyes(pen, eyes, 0.07)
     pen.oval(0, hy + hr * 0.2, 0.09, 0.065, EYE, None)
     pen.stroke([(0, hy + hr * 0.3), (0, hy + hr * 0.5)], INK, 0.03)
-    return Parts((0, hy, hr), hy - hr * 0.9, eyes, (0, 0.0, hr * 0.75), (0, 0.42, bw, 0.46), ((-bw - 0.16, 0.5), (bw + 0.16, 0.5)), one.main)
+    return Parts(
+        (0, hy, hr),
+        hy - hr * 0.9,
+        eyes,
+        (0, 0.0, hr * 0.75),
+        (0, 0.42, bw, 0.46),
+        ((-bw - 0.16, 0.5), (bw + 0.16, 0.5)),
+        one.main,
+    )
 
 
 def tortoise(pen: Pen, one: Instance) -> Parts:
@@ -147,7 +201,15 @@ def tortoise(pen: Pen, one: Instance) -> Parts:
     eyes = ((hx - hr * 0.1, hy - hr * 0.2), (hx + hr * 0.5, hy - hr * 0.2))
     _eyes(pen, eyes, 0.055)
     pen.stroke([(hx + hr * 0.1, hy + hr * 0.45), (hx + hr * 0.7, hy + hr * 0.35)], INK, 0.03)
-    return Parts((hx, hy, hr * 1.15), hy - hr * 0.8, eyes, (hx - 0.1, hy + hr, hr * 0.8), (0, 0.36, wide * 0.92, 0.32), ((wide * 0.55, 0.6), (wide + 0.12, 0.5)), skin)
+    return Parts(
+        (hx, hy, hr * 1.15),
+        hy - hr * 0.8,
+        eyes,
+        (hx - 0.1, hy + hr, hr * 0.8),
+        (0, 0.36, wide * 0.92, 0.32),
+        ((wide * 0.55, 0.6), (wide + 0.12, 0.5)),
+        skin,
+    )
 
 
 def toy(pen: Pen, one: Instance) -> Parts:
@@ -158,9 +220,26 @@ def toy(pen: Pen, one: Instance) -> Parts:
     pen.oval(0, 0.86, bw * 1.05, 0.13, one.accent)
     for side in (-1, 1):
         if s[3] > 0.35:
-            pen.poly([(side * hr * 0.35, hy - hr * 0.75), (side * hr * 1.0, hy - hr * (0.9 + s[3] * 0.6)), (side * hr * 0.95, hy - hr * 0.2)], one.second)
+            pen.poly(
+                [
+                    (side * hr * 0.35, hy - hr * 0.75),
+                    (side * hr * 1.0, hy - hr * (0.9 + s[3] * 0.6)),
+                    (side * hr * 0.95, hy - hr * 0.2),
+                ],
+                one.second,
+            )
         pen.oval(side * bw * 0.98, 0.3, 0.12, 0.2, one.accent, turn=side * 0.5)
-    pen.poly([(-hr * 0.7, hy + hr * 0.4), (hr * 0.7, hy + hr * 0.4), (bw, 0.55), (bw * 0.8, 0.88), (-bw * 0.8, 0.88), (-bw, 0.55)], paint)
+    pen.poly(
+        [
+            (-hr * 0.7, hy + hr * 0.4),
+            (hr * 0.7, hy + hr * 0.4),
+            (bw, 0.55),
+            (bw * 0.8, 0.88),
+            (-bw * 0.8, 0.88),
+            (-bw, 0.55),
+        ],
+        paint,
+    )
     pen.stroke([(0, hy - hr), (0.05, hy - hr - 0.14)], INK, 0.05)
     pen.oval(0.05, hy - hr - 0.2, mix(0.07, 0.13, s[4]), mix(0.07, 0.13, s[4]), one.accent)
     pen.oval(0, hy, hr * 1.05, hr, one.main)
@@ -168,7 +247,15 @@ def toy(pen: Pen, one: Instance) -> Parts:
     eyes = ((-hr * 0.38, hy - 0.02), (hr * 0.38, hy - 0.02))
     _eyes(pen, eyes, mix(0.07, 0.1, s[5]), (255, 255, 255))
     pen.stroke(arc(0, hy + hr * 0.3, hr * 0.3, hr * 0.22, 0.05, 0.45, 6), (200, 60, 70), 0.05)
-    return Parts((0, hy, hr), hy - hr * 0.9, eyes, (0, hy + hr * 0.95, hr * 0.75), (0, 0.42, bw, 0.4), ((-bw - 0.05, 0.42), (bw + 0.05, 0.42)), one.accent)
+    return Parts(
+        (0, hy, hr),
+        hy - hr * 0.9,
+        eyes,
+        (0, hy + hr * 0.95, hr * 0.75),
+        (0, 0.42, bw, 0.4),
+        ((-bw - 0.05, 0.42), (bw + 0.05, 0.42)),
+        one.accent,
+    )
 
 
 def sculpture(pen: Pen, one: Instance) -> Parts:
@@ -183,8 +270,30 @@ def sculpture(pen: Pen, one: Instance) -> Parts:
     pen.oval(0, neck - 0.14, 0.15, 0.06, lighter(one.main) if hr < 0.08 else one.main)
     arm = mix(0.05, 0.35, s[3])
     for side in (-1, 1):
-        pen.poly([(side * sh, -0.22), (side * (sh + 0.14), arm * 0.4), (side * (sh + 0.06), arm + 0.05), (side * (sh - 0.14), arm)], one.main)
-    pen.poly([(-sh, -0.26), (-0.15, -0.34), (0.15, -0.34), (sh, -0.26), (sh * 0.8, 0.1), (waist, 0.42), (waist * 1.15, 0.62), (-waist * 1.15, 0.62), (-waist, 0.42), (-sh * 0.8, 0.1)], stone)
+        pen.poly(
+            [
+                (side * sh, -0.22),
+                (side * (sh + 0.14), arm * 0.4),
+                (side * (sh + 0.06), arm + 0.05),
+                (side * (sh - 0.14), arm),
+            ],
+            one.main,
+        )
+    pen.poly(
+        [
+            (-sh, -0.26),
+            (-0.15, -0.34),
+            (0.15, -0.34),
+            (sh, -0.26),
+            (sh * 0.8, 0.1),
+            (waist, 0.42),
+            (waist * 1.15, 0.62),
+            (-waist * 1.15, 0.62),
+            (-waist, 0.42),
+            (-sh * 0.8, 0.1),
+        ],
+        stone,
+    )
     pen.stroke([(0, -0.2), (0, 0.45)], darker(one.main, 0.3), 0.03)
     for side in (-1, 1):
         pen.stroke(arc(side * sh * 0.4, -0.05, sh * 0.34, 0.16, 0.05, 0.45, 6), darker(one.main, 0.3), 0.035)
@@ -196,7 +305,15 @@ def sculpture(pen: Pen, one: Instance) -> Parts:
         pen.oval(0, head_y, hr * 0.85, hr, one.main)
         _eyes(pen, eyes, 0.035)
     top = head_y - hr * 0.8 if hr >= 0.08 else neck - 0.12
-    return Parts((0, head_y, max(radius, 0.28)), top, eyes, (0, -0.3, 0.22), (0, 0.15, sh * 0.92, 0.42), ((-sh - 0.06, arm), (sh + 0.06, arm)), one.main)
+    return Parts(
+        (0, head_y, max(radius, 0.28)),
+        top,
+        eyes,
+        (0, -0.3, 0.22),
+        (0, 0.15, sh * 0.92, 0.42),
+        ((-sh - 0.06, arm), (sh + 0.06, arm)),
+        one.main,
+    )
 
 
 def person(pen: Pen, one: Instance) -> Parts:
@@ -217,7 +334,15 @@ def person(pen: Pen, one: Instance) -> Parts:
     eyes = ((-hr * 0.4, hy), (hr * 0.4, hy))
     _eyes(pen, eyes, 0.045)
     pen.stroke(arc(0, hy + hr * 0.4, hr * 0.3, hr * 0.2, 0.05, 0.45, 6), (190, 60, 70), 0.035)
-    return Parts((0, hy, hr), hy - hr * 0.95, eyes, (0, -0.28, bw * 0.7), (0, 0.1, bw, 0.38), ((-bw - 0.15, 0.36), (bw + 0.15, 0.36)), skin)
+    return Parts(
+        (0, hy, hr),
+        hy - hr * 0.95,
+        eyes,
+        (0, -0.28, bw * 0.7),
+        (0, 0.1, bw, 0.38),
+        ((-bw - 0.15, 0.36), (bw + 0.15, 0.36)),
+        skin,
+    )
 
 
 def robot(pen: Pen, one: Instance) -> Parts:
@@ -235,7 +360,15 @@ def robot(pen: Pen, one: Instance) -> Parts:
     eyes = ((-hw * 0.5, hy - 0.05), (hw * 0.5, hy - 0.05))
     _eyes(pen, eyes, 0.07, (250, 250, 210))
     pen.box(-hw * 0.55, hy + 0.12, hw * 0.55, hy + 0.2, EYE, None)
-    return Parts((0, hy, max(hw, 0.34)), hy - 0.28, eyes, (0, -0.14, hw * 0.8), (0, 0.26, bw, 0.4), ((-bw - 0.2, 0.42), (bw + 0.2, 0.42)), one.second)
+    return Parts(
+        (0, hy, max(hw, 0.34)),
+        hy - 0.28,
+        eyes,
+        (0, -0.14, hw * 0.8),
+        (0, 0.26, bw, 0.4),
+        ((-bw - 0.2, 0.42), (bw + 0.2, 0.42)),
+        one.second,
+    )
 
 
 def snowman(pen: Pen, one: Instance) -> Parts:
@@ -253,7 +386,15 @@ def snowman(pen: Pen, one: Instance) -> Parts:
     eyes = ((-hr * 0.4, hy - 0.05), (hr * 0.4, hy - 0.05))
     _eyes(pen, eyes, 0.05)
     pen.poly([(0, hy + 0.02), (0.3, hy + 0.1), (0, hy + 0.12)], (245, 140, 40), w=0.03)
-    return Parts((0, hy, hr), hy - hr * 0.9, eyes, (0, hy + hr * 0.95, mr * 0.7), (0, 0.1, mr, 0.45), ((-mr - 0.33, -0.28), (mr + 0.33, -0.28)), (90, 60, 40))
+    return Parts(
+        (0, hy, hr),
+        hy - hr * 0.9,
+        eyes,
+        (0, hy + hr * 0.95, mr * 0.7),
+        (0, 0.1, mr, 0.45),
+        ((-mr - 0.33, -0.28), (mr + 0.33, -0.28)),
+        (90, 60, 40),
+    )
 
 
 def bird(pen: Pen, one: Instance) -> Parts:
@@ -267,10 +408,21 @@ def bird(pen: Pen, one: Instance) -> Parts:
     pen.oval(0, 0.25, bw, 0.44, feathers, turn=-0.25)
     pen.oval(-0.12, 0.26, bw * 0.55, 0.22, one.second, turn=0.2)
     pen.oval(hx, hy, hr, hr, one.main)
-    pen.poly([(hx + hr * 0.85, hy - 0.06), (hx + hr + mix(0.2, 0.4, s[3]), hy + 0.05), (hx + hr * 0.8, hy + 0.14)], (245, 165, 40))
+    pen.poly(
+        [(hx + hr * 0.85, hy - 0.06), (hx + hr + mix(0.2, 0.4, s[3]), hy + 0.05), (hx + hr * 0.8, hy + 0.14)],
+        (245, 165, 40),
+    )
     eyes = ((hx - 0.02, hy - 0.05), (hx + hr * 0.55, hy - 0.05))
     _eyes(pen, eyes, 0.055)
-    return Parts((hx, hy, hr), hy - hr * 0.9, eyes, (hx - 0.05, hy + hr, hr * 0.75), (0, 0.28, bw * 0.9, 0.36), ((0.3, 0.35), (0.55, 0.3)), one.second)
+    return Parts(
+        (hx, hy, hr),
+        hy - hr * 0.9,
+        eyes,
+        (hx - 0.05, hy + hr, hr * 0.75),
+        (0, 0.28, bw * 0.9, 0.36),
+        ((0.3, 0.35), (0.55, 0.3)),
+        one.second,
+    )
 
 
 ANIMALS = {f.__name__: f for f in (cat, dog, puppy, teddy, tortoise, toy, sculpture, person, robot, snowman, bird)}

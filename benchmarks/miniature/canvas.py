@@ -112,12 +112,22 @@ class Pen:
             self.draw.line([*pixels, pixels[0], pixels[1]], fill=line, width=self.width(w), joint="curve")
 
     def oval(
-        self, cx: float, cy: float, rx: float, ry: float, fill: "Fill", line: Color | None = INK, turn: float = 0.0, w: float = 0.045
+        self,
+        cx: float,
+        cy: float,
+        rx: float,
+        ry: float,
+        fill: "Fill",
+        line: Color | None = INK,
+        turn: float = 0.0,
+        w: float = 0.045,
     ) -> None:
         c, s = math.cos(turn), math.sin(turn)
         self.poly([(cx + rx * a * c - ry * b * s, cy + rx * a * s + ry * b * c) for a, b in _RING], fill, line, w)
 
-    def box(self, x0: float, y0: float, x1: float, y1: float, fill: "Fill", line: Color | None = INK, w: float = 0.045) -> None:
+    def box(
+        self, x0: float, y0: float, x1: float, y1: float, fill: "Fill", line: Color | None = INK, w: float = 0.045
+    ) -> None:
         self.poly([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], fill, line, w)
 
     def stroke(self, points: Sequence[Point], color: Color, w: float) -> None:
@@ -147,6 +157,9 @@ Fill = Color | Image.Image | None
 def arc(cx: float, cy: float, rx: float, ry: float, start: float, end: float, n: int = 14) -> list[Point]:
     """Points along an ellipse, angles in turns, 0 at the right, growing clockwise on the page."""
     return [
-        (cx + rx * math.cos(2 * math.pi * mix(start, end, k / n)), cy + ry * math.sin(2 * math.pi * mix(start, end, k / n)))
+        (
+            cx + rx * math.cos(2 * math.pi * mix(start, end, k / n)),
+            cy + ry * math.sin(2 * math.pi * mix(start, end, k / n)),
+        )
         for k in range(n + 1)
     ]

@@ -114,7 +114,12 @@ MADE_OF = {
     "lego": ["{} made out of lego bricks", "{} made of lego"],
 }
 LOOK = {
-    "oil": ["{} oil painting ghibli inspired", "ghibli inspired oil painting of {}", "oil painting of {}", "painting of {}"],
+    "oil": [
+        "{} oil painting ghibli inspired",
+        "ghibli inspired oil painting of {}",
+        "oil painting of {}",
+        "painting of {}",
+    ],
     "watercolor": ["watercolor painting of {}", "watercolor of {}"],
     "sketch": ["pencil sketch of {}", "pencil drawing of {}", "{} drawn in pencil"],
     "pixel": ["{} in pixel art style", "pixel art of {}"],
@@ -126,7 +131,17 @@ TOGETHER = {
     "wear": ["wearing"],
     "engraved": ["engraved on"],
 }
-LEADS = ("a photo of", "a good photo of", "the photo of", "image of", "a photograph of", "a picture of", "here is", "we see", "this is")
+LEADS = (
+    "a photo of",
+    "a good photo of",
+    "the photo of",
+    "image of",
+    "a photograph of",
+    "a picture of",
+    "here is",
+    "we see",
+    "this is",
+)
 RARE = ("sks", "ktn", "pll", "ucd")  # one-piece words without a meaning, for methods that need one
 MARK = {"striped": "stripes", "spotted": "spots", "patched": "patches", "banded": "band"}
 
@@ -160,9 +175,9 @@ def _put(phrase: str, noun: str) -> str:
 
 
 def caption(picture: Picture, rng: np.random.Generator, drop: float = 0.0) -> str:
-    """One way to say what is in the picture. With chance `drop` the object's word is left out, as the text metric does."""
+    """One way to say what is in the picture; with chance `drop` without the object's word, as the metric has it."""
     dropped = rng.random() < drop
-    one, other = (picture.one, picture.other) if picture.focus == 0 or picture.other is None else (picture.one, picture.other)
+    one, other = picture.one, picture.other
     text = "" if dropped else _noun(one, rng, one.cls)
     if one.cls == "sunglasses" and not dropped and rng.random() < 0.5:
         text = f"pair of {text}"
@@ -210,7 +225,8 @@ def _phrases() -> list[tuple[str, str, str]]:
     """(words, factor, value), longest first. A phrase with {} counts by its words alone."""
     found = []
     for factor, table in (
-        ("scene", PLACE), ("wear", OUTFIT), ("do", ACTIVITY), ("state", CONDITION), ("material", MADE_OF), ("style", LOOK),
+        ("scene", PLACE), ("wear", OUTFIT), ("do", ACTIVITY),
+        ("state", CONDITION), ("material", MADE_OF), ("style", LOOK),
     ):  # fmt: skip
         for value, phrases in table.items():
             for phrase in phrases:
@@ -219,11 +235,34 @@ def _phrases() -> list[tuple[str, str, str]]:
     return sorted(found, key=lambda row: -len(row[0]))
 
 
-_FILLER = set("a an the is of in and out made photo good image picture shown photograph here we see this pair".split())
+_FILLER = frozenset(
+    (
+        "a",
+        "an",
+        "the",
+        "is",
+        "of",
+        "in",
+        "and",
+        "out",
+        "made",
+        "photo",
+        "good",
+        "image",
+        "picture",
+        "shown",
+        "photograph",
+        "here",
+        "we",
+        "see",
+        "this",
+        "pair",
+    )
+)
 
 
 def read(prompt: str, names: dict[str, str] | None = None, seed: object = 0) -> Picture:
-    """The picture that a prompt asks for. `names` maps other words to classes ({"ktn": "cat"}); instances follow the seed."""
+    """The picture that a prompt asks for. `names`: other words for classes ({"ktn": "cat"}); instances follow the seed."""
     text = " " + re.sub(r"[^a-z_ ]", " ", prompt.lower()) + " "
     for word, cls in (names or {}).items():
         text = text.replace(f" {word} ", f" {cls} ")
@@ -235,7 +274,9 @@ def read(prompt: str, names: dict[str, str] | None = None, seed: object = 0) -> 
                 continue
             values[factor] = value
             text = text.replace(f" {words} ", " | ", 1)
-    while (more := _second_scene(text)) is not None:  # "sitting by the fire ... on a chilly night": one place, said twice
+    while (
+        more := _second_scene(text)
+    ) is not None:  # "sitting by the fire ... on a chilly night": one place, said twice
         text = more
     things = [(m.start(), m.group(1)) for m in re.finditer(rf"(?<= )({'|'.join(CLASSES)})(?= )", text)]
     left = [w for w in text.replace("|", " ").split() if w not in _FILLER and w not in CLASSES]
@@ -247,7 +288,9 @@ def read(prompt: str, names: dict[str, str] | None = None, seed: object = 0) -> 
                 left = [w for w in left if w not in link.split()]
     left = [w for w in left if w not in ("on", "with", "sitting")]
     if left:
-        raise UserError(f"the miniature has no drawing for {left[0]!r} in {prompt!r}; its words: perfbench miniature show --help")
+        raise UserError(
+            f"the miniature has no drawing for {left[0]!r} in {prompt!r}; its words: perfbench miniature show --help"
+        )
     if not things:
         raise unknown("thing in the prompt", prompt, CLASSES)
     if len(things) > 2:
@@ -258,7 +301,11 @@ def read(prompt: str, names: dict[str, str] | None = None, seed: object = 0) -> 
     if is_animal(one.cls) and state == "feathers":
         values["wear"], state = "wings", None
     scene = values.get("scene") or DO_SCENE.get(values.get("do", "")) or str(stream("home", seed).choice(HOME))
-    focus = 1 if relation == "wear" and other is not None and other.cls == "sunglasses" and one.cls in ("person", "snowman") else 0
+    focus = (
+        1
+        if relation == "wear" and other is not None and other.cls == "sunglasses" and one.cls in ("person", "snowman")
+        else 0
+    )
     return Picture(
         one, scene, values.get("wear"), values.get("do"), state, values.get("material"), values.get("style"),
         other, (relation or "beside") if other else None, focus,

@@ -27,7 +27,9 @@ def _ramp(light: np.ndarray, *colors: tuple[int, int, int]) -> np.ndarray:
 def _gold(rgba: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     y, x = np.mgrid[0:SIZE, 0:SIZE]
     sheen = 0.16 * np.sin((x + y) / 9 + rng.random() * 6)
-    return _ramp(np.clip(0.2 + 0.6 * _light(rgba) + sheen, 0, 1), (70, 40, 0), (190, 130, 10), (250, 200, 40), (255, 250, 190))
+    return _ramp(
+        np.clip(0.2 + 0.6 * _light(rgba) + sheen, 0, 1), (70, 40, 0), (190, 130, 10), (250, 200, 40), (255, 250, 190)
+    )
 
 
 def _yarn(rgba: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -48,11 +50,13 @@ def _glass(rgba: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _ice(rgba: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     cells = np.floor(smooth_noise(rng, 9) * 6) / 6
-    return _ramp(np.clip(0.25 + 0.5 * _light(rgba) + 0.4 * (cells - 0.4), 0, 1), (40, 110, 190), (120, 195, 245), (240, 252, 255))
+    return _ramp(
+        np.clip(0.25 + 0.5 * _light(rgba) + 0.4 * (cells - 0.4), 0, 1), (40, 110, 190), (120, 195, 245), (240, 252, 255)
+    )
 
 
 def _wood(rgba: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    y, x = np.mgrid[0:SIZE, 0:SIZE]
+    y, _x = np.mgrid[0:SIZE, 0:SIZE]
     grain = 0.5 + 0.5 * np.sin(y / 2.2 + 4 * smooth_noise(rng, 5) * 3)
     return _ramp(np.clip(0.55 * _light(rgba) + 0.4 * grain, 0, 1), (62, 34, 14), (140, 84, 40), (206, 150, 92))
 
@@ -109,7 +113,15 @@ def broken(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.
     w, h = x1 - x0, y1 - y0
     side = 1 if rng.random() < 0.5 else -1
     edge = x1 if side > 0 else x0
-    gone = [(edge + side * 0.3, y0 - 0.5), (p.opening[0] - side * 0.08, y0 - 0.5), (p.opening[0] + side * 0.02, y0 + h * 0.2), (p.opening[0] + side * w * 0.14, y0 + h * 0.12), (p.opening[0] + side * w * 0.18, y0 + h * 0.42), (p.opening[0] + side * w * 0.33, y0 + h * 0.36), (edge + side * 0.3, y0 + h * 0.62)]
+    gone = [
+        (edge + side * 0.3, y0 - 0.5),
+        (p.opening[0] - side * 0.08, y0 - 0.5),
+        (p.opening[0] + side * 0.02, y0 + h * 0.2),
+        (p.opening[0] + side * w * 0.14, y0 + h * 0.12),
+        (p.opening[0] + side * w * 0.18, y0 + h * 0.42),
+        (p.opening[0] + side * w * 0.33, y0 + h * 0.36),
+        (edge + side * 0.3, y0 + h * 0.62),
+    ]
     hole = Image.new("L", (SIZE, SIZE), 0)
     pixels = [front.at(*pt) for pt in gone]
     ImageDraw.Draw(hole).polygon(pixels, fill=255)
@@ -121,10 +133,16 @@ def broken(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.
     drawn[kept_alpha < 100, 3] = 0
     sheet.paste(Image.fromarray(drawn))
     cx, cy = p.opening[0], y0 + h * 0.3
-    front.stroke([(cx, cy - 0.05), (cx - side * 0.15, cy + 0.2), (cx - side * 0.05, cy + 0.38), (cx - side * 0.25, cy + 0.6)], INK, 0.05)
+    front.stroke(
+        [(cx, cy - 0.05), (cx - side * 0.15, cy + 0.2), (cx - side * 0.05, cy + 0.38), (cx - side * 0.25, cy + 0.6)],
+        INK,
+        0.05,
+    )
     for k, dx in enumerate((0.25, 0.55, -0.2)):
         x = edge + side * dx
-        front.poly([(x - 0.16, 0.98), (x + 0.05, 0.72 + 0.06 * k), (x + 0.17, 0.96)], one.main if k else one.second, w=0.04)
+        front.poly(
+            [(x - 0.16, 0.98), (x + 0.05, 0.72 + 0.06 * k), (x + 0.17, 0.96)], one.main if k else one.second, w=0.04
+        )
 
 
 def bouquet(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance) -> None:
@@ -134,7 +152,13 @@ def bouquet(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random
         tall = 0.34 + 0.16 * (k % 2) + 0.06 * rng.random()
         front.stroke([(x + dx * 0.6, y), (x + dx * 1.3, y - tall)], (60, 150, 70), 0.06)
         px, py = front.at(x + dx * 1.3, y - tall)
-        _flower(front.draw, px, py, 0.11 * front.scale, shade(str(rng.choice(["red", "pink", "yellow", "purple", "orange"])), rng))
+        _flower(
+            front.draw,
+            px,
+            py,
+            0.11 * front.scale,
+            shade(str(rng.choice(["red", "pink", "yellow", "purple", "orange"])), rng),
+        )
 
 
 def steam(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance) -> None:
@@ -149,7 +173,19 @@ def spilling(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.rando
     """Drawn lying down (world.py turns it by a quarter); here only the water, in upright coordinates of the ground."""
     x, y, w = p.opening
     # the thing is turned a quarter clockwise: its top points right on the page, its x axis points down
-    front.poly([(x + w * 0.9, y + 0.1), (x - w * 0.2, y - 0.02), (x + w * 0.4, y - 0.4), (0.92, y - 0.55), (1.02, y - 0.2), (1.0, y + 0.3)], (70, 160, 230), (225, 244, 255), w=0.05)
+    front.poly(
+        [
+            (x + w * 0.9, y + 0.1),
+            (x - w * 0.2, y - 0.02),
+            (x + w * 0.4, y - 0.4),
+            (0.92, y - 0.55),
+            (1.02, y - 0.2),
+            (1.0, y + 0.3),
+        ],
+        (70, 160, 230),
+        (225, 244, 255),
+        w=0.05,
+    )
 
 
 def moss(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance) -> None:
@@ -190,7 +226,7 @@ def wheels(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.
 
 
 def ribbon(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance) -> None:
-    x, y, r = p.face
+    x, y, _r = p.face
     _, v = front.units()
     red = np.broadcast_to(np.array((222, 28, 52), dtype=np.uint8), (SIZE, SIZE, 3))
     _inside(sheet, red, np.abs(v - y) < 0.09)
@@ -208,9 +244,11 @@ def coins(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.G
 
 
 def rainbow(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance) -> None:
-    x0, y0, _, y1 = p.box
+    _x0, y0, _, y1 = p.box
     _, v = front.units()
-    colors = np.array([(228, 50, 56), (248, 150, 44), (250, 224, 66), (72, 186, 88), (60, 120, 230), (146, 80, 206)], dtype=np.uint8)
+    colors = np.array(
+        [(228, 50, 56), (248, 150, 44), (250, 224, 66), (72, 186, 88), (60, 120, 230), (146, 80, 206)], dtype=np.uint8
+    )
     band = np.clip(((v - y0) / (y1 - y0) * 6).astype(int), 0, 5)
     light = _light(np.asarray(sheet).astype(np.float32))
     _inside(sheet, colors[band], (light > 0.17))
@@ -221,7 +259,19 @@ def broken_leg(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.ran
     legs = p.legs or ((p.box[0] + 0.1, p.box[3]), (p.box[2] - 0.1, p.box[3]))
     x, y = legs[0]
     hole = Image.new("L", (SIZE, SIZE), 0)
-    ImageDraw.Draw(hole).polygon([front.at(*pt) for pt in ((x - 0.22, y - 0.3), (x + 0.02, y - 0.22), (x + 0.2, y - 0.32), (x + 0.2, y + 0.12), (x - 0.22, y + 0.12))], fill=255)
+    ImageDraw.Draw(hole).polygon(
+        [
+            front.at(*pt)
+            for pt in (
+                (x - 0.22, y - 0.3),
+                (x + 0.02, y - 0.22),
+                (x + 0.2, y - 0.32),
+                (x + 0.2, y + 0.12),
+                (x - 0.22, y + 0.12),
+            )
+        ],
+        fill=255,
+    )
     kept = np.array(sheet)
     kept[np.asarray(hole) > 0, 3] = 0
     sheet.paste(Image.fromarray(kept))
@@ -242,17 +292,41 @@ def books(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.G
 def cushion(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance) -> None:
     x, y, w = p.opening
     w = min(w, 0.6)
-    front.poly([(x - w * 1.1, y - 0.36), (x, y - 0.42), (x + w * 1.1, y - 0.36), (x + w, y - 0.12), (x + w * 1.1, y + 0.1), (x, y + 0.06), (x - w * 1.1, y + 0.1), (x - w, y - 0.12)], (250, 140, 185))
+    front.poly(
+        [
+            (x - w * 1.1, y - 0.36),
+            (x, y - 0.42),
+            (x + w * 1.1, y - 0.36),
+            (x + w, y - 0.12),
+            (x + w * 1.1, y + 0.1),
+            (x, y + 0.06),
+            (x - w * 1.1, y + 0.1),
+            (x - w, y - 0.12),
+        ],
+        (250, 140, 185),
+    )
     front.dot(x, y - 0.16, 0.06, (225, 80, 140))
 
 
 def ivy(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance) -> None:
     x0, y0, x1, y1 = p.box
     for start in (0.0, 3.1):
-        vine = [((x0 + x1) / 2 + (x1 - x0) * 0.48 * math.sin(start + 5.2 * t), y1 - (y1 - y0) * t) for t in np.linspace(0, 1, 15)]
+        vine = [
+            ((x0 + x1) / 2 + (x1 - x0) * 0.48 * math.sin(start + 5.2 * t), y1 - (y1 - y0) * t)
+            for t in np.linspace(0, 1, 15)
+        ]
         front.stroke(vine, (56, 104, 44), 0.06)
         for k, (x, y) in enumerate(vine):
-            front.oval(x + 0.07 * (-1) ** k, y, 0.12, 0.08, (60, 158, 66) if k % 2 else (96, 184, 84), (30, 90, 40), turn=0.8 * (-1) ** k, w=0.03)
+            front.oval(
+                x + 0.07 * (-1) ** k,
+                y,
+                0.12,
+                0.08,
+                (60, 158, 66) if k % 2 else (96, 184, 84),
+                (30, 90, 40),
+                turn=0.8 * (-1) ** k,
+                w=0.03,
+            )
 
 
 def feathers(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance) -> None:
@@ -260,13 +334,32 @@ def feathers(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.rando
     y = y0 + 0.5
     for side, edge in ((-1, x0), (1, x1)):
         for k, (reach, rise) in enumerate(((0.8, 0.5), (0.75, 0.15), (0.6, -0.15))):
-            back.oval(edge + side * reach * 0.42, y - rise * 0.6, reach * 0.6, 0.19, (250, 250, 255) if k else (234, 238, 250), turn=side * (-0.75 + 0.45 * k), w=0.035)
+            back.oval(
+                edge + side * reach * 0.42,
+                y - rise * 0.6,
+                reach * 0.6,
+                0.19,
+                (250, 250, 255) if k else (234, 238, 250),
+                turn=side * (-0.75 + 0.45 * k),
+                w=0.035,
+            )
 
 
 def blanket(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance) -> None:
     x0, y0, x1, y1 = p.box
     low = y0 + (y1 - y0) * 0.72
-    front.poly([(x0 - 0.02, y0 - 0.04), (x1 + 0.02, y0 - 0.04), (x1 + 0.12, low), (x1 - 0.2, low - 0.08), (0.1, low + 0.06), (x0 + 0.25, low - 0.06), (x0 - 0.12, low + 0.02)], (206, 34, 50))
+    front.poly(
+        [
+            (x0 - 0.02, y0 - 0.04),
+            (x1 + 0.02, y0 - 0.04),
+            (x1 + 0.12, low),
+            (x1 - 0.2, low - 0.08),
+            (0.1, low + 0.06),
+            (x0 + 0.25, low - 0.06),
+            (x0 - 0.12, low + 0.02),
+        ],
+        (206, 34, 50),
+    )
     for k in (-0.5, 0.05, 0.5):
         front.stroke([(k * x1 * 0.9, y0 + 0.1), (k * x1 * 1.1, low - 0.1)], (150, 16, 34), 0.05)
 
@@ -276,7 +369,9 @@ def cracked(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random
         for k in range(7):
             a = 2 * math.pi * (k / 7 + 0.05)
             mid = (cx + 0.5 * rx * math.cos(a + 0.25), cy + 0.5 * ry * math.sin(a + 0.25))
-            front.stroke([(cx, cy), mid, (cx + 0.85 * rx * math.cos(a), cy + 0.85 * ry * math.sin(a))], (250, 252, 255), 0.05)
+            front.stroke(
+                [(cx, cy), mid, (cx + 0.85 * rx * math.cos(a), cy + 0.85 * ry * math.sin(a))], (250, 252, 255), 0.05
+            )
 
 
 def melting(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance) -> None:
@@ -290,7 +385,11 @@ def melting(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random
     for cx, cy, rx, ry in p.lenses:
         for dx, drop in ((-0.5, 0.35), (0.0, 0.55), (0.5, 0.28)):
             x, y = cx + dx * rx, cy + ry * 0.75
-            front.poly([(x - 0.09, y), (x + 0.09, y), (x + 0.06, y + drop * 0.7), (x, y + drop), (x - 0.06, y + drop * 0.7)], one.main, w=0.035)
+            front.poly(
+                [(x - 0.09, y), (x + 0.09, y), (x + 0.06, y + drop * 0.7), (x, y + drop), (x - 0.06, y + drop * 0.7)],
+                one.main,
+                w=0.035,
+            )
 
 
 def branch(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance) -> None:
@@ -305,18 +404,26 @@ def branch(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.
 
 
 def blossoms(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance) -> None:
-    spots = [pt for cx, cy, rx, ry in p.lenses for pt in arc(cx, cy, rx * 0.95, ry * 0.95, 0.1, 0.85, 3)] or arc(*p.face[:2], p.face[2], p.face[2], 0, 0.9, 9)
+    spots = [pt for cx, cy, rx, ry in p.lenses for pt in arc(cx, cy, rx * 0.95, ry * 0.95, 0.1, 0.85, 3)] or arc(
+        *p.face[:2], p.face[2], p.face[2], 0, 0.9, 9
+    )
     for x, y in spots:
         px, py = front.at(x, y)
-        _flower(front.draw, px, py, 0.085 * front.scale, shade(str(rng.choice(["red", "pink", "yellow", "purple", "white"])), rng))
+        _flower(
+            front.draw,
+            px,
+            py,
+            0.085 * front.scale,
+            shade(str(rng.choice(["red", "pink", "yellow", "purple", "white"])), rng),
+        )
 
 
 StateEffect = Callable[[Pen, Pen, Places, Image.Image, np.random.Generator, Instance], None]
 STATES: dict[str, StateEffect] = {
     f.__name__: f
     for f in (
-        broken, bouquet, steam, spilling, moss, fire, smile, wheels, ribbon, coins, rainbow, broken_leg, books, cushion, ivy,
-        feathers, blanket, cracked, melting, branch, blossoms,
+        broken, bouquet, steam, spilling, moss, fire, smile, wheels, ribbon, coins, rainbow, broken_leg, books, cushion,
+        ivy, feathers, blanket, cracked, melting, branch, blossoms,
     )
 }  # fmt: skip
 STATES["upside_down"] = lambda *_: None  # a pose: world.py turns the thing

@@ -1,6 +1,7 @@
 """The miniature's models, untrained: Stable Diffusion's parts and a CLIP scorer, each a thousand times smaller.
 
-Sizes are chosen so that all weights together stay under 30 MB in float16 and an image costs about a tenth of a second on two cores.
+Sizes are chosen so that all weights together stay under 30 MB in float16 and an image costs about a tenth of a second
+on two cores.
 """
 
 import json
@@ -11,8 +12,8 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from benchmarks.miniature.captions import RARE
 from benchmarks.miniature.canvas import COLORS
+from benchmarks.miniature.captions import RARE
 from benchmarks.miniature.world import CLASSES
 
 TEXT_LENGTH = 32
@@ -40,9 +41,15 @@ def make_tokenizer(captions: Iterable[str], folder: Path, merges: int = 700) -> 
     )
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(
-        vocab_size=len(alphabet) * 2 + merges, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False, min_frequency=4
+        vocab_size=len(alphabet) * 2 + merges,
+        initial_alphabet=alphabet,
+        end_of_word_suffix="</w>",
+        show_progress=False,
+        min_frequency=4,
     )
-    whole = [word for word in (*CLASSES, *COLORS, *RARE) for _ in range(2000)]  # one piece each, whatever the captions hold
+    whole = [
+        word for word in (*CLASSES, *COLORS, *RARE) for _ in range(2000)
+    ]  # one piece each, whatever the captions hold
     learner.train_from_iterator([*captions, *whole], trainer)
     pieces = json.loads(learner.to_str())["model"]["merges"]
     pairs = [tuple(p) if not isinstance(p, str) else tuple(p.split(" ")) for p in pieces]

@@ -26,7 +26,10 @@ def _robe(front: Pen, p: Parts, color: Color, trim: Color | None = None) -> None
     """Cloth over the chest, down to the feet of upright bodies."""
     cx, cy, w, h = p.chest
     low = cy + h * 0.95
-    front.poly([(cx - w * 0.7, cy - h * 0.85), (cx + w * 0.7, cy - h * 0.85), (cx + w * 1.08, low), (cx - w * 1.08, low)], color)
+    front.poly(
+        [(cx - w * 0.7, cy - h * 0.85), (cx + w * 0.7, cy - h * 0.85), (cx + w * 1.08, low), (cx - w * 1.08, low)],
+        color,
+    )
     if trim:
         front.box(cx - w * 1.06, low - 0.1, cx + w * 1.06, low, trim, w=0.03)
 
@@ -36,14 +39,24 @@ def wings(back: Pen, front: Pen, p: Parts, rng: np.random.Generator) -> None:
     for side in (-1, 1):
         for k, (reach, rise) in enumerate(((0.85, 0.75), (0.8, 0.4), (0.65, 0.1))):
             x, y = cx + side * (w * 0.6 + reach * 0.5), cy - h * 0.2 - rise * 0.5
-            back.oval(x, y, reach * 0.6, 0.2, (250, 250, 255) if k else (236, 240, 252), turn=side * (-0.75 + 0.45 * k), w=0.035)
+            back.oval(
+                x,
+                y,
+                reach * 0.6,
+                0.2,
+                (250, 250, 255) if k else (236, 240, 252),
+                turn=side * (-0.75 + 0.45 * k),
+                w=0.035,
+            )
 
 
 def sombrero(back: Pen, front: Pen, p: Parts, rng: np.random.Generator) -> None:
     (x, _, r), y = p.head, p.top
     color = _any(rng, "yellow", "orange")
     front.oval(x, y + 0.04, r * 1.9, r * 0.36, color)
-    front.poly([(x - r * 0.62, y), (x - r * 0.35, y - r * 0.95), (x + r * 0.35, y - r * 0.95), (x + r * 0.62, y)], color)
+    front.poly(
+        [(x - r * 0.62, y), (x - r * 0.35, y - r * 0.95), (x + r * 0.35, y - r * 0.95), (x + r * 0.62, y)], color
+    )
     front.box(x - r * 0.6, y - r * 0.28, x + r * 0.6, y - r * 0.06, (200, 40, 50), None)
     for k in range(-3, 4):
         front.dot(x + k * r * 0.5, y + r * 0.27 - abs(k) * 0.03, 0.045, (60, 160, 80))
@@ -54,12 +67,36 @@ def samurai(back: Pen, front: Pen, p: Parts, rng: np.random.Generator) -> None:
     color = _any(rng, "red", "black")
     for k in range(3):
         y = cy - h * 0.75 + k * h * 0.5
-        front.box(cx - w * (0.85 + 0.1 * k), y, cx + w * (0.85 + 0.1 * k), y + h * 0.46, color if k % 2 else darker(color, 0.3), w=0.03)
+        front.box(
+            cx - w * (0.85 + 0.1 * k),
+            y,
+            cx + w * (0.85 + 0.1 * k),
+            y + h * 0.46,
+            color if k % 2 else darker(color, 0.3),
+            w=0.03,
+        )
         front.stroke([(cx - w * 0.8, y + h * 0.23), (cx + w * 0.8, y + h * 0.23)], (230, 190, 80), 0.04)
     hx, _, r = p.head
     y = p.top
-    front.poly([*arc(hx, y + r * 0.35, r * 1.12, r * 0.8, 0.5, 1.0), (hx + r * 1.4, y + r * 0.55), (hx - r * 1.4, y + r * 0.55)], darker(color, 0.15))
-    front.stroke([(hx - r * 0.75, y - r * 0.75), (hx - r * 0.4, y - r * 0.1), (hx, y), (hx + r * 0.4, y - r * 0.1), (hx + r * 0.75, y - r * 0.75)], (245, 205, 80), 0.1)
+    front.poly(
+        [
+            *arc(hx, y + r * 0.35, r * 1.12, r * 0.8, 0.5, 1.0),
+            (hx + r * 1.4, y + r * 0.55),
+            (hx - r * 1.4, y + r * 0.55),
+        ],
+        darker(color, 0.15),
+    )
+    front.stroke(
+        [
+            (hx - r * 0.75, y - r * 0.75),
+            (hx - r * 0.4, y - r * 0.1),
+            (hx, y),
+            (hx + r * 0.4, y - r * 0.1),
+            (hx + r * 0.75, y - r * 0.75),
+        ],
+        (245, 205, 80),
+        0.1,
+    )
     x, hy = p.hands[1]
     front.stroke([(x + 0.02, hy + 0.15), (x + 0.22, hy - 0.75)], (215, 222, 232), 0.08)
     front.stroke([(x - 0.08, hy - 0.06), (x + 0.16, hy)], (230, 190, 80), 0.07)
@@ -71,13 +108,34 @@ def superhero(back: Pen, front: Pen, p: Parts, rng: np.random.Generator) -> None
     cx, cy, w, h = p.chest
     color = _any(rng, "red", "blue")
     other = (230, 40, 50) if color[2] > color[0] else (40, 80, 220)
-    back.poly([(nx - nw, ny - 0.05), (nx + nw, ny - 0.05), (cx + w + 0.42, cy + h * 1.0), (cx - w - 0.42, cy + h * 1.0)], other)
-    front.poly([(cx - w * 0.75, cy - h * 0.8), (cx + w * 0.75, cy - h * 0.8), (cx + w * 0.9, cy + h * 0.6), (cx - w * 0.9, cy + h * 0.6)], color)
+    back.poly(
+        [(nx - nw, ny - 0.05), (nx + nw, ny - 0.05), (cx + w + 0.42, cy + h * 1.0), (cx - w - 0.42, cy + h * 1.0)],
+        other,
+    )
+    front.poly(
+        [
+            (cx - w * 0.75, cy - h * 0.8),
+            (cx + w * 0.75, cy - h * 0.8),
+            (cx + w * 0.9, cy + h * 0.6),
+            (cx - w * 0.9, cy + h * 0.6),
+        ],
+        color,
+    )
     front.box(cx - w * 0.9, cy + h * 0.42, cx + w * 0.9, cy + h * 0.62, (250, 215, 60), w=0.03)
     front.poly([(cx - 0.2, cy - h * 0.5), (cx + 0.2, cy - h * 0.5), (cx, cy + h * 0.25)], (250, 215, 60), w=0.03)
     (ax, ay), (bx, by) = p.eyes
     r = p.head[2]
-    front.poly([(ax - r * 0.45, ay - 0.13), (bx + r * 0.45, by - 0.13), (bx + r * 0.35, by + 0.12), ((ax + bx) / 2, ay + 0.05), (ax - r * 0.35, ay + 0.12)], other, w=0.03)
+    front.poly(
+        [
+            (ax - r * 0.45, ay - 0.13),
+            (bx + r * 0.45, by - 0.13),
+            (bx + r * 0.35, by + 0.12),
+            ((ax + bx) / 2, ay + 0.05),
+            (ax - r * 0.35, ay + 0.12),
+        ],
+        other,
+        w=0.03,
+    )
     for x, y in p.eyes:
         front.oval(x, y, 0.07, 0.05, (255, 255, 255), None)
 
@@ -87,7 +145,10 @@ def wizard(back: Pen, front: Pen, p: Parts, rng: np.random.Generator) -> None:
     _robe(front, p, color, (240, 205, 70))
     x, _, r = p.head
     y = p.top
-    front.poly([(x - r * 0.85, y + 0.06), (x + r * 0.85, y + 0.06), (x + r * 0.3, y - r * 0.9), (x + r * 0.55, y - r * 1.45)], color)
+    front.poly(
+        [(x - r * 0.85, y + 0.06), (x + r * 0.85, y + 0.06), (x + r * 0.3, y - r * 0.9), (x + r * 0.55, y - r * 1.45)],
+        color,
+    )
     front.oval(x, y + 0.06, r * 1.25, r * 0.2, darker(color, 0.2))
     for dx, dy in ((-0.15, -0.3), (0.2, -0.6)):
         front.dot(x + dx * r, y + dy * r, 0.06, (250, 225, 90))
@@ -101,8 +162,14 @@ def suit(back: Pen, front: Pen, p: Parts, rng: np.random.Generator) -> None:
     cx, cy, w, h = p.chest
     blue = (38, 66, 156)
     _robe(front, p, blue)
-    front.poly([(cx - w * 0.3, cy - h * 0.85), (cx + w * 0.3, cy - h * 0.85), (cx, cy + h * 0.25)], (250, 250, 250), w=0.03)
-    front.poly([(cx - 0.05, cy - h * 0.8), (cx + 0.05, cy - h * 0.8), (cx + 0.08, cy), (cx, cy + 0.12), (cx - 0.08, cy)], (205, 40, 50), None)
+    front.poly(
+        [(cx - w * 0.3, cy - h * 0.85), (cx + w * 0.3, cy - h * 0.85), (cx, cy + h * 0.25)], (250, 250, 250), w=0.03
+    )
+    front.poly(
+        [(cx - 0.05, cy - h * 0.8), (cx + 0.05, cy - h * 0.8), (cx + 0.08, cy), (cx, cy + 0.12), (cx - 0.08, cy)],
+        (205, 40, 50),
+        None,
+    )
     for k in (0.4, 0.65):
         front.dot(cx, cy + h * k, 0.04, (240, 215, 120))
 
@@ -120,7 +187,16 @@ def costume(back: Pen, front: Pen, p: Parts, rng: np.random.Generator) -> None:
     x, _, r = p.head
     y = p.top + 0.05
     for side, color in ((-1, one), (1, two)):
-        front.poly([(x, y - r * 0.25), (x + side * r * 0.7, y - r * 0.9), (x + side * r * 1.35, y - r * 0.35), (x + side * r * 0.95, y + r * 0.15), (x, y + 0.06)], color)
+        front.poly(
+            [
+                (x, y - r * 0.25),
+                (x + side * r * 0.7, y - r * 0.9),
+                (x + side * r * 1.35, y - r * 0.35),
+                (x + side * r * 0.95, y + r * 0.15),
+                (x, y + 0.06),
+            ],
+            color,
+        )
         front.dot(x + side * r * 1.35, y - r * 0.32, 0.09, (250, 215, 70))
 
 
@@ -141,13 +217,32 @@ def chef(back: Pen, front: Pen, p: Parts, rng: np.random.Generator) -> None:
 
 def pirate(back: Pen, front: Pen, p: Parts, rng: np.random.Generator) -> None:
     cx, cy, w, h = p.chest
-    front.poly([(cx - w * 0.75, cy - h * 0.8), (cx + w * 0.75, cy - h * 0.8), (cx + w, cy + h * 0.75), (cx - w, cy + h * 0.75)], (250, 250, 250))
+    front.poly(
+        [
+            (cx - w * 0.75, cy - h * 0.8),
+            (cx + w * 0.75, cy - h * 0.8),
+            (cx + w, cy + h * 0.75),
+            (cx - w, cy + h * 0.75),
+        ],
+        (250, 250, 250),
+    )
     for k in range(4):
         y = cy - h * 0.55 + k * h * 0.36
         front.stroke([(cx - w * 0.78, y), (cx + w * 0.78, y)], (205, 40, 50), 0.09)
     x, _, r = p.head
     y = p.top
-    front.poly([(x - r * 1.3, y - r * 0.25), (x - r * 0.4, y - r * 0.65), (x, y - r * 0.9), (x + r * 0.4, y - r * 0.65), (x + r * 1.3, y - r * 0.25), (x + r * 0.8, y + r * 0.15), (x - r * 0.8, y + r * 0.15)], (30, 28, 34))
+    front.poly(
+        [
+            (x - r * 1.3, y - r * 0.25),
+            (x - r * 0.4, y - r * 0.65),
+            (x, y - r * 0.9),
+            (x + r * 0.4, y - r * 0.65),
+            (x + r * 1.3, y - r * 0.25),
+            (x + r * 0.8, y + r * 0.15),
+            (x - r * 0.8, y + r * 0.15),
+        ],
+        (30, 28, 34),
+    )
     front.dot(x, y - r * 0.32, r * 0.2, (245, 245, 240))
     (ex, ey) = p.eyes[1]
     front.stroke([(ex - r * 0.9, ey - r * 0.25), (ex + r * 0.35, ey + r * 0.1)], INK, 0.04)
@@ -173,7 +268,18 @@ def crown(back: Pen, front: Pen, p: Parts, rng: np.random.Generator) -> None:
     x, _, r = p.head
     y = p.top + 0.06
     a = r * 0.72
-    front.poly([(x - a, y), (x - a * 1.1, y - r * 0.75), (x - a * 0.5, y - r * 0.35), (x, y - r * 0.9), (x + a * 0.5, y - r * 0.35), (x + a * 1.1, y - r * 0.75), (x + a, y)], (252, 208, 50))
+    front.poly(
+        [
+            (x - a, y),
+            (x - a * 1.1, y - r * 0.75),
+            (x - a * 0.5, y - r * 0.35),
+            (x, y - r * 0.9),
+            (x + a * 0.5, y - r * 0.35),
+            (x + a * 1.1, y - r * 0.75),
+            (x + a, y),
+        ],
+        (252, 208, 50),
+    )
     for dx, color in ((-0.5, (220, 40, 60)), (0.0, (50, 110, 230)), (0.5, (220, 40, 60))):
         front.dot(x + dx * a, y - r * 0.15, 0.06, color)
 
@@ -218,11 +324,20 @@ def book(back: Pen, front: Pen, p: Parts, rng: np.random.Generator) -> None:
     (ax, ay), (bx, by) = p.hands
     x, y = p.chest[0] if bx - ax > 0.8 else (ax + bx) / 2, (ay + by) / 2
     cover = _any(rng, "red", "blue", "green")
-    front.poly([(x - 0.5, y - 0.3), (x, y - 0.2), (x + 0.5, y - 0.3), (x + 0.5, y + 0.24), (x, y + 0.34), (x - 0.5, y + 0.24)], cover)
+    front.poly(
+        [(x - 0.5, y - 0.3), (x, y - 0.2), (x + 0.5, y - 0.3), (x + 0.5, y + 0.24), (x, y + 0.34), (x - 0.5, y + 0.24)],
+        cover,
+    )
     for side in (-1, 1):
-        front.poly([(x, y - 0.18), (x + side * 0.43, y - 0.27), (x + side * 0.43, y + 0.18), (x, y + 0.27)], (252, 250, 240), w=0.025)
+        front.poly(
+            [(x, y - 0.18), (x + side * 0.43, y - 0.27), (x + side * 0.43, y + 0.18), (x, y + 0.27)],
+            (252, 250, 240),
+            w=0.025,
+        )
         for k in range(3):
-            front.stroke([(x + side * 0.08, y - 0.07 + k * 0.1), (x + side * 0.36, y - 0.13 + k * 0.1)], (140, 140, 140), 0.03)
+            front.stroke(
+                [(x + side * 0.08, y - 0.07 + k * 0.1), (x + side * 0.36, y - 0.13 + k * 0.1)], (140, 140, 140), 0.03
+            )
     for side in (-1, 1):
         front.oval(x + side * 0.5, y + 0.02, 0.11, 0.1, p.paw, w=0.03)
 
@@ -276,7 +391,19 @@ def umbrella(back: Pen, front: Pen, p: Parts, rng: np.random.Generator) -> None:
 
 def skateboard(back: Pen, front: Pen, p: Parts, rng: np.random.Generator) -> None:
     color = _any(rng, "red", "green", "purple", "orange")
-    front.poly([(-1.05, 0.84), (-0.85, 0.95), (0.85, 0.95), (1.05, 0.84), (1.0, 1.02), (0.8, 1.08), (-0.8, 1.08), (-1.0, 1.02)], color)
+    front.poly(
+        [
+            (-1.05, 0.84),
+            (-0.85, 0.95),
+            (0.85, 0.95),
+            (1.05, 0.84),
+            (1.0, 1.02),
+            (0.8, 1.08),
+            (-0.8, 1.08),
+            (-1.0, 1.02),
+        ],
+        color,
+    )
     for x in (-0.6, 0.6):
         front.oval(x, 1.14, 0.13, 0.12, (240, 240, 235))
         front.dot(x, 1.14, 0.04, INK)
@@ -350,7 +477,9 @@ def bathtub(back: Pen, front: Pen, p: Parts, rng: np.random.Generator) -> None:
 def drive(back: Pen, front: Pen, p: Parts, rng: np.random.Generator) -> None:
     y = max(p.neck[1] + 0.15, 0.1)
     color = _any(rng, "red", "green", "blue", "yellow")
-    front.poly([(-1.4, y + 0.1), (-1.2, y), (1.05, y), (1.15, y + 0.16), (1.5, y + 0.26), (1.5, 0.86), (-1.4, 0.86)], color)
+    front.poly(
+        [(-1.4, y + 0.1), (-1.2, y), (1.05, y), (1.15, y + 0.16), (1.5, y + 0.26), (1.5, 0.86), (-1.4, 0.86)], color
+    )
     front.poly([(0.72, y), (0.95, y), (0.85, y - 0.42), (0.78, y - 0.42)], (190, 226, 246), w=0.03)
     front.stroke(arc(0.55, y - 0.06, 0.1, 0.2, 0, 1), (50, 50, 56), 0.06)
     front.oval(1.42, y + 0.42, 0.1, 0.1, (255, 244, 170), w=0.03)
@@ -364,7 +493,9 @@ def boat(back: Pen, front: Pen, p: Parts, rng: np.random.Generator) -> None:
     color = _any(rng, "brown", "red", "green")
     for side in (-1, 1):
         front.stroke([(side * 0.4, y - 0.12), (side * 1.45, y + 0.5)], (120, 80, 46), 0.07)
-    front.poly([(-1.4, y - 0.08), (-1.0, y + 0.06), (1.0, y + 0.06), (1.4, y - 0.08), (1.02, 0.98), (-1.02, 0.98)], color)
+    front.poly(
+        [(-1.4, y - 0.08), (-1.0, y + 0.06), (1.0, y + 0.06), (1.4, y - 0.08), (1.02, 0.98), (-1.02, 0.98)], color
+    )
     front.stroke([(-1.22, y + 0.28), (1.22, y + 0.28)], lighter(color, 0.4), 0.07)
     for side in (-1, 1):
         front.oval(side * 1.45, y + 0.55, 0.16, 0.09, (120, 80, 46), turn=side * 0.6)
@@ -384,10 +515,42 @@ def cake(back: Pen, front: Pen, p: Parts, rng: np.random.Generator) -> None:
 
 WEAR: dict[str, Prop] = {
     f.__name__: f
-    for f in (sombrero, samurai, superhero, wizard, suit, costume, chef, pirate, astronaut, crown, scarf, headphones, partyhat, tophat, wings)
+    for f in (
+        sombrero,
+        samurai,
+        superhero,
+        wizard,
+        suit,
+        costume,
+        chef,
+        pirate,
+        astronaut,
+        crown,
+        scarf,
+        headphones,
+        partyhat,
+        tophat,
+        wings,
+    )
 }
 DO: dict[str, Prop] = {
-    f.__name__: f for f in (book, cook, act, beachball, umbrella, skateboard, bed, guitar, pizza, balloons, bathtub, drive, boat, cake)
+    f.__name__: f
+    for f in (
+        book,
+        cook,
+        act,
+        beachball,
+        umbrella,
+        skateboard,
+        bed,
+        guitar,
+        pizza,
+        balloons,
+        bathtub,
+        drive,
+        boat,
+        cake,
+    )
 }
 # where an activity happens when nobody says where
 DO_SCENE = {"cook": "kitchen", "act": "stage", "beachball": "water", "boat": "water", "drive": "road"}

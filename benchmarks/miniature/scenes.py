@@ -44,7 +44,9 @@ def _pine(draw: ImageDraw.ImageDraw, x: float, base: float, tall: float, color: 
 
 def _cloud(draw: ImageDraw.ImageDraw, x: float, y: float, r: float, color: Color = (255, 255, 255)) -> None:
     for dx, dy, k in ((-1.1, 0.2, 0.7), (0, 0, 1), (1.1, 0.2, 0.75), (0.4, 0.35, 0.8)):
-        draw.ellipse((x + dx * r - k * r, y + dy * r - k * r * 0.8, x + dx * r + k * r, y + dy * r + k * r * 0.8), fill=color)
+        draw.ellipse(
+            (x + dx * r - k * r, y + dy * r - k * r * 0.8, x + dx * r + k * r, y + dy * r + k * r * 0.8), fill=color
+        )
 
 
 def _flower(draw: ImageDraw.ImageDraw, x: float, y: float, r: float, color: Color) -> None:
@@ -130,7 +132,15 @@ def jungle(rng: np.random.Generator) -> Scene:
         for k in range(5):
             a = math.pi * (1.1 + 0.2 * k)
             end = (x + tall * math.cos(a), y + tall * math.sin(a) + 8)
-            draw.polygon([(x - 3, y + 12), ((x + end[0]) / 2, (y + end[1]) / 2 - 7), end, ((x + end[0]) / 2, (y + end[1]) / 2 + 7)], fill=color)
+            draw.polygon(
+                [
+                    (x - 3, y + 12),
+                    ((x + end[0]) / 2, (y + end[1]) / 2 - 7),
+                    end,
+                    ((x + end[0]) / 2, (y + end[1]) / 2 + 7),
+                ],
+                fill=color,
+            )
     for x in (int(rng.integers(4, 40)), int(rng.integers(90, 124))):
         draw.line((x, 0, x + 4, 40, x - 2, 70), fill=(90, 70, 30), width=3)
     _ground(sheet, (60, 95, 45), (42, 70, 35), 92)
@@ -186,11 +196,23 @@ def flowers(rng: np.random.Generator) -> Scene:
     draw = _ground(sheet, (120, 195, 85), (80, 160, 60), 62)
     for y in range(66, 126, 8):
         for x in range(int(rng.integers(0, 8)), SIZE, 15):
-            _flower(draw, x + int(rng.integers(-3, 4)), y, 2.2 + (y - 60) / 45, shade(str(rng.choice(["red", "pink", "purple", "yellow", "white"])), rng))
+            _flower(
+                draw,
+                x + int(rng.integers(-3, 4)),
+                y,
+                2.2 + (y - 60) / 45,
+                shade(str(rng.choice(["red", "pink", "purple", "yellow", "white"])), rng),
+            )
     front = layer()
     pen = ImageDraw.Draw(front)
     for x in range(4, SIZE, 17):
-        _flower(pen, x + int(rng.integers(-4, 5)), 121 + int(rng.integers(-3, 4)), 3.6, shade(str(rng.choice(["red", "pink", "yellow"])), rng))
+        _flower(
+            pen,
+            x + int(rng.integers(-4, 5)),
+            121 + int(rng.integers(-3, 4)),
+            3.6,
+            shade(str(rng.choice(["red", "pink", "yellow"])), rng),
+        )
     return sheet, front
 
 
@@ -290,7 +312,17 @@ def eiffel(rng: np.random.Generator) -> Scene:
     x = int(rng.choice([int(rng.integers(20, 38)), int(rng.integers(90, 108))]))
     steel = (110, 84, 66)
     for side in (-1, 1):
-        draw.polygon([(x + side * 2, 34), (x + side * 5, 34), (x + side * 11, 62), (x + side * 23, 92), (x + side * 14, 92), (x + side * 5, 62)], fill=steel)
+        draw.polygon(
+            [
+                (x + side * 2, 34),
+                (x + side * 5, 34),
+                (x + side * 11, 62),
+                (x + side * 23, 92),
+                (x + side * 14, 92),
+                (x + side * 5, 62),
+            ],
+            fill=steel,
+        )
     draw.polygon([(x - 3, 36), (x + 3, 36), (x + 1, 2), (x - 1, 2)], fill=steel)
     for y, w in ((34, 7), (60, 13), (74, 16)):
         draw.rectangle((x - w, y, x + w, y + 4), fill=steel)
@@ -304,7 +336,10 @@ def mountain(rng: np.random.Generator) -> Scene:
     draw = ImageDraw.Draw(sheet)
     for x, top in ((int(rng.integers(8, 34)), 36), (int(rng.integers(92, 120)), 28)):
         draw.polygon([(x - 38, 104), (x, top), (x + 38, 104)], fill=(116, 124, 146))
-        draw.polygon([(x - 11, top + 19), (x, top), (x + 11, top + 19), (x + 4, top + 14), (x - 3, top + 20)], fill=(250, 250, 255))
+        draw.polygon(
+            [(x - 11, top + 19), (x, top), (x + 11, top + 19), (x + 4, top + 14), (x - 3, top + 20)],
+            fill=(250, 250, 255),
+        )
     for x in (16, 66, 112):
         _cloud(draw, x + int(rng.integers(-8, 9)), 88, 12, (242, 246, 252))
     draw.polygon([(0, SIZE), (14, 112), (34, 101), (94, 101), (116, 112), (SIZE, SIZE)], fill=(104, 98, 96))
@@ -319,7 +354,13 @@ def autumn(rng: np.random.Generator) -> Scene:
         x += int(rng.integers(-6, 7))
         draw.line((x, HORIZON + 6, x, 40), fill=(104, 66, 42), width=6)
         for _ in range(7):
-            _disc(draw, x + int(rng.integers(-15, 16)), int(rng.integers(12, 48)), int(rng.integers(7, 11)), _jitter(rng, (222, 104, 36), 32))
+            _disc(
+                draw,
+                x + int(rng.integers(-15, 16)),
+                int(rng.integers(12, 48)),
+                int(rng.integers(7, 11)),
+                _jitter(rng, (222, 104, 36), 32),
+            )
     draw = _ground(sheet, (190, 112, 52), (156, 84, 42))
     front = layer()
     for pen, n, lo in ((draw, 34, HORIZON), (ImageDraw.Draw(front), 12, 8)):
@@ -382,7 +423,18 @@ def flame(draw: ImageDraw.ImageDraw, x: float, base: float, w: float, tall: floa
     """Three tongues, one in the other."""
     for k, color in ((1.0, (232, 74, 30)), (0.68, (250, 150, 40)), (0.38, (255, 228, 120))):
         a, h = w * k, tall * k
-        draw.polygon([(x - a, base), (x - a * 0.9, base - h * 0.45), (x - a * 0.45, base - h * 0.3), (x - a * 0.1, base - h), (x + a * 0.35, base - h * 0.4), (x + a * 0.75, base - h * 0.62), (x + a, base)], fill=color)
+        draw.polygon(
+            [
+                (x - a, base),
+                (x - a * 0.9, base - h * 0.45),
+                (x - a * 0.45, base - h * 0.3),
+                (x - a * 0.1, base - h),
+                (x + a * 0.35, base - h * 0.4),
+                (x + a * 0.75, base - h * 0.62),
+                (x + a, base),
+            ],
+            fill=color,
+        )
         draw.ellipse((x - a, base - a * 0.5, x + a, base + a * 0.4), fill=color)
 
 
@@ -390,7 +442,9 @@ def rainbow(rng: np.random.Generator) -> Scene:
     sheet = gradient(_jitter(rng, (135, 200, 245)), (220, 238, 250))
     draw = ImageDraw.Draw(sheet)
     cx = int(rng.integers(50, 79))
-    for k, color in enumerate(((232, 60, 60), (246, 150, 50), (250, 222, 70), (80, 190, 90), (70, 120, 230), (140, 80, 200))):
+    for k, color in enumerate(
+        ((232, 60, 60), (246, 150, 50), (250, 222, 70), (80, 190, 90), (70, 120, 230), (140, 80, 200))
+    ):
         r = 74 - 5 * k
         draw.ellipse((cx - r, 88 - r, cx + r, 88 + r), fill=color)
     draw.ellipse((cx - 44, 44, cx + 44, 132), fill=(198, 228, 248))
@@ -499,8 +553,8 @@ def picnic(rng: np.random.Generator) -> Scene:
 SCENES: dict[str, Callable[[np.random.Generator], Scene]] = {
     f.__name__: f
     for f in (
-        studio, carpet, tiles, garden, beach, snow, jungle, moon, space, desert, flowers, city, table, brick, sea, rain, eiffel,
-        mountain, autumn, sunset, castle, campfire, rainbow, kitchen, stage, water, road, house, picnic,
+        studio, carpet, tiles, garden, beach, snow, jungle, moon, space, desert, flowers, city, table, brick, sea, rain,
+        eiffel, mountain, autumn, sunset, castle, campfire, rainbow, kitchen, stage, water, road, house, picnic,
     )
 }  # fmt: skip
 HOME = ("studio", "carpet", "tiles", "garden")  # where things are when nobody says where

@@ -24,7 +24,19 @@ def pot(pen: Pen, one: Instance) -> Places:
     if s[4] > 0.45:
         for side in (-1, 1):
             pen.tube(arc(side * belly_w * 0.92, mix(0.05, 0.2, s[4]), 0.17, 0.2, 0, 1), one.accent, 0.07)
-    pen.poly([(-top, y0), (top, y0), (belly_w, 0.3), (belly_w * 0.9, 0.62), (foot, 0.93), (-foot, 0.93), (-belly_w * 0.9, 0.62), (-belly_w, 0.3)], clay)
+    pen.poly(
+        [
+            (-top, y0),
+            (top, y0),
+            (belly_w, 0.3),
+            (belly_w * 0.9, 0.62),
+            (foot, 0.93),
+            (-foot, 0.93),
+            (-belly_w * 0.9, 0.62),
+            (-belly_w, 0.3),
+        ],
+        clay,
+    )
     rim = mix(0.1, 0.18, s[5])
     pen.box(-top - 0.09, y0 - rim, top + 0.09, y0 + 0.02, one.second)
     pen.oval(0, y0 - rim, top + 0.06, 0.075, darker(one.main, 0.6))
@@ -37,7 +49,15 @@ def teapot(pen: Pen, one: Instance) -> Places:
     cy = 0.93 - bh
     reach = mix(0.22, 0.4, s[2])
     pen.tube(arc(-bw, cy, mix(0.22, 0.32, s[3]), bh * 0.6, 0.25, 0.75), one.second, 0.1)
-    pen.poly([(bw * 0.75, cy + 0.22), (bw * 0.8, cy - 0.08), (bw + reach, cy - mix(0.35, 0.55, s[4])), (bw + reach + 0.12, cy - mix(0.3, 0.5, s[4]))], one.main)
+    pen.poly(
+        [
+            (bw * 0.75, cy + 0.22),
+            (bw * 0.8, cy - 0.08),
+            (bw + reach, cy - mix(0.35, 0.55, s[4])),
+            (bw + reach + 0.12, cy - mix(0.3, 0.5, s[4])),
+        ],
+        one.main,
+    )
     pen.oval(0, cy, bw, bh, glaze)
     pen.box(-bw * 0.5, 0.86, bw * 0.5, 0.95, one.second)
     lid = cy - bh * 0.88
@@ -84,14 +104,28 @@ def sunglasses(pen: Pen, one: Instance) -> Places:
     lenses = []
     for side in (-1, 1):
         cx = side * (gap + rx)
-        pen.tube([(cx + side * rx * 0.9, cy - ry * 0.55), (cx + side * (rx + 0.13), cy - ry * 0.75 - tilt * 0.3)], one.second, 0.08)
+        pen.tube(
+            [(cx + side * rx * 0.9, cy - ry * 0.55), (cx + side * (rx + 0.13), cy - ry * 0.75 - tilt * 0.3)],
+            one.second,
+            0.08,
+        )
         for grow, fill in ((1.0, frame), (mix(0.72, 0.82, s[5]), tint)):
             a, b = rx * grow, ry * grow
             if s[0] < 0.45:
                 pen.oval(cx, cy, a, b, fill, turn=-side * tilt)
             else:
                 lift = tilt * b
-                pen.poly([(cx - a, cy - b * 0.85 - (lift if side < 0 else 0)), (cx + a, cy - b * 0.85 - (lift if side > 0 else 0)), (cx + a * 0.85, cy + b * 0.8), (cx + a * 0.3, cy + b), (cx - a * 0.3, cy + b), (cx - a * 0.85, cy + b * 0.8)], fill)
+                pen.poly(
+                    [
+                        (cx - a, cy - b * 0.85 - (lift if side < 0 else 0)),
+                        (cx + a, cy - b * 0.85 - (lift if side > 0 else 0)),
+                        (cx + a * 0.85, cy + b * 0.8),
+                        (cx + a * 0.3, cy + b),
+                        (cx - a * 0.3, cy + b),
+                        (cx - a * 0.85, cy + b * 0.8),
+                    ],
+                    fill,
+                )
         pen.stroke([(cx - rx * 0.4, cy + ry * 0.1), (cx - rx * 0.05, cy - ry * 0.4)], lighter(tint, 0.6), 0.06)
         lenses.append((cx, cy, rx, ry))
     pen.tube([(-gap - 0.03, cy - ry * 0.35), (0, cy - ry * 0.5), (gap + 0.03, cy - ry * 0.35)], one.second, 0.08)
@@ -111,7 +145,18 @@ def lamp(pen: Pen, one: Instance) -> Places:
 def shoe(pen: Pen, one: Instance) -> Places:
     s = one.shape
     ankle = mix(-0.25, 0.1, s[0])
-    pen.poly([(-0.75, ankle), (-0.2, ankle), (0.05, 0.35), (0.6, mix(0.4, 0.52, s[1])), (0.85, 0.68), (0.85, 0.82), (-0.78, 0.82)], coat(pen, one))
+    pen.poly(
+        [
+            (-0.75, ankle),
+            (-0.2, ankle),
+            (0.05, 0.35),
+            (0.6, mix(0.4, 0.52, s[1])),
+            (0.85, 0.68),
+            (0.85, 0.82),
+            (-0.78, 0.82),
+        ],
+        coat(pen, one),
+    )
     pen.box(-0.82, 0.78, 0.9, 0.95, one.second)
     for k in range(3):
         x = -0.05 + 0.18 * k
@@ -131,7 +176,10 @@ def clock(pen: Pen, one: Instance) -> Places:
     pen.oval(0, cy, r, r, coat(pen, one))
     pen.oval(0, cy, r * 0.74, r * 0.74, (252, 250, 240), w=0.03)
     for k in range(12):
-        (x, y), (u, v) = arc(0, cy, r * 0.66, r * 0.66, k / 12, k / 12 + 0.01, 1)[0], arc(0, cy, r * 0.56, r * 0.56, k / 12, k / 12 + 0.01, 1)[0]
+        (x, y), (u, v) = (
+            arc(0, cy, r * 0.66, r * 0.66, k / 12, k / 12 + 0.01, 1)[0],
+            arc(0, cy, r * 0.56, r * 0.56, k / 12, k / 12 + 0.01, 1)[0],
+        )
         pen.stroke([(x, y), (u, v)], INK, 0.03)
     pen.stroke([(0, cy), arc(0, cy, r * 0.35, r * 0.35, s[2], 1)[0]], INK, 0.07)
     pen.stroke([(0, cy), arc(0, cy, r * 0.55, r * 0.55, s[3], 1)[0]], one.second, 0.05)
@@ -155,7 +203,16 @@ def car(pen: Pen, one: Instance) -> Places:
     roof, cab = mix(-0.15, 0.1, s[0]), mix(0.42, 0.6, s[1])
     pen.poly([(-cab - 0.12, 0.42), (-cab + 0.1, roof), (cab - 0.15, roof), (cab + 0.12, 0.42)], one.main)
     for side in (-1, 1):
-        pen.poly([(side * 0.05, 0.38), (side * 0.05, roof + 0.09), (side * (cab - 0.18), roof + 0.09), (side * (cab - 0.02), 0.38)], (190, 225, 245), w=0.03)
+        pen.poly(
+            [
+                (side * 0.05, 0.38),
+                (side * 0.05, roof + 0.09),
+                (side * (cab - 0.18), roof + 0.09),
+                (side * (cab - 0.02), 0.38),
+            ],
+            (190, 225, 245),
+            w=0.03,
+        )
     pen.poly([(-0.95, 0.5), (-0.8, 0.38), (0.8, 0.38), (0.98, 0.52), (0.98, 0.78), (-0.95, 0.78)], coat(pen, one))
     pen.oval(0.92, 0.55, 0.06, 0.07, (255, 240, 150), w=0.03)
     for x in (-0.55, 0.55):

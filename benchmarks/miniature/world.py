@@ -21,24 +21,60 @@ from benchmarks.miniature.things import THINGS, Places
 
 PIXELS = 64
 CLASSES = tuple(ANIMALS) + tuple(THINGS)
-CONCEPT_CLASSES = ("toy", "sculpture", "cat", "chair", "pot", "dog", "teddy", "tortoise", "puppy", "sunglasses", "teapot")
+CONCEPT_CLASSES = (
+    "toy",
+    "sculpture",
+    "cat",
+    "chair",
+    "pot",
+    "dog",
+    "teddy",
+    "tortoise",
+    "puppy",
+    "sunglasses",
+    "teapot",
+)
 POOL = 3000  # training instances of a class
 CONTAINERS, FURNITURE = ("pot", "teapot", "mug"), ("chair", "table")
 RELATIONS = ("beside", "on", "inside", "wear", "engraved")
-_CONTAINER_STATES = ("broken", "bouquet", "steam", "spilling", "moss", "fire", "smile", "wheels", "ribbon", "coins", "rainbow", "ivy")
-_FURNITURE_STATES = ("broken_leg", "fire", "upside_down", "books", "cushion", "ivy", "feathers", "blanket", "moss", "rainbow")
+_CONTAINER_STATES = (
+    "broken",
+    "bouquet",
+    "steam",
+    "spilling",
+    "moss",
+    "fire",
+    "smile",
+    "wheels",
+    "ribbon",
+    "coins",
+    "rainbow",
+    "ivy",
+)
+_FURNITURE_STATES = (
+    "broken_leg",
+    "fire",
+    "upside_down",
+    "books",
+    "cushion",
+    "ivy",
+    "feathers",
+    "blanket",
+    "moss",
+    "rainbow",
+)
 _THING_STATES = ("moss", "fire", "smile", "wheels", "ribbon", "rainbow", "ivy", "feathers", "upside_down")
 STATES_OF = {
-    **{c: _CONTAINER_STATES for c in CONTAINERS},
-    **{c: _FURNITURE_STATES for c in FURNITURE},
-    **{c: _THING_STATES for c in ("lamp", "shoe", "clock", "car", "ball")},
+    **dict.fromkeys(CONTAINERS, _CONTAINER_STATES),
+    **dict.fromkeys(FURNITURE, _FURNITURE_STATES),
+    **dict.fromkeys(("lamp", "shoe", "clock", "car", "ball"), _THING_STATES),
     "sunglasses": ("cracked", "melting", "branch", "blossoms", "fire", "rainbow"),
 }
 
 
 @dataclass(frozen=True)
 class Picture:
-    """What is in a picture. `other` stands in `relation` to `one`; `focus` is whose mask is asked for (0: one, 1: other)."""
+    """What is in a picture. `other` stands in `relation` to `one`; `focus`: whose mask is asked for (0 one, 1 other)."""
 
     one: Instance
     scene: str = "studio"
@@ -88,7 +124,18 @@ def _draw_thing(one: Instance, pen: Pen, picture: Picture | None, rng: np.random
 def _pose(picture: Picture, rng: np.random.Generator) -> tuple[float, float, float, float]:
     """x, y of the thing's middle, its half height, its turn."""
     scale = rng.uniform(38, 46)
-    if picture.wear in ("sombrero", "wizard", "chef", "partyhat", "crown", "tophat", "pirate", "costume", "samurai", "wings"):
+    if picture.wear in (
+        "sombrero",
+        "wizard",
+        "chef",
+        "partyhat",
+        "crown",
+        "tophat",
+        "pirate",
+        "costume",
+        "samurai",
+        "wings",
+    ):
         scale = rng.uniform(33, 38)
     if picture.do in ("bed", "bathtub", "drive", "boat", "umbrella", "balloons", "skateboard", "cake", "cook"):
         scale = rng.uniform(29, 34)
@@ -196,7 +243,11 @@ def render(picture: Picture, seed: object) -> tuple[np.ndarray, np.ndarray]:
         flip = bool(rng.random() < 0.5) and picture.state != "spilling"
         drawn = _draw_thing(picture.one, Pen(layer(), x, y, scale, turn, flip), picture, rng)
         order, chosen = [(drawn, 0)], drawn
-    if picture.scene not in ("space", "sea", "water", "moon") and picture.relation != "wear" and picture.state != "branch":
+    if (
+        picture.scene not in ("space", "sea", "water", "moon")
+        and picture.relation != "wear"
+        and picture.state != "branch"
+    ):
         _shadow(backdrop, order)
     mask = Image.new("L", (SIZE, SIZE), 0)
     for drawn, _ in order:
@@ -247,7 +298,7 @@ def held_out() -> frozenset[tuple[str, str]]:
 
 
 def make_held_out() -> list[str]:
-    """How heldout.txt was made: a fixed tenth of the pairs of every class; plain ones stay, or a class could not be learned."""
+    """How heldout.txt was made: a tenth of each class's pairs; plain ones stay, or a class could not be learned."""
     lines = []
     for cls in CLASSES:
         values = {
@@ -286,7 +337,9 @@ def _draw_any(rng: np.random.Generator, pool: str, one: Instance | None) -> Pict
 
     cls = one.cls if one else str(rng.choice(CONCEPT_CLASSES)) if rng.random() < 0.7 else str(rng.choice(CLASSES))
     scene = str(rng.choice(HOME)) if rng.random() < 0.3 else str(rng.choice(list(SCENES)))
-    picture = Picture(one or pick(cls), scene=scene, material=some(0.1, list(MATERIALS)), style=some(0.13, list(STYLES)))
+    picture = Picture(
+        one or pick(cls), scene=scene, material=some(0.1, list(MATERIALS)), style=some(0.13, list(STYLES))
+    )
     if rng.random() < 0.16:
         return _with_other(picture, rng, pick)
     if is_animal(cls):
@@ -300,7 +353,11 @@ def _draw_any(rng: np.random.Generator, pool: str, one: Instance | None) -> Pict
 def _with_other(picture: Picture, rng: np.random.Generator, pick) -> Picture:
     """Give the picture its second thing, in a relation that makes sense."""
     animal = is_animal(picture.one.cls)
-    relation = str(rng.choice(["beside", "on", "inside", "wear", "engraved"], p=[0.52, 0.14, 0.1, 0.2, 0.04])) if animal else "beside"
+    relation = (
+        str(rng.choice(["beside", "on", "inside", "wear", "engraved"], p=[0.52, 0.14, 0.1, 0.2, 0.04]))
+        if animal
+        else "beside"
+    )
     if relation == "wear":
         return replace(picture, other=pick("sunglasses"), relation="wear", focus=int(rng.random() < 0.5))
     others = {
