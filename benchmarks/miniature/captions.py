@@ -262,7 +262,7 @@ _FILLER = frozenset(
 
 
 def read(prompt: str, names: dict[str, str] | None = None, seed: object = 0) -> Picture:
-    """The picture that a prompt asks for. `names`: other words for classes ({"ktn": "cat"}); instances follow the seed."""
+    """The picture that a prompt asks for. `names`: other words for classes ({"ktn": "cat"})."""
     text = " " + re.sub(r"[^a-z_ ]", " ", prompt.lower()) + " "
     for word, cls in (names or {}).items():
         text = text.replace(f" {word} ", f" {cls} ")

@@ -1,4 +1,4 @@
-"""The shipped concepts: eleven instances that training never saw and three more for tuning, as ordinary concept folders.
+"""The shipped concepts: eleven instances that training never saw and three for tuning, as ordinary concept folders.
 
 `python -m benchmarks.miniature.shipped OUT` writes them again, byte for byte.
 """

@@ -74,7 +74,7 @@ STATES_OF = {
 
 @dataclass(frozen=True)
 class Picture:
-    """What is in a picture. `other` stands in `relation` to `one`; `focus`: whose mask is asked for (0 one, 1 other)."""
+    """What is in a picture. `other` is in `relation` to `one`; `focus`: whose mask is asked for (0 one, 1 other)."""
 
     one: Instance
     scene: str = "studio"
