@@ -274,6 +274,9 @@ def concept_dots(
             color=style.colour, markersize=3.8, markerfacecolor=style.face,
             markeredgecolor="white" if style.fill else style.colour, markeredgewidth=0.4, zorder=4,
         )  # fmt: skip
+    low, high = axes.get_xlim()
+    room = max((0.1 - (high - low)) / 2, 0)  # small differences must look small
+    axes.set_xlim(low - room, high + room)
 
 
 def leakage(axes: Axes, frame: pd.DataFrame) -> Drawn:

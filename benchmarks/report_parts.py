@@ -177,18 +177,20 @@ def gallery_controls(data: Mapping[str, Any]) -> str:
 
 
 def provenance(run: Run) -> str:
-    """run.json for people: the command first, then everything."""
+    """run.json for people: the commands first, then everything."""
     about = dict(run.about)
-    command = " ".join(str(word) for word in about.pop("argv", []))
+    commands = about.pop("commands", None) or [{"argv": about.get("argv", [])}]
+    about.pop("argv", None)
+    lines = [" ".join(str(word) for word in command.get("argv", [])) for command in commands]
     times = about.get("seconds") or {}
     first = {
-        "Started": str(about.pop("started", ""))[:19].replace("T", " "),
-        "Finished": str(about.pop("finished", ""))[:19].replace("T", " "),
-        "Time spent": ", ".join(f"{escape(str(stage))} {seconds(float(value))}" for stage, value in times.items()),
+        "Started": str(about.pop("started", "") or "")[:19].replace("T", " "),
+        "Finished": str(about.pop("finished", "") or "")[:19].replace("T", " "),
+        "Time spent": ", ".join(f"{stage} {seconds(float(value))}" for stage, value in times.items()),
         "Device": " ".join(str(about.get(name, "")) for name in ("device", "dtype")),
-        "Commit": str(about.get("commit", "")),
+        "Commit": str(about.get("commit") or "") + (", changed since" if about.get("dirty") else ""),
     }
-    top = f"<pre><code>{escape(command)}</code></pre>" if command else ""
+    top = f"<pre><code>{escape(chr(10).join(lines))}</code></pre>" if any(lines) else ""
     facts = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in first.items() if text.strip())
     rest = "".join(nested(name, value) for name, value in about.items())
     return f'{top}<dl class="facts">{facts}</dl><details><summary>Everything in run.json</summary>{rest}</details>'

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from benchmarks import frames, plots
@@ -123,7 +124,8 @@ def gaps(run: Run) -> str:
         return ""
     found = frames.front_gaps(cells)
     names = {"other": "method", "other_point": "point"}
-    others = found[found["other"].map(is_main)].drop(columns="method").rename(columns=names).assign(kind="method")
+    shown = np.array([is_main(name) for name in found["other"]], dtype=bool)  # a mask also where there are none
+    others = found[shown].drop(columns="method").rename(columns=names).assign(kind="method")
     rows = []
     for row in sorted((dict(zip(map(str, others), one)) for one in others.to_numpy()), key=row_order):
         style, name, under = row_name(row, [row["method"]])

@@ -140,12 +140,14 @@ def gallery(runs: Sequence[Run], wish: Wish) -> Figure:
 
 
 def gallery_columns(run: Run, wanted: Sequence[str]) -> list[tuple[str, str]]:
-    """(method, point) of each column: what was asked for, or every method at its best point, Perfusion's locks both."""
+    """(method, point) of each column: what was asked for, or every method at its best point, both of Perfusion's locks,
+    and the super-category where these are few."""
     table = run.table[run.table["kind"].isin(["method", "floor"])]
     has = list(zip(table["method"], table["point"]))
     if not wanted:
         main = table[(table["kind"] == "method") & table["method"].map(is_main) & step_of(table).isna()]
-        return [(one.method, best_point(one.rows)) for one in in_order(plots.series_of(main))][:8]
+        columns = [(one.method, best_point(one.rows)) for one in in_order(plots.series_of(main))][:8]
+        return columns if len(columns) > 3 else columns + [cell for cell in has if cell[0] == "super"]
     columns = []
     for word in wanted:
         method, _, point = word.partition("/")

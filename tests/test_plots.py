@@ -321,6 +321,12 @@ def test_gallery_puts_the_right_picture_in_the_right_place(base, tmp_path):
         np.testing.assert_array_equal(artist.get_array(), wanted.astype(np.uint8))
 
 
+def test_gallery_of_few_methods_has_the_super_category_beside_them(tmp_path):
+    make_run(tmp_path / "few", {"perfusion": LOCAL[:1]}, ["cat"], prompts=1, images=1)
+    texts = [text.get_text() for text in drawn(sheets.gallery, Run(tmp_path / "few")).axes[0].texts]
+    assert texts[:4] == ["local, β = 0.60", "Perfusion", "category", "Super-"]  # headers, from the bottom line up
+
+
 def test_gallery_shows_a_hole_as_a_hole(base):
     base.image_file("cd", "default", "cat", "a01", 0).rename(base.folder / "aside.png")
     try:

@@ -214,6 +214,26 @@ def test_failures_and_missing_images_are_said(run, tmp_path):
     assert "None." in good and "failed." not in good
 
 
+@pytest.mark.parametrize("concepts", [["cat"], ["cat", "chair"]])
+def test_one_method_against_the_floor_alone(tmp_path, concepts):
+    """The README's first run: `--methods perfusion,super`, one operating point."""
+    folder = tmp_path / "first"
+    make_run(folder, {"perfusion": LOCAL[:1]}, concepts, prompts=1, images=1)
+    run = Run(folder)
+    page = Page(write_report(run, folder / "index.html").read_text())
+    assert len([row for row in page.rows if row and row[0].startswith("Perfusion, local lock")]) >= 1
+    assert "front against the others" not in "".join(page.text)
+
+
+def test_every_command_of_the_folder_is_shown(run, tmp_path):
+    commands = [{"argv": ["perfbench", "run", "--methods", "cd"]}, {"argv": ["perfbench", "run", "--methods", "ti"]}]
+    more = copy_of(run, tmp_path / "more", commands=commands, finished=None)
+    shown = "".join(Page(write_report(more, tmp_path / "page.html").read_text()).text)
+    assert (
+        "perfbench run --methods cd\nperfbench run --methods ti" in shown and "None" not in shown.split("Failures")[-2]
+    )
+
+
 def test_only_the_rows_that_kept_images_are_shown(run, tmp_path):
     kept = copy_of(run, tmp_path / "kept")
     file = kept.image_file("cd", "default", "cat", "a01", 0)
