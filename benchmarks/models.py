@@ -6,11 +6,12 @@ In: a Config. Out: `Models`, which travels to every worker, and the `Facts` that
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.config import Config, digest
+from benchmarks.config import Config, canonical, digest
 from benchmarks.paths import miniature_dir
 from benchmarks.plan import Facts
 from perfusion_core.digests import backbone_digest, text_digest
@@ -18,7 +19,9 @@ from perfusion_core.errors import UserError
 
 SD_SCORER = "clip:ViT-B-32-quickgelu:openai"  # the reported one on photographs
 SD_SELECTOR = "clip:ViT-B-32:laion2b_s34b_b79k"  # picks training steps: other data, never reported
-DINO = "dino:facebook/dino-vits16"
+DINO = {"dino": "timm:vit_small_patch16_224.dino", "dinov2": "timm:vit_small_patch14_dinov2.lvd142m"}
+PIXELS = ("size", "crop_size", "image_mean", "image_std", "resample", "input_size", "mean", "std", "interpolation",
+          "crop_pct", "crop_mode")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -26,10 +29,11 @@ class Scorer:
     """One scorer: its name ends in 8 characters of its digest, so another model can never pass for it."""
 
     name: str
-    kind: str  # clip, dino
-    source: str  # a folder, MODEL:TAG of open_clip, or a hub id of transformers
+    kind: str  # clip, timm, dino
+    source: str  # a folder, or MODEL:TAG of open_clip
     weights: str  # sha256
-    preprocessing: str
+    preprocessing: str  # digest of what decides it
+    pixels: str = ""  # how pictures become the model's input, for people
 
 
 @dataclass(frozen=True)
@@ -143,24 +147,23 @@ def picture_size(place: Path) -> int:
 
 
 def find_scorer(given: str, backbone: str, place: Path, selects: bool = False) -> Scorer:
-    """`auto`, a folder with an open_clip model, clip:MODEL:TAG, or dino."""
+    """`auto`, a folder with an open_clip model, clip:MODEL:TAG, dino, dinov2, timm:MODEL, or dino:HUB_ID."""
     if given == "auto":
         folder = place / ("scorer2" if selects else "scorer")
         if place.is_dir() and folder.is_dir():
             return _folder_scorer(folder, f"{backbone}-{folder.name}")
         given = SD_SELECTOR if selects else SD_SCORER
-    if given == "dino":
-        given = DINO
+    given = DINO.get(given, given)
     if Path(given).is_dir():
         return _folder_scorer(Path(given), Path(given).resolve().name)
     kind, _, source = given.partition(":")
     if kind == "clip" and source.count(":") == 1:
         return _named_clip(source)
-    if kind == "dino" and source:
-        return _dino(source)
+    if kind in ("timm", "dino") and source:
+        return _vision(kind, source)
     raise UserError(
-        f"unknown scorer {given!r} (known: auto, dino, dino:FOLDER_OR_HUB_ID, a folder with open_clip_config.json, "
-        f"clip:MODEL:TAG such as {SD_SCORER})"
+        f"unknown scorer {given!r} (known: auto, {', '.join(DINO)}, timm:MODEL_OR_FOLDER, dino:FOLDER_OR_HUB_ID, "
+        f"a folder with open_clip_config.json, clip:MODEL:TAG such as {SD_SCORER})"
     )
 
 
@@ -170,7 +173,8 @@ def _folder_scorer(folder: Path, name: str) -> Scorer:
         if not path.is_file():
             raise UserError(f"{folder} is not a scorer: there is no {path.name} in it")
     about = json.loads(config.read_text(encoding="utf-8"))
-    return _scorer(name, "clip", str(folder.resolve()), _sha256(weights), digest(about))
+    pixels = {"side": about["model_cfg"]["vision_cfg"].get("image_size"), **about.get("preprocess_cfg", {})}
+    return _scorer(name, "clip", str(folder.resolve()), _sha256(weights), digest(about), pixels)
 
 
 def _named_clip(source: str) -> Scorer:
@@ -189,35 +193,51 @@ def _named_clip(source: str) -> Scorer:
     try:
         path = Path(open_clip.download_pretrained(about))
     except OSError as error:
-        raise UserError(f"cannot fetch the scorer clip:{source}: {str(error).strip().splitlines()[0]}") from error
+        raise _unfetched(f"clip:{source}", error) from error
     if path.suffix != ".safetensors":
         raise UserError(
             f"clip:{source}: its weights are {path.name}, a pickle, which is never read; choose other weights"
         )
-    return _scorer(
-        f"{model}-{tag}", "clip", source, _sha256(path), digest({k: v for k, v in about.items() if k != "url"})
-    )
+    side = open_clip.get_model_config(model)["vision_cfg"]["image_size"]
+    pixels = {"side": side, **{key: about[key] for key in ("mean", "std", "interpolation", "resize_mode")}}
+    what = digest({k: v for k, v in about.items() if k != "url"})
+    return _scorer(f"{model}-{tag}", "clip", source, _sha256(path), what, pixels)
 
 
-def _dino(source: str) -> Scorer:
+def _vision(kind: str, source: str) -> Scorer:
+    """A model of pictures alone: timm's (a name or a folder), or transformers' (a folder or a hub id)."""
     folder = Path(source)
     if not folder.is_dir():
         from huggingface_hub import snapshot_download
 
+        hub_id = f"timm/{source}" if kind == "timm" and "/" not in source else source
         try:
-            folder = Path(snapshot_download(source, allow_patterns=["*.json", "*.safetensors"]))
+            folder = Path(snapshot_download(hub_id, allow_patterns=["*.json", "model.safetensors"]))
         except (OSError, ValueError) as error:
-            raise UserError(f"cannot fetch the scorer dino:{source}: {str(error).strip().splitlines()[0]}") from error
+            raise _unfetched(f"{kind}:{source}", error) from error
     weights = folder / "model.safetensors"
     if not weights.is_file():
-        raise UserError(f"dino:{source}: there is no model.safetensors; pickles are never read")
+        raise UserError(f"{kind}:{source}: there is no model.safetensors; pickles are never read")
     configs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*config.json"))]
-    return _scorer(f"dino-{source.rsplit('/', 1)[-1]}", "dino", str(folder), _sha256(weights), digest(configs))
+    pixels = {key: value for about in configs for key, value in about.get("pretrained_cfg", about).items()
+              if key in PIXELS}  # fmt: skip
+    name = source.rsplit("/", 1)[-1]
+    name = name if kind == "timm" else f"dino-{name}"
+    return _scorer(name, kind, str(folder), _sha256(weights), digest(configs), pixels)
 
 
-def _scorer(name: str, kind: str, source: str, weights: str, preprocessing: str) -> Scorer:
+def _unfetched(scorer: str, error: BaseException) -> UserError:
+    why = str(error).strip().splitlines()[0]
+    return UserError(
+        f"cannot fetch the scorer {scorer}: {why}; give the same command once with a network, "
+        "or --scorers the folder of a model that is here"
+    )
+
+
+def _scorer(name: str, kind: str, source: str, weights: str, preprocessing: str, pixels: Mapping[str, Any]) -> Scorer:
     version = digest([kind, weights, preprocessing])[:8]
-    return Scorer(f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}-{version}", kind, source, weights, preprocessing)
+    name = f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}-{version}"
+    return Scorer(name, kind, source, weights, preprocessing, canonical(pixels))
 
 
 def _sha256(path: Path) -> str:

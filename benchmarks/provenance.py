@@ -59,7 +59,7 @@ def device_words(device: str) -> str:
 def scorer_about(scorer: Scorer) -> dict[str, str]:
     source = "" if Path(scorer.source).exists() else scorer.source
     return {"name": scorer.name, "kind": scorer.kind, "source": source, "weights": scorer.weights,
-            "preprocessing": scorer.preprocessing}  # fmt: skip
+            "preprocessing": scorer.preprocessing, "pixels": scorer.pixels}  # fmt: skip
 
 
 def resolved_protocol(config: Config, models: Models, catalog: Catalog) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.scorers import Clip, Dino
+from benchmarks.scorers import Clip, Dino, Timm
 from perfusion_core.errors import UserError
 
-Model = Clip | Dino
+Model = Clip | Timm | Dino
 Row = dict[str, Any]
 
 

@@ -1,5 +1,6 @@
 """The models behind the scores. In: pictures and texts. Out: unit vectors, float32; a cosine is their dot product."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,12 @@ class Clip:
         local = Path(scorer.source).is_dir()
         model, _, tag = (f"local-dir:{scorer.source}", "", None) if local else scorer.source.partition(":")
         try:
-            self.model, _, self.prepare = open_clip.create_model_and_transforms(
-                model, pretrained=tag, device=device, precision="fp32"
-            )
-        except (RuntimeError, ValueError, OSError) as error:
+            with warnings.catch_warnings():  # another activation than the weights': the scores would be another model's
+                warnings.filterwarnings("error", message=".*GELU")
+                self.model, _, self.prepare = open_clip.create_model_and_transforms(
+                    model, pretrained=tag, device=device, precision="fp32"
+                )
+        except (RuntimeError, ValueError, OSError, UserWarning) as error:
             raise UserError(
                 f"the scorer {scorer.name} cannot be opened: {str(error).strip().splitlines()[0]}"
             ) from error
@@ -47,8 +50,33 @@ class Clip:
         return self._texts[text]
 
 
+class Timm:
+    """A vision transformer of timm's, such as DINO: pictures only, by the class token after the last norm."""
+
+    text = None
+
+    def __init__(self, scorer: Scorer, device: str) -> None:
+        import timm
+
+        try:
+            made = timm.create_model(f"local-dir:{scorer.source}", pretrained=True, num_classes=0)
+        except (RuntimeError, ValueError, OSError) as error:
+            raise UserError(
+                f"the scorer {scorer.name} cannot be opened: {str(error).strip().splitlines()[0]}"
+            ) from error
+        self.model = made.to(device).float().eval().requires_grad_(False)
+        self.prepare: Any = timm.data.create_transform(**timm.data.resolve_model_data_config(made), is_training=False)
+        self.device = device
+
+    @torch.inference_mode()
+    def images(self, pictures: Sequence[Image.Image]) -> np.ndarray:
+        """[n, d]"""
+        batch = torch.stack([self.prepare(picture) for picture in pictures]).to(self.device)
+        return _unit(self.model(batch))
+
+
 class Dino:
-    """A self-supervised vision transformer: pictures only (the class token, as DreamBooth's DINO score)."""
+    """The same in transformers' format: the class token of the last layer."""
 
     text = None
 
@@ -71,8 +99,8 @@ class Dino:
         return _unit(self.model(pixel_values=batch).last_hidden_state[:, 0])
 
 
-def open_scorer(scorer: Scorer, device: str) -> Clip | Dino:
-    return Clip(scorer, device) if scorer.kind == "clip" else Dino(scorer, device)
+def open_scorer(scorer: Scorer, device: str) -> Clip | Timm | Dino:
+    return {"clip": Clip, "timm": Timm, "dino": Dino}[scorer.kind](scorer, device)
 
 
 def _unit(features: torch.Tensor) -> np.ndarray:

@@ -36,9 +36,8 @@ def used(files: Iterable[str]) -> list[str]:
         shard = name.startswith(f"{stem}-0") or name == f"{stem}.safetensors"
         index = name.endswith(".safetensors.index.json") and name.startswith(f"{stem}.")
         text = name.endswith((".json", ".txt")) and not name.endswith(".index.json")
-        if file == "model_index.json" or (part in PARTS and (text or index)):
-            kept.append(file)
-        elif part in WEIGHED and shard and name.endswith(".safetensors"):
+        weights = part in WEIGHED and shard and name.endswith(".safetensors")
+        if weights or file == "model_index.json" or (part in PARTS and (text or index)):
             kept.append(file)
     return kept
 
@@ -114,8 +113,8 @@ def cached(where: str, revision: str | None, error: BaseException) -> Path:
     name = where if where == hub_id else f"{where} ({hub_id})"
     if isinstance(error, HfHubHTTPError):
         raise UserError(
-            f"the hub does not give out {name} ({first_line(error)}): check the name; where a licence has to be accepted, "
-            "accept it on the model's page, then set HF_TOKEN or type `hf auth login`"
+            f"the hub does not give out {name} ({first_line(error)}): check the name; where a licence has to be "
+            "accepted, accept it on the model's page, then set HF_TOKEN or type `hf auth login`"
         ) from error
     why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "the hub cannot be reached"
     raise UserError(

@@ -63,8 +63,8 @@ def prediction(place: Path, about: dict[str, str], plain: bool) -> str:
     if plain:
         return "epsilon"
     raise UserError(
-        f"{place} is a Stable Diffusion 2.x checkpoint, which may predict noise (the 512 models) or v (the 768 ones), "
-        f'and does not say which: write  parameterization: "eps"  or  parameterization: "v"  into {beside.name} beside it'
+        f"{place} is a Stable Diffusion 2.x checkpoint, which may predict noise (the 512 models) or v (the 768 ones) "
+        f'and does not say which: write  parameterization: "eps"  or  parameterization: "v"  into {beside.name} there'
     )
 
 

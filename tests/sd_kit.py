@@ -1,4 +1,4 @@
-"""What tests of Stable Diffusion checkpoints need: tiny layouts of 1.x and 2.x, and their weights in the old single-file layout.
+"""What tests of Stable Diffusion need: tiny layouts of 1.x and 2.x, and their weights in the single-file layout.
 
 The renaming below is written from the layout of the original code, the other way round than diffusers' converter.
 """
@@ -22,11 +22,12 @@ def tiny_layouts() -> dict[int, dict[str, Any]]:
     for width, layout in zip((32, 64), TRUE().values()):
         tiny = json.loads(json.dumps(layout))
         heads = 2 if width == 32 else [2, 4]
-        tiny["unet"] |= {"sample_size": 8, "block_out_channels": [16, 32], "layers_per_block": 1, "norm_num_groups": 8,
-                         "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"], "attention_head_dim": heads,
-                         "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"], "cross_attention_dim": width}  # fmt: skip
-        tiny["vae"] |= {"sample_size": 16, "block_out_channels": [8, 16], "layers_per_block": 1, "norm_num_groups": 8,
-                        "down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2}  # fmt: skip
+        few = {"layers_per_block": 1, "norm_num_groups": 8}
+        tiny["unet"] |= few | {"sample_size": 8, "block_out_channels": [16, 32], "cross_attention_dim": width}
+        tiny["unet"] |= {"down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"], "attention_head_dim": heads}
+        tiny["unet"] |= {"up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"]}
+        tiny["vae"] |= few | {"sample_size": 16, "block_out_channels": [8, 16]}
+        tiny["vae"] |= {"down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2}
         tiny["text_encoder"] |= {"hidden_size": width, "intermediate_size": 64, "num_hidden_layers": 2,
                                  "num_attention_heads": 4}  # fmt: skip
         small.append(tiny)
@@ -128,8 +129,9 @@ def text_names(encoder: Any, openclip: bool) -> dict[str, torch.Tensor]:
     state = {name.removeprefix("text_model."): tensor for name, tensor in encoder.state_dict().items()}
     if not openclip:
         return {f"cond_stage_model.transformer.text_model.{name}": tensor for name, tensor in state.items()}
-    ends = {"embeddings.token_embedding.weight": "token_embedding.weight", "final_layer_norm.weight": "ln_final.weight",
-            "embeddings.position_embedding.weight": "positional_embedding", "final_layer_norm.bias": "ln_final.bias"}  # fmt: skip
+    ends = {"embeddings.token_embedding.weight": "token_embedding.weight",
+            "embeddings.position_embedding.weight": "positional_embedding",
+            "final_layer_norm.weight": "ln_final.weight", "final_layer_norm.bias": "ln_final.bias"}  # fmt: skip
     parts = {"layer_norm1": "ln_1", "layer_norm2": "ln_2", "self_attn.out_proj": "attn.out_proj", "mlp.fc1": "mlp.c_fc",
              "mlp.fc2": "mlp.c_proj"}  # fmt: skip
     renamed = {ends[name]: tensor for name, tensor in state.items() if name in ends}

@@ -1,6 +1,6 @@
 """Hub ids against a hub of our own: what is said before a download, what is fetched, offline, tokens, revisions.
 
-huggingface_hub reads its environment once, so every case is a process; perfusion_core.hub starts in a second, without torch.
+huggingface_hub reads its environment once, so every case is a process; without torch it starts in a second.
 """
 
 import os

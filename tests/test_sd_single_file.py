@@ -1,4 +1,4 @@
-"""Single-file checkpoints of 1.x and 2.x, opened offline: the weights, the tokenizer, what is predicted, what is refused."""
+"""Single-file checkpoints of 1.x and 2.x, opened offline: weights, tokenizer, what is predicted, what is refused."""
 
 import pytest
 import torch
