@@ -43,36 +43,18 @@ PROMPTS = {0: "a photo of a cat", 1: "a photo of a {cat}", 3: "a photo of a {cat
 
 def random_sd15(device: str, dtype: torch.dtype) -> Backbone:
     """Stable Diffusion 1.5's sizes, all of them, with random weights: for times and bytes, not for pictures."""
-    import gzip
-
-    import open_clip
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+    from transformers import CLIPTextConfig, CLIPTextModel
 
-    book = Path(open_clip.__file__).with_name("bpe_simple_vocab_16e6.txt.gz")
-    with gzip.open(book, "rt", encoding="utf-8") as lines:
-        merges: Any = [tuple(line.split()) for line in list(lines)[1:48895]]
-    letters = list(open_clip.tokenizer.bytes_to_unicode().values())
-    tokens = [
-        *letters,
-        *(f"{c}</w>" for c in letters),
-        *("".join(m) for m in merges),
-        "<|startoftext|>",
-        "<|endoftext|>",
-    ]
-    tokenizer = CLIPTokenizer(vocab={t: i for i, t in enumerate(tokens)}, merges=merges, model_max_length=77)
+    from perfusion_core.single_file import layouts, tokenizer_of
+
+    layout = layouts()[768]
+    tokenizer, scheduler = tokenizer_of(layout), DDIMScheduler.from_config(layout["scheduler"])
     torch.manual_seed(0)
     with torch.device(device):
-        text = CLIPTextConfig(vocab_size=49408, hidden_size=768, intermediate_size=3072, num_hidden_layers=12,
-                              num_attention_heads=12, bos_token_id=49406, eos_token_id=49407)  # fmt: skip
-        unet = in_dtype(dtype, lambda: UNet2DConditionModel(sample_size=64, cross_attention_dim=768))
-        vae = in_dtype(dtype, lambda: AutoencoderKL(
-            block_out_channels=(128, 256, 512, 512), layers_per_block=2, sample_size=512,
-            down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-        ))  # fmt: skip
-        encoder = CLIPTextModel(text)
-    scheduler = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False,
-                              set_alpha_to_one=False, steps_offset=1)  # fmt: skip
+        unet = in_dtype(dtype, lambda: UNet2DConditionModel.from_config(layout["unet"]))
+        vae = in_dtype(dtype, lambda: AutoencoderKL.from_config(layout["vae"]))
+        encoder = CLIPTextModel(CLIPTextConfig(**layout["text_encoder"]))
     parts = {"vae": vae, "text_encoder": encoder, "tokenizer": tokenizer, "unet": unet, "scheduler": scheduler}
     none = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     pipe: Any = StableDiffusionPipeline(**parts, **none)
