@@ -142,7 +142,8 @@ class RayPool:
 
     def _first_ready(self) -> None:
         """Wait for one worker: what keeps it from starting keeps all of them."""
-        asked, found = [actor.handle.ready.remote() for actor in self.actors], []
+        found: list[Any] = []
+        asked = [actor.handle.ready.remote() for actor in self.actors]
         while not found:
             found, _ = self.ray.wait(asked, num_returns=1, timeout=PATIENCE)
             if not found:

@@ -93,6 +93,38 @@ def test_ctrl_c_leaves_a_folder_from_which_it_goes_on(tmp_path):
     assert content(out) == content(reference()) and files(out) == files(reference())
 
 
+@pytest.mark.slow
+def test_workers_end_with_a_killed_driver(tmp_path):
+    """Nobody is left behind to write into the folder, and the next run, with another engine, gives the same bytes."""
+    out = tmp_path / "run"
+    process = start(shared(), out, "--engine", "processes", "--workers", "2")
+    while not units(out):
+        assert process.is_alive(), out.with_suffix(".log").read_text()[-2000:]
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    finish(out)
+    assert content(out) == content(reference())
+    for _ in range(600):
+        if not workers_of(out):
+            break
+        time.sleep(0.1)
+    assert not workers_of(out) and files(out) == files(reference())
+
+
+def workers_of(run: Path) -> list[str]:
+    """Processes that have the lock file of this run open."""
+    links = (link for process in Path("/proc").glob("[0-9]*") for link in _opened(process))
+    return [link for link in links if link == str(run / ".lock")]
+
+
+def _opened(process: Path) -> list[str]:
+    try:
+        return [os.readlink(link) for link in (process / "fd").iterdir()]
+    except OSError:
+        return []  # it has just ended
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A real file system that one run does not fit on."""
