@@ -36,6 +36,8 @@ class Config:
     backbone: str = "miniature"  # a name, a folder in diffusers layout, a single file, or a hub id
     revision: str = ""  # of a hub id; empty: its newest
     suite: str = ""  # an imported suite, `dreambench:DIR`; empty: the built-in concepts and prompts
+    masks: str = "auto"  # the concepts' own, else CLIPSeg's; none; clipseg; or a folder of masks
+    clipseg: str = _place("CIDAS/clipseg-rd64-refined")  # who makes masks: a hub id or a folder
     dtype: str = "auto"  # float32, bfloat16, float16; auto: what the hardware has natively
     seed: int = 0
 
@@ -66,6 +68,7 @@ class Config:
     workers: int = _place(0)  # 0: one a device
     threads: int = _place(0)  # a worker; 0: the cores divided by the workers
     ray_address: str = _place("")
+    compile: bool = _place(False)  # torch.compile for the U-Net: a minute of warm-up a worker, low bits may differ
     method_files: tuple[str, ...] = _place(())
     drop_images: bool = _place(False)  # once scored; the tables need rows only
 
@@ -214,6 +217,8 @@ def role(name: str) -> str:
 def protocol(config: Config) -> dict[str, Any]:
     """What may not change in a run folder; of the scorers, the reported one."""
     out = {key: value for key, value in as_dict(config).items() if role(key) == "protocol"}
+    if out["masks"] == "auto":  # what each concept brings; its digest tells the rest
+        del out["masks"]
     return {**out, "scorers": out["scorers"][:1]}
 
 

@@ -89,13 +89,10 @@ def backbones(args: Namespace) -> Rows:
     from benchmarks.models import backbone_names
     from perfusion_core.hub import HUB
 
-    rows = [(name, place, (place / "model_index.json").is_file()) for name, place in backbone_names().items()]
-    rows += [(name, hub_id, isinstance(try_to_load_from_cache(hub_id, "model_index.json"), str))
-             for name, hub_id in HUB.items()]  # fmt: skip
-    return [
-        {"name": name, "here": "yes" if here else "no", "of": where if isinstance(where, str) else "this package"}
-        for name, where, here in rows
-    ]
+    rows = [("this package", name, (place / "model_index.json").is_file()) for name, place in backbone_names().items()]
+    for name, hub_id in HUB.items():
+        rows.append((hub_id, name, isinstance(try_to_load_from_cache(hub_id, "model_index.json"), str)))
+    return [{"name": name, "here": "yes" if here else "no", "of": of} for of, name, here in rows]
 
 
 def presets(args: Namespace) -> Rows:

@@ -16,6 +16,7 @@ from benchmarks.paths import miniature_dir
 from benchmarks.plan import Facts
 from perfusion_core.digests import backbone_digest, text_digest
 from perfusion_core.errors import UserError
+from perfusion_core.hub import tell
 
 SD_SCORER = "clip:ViT-B-32-quickgelu:openai"  # the reported one on photographs
 SD_SELECTOR = "clip:ViT-B-32:laion2b_s34b_b79k"  # picks training steps: other data, never reported
@@ -190,6 +191,8 @@ def _named_clip(source: str) -> Scorer:
         raise UserError(
             f"clip:{source} joins weights and an activation that do not belong together; use clip:{right}:{tag}"
         )
+    if about.get("hf_hub"):
+        tell(about["hf_hub"].strip("/"), ["open_clip_model.safetensors"])
     try:
         path = Path(open_clip.download_pretrained(about))
     except OSError as error:
@@ -211,8 +214,10 @@ def _vision(kind: str, source: str) -> Scorer:
         from huggingface_hub import snapshot_download
 
         hub_id = f"timm/{source}" if kind == "timm" and "/" not in source else source
+        patterns = ["*.json", "model.safetensors"]
+        tell(hub_id, patterns)
         try:
-            folder = Path(snapshot_download(hub_id, allow_patterns=["*.json", "model.safetensors"]))
+            folder = Path(snapshot_download(hub_id, allow_patterns=patterns))
         except (OSError, ValueError) as error:
             raise _unfetched(f"{kind}:{source}", error) from error
     weights = folder / "model.safetensors"

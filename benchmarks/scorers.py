@@ -100,7 +100,9 @@ class Dino:
 
 
 def open_scorer(scorer: Scorer, device: str) -> Clip | Timm | Dino:
-    return {"clip": Clip, "timm": Timm, "dino": Dino}[scorer.kind](scorer, device)
+    if scorer.kind == "clip":
+        return Clip(scorer, device)
+    return Timm(scorer, device) if scorer.kind == "timm" else Dino(scorer, device)
 
 
 def _unit(features: torch.Tensor) -> np.ndarray:

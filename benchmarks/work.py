@@ -3,6 +3,7 @@
 In: a `Job` (what every worker knows) and a `Task`. Out: units published in a run folder, rows handed back as events.
 """
 
+import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -72,6 +73,9 @@ class Worker:
         backbone = Backbone.open(models.place, device=self.job.device, dtype=models.dtype)
         if backbone.digest != models.digest:
             raise UserError(f"the backbone {models.name} is another one on this machine than the plan was made for")
+        if self.job.config.compile:
+            seconds = backbone.compile(self.job.config.images)
+            print(f"perfbench: torch.compile: warm-up took {seconds:.0f} s", file=sys.stderr)
         return replace(backbone, name=models.name)
 
     def method(self, base: str) -> ModuleType:
@@ -129,13 +133,14 @@ class Worker:
     # ---- priors and fits ----
 
     def prior(self, prior: Prior, out: Path) -> dict[str, Any]:
-        from perfusion_core.sampling import sample
+        from perfusion_core.memory import draw
 
         self.close()
         config, text, n = self.job.config, prior_text(prior.super_category), 0
         for start in range(0, len(prior.seeds), PRIOR_BATCH):
             seeds = prior.seeds[start : start + PRIOR_BATCH]
-            for picture in sample(self.backbone, text, seeds, steps=config.steps, guidance=config.guidance):
+            pictures, _ = draw(self.backbone, text, seeds, steps=config.steps, guidance=config.guidance)
+            for picture in pictures:
                 Image.fromarray(picture).save(out / f"{n}.png")
                 n += 1
         return {"super_category": prior.super_category, "text": text, "images": n}
@@ -197,12 +202,12 @@ class Worker:
 
     def plain(self, super_category: str, seeds: Sequence[int]) -> float:
         """Raw text similarity of what the backbone alone draws for the validation prompts; once a super-category."""
-        from perfusion_core.sampling import sample
+        from perfusion_core.memory import draw
 
         if super_category not in self._plain:
             config, prompts = self.job.config, self.job.validation
             texts = [fill(prompt.template, super_category) for prompt in prompts]
-            pictures = sample(self.backbone, texts, seeds, steps=config.steps, guidance=config.guidance)
+            pictures, _ = draw(self.backbone, texts, seeds, steps=config.steps, guidance=config.guidance)
             bare = [leave_out(prompt.template) for prompt in prompts]
             self._plain[super_category] = self._similarities(pictures, bare, None)[1]
         return self._plain[super_category]
@@ -218,6 +223,8 @@ class Worker:
     # ---- cells ----
 
     def cell(self, cell: Cell, out: Path) -> dict[str, Any]:
+        from perfusion_core.memory import draw
+
         config = self.job.config
         text = self.write(cell)(cell.template)
         pictures, batches = draw(self.backbone, text, cell.seeds, steps=config.steps, guidance=config.guidance)
@@ -283,29 +290,6 @@ class Worker:
 def harmonic(a: float, b: float) -> float:
     """2ab/(a+b); a cosine that is not positive counts as itself, so that the worst is never the best."""
     return 2 * a * b / (a + b) if a > 0 and b > 0 else min(a, b)
-
-
-def draw(
-    backbone: Any, text: str, seeds: Sequence[int], *, steps: int, guidance: float
-) -> tuple[list[np.ndarray], list[int]]:
-    """Pictures of one text and the sizes of the batches: one, or halves of it where memory runs out."""
-    from perfusion_core.sampling import sample
-
-    try:
-        return list(sample(backbone, text, seeds, steps=steps, guidance=guidance)), [len(seeds)]
-    except (RuntimeError, MemoryError) as error:
-        if not out_of_memory(error) or len(seeds) == 1:
-            raise
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    half = (len(seeds) + 1) // 2
-    halves = [draw(backbone, text, part, steps=steps, guidance=guidance) for part in (seeds[:half], seeds[half:])]
-    return [p for pictures, _ in halves for p in pictures], [n for _, batches in halves for n in batches]
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """CUDA has its own error; the CPU's allocator only a sentence."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
 
 def _arrays(folder: Path) -> np.ndarray:

@@ -61,7 +61,7 @@ def load_concepts(
         by_name(temperature, loaded, "temperature", TEMPERATURE),
         c_inv,
     )
-    with restored(layers):
+    with restored(layers), narrowed(pipe):
         attach(layers, edit, o_star_k(pipe, loaded, layers), o_star_v(loaded), lock)
         pipe.encode_prompt = encoder(pipe, pipe.encode_prompt, words, lock)
         try:
@@ -79,6 +79,24 @@ def restored(layers: Mapping[str, Any]) -> Iterator[None]:
     finally:
         for name, layer in layers.items():
             layer.to_k, layer.to_v = kept[name]
+
+
+@contextmanager
+def narrowed(pipe: Any) -> Iterator[None]:
+    """A ControlNet reads the prompt with layers of its own, which are not edited: of a global lock, the first half."""
+    net, width = getattr(pipe, "controlnet", None), pipe.text_encoder.config.hidden_size
+
+    def narrow(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if "encoder_hidden_states" in kwargs:
+            return args, {**kwargs, "encoder_hidden_states": kwargs["encoder_hidden_states"][..., :width]}
+        return (*args[:2], args[2][..., :width], *args[3:]), kwargs
+
+    handle = net.register_forward_pre_hook(narrow, with_kwargs=True) if net is not None else None
+    try:
+        yield
+    finally:
+        if handle is not None:
+            handle.remove()
 
 
 def attach(

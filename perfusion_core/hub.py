@@ -82,6 +82,19 @@ def fetch(where: str, revision: str | None = None) -> Path:
         ) from error
 
 
+def tell(hub_id: str, patterns: list[str]) -> None:
+    """Say what a library is about to download by itself; where the hub does not answer, the library will say so."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        listed = snapshot_download(hub_id, allow_patterns=patterns, dry_run=True)
+    except (OSError, ValueError):
+        return
+    missing = [file for file in listed if not file.is_cached]
+    if missing:
+        announce(hub_id, hub_id, missing[0].commit_hash, [file.file_size or 0 for file in missing])
+
+
 def announce(where: str, hub_id: str, commit: str, sizes: list[int]) -> None:
     from huggingface_hub import constants
 

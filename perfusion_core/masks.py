@@ -10,6 +10,7 @@ from PIL import Image
 from torch.nn.functional import interpolate
 
 from perfusion_core.errors import UserError
+from perfusion_core.hub import tell
 
 MODEL = "CIDAS/clipseg-rd64-refined"
 
@@ -18,6 +19,8 @@ def open_clipseg(where: str | Path = MODEL, device: str | torch.device = "cpu") 
     """-> model and processor, from a folder or the hub; safetensors only."""
     from transformers import CLIPSegForImageSegmentation, CLIPSegProcessor
 
+    if not Path(where).exists():
+        tell(str(where), ["*.json", "*.txt", "model.safetensors"])
     try:
         model: Any = CLIPSegForImageSegmentation.from_pretrained(where, use_safetensors=True)
         processor = CLIPSegProcessor.from_pretrained(where)

@@ -83,9 +83,9 @@ def tokenizer_of(layout: Layout) -> Any:
 
 def write_layout(layout: Layout, folder: Path) -> None:
     """The folder of configurations that diffusers wants beside the weights."""
-    about = {"_class_name": "StableDiffusionPipeline", "requires_safety_checker": False}
+    about: dict[str, Any] = {"_class_name": "StableDiffusionPipeline", "requires_safety_checker": False}
     kinds = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "scheduler": "DDIMScheduler"}
-    about |= {part: ["diffusers", name] for part, name in kinds.items()}  # type: ignore[misc]
+    about |= {part: ["diffusers", name] for part, name in kinds.items()}
     about |= {"text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "CLIPTokenizer"]}
     about |= {"safety_checker": [None, None], "feature_extractor": [None, None], "image_encoder": [None, None]}
     (folder / "model_index.json").write_text(json.dumps(about))

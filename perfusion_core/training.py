@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from perfusion_core.backbone import Backbone, channels_last
 from perfusion_core.checkpoint import Checkpoint
 from perfusion_core.errors import UserError
 from perfusion_core.latents import Latents as Latents
-from perfusion_core.sampling import sample
+from perfusion_core.memory import Halving
+from perfusion_core.memory import draw as draw_what_fits
 
 Write = Callable[[str], str]
 Progress = Callable[[int, int, float], None]
@@ -118,14 +120,16 @@ def train(
     log, keep = Log(), frozenset(keep)
     checkpoint = Checkpoint(out, parameters, optimizer, rng, state or {}, scaler)
     first = checkpoint.resume(log)
+    halving = Halving(unet, optimizer, rng, state or {})
     if backbone.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(backbone.device)
     started, before = time.monotonic(), log.seconds
     with checkpointed(unet, recipe.checkpointing):
         for step in range(first + 1, recipe.steps + 1):
             batches = [draw(rng) for _ in range(recipe.accumulate)]
-            optimizer.zero_grad(set_to_none=True)
-            loss = one_step(backbone, unet, recipe, batches, encode, prepare, alphas, rng, scaler)
+            rows = max(len(batch.texts) for batch in batches)
+            attempt = partial(one_step, backbone, unet, recipe, batches, encode, prepare, alphas, rng, scaler)
+            loss = halving.step(rows, attempt)
             if not math.isfinite(loss):
                 raise Diverged(hint(loss, step, groups, backbone.dtype))
             if recipe.clip is not None:
@@ -148,7 +152,8 @@ def train(
     if not validate:
         save(out)
     checkpoint.remove()
-    return log.summary(recipe.steps, backbone.device)
+    split = {"parts": halving.parts} if halving.parts > 1 else {}  # of a micro-batch: memory did not suffice for it
+    return log.summary(recipe.steps, backbone.device) | split
 
 
 def one_step(
@@ -161,8 +166,9 @@ def one_step(
     alphas: torch.Tensor,
     rng: torch.Generator,
     scaler: Any,
+    parts: int = 1,
 ) -> float:
-    """Gradients of one optimizer step -> the mean loss of its micro-batches.
+    """Gradients of one optimizer step -> the mean loss of its micro-batches, each computed in `parts`.
 
     The text encoder runs once for all: each takes its rows as a leaf, and what they gather goes back in one sweep.
     """
@@ -170,16 +176,17 @@ def one_step(
     total, gathered = 0.0, []
     for batch, part in zip(batches, encodings.split([len(batch.texts) for batch in batches])):
         leaf = part.detach().requires_grad_(encodings.requires_grad)
-        loss = batch_loss(backbone, unet, recipe, batch, leaf, prepare, alphas, rng) / len(batches)
-        scaler.scale(loss).backward()
+        for share in batch_losses(backbone, unet, recipe, batch, leaf, prepare, alphas, rng, parts):
+            loss = share / len(batches)
+            scaler.scale(loss).backward()
+            total += loss.item()
         gathered.append(leaf.grad)
-        total += loss.item()
     if encodings.requires_grad:
         encodings.backward(torch.cat(gathered))
     return total
 
 
-def batch_loss(
+def batch_losses(
     backbone: Backbone,
     unet: Any,
     recipe: Recipe,
@@ -188,8 +195,9 @@ def batch_loss(
     prepare: Callable[[torch.Tensor], None],
     alphas: torch.Tensor,
     rng: torch.Generator,
-) -> torch.Tensor:
-    """Noise the latents, predict, compare."""
+    parts: int,
+) -> Iterator[torch.Tensor]:
+    """Noise the latents, predict, compare: the loss, or the shares of it that `parts` of the batch have."""
     latents, device = batch.latents.to(backbone.device), backbone.device
     noise = torch.randn(latents.shape, generator=rng).to(device)
     t = torch.randint(len(alphas), (len(latents),), generator=rng).to(device)
@@ -198,22 +206,39 @@ def batch_loss(
     target = noise
     if backbone.pipe.scheduler.config.prediction_type == "v_prediction":
         target = a.sqrt() * noise - (1 - a).sqrt() * latents
-    low = backbone.dtype != torch.float32
-    with torch.autocast(device.type, backbone.dtype, enabled=low):
-        prepare(encodings)
-        noisy = channels_last(noisy.to(unet.dtype))
-        predicted = unet(noisy, t, encoder_hidden_states=encodings).sample.float()
-    return weighted_loss(predicted, target, batch.mask, batch.prior, recipe.prior_weight)
+    for rows in torch.arange(len(latents)).chunk(parts):
+        part = slice(int(rows[0]), int(rows[-1]) + 1)
+        some = encodings if parts == 1 else encodings[part]
+        with torch.autocast(device.type, backbone.dtype, enabled=backbone.dtype != torch.float32):
+            prepare(some)
+            predicted = unet(channels_last(noisy[part].to(unet.dtype)), t[part], encoder_hidden_states=some).sample
+        mask = None if batch.mask is None else batch.mask[part]
+        if parts == 1:
+            yield weighted_loss(predicted.float(), target, mask, batch.prior, recipe.prior_weight)
+        else:
+            weights = row_weights(len(latents), batch.prior, recipe.prior_weight)[part].to(device)
+            yield (weights * squared_error(predicted.float(), target[part], mask).flatten(1).mean(1)).sum()
+
+
+def row_weights(rows: int, prior: int, prior_weight: float) -> torch.Tensor:
+    """[rows], of each row's mean error in the batch's loss."""
+    weights = torch.full((rows,), 1.0 / (rows - prior))
+    if prior:
+        weights[-prior:] = prior_weight / prior
+    return weights
+
+
+def squared_error(predicted: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    if mask is None:
+        return mse_loss(predicted, target, reduction="none")
+    return mask.to(predicted) * (predicted - target) ** 2
 
 
 def weighted_loss(
     predicted: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None, prior: int, prior_weight: float
 ) -> torch.Tensor:
     """Mean of mask * error^2 over rows, channels and positions, not divided by the mask's sum; class images apart."""
-    if mask is None:
-        error = mse_loss(predicted, target, reduction="none")
-    else:
-        error = mask.to(predicted) * (predicted - target) ** 2
+    error = squared_error(predicted, target, mask)
     if not prior:
         return error.mean()
     return error[:-prior].mean() + prior_weight * error[-prior:].mean()
@@ -230,7 +255,7 @@ def judge(
     """Draw, score, and keep the state if it is the best so far."""
     with current() as write:
         texts = [write(template) for template in validate.templates]
-        images = sample(backbone, texts, validate.seeds, steps=validate.steps, guidance=validate.guidance)
+        images, _ = draw_what_fits(backbone, texts, validate.seeds, steps=validate.steps, guidance=validate.guidance)
     score = float(validate.score(images))
     if not math.isfinite(score):
         raise Diverged(f"the validation score is {score} at step {step}; lower the learning rate")
@@ -249,7 +274,7 @@ def checkpointed(unet: Any, wanted: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        if wanted and not was:
+        if unet.is_gradient_checkpointing and not was:
             unet.disable_gradient_checkpointing()
 
 
@@ -260,14 +285,16 @@ def hint(loss: float, step: int, groups: Sequence[dict[str, Any]], dtype: torch.
 
 
 def bar(label: str, batch: int = 1) -> Progress:
-    """A progress bar on stderr with the loss and images a second, for one training with `batch` images a step."""
+    """A progress bar with the loss and images a second, for one training of `batch` images a step; none in a log."""
     from tqdm import tqdm
 
     shown: list[Any] = []
 
     def progress(step: int, steps: int, loss: float) -> None:
         if not shown:
-            shown.append(tqdm(total=steps * batch, initial=(step - 1) * batch, desc=label, unit=" images"))
+            shown.append(
+                tqdm(total=steps * batch, initial=(step - 1) * batch, desc=label, unit=" images", disable=None)
+            )
         shown[0].set_postfix(step=step, loss=f"{loss:.4f}", refresh=False)
         shown[0].update(batch)
         if step == steps:

@@ -47,12 +47,12 @@ def model(tmp_path_factory):
     return folder
 
 
-def fetch(home, *words, endpoint="http://127.0.0.1:9", **more):
+def fetch(home, *words, endpoint="http://127.0.0.1:9", code=CALL, **more):
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     environment = {**kept, "PYTHONPATH": str(ROOT), "HF_HOME": str(home), "HF_ENDPOINT": endpoint, **more}
     environment |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_ETAG_TIMEOUT": "2", "NO_PROXY": "127.0.0.1"}
     return subprocess.run(
-        [sys.executable, "-c", CALL, *words], env=environment, capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", code, *words], env=environment, capture_output=True, text=True, timeout=300
     )
 
 
@@ -120,6 +120,17 @@ def test_pickles_only_is_refused(model, tmp_path):
     hub.close()
     assert done.returncode == 1 and "pickles are never read" in done.stderr
     assert not any(path.suffix == ".bin" for path in (tmp_path / "home").rglob("*"))
+
+
+def test_what_other_libraries_download_is_told_as_well(model, tmp_path):
+    """Scorers and CLIPSeg: their libraries fetch by themselves, after a line of ours; a silent hub adds no line."""
+    hub = Hub({"owner/scorer": model})
+    call = "from perfusion_core.hub import tell; tell('owner/scorer', ['*.json', 'unet/*.safetensors'])"
+    said = fetch(tmp_path, endpoint=hub.address, code=call)
+    assert said.returncode == 0 and hub.fetched() == set()
+    assert said.stderr.startswith(f"owner/scorer at {COMMIT[:8]}: 9 files, 700 kB, will be downloaded once")
+    hub.close()
+    assert fetch(tmp_path, code=call).stderr == ""
 
 
 def test_which_files_are_used():

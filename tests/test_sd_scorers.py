@@ -68,7 +68,9 @@ def test_preprocessing_is_recorded(dino, tmp_path):
 def test_short_names(monkeypatch, tmp_path, dino):
     asked = []
 
-    def download(hub_id, allow_patterns):
+    def download(hub_id, allow_patterns, dry_run=False):
+        if dry_run:
+            return []  # all is here
         asked.append((hub_id, allow_patterns))
         return str(dino[0])
 
@@ -103,9 +105,12 @@ def test_the_default_scorer_is_quick_gelu_and_any_open_clip_model_goes_by_name(m
     weights = tmp_path / "open_clip_model.safetensors"
     weights.write_bytes(b"weights")
     monkeypatch.setattr(open_clip, "download_pretrained", lambda about: str(weights))
+    monkeypatch.setattr(models, "tell", lambda hub_id, files: told.append(hub_id))
+    told = []
     found = find_scorer("auto", "sd15", tmp_path)
     assert found.source == "ViT-B-32-quickgelu:openai" and found.name.startswith("ViT-B-32-quickgelu-openai-")
     assert json.loads(found.pixels)["side"] == 224
+    assert told == ["timm/vit_base_patch32_clip_224.openai"]
     other = find_scorer("clip:ViT-L-14:laion2b_s32b_b82k", "sd15", tmp_path)
     assert other.name.startswith("ViT-L-14-laion2b_s32b_b82k-")
     assert find_scorer("auto", "sd15", tmp_path, selects=True).source == "ViT-B-32:laion2b_s34b_b79k"

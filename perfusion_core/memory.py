@@ -1,0 +1,80 @@
+"""Where memory does not suffice: the same work in halves, with a word about it. In: what to do. Out: what it gave."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+log = logging.getLogger("perfusion_core")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """CUDA has its own error; the CPU's allocator only a sentence."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+
+
+def free() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def draw(
+    backbone: Any, texts: str | Sequence[str], seeds: Sequence[int], *, steps: int, guidance: float
+) -> tuple[np.ndarray, list[int]]:
+    """Pictures as `sample` makes them, and the sizes of the batches: one, or halves of it where memory runs out."""
+    from perfusion_core.sampling import sample
+
+    try:
+        return sample(backbone, texts, seeds, steps=steps, guidance=guidance), [len(seeds)]
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error) or len(seeds) == 1:
+            raise
+    free()
+    half = (len(seeds) + 1) // 2
+    log.warning(f"out of memory with {len(seeds)} pictures at a time; going on with {half}")
+    pictures, sizes = [], []
+    for part in (slice(half), slice(half, None)):
+        words = texts if isinstance(texts, str) else texts[part]
+        drawn, split = draw(backbone, words, seeds[part], steps=steps, guidance=guidance)
+        pictures.append(drawn)
+        sizes += split
+    return np.concatenate(pictures), sizes
+
+
+class Halving:
+    """A training step in one part, or in as few as memory allows; each try starts from the same state.
+
+    The gradient is that of the whole batch whatever the number of parts; low bits of the sums differ. Where single rows
+    are too much, the U-Net's activations are recomputed as well.
+    """
+
+    def __init__(self, unet: Any, optimizer: Any, rng: torch.Generator, state: Mapping[str, torch.Tensor]) -> None:
+        self.unet, self.optimizer, self.rng, self.state = unet, optimizer, rng, state
+        self.parts = 1
+
+    def step(self, rows: int, attempt: Callable[[int], float]) -> float:
+        """`attempt(parts)` leaves gradients and gives the loss; a micro-batch has `rows`, so it has no more parts."""
+        while True:
+            rng, state = self.rng.get_state(), {name: tensor.clone() for name, tensor in self.state.items()}
+            self.optimizer.zero_grad(set_to_none=True)
+            try:
+                return attempt(self.parts)
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error) or (self.parts >= rows and self.unet.is_gradient_checkpointing):
+                    raise
+            self.rng.set_state(rng)
+            for name, tensor in state.items():
+                self.state[name].copy_(tensor)
+            self.optimizer.zero_grad(set_to_none=True)
+            free()
+            self.need_less(rows)
+
+    def need_less(self, rows: int) -> None:
+        if self.parts < rows:
+            self.parts = min(2 * self.parts, rows)
+            log.warning(f"out of memory; going on with the batch of {rows} in {self.parts} parts (the same gradient)")
+        else:
+            self.unet.enable_gradient_checkpointing()
+            log.warning("out of memory with single rows; going on with gradient checkpointing (a third more time)")
