@@ -110,18 +110,18 @@ def save(unet: Any, folder: Path) -> None:
 def apply(backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, Any]) -> Iterator[Write]:
     """`sks <super-category>` for each placeholder; the matrices of several concepts add up, as diffusers adds them."""
     refuse_points(NAME, point)
-    pipe, before = backbone.pipe, stamps(backbone)
+    unet, before = backbone.unet, stamps(backbone)
     adapters = [f"concept_{n}" for n in range(len(fits))]
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several are meant
             for adapter, fitted in zip(adapters, fits.values(), strict=True):
-                pipe.load_lora_weights(fitted.folder, weight_name=FILE, adapter_name=adapter)
-        pipe.set_adapters(adapters)
+                unet.load_lora_adapter(fitted.folder, weight_name=FILE, prefix="unet", adapter_name=adapter)
+        unet.set_adapters(adapters)
         assert_applied(backbone, before, len(fits))
         yield spelled({name: f"{RARE} {fitted.super_category}" for name, fitted in fits.items()})
     finally:
-        pipe.unload_lora_weights()
+        unet.unload_lora()
 
 
 def assert_applied(backbone: Backbone, before: Mapping[str, tuple[int, int]], concepts: int) -> None:

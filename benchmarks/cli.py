@@ -374,12 +374,43 @@ def fit(parser: argparse.ArgumentParser) -> Run:
     parser.add_argument("--set", metavar="KEY=VALUE", dest="sets", action="append", default=[],
                         help="of the method's recipe: lr=0.01, images=1, train_k=true")  # fmt: skip
     parser.add_argument("--steps", metavar="N", help="of training; default the method's own recipe")
+    parser.add_argument("--masks", metavar="WHICH", help="auto, none, clipseg, or a folder of masks")
     add_model_flags(parser)
 
     def act(args: argparse.Namespace) -> None:
         from benchmarks.single import fit
 
         fit(args)
+
+    return act
+
+
+@verb("tune")
+def tune(parser: argparse.ArgumentParser) -> Run:
+    """Try every method's learning rates and steps on the tuning concepts: the same number of trials for each.
+
+    One fit a factor, looked at on its way; the best harmonic mean is chosen, and every trial is a row of trials.csv.
+
+      perfbench tune
+      perfbench tune --methods ti,cd --factors 0.25,0.5,1,2,4 --parts 0.25,0.5,1
+    """
+    parser.add_argument("--methods", metavar="A,B", default="perfusion,db,ti,cd,lora", help="default: all that train")
+    parser.add_argument("--factors", metavar="X,Y", default="0.25,0.5,1,2,4", help="of the recipe's learning rates")
+    parser.add_argument("--parts", metavar="X,Y", default="0.25,0.5,1", help="of the recipe's steps")
+    parser.add_argument("--prompts", metavar="N", default="24", help="for each concept; default 24")
+    parser.add_argument("--images", metavar="N", default="1", help="a prompt; default 1")
+    parser.add_argument("--steps", metavar="N", default="25", help="of DDIM; default 25")
+    parser.add_argument("--suite", metavar="DIR", default="tuning", help="default: the three tuning concepts")
+    parser.add_argument("--backbone", metavar="WHICH", default="miniature", help="a name, folder, file, hub id")
+    parser.add_argument("--out", metavar="DIR", help="default: results/tuning-<backbone>")
+    for name in ("device", "engine", "workers", "threads"):
+        parser.add_argument(f"--{name}", metavar="X", help=f"as in `perfbench run --{name}`")
+    parser.add_argument("--set", metavar="KEY=VALUE", dest="sets", action="append", default=[], help="as in run")
+
+    def act(args: argparse.Namespace) -> int:
+        from benchmarks.tune import tune
+
+        return tune(args)
 
     return act
 
@@ -455,15 +486,17 @@ def covariance(parser: argparse.ArgumentParser) -> Run:
 
 @verb("masks")
 def masks(parser: argparse.ArgumentParser) -> Run:
-    """Make soft masks of concepts' images with CLIPSeg, prompted with the super-category.
+    """Make soft masks of concepts' images with CLIPSeg, prompted with the super-category; or look at those they have.
 
     perfbench masks my_teapot
     perfbench masks all --suite photos --device cuda
+    perfbench masks cat,teapot --suite miniature --show masks.png
     """
     parser.add_argument("concepts", help="all, or names and folders with commas between them")
     parser.add_argument(
         "--suite", default="photos", metavar="SUITE", help="where the names are looked up; default photos"
     )
+    parser.add_argument("--show", metavar="FILE", help="make none; draw those that are there over the images")
     parser.add_argument("--model", default="CIDAS/clipseg-rd64-refined", metavar="HUB_ID|DIR", help="of CLIPSeg")
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:N")
 

@@ -14,6 +14,7 @@ from perfusion_core.files import write_tensors
 
 FILE = "checkpoint.safetensors"
 SECONDS = 120.0  # between two of them: a training of a minute writes none
+LARGEST = 10**8  # parameters: a whole U-Net would be 10 GB every two minutes; such a training starts again
 
 
 @dataclass
@@ -33,7 +34,7 @@ class Checkpoint:
 
     def save(self, step: int, log: Any) -> None:
         """When it is time; `log` is a dataclass of plain numbers."""
-        if time.monotonic() - self.last < self.seconds:
+        if time.monotonic() - self.last < self.seconds or sum(p.numel() for p in self.parameters) > LARGEST:
             return
         tensors = {f"parameter.{n}": p for n, p in enumerate(self.parameters)}
         tensors |= {f"state.{name}": tensor for name, tensor in self.state.items()}
