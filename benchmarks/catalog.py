@@ -5,6 +5,7 @@ In: `prompts/`, `concepts/` (shipped, or a folder of yours). Out: a frozen `Cata
 
 import csv
 import hashlib
+import io
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -280,16 +281,33 @@ def read_text(path: Path) -> str:
 
 def _rows(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
     """(line number, row) of a CSV whose ids are unique and whose cells are filled."""
-    reader = csv.DictReader(read_text(path).splitlines())
-    if tuple(reader.fieldnames or ()) != tuple(columns):
-        raise UserError(f"{path}: the first line must be {','.join(columns)}")
-    rows: list[tuple[int, dict[str, str]]] = []
+    reader = csv.reader(io.StringIO(read_text(path), newline=""))
+    try:
+        lines = [(reader.line_num, [" ".join(cell.split()) for cell in line]) for line in reader]
+    except csv.Error as error:
+        raise UserError(f"{path}:{reader.line_num}: {error}; is a quotation mark left open?") from None
+    lines = [(number, cells) for number, cells in lines if any(cells)]  # spreadsheets leave ",,," behind
+    first = lines[0][1] if lines else []
+    if first != list(columns):
+        raise UserError(
+            f"{path}: the first line must be {','.join(columns)}, with commas; it is {','.join(first)!r:.80}"
+        )
+    if not lines[1:]:
+        raise UserError(f"{path} has no row below {','.join(columns)}")
     seen: set[str] = set()
-    for row in reader:
-        if None in row or any(not (row[column] or "").strip() for column in columns):
-            raise UserError(f"{path}:{reader.line_num}: a row has {len(columns)} filled cells: {', '.join(columns)}")
-        if row["id"] in seen:
-            raise UserError(f"{path}:{reader.line_num}: id {row['id']!r} is used twice")
-        seen.add(row["id"])
-        rows.append((reader.line_num, {column: row[column].strip() for column in columns}))
-    return rows
+    for number, cells in lines[1:]:
+        if len(cells) != len(columns) or not all(cells):
+            raise UserError(f"{path}:{number}: a row has {len(columns)} filled cells: {', '.join(columns)}")
+        check_id(cells[0], f"{path}:{number}")
+        if cells[0].lower() in seen:
+            raise UserError(f"{path}:{number}: id {cells[0]!r} is used twice")
+        seen.add(cells[0].lower())
+    return [(number, dict(zip(columns, cells))) for number, cells in lines[1:]]
+
+
+def check_id(id: str, where: str) -> None:
+    """An id is the name of a folder of images and stands in lists with commas."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", id) or id in ("all", *KINDS):
+        raise UserError(
+            f"{where}: id {id!r} is not allowed: use a-z, 0-9, _ and -, and none of all, {', '.join(KINDS)}"
+        )

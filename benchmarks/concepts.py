@@ -51,6 +51,12 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_").lstrip("0123456789_")[:64]
 
 
+def check_word(word: str, where: str = "") -> None:
+    """A super-category stands in prompts, where braces and line ends would be something else."""
+    if not word.strip() or re.search(r"[{}<>,\n\r\0]", word):
+        raise UserError(f"{where}super-category {word!r} is not a word: name the kind of thing, as in teapot")
+
+
 def sha256(path: Path) -> str:
     """Of a file's bytes, as 64 hexadecimal digits."""
     with path.open("rb") as file:
@@ -94,7 +100,7 @@ def make_concept(
 def read_toml(path: Path) -> dict[str, Any]:
     """A TOML file, or one sentence about why it is none."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise UserError(f"there is no {path}; `perfbench concepts add DIR --super-category WORD` makes one") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -115,6 +121,11 @@ def read_about(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path}: asymmetric is {about['asymmetric']!r}, allowed are true and false")
     if about["group"] not in (*GROUPS, "other"):
         raise UserError(f"{path}: {unknown('group', about['group'], (*GROUPS, 'other'))}")
+    for key in ("images", "masks"):
+        table = about.get(key, {})
+        if not isinstance(table, dict) or not all(isinstance(value, str) for value in table.values()):
+            raise UserError(f'{path}: [{key}] needs a line "FILE" = "sha256" for each file; without [{key}] all count')
+    check_word(about["super_category"], f"{path}: ")
     if about["name"] != folder.name:
         raise UserError(f"{path}: name is {about['name']!r} but the folder is {folder.name!r}; make them equal")
     return about

@@ -8,7 +8,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.catalog import Catalog, Pair, Prompt, Protocol, check_template, read_text, shipped_prompts
+from benchmarks.catalog import Catalog, Pair, Prompt, Protocol, check_id, check_template, read_text, shipped_prompts
 from benchmarks.concepts import Concept
 from perfusion_core.errors import UserError
 
@@ -40,6 +40,7 @@ def make_suite(
 
 def make_prompt(id: str, group: str, text: str, where: Path) -> Prompt:
     """A prompt that counts for image similarity; its `{}` is checked."""
+    check_id(id, str(where))
     check_template(text, f"{where}: prompt {id}")
     return Prompt(id, "shape", group, text)
 

@@ -157,6 +157,13 @@ def test_pairs_find_their_slots():
         ("id,kind,group,template\nx1,shape,all,A {} here } now\n", "needs {} exactly once"),
         ("id,kind,group,template\nx1,shape,all\n", "4 filled cells"),
         ("id,kind,group,template\nx1,shape,all,A {} here, there\n", "4 filled cells"),
+        ("id;kind;group;template\nx1;shape;all;A {} here\n", "with commas; it is 'id;kind;group;template'"),
+        ("id,kind,group,template\nx1,shape,all,A {} here\nX1 ,shape,all,A {} there\n", ":3: id 'X1' is used twice"),
+        ("id,kind,group,template\n../../x1,shape,all,A {} here\n", ":2: id '../../x1' is not allowed"),
+        ('id,kind,group,template\n"x1,x2",shape,all,A {} here\n', ":2: id 'x1,x2' is not allowed"),
+        ("id,kind,group,template\nshape,shape,all,A {} here\n", "id 'shape' is not allowed"),
+        ("id,kind,group,template\n,,,\n", "has no row"),
+        ('id,kind,group,template\nx1,shape,all,"A {} here' + 200_000 * "!" + "\n", "quotation mark left open"),
     ],
 )
 def test_prompts_edited_by_hand(text, words, tmp_path):
@@ -172,6 +179,8 @@ def test_prompts_from_a_spreadsheet(tmp_path):
         '\ufeffid,kind,group,template\r\nx1,shape,all,"A {}, in the rain"\r\n'.encode()
     )
     assert read_prompts(tmp_path / "prompts.csv") == (Prompt("x1", "shape", "all", "A {}, in the rain"),)
+    (tmp_path / "prompts.csv").write_text('id, kind, group, template\n,,,\nx1, shape, all,"A {}\nin the rain"\n,,,\n')
+    assert read_prompts(tmp_path / "prompts.csv") == (Prompt("x1", "shape", "all", "A {} in the rain"),)
     (tmp_path / "prompts.csv").write_bytes("id,kind,group,template\nx1,shape,all,Café {}".encode("latin-1"))
     with pytest.raises(UserError, match="not UTF-8"):
         read_prompts(tmp_path / "prompts.csv")
@@ -287,6 +296,9 @@ def test_names_that_are_refused(name, tmp_path):
         (lambda folder: edit(folder, 'licence = "CC0"', 'licence = ""'), "licence"),
         (lambda folder: edit(folder, "asymmetric = false", 'asymmetric = "no"'), "allowed are true and false"),
         (lambda folder: edit(folder, 'name = "kettle"', 'name = "cattle"'), "make them equal"),
+        (lambda folder: edit(folder, "[images]", 'images = ["00.png"]\n[masks]'), "[images] needs a line"),
+        (lambda folder: edit(folder, '.png" = "', '.png" = 1 #'), "[images] needs a line"),
+        (lambda folder: edit(folder, 'super_category = "', 'super_category = "a {} '), "is not a word"),
         (lambda folder: folder.joinpath("masks").mkdir() or Image.new("L", (5, 5)).save(folder / "masks" / "00.png"),
          "every image needs a mask"),
     ],
