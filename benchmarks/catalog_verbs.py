@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from benchmarks import catalog_check, photos
-from benchmarks.concepts import Concept, slug, write_concept
+from benchmarks.concepts import Concept, list_images, slug, write_concept
 from benchmarks.images import duplicates
 from benchmarks.importers import open_suite
 from benchmarks.paths import user_dir
@@ -30,7 +30,8 @@ def fetch(args: Namespace) -> int:
 
 def adopt(args: Namespace) -> int:
     """A folder as one of the photographs' concepts."""
-    _say(photos.adopt(args.name, Path(args.dir).expanduser(), _chosen(args, "photos")))
+    folder = Path(args.dir).expanduser()
+    _say(photos.adopt(args.name, folder, _chosen(args, "photos")), list_images(folder))
     return 0
 
 
@@ -40,7 +41,9 @@ def add(args: Namespace) -> int:
         Path(args.dir).expanduser(), args.super_category, name=args.name, group=args.group,
         asymmetric=args.asymmetric, licence=args.licence, home=_chosen(args, "concepts"),
     )  # fmt: skip
-    _say(concept)
+    _say(concept, list_images(Path(args.dir).expanduser()))
+    if len(concept.super_category.split()) > 1:
+        _note(f"warning: {concept.super_category!r} is several words; methods that start from one word need one")
     if concept.group == "other":
         _note("it gets the 19 prompts that all concepts share; --group animated|container|furniture|wearable adds more")
     chosen = concept.name if args.dest is None else concept.images[0].parent.parent
@@ -101,8 +104,8 @@ def _chosen(args: Namespace, usual: str) -> Path:
     return Path(args.dest).expanduser().resolve() if args.dest else user_dir() / usual
 
 
-def _say(concept: Concept) -> None:
-    for sentence in duplicates(concept.images):
+def _say(concept: Concept, originals: Sequence[Path] = ()) -> None:
+    for sentence in duplicates(originals or concept.images):  # by the names that the user knows
         _note(f"warning: {sentence}")
     print(f"{concept.name}: {len(concept.images)} images of a {concept.super_category} in {concept.images[0].parent}")
 

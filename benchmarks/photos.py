@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit
 from benchmarks.concepts import (
     Concept,
     check_name,
+    check_word,
     list_images,
     read_about,
     read_concept,
@@ -22,6 +23,7 @@ from benchmarks.concepts import (
     toml,
     write_concept,
 )
+from benchmarks.disk import Locks
 from benchmarks.fetch import download, names, unpack
 from benchmarks.images import load_image
 from benchmarks.paths import data_dir, user_dir
@@ -66,6 +68,8 @@ def fetch(name: str, home: Path | None = None, *, pause: float = 1.0) -> Concept
     about = shipped()[name]
     source = about.get("fetch", {})
     otherwise = f"get it from {source.get('page')} and type `perfbench concepts adopt {name} DIR`"
+    if not Locks(home).try_lock("fetch"):  # two into one .part would record the sha256 of a mixture
+        raise UserError(f"another `perfbench concepts fetch` is writing into {home}: let it end, then type this again")
     aside = home / "downloads" / name  # kept until the concept is complete, so that a second call goes on
     if "archive" in source:
         pictures = _from_archive(source["archive"], source["folder"], home, aside, otherwise, pause)
@@ -94,11 +98,15 @@ def add(
 ) -> Concept:  # fmt: skip
     """A user's own photographs as a new concept: upright PNG of moderate size, without the camera's metadata."""
     pictures = images_in(folder)
-    chosen = check_name(name or slug(folder.resolve().name) or folder.resolve().name)
+    own = folder.resolve().name
+    if not (name or slug(own)):
+        raise UserError(
+            f"a concept cannot be named {own!r}, like its folder: choose a-z, 0-9 and _, as in --name my_mug"
+        )
+    chosen = check_name(name or slug(own))
     if chosen in shipped():
         raise UserError(f"{chosen!r} is one of the eleven concepts; give yours another name: --name my_{chosen}")
-    if not super_category.strip() or "{" in super_category or "," in super_category:
-        raise UserError(f"super-category {super_category!r} is not a word: name the kind of thing, as in teapot")
+    check_word(super_category)
     return write_concept(
         (home or user_dir() / "concepts") / chosen,
         super_category=super_category.strip(),

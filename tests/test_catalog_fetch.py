@@ -5,6 +5,8 @@ import hashlib
 import io
 import json
 import stat
+import subprocess
+import sys
 import tarfile
 import threading
 import zipfile
@@ -546,6 +548,33 @@ def test_add_refuses(more, words, home, tmp_path):
 def test_a_folder_whose_name_has_no_letter(home, tmp_path):
     (tmp_path / "чайник").mkdir()
     phone_photo(tmp_path / "чайник" / "фото 1.jpg", (64, 64))
-    with pytest.raises(UserError, match="cannot be named 'чайник'"):
+    with pytest.raises(UserError, match=r"cannot be named 'чайник'.*--name"):
         cli.run(["concepts", "add", str(tmp_path / "чайник"), "--super-category", "teapot"])
     assert cli.run(["concepts", "add", str(tmp_path / "чайник"), "--super-category", "teapot", "--name", "kettle"]) == 0
+
+
+def test_warnings_of_add_name_the_users_own_files(home, tmp_path, capsys):
+    (tmp_path / "pics").mkdir()
+    for name in ("IMG_1.jpg", "IMG_1 (1).jpg"):
+        phone_photo(tmp_path / "pics" / name, (64, 64))
+    assert cli.run(["concepts", "add", str(tmp_path / "pics"), "--super-category", "tea pot"]) == 0
+    said = capsys.readouterr().err
+    assert "IMG_1.jpg is the same picture as IMG_1 (1).jpg" in said and "'tea pot' is several words" in said
+
+
+def test_two_fetches_at_once(home):
+    """They would write into one .part file, and the sha256 of the mixture would be recorded."""
+    other = """
+import sys
+from pathlib import Path
+from benchmarks.disk import Locks
+print(Locks(Path(sys.argv[1])).try_lock("fetch"), flush=True)
+sys.stdin.read()
+"""
+    command = [sys.executable, "-c", other, str(home)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "True\n"
+        with pytest.raises(UserError, match="another `perfbench concepts fetch` is writing"):
+            photos.fetch("cat", home, pause=0)
+        process.stdin.close()
+    assert len(photos.fetch("cat", home, pause=0).images) == 3
