@@ -281,6 +281,7 @@ def test_raters_are_left_out_and_counted_by_reason(study):
         (key.answers / f"003-{rater_id(3)}.json").read_bytes()
     )  # handed in twice
     (key.answers / "broken.json").write_text('{"schema": ')
+    (key.answers / "mailed.json.txt").write_text("a mail program's name for it: said, not passed over")
     forged = json.loads((key.answers / f"004-{rater_id(4)}.json").read_text())
     forged["answers"][0]["trial"] = "4-1-" + "0" * 32
     (key.answers / "forged.json").write_text(json.dumps(forged))
@@ -297,7 +298,7 @@ def test_raters_are_left_out_and_counted_by_reason(study):
     )
     assert (raters == "counted").sum() == n - 2
     assert not report.collected.ratings["rater"].isin([rater_id(1), rater_id(2), rater_id(777)]).any()
-    assert len(report.collected.refused) == 2 and report.collected.repeated == len(key.sessions[2]["trials"])
+    assert len(report.collected.refused) == 3 and report.collected.repeated == len(key.sessions[2]["trials"])
     assert not report.collected.ratings.duplicated(["rater", "trial", "method"]).any()
     for line in (
         f"{n - 2} of {n + 1} raters counted",

@@ -413,3 +413,30 @@ def test_when_the_server_is_gone_the_answers_can_be_sent_later(ranking, visit):
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def test_where_the_browser_keeps_nothing_the_page_says_so_and_works(ranking, visit):
+    """Storage that throws, as strict settings make it."""
+    page = visit(address(ranking, 1))
+    page.add_init_script(
+        "Object.defineProperty(window, 'localStorage', {get() { throw new DOMException('denied', 'SecurityError') }})"
+    )
+    page.reload()
+    begin(page)
+    assert "do not close or reload" in page.inner_text("#warning")
+    page.keyboard.press("3")
+    page.keyboard.press("2")
+    page.keyboard.press("Enter")
+    assert count(page) == "Screen 2 of 10"
+
+
+@pytest.mark.parametrize("size", ["1", "2", "3"])
+def test_nothing_is_cut_off_on_the_narrowest_phone(ranking, visit, size):
+    page = visit(address(ranking, 1), viewport={"width": 320, "height": 568}, is_mobile=True, has_touch=True)
+    page.tap(f'.sizes [data-size="{size}"]')
+    for step in ("#begin", "#start", "#stop"):
+        assert page.evaluate("document.documentElement.scrollWidth") <= 320, step
+        page.tap(step)
+    page.tap('#sure button[value="yes"]')
+    assert page.locator("#end").is_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320

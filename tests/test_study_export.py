@@ -17,6 +17,7 @@ from study_kit import METHODS, make_run, write_rows
 from benchmarks import store
 from benchmarks.study.answers import read_key
 from benchmarks.study.design import QUALIFY, RATE, REPEAT, Design, sessions
+from benchmarks.study.desk import Desk
 from benchmarks.study.export import export
 from benchmarks.study.material import best_point, read_source
 from perfusion_core.errors import UserError
@@ -375,3 +376,19 @@ assert not bad, bad
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "--responses" in done.stdout
+
+
+def test_a_study_that_was_handed_out_is_not_replaced(run, tmp_path):
+    """Raters hold screens that a new key would not know; their answers would be refused."""
+    export(run, "ranking", tmp_path / "s", Design())
+    Desk(read_key(tmp_path / "s")).hand_out("0" * 32)
+    with pytest.raises(UserError, match="has handed out sessions"):
+        export(run, "ranking", tmp_path / "s", Design())
+
+
+def test_a_file_where_a_folder_should_be(run, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match="choose another folder"):
+        export(run, "ranking", tmp_path / "file" / "s", Design())
+    with pytest.raises(UserError, match="is not a study"):
+        read_key(tmp_path / "file")

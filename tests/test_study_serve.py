@@ -169,6 +169,7 @@ REFUSALS = {
         403,
         lambda d, k: with_answer(d, trial=k.sessions[1 - (d["session"] - 1)]["trials"][0]["id"]),
     ),
+    "a ticket of half a character": (403, lambda d, k: json.dumps(d).replace(d["ticket"], "\\ud800").encode()),
     "no ticket": (403, lambda d, k: changed(d, ticket=None)),
     "another rater's ticket": (403, lambda d, k: changed(d, ticket=k.ticket(d["session"], rater_id(99)))),
     "a replay under another name": (403, lambda d, k: changed(d, rater=rater_id(99))),

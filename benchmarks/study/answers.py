@@ -84,7 +84,7 @@ def read_key(folder: Path) -> Key:
     path = folder / "private" / "key.json"
     try:
         about = json.loads(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(
             f"{folder} is not a study: there is no {path}; `perfbench study export` makes a study folder"
         ) from None

@@ -48,13 +48,14 @@ class Collected:
 
 def collect(key: Key, min_agreement: float) -> Collected:
     """Read every file; leave out raters who failed the qualification or contradict themselves."""
-    files = sorted(path for path in key.answers.glob("*.json") if path.is_file())
+    there = sorted(path for path in key.answers.glob("[!.]*") if path.is_file())
+    files = [path for path in there if path.suffix.lower() == ".json"]
     if not files:
         raise UserError(
             f"{key.answers} has no answers yet; put the downloaded files there, or `perfbench study serve {key.folder}`"
         )
     by_rater: dict[str, list[Answers]] = defaultdict(list)
-    refused = []
+    refused = [f"{path.name}: its name does not end in .json" for path in there if path not in files]
     for path in files:
         try:
             with path.open("rb") as stream:

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.disk import Locks
 from benchmarks.study import design as plans
 from benchmarks.study.design import Design
 from benchmarks.study.material import DEFAULT_METHODS, KINDS, Task, read_source, read_tasks
@@ -74,6 +75,13 @@ def refuse_to_overwrite(out: Path) -> None:
         raise UserError(f"{out} is there and is not a study; choose another folder with --out")
     if any((out / "answers").glob("*.json")):
         raise UserError(f"{out} has answers, which a new export would orphan; choose another folder with --out")
+    if any((out / "private" / "loans").glob("*.json")):
+        raise UserError(f"{out} has handed out sessions, whose answers would be lost; choose another folder with --out")
+    if (out / "private" / ".lock").exists():
+        locks = Locks(out / "private")
+        if not locks.try_lock("serve"):
+            raise UserError(f"{out} is being served; end that server first, or choose another folder with --out")
+        locks.unlock("serve")
 
 
 def make_key(
@@ -128,7 +136,12 @@ def trial_id(secret: str, study: str, session: int, position: int, trial: plans.
 
 def write_folder(folder: Path, key: dict[str, Any], tasks: Sequence[Task], pool: dict[str, Task]) -> None:
     images = folder / "page" / "images"
-    images.mkdir(parents=True)
+    try:
+        images.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(
+            f"{folder.parent} cannot hold a study ({error.strerror}); choose another folder with --out"
+        ) from None
     (folder / "private").mkdir(mode=0o700)
     (folder / "answers").mkdir()
     known = list(pool.values())
