@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import methods, provenance
+from benchmarks import masks, methods, provenance
 from benchmarks.catalog import PERFUSION, Catalog, Concept
 from benchmarks.config import Config, difference, digest
 from benchmarks.drive import Driver, Outcome, summary
@@ -50,6 +50,7 @@ def prepare(config: Config) -> Prepared:
         choose_prompts(config.prompts, catalog.prompts, concept.group)
     models = find(config)
     chosen = methods.resolve(config, models.miniature)
+    chosen, catalog, concepts = with_masks(config, chosen, catalog, concepts)
     if not models.covariance and any(method.base == "perfusion" for method in chosen):
         raise UserError(f"the backbone {models.name} has no C yet, which perfusion needs: "
                         f"perfbench covariance --backbone {config.backbone}")  # fmt: skip
@@ -81,6 +82,20 @@ def with_suite(config: Config, catalog: Catalog) -> Config:
     return replace(
         config, **{key: value for key, value in wanted.items() if getattr(config, key) == getattr(plain, key)}
     )
+
+
+def with_masks(
+    config: Config, chosen: tuple[Method, ...], catalog: Catalog, concepts: tuple[Concept, ...]
+) -> tuple[tuple[Method, ...], Catalog, tuple[Concept, ...]]:
+    """The masks that were asked for, where a method looks at masks at all; `none` also tells the methods so."""
+    if config.masks == "none":
+        chosen = tuple(replace(m, config={**m.config, "masks": False}) if "masks" in m.config else m for m in chosen)
+    elif not any(method.config.get("masks") for method in chosen):
+        return chosen, catalog, concepts
+    masked = masks.chooser(config.masks, config.clipseg)
+    pairs = {name for pair in config.pairs for name in pair.split("+")}
+    others = tuple(masked(c) if c.images and c.name in pairs else c for c in catalog.concepts)
+    return chosen, replace(catalog, concepts=others), tuple(masked(concept) for concept in concepts)
 
 
 # ---- the verbs ----
@@ -132,6 +147,7 @@ def open_folder(prepared: Prepared, argv: Sequence[str]) -> Store:
             device=prepared.device,
         )
         store.write_text(prepared.folder / "run.json", json.dumps(about, indent=1) + "\n")
+    masks.make_missing(planned_concepts(prepared), prepared.config.clipseg, prepared.device)
     for concept in planned_concepts(prepared):
         store.publish_concept(concept.name, concept_key(concept, models), partial(pictures, concept, models.size))
     return store

@@ -25,7 +25,7 @@ def covariance(args: argparse.Namespace) -> None:
     source = args.captions
     name = source if not Path(source).exists() else Path(source).name  # no machine paths in the file
     target = home(backbone.place, backbone.text_digest, fetched=backbone.revision is not None)
-    with tqdm(total=args.limit, unit=" captions", desc=f"C of {backbone.name}", file=sys.stderr) as bar:
+    with tqdm(total=args.limit, unit=" captions", desc=f"C of {backbone.name}", file=sys.stderr, disable=None) as bar:
         done = estimate(
             backbone,
             read_captions(source, args.column, args.split),
@@ -42,35 +42,44 @@ def covariance(args: argparse.Namespace) -> None:
 
 
 def masks(args: argparse.Namespace) -> None:
-    """CLIPSeg's masks of each concept's images, into masks/ beside images/ and into its concept.toml."""
+    """CLIPSeg's masks of concepts' images, into masks/ beside images/ and into concept.toml; and a look at them."""
     from benchmarks.catalog import load_catalog
-    from benchmarks.images import load_image
+    from benchmarks.concepts import read_concept
+    from benchmarks.masks import draw_masks, sheet
     from benchmarks.models import device_name
-    from perfusion_core.masks import open_clipseg, soft_masks
+    from perfusion_core.masks import open_clipseg
 
     concepts = load_catalog(args.suite).select_concepts(args.concepts)
+    if args.show:
+        bare = [concept.name for concept in concepts if not concept.masks]
+        if bare:
+            raise UserError(f"concept {bare[0]!r} has no masks to show; `perfbench masks {bare[0]}` makes them")
+        sheet(concepts).save(args.show)
+        print(args.show)
+        return
     for concept in concepts:
         if concept.masks:
-            raise UserError(f"concept {concept.name!r} has masks already, in {concept.masks[0].parent}")
-    model, processor = open_clipseg(args.model, device_name(args.device))
+            raise UserError(
+                f"concept {concept.name!r} has masks already, in {concept.masks[0].parent}; --show FILE shows them"
+            )
+    opened = open_clipseg(args.model, device_name(args.device))
     for concept in concepts:
-        found = soft_masks(model, processor, [load_image(path) for path in concept.images], concept.super_category)
-        print(add_masks(concept.images, found))
+        folder = add_masks(concept.images, draw_masks(opened, concept))
+        picture = folder.with_name("masks.png")
+        sheet([read_concept(folder.parent)]).save(picture)
+        print(folder)
+        print(f"perfbench: look at {picture}: what is red is left out", file=sys.stderr)
 
 
 def add_masks(images: tuple[Path, ...], found: list) -> Path:
     """8-bit grey PNGs of the images' names; concept.toml records them last, so it names nothing that is missing."""
-    import numpy as np
-    from PIL import Image
-
     from benchmarks.concepts import read_about, sha256, toml
+    from benchmarks.masks import write_masks
 
     root = images[0].parent.parent
     about = read_about(root)
     folder = root / "masks"
-    folder.mkdir(exist_ok=True)
-    for path, mask in zip(images, found, strict=True):
-        Image.fromarray(np.round(mask * 255).astype(np.uint8)).save(folder / f"{path.stem}.png")
+    write_masks(found, [folder / f"{path.stem}.png" for path in images])
     if "images" in about:  # a folder whose files are recorded
         about["masks"] = {f"{path.stem}.png": sha256(folder / f"{path.stem}.png") for path in images}
         aside = root / f".concept.toml.{os.getpid()}"

@@ -21,6 +21,7 @@ def fit(args: argparse.Namespace) -> None:
     from benchmarks.benchmark import concept_key, partial, pictures, planned_concepts, prepare
     from benchmarks.config import resolve
     from benchmarks.disk import remove
+    from benchmarks.masks import make_missing
     from benchmarks.store import Store
     from benchmarks.work import Job, Worker
     from perfusion_core.training import bar
@@ -40,10 +41,12 @@ def fit(args: argparse.Namespace) -> None:
         "backbone": args.backbone,
         "dtype": args.dtype,
     }
-    flags |= {"revision": args.revision, "device": args.device, "seed": args.seed, "train_steps": args.steps, "suite": args.suite}
+    flags |= {"revision": args.revision, "device": args.device, "seed": args.seed, "train_steps": args.steps}
+    flags |= {"suite": args.suite, "masks": args.masks}
     sets = [text if text.startswith("fit.") else f"fit.{args.method}.{text}" for text in args.sets]
     prepared = prepare(resolve(flags=flags, sets=sets))
     store = Store(out.parent / f".{out.name}.fit")  # an interrupted training goes on from here
+    make_missing(planned_concepts(prepared), prepared.config.clipseg, prepared.device)
     for one in planned_concepts(prepared):
         store.publish_concept(one.name, concept_key(one, prepared.models), partial(pictures, one, prepared.models.size))
     job = Job(

@@ -115,8 +115,8 @@ def open_single_file(place: Path, dtype: torch.dtype) -> Any:
             )
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"cannot open the backbone in {place}: {str(error).strip().splitlines()[0]}") from error
-    pipe.unet.to(dtype)
-    pipe.vae.to(dtype)
+    for model in (pipe.unet, pipe.vae):
+        torch.nn.Module.to(model, dtype)  # diffusers' own warns about modules that neither of them has
     return pipe
 
 
