@@ -305,7 +305,7 @@ def test_raters_are_left_out_and_counted_by_reason(study):
         "1 unqualified",
         "1 inconsistent",
         "1 stopped",
-        "2 files refused",
+        "3 files refused",
     ):
         assert line in report.text
     assert report.results.means["mean"].iloc[0] > 2.2  # the spoiled answers would have pulled it down
@@ -339,6 +339,23 @@ def test_one_rater_and_one_concept_give_a_mean_and_no_interval(tmp_path):
     report = analyse(tmp_path / "s")
     assert report.results.means["mean"].tolist() == [3, 1, 2] and report.results.means["lo"].isna().all()
     assert "no picture has two answers" in report.text
+
+
+def test_one_answer_is_a_mean_without_an_error(tmp_path):
+    run = make_run(tmp_path / "run", ("cat",), prompts=1, size=16)
+    export(run, "ranking", tmp_path / "s", Design(responses=1, qualify=0, pass_mark=0))
+    write_answers(tmp_path / "s", lambda task, random: [3, 1, 2])
+    report = analyse(tmp_path / "s")
+    assert report.results.means["mean"].tolist() == [3, 1, 2] and report.results.means["sem"].isna().all()
+    assert "± 0.000" not in report.text
+
+
+def test_equal_answers_to_everything_have_no_alpha(small_run, tmp_path):
+    export(small_run, "realism", tmp_path / "s", Design(responses=2, qualify=0, pass_mark=0))
+    write_answers(tmp_path / "s", lambda task, random: [2, 2])
+    report = analyse(tmp_path / "s")
+    assert np.isnan(report.results.alpha.value) and "or all answers are equal" in report.text
+    assert report.results.pairs["win_rate"].tolist() == [0.5] and report.results.pairs["ties"].tolist() == [1.0]
 
 
 def test_a_run_without_scores_gives_no_correlation(small_run, tmp_path):

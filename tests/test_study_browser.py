@@ -438,5 +438,5 @@ def test_nothing_is_cut_off_on_the_narrowest_phone(ranking, visit, size):
         assert page.evaluate("document.documentElement.scrollWidth") <= 320, step
         page.tap(step)
     page.tap('#sure button[value="yes"]')
-    assert page.locator("#end").is_visible()
+    page.locator("#end").wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= 320

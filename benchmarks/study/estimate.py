@@ -60,8 +60,9 @@ def balanced(y: np.ndarray, concept: np.ndarray, rater: np.ndarray) -> Estimate:
 
 def paper_sem(y: np.ndarray, c: np.ndarray, n_c: np.ndarray, theta_c: np.ndarray) -> float:
     """Standard error of the class-balanced mean if every answer were independent of the others."""
-    dof = max(len(y) - len(n_c), 1)
-    pooled = ((y - theta_c[c]) ** 2).sum() / dof
+    if len(y) == len(n_c):
+        return np.nan  # one answer a concept: nothing tells how far answers differ
+    pooled = ((y - theta_c[c]) ** 2).sum() / (len(y) - len(n_c))
     with np.errstate(invalid="ignore", divide="ignore"):
         own = np.bincount(c, (y - theta_c[c]) ** 2) / (n_c - 1)
     variance = np.where(n_c > 1, own, pooled)  # one answer says nothing about the spread of its concept

@@ -86,7 +86,11 @@ def means_table(kind: str, unit: str, results: Results) -> str:
     rows = [["", f"mean {unit}", "SEM", "95 %", "given 3", "given 2", "given 1", "trials", "the paper's"]]
     for row in results.means.to_dict("records"):
         paper = "" if np.isnan(row["paper"]) else f"{row['paper']:.{d}f} ± {row['paper_sem']:.{d}f}"
-        mean = [number(row["mean"], d), f"± {number(row['sem'], 3)}", span(row["lo"], row["hi"], d)]
+        mean = [
+            number(row["mean"], d),
+            "" if np.isnan(row["sem"]) else f"± {number(row['sem'], 3)}",
+            span(row["lo"], row["hi"], d),
+        ]
         shares = [share(row[f"share_{value}"]) for value in (3, 2, 1)]
         rows.append([label(row["method"], kind), *mean, *shares, f"{row['n']:,}", paper])
     return aligned(rows)
@@ -106,7 +110,7 @@ def pairs_table(kind: str, results: Results) -> str:
 
 def alpha_text(alpha: Interval) -> str:
     if np.isnan(alpha.value):
-        return "no picture has two answers"
+        return "not defined, because no picture has two answers or all answers are equal"
     between = "" if np.isnan(alpha.lo) else f" {span(alpha.lo, alpha.hi, 3)}"
     return f"{alpha.value:.3f}{between}; 0 is chance, 1 is unanimity"
 
