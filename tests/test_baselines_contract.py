@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from benchmarks import methods
+from perfusion_core import checkpoint
 from perfusion_core.errors import UserError
 from perfusion_core.sampling import sample
 from perfusion_core.subject import Fitted, Subject
@@ -154,6 +155,23 @@ def test_progress_is_told_and_an_interruption_leaves_the_backbone_alone(trained,
         run(trained, backbone, subject, tmp_path, progress=progress)
     assert told == [(1, 4), (2, 4), (3, 4)]
     assert same(plain, state(backbone))
+
+
+def test_killed_and_resumed_gives_the_same_files(trained, fitted, backbone, subject, tmp_path, monkeypatch):
+    begin = checkpoint.Checkpoint.__init__
+    monkeypatch.setattr(checkpoint.Checkpoint, "__init__", lambda self, *args: begin(self, *args, seconds=0.0))
+
+    def killer(step, steps, loss):
+        if step == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(trained, backbone, subject, tmp_path, keep=(2,), progress=killer)
+    assert (tmp_path / checkpoint.FILE).is_file()
+    done = []
+    run(trained, backbone, subject, tmp_path, keep=(2,), progress=lambda step, *_: done.append(step))
+    assert done == [4]
+    assert files(tmp_path) == files(fitted[0])
 
 
 def test_validation_draws_what_is_kept_and_keeps_the_best(trained, backbone, plain, subject, tmp_path):

@@ -25,7 +25,7 @@ def rows_in(out):
 
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory):
-    """Two factors and two checkpoints of one method, then of another."""
+    """Two factors and two checkpoints of two methods, then of another one."""
     out = tmp_path_factory.mktemp("tuned")
     few = ("--factors", "1,2", "--parts", "0.004,0.012")
     assert run(words(out, "--methods", "cd,lora", *few)) == 0
