@@ -125,7 +125,9 @@ def _text_encoder(place: Path) -> Any:
     if place.is_dir():
         from transformers import CLIPTextModel
 
-        return CLIPTextModel.from_pretrained(place / "text_encoder", use_safetensors=True)
+        from perfusion_core.backbone import variant_of
+
+        return CLIPTextModel.from_pretrained(place / "text_encoder", use_safetensors=True, variant=variant_of(place))
     import torch
 
     from perfusion_core.backbone import load

@@ -139,6 +139,22 @@ def test_a_concept_moves_between_a_folder_and_a_single_file_in_half_precision(tm
     assert np.abs(a.astype(int) - b).mean() < 3
 
 
+def test_a_folder_with_nothing_but_half_precision(tiny_pipe_dir, tmp_path, monkeypatch):
+    """`*.fp16.safetensors` alone, as many people keep it: the same encoder, the same C by its digest."""
+    from benchmarks.models import covariance_digest
+
+    monkeypatch.setenv("PERFBENCH_CACHE", str(tmp_path / "cache"))
+    make_pipe().to(torch.float16).save_pretrained(tmp_path / "half", variant="fp16")
+    names = {path.name for path in (tmp_path / "half").rglob("*.safetensors")}
+    assert names == {"model.fp16.safetensors", "diffusion_pytorch_model.fp16.safetensors"}
+    backbone = Backbone.open(tmp_path / "half", device="cpu", dtype="float32")
+    full = Backbone.open(tiny_pipe_dir, device="cpu", dtype="float32")
+    assert backbone.text_digest == full.text_digest and backbone.fresh_unet().dtype == torch.float32
+    assert covariance_digest(tmp_path / "half") == ""
+    estimate(backbone, CAPTIONS, tmp_path / "cache" / "covariance" / f"{full.text_digest}.safetensors", source="a few")
+    assert len(covariance_digest(tmp_path / "half")) == 16
+
+
 def test_another_family_is_refused(tmp_path, monkeypatch):
     """2.x cannot take a concept of 1.x: another text encoder, said in words."""
     layouts = tiny_layouts()
