@@ -62,5 +62,5 @@ def build_verb(
         print("perfbench: paused; the same command goes on from here", file=sys.stderr)
         return 3
     finally:
-        if pack_to and any((work / f"{name}.safetensors").exists() for name in stages()):
-            pack(work, pack_to)
+        if pack_to and any((work / f"{name}.safetensors").exists() for name in wanted):
+            pack(work, pack_to, list(wanted))

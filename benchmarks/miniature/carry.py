@@ -5,6 +5,7 @@ Only averaged weights travel (a third of a checkpoint, and enough to go on from)
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -29,11 +30,11 @@ def stages() -> tuple[str, ...]:
     return ("text", "vae", "unet", "scorer", "scorer2", *JUDGES)
 
 
-def pack(work: Path, out: Path, limit: int = LIMIT) -> list[Path]:
-    """The averages of every stage that a work folder has, as carry-0.safetensors, carry-1 ... and carry.json."""
+def pack(work: Path, out: Path, names: Sequence[str] = (), limit: int = LIMIT) -> list[Path]:
+    """The averages of every stage (or of those named) that a work folder has, as carry-0.safetensors ... and carry.json."""
     bins: list[dict[str, torch.Tensor]] = [{}]
     filled, about = 0, {}
-    for name in stages():
+    for name in names or stages():
         path = work / f"{name}.safetensors"
         if not path.exists():
             continue

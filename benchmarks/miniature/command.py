@@ -61,11 +61,19 @@ def verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("miniature-verify"), metavar="DIR",
                         help="verify.md, verify.csv, verify.json, observations; default miniature-verify")  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="a few pictures for each figure, nothing fitted")
+    parser.add_argument(
+        "--sheets", type=Path, metavar="DIR", help="instead: 200 generated pictures to be labelled by looking"
+    )
+    parser.add_argument("--looked", type=Path, metavar="DIR", help="instead: compare those labels with the judges'")
     common(parser)
 
     def act(args: argparse.Namespace) -> int:
-        from benchmarks.miniature.verify import verify_verb
+        from benchmarks.miniature.verify import looked_verb, sheets_verb, verify_verb
 
+        if args.sheets:
+            return sheets_verb(args.weights, args.sheets, device=args.device, dtype=args.dtype)
+        if args.looked:
+            return looked_verb(args.weights, args.looked)
         return verify_verb(args.weights, args.out, quick=args.quick, device=args.device, dtype=args.dtype)
 
     parser.set_defaults(act=act)

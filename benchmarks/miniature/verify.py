@@ -45,9 +45,7 @@ def verify(
 ) -> tuple[list[Figure], dict, dict[str, Rows]]:
     """-> the figures, what they were measured on, and the single observations by file name."""
     judges = open_judges(weights, device_name(device))
-    backbone = Backbone.open(
-        "miniature", device=device_name(device), dtype=None if dtype == "auto" else dtype, names={"miniature": weights}
-    )
+    backbone = opened(weights, device, dtype)
     assert backbone.c_inv is not None  # a clear sentence now, not after minutes
     found = {
         name: find_scorer("auto", "miniature", weights, selects=name == "scorer2") for name in ("scorer", "scorer2")
@@ -108,6 +106,11 @@ def verify(
         "seconds": seconds,
     }
     return figures, about, rows
+
+
+def opened(weights: Path, device: str, dtype: str) -> Backbone:
+    kind = None if dtype == "auto" else dtype
+    return Backbone.open("miniature", device=device_name(device), dtype=kind, names={"miniature": weights})
 
 
 def judges_digest(weights: Path) -> str:
@@ -182,3 +185,18 @@ def verify_verb(weights: Path, out: Path, *, quick: bool, device: str, dtype: st
     print(f"{table(figures)}\n{summary(figures, about)}")
     print(f"perfbench: written to {out}", file=sys.stderr)
     return 0 if all(f.met is not False for f in figures) else 1
+
+
+def sheets_verb(weights: Path, folder: Path, *, device: str, dtype: str) -> int:
+    from benchmarks.miniature.looking import write_sheets
+
+    write_sheets(opened(weights, device, dtype), folder)
+    print(folder / "looked.csv")
+    return 0
+
+
+def looked_verb(weights: Path, folder: Path) -> int:
+    from benchmarks.miniature.looking import agreement
+
+    print(table(agreement(open_judges(weights), folder)))
+    return 0
