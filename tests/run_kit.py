@@ -165,10 +165,9 @@ def start(kit: Path, out: Path, *more: str, log: Path | None = None) -> Any:
 def _child(words: list[str], log: Path) -> None:
     from benchmarks import cli
 
-    with log.open("a") as stream:
-        sys.stdout = sys.stderr = stream
-        sys.argv = ["perfbench", "run", *words]
-        cli.main()
+    sys.stdout = sys.stderr = log.open("a", buffering=1)  # open to the end: a traceback has to get there
+    sys.argv = ["perfbench", "run", *words]
+    cli.main()
 
 
 @functools.cache
