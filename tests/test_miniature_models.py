@@ -87,6 +87,7 @@ def work(tmp_path):
         net = small()
         stage = Stage({"net": net}, folder / f"{name}.safetensors", lr=0.01)
         steps(stage, net, 12)
+        stage.seconds = 90.0
         stage.save()
     return folder
 
@@ -96,6 +97,7 @@ def test_packed_averages_start_another_work_folder(work, tmp_path):
     assert len(files) > 2 and all(path.stat().st_size < 15_000_000 for path in files)
     other = tmp_path / "other"
     assert carry.unpack(tmp_path / "packed", other) == ["text", "unet"]
+    assert spent(other / "unet.safetensors") == {"steps": 12, "seconds": 0, "elsewhere": 90}
     assert (other / "scale.json").read_text() == "1.25"
     assert (other / "tokenizer" / "merges.txt").read_text() == "#version: 0.2\na b\n"
     old, net = Stage({"net": small()}, work / "unet.safetensors", lr=0.01), small(seed=3)
@@ -109,7 +111,7 @@ def test_packed_averages_start_another_work_folder(work, tmp_path):
     assert 0 < (net[0].weight - before).abs().max() < 0.002
     stage.save()
     again = Stage({"net": small()}, other / "unet.safetensors", lr=0.01)
-    assert (again.step, again.cold) == (13, 12)
+    assert (again.step, again.cold, again.elsewhere) == (13, 12, 90)
     assert again.optimizer.state[next(iter(again.params.values()))]["step"] == 1
 
 
@@ -117,6 +119,7 @@ def test_what_is_further_stays_and_other_words_are_refused(work, tmp_path):
     carry.pack(work, tmp_path / "packed")
     net = small()
     stage = Stage({"net": net}, work / "unet.safetensors", lr=0.01)
+    assert (stage.seconds, stage.elsewhere) == (90, 0)
     steps(stage, net, 3)
     stage.save()
     assert carry.unpack(tmp_path / "packed", work) == []

@@ -44,6 +44,12 @@ def test_the_interval_of_a_share_knows_that_pictures_of_a_prompt_go_together():
     assert apart.hi - apart.lo == pytest.approx(2 * 1.96 * np.sqrt(0.25 / 1000), rel=0.15)
 
 
+def test_all_right_is_not_certain():
+    figure = share_of("x", np.ones(80, dtype=bool), np.repeat(np.arange(10), 8))
+    assert (figure.value, figure.n, figure.hi) == (1, 80, pytest.approx(1))
+    assert figure.lo == pytest.approx(10 / (10 + 1.96**2), abs=1e-3)  # Wilson's bound of ten prompts
+
+
 def test_goals_are_met_or_not():
     assert Figure("x", 0.95, 1, 0.95).met is True
     assert Figure("x", 0.9499, 1, 0.95).met is False

@@ -53,7 +53,7 @@ def build_verb(
     if start:
         taken = unpack(start, work)
         print(f"perfbench: goes on from {', '.join(taken) or 'nothing: the work folder is further'}", file=sys.stderr)
-    deadline = begun + 60 * pause if pause else float("inf")
+    deadline = begun + 60 * pause if pause is not None else float("inf")
     try:
         build(work, out, device=device, minutes=wanted, workers=os.cpu_count(), deadline=deadline, compile=compile)
         print(out)

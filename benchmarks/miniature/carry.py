@@ -31,7 +31,7 @@ def stages() -> tuple[str, ...]:
 
 
 def pack(work: Path, out: Path, names: Sequence[str] = (), limit: int = LIMIT) -> list[Path]:
-    """The averages of every stage (or of those named) that a work folder has, as carry-0.safetensors ... and carry.json."""
+    """The averages of every stage (or of those named) of a work folder: carry-0.safetensors ... and carry.json."""
     bins: list[dict[str, torch.Tensor]] = [{}]
     filled, about = 0, {}
     for name in names or stages():
@@ -93,5 +93,8 @@ def unpack(folder: Path, work: Path) -> list[str]:
                 if name in found:
                     found[name][rest] = f.get_tensor(key)
     for name, tensors in found.items():
-        save_file(tensors, work / f"{name}.safetensors", wanted[name])
+        meta = wanted[name]
+        total = json.loads(meta["seconds"]) + json.loads(meta.get("elsewhere", "0"))
+        meta |= {"seconds": "0", "elsewhere": json.dumps(total)}  # its minutes on this machine begin now
+        save_file(tensors, work / f"{name}.safetensors", meta)
     return list(found)

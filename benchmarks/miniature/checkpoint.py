@@ -26,6 +26,7 @@ class Stage:
     ):
         self.path, self.lr, self.decay, self.step, self.seconds = path, lr, decay, 0, 0.0
         self.cold = 0  # the step at which the optimizer knew nothing: the warm-up counts from there
+        self.elsewhere = 0.0  # seconds on other machines, before carry.py brought the averages here
         self.last: torch.Tensor | None = None
         self.params = {
             f"{m}.{n}": p for m, module in modules.items() for n, p in module.named_parameters() if p.requires_grad
@@ -78,6 +79,7 @@ class Stage:
                 tensors[f"m/{n}"], tensors[f"v/{n}"] = state["exp_avg"], state["exp_avg_sq"]
         part = self.path.with_suffix(".part")
         meta = {"step": str(self.step), "seconds": json.dumps(self.seconds), "cold": str(self.cold)}
+        meta["elsewhere"] = json.dumps(self.elsewhere)
         save_file({k: t.contiguous().cpu().clone() for k, t in tensors.items()}, part, meta)
         os.replace(part, self.path)
 
@@ -85,7 +87,7 @@ class Stage:
         with safe_open(self.path, "pt") as f, torch.no_grad():
             meta, names = f.metadata(), set(f.keys())
             self.step, self.seconds = int(meta["step"]), json.loads(meta["seconds"])
-            self.cold = int(meta.get("cold", 0))
+            self.cold, self.elsewhere = int(meta.get("cold", 0)), json.loads(meta.get("elsewhere", "0"))
             for n, p in self.params.items():
                 p.copy_(f.get_tensor(f"model/{n}" if f"model/{n}" in names else f"ema/{n}"))
                 self.ema[n].copy_(f.get_tensor(f"ema/{n}"))
@@ -111,9 +113,10 @@ class Stage:
 
 
 def spent(path: Path) -> dict[str, float]:
-    """Steps and seconds of the stage whose file this is; zeros where there is none."""
+    """Steps and seconds (here, and on other machines) of the stage whose file this is; zeros where there is none."""
     if not path.exists():
-        return {"steps": 0, "seconds": 0}
+        return {"steps": 0, "seconds": 0, "elsewhere": 0}
     with safe_open(path, "pt") as f:
         meta = f.metadata()
-    return {"steps": int(meta["step"]), "seconds": round(json.loads(meta["seconds"]))}
+    seconds = {name: round(json.loads(meta.get(name, "0"))) for name in ("seconds", "elsewhere")}
+    return {"steps": int(meta["step"]), **seconds}

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from benchmarks.catalog import fill, load_catalog
 from benchmarks.miniature.instance import stream
 from benchmarks.miniature.judges import JUDGED, Judges
-from benchmarks.miniature.measures import Figure, drawn, mean_of, wording
+from benchmarks.miniature.measures import Figure, drawn, rate_of, wording
 from benchmarks.miniature.world import held_out
 from perfusion_core.backbone import Backbone
 from perfusion_core.errors import UserError, unknown
@@ -86,5 +86,5 @@ def agreement(judges: Judges, folder: Path) -> list[Figure]:
                 raise unknown(f"{name} in {path.name}", value, values)
         if seen:
             same = [said[name][k] == value for k, value in seen]
-            found.append(mean_of(f"judge of {name}: agrees with labels given by looking", np.array(same)))
+            found.append(rate_of(f"judge of {name}: agrees with labels given by looking", np.array(same)))
     return found

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from scipy.stats import rankdata, t
+from scipy.stats import binomtest, rankdata, t
 
 from benchmarks.catalog import Catalog, Prompt, fill, leave_out
 from benchmarks.miniature.captions import ACTIVITY, CONDITION, LOOK, MADE_OF, OUTFIT, PLACE, article, read
@@ -56,9 +56,18 @@ def mean_of(what: str, values: Sequence[float] | np.ndarray, goal: float | None 
     return Figure(what, float(v.mean()), len(v), goal, float(v.mean() - half), float(v.mean() + half), note)
 
 
+def rate_of(what: str, right: np.ndarray, goal: float | None = None, note: str = "") -> Figure:
+    """A share of independent pictures with Wilson's interval."""
+    interval = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
+    return Figure(what, float(right.mean()), len(right), goal, float(interval.low), float(interval.high), note)
+
+
 def share_of(what: str, right: np.ndarray, prompts: Sequence[Any], goal: float | None = None, note: str = "") -> Figure:
     """A share of pictures; the interval resamples prompts, for pictures of one prompt succeed or fail together."""
     names, which = np.unique([str(p) for p in prompts], return_inverse=True)
+    if right.all() or not right.any():  # resampling would say that nothing else can happen
+        sure = rate_of(what, np.full(len(names), right.all()))
+        return Figure(what, float(right.mean()), len(right), goal, sure.lo, sure.hi, note)
     hits, counts = np.bincount(which, right.astype(float)), np.bincount(which)
     drawn = stream("bootstrap", what).integers(len(names), size=(DRAWS, len(names)))
     shares = hits[drawn].sum(1) / counts[drawn].sum(1)
@@ -145,7 +154,7 @@ def judges_on_renders(backbone: Backbone, judges: Judges, n: int) -> list[Figure
         said = judges.factors(images)
         for name in JUDGED:
             right = said[name] == np.array([one_of(picture, name) for picture in asked])
-            found.append(mean_of(f"judge of {name}: right on {where}", right, goal))
+            found.append(rate_of(f"judge of {name}: right on {where}", right, goal))
         a = judges.segment(images)
         seen = truth.any((1, 2))
         iou = (a & truth).sum((1, 2))[seen] / (a | truth).sum((1, 2))[seen]

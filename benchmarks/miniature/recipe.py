@@ -385,7 +385,7 @@ class Build:
             about = {"version": VERSION, "stages": {name: stages[name] for name in JUDGES}}
             write_judges({name: trained(self, name) for name in JUDGES}, part / FOLDER, about)
         record = {"version": VERSION, "recipe": asdict(self.recipe), "stages": stages, "device": self.device.type}
-        record["hours"] = round(sum(stage["seconds"] for stage in stages.values()) / 3600, 2)
+        record["hours"] = round(sum(stage["seconds"] + stage["elsewhere"] for stage in stages.values()) / 3600, 2)
         (part / "build.json").write_text(json.dumps(record, indent=1) + "\n")
         for path in part.rglob("*.safetensors"):
             path.chmod(0o644)  # safetensors keeps what it writes to its owner
@@ -452,6 +452,8 @@ def build(
     """Every stage until it has had its minutes, in order, then the export with its C. Run again, it goes on."""
     from benchmarks.miniature import judge_training
 
+    if time.monotonic() >= deadline:
+        raise Paused
     recipe = recipe or (ON_GPU if device.startswith("cuda") else Recipe())
     workers = workers or os.cpu_count() or 2
     judge_training.render_all(
