@@ -55,7 +55,7 @@ def test_against_the_models_own_logits(folder):
     """Preprocessed by hand: /255, ImageNet's mean and deviation; no batch, no processor."""
     model, processor = open_clipseg(folder)
     picture = pictures()[0]
-    pixels = torch.from_numpy(np.asarray(picture)).permute(2, 0, 1)[None] / 255
+    pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None] / 255
     pixels = (pixels - torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)) / torch.tensor([0.229, 0.224, 0.225]).view(
         1, 3, 1, 1
     )
