@@ -13,6 +13,7 @@ from perfusion_core.backbone import Backbone, cross_attentions
 from perfusion_core.prompts import Word, encode
 
 TEXT = "photo of a {}"  # what Custom Diffusion trains on; README: --instance_prompt
+SAME = 1e-10  # encodings that are one to float32, of concepts that have hardly moved, count once
 RIDGE = 1e-8  # of C's mean diagonal: nothing to float32, and C^-1 exists even if no encoding points some way
 Weights = dict[str, tuple[torch.Tensor, torch.Tensor]]  # K and V of each layer, [d_out, d]
 
@@ -24,7 +25,8 @@ def merge(weight: torch.Tensor, targets: torch.Tensor, outputs: torch.Tensor, c:
     """
     weight, targets, outputs, c = (t.double() for t in (weight, targets, outputs, c))
     d = torch.linalg.solve(c, targets).T  # [m, d]; C is symmetric
-    return weight + (outputs - weight @ targets) @ torch.linalg.solve(d @ targets, d)
+    inverse = torch.linalg.pinv(d @ targets, rtol=SAME, hermitian=True)
+    return weight + (outputs - weight @ targets) @ inverse @ d
 
 
 @torch.no_grad()

@@ -303,6 +303,16 @@ def test_merged_layers_give_each_concepts_own_outputs_on_its_words(tiny_backbone
             assert moved < alone
 
 
+def test_a_concept_merged_with_itself_keeps_its_own_outputs(tiny_backbone, two):
+    """Columns of K* that are the same twice must not make the merge singular."""
+    fit = two("cd")["teddy"]
+    weights = custom_diffusion.load(fit.folder)[0]
+    with custom_diffusion.apply(tiny_backbone, {"teddy": fit, "twin": fit}, {}), torch.no_grad():
+        mine = parts_of(tiny_backbone, "photo of a {twin} toy")
+        for name, layer in cross_attentions(tiny_backbone.unet).items():
+            torch.testing.assert_close(layer.to_v(mine), mine @ weights[name][1].T, rtol=1e-3, atol=1e-3)
+
+
 def parts_of(backbone, text):
     """Encodings of <new1>, the class and the end token: 'photo of a' comes before them, the start token before that."""
     return backbone.pipe.encode_prompt(text, backbone.device, 1, False)[0][0, 4:7]
