@@ -1,4 +1,4 @@
-"""On the shipped miniature, with its own scorer: storage, dtypes and batches move no score; a fit carries over."""
+"""Perfusion on the trained miniature: what it draws, and what storing and batching change."""
 
 import numpy as np
 import pytest
