@@ -1,6 +1,6 @@
 """Stable Diffusion 1.5's true configuration with random weights: published sizes, a training step, two sampling steps.
 
-5.6 GB of memory, 144 s of processor time. Pictures are of 128 pixels, because 512 would take an hour on a CPU; no layer knows.
+5.6 GB of memory, 144 s of processor time. Pictures are of 128 pixels: 512 would take far too long on a CPU.
 """
 
 import numpy as np
