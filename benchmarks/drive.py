@@ -178,7 +178,7 @@ class Driver:
 
 def last_line(traceback: str) -> str:
     lines = [line for line in traceback.strip().splitlines() if line.strip()]
-    return lines[-1] if lines else ""
+    return lines[-1].removeprefix("perfusion_core.errors.UserError: ") if lines else ""
 
 
 def summary(outcome: Outcome) -> str:

@@ -31,6 +31,7 @@ BUILT_IN = {
 }
 SELECTS = {"perfusion"}  # its published recipe picks the training step by validation; the others train to the end
 WITHOUT_C = {"super", "db", "ti", "lora", "cd"}  # their bytes do not depend on the backbone's C
+ALONE = {"db"}  # a whole U-Net a concept: two cannot be drawn together
 CONTRACT = ("NAME", "LABEL", "VERSION", "TRAINED", "PRIOR", "Config", "MINIATURE", "fit", "apply")
 
 
@@ -185,6 +186,7 @@ def _method(config: Config, name: str, miniature: bool) -> Method:
         config={f.name: getattr(made, f.name) for f in dataclasses.fields(made)},
         select=select and module.TRAINED,
         points=what.points,
+        pairs=what.base not in ALONE,
         covariance=what.base not in WITHOUT_C,
     )
 

@@ -38,6 +38,7 @@ class Method:
     config: Mapping[str, Any]
     select: bool = False  # its training step is picked by validation
     points: tuple[str, ...] = ()  # its own, where the configuration names none
+    pairs: bool = True  # can draw two of its concepts together
     covariance: bool = True  # C of the backbone decides its bytes
 
 
@@ -138,8 +139,9 @@ def make(
         raise UserError(f"no prompt is left of {','.join(config.prompts)} for {', '.join(c.name for c in concepts)}")
     cells: list[Cell] = []
     for method in [*floor, *(method for method in methods if method.base != FLOOR)]:
+        mine = subjects if method.pairs else [subject for subject in subjects if len(subject[0]) == 1]
         for point in method_points(config, method):
-            cells += planner.cells(method, point, subjects)
+            cells += planner.cells(method, point, mine)
     fits = {fit.key: fit for fit in planner.fits.values()}
     return Plan(tuple(planner.priors.values()), tuple(fits.values()), tuple(cells))
 

@@ -178,6 +178,8 @@ def test_pairs_stand_in_their_prompts(catalog):
     assert pairs and all(cell.concept == "cat+teapot" and len(cell.fits) == 2 for cell in pairs)
     first = next(cell for cell in pairs if cell.prompt_id == "m01")
     assert first.template == "A {cat} is sailing inside a {teapot} in a lake"
+    alone = plan_of(catalog, resolve(preset="micro", sets=["pairs=cat+teapot"]), [SUPER, replace(DB, pairs=False)])
+    assert {cell.method for cell in alone.cells if cell.kind == "pair"} == {"super"}
     prompt = next(pair for pair in catalog.pairs if pair.id == "m01")
     assert first.text == catalog.scored_text(prompt, *(catalog.concept(name) for name in ("cat", "teapot")))
     for given, told in (
