@@ -10,23 +10,23 @@ import torch
 from baselines.captions import captions
 from baselines.parts import spelled
 from perfusion_core.backbone import Backbone, cross_attentions
+from perfusion_core.covariance import inverse
 from perfusion_core.prompts import Word, encode
 
 TEXT = "photo of a {}"  # what Custom Diffusion trains on; README: --instance_prompt
 SAME = 1e-10  # encodings that are one to float32, of concepts that have hardly moved, count once
-RIDGE = 1e-8  # of C's mean diagonal: nothing to float32, and C^-1 exists even if no encoding points some way
 Weights = dict[str, tuple[torch.Tensor, torch.Tensor]]  # K and V of each layer, [d_out, d]
 
 
-def merge(weight: torch.Tensor, targets: torch.Tensor, outputs: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+def merge(weight: torch.Tensor, targets: torch.Tensor, outputs: torch.Tensor, c_inv: torch.Tensor) -> torch.Tensor:
     """W + (V* - W K*)(D K*)^-1 D with D = K*^T C^-1, in float64: what W gives on captions moves least.
 
-    weight [d_out, d], K* = targets [d, m], V* = outputs [d_out, m], C [d, d].
+    weight [d_out, d], K* = targets [d, m], V* = outputs [d_out, m], C^-1 [d, d].
     """
-    weight, targets, outputs, c = (t.double() for t in (weight, targets, outputs, c))
-    d = torch.linalg.solve(c, targets).T  # [m, d]; C is symmetric
-    inverse = torch.linalg.pinv(d @ targets, rtol=SAME, hermitian=True)
-    return weight + (outputs - weight @ targets) @ inverse @ d
+    weight, targets, outputs, c_inv = (t.double() for t in (weight, targets, outputs, c_inv))
+    d = targets.T @ c_inv  # [m, d]
+    dk_inv = torch.linalg.pinv(d @ targets, rtol=SAME, hermitian=True)
+    return weight + (outputs - weight @ targets) @ dk_inv @ d
 
 
 @torch.no_grad()
@@ -35,16 +35,15 @@ def merged(
 ) -> Weights:
     """K and V that give every concept's own outputs on its own words, and nearly the base's on anything else."""
     plain = torch.cat(tokens(backbone, captions(), {}))  # [tokens, d]
-    c = plain.T @ plain
-    c += RIDGE * c.diagonal().mean() * torch.eye(len(c), dtype=c.dtype, device=c.device)
+    c_inv, _ = inverse(plain.T @ plain)  # as Perfusion's C: condition number 1e4 at most
     targets = {name: torch.cat(said(backbone, name, text, words)) for name, text in written.items()}  # [m, d] each
     together = torch.cat(list(targets.values())).T  # K*
     result: Weights = {}
     for layer_name, layer in cross_attentions(backbone.unet).items():
         both = []
         for n, side in enumerate((layer.to_k, layer.to_v)):
-            outputs = [w[layer_name][n].to(c) @ targets[name].T for name, w in fitted.items()]
-            both.append(merge(side.weight, together, torch.cat(outputs, dim=1), c).float())
+            outputs = [w[layer_name][n].to(c_inv) @ targets[name].T for name, w in fitted.items()]
+            both.append(merge(side.weight, together, torch.cat(outputs, dim=1), c_inv).float())
         result[layer_name] = (both[0], both[1])
     return result
 

@@ -261,10 +261,10 @@ def test_merge_is_the_least_squares_solution():
     conditions = np.block([[2 * c, targets], [targets.T, np.zeros((3, 3))]])
     right = np.vstack([2 * c @ w.T, outputs.T])
     expected = np.linalg.solve(conditions, right)[:7].T
-    found = merging.merge(*map(torch.from_numpy, (w, targets, outputs, c)))
+    found = merging.merge(*map(torch.from_numpy, (w, targets, outputs, np.linalg.inv(c))))
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-8, atol=1e-10)
     np.testing.assert_allclose(found.numpy() @ targets, outputs, atol=1e-9)
-    scaled = merging.merge(*map(torch.from_numpy, (w, targets, outputs, 1000 * c)))
+    scaled = merging.merge(*map(torch.from_numpy, (w, targets, outputs, np.linalg.inv(1000 * c))))
     np.testing.assert_allclose(scaled.numpy(), found.numpy(), rtol=1e-8)  # C's scale cancels
 
 
