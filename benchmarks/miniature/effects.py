@@ -395,8 +395,8 @@ def melting(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random
 def branch(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance) -> None:
     d = back.draw
     d.line((0, 22, 64, 30, SIZE, 20), fill=(96, 62, 38), width=8)
-    for x, y in ((14, 16), (30, 34), (52, 20), (78, 36), (98, 16), (116, 30)):
-        d.ellipse((x - 8, y - 5, x + 8, y + 5), fill=(70, 156, 66), outline=(40, 100, 44))
+    for left, top in ((6, 11), (22, 29), (44, 15), (70, 31), (90, 11), (108, 25)):
+        d.ellipse((left, top, left + 16, top + 10), fill=(70, 156, 66), outline=(40, 100, 44))
     x0, y0, x1, _ = p.box
     for x in (x0 * 0.8, x1 * 0.8):
         a = back.at(x, y0 + 0.12)
@@ -439,7 +439,7 @@ def _warp(image: np.ndarray, rng: np.random.Generator, cells: int, reach: float)
 
 def oil(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Wobbly strokes, few and saturated tones, a warm canvas."""
-    a = _warp(np.asarray(image), rng, 32, 4).astype(np.float32)
+    a: np.ndarray = _warp(np.asarray(image), rng, 32, 4).astype(np.float32)
     a = np.round(a / 36) * 36
     grey = a.mean(axis=-1, keepdims=True)
     a = (grey + (a - grey) * 1.35) * 0.88 + np.array((34, 22, 0))
@@ -451,7 +451,7 @@ def oil(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 def watercolor(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Pale washes that run at the edges, and white paper around them."""
     soft = image.filter(ImageFilter.GaussianBlur(1.2))
-    a = _warp(np.asarray(soft), rng, 12, 3).astype(np.float32)
+    a: np.ndarray = _warp(np.asarray(soft), rng, 12, 3).astype(np.float32)
     a = 255 - (255 - a) * (0.55 + 0.4 * smooth_noise(rng, 9))[..., None]
     y, x = np.mgrid[0:SIZE, 0:SIZE]
     edge = np.minimum.reduce([x, y, SIZE - 1 - x, SIZE - 1 - y]) + 16 * (smooth_noise(rng, 10) - 0.5)

@@ -47,7 +47,9 @@ def photographs(name: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
     count = (ELEVEN | TUNING)[name][3]
     scenes = [HOME[k % len(HOME)] for k in range(count)]
     seeds = stream("photographs", name).integers(10_000, size=count * 20)
-    one, images, masks = instance_of(name), [], []
+    one = instance_of(name)
+    images: list[np.ndarray] = []
+    masks: list[np.ndarray] = []
     for seed in seeds:
         if len(images) == count:
             break

@@ -217,10 +217,10 @@ def _place_pair(picture: Picture, rng: np.random.Generator) -> list[_Drawn]:
     px, py = plate.pen.at(place[0], place[1])
     size = max(place[2], 0.3) * b * 1.25
     relief = _draw_thing(one, Pen(layer(), px, py, size), picture, rng)
-    a = np.array(relief.body)
-    light = a[..., :3].mean(axis=-1, keepdims=True)
-    a[..., :3] = (70 + 0.35 * light).astype(np.uint8)
-    relief.body = Image.fromarray(a)
+    lines = np.array(relief.body)
+    light = lines[..., :3].mean(axis=-1, keepdims=True)
+    lines[..., :3] = (70 + 0.35 * light).astype(np.uint8)
+    relief.body = Image.fromarray(lines)
     return [plate, relief]
 
 
