@@ -6,7 +6,7 @@ In: a `Build` (work folder, device, recipe) whose VAE is trained. Out: three che
 import os
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -174,9 +174,9 @@ def train(build: "Build", name: str, minutes: float) -> None:
     build.loop(stage, name, minutes, one)
 
 
-def judge_module(build: "Build", name: str) -> torch.nn.Module:
+def judge_module(build: "Build", name: str) -> Any:
     torch.manual_seed(build.recipe.seed + 100 + JUDGES.index(name))
-    return make_judge(name).to(build.device, memory_format=torch.channels_last)
+    return make_judge(name).to(build.device).to(memory_format=torch.channels_last)
 
 
 def trained(build: "Build", name: str) -> torch.nn.Module:

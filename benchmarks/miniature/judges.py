@@ -175,5 +175,5 @@ def open_judges(weights: Path, device: str = "cpu") -> Judges:
             raise UserError(
                 f"{path} is of another version of the judges; build it again: perfbench miniature build"
             ) from error
-        networks[name] = network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+        networks[name] = network.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
     return Judges(networks, torch.device(device), json.loads((folder / ABOUT).read_text(encoding="utf-8")))

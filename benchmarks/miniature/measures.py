@@ -211,9 +211,8 @@ def generated(backbone: Backbone, judges: Judges, n: int) -> tuple[list[Figure],
         asked += [(cls, kind, factor, value, text, int(s)) for s in stream("verify", text).integers(2**31, size=n)]
     texts, seeds = [row[4] for row in asked], [row[5] for row in asked]
     renders = np.stack([render(read(text, seed=seed), ("verify", text, seed))[0] for text, seed in zip(texts, seeds)])
-    figures, rows = [], [
-        dict(zip(("class", "kind", "factor", "value", "prompt", "seed"), row)) for row in asked
-    ]  # fmt: skip
+    figures: list[Figure] = []
+    rows: Rows = [dict(zip(("class", "kind", "factor", "value", "prompt", "seed"), row)) for row in asked]
     for where, images in (("drawn", drawn(backbone, texts, seeds)), ("rendered", renders)):
         said = judges.factors(images)
         for k, row in enumerate(rows):
@@ -274,7 +273,7 @@ def retrieval(
         each = {cls: float(right.mean()) for cls, right in hits[how].items()}
         worst = min(each, key=lambda cls: each[cls])
         what = f"{name}: finds the prompt, {how}"
-        found.append(share_of(what, np.concatenate(list(hits[how].values())), prompts, note="mean over classes"))
+        found.append(share_of(what, np.concatenate(list(hits[how].values())), prompts, note="over pictures"))
         n_worst = len(hits[how][worst])
         found.append(Figure(f"{what}, worst class", each[worst], n_worst, goal if judged else None, note=worst))
     return found

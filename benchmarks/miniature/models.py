@@ -7,6 +7,7 @@ on two cores.
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -18,13 +19,13 @@ from benchmarks.miniature.world import CLASSES
 
 TEXT_LENGTH = 32
 TEXT_WIDTH = 160
-SCORER_CONFIG = {
+SCORER_CONFIG: dict[str, Any] = {
     "embed_dim": 128,
     "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 16, "head_width": 32},
     "text_cfg": {"context_length": TEXT_LENGTH, "width": 96, "heads": 3, "layers": 3},
 }
 # what a scorer does to a picture before it looks: pictures are 64 x 64 already
-SCORER_PREPROCESS = {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25], "size": 64, "interpolation": "bicubic"}
+SCORER_PREPROCESS: dict[str, Any] = {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25], "size": 64, "interpolation": "bicubic"}
 
 
 def make_tokenizer(captions: Iterable[str], folder: Path, merges: int = 700) -> CLIPTokenizer:

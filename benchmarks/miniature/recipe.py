@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -155,7 +156,7 @@ class Build:
         able = self.device.type == "cuda" or fast_dtype(self.device) == torch.bfloat16
         return torch.autocast(self.device.type, torch.bfloat16, enabled=able)
 
-    def compiled(self, network: torch.nn.Module) -> torch.nn.Module:
+    def compiled(self, network: Any) -> Any:
         """What to call in training; the parameters are the network's own."""
         return torch.compile(network) if self.compile else network
 
@@ -182,13 +183,13 @@ class Build:
 
     # ---- the text encoder: a contrastive loss against pictures, and one that keeps words apart
 
-    def text_modules(self) -> dict[str, torch.nn.Module]:
+    def text_modules(self) -> dict[str, Any]:
         from open_clip.model import ModifiedResNet
 
         torch.manual_seed(self.recipe.seed + 1)
         width = models.TEXT_WIDTH
         return {
-            "text": models.make_text_encoder(self.tokenizer).to(self.device),
+            "text": _as_any(models.make_text_encoder(self.tokenizer)).to(self.device),
             "look": ModifiedResNet([1, 1, 1, 1], width, 16, 64, 16).to(self.device, memory_format=torch.channels_last),
             "project": torch.nn.Linear(width, width, bias=False).to(self.device),
             "own": torch.nn.Linear(width, len(self.tokenizer)).to(self.device),
@@ -220,7 +221,7 @@ class Build:
 
         self.loop(stage, "text", minutes, step)
 
-    def text_encoder(self) -> torch.nn.Module:
+    def text_encoder(self) -> Any:
         """The trained text encoder, averaged, frozen."""
         m = self.text_modules()
         Stage(m, self.folder / "text.safetensors", lr=1).use_average()
@@ -228,9 +229,9 @@ class Build:
 
     # ---- the VAE
 
-    def vae_module(self) -> torch.nn.Module:
+    def vae_module(self) -> Any:
         torch.manual_seed(self.recipe.seed + 2)
-        return models.make_vae().to(self.device).to(memory_format=torch.channels_last)
+        return _as_any(models.make_vae()).to(self.device).to(memory_format=torch.channels_last)
 
     def vae(self, minutes: float) -> None:
         vae = self.vae_module().train()
@@ -253,7 +254,7 @@ class Build:
 
         self.loop(stage, "vae", minutes, step)
 
-    def trained_vae(self) -> torch.nn.Module:
+    def trained_vae(self) -> Any:
         vae = self.vae_module()
         Stage({"vae": vae}, self.folder / "vae.safetensors", lr=1).use_average()
         return vae.eval().requires_grad_(False)
@@ -278,16 +279,16 @@ class Build:
 
     # ---- the U-Net
 
-    def unet_module(self) -> torch.nn.Module:
+    def unet_module(self) -> Any:
         torch.manual_seed(self.recipe.seed + 3)
-        return models.make_unet().to(self.device).to(memory_format=torch.channels_last)
+        return _as_any(models.make_unet()).to(self.device).to(memory_format=torch.channels_last)
 
     def unet(self, minutes: float) -> None:
         unet, text = self.unet_module().train(), self.text_encoder()
         stage = Stage({"unet": unet}, self.folder / "unet.safetensors", lr=self.recipe.unet_lr, decay=0.9995)
         latents = Rows([self.latents()], self.device)
         guesser, reader = self.compiled(unet), self.compiled(text)
-        bars = models.make_scheduler().alphas_cumprod.to(self.device)
+        bars = _as_any(models.make_scheduler()).alphas_cumprod.to(self.device)
         nothing = self.tokenizer(
             "", padding="max_length", max_length=models.TEXT_LENGTH, return_tensors="pt"
         ).input_ids.to(self.device)
@@ -313,16 +314,16 @@ class Build:
 
         self.loop(stage, "unet", minutes, step)
 
-    def trained_unet(self) -> torch.nn.Module:
+    def trained_unet(self) -> Any:
         unet = self.unet_module()
         Stage({"unet": unet}, self.folder / "unet.safetensors", lr=1).use_average()
         return unet.eval().requires_grad_(False)
 
     # ---- the scorers: an open_clip model each, with its own seed
 
-    def scorer_module(self, name: str) -> torch.nn.Module:
+    def scorer_module(self, name: str) -> Any:
         torch.manual_seed(self.recipe.seed + 10 + STAGES.index(name))
-        scorer = models.make_scorer(len(self.tokenizer)).to(self.device)
+        scorer = _as_any(models.make_scorer(len(self.tokenizer))).to(self.device)
         scorer.visual.to(memory_format=torch.channels_last)
         return scorer
 
@@ -365,7 +366,7 @@ class Build:
         shutil.rmtree(part, ignore_errors=True)
         vae = self.trained_vae()
         vae.register_to_config(scaling_factor=json.loads((self.folder / "scale.json").read_text()))
-        pipe = StableDiffusionPipeline(
+        pipe: Any = StableDiffusionPipeline(
             vae=vae.cpu().half(),
             text_encoder=self.text_encoder().cpu().half(),
             tokenizer=self.tokenizer,
@@ -426,6 +427,11 @@ def _real(ids: torch.Tensor, tokenizer: CLIPTokenizer) -> torch.Tensor:
     """Where a sequence is text: from the begin token to the first end token, pads left out."""
     ended = (ids == tokenizer.eos_token_id).int().cumsum(1)
     return (ended == 0) | ((ended == 1) & (ids == tokenizer.eos_token_id))
+
+
+def _as_any(model: Any) -> Any:
+    """The libraries' own types know less of these models than we do."""
+    return model
 
 
 def _scorer_pixels(x: torch.Tensor) -> torch.Tensor:
