@@ -7,7 +7,7 @@ on two cores.
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -25,7 +25,12 @@ SCORER_CONFIG: dict[str, Any] = {
     "text_cfg": {"context_length": TEXT_LENGTH, "width": 96, "heads": 3, "layers": 3},
 }
 # what a scorer does to a picture before it looks: pictures are 64 x 64 already
-SCORER_PREPROCESS: dict[str, Any] = {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25], "size": 64, "interpolation": "bicubic"}
+SCORER_PREPROCESS: dict[str, Any] = {
+    "mean": [0.5, 0.5, 0.5],
+    "std": [0.25, 0.25, 0.25],
+    "size": 64,
+    "interpolation": "bicubic",
+}
 
 
 def make_tokenizer(captions: Iterable[str], folder: Path, merges: int = 700) -> CLIPTokenizer:
@@ -57,7 +62,7 @@ def make_tokenizer(captions: Iterable[str], folder: Path, merges: int = 700) -> 
     words = [*alphabet, *(c + "</w>" for c in alphabet), *(a + b for a, b in pairs)]
     # the end token comes last: CLIP models take the highest id for the end of the text
     vocab = {w: k for k, w in enumerate(dict.fromkeys([*words, "<|startoftext|>", "<|endoftext|>"]))}
-    tokenizer = CLIPTokenizer(vocab=vocab, merges=pairs, model_max_length=TEXT_LENGTH)
+    tokenizer = CLIPTokenizer(vocab=vocab, merges=cast(Any, pairs), model_max_length=TEXT_LENGTH)
     tokenizer.save_pretrained(folder)
     (folder / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False))
     (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(" ".join(p) for p in pairs) + "\n")
