@@ -2,8 +2,10 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -285,8 +287,6 @@ def test_a_sheet_shows_every_picture():
 
 
 def test_the_command_draws_with_a_backbone(tiny_pipe_dir, tmp_path):
-    from pathlib import Path
-
     from PIL import Image
 
     from benchmarks.miniature.show import show_verb
