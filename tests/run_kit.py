@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -165,6 +166,7 @@ def start(kit: Path, out: Path, *more: str, log: Path | None = None) -> Any:
 def _child(words: list[str], log: Path) -> None:
     from benchmarks import cli
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests started in the background inherit it ignored
     sys.stdout = sys.stderr = log.open("a", buffering=1)  # open to the end: a traceback has to get there
     sys.argv = ["perfbench", "run", *words]
     cli.main()

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 
 import pytest
 from run_kit import shared
@@ -28,9 +29,12 @@ def tuned(tmp_path_factory):
     """Two factors and two checkpoints of two methods, then of another one."""
     out = tmp_path_factory.mktemp("tuned")
     few = ("--factors", "1,2", "--parts", "0.004,0.012")
-    assert run(words(out, "--methods", "cd,lora", *few)) == 0
-    first = rows_in(out)
-    assert run(words(out, "--methods", "ti", *few)) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["perfbench", *words(out, "--methods", "cd,lora", *few)])
+        assert run(sys.argv[1:]) == 0
+        first = rows_in(out)
+        patch.setattr(sys, "argv", ["perfbench", *words(out, "--methods", "ti", *few)])
+        assert run(sys.argv[1:]) == 0
     return out, first, rows_in(out)
 
 
@@ -42,7 +46,7 @@ def test_every_method_has_the_same_number_of_trials_and_each_is_a_row(tuned):
     }
     assert sorted(row["method"] for row in rows) == sorted(["cd"] * 4 + ["lora"] * 4 + ["ti"] * 4 + ["super"])
     assert all(row["n_images"] == row["n_planned"] == "2" for row in rows)
-    assert all(row["command"].startswith("perfbench ") for row in rows)
+    assert all(row["command"].startswith("perfbench tune --backbone ") for row in rows)
 
 
 def test_adding_a_method_leaves_the_others_trials_as_they_were(tuned):
