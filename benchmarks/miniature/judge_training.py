@@ -17,7 +17,7 @@ from benchmarks.miniature.checkpoint import Stage
 from benchmarks.miniature.data import Rows, labels
 from benchmarks.miniature.effects import MATERIALS, STYLES
 from benchmarks.miniature.instance import Instance, make_instance, stream
-from benchmarks.miniature.judges import JUDGED, JUDGES, make_judge
+from benchmarks.miniature.judges import IDENTITY, JUDGED, JUDGES, make_judge
 from benchmarks.miniature.props import DO, DO_SCENE, WEAR
 from benchmarks.miniature.scenes import SCENES
 from benchmarks.miniature.world import CLASSES, PIXELS, POOL, STATES_OF, Picture, is_animal, render
@@ -57,14 +57,15 @@ def render_shard(folder: Path, number: int, pool: str, size: int) -> None:
         return
     rng = stream("judged", pool, number)
     images, masks = np.empty((size, PIXELS, PIXELS, 3), np.uint8), np.empty((size, PIXELS, PIXELS), np.uint8)
-    table = np.empty((size, len(NAMES)), np.int16)
+    table, who = np.empty((size, len(NAMES)), np.int16), np.empty((size, IDENTITY), np.float32)
     picture: Picture | None = None
     for k in range(size):
         picture = draw_judged(rng, pool, picture.one if picture and k % RUN else None)
         images[k], masks[k] = render(picture, ("judged", pool, number, k))
-        table[k] = labels(picture)[: len(NAMES)]
+        table[k], who[k] = labels(picture)[: len(NAMES)], picture.one.vector()
     np.save(folder / f"{number:04d}.images.npy", images)
     np.save(folder / f"{number:04d}.masks.npy", masks)
+    np.save(folder / f"{number:04d}.who.npy", who)
     part = folder / f"{number:04d}.part.npy"
     np.save(part, table)
     os.replace(part, done)
@@ -103,9 +104,10 @@ class Lessons:
         folder, shards = build.folder / "judge", build.recipe.judge_shards
         render_all(folder, shards, build.workers, build.recipe.shard)
         parts = {what: [np.load(folder / f"{k:04d}.{what}.npy", mmap_mode="r") for k in range(shards)]
-                 for what in ("images", "masks", "labels")}  # fmt: skip
+                 for what in ("images", "masks", "labels", "who")}  # fmt: skip
         self.images, self.masks = Rows(parts["images"], self.device), Rows(parts["masks"], self.device)
         self.labels = np.concatenate(parts["labels"]).astype(np.int64)
+        self.who = np.concatenate(parts["who"])
         self.trips = Rows([self.round_trips(folder / "trips.npy")], self.device)
         plain = [NAMES.index(name) for name in ("style", "material")]
         self.clean = (self.labels[:, plain] == 0).all(1)
@@ -153,8 +155,9 @@ class Lessons:
         head = rng.integers(len(self.trips), size=n // 2)
         return np.concatenate([head, rng.integers(len(self.images), size=n - n // 2)])
 
-    def alike(self, rng: np.random.Generator, groups: int, classes: int = 6) -> np.ndarray:
-        """Runs of RUN pictures of one instance, the runs from a few classes, so that strangers look alike."""
+    def alike(self, rng: np.random.Generator, groups: int) -> np.ndarray:
+        """Runs of RUN pictures of one instance, eight runs of a class, so that strangers look alike."""
+        classes = min(len(CLASSES), max(1, groups // 8))
         chosen = rng.choice(len(CLASSES), classes, replace=False)
         runs = np.concatenate([rng.choice(self.runs[c], groups // classes) for c in chosen])
         return (runs[:, None] * RUN + np.arange(RUN)).ravel()
@@ -199,9 +202,12 @@ def _factors(build, lessons, network, model, rng):
 def _identity(build, lessons, network, model, rng):
     index = lessons.alike(rng, build.recipe.judge_batch // RUN)
     with build.half():
-        v = model(lessons.batch(index, rng)).float()
-    cls = torch.from_numpy(lessons.labels[index, NAMES.index("cls")]).to(build.device)
+        v, told = network.both(lessons.batch(index, rng))
+    v = v.float()
     clean = torch.from_numpy(lessons.clean[index]).to(build.device)
+    truth = torch.from_numpy(lessons.who[index]).to(build.device)
+    guess = (F.smooth_l1_loss(told.float(), truth, beta=0.1, reduction="none").mean(1) * clean).mean()
+    cls = torch.from_numpy(lessons.labels[index, NAMES.index("cls")]).to(build.device)
     number = torch.from_numpy(index // RUN).to(build.device)
     which = torch.from_numpy(index).to(build.device)
     pairs = (cls[:, None] == cls) & clean[:, None] & clean & (which[:, None] != which)
@@ -210,7 +216,13 @@ def _identity(build, lessons, network, model, rng):
     logit = network.scale.exp() * (v @ v.T) + network.bias
     near, far = (F.softplus(-logit) * same).sum() / same.sum(), (F.softplus(logit) * other).sum() / other.sum()
     hit = ((logit > 0) & same).sum() / same.sum()
-    return near + far, {"same": near, "other": far, "found": hit, "refused": ((logit < 0) & other).sum() / other.sum()}
+    return near + far + 20 * guess, {
+        "guess": guess,
+        "same": near,
+        "other": far,
+        "found": hit,
+        "refused": ((logit < 0) & other).sum() / other.sum(),
+    }
 
 
 def _segment(build, lessons, network, model, rng):

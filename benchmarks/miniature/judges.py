@@ -18,6 +18,7 @@ from perfusion_core.errors import UserError
 
 FOLDER, ABOUT = "judges", "judges.json"
 JUDGES = ("factors", "identity", "segment")
+IDENTITY = 26  # numbers of Instance.vector()
 # what is read off a picture of one thing; `other` is for pictures of two
 JUDGED = {name: values for name, values in FACTORS.items() if name != "other"}
 
@@ -62,7 +63,8 @@ class FactorJudge(nn.Module):
 class IdentityJudge(nn.Module):
     """Plain convolutions whose features are averaged where a learned map says that the thing is.
 
-    Trained by a pairwise logistic loss: the scorers are CLIP networks trained by softmax over a batch.
+    Trained by a pairwise logistic loss, and to tell the instance's own numbers (colours, pattern, shape), which the
+    world knows; the scorers are CLIP networks trained by softmax over a batch.
     """
 
     def __init__(self, width: int = 128) -> None:
@@ -72,18 +74,26 @@ class IdentityJudge(nn.Module):
         for number, (before, after) in enumerate(pairwise(sizes)):
             layers += [
                 nn.Conv2d(before, after, 3, 2 if number in (0, 2, 4) else 1, 1, bias=False),
-                _norm(after),
+                _norm(after) if number > 1 else nn.Identity(),  # it would take the colours' level away
                 nn.SiLU(),
             ]
         self.body = nn.Sequential(*layers)  # 64 -> 8 pixels
         self.where = nn.Conv2d(128, 4, 1)
-        self.vector = nn.Sequential(nn.Linear(4 * 128, 256), nn.SiLU(), nn.Linear(256, width))
+        self.vector = nn.Linear(256, width)
+        self.mix = nn.Sequential(nn.Linear(4 * (128 + 3), 256), nn.SiLU())
+        self.tell = nn.Linear(256, IDENTITY)  # for training
         self.scale, self.bias = nn.Parameter(torch.tensor(2.0)), nn.Parameter(torch.tensor(-2.0))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.both(x)[0]
+
+    def both(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Unit vectors, and the instance's numbers as they are guessed."""
         y = self.body(x)
         weight = self.where(y).flatten(2).softmax(-1)  # [n, 4, positions]
-        return F.normalize(self.vector((weight @ y.flatten(2).transpose(1, 2)).flatten(1)), dim=-1)
+        seen = torch.cat([y, F.avg_pool2d(x, 8).to(y.dtype)], dim=1)  # what is there, and its plain colour
+        mixed = self.mix((weight @ seen.flatten(2).transpose(1, 2)).flatten(1))
+        return F.normalize(self.vector(mixed), dim=-1), self.tell(mixed)
 
 
 class SegmentJudge(nn.Module):
