@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from benchmarks.miniature.canvas import INK, SIZE, Pen, arc, darker, layer, lighter, shade, smooth_noise
+from benchmarks.miniature.canvas import INK, SIZE, Pen, arc, darker, lighter, shade, smooth_noise
 from benchmarks.miniature.instance import Instance
 from benchmarks.miniature.scenes import _flower, flame
 from benchmarks.miniature.things import Places
@@ -481,4 +481,3 @@ def pixel(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 STYLES: dict[str, Callable[[Image.Image, np.random.Generator], Image.Image]] = {
     "oil": oil, "watercolor": watercolor, "sketch": sketch, "pixel": pixel,
 }  # fmt: skip
-__all__ = ["MATERIALS", "STATES", "STYLES", "apply_material", "layer"]

@@ -73,9 +73,8 @@ def chair(pen: Pen, one: Instance) -> Places:
     seat = mix(0.12, 0.26, s[2])
     thick = mix(0.07, 0.12, s[3])
     legs = ((-w + 0.06, 0.94), (w - 0.06, 0.94), (-w * 0.55, 0.78), (w * 0.55, 0.78))
-    for k, (x, y) in enumerate(legs[2:]):
+    for x, y in legs[2:]:
         pen.box(x - thick / 2, seat, x + thick / 2, y, darker(one.second, 0.3), w=0.03)
-        del k
     frame = coat(pen, one)
     if s[4] < 0.35:  # solid back
         pen.box(-w, back, w, seat, frame)

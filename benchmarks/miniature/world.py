@@ -234,15 +234,13 @@ def render(picture: Picture, seed: object) -> tuple[np.ndarray, np.ndarray]:
     rng = stream("layout", seed)
     backdrop, front = SCENES[picture.scene](rng)
     if picture.other is not None:
-        pair = _place_pair(picture, rng)
-        target = picture.one if picture.focus == 0 else picture.other
-        order = [(d, i) for i, d in enumerate(pair)]
-        chosen = pair[_painted_at(picture, target is picture.one)]
+        order = _place_pair(picture, rng)
+        chosen = order[_painted_at(picture)]
     else:
         x, y, scale, turn = _pose(picture, rng)
         flip = bool(rng.random() < 0.5) and picture.state != "spilling"
         drawn = _draw_thing(picture.one, Pen(layer(), x, y, scale, turn, flip), picture, rng)
-        order, chosen = [(drawn, 0)], drawn
+        order, chosen = [drawn], drawn
     if (
         picture.scene not in ("space", "sea", "water", "moon")
         and picture.relation != "wear"
@@ -250,14 +248,11 @@ def render(picture: Picture, seed: object) -> tuple[np.ndarray, np.ndarray]:
     ):
         _shadow(backdrop, order)
     mask = Image.new("L", (SIZE, SIZE), 0)
-    for drawn, _ in order:
+    for drawn in order:
         backdrop.alpha_composite(drawn.behind)
         backdrop.alpha_composite(drawn.body)
         backdrop.alpha_composite(drawn.before)
-        if drawn is chosen:
-            mask.paste(255, (0, 0), drawn.body.getchannel("A"))
-        else:
-            mask.paste(0, (0, 0), drawn.body.getchannel("A"))
+        mask.paste(255 if drawn is chosen else 0, (0, 0), drawn.body.getchannel("A"))
         mask.paste(0, (0, 0), drawn.before.getchannel("A"))
     if front is not None:
         backdrop.alpha_composite(front)
@@ -269,17 +264,17 @@ def render(picture: Picture, seed: object) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(image.resize(small, Image.Resampling.BOX)), np.asarray(mask.resize(small, Image.Resampling.BOX))
 
 
-def _painted_at(picture: Picture, is_one: bool) -> int:
-    """Where in the painter's order the pair's first or second thing stands."""
+def _painted_at(picture: Picture) -> int:
+    """Where in the painter's order of a pair the thing in focus stands."""
     one_at = {"wear": 0, "beside": 1, "on": 1, "inside": 0, "engraved": 1}[picture.relation or "beside"]
-    return one_at if is_one else 1 - one_at
+    return one_at if picture.focus == 0 else 1 - one_at
 
 
-def _shadow(backdrop: Image.Image, order: list[tuple[_Drawn, int]]) -> None:
+def _shadow(backdrop: Image.Image, order: list[_Drawn]) -> None:
     """A soft dark patch under what stands."""
     shade = layer()
     draw = ImageDraw.Draw(shade)
-    for drawn, _ in order:
+    for drawn in order:
         box = drawn.body.getchannel("A").getbbox()
         if box:
             x0, _, x1, y1 = box
