@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from benchmarks.miniature import carry
-from benchmarks.miniature.checkpoint import Stage, spent
+from benchmarks.miniature.checkpoint import REST, Stage, spent
 from benchmarks.miniature.instance import stream
 from benchmarks.miniature.judges import JUDGED, JUDGES, make_judge, open_judges, write_judges
+from benchmarks.miniature.muon import Muon, split
 from perfusion_core.errors import UserError
 
 # ---- checkpoints
@@ -21,7 +22,8 @@ from perfusion_core.errors import UserError
 
 def small(seed=0):
     torch.manual_seed(seed)
-    return torch.nn.Sequential(torch.nn.Linear(5, 7), torch.nn.Tanh(), torch.nn.Linear(7, 1))
+    layers = [torch.nn.Linear(a, b) for a, b in ((5, 12), (12, 12), (12, 1))]
+    return torch.nn.Sequential(layers[0], torch.nn.Tanh(), layers[1], torch.nn.Tanh(), layers[2])
 
 
 def steps(stage, net, n):
@@ -59,6 +61,33 @@ def test_the_average_follows_the_weights_as_its_formula_says(tmp_path):
     assert torch.allclose(stage.ema["net.0.weight"].double(), want, atol=1e-6)
     stage.use_average()
     assert torch.equal(net[0].weight, stage.ema["net.0.weight"])
+
+
+def test_muon_steps_along_the_orthogonal_factor_of_its_momentum():
+    torch.manual_seed(0)
+    weight = torch.nn.Parameter(torch.randn(12, 5, 3, 3))
+    start, optimizer = weight.detach().clone(), Muon([weight], lr=0.1, momentum=0.9)
+    mean = torch.zeros(12, 45, dtype=torch.float64)
+    for _ in range(2):
+        gradient = torch.randn(12, 5, 3, 3)
+        weight.grad = gradient.clone()
+        optimizer.step()
+        flat = gradient.flatten(1).double()
+        mean = 0.9 * mean + 0.1 * flat
+        u, _, v = torch.linalg.svd(0.1 * flat + 0.9 * mean, full_matrices=False)
+        moved = (start - weight.detach()).flatten(1).double() / (0.1 * 0.2 * 45**0.5)
+        assert torch.linalg.svdvals(moved).min() > 0.6 and torch.linalg.svdvals(moved).max() < 1.3
+        assert ((moved * (u @ v)).sum() / (moved.norm() * (u @ v).norm())) > 0.98
+        start = weight.detach().clone()
+
+
+def test_muon_takes_hidden_matrices_and_leaves_the_rest():
+    shapes = {"conv_in.weight": (32, 3, 3, 3), "mid.conv.weight": (32, 32, 3, 3), "mid.conv.bias": (32,),
+              "token_embedding.weight": (100, 32), "positional_embedding": (32, 32), "own.weight": (100, 32),
+              "time_embedding.linear_1.weight": (64, 32), "conv_out.weight": (4, 32, 3, 3)}  # fmt: skip
+    matrices, rest = split({name: torch.zeros(shape) for name, shape in shapes.items()})
+    assert [tuple(p.shape) for p in matrices] == [(32, 32, 3, 3), (64, 32)]
+    assert len(rest) == 6
 
 
 def test_a_loss_that_is_no_number_is_never_saved(tmp_path):
@@ -107,12 +136,12 @@ def test_packed_averages_start_another_work_folder(work, tmp_path):
         assert torch.equal(parameter, old.ema[name]) and torch.equal(stage.ema[name], old.ema[name])
     before = net[0].weight.detach().clone()
     steps(stage, net, 1)  # the optimizer knows nothing: it warms up again
-    assert stage.optimizer.param_groups[0]["lr"] == pytest.approx(0.01 / 8)
+    assert stage.adam.param_groups[0]["lr"] == pytest.approx(REST * 0.01 / 8)
     assert 0 < (net[0].weight - before).abs().max() < 0.002
     stage.save()
     again = Stage({"net": small()}, other / "unet.safetensors", lr=0.01)
     assert (again.step, again.cold, again.elsewhere) == (13, 12, 90)
-    assert again.optimizer.state[next(iter(again.params.values()))]["step"] == 1
+    assert again.adam.state[next(iter(again.params.values()))]["step"] == 1
 
 
 def test_what_is_further_stays_and_other_words_are_refused(work, tmp_path):

@@ -11,9 +11,14 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from benchmarks.miniature.muon import Muon, split
+
+REST = 0.25  # AdamW's rate beside Muon's
+MOMENTS = {"m": "exp_avg", "v": "exp_avg_sq"}
+
 
 class Stage:
-    """A model in training: AdamW with warm-up, a moving average of its weights, resumable from one file."""
+    """A model in training: Muon and AdamW with warm-up, a moving average of its weights, resumable from one file."""
 
     def __init__(
         self,
@@ -21,7 +26,7 @@ class Stage:
         path: Path,
         *,
         lr: float,
-        decay: float = 0.999,
+        decay: float = 0.998,
         weight_decay: float = 0.01,
     ):
         self.path, self.lr, self.decay, self.step, self.seconds = path, lr, decay, 0, 0.0
@@ -39,23 +44,29 @@ class Stage:
         }
         self.ema = {n: p.detach().clone() for n, p in self.params.items()}
         self.fused = all(p.device.type == "cuda" for p in self.params.values())
-        self.optimizer = torch.optim.AdamW(
-            self.params.values(), lr=lr, betas=(0.9, 0.99), weight_decay=weight_decay, fused=self.fused
+        matrices, rest = split(self.params)
+        self.matrices = set(matrices)  # tensors are told apart by identity
+        self.muon = Muon(matrices, lr, weight_decay=weight_decay) if matrices else None
+        self.adam = torch.optim.AdamW(
+            rest, lr=REST * lr, betas=(0.9, 0.99), weight_decay=weight_decay, fused=self.fused
         )
         if path.exists():
             self._load()
 
-    def update(self, loss: torch.Tensor, warmup: int = 300, clip: float = 1.0, rate: float = 1.0) -> None:
+    def update(self, loss: torch.Tensor, warmup: int = 100, clip: float = 1.0, rate: float = 1.0) -> None:
         """One step on a loss; the average follows. `rate` scales the learning rate."""
         self.last = loss.detach()
         if loss.device.type == "cpu" or self.step % 200 == 0:  # asking a GPU for a number makes it wait
             self.check()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(list(self.params.values()), clip)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.lr * rate * min(1.0, (self.step - self.cold + 1) / warmup)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        rate *= self.lr * min(1.0, (self.step - self.cold + 1) / warmup)
+        for optimizer, share in ((self.muon, 1.0), (self.adam, REST)):
+            if optimizer:
+                for group in optimizer.param_groups:
+                    group["lr"] = share * rate
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
         self.step += 1
         keep = min(self.decay, (1 + self.step) / (10 + self.step))
         names = list(self.params)
@@ -74,9 +85,8 @@ class Stage:
         tensors |= {f"buffer/{n}": b.detach() for n, b in self.buffers.items()}
         tensors |= {f"ema/{n}": e for n, e in self.ema.items()}
         for n, p in self.params.items():
-            state = self.optimizer.state.get(p)
-            if state:
-                tensors[f"m/{n}"], tensors[f"v/{n}"] = state["exp_avg"], state["exp_avg_sq"]
+            state = self._state(p)
+            tensors |= {f"{short}/{n}": state[name] for short, name in MOMENTS.items() if name in state}
         part = self.path.with_suffix(".part")
         meta = {"step": str(self.step), "seconds": json.dumps(self.seconds), "cold": str(self.cold)}
         meta["elsewhere"] = json.dumps(self.elsewhere)
@@ -97,13 +107,18 @@ class Stage:
                 self.cold = self.step
                 return
             for n, p in self.params.items():
-                if f"m/{n}" in names:
-                    self.optimizer.state[p] = {
-                        "step": torch.tensor(float(self.step - self.cold), device=p.device if self.fused else "cpu"),
-                        # in the parameter's own memory layout, which the fused optimizer insists on
-                        "exp_avg": torch.empty_like(p).copy_(f.get_tensor(f"m/{n}")),
-                        "exp_avg_sq": torch.empty_like(p).copy_(f.get_tensor(f"v/{n}")),
-                    }
+                state = self._state(p)
+                for short, name in MOMENTS.items():
+                    if f"{short}/{n}" in names:  # in the parameter's own memory layout, as the fused optimizer insists
+                        state[name] = torch.empty_like(p).copy_(f.get_tensor(f"{short}/{n}"))
+                if "exp_avg_sq" in state:
+                    done = float(self.step - self.cold)
+                    state["step"] = torch.tensor(done, device=p.device if self.fused else "cpu")
+
+    def _state(self, p: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What the optimizer of this parameter remembers of it."""
+        mine = self.adam if self.muon is None or p not in self.matrices else self.muon
+        return mine.state[p]
 
     def use_average(self) -> None:
         """Put the averaged weights into the model (for export and measuring; training continues from a fresh Stage)."""

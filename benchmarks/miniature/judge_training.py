@@ -135,7 +135,9 @@ class Lessons:
         return np.load(path, mmap_mode="r")
 
     def _see(self, pixels: torch.Tensor) -> torch.Tensor:
-        return (pixels.to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1).to(memory_format=torch.channels_last)
+        return (pixels.to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous(
+            memory_format=self.build.layout
+        )
 
     def _generator(self, *key: object) -> torch.Generator:
         return torch.Generator(self.device).manual_seed(int(stream(*key).integers(2**62)))
@@ -148,7 +150,7 @@ class Lessons:
             place = torch.from_numpy(trips).to(self.device)
             x = x.index_copy(0, place, self._see(self.trips(index[trips])).contiguous())
         g = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
-        return spoil(2 * x, g).contiguous(memory_format=torch.channels_last)
+        return spoil(2 * x, g).contiguous(memory_format=self.build.layout)
 
     def some(self, rng: np.random.Generator, n: int) -> np.ndarray:
         """Half of the pictures among those that have a round trip."""
@@ -167,7 +169,7 @@ def train(build: "Build", name: str, minutes: float) -> None:
     """One judge for so long."""
     lessons = Lessons(build)
     network = judge_module(build, name).train()
-    stage = Stage({name: network}, build.folder / f"{name}.safetensors", lr=1e-3, decay=0.998)
+    stage = Stage({name: network}, build.folder / f"{name}.safetensors", lr=3e-3)
     step = {"factors": _factors, "identity": _identity, "segment": _segment}[name]
     model = build.compiled(network)
 
@@ -179,7 +181,7 @@ def train(build: "Build", name: str, minutes: float) -> None:
 
 def judge_module(build: "Build", name: str) -> Any:
     torch.manual_seed(build.recipe.seed + 100 + JUDGES.index(name))
-    return make_judge(name).to(build.device).to(memory_format=torch.channels_last)
+    return make_judge(name).to(build.device).to(memory_format=build.layout)
 
 
 def trained(build: "Build", name: str) -> torch.nn.Module:
