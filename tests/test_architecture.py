@@ -16,6 +16,7 @@ MODULES = {
 }
 PURE = ["config", "catalog", "plan", "points", "store", "disk", "tasks", "drive", "scoring", "forecast"]
 PURE += ["methods", "progress", "cli", "run_verbs", "listing", "paths"]
+PURE += ["verbs.running", "verbs.reading", "verbs.catalog", "verbs.models"]
 NUMERIC = ["stats", "tables", "check"]  # numpy, pandas and scipy, no torch
 CORE_MAY = {"perfusion_core"}
 BASELINES_MAY = {"perfusion_core", "baselines"}
