@@ -52,7 +52,7 @@ class Backbone:
         pipe.to(device)
         pipe.set_progress_bar_config(disable=True)
         lay_out(pipe.unet, device)
-        pipe.vae.to(memory_format=torch.channels_last)
+        lay_out(pipe.vae, device)
         for model in (pipe.unet, pipe.vae, pipe.text_encoder):
             model.requires_grad_(False).eval()
         return Backbone(name, place, revision, pipe, device, kind)
@@ -155,13 +155,13 @@ def cross_attentions(unet: Any) -> dict[str, Any]:
     return {name: module for name, module in unet.named_modules() if name.endswith("attn2") and hasattr(module, "to_k")}
 
 
-def lay_out(unet: Any, device: torch.device) -> Any:
+def lay_out(network: Any, device: torch.device) -> Any:
     """Channels last, which convolutions like; but not for group norms on the CPU, which take 20 times as long in it."""
     if device.type == "cpu":
-        for norm in (module for module in unet.modules() if isinstance(module, torch.nn.GroupNorm)):
+        for norm in (module for module in network.modules() if isinstance(module, torch.nn.GroupNorm)):
             norm.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
             norm.register_forward_hook(lambda _, __, out: channels_last(out))
-    return unet.to(memory_format=torch.channels_last)
+    return network.to(memory_format=torch.channels_last)
 
 
 def channels_last(x: torch.Tensor) -> torch.Tensor:

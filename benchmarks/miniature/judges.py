@@ -50,9 +50,9 @@ class FactorJudge(nn.Module):
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(3, 48, 4, 2, 1, bias=False), _norm(48), nn.ReLU())
         self.body = nn.Sequential(
-            Residual(48, 48), Residual(48, 96, 2), Residual(96, 160, 2), Residual(160, 192, 2)
+            Residual(48, 48), Residual(48, 80, 2), Residual(80, 112, 2), Residual(112, 128, 2)
         )  # 32, 16, 8, 4 pixels
-        self.heads = nn.ModuleDict({name: nn.Linear(2 * 192, len(values)) for name, values in JUDGED.items()})
+        self.heads = nn.ModuleDict({name: nn.Linear(2 * 128, len(values)) for name, values in JUDGED.items()})
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         y = self.body(self.stem(x))

@@ -19,11 +19,17 @@ from benchmarks.miniature.world import CLASSES
 
 TEXT_LENGTH = 32
 TEXT_WIDTH = 160
-SCORER_CONFIG: dict[str, Any] = {
-    "embed_dim": 128,
-    "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 16, "head_width": 32},
-    "text_cfg": {"context_length": TEXT_LENGTH, "width": 96, "heads": 3, "layers": 3},
-}
+
+
+def _scorer(width: int, text: int) -> dict[str, Any]:
+    return {
+        "embed_dim": 128,
+        "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": width, "head_width": 32},
+        "text_cfg": {"context_length": TEXT_LENGTH, "width": text, "heads": text // 32, "layers": 3},
+    }
+
+
+SCORERS = {"scorer": _scorer(16, 96), "scorer2": _scorer(12, 64)}  # the second one is for tuning and step selection
 # what a scorer does to a picture before it looks: pictures are 64 x 64 already
 SCORER_PREPROCESS: dict[str, Any] = {
     "mean": [0.5, 0.5, 0.5],
@@ -131,9 +137,10 @@ def make_scheduler() -> DDIMScheduler:
     )
 
 
-def make_scorer(vocab_size: int) -> torch.nn.Module:
+def make_scorer(name: str, vocab_size: int) -> torch.nn.Module:
     """An open_clip model; its text side reads our tokenizer's ids."""
     from open_clip.model import CLIP
 
-    text = {**SCORER_CONFIG["text_cfg"], "vocab_size": vocab_size}
-    return CLIP(embed_dim=SCORER_CONFIG["embed_dim"], vision_cfg=dict(SCORER_CONFIG["vision_cfg"]), text_cfg=text)
+    config = SCORERS[name]
+    text = {**config["text_cfg"], "vocab_size": vocab_size}
+    return CLIP(embed_dim=config["embed_dim"], vision_cfg=dict(config["vision_cfg"]), text_cfg=text)

@@ -27,6 +27,7 @@ from benchmarks.miniature.checkpoint import Stage, spent
 from benchmarks.miniature.data import CAPTIONS, Pictures, Rows, render_all, to_device
 from benchmarks.miniature.instance import stream
 from benchmarks.miniature.judges import FOLDER, JUDGES, write_judges
+from benchmarks.miniature.world import CLASSES
 from perfusion_core.backbone import fast_dtype
 
 VERSION = 1
@@ -65,7 +66,7 @@ class Recipe:
     snr_cap: float = 5.0  # min-SNR weighting of the noise loss
     scorer_batch: int = 192
     scorer_lr: float = 3e-3
-    same_instance: float = 0.5  # weight of the loss that pulls two pictures of one instance together
+    same_instance: float = 1.0  # weight of the loss that pulls two pictures of one instance together
     drop_word: float = 0.15  # captions of the scorer without the object's word, as the text metric writes them
     judge_shards: int = 6  # of pictures of other instances
     judge_trips: int = 8_000  # of them through the VAE
@@ -106,6 +107,7 @@ class Build:
         self.tokenizer = self._tokenizer()
         self.ids = self._tokenize().to(self.device)
         self.rows = Rows(self.pictures.images, self.device)
+        self.pairs = [2 * np.flatnonzero(self.pictures.labels[::2, 0] == c) for c in range(len(CLASSES))]
         # on a CPU the normalisation of channels-last groups is several times slower than what convolutions gain
         self.layout = torch.channels_last if self.device.type == "cuda" else torch.contiguous_format
         torch.backends.cudnn.benchmark = True
@@ -137,11 +139,14 @@ class Build:
             os.replace(path.with_suffix(".part.npy"), path)
         return torch.from_numpy(np.load(path))
 
-    def _batch(self, rng: np.random.Generator, n: int, pairs: bool = False) -> np.ndarray:
-        """Indices of n pictures; with `pairs`, n / 2 neighbours, so that each instance is there twice."""
-        if not pairs:
-            return rng.integers(len(self.pictures), size=n)
-        first = rng.integers(len(self.pictures) // 2, size=n // 2) * 2
+    def _batch(self, rng: np.random.Generator, n: int) -> np.ndarray:
+        return rng.integers(len(self.pictures), size=n)
+
+    def _twins(self, rng: np.random.Generator, n: int, classes: int = 6) -> np.ndarray:
+        """n / 2 pairs of neighbours, each an instance twice, of a few classes: strangers in a batch look alike."""
+        chosen = rng.choice(len(CLASSES), classes)
+        first = np.concatenate([rng.choice(self.pairs[c], len(part)) for c, part in
+                                zip(chosen, np.array_split(np.arange(n // 2), classes))])  # fmt: skip
         return np.stack([first, first + 1], axis=1).ravel()
 
     def _images(self, index: np.ndarray) -> torch.Tensor:
@@ -325,7 +330,7 @@ class Build:
 
     def scorer_module(self, name: str) -> Any:
         torch.manual_seed(self.recipe.seed + 10 + STAGES.index(name))
-        scorer = _as_any(models.make_scorer(len(self.tokenizer))).to(self.device)
+        scorer = _as_any(models.make_scorer(name, len(self.tokenizer))).to(self.device)
         scorer.visual.to(memory_format=self.layout)
         return scorer
 
@@ -335,7 +340,7 @@ class Build:
         look = self.compiled(scorer.visual)
 
         def step(rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-            index = self._batch(rng, self.recipe.scorer_batch, pairs=True)
+            index = self._twins(rng, self.recipe.scorer_batch)
             ids = self._texts(index, rng, self.recipe.drop_word)
             x = _scorer_pixels(self._images(index))
             with self.half():
@@ -344,7 +349,7 @@ class Build:
             logits = scorer.logit_scale.exp().clamp(max=60) * said @ seen.T
             same = torch.arange(len(index), device=self.device)
             clip = (F.cross_entropy(logits, same) + F.cross_entropy(logits.T, same)) / 2
-            alike = 10 * seen @ seen.T
+            alike = 20 * seen @ seen.T
             alike.fill_diagonal_(-1e4)
             twin = F.cross_entropy(alike, same ^ 1)
             hit = (alike.argmax(1) == (same ^ 1)).float().mean()
@@ -409,8 +414,9 @@ class Build:
         state = {k: v.detach().cpu().contiguous().half() for k, v in scorer.state_dict().items()}
         save_file(state, folder / "open_clip_model.safetensors")
         # open_clip looks for a local tokenizer beside the weights, whatever name stands here
-        text = {**models.SCORER_CONFIG["text_cfg"], "vocab_size": len(self.tokenizer), "hf_tokenizer_name": "tokenizer"}
-        config = {"model_cfg": {**models.SCORER_CONFIG, "text_cfg": text}, "preprocess_cfg": models.SCORER_PREPROCESS}
+        config = models.SCORERS[name]
+        text = {**config["text_cfg"], "vocab_size": len(self.tokenizer), "hf_tokenizer_name": "tokenizer"}
+        config = {"model_cfg": {**config, "text_cfg": text}, "preprocess_cfg": models.SCORER_PREPROCESS}
         (folder / "open_clip_config.json").write_text(json.dumps(config, indent=1))
         shutil.copytree(part / "tokenizer", folder, dirs_exist_ok=True)
 
