@@ -1,6 +1,7 @@
-"""Every prompt as the world draws it, one picture: `python -m benchmarks.miniature.sheet docs/images/world.png`.
+"""Every prompt in one picture: as the world draws it or, for the words behind the file, as the models draw it.
 
-The 86 prompts and the pairs, in their order, with the concepts of each prompt's group in turn.
+python -m benchmarks.miniature.sheet docs/images/world.png
+python -m benchmarks.miniature.sheet docs/images/generated.jpg cat teapot chair sunglasses
 """
 
 import sys
@@ -9,27 +10,53 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.catalog import load_catalog
+from benchmarks.catalog import Catalog, load_catalog
 from benchmarks.miniature.captions import read
 from benchmarks.miniature.world import render
+from perfusion_core.errors import unknown
 
-ACROSS, ENLARGED = 16, 64
+ACROSS, PIXELS_BETWEEN = 16, 12
 
 
-def world_sheet() -> Image.Image:
-    catalog = load_catalog()
+def world_sheet(catalog: Catalog) -> list[np.ndarray]:
+    """The 86 prompts and the pairs, in their order, with the concepts of each prompt's group in turn."""
     pictures = []
     for number, prompt in enumerate(catalog.prompts):
         fitting = [c.super_category for c in catalog.concepts if prompt in catalog.prompts_for(c)]
         pictures.append(render(read(prompt.template.format(fitting[number % len(fitting)]), seed=number), number)[0])
-    blank = np.full_like(pictures[0], 255)
-    pictures += [blank] * (-len(pictures) % ACROSS)
-    rows = [np.concatenate(pictures[k : k + ACROSS], axis=1) for k in range(0, len(pictures), ACROSS)]
-    sheet = Image.fromarray(np.concatenate(rows))
-    return sheet.resize((ACROSS * ENLARGED, len(rows) * ENLARGED), Image.Resampling.NEAREST)
+    return pictures
+
+
+def generated_sheet(catalog: Catalog, word: str) -> list[np.ndarray]:
+    """The prompts of a super-category's group, in their order, by the shipped models."""
+    from benchmarks.paths import miniature_dir
+    from perfusion_core.backbone import Backbone
+    from perfusion_core.sampling import sample
+
+    known = {c.super_category: c for c in catalog.concepts}
+    if word not in known:
+        raise unknown("super-category", word, known)
+    backbone = Backbone.open(miniature_dir())
+    texts = [p.template.format(word) for p in catalog.prompts_for(known[word])]
+    rows = [sample(backbone, texts[k : k + 8], range(k, min(k + 8, len(texts)))) for k in range(0, len(texts), 8)]
+    return list(np.concatenate(rows))
+
+
+def tiled(pictures: list[np.ndarray]) -> np.ndarray:
+    pictures = [*pictures, *[np.full_like(pictures[0], 255)] * (-len(pictures) % ACROSS)]
+    return np.concatenate([np.concatenate(pictures[k : k + ACROSS], axis=1) for k in range(0, len(pictures), ACROSS)])
+
+
+def main(out: Path, words: list[str]) -> None:
+    catalog = load_catalog()
+    parts = [tiled(generated_sheet(catalog, word)) for word in words] or [tiled(world_sheet(catalog))]
+    gap = np.full((PIXELS_BETWEEN, parts[0].shape[1], 3), 255, np.uint8)
+    whole = Image.fromarray(np.concatenate([row for part in parts for row in (part, gap)][:-1]))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.suffix == ".png":
+        whole = whole.quantize(128)
+    whole.save(out, optimize=True, quality=88)
 
 
 if __name__ == "__main__":
-    out = Path(sys.argv[1])
-    out.parent.mkdir(parents=True, exist_ok=True)
-    world_sheet().quantize(128).save(out, optimize=True)
+    main(Path(sys.argv[1]), sys.argv[2:])
