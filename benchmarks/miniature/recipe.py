@@ -144,7 +144,7 @@ class Build:
 
     def _twins(self, rng: np.random.Generator, n: int, classes: int = 6) -> np.ndarray:
         """n / 2 pairs of neighbours, each an instance twice, of a few classes: strangers in a batch look alike."""
-        chosen = rng.choice(len(CLASSES), classes)
+        chosen = self.pictures.labels[rng.integers(len(self.pictures), size=classes), 0]
         first = np.concatenate([rng.choice(self.pairs[c], len(part)) for c, part in
                                 zip(chosen, np.array_split(np.arange(n // 2), classes))])  # fmt: skip
         return np.stack([first, first + 1], axis=1).ravel()
