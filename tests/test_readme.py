@@ -1,13 +1,15 @@
-"""README.md, CONTRIBUTING.md and the pages without tests of their own: commands that parse, names and files that exist.
+"""README.md, CONTRIBUTING.md and the pages without tests of their own: commands that run or parse, names that exist.
 
 The README's two set-up commands themselves are what .ci/run runs.
 """
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
+from run_kit import perfbench
 
 from benchmarks import cli, methods
 from benchmarks.config import PRESETS
@@ -49,6 +51,18 @@ def test_commands_parse(page, line):
         if not config.method_files:
             methods.check_names(config.methods)
         assert config.preset in PRESETS
+
+
+def test_the_commands_of_the_readme_run_in_their_order(tmp_path):
+    """As written, in an empty folder with some photographs; only smaller. Stable Diffusion's need a download."""
+    shutil.copytree(ROOT / "concepts" / "teapot" / "images", tmp_path / "my_photos")
+    run = [line for page, line in ALL if page == "README.md" and "sd15" not in line]
+    assert len(run) >= 6
+    for line in run:
+        words = shlex.split(line.replace("--preset quick", "--preset micro"), comments=True)[1:]
+        done = perfbench(*words, cwd=tmp_path)
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+    assert list(tmp_path.glob("results/*/table.md")) and list(tmp_path.glob("results/*/index.html"))
 
 
 def test_the_readme_shows_the_verbs_of_the_main_way():
