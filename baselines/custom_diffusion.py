@@ -15,16 +15,25 @@ from torch import nn
 from torch.nn.functional import linear
 
 from baselines.merging import TEXT, Weights, merged
-from baselines.parts import CLASS, assert_only, class_pictures, learned_text, refuse_points, spelled, spoken, stamps
+from baselines.parts import (
+    CLASS,
+    assert_only,
+    class_pictures,
+    learned_text,
+    mirrored,
+    refuse_points,
+    spelled,
+    spoken,
+    stamps,
+)
 from baselines.resizing import resized
 from baselines.textual_inversion import first_vector
 from perfusion_core.backbone import Backbone, cross_attentions
-from perfusion_core.errors import UserError
 from perfusion_core.files import write_tensors
 from perfusion_core.latents import vae_moments
 from perfusion_core.prompts import Word
 from perfusion_core.subject import Fitted, Subject
-from perfusion_core.training import Batch, Progress, Recipe, Validation, Write, train
+from perfusion_core.training import Batch, Progress, Recipe, Validation, Write, equal_parts, train
 
 NAME, LABEL, VERSION = "cd", "Custom Diffusion", 1
 TRAINED, PRIOR = True, True
@@ -118,18 +127,15 @@ def fit(
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Train, and leave K, V and the embedding in `out` as diffusers lays them out."""
-    if config.batch % (2 * config.accumulate):
-        raise UserError(f"a batch of {config.batch} cannot be split into {config.accumulate} halves with class images")
-    half = config.batch // 2 // config.accumulate
+    half = equal_parts(config.batch, 2 * config.accumulate)  # the concept's; class images are the other half
     student = Student(backbone)
     words = {subject.name: Word(CARRIER, student.vector)}
-    flip = config.flip and not subject.asymmetric
-    others = class_pictures(backbone, NAME, subject, prior, flip)
+    others = class_pictures(backbone, NAME, config, subject, prior)
     spoken_as = f"{{{subject.name}}} {subject.super_category}"
 
     def draw(rng: torch.Generator) -> Batch:
         order = torch.randperm(len(subject.images), generator=rng).repeat(-(-half // len(subject.images)))[:half]
-        mirror = torch.rand(half, generator=rng) < (0.5 if flip else 0.0)
+        mirror = torch.rand(half, generator=rng) < (0.5 if mirrored(config, subject) else 0.0)
         views = [subject.images[n].flip(-1) if m else subject.images[n] for n, m in zip(order.tolist(), mirror)]
         pictures, valid, prefixes = zip(*(resized(view, backbone.down, rng) for view in views))
         mean, std = (part.cpu() for part in vae_moments(backbone, torch.stack(pictures)))

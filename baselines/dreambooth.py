@@ -20,6 +20,7 @@ from baselines.parts import (
     assert_only,
     class_pictures,
     frozen_text,
+    own_pictures,
     refuse_points,
     spelled,
     stamps,
@@ -27,7 +28,7 @@ from baselines.parts import (
 from perfusion_core.backbone import Backbone
 from perfusion_core.errors import UserError
 from perfusion_core.subject import Fitted, Subject
-from perfusion_core.training import Batch, Latents, Progress, Recipe, Validation, Write, train
+from perfusion_core.training import Batch, Progress, Recipe, Validation, Write, train
 
 NAME, LABEL, VERSION = "db", "DreamBooth", 1
 TRAINED, PRIOR = True, True
@@ -66,9 +67,8 @@ def fit(
     """Train, and leave what `UNet2DConditionModel.from_pretrained` opens in `out`."""
     unet = backbone.fresh_unet().requires_grad_(True)
     unet.register_to_config(_name_or_path="")  # a folder of this machine
-    flip = config.flip and not subject.asymmetric
-    pictures = Latents.of(backbone, subject.images, flip=flip)
-    others = class_pictures(backbone, NAME, subject, prior, flip)
+    pictures = own_pictures(backbone, config, subject)
+    others = class_pictures(backbone, NAME, config, subject, prior)
     mine, theirs = f"a photo of {RARE} {subject.super_category}", CLASS.format(subject.super_category)
 
     def draw(rng: torch.Generator) -> Batch:

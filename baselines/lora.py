@@ -15,10 +15,10 @@ from diffusers import StableDiffusionPipeline
 from diffusers.utils import convert_state_dict_to_diffusers
 from peft import LoraConfig, get_peft_model_state_dict
 
-from baselines.parts import RARE, SLOT, frozen_text, refuse_points, spelled, stamps
+from baselines.parts import RARE, SLOT, frozen_text, own_pictures, refuse_points, spelled, stamps
 from perfusion_core.backbone import Backbone
 from perfusion_core.subject import Fitted, Subject
-from perfusion_core.training import Batch, Latents, Progress, Recipe, Validation, Write, train
+from perfusion_core.training import Batch, Progress, Recipe, Validation, Write, train
 
 NAME, LABEL, VERSION = "lora", "LoRA", 1
 TRAINED, PRIOR = True, False
@@ -56,7 +56,7 @@ def fit(
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Train, and leave what `load_lora_weights` opens in `out`."""
-    pictures = Latents.of(backbone, subject.images, flip=config.flip and not subject.asymmetric)
+    pictures = own_pictures(backbone, config, subject)
     words = f"{RARE} {subject.super_category}"
     text = f"a photo of {words}"
 

@@ -5,7 +5,7 @@ In: a backbone and what a method learned. Out: functions for the shared loop, an
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -73,16 +73,35 @@ def spoken(backbone: Backbone, words: Mapping[str, Word]) -> Iterator[None]:
         del pipe.encode_prompt
 
 
-# ---- class images ----
+# ---- pictures ----
 
 
-def class_pictures(backbone: Backbone, method: str, subject: Subject, prior: np.ndarray | None, flip: bool) -> Latents:
+class Flipping(Protocol):
+    """A Config that says whether pictures may be mirrored."""
+
+    @property
+    def flip(self) -> bool: ...
+
+
+def mirrored(config: Flipping, subject: Subject) -> bool:
+    """Never something with writing or one-sided marks."""
+    return config.flip and not subject.asymmetric
+
+
+def own_pictures(backbone: Backbone, config: Flipping, subject: Subject) -> Latents:
+    """Latents of the concept's images."""
+    return Latents.of(backbone, subject.images, flip=mirrored(config, subject))
+
+
+def class_pictures(
+    backbone: Backbone, method: str, config: Flipping, subject: Subject, prior: np.ndarray | None
+) -> Latents:
     """Latents of the class images, uint8 [n, H, W, 3], that keep a method from forgetting the super-category."""
     if prior is None or not len(prior):
         raise UserError(
             f"{method} learns beside class images of {subject.super_category!r}; `perfbench run` makes them"
         )
-    return Latents.of(backbone, as_float(prior), flip=flip)
+    return Latents.of(backbone, as_float(prior), flip=mirrored(config, subject))
 
 
 # ---- proof ----

@@ -13,13 +13,12 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from baselines.parts import assert_only, learned_text, refuse_points, spelled, spoken, stamps
+from baselines.parts import assert_only, learned_text, own_pictures, refuse_points, spelled, spoken, stamps
 from perfusion_core.backbone import Backbone
-from perfusion_core.errors import UserError
 from perfusion_core.files import write_tensors
 from perfusion_core.prompts import TEMPLATES, Word, named, super_token
 from perfusion_core.subject import Fitted, Subject
-from perfusion_core.training import Batch, Latents, Progress, Recipe, Validation, Write, train
+from perfusion_core.training import Batch, Progress, Recipe, Validation, Write, equal_parts, train
 
 NAME, LABEL, VERSION = "ti", "Textual Inversion", 1
 TRAINED, PRIOR = True, False
@@ -55,14 +54,12 @@ def fit(
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Train, and leave what `load_textual_inversion` opens in `out`."""
-    if config.batch % config.accumulate:
-        raise UserError(f"a batch of {config.batch} cannot be split into {config.accumulate} equal micro-batches")
+    count = equal_parts(config.batch, config.accumulate)
     vector = first_vector(backbone, subject.super_category)
     words = {subject.name: Word(subject.super_category, vector)}
-    pictures = Latents.of(backbone, subject.images, flip=config.flip and not subject.asymmetric)
+    pictures = own_pictures(backbone, config, subject)
 
     def draw(rng: torch.Generator) -> Batch:
-        count = config.batch // config.accumulate
         which = torch.randint(len(TEMPLATES), (count,), generator=rng).tolist()
         return Batch(pictures.draw(count, rng)[0], [named(TEMPLATES[n], subject.name) for n in which])
 

@@ -21,7 +21,7 @@ from perfusion_core.errors import UserError, unknown
 from perfusion_core.prompts import TEMPLATES, Positions, Word, encode, named, super_encoding, super_token
 from perfusion_core.rank_one import Edit, EditedProjection, concept_basis
 from perfusion_core.subject import Fitted, Subject
-from perfusion_core.training import Batch, Latents, Progress, Recipe, Validation, Write, train
+from perfusion_core.training import Batch, Latents, Progress, Recipe, Validation, Write, equal_parts, train
 
 NAME, LABEL, VERSION = "perfusion", "Perfusion", 1
 TRAINED, PRIOR = True, False
@@ -206,15 +206,13 @@ def fit(
         raise UserError(
             f"the concept {subject.name!r} has no masks; make them with `perfbench masks`, or set masks=false"
         )
-    if config.batch % config.accumulate:
-        raise UserError(f"a batch of {config.batch} cannot be split into {config.accumulate} equal micro-batches")
+    count = equal_parts(config.batch, config.accumulate)
     student = Student(backbone, subject, config)
     few = slice(0, config.images or None)
     masks = subject.masks[few] if config.masks and subject.masks is not None else None
     pictures = Latents.of(backbone, subject.images[few], masks, flip=config.flip and not subject.asymmetric)
 
     def draw(rng: torch.Generator) -> Batch:
-        count = config.batch // config.accumulate
         latents, mask = pictures.draw(count, rng)
         which = torch.randint(len(TEMPLATES), (count,), generator=rng).tolist()
         return Batch(latents, [named(TEMPLATES[n], subject.name) for n in which], mask)

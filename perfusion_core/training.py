@@ -62,6 +62,13 @@ class Validation:
     guidance: float = 6.0
 
 
+def equal_parts(batch: int, parts: int) -> int:
+    """How many rows each part of a batch has."""
+    if batch % parts:
+        raise UserError(f"a batch of {batch} cannot be split into {parts} equal parts; batch or accumulate must change")
+    return batch // parts
+
+
 class Diverged(UserError):
     """Training has left the finite numbers."""
 

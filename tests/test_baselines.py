@@ -243,7 +243,7 @@ def test_cd_first_token_gives_no_gradient():
 
 
 def test_cd_refuses_a_batch_without_halves(tiny_backbone, tmp_path):
-    with pytest.raises(UserError, match="a batch of 6 cannot be split into 2 halves"):
+    with pytest.raises(UserError, match="a batch of 6 cannot be split into 4 equal parts"):
         custom_diffusion.fit(
             tiny_backbone, subject(), custom_diffusion.Config(batch=6, accumulate=2), tmp_path, seed=0, prior=prior()
         )
