@@ -1,104 +1,26 @@
 """`perfbench run` and `plan`: a Config in; a run folder with its table out.
 
-Reading order: prepare (what is asked) -> open_folder (may it be done here) -> work (do it) -> finish (tables).
+Reading order: prepare (prepared.py: what is asked) -> open_folder (may it be done here) -> work -> finish (tables).
 """
 
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from benchmarks import masks, methods, provenance
-from benchmarks.catalog import PERFUSION, Catalog, Concept
-from benchmarks.config import Config, difference, digest
+from benchmarks import masks, provenance
+from benchmarks.config import Config, difference
 from benchmarks.drive import Driver, Outcome, summary
 from benchmarks.forecast import as_text, forecast
-from benchmarks.models import Models, backbone_names, device_name, find
-from benchmarks.plan import Method, Plan, choose_prompts, make
+from benchmarks.plan import Plan
+from benchmarks.prepared import Prepared, concept_key, pictures, planned_concepts, prepare, scorer_names, usual_folder
 from benchmarks.progress import Progress, duration
+from benchmarks.row_files import keys_of, planned_text, read_plan_file
 from benchmarks.scoring import Scoring
-from benchmarks.store import RESULTS, Store, planned_text, read_json, read_planned, read_weights
+from benchmarks.store import Store, read_json, read_weights
 from benchmarks.tasks import as_row
 from perfusion_core.errors import UserError
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """All that is decided before anything is done."""
-
-    config: Config
-    catalog: Catalog
-    concepts: tuple[Concept, ...]
-    methods: tuple[Method, ...]
-    models: Models
-    plan: Plan
-    protocol: Mapping[str, Any]
-    folder: Path
-    device: str
-
-
-def prepare(config: Config) -> Prepared:
-    """Names first, which costs no torch and finds typing mistakes at once; then models, methods and the plan."""
-    methods.check_names(config.methods, config.method_files)
-    catalog = open_catalog(config)
-    config = with_suite(config, catalog)
-    concepts = tuple({c.name: c for name in config.concepts for c in catalog.select_concepts(name)}.values())
-    for concept in concepts:
-        choose_prompts(config.prompts, catalog.prompts, concept.group)
-    models = find(config)
-    chosen = methods.resolve(config, models.miniature)
-    chosen, catalog, concepts = with_masks(config, chosen, catalog, concepts)
-    if not models.covariance and any(method.base == "perfusion" for method in chosen):
-        raise UserError(f"the backbone {models.name} has no C yet, which perfusion needs: "
-                        f"perfbench covariance --backbone {config.backbone}")  # fmt: skip
-    plan = make(config, catalog, concepts, chosen, models.facts)
-    device = device_name(config.device, elsewhere=config.engine == "ray")
-    fixed = provenance.resolved_protocol(config, models, catalog)
-    folder = (
-        Path(config.out)
-        if config.out
-        else RESULTS / f"{config.preset}-{models.name.replace('/', '-')}-{digest(fixed)[:8]}"
-    )
-    return Prepared(config, catalog, concepts, chosen, models, plan, fixed, folder, device)
-
-
-def open_catalog(config: Config) -> Catalog:
-    """The suite that was asked for; else the drawn concepts for a miniature, the photographs for anything else."""
-    from benchmarks.importers import open_suite
-
-    place = backbone_names().get(config.backbone, Path(config.backbone))
-    return open_suite(config.suite or ("miniature" if (place / "scorer").is_dir() else "photos"))
-
-
-def with_suite(config: Config, catalog: Catalog) -> Config:
-    """Another suite brings its own number of images, steps and guidance, where nothing else was asked for."""
-    theirs, plain = catalog.protocol, Config()
-    wanted: dict[str, Any] = {"images": theirs.images_per_prompt, "steps": theirs.steps, "guidance": theirs.guidance}
-    if theirs == PERFUSION or config.preset != "paper":
-        return config
-    return replace(
-        config, **{key: value for key, value in wanted.items() if getattr(config, key) == getattr(plain, key)}
-    )
-
-
-def with_masks(
-    config: Config, chosen: tuple[Method, ...], catalog: Catalog, concepts: tuple[Concept, ...]
-) -> tuple[tuple[Method, ...], Catalog, tuple[Concept, ...]]:
-    """The masks that were asked for, where a method looks at masks at all; `none` also tells the methods so."""
-    if config.masks == "none":
-        chosen = tuple(replace(m, config={**m.config, "masks": False}) if "masks" in m.config else m for m in chosen)
-    elif not any(method.config.get("masks") for method in chosen):
-        return chosen, catalog, concepts
-    masked = masks.chooser(config.masks, config.clipseg)
-    pairs = {name for pair in config.pairs for name in pair.split("+")}
-    others = tuple(masked(c) if c.images and c.name in pairs else c for c in catalog.concepts)
-    return chosen, replace(catalog, concepts=others), tuple(masked(concept) for concept in concepts)
-
-
-# ---- the verbs ----
 
 
 def plan(config: Config, as_json: bool) -> int:
@@ -112,7 +34,17 @@ def plan(config: Config, as_json: bool) -> int:
 def look(prepared: Prepared) -> dict[str, Any]:
     store = Store(prepared.folder)
     done = store.done(prepared.plan, scorer_names(prepared.models)) if prepared.folder.is_dir() else set()
-    return {"out": str(prepared.folder), **forecast(store, prepared.plan, done)}
+    return {"out": str(prepared.folder), **forecast(store, prepared.plan, done, workers(prepared))}
+
+
+def workers(prepared: Prepared) -> int:
+    """How many will share the work; of a Ray cluster that was not asked for a number, nobody knows yet."""
+    from benchmarks.engines import devices
+
+    config = prepared.config
+    if config.engine == "processes":
+        return len(devices(config, prepared.device)[0])
+    return config.workers or 1 if config.engine == "ray" else 1
 
 
 def run(config: Config, argv: Sequence[str], *, dry_run: bool = False, allow_missing: bool = False) -> int:
@@ -127,15 +59,13 @@ def run(config: Config, argv: Sequence[str], *, dry_run: bool = False, allow_mis
 
 def open_folder(prepared: Prepared, argv: Sequence[str]) -> Store:
     """Refuse another protocol's folder; record what is asked; put the concepts' pictures there."""
-    store, models = Store(prepared.folder), prepared.models
+    store, models, plan_file = Store(prepared.folder), prepared.models, prepared.folder / "plan.csv"
     with store.locks.locked("run.json"):
         old = read_json(prepared.folder / "run.json") or {}
-        if old and old.get("protocol") != prepared.protocol:
-            refuse(prepared, old["protocol"])
-        rows = {_address(row): row for row in (read_planned(prepared.folder) if old else ())}
-        rows |= {_address(row): row for row in map(as_row, prepared.plan.cells)}
-        store.write_text(prepared.folder / "plan.csv", planned_text(rows.values()))
-        digests = {**prepared.catalog.digests, "plan": prepared.plan.digest}
+        refuse_others(prepared, old)
+        before = (read_plan_file(plan_file) or ()) if old else ()
+        rows = {_address(row): row for row in before} | {_address(row): row for row in map(as_row, prepared.plan.cells)}
+        store.write_text(plan_file, planned_text(rows.values()))
         about = provenance.about_run(
             old,
             prepared.config,
@@ -143,60 +73,40 @@ def open_folder(prepared: Prepared, argv: Sequence[str]) -> Store:
             prepared.methods,
             argv=argv,
             protocol=prepared.protocol,
-            digests=digests,
+            digests=provenance.joined(old.get("digests", {}), prepared.digests),
             device=prepared.device,
         )
         store.write_text(prepared.folder / "run.json", json.dumps(about, indent=1) + "\n")
+        store.forget_failures(keys_of(before) - store.planned_keys())  # of a method that was changed since
     masks.make_missing(planned_concepts(prepared), prepared.config.clipseg, prepared.device)
     for concept in planned_concepts(prepared):
         store.publish_concept(concept.name, concept_key(concept, models), partial(pictures, concept, models.size))
     return store
 
 
-def refuse(prepared: Prepared, old: Mapping[str, Any]) -> None:
-    changes = "; ".join(difference(old, prepared.protocol))
-    other = (
-        RESULTS / f"{prepared.config.preset}-{prepared.models.name.replace('/', '-')}-{digest(prepared.protocol)[:8]}"
-    )
-    if other == prepared.folder:
+def refuse_others(prepared: Prepared, old: Mapping[str, Any]) -> None:
+    """A folder holds one protocol, and a name in it means one thing."""
+    if not old:
+        return
+    other = usual_folder(prepared.config, prepared.models, prepared.protocol)
+    if other.absolute() == prepared.folder.absolute() or old.get("protocol") == prepared.protocol:
         other = prepared.folder.with_name(prepared.folder.name + "-2")
-    raise UserError(
-        f"{prepared.folder} holds a run of another protocol ({changes}); numbers of both must not be mixed: "
-        f"give the old settings, or another folder, such as --out {other}"
-    )
+    if old.get("schema") != provenance.SCHEMA:
+        raise UserError(
+            f"{prepared.folder} was made by another version of perfbench (run.json of schema {old.get('schema')}, "
+            f"this one writes {provenance.SCHEMA}); give another folder, such as --out {other}"
+        )
+    changes = difference(old["protocol"], prepared.protocol) + provenance.changed(old["digests"], prepared.digests)
+    if changes:
+        what = "with other concepts or prompts" if old["protocol"] == prepared.protocol else "of another protocol"
+        raise UserError(
+            f"{prepared.folder} holds a run {what} ({'; '.join(changes)}); numbers of both must not be mixed: "
+            f"give the old settings, or another folder, such as --out {other}"
+        )
 
 
 def _address(row: Mapping[str, Any]) -> tuple[str, ...]:
     return row["method"], row["point"], row["concept"], row["prompt_id"]
-
-
-def planned_concepts(prepared: Prepared) -> list[Concept]:
-    """The selected concepts, and those of pairs."""
-    known = {concept.name: concept for concept in prepared.concepts}
-    names = dict.fromkeys(name for cell in prepared.plan.cells for name in cell.concepts)
-    return [known[name] if name in known else prepared.catalog.concept(name) for name in names]
-
-
-def concept_key(concept: Concept, models: Models) -> str:
-    return digest(["concept", concept.digest, models.size])
-
-
-def pictures(concept: Concept, size: int, out: Path) -> None:
-    """A concept's images, and masks where it has them, as the backbone draws: squares of its size."""
-    from PIL import Image
-
-    from benchmarks.images import load_mask, load_rgb
-
-    for number, path in enumerate(concept.images):
-        Image.fromarray(load_rgb(path, size)).save(out / f"{number}.png")
-    if concept.masks:
-        (out / "masks").mkdir()
-    for number, path in enumerate(concept.masks):
-        Image.fromarray(load_mask(path, size)).save(out / "masks" / f"{number}.png")
-
-
-def scorer_names(models: Models) -> list[str]:
-    return [scorer.name for scorer in models.scorers]
 
 
 # ---- doing it ----
@@ -208,8 +118,7 @@ def work(prepared: Prepared, store: Store) -> Outcome:
     from benchmarks.work import Job
 
     plan, models = prepared.plan, prepared.models
-    resumed = [fit.key for fit in plan.fits]
-    store.sweep(keep=resumed)
+    store.sweep()
     done = store.done(plan, scorer_names(models))
     concepts = {c.name: (concept_key(c, models), c.group, len(c.images)) for c in planned_concepts(prepared)}
     cells = [{**as_row(cell), "seeds": cell.seeds} for cell in plan.cells]
@@ -230,11 +139,14 @@ def work(prepared: Prepared, store: Store) -> Outcome:
     )
     driver = Driver(store, plan, scoring, done, progress)
     try:
-        return driver.run(make_pool(job, store))
+        outcome = driver.run(make_pool(job, store))
+        for address in scoring.cells:
+            scoring.drop_images(address)
+        return outcome
     finally:
         progress.close()
         record(store, plan, driver.outcome)
-        store.sweep(keep=[key for key in resumed if key not in driver.outcome.done])
+        store.sweep(driver.outcome.done)
 
 
 def record(store: Store, plan: Plan, outcome: Outcome) -> None:
@@ -249,7 +161,7 @@ def record(store: Store, plan: Plan, outcome: Outcome) -> None:
         seconds = about.get("seconds", {})
         about["units"], about["failures"], about["weights"] = counts, failures, read_weights(store.root)
         about["seconds"] = {k: round(seconds.get(k, 0.0) + v, 3) for k, v in outcome.seconds.items()}
-        whole = all(c["done"] == c["planned"] for c in counts.values())
+        whole = not failures and all(c["done"] == c["planned"] for c in counts.values())
         about["finished"] = provenance.now() if whole else None
 
     change_run(store, change)
@@ -278,5 +190,5 @@ def finish(prepared: Prepared, store: Store, outcome: Outcome, allow_missing: bo
               "--allow-missing averages what is there", file=sys.stderr)  # fmt: skip
         return 1
     print(write_tables(store.root, allow_missing=allow_missing))
-    store.sweep(keep=[fit.key for fit in prepared.plan.fits])
+    store.sweep(outcome.done)
     return 1 if outcome.failed else 0

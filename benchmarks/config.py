@@ -6,11 +6,13 @@ Every field says what it is: a choice (may grow in an existing run folder), prot
 
 import hashlib
 import json
+import math
 import tomllib
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
 
@@ -162,28 +164,31 @@ def _with(config: Config, key: str, value: Any) -> Config:
         method, _, option = rest.partition(".")
         if not option or "." in option:
             raise UserError(f"{key} is not fit.METHOD.OPTION; write for example fit.perfusion.steps=200")
-        return replace(config, fit={**config.fit, method: {**config.fit.get(method, {}), option: _literal(value)}})
+        return replace(config, fit={**config.fit, method: {**config.fit.get(method, {}), option: _literal(value, key)}})
     if rest:
         raise UserError(f"{key}: {name} has no parts; write {name}=VALUE")
     return replace(config, **{name: _coerce(key, value, _TYPES[name])})
 
 
-def _literal(value: Any) -> Any:
+def _literal(value: Any, key: str) -> Any:
     """Words of the command line as TOML reads them: numbers, true/false, lists; anything else is text."""
-    if not isinstance(value, str):
-        return tuple(value) if isinstance(value, list) else value
-    try:
-        read = tomllib.loads(f"x = {value}")["x"]
-    except tomllib.TOMLDecodeError:
-        return value
-    return tuple(read) if isinstance(read, list) else read
+    if isinstance(value, str):
+        try:
+            value = tomllib.loads(f"x = {value}")["x"]
+        except tomllib.TOMLDecodeError:
+            return value
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{key}={value}: a finite number is wanted")
+    if isinstance(value, (date, time, datetime)):  # TOML has them, and no setting is one
+        return str(value)
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _coerce(key: str, value: Any, kind: Any) -> Any:
     if isinstance(kind, types.GenericAlias):  # tuple[str, ...]
         parts = value.split(",") if isinstance(value, str) else value if isinstance(value, (list, tuple)) else [value]
         return tuple(str(part).strip() for part in parts if str(part).strip())
-    value = _literal(value) if kind is not str else value
+    value = _literal(value, key) if kind is not str else value
     if kind is float and type(value) is int:
         value = float(value)
     if type(value) is not kind:

@@ -6,11 +6,13 @@ leaves no stale lock and no lock files.
 
 import errno
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from perfusion_core.errors import UserError
 
@@ -93,6 +95,39 @@ def replace(aside: Path, target: Path) -> None:
     else:
         os.replace(aside, target)
     flush_folder(target.parent)
+
+
+def digests_of(folder: Path) -> dict[str, dict[str, Any]]:
+    """sha256 and size of every file under a folder, by its place there."""
+    return {
+        path.relative_to(folder).as_posix(): {"sha256": file_sha256(path), "bytes": path.stat().st_size}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def verified(folder: Path, manifest: str, key: str) -> dict[str, Any] | None:
+    """The manifest of a folder whose files are all there and unchanged; None for anything else."""
+    found = read_json(folder / manifest)
+    if found is None or found.get("key") != key or not isinstance(found.get("files"), dict):
+        return None
+    try:
+        for name, file in found["files"].items():
+            path = folder / name
+            if path.stat().st_size != file["bytes"] or file_sha256(path) != file["sha256"]:
+                return None
+    except (OSError, TypeError, KeyError):
+        return None
+    return found
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a file; None where there is none or it is damaged."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 class Locks:

@@ -129,6 +129,7 @@ class Driver:
         elif event.kind == "rows":
             assert isinstance(unit, Group)
             self.scoring.publish(unit, event.rows)
+            self.store.forget_failures([unit.lock])
             self.outcome.seconds["scores"] += event.seconds
         elif event.kind == "done":
             assert not isinstance(unit, Group)

@@ -104,16 +104,17 @@ def presets(args: Namespace) -> Rows:
 
 def runs(args: Namespace) -> Rows:
     """The run folders under results/, the newest last."""
-    from benchmarks.store import list_runs, read_run
+    from benchmarks.store import list_runs, read_json
 
     rows = []
     for folder in list_runs():
-        about = read_run(folder)
+        about = read_json(folder / "run.json") or {}  # a damaged one is listed, so that it can be found
         cells = about.get("units", {}).get("cells", {})
         rows.append({
-            "run": str(folder), "methods": ",".join(about.get("methods", {})), "backbone": about["backbone"]["id"],
+            "run": str(folder), "methods": ",".join(about.get("methods", {})),
+            "backbone": about.get("backbone", {}).get("id", "?"),
             "cells": f"{cells.get('done', 0)}/{cells.get('planned', '?')}", "failed": len(about.get("failures", [])),
-            "started": about["started"], "finished": about["finished"] or "no",
+            "started": about.get("started", "?"), "finished": about.get("finished") or "no",
         })  # fmt: skip
     return rows
 

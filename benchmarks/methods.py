@@ -123,7 +123,8 @@ def load(base: str, files: Sequence[str] = ()) -> ModuleType:
 
 
 def _from_file(name: str, path: Path) -> ModuleType:
-    address = f"perfbench_method_{name.replace('-', '_')}"
+    text = hashlib.sha256(path.read_bytes()).hexdigest()  # as in its version: a file that was changed is read again
+    address = f"perfbench_method_{name.replace('-', '_')}_{text[:12]}"
     if address in sys.modules and sys.modules[address].__file__ == str(path):
         return sys.modules[address]
     spec = importlib.util.spec_from_file_location(address, path)
@@ -155,9 +156,10 @@ def recipe(module: ModuleType, name: str, changes: Mapping[str, Any], miniature:
 def resolve(config: Config, miniature: bool) -> tuple[Method, ...]:
     """The configured methods as the plan sees them; imports their modules."""
     known = names(config.method_files)
-    for name in config.fit:
-        if name not in known:
-            raise unknown("method in fit", name, known)
+    for key, named in (("fit", config.fit), ("points", config.points)):
+        for name in named:
+            if name not in known:
+                raise unknown(f"method in {key}", name, known)
     return tuple(_method(config, name, miniature) for name in check_names(config.methods, config.method_files))
 
 

@@ -170,7 +170,7 @@ class _Planner:
         self.training = digest(self.catalog.templates)
         self.selection = {
             "scorer": facts.selector,
-            "prompts": [prompt.template for prompt in self.catalog.validation],
+            "prompts": [[prompt.id, prompt.template] for prompt in self.catalog.validation],
             "every": config.validate_every,
             **self.sampling,
         }
@@ -182,7 +182,16 @@ class _Planner:
         settings, step = split_step(parse_point(point))
         if step and str(step) not in self.config.keep:
             raise UserError(f"point {point}: training step {step} is not kept; add --set keep={step}")
-        how = {"method": method.base, "version": method.version, "point": settings, "step": step}
+        if step > (steps := method.config.get("steps", 0)):
+            raise UserError(f"point {point}: {method.name} trains {steps} steps; name another step, or another method")
+        how = {
+            "name": method.name,
+            "at": point,
+            "method": method.base,
+            "version": method.version,
+            "point": settings,
+            "step": step,
+        }
         how["covariance"] = self.facts.covariance if method.covariance else ""
         shared = digest({"unit": "cell", **self.model, **self.sampling, **how})
         return [self.cell(method, point, settings, step, shared, concepts, prompt) for concepts, prompt in subjects]
@@ -232,9 +241,13 @@ class _Planner:
         same = [fit for fit in self.fits.values() if fit.key == key]  # of a variant that differs at run time only
         self.fits[address] = same[0] if same else Fit(
             method.base, concept.name, concept.super_category, method.config, prior, method.select,
-            tuple(sorted(map(int, self.config.keep))), seed, key,
+            self.kept(method), seed, key,
         )  # fmt: skip
         return self.fits[address]
+
+    def kept(self, method: Method) -> tuple[int, ...]:
+        """The kept training steps that this method comes to."""
+        return tuple(step for step in sorted(map(int, self.config.keep)) if step <= method.config.get("steps", 0))
 
     def prior(self, word: str) -> Prior:
         if word not in self.priors:
@@ -256,19 +269,19 @@ def _single(config: Config, catalog: Catalog, concepts: Sequence[Concept]) -> It
 def choose_prompts(given: Sequence[str], prompts: Sequence[Prompt], group: str) -> list[Prompt]:
     """The prompts for a concept of this group: `all`, `shape`, `deform`, ids, or so many of them, half of each kind."""
     mine = [prompt for prompt in prompts if prompt.group in ("all", group)]
-    picked: set[str] = set()
+    known, picked = {prompt.id for prompt in prompts}, set[str]()
     for word in given:
         if word in ("all", "shape", "deform"):
             picked |= {prompt.id for prompt in mine if word in ("all", prompt.kind)}
-        elif word.isdigit():
+        elif word.isdigit() and word not in known:
             shape = [prompt.id for prompt in mine if prompt.kind == "shape"]
             deform = [prompt.id for prompt in mine if prompt.kind != "shape"]
-            n_shape = min(len(shape), (int(word) + 1) // 2)
+            n_shape = min(len(shape), max((int(word) + 1) // 2, int(word) - len(deform)))
             picked |= {*_spread(shape, n_shape), *_spread(deform, int(word) - n_shape)}
-        elif any(prompt.id == word for prompt in prompts):
+        elif word in known:
             picked.add(word)
         else:
-            raise unknown("prompt", word, {prompt.id for prompt in prompts} | {"all", "shape", "deform"})
+            raise unknown("prompt", word, known | {"all", "shape", "deform"})
     return [prompt for prompt in mine if prompt.id in picked]
 
 

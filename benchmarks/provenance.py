@@ -2,19 +2,20 @@
 
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.catalog import Catalog
-from benchmarks.config import Config, as_dict, protocol
+from benchmarks.catalog import Catalog, Concept
+from benchmarks.config import Config, as_dict, digest, protocol
 from benchmarks.models import Models, Scorer
 from benchmarks.paths import git_commit
-from benchmarks.plan import Method
+from benchmarks.plan import Method, Plan
 from perfusion_core import __version__
 
-SCHEMA = 1
+SCHEMA = 2
 LIBRARIES = [
     "torch", "torchvision", "diffusers", "transformers", "open_clip_torch", "numpy", "pandas", "scipy", "safetensors",
     "pillow", "peft", "ray",
@@ -73,6 +74,47 @@ def resolved_protocol(config: Config, models: Models, catalog: Catalog) -> dict[
     return dict(anonymous(fixed))
 
 
+# ---- what was selected ----
+
+SELECTED = {"concepts": "concept", "masks": "masks of", "prompts": "prompt"}  # name -> digest each; for people
+
+
+def selected(
+    catalog: Catalog, concepts: Sequence[Concept], bare: Mapping[str, str], plan: Plan
+) -> dict[str, str | dict[str, str]]:
+    """Digests of what this plan is about, each concept and prompt for itself, so that another one beside them changes
+    none; `bare`: of concepts as they came, before masks were chosen. `texts`: what else all fits see."""
+    known = {concept.name: concept for concept in (*catalog.concepts, *concepts)}
+    used = dict.fromkeys(name for cell in plan.cells for name in cell.concepts)
+    mine = {name: known.get(name) or catalog.concept(name) for name in used}
+    kinds = {prompt.id: (prompt.kind, prompt.template) for prompt in catalog.prompts}
+    kinds |= {pair.id: ("pair", pair.template) for pair in catalog.pairs}
+    texts = [catalog.templates, [[p.id, p.template] for p in catalog.validation], asdict(catalog.protocol)]
+    return {
+        "plan": plan.digest,
+        "texts": digest(texts)[:16],
+        "concepts": {name: bare.get(name, concept.digest)[:16] for name, concept in mine.items()},
+        "masks": {n: c.digest[:16] for n, c in mine.items() if c.digest != bare.get(n, c.digest)},
+        "prompts": {id: digest(kinds[id])[:16] for id in dict.fromkeys(cell.prompt_id for cell in plan.cells)},
+    }
+
+
+def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What two runs share and is not the same: `concept cat: 0123 -> 4567`."""
+    pairs = [("training and validation texts", old["texts"], new["texts"])]
+    for part, word in SELECTED.items():
+        pairs += [(f"{word} {name}", old[part][name], new[part][name]) for name in old[part].keys() & new[part].keys()]
+    return [f"{what}: {before} -> {after}" for what, before, after in sorted(pairs) if before != after]
+
+
+def joined(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Of all commands that were given in one folder."""
+    return {**new, **{part: {**old.get(part, {}), **new[part]} for part in SELECTED}}
+
+
+# ---- run.json ----
+
+
 def about_run(
     old: Mapping[str, Any],
     config: Config,
@@ -81,7 +123,7 @@ def about_run(
     *,
     argv: Sequence[str],
     protocol: Mapping[str, Any],
-    digests: Mapping[str, str],
+    digests: Mapping[str, Any],
     device: str,
 ) -> dict[str, Any]:
     """run.json as a command begins; what earlier commands in this folder recorded stays."""

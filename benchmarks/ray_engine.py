@@ -13,17 +13,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.disk import on_disk
+from benchmarks.disk import on_disk, verified
 from benchmarks.disk import replace as take_place
 from benchmarks.models import Models, find
 from benchmarks.plan import Cell, Fit, Unit
-from benchmarks.store import MANIFEST, REAL, Store, verified
+from benchmarks.store import MANIFEST, REAL, Store
 from benchmarks.tasks import Event, Group, Task, Units
 from benchmarks.work import Job, Worker
 from perfusion_core.errors import UserError
 
 Files = dict[str, bytes]  # by their place in a run folder
 PATIENCE = 60.0  # seconds between words about workers that do not start
+LEAVING = 5.0  # seconds that workers have to remove their folders
 KEEP = 4  # fits that the driver holds ready for workers; another one is read again
 
 
@@ -52,6 +53,10 @@ class Remote:
 
     def ready(self) -> bool:
         return True
+
+    def leave(self) -> None:
+        """Take everything along: a killed process runs nothing at its end."""
+        shutil.rmtree(self.root, ignore_errors=True)
 
     def news(self) -> Event | None:
         """What it is doing; answered beside the work."""
@@ -175,7 +180,7 @@ class RayPool:
         if not self.store.locks.try_lock(unit.key):
             self.early.append(Event("busy", unit))
             return False
-        if self.store.verified(unit):
+        if self.store.finished(unit, [scorer.name for scorer in self.job.models.scorers]):
             self.early.append(Event("done", unit))
             self.store.locks.unlock(unit.key)
             return False
@@ -251,7 +256,7 @@ class RayPool:
             unpack(aside, {name.removeprefix(inside): data for name, data in files.items()})
             assert verified(aside, MANIFEST[type(unit)], unit.key), "a unit was damaged on its way"
             take_place(aside, folder)
-            self.store.failure_file(unit.key).unlink(missing_ok=True)
+        self.store.forget_failures([unit.key])
 
     def _news(self, handle: Callable[[Event], None]) -> None:
         """One worker's current unit, for the progress bar."""
@@ -268,6 +273,8 @@ class RayPool:
             handle(event)
 
     def close(self, kill: bool) -> None:
+        left = [actor.handle.leave.remote() for actor in self.actors]
+        self.ray.wait(left, num_returns=len(left), timeout=LEAVING)
         for actor in self.actors:
             self.ray.kill(actor.handle)
         if self.began:

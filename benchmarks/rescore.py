@@ -5,11 +5,13 @@ In: plan.csv, concepts/ and images/. Out: rows/ and the tables.
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.benchmark import change_run
 from benchmarks.config import Config, resolve
+from benchmarks.disk import read_json, verified
 from benchmarks.drive import Driver, summary
 from benchmarks.engines import make_pool
 from benchmarks.models import Models, Scorer, backbone_names, device_name, find_scorer
@@ -17,7 +19,7 @@ from benchmarks.plan import Plan
 from benchmarks.progress import Progress
 from benchmarks.provenance import scorer_about
 from benchmarks.scoring import Scoring
-from benchmarks.store import Store, find_run, read_json, read_planned, read_run, verified
+from benchmarks.store import Store, find_run, read_planned, read_run
 from benchmarks.work import Job
 from perfusion_core.errors import UserError
 
@@ -34,20 +36,22 @@ def rescore(given: str | None, scorers: Sequence[str] = (), *, again: bool = Fal
     names = [scorer.name for scorer in models.scorers]
     if gone:
         print(f"perfbench: {gone} of {gone + len(cells)} planned cells have no whole images here", file=sys.stderr)
-    if again:
-        for cell in cells:
-            for name in names:
-                store.drop_rows(name, cell["method"], cell["point"], cell["concept"])
-    scoring = Scoring(store, cells, concepts_of(store, cells), names)
+    scoring = Scoring(store, cells, concepts_of(store, cells), names, again=again)
     driver = Driver(store, Plan((), (), ()), scoring, {cell["key"] for cell in cells}, Progress(0))
     job = Job(config, models, frozenset(), (), about["protocol"].get("image_prompts") == "all", device_name(device))
     outcome = driver.run(make_pool(job, store))
-    change_run(store, lambda run: run.update(scorers=[scorer_about(scorer) for scorer in models.scorers]))
+    change_run(store, lambda run: run.update(scorers=joined(run["scorers"], models.scorers)))
     if outcome.failed:
         print(f"perfbench: {len(outcome.failed)} failed:\n{summary(outcome)}", file=sys.stderr)
         return 1
     print(write_tables(folder))
     return 0
+
+
+def joined(recorded: Sequence[dict[str, str]], scorers: Sequence[Scorer]) -> list[dict[str, str]]:
+    """What run.json says of scorers: those that were asked for, and those of other commands, whose rows stay."""
+    found = {scorer.name: scorer_about(scorer) for scorer in scorers}
+    return [*found.values(), *(about for about in recorded if about["name"] not in found)]
 
 
 def recorded_config(about: dict[str, Any]) -> Config:
@@ -57,25 +61,38 @@ def recorded_config(about: dict[str, Any]) -> Config:
 
 
 def recorded_models(about: dict[str, Any], config: Config, more: Sequence[str]) -> Models:
-    """The scorers of a run as they are found here; the reported one must be the same."""
+    """The scorers of a run as they are found here, the reported one first: it must be the same, wherever it lies."""
     place = backbone_names().get(config.backbone, Path(config.backbone).expanduser())
-    found: list[Scorer] = []
-    for given in (*config.scorers, *more):
-        scorer = find_scorer(given, about["backbone"]["id"], place)
-        if scorer.weights == about["select_scorer"]["weights"]:
-            raise UserError(f"{given} picked this run's training steps; nothing may be fitted to the judge")
-        if scorer.name not in {other.name for other in found}:
-            found.append(scorer)
     reported = about["scorers"][0]["name"]
-    if found[0].name != reported:
+
+    def named(given: Sequence[str]) -> dict[str, Scorer]:
+        found = (as_recorded(find_scorer(name, about["backbone"]["id"], place), about) for name in given)
+        return {scorer.name: scorer for scorer in found}
+
+    extra = named(more)
+    known = named(config.scorers[1:] if reported in extra else config.scorers)
+    found = {**known, **extra}
+    for scorer in found.values():
+        if scorer.weights == about["select_scorer"]["weights"]:
+            raise UserError(f"{scorer.name} picked this run's training steps; nothing may be fitted to the judge")
+    if reported not in found:
         raise UserError(
-            f"the run was scored by {reported}, and {config.scorers[0]!r} is {found[0].name} on this machine; "
-            "their rows are not comparable"
+            f"the run was scored by {reported}, and {config.scorers[0]!r} is {next(iter(known))} on this machine; "
+            "their rows are not comparable: name the folder of that scorer with --scorers"
         )
+    first = found.pop(reported)
     backbone = about["backbone"]
     return Models(
-        backbone["id"], "", "", backbone["sha256"], "", about["dtype"], backbone["size"], False, tuple(found), found[0]
-    )
+        backbone["id"], "", "", backbone["sha256"], "", about["dtype"], backbone["size"], False,
+        (first, *found.values()), first,
+    )  # fmt: skip
+
+
+def as_recorded(scorer: Scorer, about: dict[str, Any]) -> Scorer:
+    """The same model has the run's name for it, wherever its folder lies here."""
+    same = (scorer.kind, scorer.weights, scorer.preprocessing)
+    names = [s["name"] for s in about["scorers"] if (s["kind"], s["weights"], s["preprocessing"]) == same]
+    return replace(scorer, name=names[0]) if names else scorer
 
 
 def scorable(store: Store) -> tuple[list[dict[str, Any]], int]:

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.config import digest
-from benchmarks.store import REAL, Store, read_rows_file
+from benchmarks.row_files import count_keys, read_rows_file
+from benchmarks.store import REAL, Store
 from benchmarks.tasks import Group
 
 Address = tuple[str, str, str]  # method, point, concept
@@ -24,9 +25,12 @@ class Scoring:
         concepts: Mapping[str, tuple[str, str, int]],
         scorers: Sequence[str],
         drop: bool = False,
+        again: bool = False,
     ) -> None:
-        """`concepts`: name -> (key of its pictures, group, how many)."""
-        self.store, self.scorers, self.drop = store, tuple(scorers), drop
+        """`concepts`: name -> (key of its pictures, group, how many). `again`: rows that are there count as lacking
+        until new ones have taken their place; those of images that are gone stay."""
+        self.store, self.scorers, self.drop, self.again = store, tuple(scorers), drop, again
+        self.renewed: set[tuple[str, Address, str]] = set()
         self.concepts = concepts
         self.cells: dict[Address, list[Mapping[str, Any]]] = {}
         for cell in cells:
@@ -40,24 +44,18 @@ class Scoring:
 
     def lacking(self, address: Address) -> tuple[tuple[str, ...], set[str]]:
         """Scorers that lack rows, and the keys of the cells that lack them."""
-        need = self._needed(address)
-        missing = {
-            scorer: {k for k, n in need.items() if self._there(scorer, address).get(k, 0) != n}
-            for scorer in self.scorers
-        }
-        return tuple(s for s in self.scorers if missing[s]), set().union(*missing.values()) if missing else set()
+        need, missing = self._needed(address), {}
+        for scorer in self.scorers:
+            there = count_keys([self.store.rows_file(scorer, *address)])
+            old = {key for key in need if self.again and (scorer, address, key) not in self.renewed}
+            missing[scorer] = {key for key, n in need.items() if there[key] != n or key in old}
+        return tuple(s for s in self.scorers if missing[s]), set().union(*missing.values())
 
     def _needed(self, address: Address) -> dict[str, int]:
         if address[0] == REAL:
             key, _, n = self.concepts[address[2]]
             return {key: n}
         return {cell["key"]: len(cell["seeds"]) for cell in self.cells[address]}
-
-    def _there(self, scorer: str, address: Address) -> dict[str, int]:
-        counts: dict[str, int] = {}
-        for row in read_rows_file(self.store.rows_file(scorer, *address)) or ():
-            counts[row["key"]] = counts.get(row["key"], 0) + 1
-        return counts
 
     def group(self, address: Address, done: set[str]) -> Group | None:
         """What can be scored now; None where nothing is lacking."""
@@ -79,14 +77,15 @@ class Scoring:
         for scorer, new in rows.items():
             path = self.store.rows_file(scorer, *address)
             fresh = {row["key"] for row in new}
+            self.renewed |= {(scorer, address, key) for key in fresh}
             planned = self._needed(address).keys() | self.store.planned_keys()
             old = [r for r in read_rows_file(path) or () if r["key"] in planned and r["key"] not in fresh]
             self.store.write_rows(path, sorted([*old, *new], key=lambda row: (row["prompt_id"], int(row["index"]))))
-        if self.drop and not group.real:
+        if not group.real:
             self.drop_images(address)
 
     def drop_images(self, address: Address) -> None:
-        """Once every cell of a group is scored, all but a small gallery."""
-        if not self.lacking(address)[1]:
+        """Where that is wanted, once every cell of a group is scored: all but a small gallery."""
+        if self.drop and not self.lacking(address)[1]:
             for cell in self.cells[address][KEPT:]:
                 self.store.drop_images(*address, cell["prompt_id"])

@@ -8,6 +8,7 @@ import json
 import shutil
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,10 @@ FILE = "concept.safetensors"  # of Perfusion; the other methods leave folders
 
 def fit(args: argparse.Namespace) -> None:
     """Train as a benchmark would, with the same recipe, seed, class images and validation; print what was written."""
-    from benchmarks.benchmark import concept_key, partial, pictures, planned_concepts, prepare
     from benchmarks.config import resolve
     from benchmarks.disk import remove
     from benchmarks.masks import make_missing
+    from benchmarks.prepared import concept_key, pictures, planned_concepts, prepare
     from benchmarks.store import Store
     from benchmarks.work import Job, Worker
     from perfusion_core.training import bar

@@ -122,7 +122,8 @@ def place_of(scorer: Any) -> str:
 
 def measured(config: Config, runs: Path) -> list[Row]:
     """The run's table, of what could be trained; class images are made once for all factors."""
-    from benchmarks.benchmark import open_folder, prepare, work
+    from benchmarks.benchmark import open_folder, work
+    from benchmarks.prepared import prepare
     from benchmarks.tables import write_tables
 
     for made in sorted(runs.glob("*/priors/*")):

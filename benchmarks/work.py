@@ -78,6 +78,10 @@ class Worker:
             print(f"perfbench: torch.compile: warm-up took {seconds:.0f} s", file=sys.stderr)
         return replace(backbone, name=models.name)
 
+    @property
+    def scorer_names(self) -> list[str]:
+        return [scorer.name for scorer in self.job.models.scorers]
+
     def method(self, base: str) -> ModuleType:
         return methods.load(base, self.job.config.method_files)
 
@@ -102,7 +106,7 @@ class Worker:
             self.say(Event("busy", unit))
             return
         try:
-            if self.store.verified(unit):  # another run in this folder was faster
+            if self.store.finished(unit, self.scorer_names):  # another run in this folder was faster
                 self.say(Event("done", unit))
                 return
             self.say(Event("begin", unit))
@@ -136,14 +140,17 @@ class Worker:
         from perfusion_core.memory import draw
 
         self.close()
-        config, text, n = self.job.config, prior_text(prior.super_category), 0
-        for start in range(0, len(prior.seeds), PRIOR_BATCH):
+        config, text, batches, n = self.job.config, prior_text(prior.super_category), list[int](), 0
+        starts = range(0, len(prior.seeds), PRIOR_BATCH)
+        for start in starts:
             seeds = prior.seeds[start : start + PRIOR_BATCH]
-            pictures, _ = draw(self.backbone, text, seeds, steps=config.steps, guidance=config.guidance)
+            pictures, sizes = draw(self.backbone, text, seeds, steps=config.steps, guidance=config.guidance)
+            batches += sizes
             for picture in pictures:
                 Image.fromarray(picture).save(out / f"{n}.png")
                 n += 1
-        return {"super_category": prior.super_category, "text": text, "images": n}
+        split = {"batches": batches} if len(batches) > len(starts) else {}  # out of memory: as in a cell
+        return {"super_category": prior.super_category, "text": text, "images": n, **split}
 
     def fit(self, fit: Fit, out: Path) -> dict[str, Any]:
         self.close()

@@ -14,7 +14,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
 
-from benchmarks.store import Store, planned_text
+from benchmarks.provenance import SCHEMA
+from benchmarks.row_files import planned_text
+from benchmarks.store import Store
 from benchmarks.tables import write_tables
 
 PROMPTS = Path(__file__).parent.parent / "prompts" / "prompts.csv"
@@ -145,7 +147,8 @@ def make_run(
     run.mkdir(parents=True, exist_ok=True)
     scorer = "ViT-B-32-quickgelu-openai-0a1b2c3d"
     run.joinpath("run.json").write_text(json.dumps({
-        "schema": 1, "version": "0.1.0", "commit": "0123456789ab",
+        "schema": SCHEMA, "version": "0.1.0", "commit": "0123456789ab",
+        "digests": {"plan": "", "texts": "", "concepts": {}, "masks": {}, "prompts": {}},
         "argv": ["perfbench", "run", "--methods", ",".join(methods)],
         "config": {"preset": "paper", "steps": 50, "guidance": 6.0, "images": images, "seed": 0},
         "backbone": {"id": "miniature", "revision": "", "sha256": "ab" * 32},

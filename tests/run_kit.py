@@ -4,6 +4,7 @@ In: a folder. Out: files of the real formats, made by the real libraries; nothin
 """
 
 import atexit
+import contextlib
 import functools
 import json
 import multiprocessing
@@ -13,10 +14,12 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from conftest import WORDS, make_pipe
 from PIL import Image
 
@@ -170,6 +173,19 @@ def _child(words: list[str], log: Path) -> None:
     sys.stdout = sys.stderr = log.open("a", buffering=1)  # open to the end: a traceback has to get there
     sys.argv = ["perfbench", "run", *words]
     cli.main()
+
+
+@contextlib.contextmanager
+def small_file_system(folder: Path, size: str) -> Iterator[Path]:
+    """A real one of this size, which root alone can make."""
+    folder.mkdir()
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True)
+    if mount.returncode:
+        pytest.skip("a file system can only be mounted by root")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @functools.cache

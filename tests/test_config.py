@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from benchmarks import methods
 from benchmarks.config import PRESETS, Config, as_dict, difference, digest, protocol, resolve, role
 from perfusion_core.errors import UserError
 
@@ -50,11 +51,20 @@ def test_the_default_is_the_paper():
         (["images"], "is not key=value"),
         (["concepts="], "concepts is empty"),
         (["keep=soon"], "whole numbers"),
+        (["guidance=nan"], "a finite number is wanted"),
+        (["fit.cd.lr=-inf"], "a finite number is wanted"),
     ],
 )
 def test_mistakes_are_sentences(given, told):
     with pytest.raises(UserError, match=told):
         resolve(sets=given)
+
+
+def test_points_of_a_method_that_is_not_there():
+    with pytest.raises(UserError, match="unknown method in points 'perfusoin'; did you mean 'perfusion'"):
+        methods.resolve(resolve(sets=["points.perfusoin=local-b0.60-t0.15"]), miniature=True)
+    with pytest.raises(UserError, match="unknown method in fit 'tii'"):
+        methods.resolve(resolve(sets=["fit.tii.lr=1"]), miniature=True)
 
 
 def test_unknown_preset_and_file(tmp_path):

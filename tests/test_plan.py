@@ -172,6 +172,25 @@ def test_a_kept_step_is_a_point(catalog):
     assert {f.key for f in kept.fits} == {f.key for f in plan_of(catalog, methods=[SUPER, DB]).fits}
 
 
+def test_kept_steps_that_a_method_never_comes_to(catalog):
+    """keep=5,500 of a method of 800 steps beside one of 400: each keeps what it has, and no point asks for more."""
+    sets = ["points.db=default-s500", "keep=5,500"]
+    plan = plan_of(catalog, resolve(preset="micro", sets=sets))
+    assert {fit.method: fit.keep for fit in plan.fits} == {"perfusion": (5,), "db": (5, 500)}
+    with pytest.raises(UserError, match="perfusion trains 400 steps"):
+        plan_of(catalog, resolve(preset="micro", sets=["points.perfusion=local-s500", "keep=5,500"]))
+
+
+def test_variants_that_come_to_the_same_are_units_of_their_own(catalog):
+    """`--masks none --ablation no-mask`, or a point under two names: the same pictures, each in its own place."""
+    config = resolve(preset="micro", sets=["points.perfusion=local-b0.60-t0.15,b0.60-local-t0.15"])
+    twin = replace(PERFUSION, name="perfusion-no-mask")
+    plan = plan_of(catalog, config, methods=[SUPER, PERFUSION, twin])
+    assert len({cell.key for cell in plan.cells}) == len(plan.cells) == 4 + 2 * 2 * 4
+    assert len(plan.fits) == 2, "they share fits"
+    assert sum(len(task.units) for task in unit_tasks(plan, set())) == len(plan.cells) + 2
+
+
 def test_pairs_stand_in_their_prompts(catalog):
     plan = plan_of(catalog, resolve(preset="micro", sets=["pairs=cat+teapot"]))
     pairs = [cell for cell in plan.cells if cell.kind == "pair" and cell.method == "perfusion"]
@@ -200,6 +219,12 @@ def test_prompts_by_name_kind_and_number(catalog):
     ten = ids("10", group="furniture")
     assert len(ten) == 10 and sum(i.startswith("s") for i in ten) == 5
     assert ids("a03", group="container") == []
+    shapes = [p for p in catalog.prompts if p.kind == "shape"]  # other suites have one kind only
+    assert len(choose_prompts(["10"], shapes, "animated")) == 10
+    deform = [p for p in catalog.prompts if p.kind == "deform" and p.group == "animated"]
+    assert len(choose_prompts(["10"], deform, "animated")) == 10
+    numbered = [replace(shapes[0], id="07"), *shapes[1:]]
+    assert [p.id for p in choose_prompts(["07"], numbered, "animated")] == ["07"], "a name before a number"
     with pytest.raises(UserError, match="unknown prompt 'shap'; did you mean 'shape'"):
         ids("shap")
     with pytest.raises(UserError, match="no prompt is left"):

@@ -8,9 +8,20 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from PIL import Image
-from run_kit import arguments, content, copy_of_reference, files, make_scorer, reference, run_here, shared
+from run_kit import (
+    arguments,
+    content,
+    copy_of_reference,
+    files,
+    make_concepts,
+    make_scorer,
+    reference,
+    run_here,
+    shared,
+)
 
 from benchmarks.cli import run
+from benchmarks.concepts import write_concept
 from benchmarks.store import read_json, read_plan, read_rows
 from perfusion_core.errors import UserError
 
@@ -100,12 +111,14 @@ def test_every_picture_says_what_it_is():
 
 def test_run_json_tells_everything_but_whose_machine_it_is():
     about = read_json(reference() / "run.json")
-    assert about["schema"] == 1 and about["finished"] >= about["started"]
+    assert about["schema"] == 2 and about["finished"] >= about["started"]
     assert about["units"] == {
         kind: {"planned": n, "done": n, "failed": 0} for kind, n in (("priors", 0), ("fits", 2), ("cells", 8))
     }
     assert {"torch", "diffusers", "transformers", "open_clip_torch", "python"} <= about["libraries"].keys()
-    assert about["digests"].keys() == {"prompts", "concepts", "plan"} and about["dtype"] == "float32"
+    assert about["digests"].keys() == {"prompts", "concepts", "masks", "texts", "plan"} and about["dtype"] == "float32"
+    assert about["digests"]["concepts"].keys() == about["weights"]["perfusion"].keys() == {"cat", "teapot"}
+    assert len(about["digests"]["prompts"]) == 3, "what was selected, not the whole catalogue"
     assert about["backbone"]["id"] == "tiny" and len(about["backbone"]["sha256"]) >= 16
     assert len(about["scorers"][0]["weights"]) == 64 and about["select_scorer"]["name"] != about["scorers"][0]["name"]
     assert about["methods"]["perfusion"]["config"]["steps"] == 10
@@ -185,6 +198,50 @@ def test_another_protocol_is_refused_and_the_difference_shown(tmp_path):
     assert content(out) == content(reference())
 
 
+def test_a_lost_plan_is_written_again(tmp_path):
+    """Alone, with run.json still there."""
+    out = copy_of_reference(tmp_path / "run")
+    for damage in (lambda path: path.unlink(), cut):
+        damage(out / "plan.csv")
+        assert run_here(shared(), out) == 0
+        assert content(out) == content(reference())
+
+
+def test_a_run_of_another_version_is_a_sentence(tmp_path):
+    out = copy_of_reference(tmp_path / "run")
+    about = read_json(out / "run.json") | {"schema": 1, "digests": {"prompts": "0", "concepts": "0", "plan": "0"}}
+    (out / "run.json").write_text(json.dumps(about))
+    with pytest.raises(UserError, match=r"another version of perfbench \(run.json of schema 1, .* --out .*run-2"):
+        run_here(shared(), out)
+
+
+def test_concepts_and_prompts_that_changed_are_refused_and_new_ones_are_not(tmp_path):
+    """One name, one thing: rows of the old pictures would stand beside rows of the new ones."""
+    out, suite = copy_of_reference(tmp_path / "run"), tmp_path / "concepts"
+    make_concepts(suite, ("cat", "teapot", "dog"))
+    few = ("--suite", str(suite), "--methods", "super", "--concepts")
+    assert run_here(shared(), out, *few, "dog", "--prompts", "s01") == 0
+    digests = read_json(out / "run.json")["digests"]
+    assert digests["concepts"].keys() == {"cat", "teapot", "dog"} and len(digests["prompts"]) == 3
+    flip_pixels(suite / "cat")
+    assert run_here(shared(), out, *few, "dog", "--prompts", "s02") == 0, "cat is not in this command"
+    before = content(out)
+    with pytest.raises(UserError, match=r"holds a run with other concepts or prompts \(concept cat: .* -> .*run-2"):
+        run_here(shared(), out, *few, "cat")
+    assert content(out) == before
+    with pytest.raises(UserError, match="two different concepts called cat"):
+        run_here(shared(), out, *few, f"cat,{shared() / 'concepts' / 'cat'}")
+
+
+def flip_pixels(concept: Path) -> None:
+    """Other photographs under the same name."""
+    pictures = [Image.open(path).transpose(Image.Transpose.FLIP_LEFT_RIGHT) for path in concept.glob("images/*")]
+    masks = [Image.open(path).copy() for path in concept.glob("masks/*")]
+    shutil.rmtree(concept)
+    write_concept(concept, super_category="cat", group="animated", source="x", licence="CC0-1.0", images=pictures,
+                  masks=masks)  # fmt: skip
+
+
 def test_methods_concepts_prompts_and_points_extend_a_run(tmp_path, odd, capsys):
     out = tmp_path / "run"
     assert run_here(shared(), out, "--methods", "super", "--concepts", "cat", "--prompts", "s01") == 0
@@ -228,6 +285,34 @@ def test_a_failure_that_went_away_is_forgotten(tmp_path, odd):
     assert not list((out / "failed").iterdir()) and read_json(out / "run.json")["failures"] == []
 
 
+def test_a_failure_of_a_method_that_was_changed_is_forgotten(tmp_path, odd):
+    """An author mends the file: other fits with other keys, and the old traceback says nothing any more."""
+    out, one = tmp_path / "run", ("--concepts", "cat", "--prompts", "s01")
+    (tmp_path / "odd.py").write_text(METHOD.replace("config.raises_for:", '"cat":'))
+    assert run_here(shared(), out, *odd, *one) == 1 and list((out / "failed").iterdir())
+    (tmp_path / "odd.py").write_text(METHOD)
+    assert run_here(shared(), out, *odd, *one) == 0
+    assert not list((out / "failed").iterdir())
+
+
+def test_a_group_that_could_not_be_scored_is_a_failure_until_it_is(tmp_path, monkeypatch, capsys):
+    from benchmarks import work
+
+    def broken(*_):
+        raise ValueError("no score today")
+
+    out = copy_of_reference(tmp_path / "run")
+    shutil.rmtree(next(out.glob("rows/*/perfusion")))
+    with monkeypatch.context() as patch:
+        patch.setattr(work.score, "score_cell", broken)
+        assert run_here(shared(), out) == 1
+    assert "score perfusion/local-b0.60-t0.15/cat: ValueError: no score today" in capsys.readouterr().err
+    assert read_json(out / "run.json")["finished"] is None and len(list((out / "failed").iterdir())) == 2
+    assert run_here(shared(), out) == 0
+    assert read_json(out / "run.json")["finished"] and not list((out / "failed").iterdir())
+    assert content(out) == content(reference())
+
+
 def test_out_of_memory_splits_a_cell_and_says_so(tmp_path, odd, capsys):
     out = tmp_path / "run"
     assert run_here(shared(), out, *odd, "--set", "fit.odd.most=1", "--concepts", "cat", "--prompts", "s01") == 0
@@ -263,6 +348,18 @@ def test_images_may_be_dropped_once_scored(tmp_path, capsys):
     capsys.readouterr()
     assert run_here(shared(), out, *five) == 0
     assert "0 fits and 0 images to do" in capsys.readouterr().err
+    rows = {path: path.read_bytes() for path in out.rglob("rows/**/*.csv")}
+    assert run(["score", str(out), "--device", "cpu", "--again"]) == 0
+    assert "4 of 10 planned cells have no whole images here" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in out.rglob("rows/**/*.csv")} == rows, "rows of dropped images stay"
+
+
+def test_images_may_be_dropped_later(tmp_path):
+    out, five = tmp_path / "run", ("--prompts", "5", "--concepts", "cat", "--methods", "super")
+    assert run_here(shared(), out, *five) == 0
+    assert len(list(out.glob("images/super/*/cat/*"))) == 5
+    assert run_here(shared(), out, *five, "--drop-images") == 0
+    assert len(list(out.glob("images/super/*/cat/*"))) == 3
 
 
 def test_a_copied_run_is_scored_again_elsewhere(tmp_path, capsys):
@@ -277,6 +374,12 @@ def test_a_copied_run_is_scored_again_elsewhere(tmp_path, capsys):
     assert kept.items() <= content(out).items()
     assert run(["score", str(out), "--device", "cpu", "--again"]) == 0
     assert kept.items() <= content(out).items()
+    about = read_json(out / "run.json")
+    about["config"]["backbone"] = "/on/another/machine/tiny"
+    (out / "run.json").write_text(json.dumps(about))
+    moved = shutil.copytree(shared() / "tiny" / "scorer", tmp_path / "moved-scorer")
+    assert run(["score", str(out), "--device", "cpu", "--again", "--scorers", str(moved)]) == 0
+    assert kept.items() <= content(out).items(), "the scorer is known by its bytes, wherever it lies"
 
 
 def test_another_scorer_is_added_without_touching_an_image(tmp_path, capsys):
@@ -287,6 +390,8 @@ def test_another_scorer_is_added_without_touching_an_image(tmp_path, capsys):
     names = [scorer["name"] for scorer in read_json(out / "run.json")["scorers"]]
     assert len(names) == 2 and set(names) == {path.name for path in (out / "rows").iterdir()}
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.png")} == before
+    assert run(["score", str(out), "--device", "cpu"]) == 0
+    assert [scorer["name"] for scorer in read_json(out / "run.json")["scorers"]] == names, "what was added stays"
     first, other = (read_rows(out, name) for name in names)
     assert first["key"].equals(other["key"]) and not first["image_sim"].equals(other["image_sim"])
     with pytest.raises(UserError, match="nothing may be fitted to the judge"):
@@ -302,7 +407,14 @@ def test_dry_run_and_plan_write_nothing(tmp_path, capsys):
     about = json.loads(capsys.readouterr().out)
     assert about["total"]["images"] == about["total"]["images_done"] == 16 and about["seconds_left"] == 0
     assert run(["plan", *arguments(shared(), reference(), "--prompts", "4")]) == 0
-    assert "time left: about" in capsys.readouterr().out
+    alone = capsys.readouterr().out
+    assert "time left: about" in alone
+    seconds = []
+    for workers in ("1", "4"):
+        words = ["--prompts", "4", "--engine", "processes", "--workers", workers, "--json"]
+        assert run(["plan", *arguments(shared(), reference(), *words)]) == 0
+        seconds.append(json.loads(capsys.readouterr().out)["seconds_left"])
+    assert seconds[1] == pytest.approx(seconds[0] / 4, abs=0.1), "four workers share what is left"
 
 
 def test_ls_runs(tmp_path, monkeypatch, capsys):
@@ -311,3 +423,7 @@ def test_ls_runs(tmp_path, monkeypatch, capsys):
     assert run(["ls", "runs", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert row["run"] == "results/mine" and row["cells"] == "8/8" and row["methods"] == "super,perfusion"
+    (tmp_path / "results" / "broken").mkdir()
+    (tmp_path / "results" / "broken" / "run.json").write_text('{"schema"')
+    assert run(["ls", "runs"]) == 0
+    assert "results/mine" in (told := capsys.readouterr().out) and "results/broken" in told

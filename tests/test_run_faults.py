@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from run_kit import content, files, reference, shared, start
+from run_kit import content, files, reference, shared, small_file_system, start
 
 from benchmarks.store import read_json
 
@@ -128,13 +128,8 @@ def _opened(process: Path) -> list[str]:
 @pytest.fixture
 def small_disk(tmp_path):
     """A real file system that one run does not fit on."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(folder)], capture_output=True)
-    if mount.returncode:
-        pytest.skip("a file system can only be mounted by root")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    with small_file_system(tmp_path / "small", "100k") as folder:
+        yield folder
 
 
 def test_a_full_disk_stops_with_a_sentence_and_goes_on_with_space(small_disk, tmp_path):

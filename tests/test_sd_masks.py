@@ -9,7 +9,8 @@ from run_kit import shared
 from test_core_masks import folder as clipseg  # noqa: F401  a tiny random CLIPSeg
 
 from benchmarks import masks
-from benchmarks.benchmark import open_folder, prepare
+from benchmarks.benchmark import open_folder
+from benchmarks.prepared import prepare
 from benchmarks.catalog import load_catalog
 from benchmarks.cli import run
 from benchmarks.config import protocol, resolve

@@ -2,18 +2,21 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
 import textwrap
 import time
 from dataclasses import replace
 
+import pandas as pd
 import pytest
-from run_kit import environment
+from run_kit import environment, small_file_system
 
 from benchmarks.disk import DiskError, is_full
 from benchmarks.plan import Cell, Fit, Prior
-from benchmarks.store import Store, find_run, list_runs, planned_text, read_fits, read_plan, read_rows, read_rows_file
+from benchmarks.row_files import count_keys, planned_text, read_frame, read_rows_file, rows_text
+from benchmarks.store import Store, find_run, list_runs, read_fits, read_plan, read_rows, read_weights
 from perfusion_core.errors import UserError
 
 FIT = Fit("db", "cat", "cat", {}, None, False, (), 1, "f" * 64)
@@ -94,7 +97,8 @@ def test_an_interrupted_fit_keeps_its_checkpoint_for_the_next_time(tmp_path):
     with pytest.raises(KeyboardInterrupt), store.aside(FIT.key, resume=True) as out:
         (out / "checkpoint").write_bytes(b"half way")
         raise KeyboardInterrupt
-    store.sweep(keep=[FIT.key])
+    store.write_text(tmp_path / "plan.csv", planned_text([row(CELL.key, 0) | {"n": 2, "fit": FIT.key}]))
+    store.sweep()
     with pytest.raises(RuntimeError), store.aside(FIT.key, resume=True) as out:
         assert (out / "checkpoint").read_bytes() == b"half way"
         raise RuntimeError  # the method's own failure: the next try starts afresh
@@ -125,13 +129,55 @@ def test_sweep_removes_what_nobody_writes(tmp_path):
     with store.aside('living') as out:
         (out / 'x').write_text('x'); print('ready', flush=True); input()
     """
+    (tmp_path / ".tmp" / "resumed.old").mkdir()
+    planned = [row(CELL.key, 0) | {"n": 2, "fit": "resumed"}]  # by whatever command in this folder
+    store.write_text(tmp_path / "plan.csv", planned_text(planned))
     writer = other(code, tmp_path)
     assert writer.stdout.readline().strip() == "ready"
-    store.sweep(keep=["resumed"])
+    store.sweep()
     assert {path.name for path in (tmp_path / ".tmp").iterdir()} == {"living", "resumed"}
     writer.communicate("\n")
-    store.sweep()
+    store.sweep(done=["resumed"])
     assert not (tmp_path / ".tmp").exists()
+
+
+def test_sweep_leaves_a_concept_that_another_run_is_publishing(tmp_path):
+    code = """
+    def draw(folder):
+        print('ready', flush=True); input()
+        (folder / '0.png').write_bytes(b'picture')
+    store.publish_concept('cat', 'key', draw)
+    """
+    writer = other(code, tmp_path)
+    assert writer.stdout.readline().strip() == "ready"
+    Store(tmp_path).sweep()
+    writer.communicate("\n")
+    assert writer.returncode == 0 and (tmp_path / "concepts" / "cat" / "0.png").read_bytes() == b"picture"
+
+
+def test_a_kill_between_manifest_and_rename_leaves_nothing_behind(tmp_path):
+    """The next run finds the manifest of the last one, and what a writer of safetensors had half done."""
+    store = Store(tmp_path)
+    with pytest.raises(KeyboardInterrupt), store.aside(FIT.key, resume=True) as out:
+        (out / "fit.json").write_text('{"key": "old"}')
+        (out / "unet").mkdir()
+        (out / "unet" / "weights.safetensors.4711").write_bytes(b"half")
+        raise KeyboardInterrupt
+    with store.aside(FIT.key, resume=True) as out:
+        (out / "unet" / "weights.safetensors").write_bytes(b"whole")
+        store.publish(FIT, out, {})
+    assert store.verified(FIT)
+    assert {p.name for p in store.folder(FIT).rglob("*") if p.is_file()} == {"fit.json", "weights.safetensors"}
+
+
+def test_failures_are_forgotten(tmp_path):
+    store = Store(tmp_path)
+    store.forget_failures([CELL.key])
+    for key in (CELL.key, FIT.key, "a" * 64):
+        store.write_failure(key, "a name", "Traceback")
+    publish(store, CELL, {"0.png": b"0"})
+    store.forget_failures(["a" * 64])
+    assert [path.stem for path in store.failures.iterdir()] == [FIT.key[:16]]
 
 
 def test_two_writers_of_one_file_leave_one_whole_file(tmp_path):
@@ -164,6 +210,37 @@ def test_rows_of_a_changed_file_count_as_absent(tmp_path):
     assert read_rows_file(path) is None
 
 
+def test_frames_hold_what_was_written(tmp_path):
+    """Every float to the bit, words that look like nothing, files with other columns, damaged ones, none."""
+    rng = random.Random(0)
+    values = [f"{rng.uniform(-1, 1):.6f}" for _ in range(500)]
+    one = [row("k", n, concept="null", image_sim=value, seed=2**48 - n) for n, value in enumerate(values)]
+    two = [row("p", 0, concept="nan+null", image_sim="", image_sim_a="0.100000", image_sim_b="0.300000")]
+    for name, rows in (("one", one), ("two", two), ("three", one)):
+        (tmp_path / name).write_text(rows_text(rows))
+    (tmp_path / "three").write_text((tmp_path / "three").read_text().replace("k,", "j,", 1))
+    found = read_frame(tmp_path / name for name in ("three", "one", "nowhere", "two"))
+    assert found["image_sim"].iloc[:500].tolist() == [float(value) for value in values]
+    assert found["seed"].iloc[:500].tolist() == [2**48 - n for n in range(500)]
+    assert found["concept"].tolist() == ["null"] * 500 + ["nan+null"]
+    assert found["image_sim_a"].isna().tolist() == [True] * 500 + [False] and pd.isna(found["image_sim"].iloc[500])
+    assert count_keys(tmp_path / name for name in ("three", "one", "two")) == {"k": 500, "p": 1}
+    empty = read_frame([tmp_path / "nowhere"])
+    assert len(empty) == 0 and str(empty["index"].dtype) == "int64" and str(empty["image_sim"].dtype) == "float64"
+
+
+def test_a_plan_that_is_cut_off_is_a_sentence(tmp_path):
+    planned = [row(f"key{n}", 0) | {"n": 2, "fit": "", "template": "A {cat}", "text": "A"} for n in range(3)]
+    text = planned_text(planned)
+    for damaged in (None, text[:-40], text[:-1].rsplit(",", 6)[0]):
+        if damaged is not None:
+            (tmp_path / "plan.csv").write_text(damaged)
+        with pytest.raises(UserError, match=r"plan.csv is missing or damaged; give the same `perfbench run` command"):
+            read_plan(tmp_path)
+    (tmp_path / "plan.csv").write_text(text)
+    assert len(read_plan(tmp_path)) == 3 and Store(tmp_path).planned_keys() == {"key0", "key1", "key2", ""}
+
+
 def test_what_readers_get(tmp_path):
     store, run = Store(tmp_path / "a"), tmp_path / "a"
     publish(store, FIT, {"weights": b"x" * 1500, "step-5/weights": b"y" * 9}, seconds=3.5)
@@ -187,6 +264,14 @@ def test_what_readers_get(tmp_path):
     assert fits.to_dict("records") == [
         {"method": "db", "concept": "cat", "key": FIT.key, "kilobytes": 1.5, "train_seconds": 3.5}
     ]
+    publish(store, FIT, {"weights.safetensors": b"w", "step-5/w.safetensors": b"v", "log.txt": b"l"})
+    publish(store, replace(FIT, key="e" * 64), {"weights.safetensors": b"stale"})
+    weights = read_weights(run)
+    assert weights.keys() == {"db"} and weights["db"].keys() == {"cat"}, "of planned fits only, each by itself"
+    publish(store, FIT, {"weights.safetensors": b"w", "log.txt": b"other"})
+    assert read_weights(run) == weights
+    publish(store, FIT, {"weights.safetensors": b"W"})
+    assert read_weights(run) != weights
     Store(tmp_path / "b").write_text(tmp_path / "b" / "run.json", json.dumps({"started": "2026-01-03"}))
     assert [path.name for path in list_runs(tmp_path)] == ["a", "b"]
     assert find_run(None, tmp_path).name == "b" and find_run("a", tmp_path) == run
@@ -207,7 +292,9 @@ def test_done_by_images_or_by_rows_alone(tmp_path):
     store.write_rows(store.rows_file("clip", *SINGLE), [row(CELL.key, 0), row(CELL.key, 1)])
     store.drop_images("db", "default", "cat", "s01")
     assert store.done(plan, ["clip"]) == {FIT.key, CELL.key}, "rows alone are enough"
+    assert store.finished(CELL, ["clip"]) and not store.verified(CELL)
     assert store.done(plan, ["clip", "dino"]) == {FIT.key}, "another scorer needs the images again"
+    assert not store.finished(CELL, ["clip", "dino"])
     publish(store, CELL, {"0.png": b"0", "1.png": b"1"})
     (store.folder(CELL) / "1.png").write_bytes(b"2")
     assert store.done(plan, ["clip"]) == {FIT.key}, "damaged images are not passed over because there are rows"
@@ -216,13 +303,8 @@ def test_done_by_images_or_by_rows_alone(tmp_path):
 @pytest.fixture
 def small_disk(tmp_path):
     """A real file system of 256 KiB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)], capture_output=True)
-    if mount.returncode:
-        pytest.skip("a file system can only be mounted by root")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    with small_file_system(tmp_path / "small", "256k") as folder:
+        yield folder
 
 
 def test_a_full_disk_is_a_sentence_and_loses_nothing(small_disk):

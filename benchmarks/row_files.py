@@ -1,0 +1,108 @@
+"""CSV files of a run folder: rows of scores under a digest, and plan.csv. In: rows, or paths. Out: text, rows, frames.
+
+The last line of a rows file is the sha256 of what is above it, so that a corrupted file counts as absent.
+"""
+
+import csv
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ROW = ("key", "method", "point", "concept", "group", "prompt_id", "kind", "index", "seed", "image_sim", "text_sim_raw")
+PAIR_ROW = (*ROW, "image_sim_a", "image_sim_b")
+PLAN_ROW = (
+    "method", "point", "concept", "group", "prompt_id", "kind", "n", "key", "fit", "template", "text", "super_category",
+)  # fmt: skip
+NUMBERS = {"index": "int64", "seed": "int64", **dict.fromkeys(PAIR_ROW[-4:], "float64")}
+MARK = b"# sha256 "
+
+
+# ---- rows of scores ----
+
+
+def rows_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows of one (scorer, method, point, concept), with the digest."""
+    body = _csv(PAIR_ROW if rows and "image_sim_a" in rows[0] else ROW, rows)
+    return f"{body}{MARK.decode()}{hashlib.sha256(body.encode()).hexdigest()}\n"
+
+
+def whole(path: Path) -> bytes | None:
+    """What is above the digest; None where the file is absent or not as it was written."""
+    try:
+        body, mark, end = path.read_bytes().rpartition(MARK)
+    except OSError:
+        return None
+    return body if mark and end.strip() == hashlib.sha256(body).hexdigest().encode() else None
+
+
+def read_rows_file(path: Path) -> list[dict[str, str]] | None:
+    """The rows of one file, as text; None where it is absent or not as it was written."""
+    body = whole(path)
+    return None if body is None else list(csv.DictReader(io.StringIO(body.decode())))
+
+
+def count_keys(paths: Iterable[Path]) -> Counter[str]:
+    """Rows by key, which is the first column; files that are absent or not as they were written have none."""
+    bodies = filter(None, map(whole, paths))
+    return Counter(line.partition(b",")[0].decode() for body in bodies for line in body.splitlines()[1:])
+
+
+def read_frame(paths: Iterable[Path]) -> "pd.DataFrame":
+    """The rows of many files, parsed at once for all that have the same columns."""
+    import pandas as pd
+
+    bodies: dict[bytes, list[bytes]] = {}
+    for body in filter(None, map(whole, paths)):
+        header, _, rows = body.partition(b"\n")
+        bodies.setdefault(header, []).append(rows)
+    frames = [_parsed(b"\n".join([header, b"".join(rows)])) for header, rows in sorted(bodies.items()) if any(rows)]
+    return pd.concat(frames, ignore_index=True) if frames else _parsed(",".join(ROW).encode() + b"\n")
+
+
+def _parsed(text: bytes) -> "pd.DataFrame":
+    import pandas as pd
+
+    names = text.partition(b"\n")[0].decode().split(",")
+    return pd.read_csv(
+        io.BytesIO(text),
+        dtype={name: NUMBERS.get(name, "str") for name in names},
+        keep_default_na=False,  # a concept may be called "null"
+        na_values={name: [""] for name in names if NUMBERS.get(name) == "float64"},
+    )
+
+
+# ---- the plan ----
+
+
+def planned_text(rows: Iterable[Mapping[str, Any]]) -> str:
+    """plan.csv as text."""
+    return _csv(PLAN_ROW, rows)
+
+
+def read_plan_file(path: Path) -> list[dict[str, str]] | None:
+    """plan.csv as plain rows; None where it is absent or cut off."""
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            rows = list(csv.DictReader(stream))
+    except (FileNotFoundError, UnicodeDecodeError):
+        return None
+    return rows if all(None not in row.values() and row["n"].isdigit() for row in rows) else None
+
+
+def keys_of(rows: Iterable[Mapping[str, str]]) -> set[str]:
+    """Of the cells of plan.csv, and of their fits."""
+    return {key for row in rows for key in (row["key"], *row["fit"].split("+"))}
+
+
+def _csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
