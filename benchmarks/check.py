@@ -4,27 +4,35 @@ A loss FAILS where it is beyond the margin and its 95 % interval excludes zero, 
 floor. It PASSES where the interval shows that it is smaller than the margin. Anything else is INCONCLUSIVE.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import ceil, isfinite, nan, sqrt
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import t
 
-from benchmarks.grid import CEILING
+from benchmarks.comparable import (
+    KEYS,
+    apart,
+    changes,
+    comparable,
+    conditions_of,
+    points_of,
+    protocol_of,
+    same_weights,
+    scored,
+    unpaired,
+)
 from benchmarks.margins import METRICS, SETS, Margin, Margins, read_margins, write_margins
+from benchmarks.provenance import changed
 from benchmarks.stats import Interval, clustered, mean_over, t_quantile
 from perfusion_core.errors import UserError, unknown
 
-KEYS = ["method", "point", "concept", "prompt_id", "metric"]
 PASS, FAIL, INCONCLUSIVE = "PASS", "FAIL", "INCONCLUSIVE"
 POWER = 0.90
-# parts of a run's protocol that may differ: what is being judged, repeats, and what other fields say better
-FREE = {"preset", "seed", "dtype", "fit", "keep", "revision", "backbone", "backbone_digest", "scorers"}
 
 
 @dataclass(frozen=True)
@@ -77,7 +85,7 @@ class Report:
     findings: tuple[Finding, ...]
     differences: tuple[str, ...]
     notes: tuple[str, ...]
-    not_run: tuple[str, ...]  # operating points of the reference that the run does not have
+    not_run: tuple[str, ...]  # operating points, concepts and prompts of the reference that the run was not asked for
     strict: bool
 
     @property
@@ -98,79 +106,6 @@ class Report:
         if self.differences:
             return 2
         return int(self.verdict == FAIL or (self.strict and self.undecided))
-
-
-# ---- may they be compared? ----
-
-
-def protocol_of(about: Mapping[str, Any]) -> dict[str, Any]:
-    """What must agree in two run.json: on what, with what and by whom the numbers were measured."""
-    digests = about.get("digests") or {}
-    return {
-        "prompts": digests.get("prompts"),
-        "concepts": digests.get("concepts"),
-        "backbone": (about.get("backbone") or {}).get("sha256"),
-        "scorer": (about.get("scorers") or [None])[0],
-        **{key: value for key, value in (about.get("protocol") or {}).items() if key not in FREE},
-    }
-
-
-def conditions_of(about: Mapping[str, Any]) -> dict[str, Any]:
-    """What may differ, and is worth a line where it does."""
-    seed = (about.get("protocol") or {}).get("seed")
-    return {key: about.get(key) for key in ("version", "commit", "device", "dtype")} | {"seed": seed}
-
-
-def changes(reference: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
-    """`steps: 50 -> 20` for all that differs."""
-    return [
-        f"{key}: {_short(reference.get(key))} -> {_short(run.get(key))}"
-        for key in {**reference, **run}
-        if reference.get(key) != run.get(key)
-    ]
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return str(value.get("name") or value.get("id") or dict(value))
-    return f"{value[:12]}..." if isinstance(value, str) and len(value) == 64 else str(value)
-
-
-def scored(cells: pd.DataFrame) -> pd.DataFrame:
-    """The cells that are judged: those of methods, with a score."""
-    mine = cells[(cells["method"] != CEILING) & cells["metric"].isin(METRICS)].dropna(subset=["mean"])
-    return mine.astype(dict.fromkeys(KEYS, str)).sort_values(KEYS, kind="stable").reset_index(drop=True)
-
-
-def points_of(cells: pd.DataFrame) -> set[tuple[str, str]]:
-    return set(zip(cells["method"], cells["point"]))
-
-
-def unpaired(reference: pd.DataFrame, run: pd.DataFrame) -> list[str]:
-    """Concepts, prompts and cells that only one of the two has, within the operating points that both have."""
-    shared = points_of(reference) & points_of(run)
-    if not shared:
-        return ["no method and operating point is in both"]
-    before, now = (
-        cells[[point in shared for point in zip(cells["method"], cells["point"])]] for cells in (reference, run)
-    )
-    found = []
-    for one, other, where in ((before, now, "not in the run"), (now, before, "not in the reference")):
-        for column, name in (("concept", "concept"), ("prompt_id", "prompt")):
-            lacking = sorted(set(one[column]) - set(other[column]))
-            found += [f"{_some(lacking, name)} {where}"] if lacking else []
-            one = one[~one[column].isin(lacking)]
-        lacking_cells = one.merge(other[KEYS], on=KEYS, how="left", indicator="where").query("where == 'left_only'")
-        named = [" ".join(row) for row in lacking_cells[KEYS].itertuples(index=False)]
-        found += [f"{_some(named, 'cell')} without a score, {where}"] if named else []
-    n = before.merge(now, on=KEYS).query("n_x != n_y")
-    named = [" ".join(row) for row in n[KEYS].itertuples(index=False)]
-    return found + ([f"{_some(named, 'cell')} of another number of images"] if named else [])
-
-
-def _some(names: Sequence[str], what: str) -> str:
-    rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{len(names)} {what}{'s' if len(names) > 1 else ''} ({', '.join(names[:3])}{rest})"
 
 
 # ---- what was lost? ----
@@ -210,13 +145,6 @@ def compare(reference: pd.DataFrame, run: pd.DataFrame, margins: Margins) -> tup
 # ---- run folders ----
 
 
-def same_weights(reference: Mapping[str, Any], run: Mapping[str, Any]) -> bool:
-    """Whether run.json says that both sampled from the same trained files, of every method that both have."""
-    mine, theirs = reference.get("weights") or {}, run.get("weights") or {}
-    shared = mine.keys() & theirs.keys()
-    return bool(shared) and all(mine[method] == theirs[method] for method in shared)
-
-
 def check(run: str | None, against: str, margins: str | None = None, strict: bool = False) -> Report:
     """`run` (none: the newest) judged by the margins beside the reference."""
     from benchmarks.runs import open_run
@@ -226,17 +154,23 @@ def check(run: str | None, against: str, margins: str | None = None, strict: boo
         raise UserError(f"{mine.folder} cannot be checked against itself; name another run, or another reference")
     wanted = SETS[0] if same_weights(reference.about, mine.about) else SETS[1]
     name, limits = read_margins(reference.folder, _set_name(margins), wanted)
-    differences = changes(protocol_of(reference.about), protocol_of(mine.about))
-    before, now = scored(reference.cells), scored(mine.cells)
-    differences += [] if differences else unpaired(before, now)
+    before, now = (comparable(one.folder, one.about) for one in (reference, mine))
+    differences = changes(protocol_of(before), protocol_of(now)) + changed(before["digests"], now["digests"])
+    of_reference, of_run = scored(reference.cells), scored(mine.cells)
+    not_run = [" ".join(point) for point in sorted(points_of(of_reference) - points_of(of_run))]
+    notes = changes(conditions_of(before), conditions_of(now))
+    if not differences:
+        of_reference, of_run, differences, not_asked, more = apart(of_reference, of_run, now["digests"])
+        differences = differences or unpaired(of_reference, of_run)
+        not_run, notes = not_run + not_asked, notes + more
     return Report(
         run=mine.name,
         reference=reference.name,
         margins=name,
-        findings=() if differences else compare(before, now, limits),
+        findings=() if differences else compare(of_reference, of_run, limits),
         differences=tuple(differences),
-        notes=tuple(changes(conditions_of(reference.about), conditions_of(mine.about))),
-        not_run=tuple(" ".join(point) for point in sorted(points_of(before) - points_of(now))),
+        notes=tuple(notes),
+        not_run=tuple(not_run),
         strict=strict,
     )
 
@@ -258,7 +192,8 @@ def calibrate(runs: Sequence[str], against: str | None = None, margins: str | No
         raise UserError("--calibrate was given the same run twice; every repeat is a run folder of its own")
     first = opened[0]
     for other in opened[1:]:
-        differences = changes(protocol_of(first.about), protocol_of(other.about))
+        one, two = (comparable(run.folder, run.about) for run in (first, other))
+        differences = changes(protocol_of(one), protocol_of(two)) + changed(one["digests"], two["digests"])
         differences += [] if differences else unpaired(scored(first.cells), scored(other.cells))
         if differences:
             raise UserError(f"{other.folder} is no repeat of {first.folder}: {'; '.join(differences)}")

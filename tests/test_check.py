@@ -25,8 +25,14 @@ POINTS = [
 ]
 COLUMNS = ["method", "point", "concept", "group", "prompt_id", "kind", "metric", "n", "mean", "sd", "even", "odd"]
 ABOUT = {
-    "schema": 1,
-    "digests": {"prompts": "aa" * 32, "concepts": "bb" * 32, "plan": "cc" * 32},
+    "schema": 2,
+    "digests": {
+        "plan": "cc" * 32,
+        "texts": "aa" * 8,
+        "concepts": {name: f"bytes of {name}" for name in CONCEPTS if name != "c10"},
+        "masks": {},
+        "prompts": {name: f"text of {name}" for name in PROMPTS if name != "d4"},
+    },
     "backbone": {"id": "miniature", "sha256": "dd" * 32},
     "scorers": [{"name": "scorer-12345678", "weights": "ee" * 32, "preprocessing": "resize 32"}],
     "protocol": {"images": 2, "steps": 20, "guidance": 6.0, "seed": 0, "dtype": "float32", "suite": "", "keep": []},
@@ -199,9 +205,16 @@ def run_check(reference: Path, cells: pd.DataFrame, *flags: str, **about) -> tup
     return cli.run(["check", str(run), "--against", str(reference), *flags]), run
 
 
+def with_digests(**changes) -> dict:
+    """Digests of a run that has one of them changed, or others besides."""
+    known = ABOUT["digests"]
+    return {"digests": {k: {**known[k], **v} if isinstance(v, dict) else v for k, v in {**known, **changes}.items()}}
+
+
 @pytest.mark.parametrize("change, says", [
-    ({"digests": {**ABOUT["digests"], "prompts": "00" * 32}}, "prompts: aaaaaaaaaaaa... -> 000000000000..."),
-    ({"digests": {**ABOUT["digests"], "concepts": "00" * 32}}, "concepts: "),
+    (with_digests(prompts={"s1": "other"}), "prompt s1: text of s1 -> other"),
+    (with_digests(concepts={"c03": "other"}), "concept c03: bytes of c03 -> other"),
+    (with_digests(texts="other"), "training and validation texts: aaaaaaaaaaaaaaaa -> other"),
     ({"backbone": {"id": "sd", "sha256": "00" * 32}}, "backbone: "),
     ({"scorers": [{"name": "other-87654321"}]}, "scorer: scorer-12345678 -> other-87654321"),
     ({"protocol": {**ABOUT["protocol"], "steps": 50}}, "steps: 20 -> 50"),
@@ -218,7 +231,8 @@ def test_another_protocol_is_not_comparable(reference, change, says, capsys):
 @pytest.mark.parametrize("change", [
     {"protocol": {**ABOUT["protocol"], "seed": 7, "dtype": "bfloat16", "keep": ["50"]}}, {"device": "cuda"},
     {"backbone": {"id": "elsewhere/the-same", "sha256": "dd" * 32}},
-    {"digests": {**ABOUT["digests"], "plan": "00" * 32}}, {"commit": "fedcba987654"},
+    with_digests(plan="00" * 32, concepts={"c99": "new"}, prompts={"d99": "new"}, masks={"c03": "by CLIPSeg"}),
+    {"commit": "fedcba987654"},
 ])  # fmt: skip
 def test_what_may_differ(reference, change, capsys):
     status, _ = run_check(reference, cells_of_repeat(10), **change)
@@ -238,21 +252,60 @@ def without(cells: pd.DataFrame, query: str) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("query, says", [
-    ("concept == 'c07'", "1 concept (c07) not in the run"),
-    ("prompt_id == 'd2'", "1 prompt (d2) not in the run"),
+    ("concept == 'c07'", "1 concept (c07) without any score in the run"),
+    ("prompt_id == 'd2'", "1 prompt (d2) without any score in the run"),
     ("concept == 'c07' and prompt_id == 's1' and method == 'cd'",
      "2 cells (cd default c07 s1 image_sim, cd default c07 s1 text_sim_raw) without a score, not in the run"),
+    ("concept == 'c10' and method == 'cd'", "and 12 more) without a score, not in the run"),
 ])  # fmt: skip
-def test_missing_cells_are_not_comparable(reference, query, says, capsys):
+def test_lost_cells_are_not_comparable(reference, query, says, capsys):
+    """The run was asked for them (its run.json names the concept and the prompt), or has their like elsewhere."""
     status, _ = run_check(reference, without(cells_of_repeat(10), query))
     assert status == 2 and says in capsys.readouterr().out
 
 
-def test_more_than_the_reference_is_not_comparable_either(reference, capsys):
+@pytest.mark.parametrize(
+    "query, name", [("concept == 'c10'", "1 concept (c10)"), ("prompt_id == 'd4'", "1 prompt (d4)")]
+)
+def test_a_run_of_less_is_compared_on_what_both_have(reference, query, name, capsys):
+    """Neither run.json names them: nobody asked the run for them. What both have is judged; the rest is undecided."""
+    worse = cells_of_repeat(10)
+    run = without(worse, query)
+    assert run_check(reference, run)[0] == 0
+    out = capsys.readouterr().out
+    assert "INCONCLUSIVE: run against reference" in out and f"not in the run: {name}" in out
+    assert run_check(reference, run, "--strict")[0] == 1
+    capsys.readouterr()
+    assert run_check(reference, planted(run, {"text_sim_raw": 1.0}))[0] == 1
+    assert "FAIL" in capsys.readouterr().out
+
+
+def test_a_run_of_more_is_compared_on_what_both_have(reference, capsys):
+    """A concept or a prompt was added since: the old reference still judges what it knows."""
     cells = cells_of_repeat(10)
-    more = pd.concat([cells, cells.query("concept == 'c07'").assign(concept="c99")])
-    status, _ = run_check(reference, more)
-    assert status == 2 and "1 concept (c99) not in the reference" in capsys.readouterr().out
+    more = pd.concat([
+        cells, cells.query("concept == 'c07'").assign(concept="c99", mean=0.0),
+        cells.query("prompt_id == 'd2'").assign(prompt_id="d99", mean=0.0),
+    ])  # fmt: skip
+    assert run_check(reference, more, "--format", "json", **with_digests(concepts={"c99": "new"}))[0] == 0
+    grown = json.loads(capsys.readouterr().out)
+    assert run_check(reference, cells, "--format", "json")[0] == 0
+    same = json.loads(capsys.readouterr().out)
+    assert grown["findings"] == same["findings"] and grown["verdict"] == "PASS"
+    assert grown["notes"] == ["1 concept (c99) not in the reference", "1 prompt (d99) not in the reference"]
+
+
+def test_no_concept_in_common(reference, capsys):
+    other = cells_of_repeat(10).assign(concept=lambda cells: "x" + cells["concept"])
+    assert run_check(reference, other)[0] == 2
+    assert "no concept is in both" in capsys.readouterr().out
+
+
+def test_run_json_of_another_version_is_a_sentence(reference):
+    with pytest.raises(
+        UserError, match=r"run.json is of schema 1, and only schema 2 can be compared: make that run ag"
+    ):
+        run_check(reference, cells_of_repeat(10), schema=1, digests={"prompts": "00", "concepts": "00", "plan": "00"})
 
 
 def test_nan_never_passes(reference, capsys):
@@ -330,7 +383,7 @@ def test_calibrated_margins_are_the_noise_of_the_repeats(reference):
 
 def test_two_sets_of_margins_side_by_side(reference, capsys):
     """Repeats with the same weights differ less; each set is made on its own, and run.json says which one applies."""
-    weights = {"cd": "11" * 32, "perfusion": "22" * 32}
+    weights = {"cd": {"c01": "11" * 32, "c02": "12" * 32}, "perfusion": {"c01": "22" * 32}}
     same = [
         str(keep(reference.parent / f"same-{seed}", cells_of_repeat(seed, noise=0.002, retrained=0), weights=weights))
         for seed in range(1, 4)
@@ -341,7 +394,12 @@ def test_two_sets_of_margins_side_by_side(reference, capsys):
     assert found["same-weights"]["image_sim"]["margin"] < 0.5 * found["retrained"]["image_sim"]["margin"]
 
     keep(reference, cells_of_repeat(0, noise=0.002, retrained=0), weights=weights)
-    for mine, name in ((weights, "same-weights"), ({**weights, "cd": "33" * 32}, "retrained"), ({}, "retrained")):
+    for mine, name in (
+        (weights, "same-weights"),
+        ({"cd": {**weights["cd"], "c99": "a concept more"}}, "same-weights"),
+        ({**weights, "cd": {"c01": "33" * 32}}, "retrained"),
+        ({}, "retrained"),
+    ):
         run_check(reference, cells_of_repeat(10, noise=0.002, retrained=0), weights=mine)
         assert f"{name} margins" in capsys.readouterr().out
     run_check(reference, cells_of_repeat(10, noise=0.002, retrained=0), "--margins", "same-weights")
