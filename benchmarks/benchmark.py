@@ -5,7 +5,7 @@ Reading order: prepare (prepared.py: what is asked) -> open_folder (may it be do
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ from benchmarks.forecast import as_text, forecast
 from benchmarks.plan import Plan
 from benchmarks.prepared import Prepared, concept_key, pictures, planned_concepts, prepare, scorer_names, usual_folder
 from benchmarks.progress import Progress, duration
-from benchmarks.row_files import keys_of, planned_text, read_plan_file
+from benchmarks.row_files import count_keys, keys_of, planned_text, read_plan_file
 from benchmarks.scoring import Scoring
 from benchmarks.store import Store, read_json, read_weights
 from benchmarks.tasks import as_row
@@ -76,12 +76,29 @@ def open_folder(prepared: Prepared, argv: Sequence[str]) -> Store:
             digests=provenance.joined(old.get("digests", {}), prepared.digests),
             device=prepared.device,
         )
+        about["scorers"] += other_scorers(store, old, about, rows.values())
         store.write_text(prepared.folder / "run.json", json.dumps(about, indent=1) + "\n")
         store.forget_failures(keys_of(before) - store.planned_keys())  # of a method that was changed since
     masks.make_missing(planned_concepts(prepared), prepared.config.clipseg, prepared.device)
     for concept in planned_concepts(prepared):
         store.publish_concept(concept.name, concept_key(concept, models), partial(pictures, concept, models.size))
     return store
+
+
+def other_scorers(
+    store: Store, old: Mapping[str, Any], about: Mapping[str, Any], rows: Collection[Mapping[str, Any]]
+) -> list[dict[str, str]]:
+    """Scorers that `perfbench score` added, as long as they have scored everything: the tables need all of it."""
+    mine, kept = {scorer["name"] for scorer in about["scorers"]}, []
+    groups = dict.fromkeys((row["method"], row["point"], row["concept"]) for row in rows)
+    for scorer in (scorer for scorer in old.get("scorers", ()) if scorer["name"] not in mine):
+        there = count_keys(store.rows_file(scorer["name"], *group) for group in groups)
+        if all(there[row["key"]] == int(row["n"]) for row in rows):
+            kept.append(scorer)
+        else:
+            print(f"perfbench: {scorer['name']} has not scored what is new: the tables are without it until "
+                  f"`perfbench score {store.root} --scorers ...` names it again", file=sys.stderr)  # fmt: skip
+    return kept
 
 
 def refuse_others(prepared: Prepared, old: Mapping[str, Any]) -> None:

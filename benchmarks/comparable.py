@@ -67,7 +67,8 @@ def points_of(cells: pd.DataFrame) -> set[tuple[str, str]]:
 
 
 def within(cells: pd.DataFrame, points: Container[tuple[str, str]]) -> pd.DataFrame:
-    return cells[[point in points for point in zip(cells["method"], cells["point"])]]
+    inside = [point in points for point in zip(cells["method"], cells["point"])]
+    return cells[pd.Series(inside, index=cells.index, dtype=bool)]
 
 
 def apart(

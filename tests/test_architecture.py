@@ -14,10 +14,10 @@ MODULES = {
     for package in ("perfusion_core", "baselines", "benchmarks")
     for path in sorted((ROOT / package).rglob("*.py"))
 }
-PURE = ["config", "catalog", "plan", "points", "store", "disk", "tasks", "drive", "scoring", "forecast"]
+PURE = ["config", "catalog", "plan", "points", "store", "disk", "tasks", "drive", "scoring", "forecast", "row_files"]
 PURE += ["methods", "progress", "cli", "run_verbs", "listing", "paths"]
 PURE += ["verbs.running", "verbs.reading", "verbs.catalog", "verbs.models"]
-NUMERIC = ["stats", "tables", "check"]  # numpy, pandas and scipy, no torch
+NUMERIC = ["stats", "tables", "check", "comparable"]  # numpy, pandas and scipy, no torch
 CORE_MAY = {"perfusion_core"}
 BASELINES_MAY = {"perfusion_core", "baselines"}
 

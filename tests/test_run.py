@@ -392,8 +392,15 @@ def test_another_scorer_is_added_without_touching_an_image(tmp_path, capsys):
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.png")} == before
     assert run(["score", str(out), "--device", "cpu"]) == 0
     assert [scorer["name"] for scorer in read_json(out / "run.json")["scorers"]] == names, "what was added stays"
+    capsys.readouterr()
+    assert run_here(shared(), out) == 0
+    assert [scorer["name"] for scorer in read_json(out / "run.json")["scorers"]] == names, (
+        "also by the run's own command"
+    )
     first, other = (read_rows(out, name) for name in names)
     assert first["key"].equals(other["key"]) and not first["image_sim"].equals(other["image_sim"])
+    assert run_here(shared(), out, "--methods", "super", "--prompts", "3") == 0
+    assert f"{names[1]} has not scored what is new" in capsys.readouterr().err
     with pytest.raises(UserError, match="nothing may be fitted to the judge"):
         run(["score", str(out), "--device", "cpu", "--scorers", str(shared() / "tiny" / "scorer2")])
 
@@ -419,6 +426,7 @@ def test_dry_run_and_plan_write_nothing(tmp_path, capsys):
 
 def test_ls_runs(tmp_path, monkeypatch, capsys):
     copy_of_reference(tmp_path / "results" / "mine")
+    capsys.readouterr()
     monkeypatch.chdir(tmp_path)
     assert run(["ls", "runs", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
