@@ -3,7 +3,7 @@
 The text side is done once per prompt: K and V of every cross-attention are computed before the loop and kept.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -114,30 +114,40 @@ def watched(unet: Any, images: int, attention: AttentionMaps | None) -> Iterator
         yield
         return
     side = int(unet.config.sample_size)
-    total, count, handles = torch.zeros(1), 0, []
+    total, count = torch.zeros(1), 0
+
+    def add(probs: torch.Tensor) -> None:
+        nonlocal total, count
+        square = probs.mean(1)  # [n, M, h, w], mean over heads
+        total = total.to(square.device) + nn.functional.interpolate(square, (side, side), mode="bilinear")
+        count += 1
+
+    with attended(unet, images, add):
+        yield
+    attention.maps = (total / count).cpu()
+
+
+@contextmanager
+def attended(unet: Any, images: int, see: Callable[[torch.Tensor], None]) -> Iterator[None]:
+    """Inside the block every cross-attention tells the last `images` rows' probabilities [n, heads, M, h, w]."""
 
     def watch(layer: Any) -> Any:
         def hook(_: nn.Module, __: tuple, query: torch.Tensor) -> None:
-            nonlocal total, count
-            key = layer.to_k.result
             probs = layer.get_attention_scores(
                 layer.head_to_batch_dim(query[-images:].float()),
-                layer.head_to_batch_dim(key[-images:].float()),
+                layer.head_to_batch_dim(layer.to_k.result[-images:].float()),
             )
-            mean = probs.unflatten(0, (images, -1)).mean(1).transpose(1, 2)  # [n, M, positions], mean over heads
-            square = mean.unflatten(2, (round(mean.shape[2] ** 0.5), -1))
-            total = total.to(square.device) + nn.functional.interpolate(square, (side, side), mode="bilinear")
-            count += 1
+            probs = probs.unflatten(0, (images, -1)).transpose(2, 3)  # [n, heads, M, positions]
+            see(probs.unflatten(3, (round(probs.shape[3] ** 0.5), -1)))
 
         return hook
 
+    handles = [layer.to_q.register_forward_hook(watch(layer)) for layer in cross_attentions(unet).values()]
     try:
-        handles = [layer.to_q.register_forward_hook(watch(layer)) for layer in cross_attentions(unet).values()]
         yield
     finally:
         for handle in handles:
             handle.remove()
-    attention.maps = (total / count).cpu()
 
 
 def decode(backbone: Backbone, latents: torch.Tensor) -> np.ndarray:
