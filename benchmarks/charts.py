@@ -30,7 +30,7 @@ PANELS = (
 
 def pareto(runs: Sequence[Run], wish: Wish) -> Figure:
     table = together(runs)
-    shown = table[step_of(table).isna() & table["method"].map(is_main)]
+    shown = table[step_of(table).isna() & table["method"].map(is_main).astype(bool)]
     points = shown[(shown["kind"] == "method") & shown[plots.X].notna() & shown[plots.Y].notna()]
     needs(
         runs,
@@ -108,7 +108,7 @@ def value_of(series: plots.Series, variant: str) -> str:
 def per_concept(runs: Sequence[Run], wish: Wish) -> Figure:
     run = runs[0]
     metrics = run.metrics[run.metrics[plots.X].notna()]
-    table = run.table[step_of(run.table).isna() & run.table["method"].map(is_main)]
+    table = run.table[step_of(run.table).isna() & run.table["method"].map(is_main).astype(bool)]
     fronts = {one.lock: best_point(one.rows) for one in perfusion_fronts(run)}
     series = [(one.method, best_point(one.rows), one.look) for one in in_order(plots.series_of(table))]
     parts = []

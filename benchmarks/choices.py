@@ -11,7 +11,7 @@ import pandas as pd
 
 from benchmarks import plots
 from benchmarks.looks import LOOKS, read_point, split_variant
-from benchmarks.runs import Run
+from benchmarks.runs import Run, distinct_names
 from perfusion_core.errors import UserError
 
 
@@ -29,7 +29,7 @@ def together(runs: Sequence[Run]) -> pd.DataFrame:
     """The tables of all runs; the column `run` is there where there are several."""
     if len(runs) == 1:
         return runs[0].table
-    tables = [run.table.assign(run=run.name) for run in runs]
+    tables = [run.table.assign(run=name) for run, name in zip(runs, distinct_names(runs))]
     return pd.concat([tables[0], *(table[table["kind"] == "method"] for table in tables[1:])], ignore_index=True)
 
 

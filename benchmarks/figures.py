@@ -8,10 +8,10 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from benchmarks import charts, sheets
+from benchmarks import charts, heat, sheets
 from benchmarks.choices import Wish
 from benchmarks.looks import styled, write
-from benchmarks.runs import Run, open_run, same_protocol
+from benchmarks.runs import Run, open_run, same_scorer
 from perfusion_core.errors import unknown
 
 FIGURES: dict[str, Callable[[Sequence[Run], Wish], Figure]] = {
@@ -21,13 +21,15 @@ FIGURES: dict[str, Callable[[Sequence[Run], Wish], Figure]] = {
     "ablation": charts.ablation,
     "attention": sheets.attention,
     "per-concept": charts.per_concept,
+    "breakdown": heat.breakdown,
     "gallery": sheets.gallery,
 }
 
 
 def plot(name: str, runs: Sequence[Run], wish: Wish, out: Path | None = None) -> list[Path]:
     """Draw one figure and write it; -> the files."""
-    same_protocol(runs)
+    if name != "gallery":  # pictures beside each other need no common scorer
+        same_scorer(runs)
     with styled():
         figure = FIGURES[name](runs, wish)
         return write(figure, out or runs[0].folder / "figures" / name)

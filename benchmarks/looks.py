@@ -17,7 +17,7 @@ from perfusion_core.errors import UserError
 
 COLUMN, PAGE = 3.3, 6.9  # inches: the width of one column and of the page
 FORMATS = ("pdf", "svg", "png")
-GREY, FAINT = "#5f6368", "#dcdfe3"
+GREY, FAINT, INK = "#5f6368", "#dcdfe3", "#202124"
 
 RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so a figure is the same on every machine

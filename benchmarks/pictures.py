@@ -6,6 +6,7 @@ In: images as arrays, texts, and a figure. Out: one axes that holds them all, in
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby, pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,7 +16,8 @@ from PIL import Image
 from benchmarks.looks import GREY
 
 DPI = 300  # what a picture is scaled down to; smaller ones keep their own pixels
-GAP, WIDE_GAP, CAPTION, LINE = 0.035, 0.11, 0.14, 0.1  # inches
+FINE = 256  # pixels of a side below which a picture is enlarged before a line is drawn on it
+GAP, WIDE_GAP, CAPTION, LINE, GROUP = 0.035, 0.11, 0.14, 0.1, 0.15  # inches
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Column:
-    """The header of `span` neighbouring columns: a name (line breaks are kept) and a line under it."""
+    """The header of `span` neighbouring columns: a name (line breaks are kept) and a line under it. Neighbours of one
+    group have its name above them."""
 
     text: str
     colour: str = "#202124"
     span: int = 1
     below: str = ""
+    group: str = ""
 
     @property
     def lines(self) -> list[tuple[str, str]]:
@@ -43,12 +47,17 @@ class Column:
         return [(line, "bold") for line in self.text.split("\n")] + ([(self.below, "normal")] if self.below else [])
 
 
+def gaps(columns: Sequence[Column]) -> list[float]:
+    """The room after each column but the last: wide where columns are of several pictures, or a group ends."""
+    wide = any(column.span > 1 for column in columns)
+    return [WIDE_GAP if wide or one.group != other.group else GAP for one, other in pairwise(columns)]
+
+
 def tile_size(width: float, columns: Sequence[Column], concept: bool) -> float:
     """The side of a picture, in inches, where the grid is `width` wide."""
-    pictures = sum(column.span for column in columns)
-    gaps = GAP * (pictures - len(columns)) + WIDE_GAP * (len(columns) - 1 if any(c.span > 1 for c in columns) else 0)
-    gaps += GAP * (len(columns) - 1) if all(c.span == 1 for c in columns) else 0
-    return (width - gaps - (WIDE_GAP if concept else 0)) / (pictures + bool(concept))
+    tiles = sum(column.span for column in columns)
+    room = GAP * (tiles - len(columns)) + sum(gaps(columns)) + (WIDE_GAP if concept else 0)
+    return (width - room) / (tiles + bool(concept))
 
 
 def grid_height(width: float, rows: Sequence[Row], columns: Sequence[Column], concept: bool = True) -> float:
@@ -58,8 +67,9 @@ def grid_height(width: float, rows: Sequence[Row], columns: Sequence[Column], co
 
 
 def header_height(columns: Sequence[Column]) -> float:
-    """Room for headers of one line or two."""
-    return 0.05 + LINE * max(len(column.lines) for column in columns)
+    """Room for headers of one line or more, and for the groups' names."""
+    lines = max(len(column.lines) for column in columns)
+    return 0.05 + LINE * lines + (GROUP if any(column.group for column in columns) else 0)
 
 
 def shrink(picture: np.ndarray, inches: float) -> np.ndarray:
@@ -106,8 +116,10 @@ def mosaic(axes: Axes, pictures: Sequence[np.ndarray], x: float, y: float, side:
 
 
 def shorten(text: str, inches: float, size: float) -> str:
-    """One line that fits; DejaVu Sans is about 0.6 of its size wide."""
-    return textwrap.shorten(text, max(int(inches * 72 / (0.56 * size)), 8), placeholder="…")
+    """One line that fits; DejaVu Sans is about 0.6 of its size wide. Cut between words where there are any."""
+    room = max(int(inches * 72 / (0.56 * size)), 8)
+    cut = textwrap.shorten(text, room, placeholder="…")
+    return cut if len(cut) > room // 2 or cut == text else text[: room - 1] + "…"
 
 
 def grid(
@@ -117,8 +129,7 @@ def grid(
     width = axes.get_xlim()[1]
     side, y = tile_size(width, columns, concept), header_height(columns)
     starts, x = [], side + WIDE_GAP if concept else 0.0
-    between = WIDE_GAP if any(column.span > 1 for column in columns) else GAP
-    for column in columns:
+    for column, after in zip(columns, [*gaps(columns), 0.0]):
         starts.append(x)
         wide = column.span * side + (column.span - 1) * GAP
         for up, (line, weight) in enumerate(reversed(column.lines)):
@@ -126,7 +137,8 @@ def grid(
                 x + wide / 2, y - 0.05 - LINE * up, shorten(line, wide + GAP, 6.2), ha="center", va="baseline",
                 fontsize=6.2, color=column.colour, fontweight=weight,
             )  # fmt: skip
-        x += wide + between
+        x += wide + after
+    group_names(axes, columns, starts, side)
     if concept:
         axes.text(side / 2, y - 0.05, first, ha="center", va="baseline", fontsize=6.2, color=GREY)
     for row in rows:
@@ -160,14 +172,44 @@ def grid(
         y += side + GAP + (CAPTION if row.caption else 0)
 
 
-def overlay(picture: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The picture darkened to grey where a word's attention is low, in colour and warm where it is high.
+def group_names(axes: Axes, columns: Sequence[Column], starts: Sequence[float], side: float) -> None:
+    """Each group's name above its columns, and a line that shows how far it reaches."""
+    for name, members in groupby(zip(columns, starts), key=lambda pair: pair[0].group):
+        if not name:
+            continue
+        mine = list(members)
+        column, last = mine[-1]
+        left, right = mine[0][1], last + column.span * (side + GAP) - GAP
+        words = shorten(name, right - left, 6.8)  # about a bold 6.2
+        axes.text((left + right) / 2, 0.09, words, ha="center", va="baseline", fontsize=6.2, fontweight="bold")
+        axes.plot([left, right], [0.125, 0.125], color=GREY, linewidth=0.6)
+
+
+def overlay(picture: np.ndarray, weights: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+    """The picture darkened to grey where a word's attention is low, in colour and warm where it is high; with a mask
+    (255 on the object) the object's outline in white.
 
     weights [h, w] >= 0, scaled here by their maximum.
     """
+    if mask is not None:  # a thin line needs pixels
+        times = -(-FINE // max(mask.shape))
+        picture, mask = (np.kron(a, np.ones((times, times, 1)[: a.ndim], np.uint8)) for a in (picture, mask))
     high, wide = picture.shape[:2]
     scaled = Image.fromarray((255 * weights / max(float(weights.max()), 1e-12)).astype(np.uint8))
     heat = np.asarray(scaled.resize((wide, high), Image.Resampling.BICUBIC), float)[..., None] / 255
     grey = picture.mean(axis=-1, keepdims=True) * 0.55
     warm = np.array([255.0, 176.0, 0.0])
-    return np.clip(grey * (1 - 0.72 * heat) + warm * 0.72 * heat, 0, 255).astype(np.uint8)
+    seen = np.clip(grey * (1 - 0.72 * heat) + warm * 0.72 * heat, 0, 255).astype(np.uint8)
+    return seen if mask is None else np.where(outline(mask)[..., None], np.uint8(255), seen)
+
+
+def outline(mask: np.ndarray) -> np.ndarray:
+    """Where the edge of a mask runs, two pixels wide."""
+    inside = mask > 127
+    edge = np.zeros_like(inside)
+    for axis in (0, 1):
+        step = np.diff(inside.astype(np.int8), axis=axis) != 0
+        before, after = ((0, 1), (1, 0))
+        for pad in (before, after):
+            edge |= np.pad(step, [pad if number == axis else (0, 0) for number in (0, 1)])
+    return edge

@@ -277,22 +277,3 @@ def concept_dots(
     low, high = axes.get_xlim()
     room = max((0.1 - (high - low)) / 2, 0)  # small differences must look small
     axes.set_xlim(low - room, high + room)
-
-
-def leakage(axes: Axes, frame: pd.DataFrame) -> Drawn:
-    """Share of the concept word's attention outside the object, over the noise level; columns method, t, leakage."""
-    axes.set_xlabel("Noise level t")
-    axes.set_ylabel("Attention outside the object")
-    axes.set_xticks(sorted(frame["t"].unique()))
-    axes.margins(x=0.12, y=0.15)
-    strangers = sorted({name for name in frame["method"] if split_variant(name)[0] not in LOOKS})
-    drawn = Drawn(axes)
-    for method, rows in frame.groupby("method", sort=False):
-        rows, style = rows.sort_values("t"), look(str(method), None, strangers)
-        if "leakage_lo" in frame:
-            axes.fill_between(
-                rows["t"], rows["leakage_lo"], rows["leakage_hi"], color=style.colour, alpha=0.12, linewidth=0
-            )
-        drawn.lines.append(trace(axes, rows["t"], rows["leakage"], style))
-        drawn.labels.append(Label(list(map(tuple, drawn.lines[-1])), style.label, style.text))
-    return drawn

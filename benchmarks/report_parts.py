@@ -26,6 +26,7 @@ from perfusion_core.errors import UserError
 CAPTIONS = {
     "pareto": "Every method, with 95 % intervals. Perfusion's lines are one trained model at several biases.",
     "per-concept": "Each concept: local against global key locking, and every method at its best operating point.",
+    "breakdown": "Where each method is good: by group of concepts, and by what the prompt asks of the concept.",
     "bias": "The bias trades the concept against the prompt, at run time.",
     "dynamics": "Where training takes locked and trained keys, step by step.",
     "ablation": "What each part of the method contributes: its front without it.",
@@ -91,7 +92,7 @@ def figure_html(run: Run, out: Path, name: str, caption: str) -> str:
 def concepts(run: Run) -> str:
     """Concepts by methods, one table for each metric, tinted; and which operating point Best H chose."""
     metrics, table = run.metrics, run.table
-    rows_of = table[table["kind"].isin(["method", "floor"]) & table["method"].map(is_main)]
+    rows_of = table[table["kind"].isin(["method", "floor"]) & table["method"].map(is_main).astype(bool)]
     main = rows_of[step_of(rows_of).isna()].assign(kind="method")
     series = in_order(plots.series_of(main))
     columns = [(one.look, one.method, best_point(one.rows)) for one in series]

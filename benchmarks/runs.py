@@ -4,7 +4,7 @@ In: a folder (store.py finds it). Out: a `Run`; one sentence and a command where
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +34,9 @@ class Run:
 
     @cached_property
     def table(self) -> pd.DataFrame:
+        """Of single concepts; without rows in a run of nothing but pairs."""
+        if (self.folder / "table.csv").is_file() and not (self.folder / "table.csv").read_text().strip():
+            return self._csv("pair-table").iloc[:0]
         return self._csv("table")
 
     @cached_property
@@ -96,11 +99,21 @@ class Run:
     def concept_images(self, concept: str, limit: int = 4) -> list[np.ndarray]:
         return [np.asarray(load_image(file)) for file in self.concept_files(concept)[:limit]]
 
+    def shows(self, columns: Sequence[tuple[str, str]], concept: str, prompt: str) -> bool:
+        """Whether one of the columns (method, point) has an image of a cell."""
+        return any(self.image_file(*column, concept, prompt, 0).is_file() for column in columns)
+
     def choose_cells(
-        self, columns: Sequence[tuple[str, str]], concepts: Sequence[str], prompts: Sequence[str], limit: int
+        self,
+        columns: Sequence[tuple[str, str]],
+        concepts: Sequence[str],
+        prompts: Sequence[str],
+        limit: int,
+        others: Callable[[str, str], bool] = lambda concept, prompt: True,
     ) -> list[tuple[str, str]]:
         """(concept, prompt) of the rows of a figure: those asked for, or `limit` of them spread over the concepts, the
-        prompts that change the object first. Only cells that have an image in one of the columns (method, point)."""
+        prompts that change the object first; pairs where they are asked for, or where there is nothing else. Only cells
+        that have an image in one of the columns (method, point), and of which `others` says that they can be shown."""
         plan = self.plan
         for kind, wanted, known in (("concept", concepts, plan["concept"]), ("prompt", prompts, plan["prompt_id"])):
             for name in wanted:
@@ -111,10 +124,12 @@ class Run:
             cells = cells[cells["concept"].isin(concepts)]
         if prompts:
             cells = cells[cells["prompt_id"].isin(prompts)]
+        if not (concepts or prompts or (cells["kind"] == "pair").all()):
+            cells = cells[cells["kind"] != "pair"]
         chosen = [
             (concept, prompt)
             for concept, prompt in zip(cells["concept"], cells["prompt_id"])
-            if any(self.image_file(*column, concept, prompt, 0).is_file() for column in columns)
+            if self.shows(columns, concept, prompt) and others(concept, prompt)
         ]
         if not (concepts and prompts):
             kinds = dict(zip(cells["prompt_id"], cells["kind"]))
@@ -123,15 +138,31 @@ class Run:
         rank = {name: number for number, name in enumerate(prompts)}
         return sorted(chosen, key=lambda cell: (order[cell[0]], rank.get(cell[1], 0), cell[1]))
 
-    def attention(self) -> tuple[np.ndarray, dict[str, np.ndarray], pd.DataFrame]:
-        """Pictures uint8 [n, H, W, 3], maps by method [n, h, w], rows of method, t, leakage; empty without them."""
-        folder = self.folder / "attention"
-        if not (folder / "maps.npz").is_file():
-            return np.empty(0), {}, pd.DataFrame()
-        with np.load(folder / "maps.npz", allow_pickle=False) as arrays:
-            maps = {name.removeprefix("map/"): arrays[name] for name in arrays.files if name.startswith("map/")}
-            pictures = arrays["pictures"]
-        return pictures, maps, pd.read_csv(folder / "leakage.csv")
+    def attention(self) -> "Attended | None":
+        """What `perfbench attention` measured, if it did."""
+        folder = store.attention_folder(self.folder)
+        if not (folder / "maps.npz").is_file() or not (folder / "leakage.csv").is_file():
+            return None
+        with np.load(folder / "maps.npz", allow_pickle=False) as found:
+            arrays = {name: found[name] for name in found.files}
+        maps = {name.removeprefix("map/"): array for name, array in arrays.items() if name.startswith("map/")}
+        names = [[str(name) for name in arrays.get(key, ())] for key in ("concepts", "texts")]
+        cells = pd.read_csv(folder / "cells.csv") if (folder / "cells.csv").is_file() else pd.DataFrame()
+        leakage = pd.read_csv(folder / "leakage.csv")
+        return Attended(arrays["pictures"], arrays.get("masks"), names[0], names[1], maps, leakage, cells)
+
+
+@dataclass(frozen=True)
+class Attended:
+    """Pictures, and the attention of the concept's word in them."""
+
+    pictures: np.ndarray  # uint8 [n, H, W, 3]
+    masks: np.ndarray | None  # uint8 [n, H, W], 255 on the object
+    concepts: list[str]  # of each picture; may be empty, as texts
+    texts: list[str]
+    maps: dict[str, np.ndarray]  # `method` or `method/point` -> [n, h, w]
+    leakage: pd.DataFrame  # method[, point], t, leakage[, leakage_lo, leakage_hi, area]
+    cells: pd.DataFrame  # the same of every concept and picture; may be empty
 
 
 def number_columns(path: Path) -> list[str]:
@@ -175,8 +206,18 @@ def open_run(given: str | None) -> Run:
     return Run(store.find_run(given))
 
 
-def same_protocol(runs: Sequence[Run]) -> None:
-    """Numbers of different scorers or backbones do not belong on one pair of axes."""
+def distinct_names(runs: Sequence[Run]) -> list[str]:
+    """What each run is called beside the others: its folder's name, with its parent's where two are called alike."""
+    folders = [run.folder.resolve() for run in runs]
+    twice = next((folder for number, folder in enumerate(folders) if folder in folders[:number]), None)
+    if twice:
+        raise UserError(f"{twice.name} is given twice; name each run once")
+    names = [folder.name for folder in folders]
+    return [f"{folder.parent.name}/{name}" if names.count(name) > 1 else name for folder, name in zip(folders, names)]
+
+
+def same_scorer(runs: Sequence[Run]) -> None:
+    """Numbers of different scorers do not belong on one pair of axes."""
     first = runs[0]
     for other in runs[1:]:
         mine, theirs = (run.about["scorers"][0] for run in (first, other))

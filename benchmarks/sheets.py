@@ -11,12 +11,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from benchmarks import pictures, plots
+from benchmarks import attention_plots, pictures, plots
 from benchmarks.choices import Wish, best_point, in_order, is_main, needs, perfusion_fronts, short, step_of, together
 from benchmarks.labels import finish
 from benchmarks.looks import COLUMN, GREY, PAGE, look, read_point
-from benchmarks.runs import Run
-from perfusion_core.errors import unknown
+from benchmarks.runs import Attended, Run, distinct_names
+from perfusion_core.errors import UserError, unknown
 
 ROWS = 5  # of pictures, where none were asked for
 
@@ -107,31 +107,41 @@ def quoted(run: Run, prompt: str, concept: str) -> str:
 
 
 def gallery(runs: Sequence[Run], wish: Wish) -> Figure:
-    columns = [(run, *column) for run in runs for column in gallery_columns(run, wish.methods)]
-    first = runs[0]
+    """Rows of pictures: prompts by methods, one run or several beside each other, the concept images at the left."""
+    if wish.images < 1:
+        raise UserError(f"--images {wish.images}: at least 1 picture of each cell has to be shown")
+    names, first = distinct_names(runs), runs[0]
+    limit = max(8 // len(runs), 1)
+    of_run = [gallery_columns(run, wish.methods, limit) for run in runs]
     chosen = first.choose_cells(
-        [(m, p) for run, m, p in columns if run is first], wish.concepts, wish.prompts, limit=ROWS
-    )
-    needs(
-        runs, bool(chosen), "no images of what was asked for; they were dropped, or `perfbench run` has not made them"
-    )
+        of_run[0], wish.concepts, wish.prompts, limit=ROWS,
+        others=lambda concept, prompt: all(
+            run.shows(columns, concept, prompt) and run.text(prompt, concept) == first.text(prompt, concept)
+            for run, columns in zip(runs[1:], of_run[1:])
+        ),
+    )  # fmt: skip
+    needs(runs, bool(chosen), nothing_in_common(runs))
+    columns = [
+        (run, name, method, point)
+        for run, name, mine in zip(runs, names, of_run)
+        for method, point in mine
+        if wish.methods or any(run.shows([(method, point)], *cell) for cell in chosen)  # no method without a picture
+    ]
     rows, before, turn = [], "", 0
     for concept, prompt in chosen:
         turn = turn + 1 if concept == before else 0
-        shown = first.concept_images(concept, limit=100)[
-            4 * turn : 4 * turn + 4
-        ]  # the next ones beside the next prompt
-        images = [run.picture(m, p, concept, prompt, index) for run, m, p in columns for index in range(wish.images)]
-        rows.append(pictures.Row(shown, concept if concept != before else "", quoted(first, prompt, concept), images))
+        few = first.concept_images(concept, limit=100)[4 * turn : 4 * turn + 4]  # the next ones beside the next prompt
+        images = [
+            run.picture(method, point, concept, prompt, index)
+            for run, _, method, point in columns
+            for index in range(wish.images)
+        ]
+        name = concept.replace("_", " ").replace("+", " + ") if concept != before else ""
+        rows.append(pictures.Row(few, name, quoted(first, prompt, concept), images))
         before = concept
-    heads = []
-    for run, method, point in columns:
-        style = look(method, read_point(point).lock, [method])
-        name, _, lock = style.label.partition(", ")
-        below = ", ".join(part for part in (lock.replace(" lock", ""), short(point)) if part)
-        lines = [f"{run.name}:"] if len(runs) > 1 else []
-        lines += [name] if below or wish.images > 1 else textwrap.wrap(name, 12)[:2]
-        heads.append(pictures.Column("\n".join(lines), style.text, wish.images, below))
+    heads = [
+        gallery_head(name if len(runs) > 1 else "", method, point, wish.images) for _, name, method, point in columns
+    ]
     width = min(PAGE, 1.05 * (len(columns) * wish.images + 1) + 0.2)
     height = pictures.grid_height(width, rows, heads)
     figure = Figure(figsize=(width, height))
@@ -139,15 +149,32 @@ def gallery(runs: Sequence[Run], wish: Wish) -> Figure:
     return figure
 
 
-def gallery_columns(run: Run, wanted: Sequence[str]) -> list[tuple[str, str]]:
+def nothing_in_common(runs: Sequence[Run]) -> str:
+    """Why there is nothing to show."""
+    if len(runs) > 1:
+        return "no concept and prompt of which each of them has an image; name other runs, --concepts or --methods"
+    return "no images of what was asked for; they were dropped, or `perfbench run` has not made them"
+
+
+def gallery_head(run: str, method: str, point: str, images: int) -> pictures.Column:
+    style = look(method, read_point(point).lock, [method])
+    name, _, lock = style.label.partition(", ")
+    below = ", ".join(part for part in (lock.replace(" lock", ""), short(point)) if part)
+    lines = [name] if below or images > 1 else textwrap.wrap(name, 12)[:2]
+    return pictures.Column("\n".join(lines), style.text, images, below, run)
+
+
+def gallery_columns(run: Run, wanted: Sequence[str], limit: int = 8) -> list[tuple[str, str]]:
     """(method, point) of each column: what was asked for, or every method at its best point, both of Perfusion's locks,
-    and the super-category where these are few."""
-    table = run.table[run.table["kind"].isin(["method", "floor"])]
+    and the super-category where these are few. A run of nothing but pairs is chosen from by their table."""
+    table = run.table if len(run.table) or run.pair_table is None else run.pair_table
+    table = table[table["kind"].isin(["method", "floor"])]
     has = list(zip(table["method"], table["point"]))
     if not wanted:
-        main = table[(table["kind"] == "method") & table["method"].map(is_main) & step_of(table).isna()]
-        columns = [(one.method, best_point(one.rows)) for one in in_order(plots.series_of(main))][:8]
-        return columns if len(columns) > 3 else columns + [cell for cell in has if cell[0] == "super"]
+        main = table[(table["kind"] == "method") & table["method"].map(is_main).astype(bool) & step_of(table).isna()]
+        columns = [(one.method, best_point(one.rows)) for one in in_order(plots.series_of(main))][:limit]
+        floor = [cell for cell in has if cell[0] == "super"]
+        return columns if len(columns) > min(3, limit - 1) else columns + floor
     columns = []
     for word in wanted:
         method, _, point = word.partition("/")
@@ -161,27 +188,44 @@ def gallery_columns(run: Run, wanted: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def attention(runs: Sequence[Run], wish: Wish) -> Figure:
-    images, maps, frame = runs[0].attention()
-    needs(
-        runs,
-        bool(maps),
-        "no attention maps (attention/maps.npz and leakage.csv; docs/architecture.md says what they hold)",
-    )
-    methods = list(maps)
+    """Fig. 2: maps of the concept's word by method, and what of it leaves the object: over the noise, by concept."""
+    found = runs[0].attention()
+    needs(runs, found is not None, f"no attention maps yet; `perfbench attention {runs[0].folder}` measures them")
+    assert found is not None
+    series = [one for one in attention_plots.attenders(found.leakage) if one[0] in found.maps]
     heads = []
-    for name in methods:
-        style = look(name, None, methods)
+    for _, style, _ in series:
         label, _, below = style.label.partition(", ")
-        heads.append(pictures.Column(label, style.text, below=below))
-    count = min(len(images), 3)
-    rows = [
-        pictures.Row([images[i]], "", "", [pictures.overlay(images[i], maps[name][i]) for name in methods])
-        for i in range(count)
-    ]
-    left = 4.4
-    height = max(pictures.grid_height(left, rows, heads), 1.9)
-    start = (left + 0.15) / PAGE
-    figure = Figure(figsize=(PAGE, height), layout=ConstrainedLayoutEngine(rect=(start, 0, 1 - start, 1)))
-    finish(plots.leakage(figure.subplots(), frame))
-    pictures.grid(pictures.canvas(figure, 0, 0, left, height), rows, heads, first="Image")
+        heads.append(pictures.Column(label, style.text, below=below.replace(" lock", "")))
+    many = len(series) > 4
+    rows = []
+    for n in attended_to(found, wish, limit=2 if many else 3):
+        mask = None if found.masks is None else found.masks[n]
+        maps = [pictures.overlay(found.pictures[n], found.maps[name][n], mask) for name, _, _ in series]
+        text = f"“{found.texts[n]}”" if found.texts else ""
+        rows.append(pictures.Row([found.pictures[n]], "", text, maps))
+    left = PAGE if many else min(4.4, 0.98 * (len(series) + 1))
+    tall = pictures.grid_height(left, rows, heads)
+    height = tall + 2.0 if many else max(tall, 2.9 if len(found.cells) else 1.9)
+    start, top = (0.0, tall + 0.1) if many else (left + 0.15, 0.0)
+    rect = (start / PAGE, 0, 1 - start / PAGE, 1 - top / height)
+    figure = Figure(figsize=(PAGE, height), layout=ConstrainedLayoutEngine(rect=rect))
+    if len(found.cells):
+        chart, strip = figure.subplots(1, 2) if many else figure.subplots(2, 1, height_ratios=(1.3, 1))
+        attention_plots.leakage_by_concept(strip, found.cells)
+    else:
+        chart = figure.subplots()
+    finish(attention_plots.leakage(chart, found.leakage))
+    pictures.grid(pictures.canvas(figure, 0, 0, left, tall), rows, heads, first="Image")
     return figure
+
+
+def attended_to(found: Attended, wish: Wish, limit: int) -> list[int]:
+    """Which pictures are shown: those of the concepts asked for, or a few spread over all."""
+    for name in wish.concepts:
+        if name not in found.concepts:
+            raise unknown("concept with attention maps", name, found.concepts)
+    if wish.concepts:
+        return [found.concepts.index(name) for name in wish.concepts]
+    count = min(limit, len(found.pictures))
+    return [turn * len(found.pictures) // count for turn in range(count)]

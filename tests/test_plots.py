@@ -15,12 +15,12 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from PIL import Image
 
-from benchmarks import charts, plots, sheets
+from benchmarks import charts, heat, plots, sheets
 from benchmarks.choices import Wish
 from benchmarks.cli import run as perfbench
 from benchmarks.labels import Drawn, Label, finish
-from benchmarks.looks import LOOKS, look, read_point, split_variant, styled
-from benchmarks.pictures import overlay
+from benchmarks.looks import INK, LOOKS, look, read_point, split_variant, styled
+from benchmarks.pictures import overlay, shorten
 from benchmarks.runs import Run, spread
 from perfusion_core.errors import UserError
 
@@ -321,6 +321,150 @@ def test_gallery_puts_the_right_picture_in_the_right_place(base, tmp_path):
         np.testing.assert_array_equal(artist.get_array(), wanted.astype(np.uint8))
 
 
+def pasted(figure):
+    """The pictures of a gallery, in the order of its places: concept images and cells row by row."""
+    return [image.get_array() for image in figure.axes[0].images]
+
+
+def opened(file):
+    return np.asarray(Image.open(file).convert("RGB"))
+
+
+PAIR = "cat+teapot"
+
+
+def add_pairs(folder, columns, alone=False):
+    """Two prompts of a pair, planned and drawn, as a run leaves them; `alone`: nothing but them is left in the run."""
+    plan = pd.read_csv(folder / "plan.csv", keep_default_na=False)
+    like = plan.iloc[0].to_dict()
+    texts = {"p01": "A {cat} sitting in a {teapot}", "p02": "A {cat} beside a {teapot}"}
+    rows = []
+    for number, (method, point) in enumerate(columns):
+        for prompt, template in texts.items():
+            where = {"method": method, "point": point, "concept": PAIR, "prompt_id": prompt}
+            rows.append({**like, **where, "group": "pair", "kind": "pair", "n": 1, "template": template})
+            file = Run(folder).image_file(method, point, PAIR, prompt, 0)
+            file.parent.mkdir(parents=True)
+            colour = (10 * number, 200, 40 if prompt == "p01" else 240)
+            Image.new("RGB", (16, 16), colour).save(file)
+    pd.concat([*([] if alone else [plan]), pd.DataFrame(rows)]).to_csv(folder / "plan.csv", index=False)
+    if alone:
+        (folder / "table.csv").rename(folder / "pair-table.csv")
+        (folder / "table.csv").write_text("\n")
+    return Run(folder)
+
+
+@pytest.fixture
+def paired(tmp_path):
+    make_run(tmp_path / "paired", {"perfusion": LOCAL[:1], "db": ("default",)}, ["cat", "teapot"], prompts=1, images=1)
+    return tmp_path / "paired"
+
+
+def test_gallery_of_a_pair_shows_both_concepts_and_only_methods_that_can_draw_them(paired):
+    run = add_pairs(paired, [("perfusion", LOCAL[0]), ("super", "default")])
+    figure = drawn(sheets.gallery, run, concepts=(PAIR,))
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert "“A cat* sitting in a teapot*”" in texts and "cat + teapot" in texts
+    assert "DreamBooth" not in texts and "no image" not in texts  # it cannot draw two concepts
+    shown = pasted(figure)
+    each = [[opened(paired / "concepts" / name / f"{n}.png") for n in (0, 1)] for name in ("cat", "teapot")]
+    for seen, wanted in zip(shown[:4], (each[0][0], each[1][0], each[0][1], each[1][1])):
+        np.testing.assert_array_equal(seen, wanted)
+    assert [tuple(image[0, 0]) for image in shown[4:6]] == [(0, 200, 40), (10, 200, 40)]
+    assert [tuple(image[0, 0]) for image in shown[-2:]] == [(0, 200, 240), (10, 200, 240)]
+    asked = drawn(sheets.gallery, run, concepts=(PAIR,), prompts=("p01",), methods=("perfusion", "db"))
+    assert [text.get_text() for text in asked.axes[0].texts].count("no image") == 1  # asked for by name
+
+
+def test_gallery_leaves_pairs_to_those_who_ask(paired):
+    run = add_pairs(paired, [("perfusion", LOCAL[0])])
+    columns = [("perfusion", LOCAL[0])]
+    assert PAIR not in {concept for concept, _ in run.choose_cells(columns, (), (), limit=9)}
+    assert run.choose_cells(columns, (), ("p02",), limit=9) == [(PAIR, "p02")]
+
+
+def test_gallery_of_a_run_of_nothing_but_pairs(paired):
+    run = add_pairs(paired, [("perfusion", LOCAL[0])], alone=True)
+    texts = [text.get_text() for text in drawn(sheets.gallery, run).axes[0].texts]
+    assert any(text.startswith("“A cat* beside") for text in texts) and "Perfusion" in texts
+    with pytest.raises(UserError, match="no method has both similarities"):
+        drawn(charts.pareto, run)
+
+
+@pytest.fixture
+def carried(tmp_path):
+    """The same concepts on another backbone, which has a scorer of its own."""
+    other = tmp_path / "another-backbone-0123456789abcdef"
+    make_run(other, {"perfusion": LOCAL[:1]}, ["teapot", "cat"], prompts=2, images=1, seed=5, size=32)
+    text = (other / "run.json").read_text()
+    (other / "run.json").write_text(text.replace("cd" * 32, "ef" * 32))
+    return Run(other)
+
+
+def test_gallery_shows_a_concept_on_two_backbones(base, carried, tmp_path):
+    wish = {"concepts": ("teapot",), "prompts": ("c01",), "methods": (f"perfusion/{LOCAL[0]}",)}
+    figure = drawn(sheets.gallery, base, carried, **wish)
+    *concept, left, right = pasted(figure)
+    np.testing.assert_array_equal(concept[0], opened(base.folder / "concepts" / "teapot" / "0.png"))
+    for seen, run in ((left, base), (right, carried)):
+        np.testing.assert_array_equal(seen, opened(run.image_file("perfusion", LOCAL[0], "teapot", "c01", 0)))
+    assert left.shape[0] == 64 and right.shape[0] == 32
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert "base" in texts and any(text.startswith("another-back") and text.endswith("…") for text in texts)
+    out = tmp_path / "both.png"  # scorers do not matter where nothing is scored
+    assert perfbench(["plot", "gallery", str(base.folder), str(carried.folder), "--out", str(out)]) == 0
+
+
+def test_gallery_of_two_runs_shows_what_both_have(base, carried):
+    figure = drawn(sheets.gallery, base, carried)
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    names = {name for name in texts if name in ("cat", "teapot", "chair", "tortoise")}
+    assert names == {"cat", "teapot"} and "no image" not in texts
+    with pytest.raises(UserError, match="of which each of them has an image"):
+        drawn(sheets.gallery, base, carried, concepts=("chair",))
+
+
+def test_runs_of_one_name_are_told_apart_and_one_run_is_not_shown_twice(tmp_path):
+    runs = []
+    for place in ("here", "there"):
+        make_run(tmp_path / place / "run", {"cd": ("default",)}, ["cat"], prompts=2, images=1, pictures=False)
+        runs.append(Run(tmp_path / place / "run"))
+    (axes,) = drawn(charts.pareto, *runs).axes
+    texts = [text.get_text() for text in axes.texts]
+    assert "Custom Diffusion (here/run)" in texts and "Custom Diffusion (there/run)" in texts
+    with pytest.raises(UserError, match="run is given twice"):
+        drawn(charts.pareto, runs[0], runs[0])
+
+
+@pytest.mark.parametrize("text", ["Custom Diffusion", "quick", "another-backbone-0123456789abcdef", "a" * 60, ""])
+def test_a_text_that_does_not_fit_is_cut_and_not_lost(text):
+    cut = shorten(text, 1.0, 6.2)
+    assert len(cut) <= 20 and (cut == text or (cut.endswith("…") and len(cut) > 8 and text.startswith(cut[:-1])))
+
+
+def test_breakdown_writes_every_value_of_its_fields(base):
+    figure = drawn(heat.breakdown, base)
+    above, below = figure.axes
+    groups, rows = ([label.get_text() for label in axes.get_yticklabels()] for axes in (above, below))
+    assert groups == ["animated", "containers", "furniture"] and rows[:3] == groups and "style" in rows
+    labels = [label.get_text().replace("\n", " ") for label in below.get_xticklabels()]
+    cells = base.cells[(base.cells["method"] == "cd") & (base.cells["concept"] == "teapot")]
+    raw = cells[cells["metric"] == "text_sim_raw"].set_index("prompt_id")["mean"]
+    floor = base.cells[(base.cells["method"] == "super") & (base.cells["metric"] == "text_sim_raw")]
+    floor = floor[floor["concept"] == "teapot"].set_index("prompt_id")["mean"]
+    field = labels.index("Custom Diffusion")
+    wanted = {
+        (above, "containers"): f"{cells.loc[cells['metric'] == 'image_sim', 'mean'].mean():.3f}",
+        (below, "containers"): f"{(raw - floor).mean():+.3f}",  # the only container, so its mean over prompts
+    }
+    for (axes, name), text in wanted.items():
+        written = [item.get_text() for item in axes.texts]
+        assert written[([*groups] if axes is above else rows).index(name) * len(labels) + field] == text
+    assert {item.get_color() for item in below.texts} == {INK}  # on fields light enough for it
+    shades = below.collections[0].get_facecolors()[:, :3]
+    assert min(luminance(shade) for shade in shades) > 0.25
+
+
 def test_gallery_of_few_methods_has_the_super_category_beside_them(tmp_path):
     make_run(tmp_path / "few", {"perfusion": LOCAL[:1]}, ["cat"], prompts=1, images=1)
     texts = [text.get_text() for text in drawn(sheets.gallery, Run(tmp_path / "few")).axes[0].texts]
@@ -358,6 +502,16 @@ def test_overlay_is_warm_where_the_word_attends_and_grey_elsewhere():
     seen = overlay(picture, weights).astype(int)
     assert np.ptp(seen[16, 2]) == 0  # grey
     assert seen[16, 29, 0] > seen[16, 29, 2] + 80  # amber
+
+
+def test_overlay_draws_the_outline_of_the_object_in_white():
+    mask = np.zeros((32, 32), np.uint8)
+    mask[8:24, 8:24] = 255
+    seen = overlay(np.full((32, 32, 3), 90, np.uint8), np.ones((4, 4)), mask)
+    assert seen.shape == (256, 256, 3)
+    white = (seen == 255).all(-1)
+    assert white[64, 100] and white[63, 100] and not white[60, 100] and not white[128, 128]
+    assert 4 * 120 < white.sum() < 4 * 140 * 2  # a thin closed line
 
 
 def test_attention_draws_the_leakage_it_is_given(base, tmp_path):
@@ -460,6 +614,7 @@ def test_plot_without_a_run_says_how_to_make_one(tmp_path, monkeypatch):
         (["gallery", "ablated"], "no images"),
         (["gallery", "base", "--concepts", "teapott"], "did you mean 'teapot'"),
         (["gallery", "base", "--methods", "cdd"], "did you mean 'cd'"),
+        (["gallery", "base", "--images", "0"], "at least 1 picture"),
         (["gallery", "base", "--methods", "perfusion/local-b0.61-t0.15"], "did you mean 'local-b0.6"),
     ],
 )

@@ -1,4 +1,4 @@
-"""`perfbench check`, `plot`, `report`, `study`: what is made of finished runs."""
+"""`perfbench check`, `attention`, `plot`, `report`, `study`: what is made of finished runs."""
 
 import argparse
 
@@ -35,17 +35,41 @@ def check(parser: argparse.ArgumentParser) -> Run:
     return act
 
 
+@verb("attention")
+def attention(parser: argparse.ArgumentParser) -> Run:
+    """Measure what the concept's word attends to with each method, and how much of that leaves the object.
+
+    On the miniature the concept is drawn in the prompts' scenes, elsewhere its own images and masks are used; both are
+    noised to t = 250, 500, 750 and seen once. Writes RUN/attention/; what is there is not measured again.
+
+      perfbench attention && perfbench plot attention
+      perfbench attention results/paper-miniature-0a1b2c3d --methods ti,perfusion,perfusion-trained-k,super
+    """
+    parser.add_argument("run", nargs="?", metavar="RUN", help="a run folder, or a name under results/")
+    parser.add_argument("--methods", metavar="A,B", default="", help="in this order; a method, or METHOD/POINT")
+    parser.add_argument("--device", metavar="NAME", default="auto", help="auto, cpu, cuda, cuda:N")
+
+    def act(args: argparse.Namespace) -> None:
+        from benchmarks.attention import attention
+
+        print(attention(args.run, tuple(filter(None, args.methods.split(","))), args.device), end="")
+
+    return act
+
+
 @verb("plot")
 def plot(parser: argparse.ArgumentParser) -> Run:
-    """Draw a figure of a run: pareto, bias, dynamics, ablation, attention, per-concept, gallery.
+    """Draw a figure of a run: pareto, bias, dynamics, ablation, attention, per-concept, breakdown, gallery.
 
     Without RUN, the newest run. Writes PDF, SVG and PNG into the run's figures/, or the one FILE of --out.
 
       perfbench plot pareto
       perfbench plot gallery results/paper-miniature-0a1b2c3d --concepts cat,teapot --methods perfusion,cd,db
       perfbench plot gallery --concepts cat --prompts a02 --methods perfusion/local-b0.60-t0.15 --images 8 --out cat.pdf
+      perfbench plot gallery --concepts teddy+teapot
+      perfbench plot gallery results/one-backbone results/another --concepts cat --methods perfusion
     """
-    parser.add_argument("figure", help="pareto, bias, dynamics, ablation, attention, per-concept or gallery")
+    parser.add_argument("figure", help="pareto, bias, dynamics, ablation, attention, per-concept, breakdown or gallery")
     parser.add_argument("runs", nargs="*", metavar="RUN", help="run folders, or names under results/")
     parser.add_argument("--out", metavar="FILE", help=".pdf, .svg or .png; without a suffix, all three")
     for name in ("concepts", "prompts", "methods"):
