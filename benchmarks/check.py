@@ -153,7 +153,7 @@ def check(run: str | None, against: str, margins: str | None = None, strict: boo
     if mine.folder.resolve() == reference.folder.resolve():
         raise UserError(f"{mine.folder} cannot be checked against itself; name another run, or another reference")
     wanted = SETS[0] if same_weights(reference.about, mine.about) else SETS[1]
-    name, limits = read_margins(reference.folder, _set_name(margins), wanted)
+    margins = _set_name(margins)
     before, now = (comparable(one.folder, one.about) for one in (reference, mine))
     differences = changes(protocol_of(before), protocol_of(now)) + changed(before["digests"], now["digests"])
     of_reference, of_run = scored(reference.cells), scored(mine.cells)
@@ -163,6 +163,7 @@ def check(run: str | None, against: str, margins: str | None = None, strict: boo
         of_reference, of_run, differences, not_asked, more = apart(of_reference, of_run, now["digests"])
         differences = differences or unpaired(of_reference, of_run)
         not_run, notes = not_run + not_asked, notes + more
+    name, limits = ("", {}) if differences else read_margins(reference.folder, margins, wanted)
     return Report(
         run=mine.name,
         reference=reference.name,
@@ -191,16 +192,17 @@ def calibrate(runs: Sequence[str], against: str | None = None, margins: str | No
     if len({run.folder.resolve() for run in opened}) < len(opened):
         raise UserError("--calibrate was given the same run twice; every repeat is a run folder of its own")
     first = opened[0]
-    for other in opened[1:]:
+    target = open_run(against) if against else first
+    for other in [*opened[1:], target]:
         one, two = (comparable(run.folder, run.about) for run in (first, other))
         differences = changes(protocol_of(one), protocol_of(two)) + changed(one["digests"], two["digests"])
-        differences += [] if differences else unpaired(scored(first.cells), scored(other.cells))
+        if not differences and other is not target:  # a reference may have more
+            differences = unpaired(scored(first.cells), scored(other.cells))
         if differences:
             raise UserError(f"{other.folder} is no repeat of {first.folder}: {'; '.join(differences)}")
     name = _set_name(margins) or SETS[0 if all(same_weights(first.about, run.about) for run in opened[1:]) else 1]
     found = margins_from([run.cells for run in opened])
-    target = open_run(against).folder if against else first.folder
-    return write_margins(target, name, found, [run.name for run in opened]), found
+    return write_margins(target.folder, name, found, [run.name for run in opened]), found
 
 
 def margins_from(repeats: Sequence[pd.DataFrame]) -> Margins:
