@@ -10,10 +10,10 @@ from test_core_masks import folder as clipseg  # noqa: F401  a tiny random CLIPS
 
 from benchmarks import masks
 from benchmarks.benchmark import open_folder
-from benchmarks.prepared import prepare
 from benchmarks.catalog import load_catalog
 from benchmarks.cli import run
 from benchmarks.config import protocol, resolve
+from benchmarks.prepared import prepare
 from perfusion_core.errors import UserError
 
 
