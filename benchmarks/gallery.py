@@ -85,7 +85,7 @@ def gallery(run: Run, out: Path, budget: int = BUDGET) -> tuple[dict[str, Any], 
 
 def all_series(run: Run) -> Iterator[dict[str, Any]]:
     """Methods in the order of the figures; the points of one lock and temperature are one series with a bias."""
-    table = run.table[run.table["kind"].isin(["method", "floor"])].assign(kind="method")
+    table = run.first_table[run.first_table["kind"].isin(["method", "floor"])].assign(kind="method")
     found = in_order(plots.series_of(table))
     for number, one in enumerate(found):
         points = list(one.rows["point"])

@@ -36,13 +36,15 @@ CAPTIONS = {
 
 def lead(run: Run) -> str:
     """One sentence: what was compared, on what, by whose eyes, and whether it is complete."""
-    table, about = run.table, run.about
+    table, about = run.first_table, run.about
     shown = table[table["kind"] == "method"]
     methods = list(dict.fromkeys(shown["method"]))
     there_, planned = int(shown["n_images"].sum()), int(shown["n_planned"].sum())
-    count = int(run.metrics.loc[run.metrics["method"] != "real", "concept"].nunique())
+    count, unit = run.metrics.loc[run.metrics["method"] != "real", "concept"].nunique(), "concept"
+    if run.table.empty:
+        count, unit = run.plan["concept"].nunique(), "pair"
     words = [
-        f"{plural(len(methods), 'method')} on {plural(count, 'concept')}",
+        f"{plural(len(methods), 'method')} on {plural(int(count), unit)}",
         f"{there_:,} images" if there_ == planned else f'<span class="bad">{there_:,} of {planned:,} images</span>',
         f"backbone {escape(str(about.get('backbone', {}).get('id', 'unknown')))}",
         f"scored by {escape(str(about['scorers'][0].get('id') or about['scorers'][0]['name']))}",
@@ -91,6 +93,8 @@ def figure_html(run: Run, out: Path, name: str, caption: str) -> str:
 
 def concepts(run: Run) -> str:
     """Concepts by methods, one table for each metric, tinted; and which operating point Best H chose."""
+    if run.table.empty:
+        return "<p>This run has pairs of concepts alone.</p>"
     metrics, table = run.metrics, run.table
     rows_of = table[table["kind"].isin(["method", "floor"]) & table["method"].map(is_main).astype(bool)]
     main = rows_of[step_of(rows_of).isna()].assign(kind="method")

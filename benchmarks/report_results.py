@@ -24,6 +24,8 @@ METRICS = {"image_sim": "Image similarity", "text_sim": "Text similarity", "harm
 def results(run: Run, plane: str) -> str:
     """The table with its intervals drawn, the plane beside the headline comparison, and where the uncertainty is."""
     table = run.table
+    if table.empty:
+        return pairs(run)
     n = int(table["n_concepts"].max())
     notes = f"""<p class="note">Class-balanced means over {plural(n, "concept")} with 95 % intervals; the
 concept, not the image, is what was replicated. Text similarity is relative to the super-category's, which is 1 by

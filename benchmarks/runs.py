@@ -39,6 +39,11 @@ class Run:
             return self._csv("pair-table").iloc[:0]
         return self._csv("table")
 
+    @property
+    def first_table(self) -> pd.DataFrame:
+        """The table that says which methods and points there are: of single concepts, else of pairs."""
+        return self.table if len(self.table) or self.pair_table is None else self.pair_table
+
     @cached_property
     def metrics(self) -> pd.DataFrame:
         """Of single concepts."""

@@ -167,8 +167,7 @@ def gallery_head(run: str, method: str, point: str, images: int) -> pictures.Col
 def gallery_columns(run: Run, wanted: Sequence[str], limit: int = 8) -> list[tuple[str, str]]:
     """(method, point) of each column: what was asked for, or every method at its best point, both of Perfusion's locks,
     and the super-category where these are few. A run of nothing but pairs is chosen from by their table."""
-    table = run.table if len(run.table) or run.pair_table is None else run.pair_table
-    table = table[table["kind"].isin(["method", "floor"])]
+    table = run.first_table[run.first_table["kind"].isin(["method", "floor"])]
     has = list(zip(table["method"], table["point"]))
     if not wanted:
         main = table[(table["kind"] == "method") & table["method"].map(is_main).astype(bool) & step_of(table).isna()]

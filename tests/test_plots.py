@@ -389,6 +389,9 @@ def test_gallery_of_a_run_of_nothing_but_pairs(paired):
     assert any(text.startswith("“A cat* beside") for text in texts) and "Perfusion" in texts
     with pytest.raises(UserError, match="no method has both similarities"):
         drawn(charts.pareto, run)
+    assert perfbench(["report", str(paired)]) == 0
+    page = (paired / "index.html").read_text()
+    assert "on 1 pair " in page and "A cat* beside a teapot*" in page and "Pairs of concepts" in page
 
 
 @pytest.fixture
