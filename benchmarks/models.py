@@ -30,7 +30,7 @@ class Scorer:
     """One scorer: its name ends in 8 characters of its digest, so another model can never pass for it."""
 
     name: str
-    kind: str  # clip, timm, dino
+    kind: str  # clip, timm, dino, truth
     source: str  # a folder, or MODEL:TAG of open_clip
     weights: str  # sha256
     preprocessing: str  # digest of what decides it
@@ -150,12 +150,14 @@ def picture_size(place: Path) -> int:
 
 
 def find_scorer(given: str, backbone: str, place: Path, selects: bool = False) -> Scorer:
-    """`auto`, a folder with an open_clip model, clip:MODEL:TAG, dino, dinov2, timm:MODEL, or dino:HUB_ID."""
+    """`auto`, a folder with an open_clip model, clip:MODEL:TAG, dino, dinov2, timm:MODEL, dino:HUB_ID, or truth."""
     if given == "auto":
         folder = place / ("scorer2" if selects else "scorer")
         if place.is_dir() and folder.is_dir():
             return _folder_scorer(folder, f"{backbone}-{folder.name}")
         given = SD_SELECTOR if selects else SD_SCORER
+    if given == "truth" and not selects:  # nothing may be fitted to it
+        return _truth(place, backbone)
     given = DINO.get(given, given)
     if Path(given).is_dir():
         return _folder_scorer(Path(given), Path(given).resolve().name)
@@ -165,8 +167,8 @@ def find_scorer(given: str, backbone: str, place: Path, selects: bool = False) -
     if kind in ("timm", "dino") and source:
         return _vision(kind, source)
     raise UserError(
-        f"unknown scorer {given!r} (known: auto, {', '.join(DINO)}, timm:MODEL_OR_FOLDER, dino:FOLDER_OR_HUB_ID, "
-        f"a folder with open_clip_config.json, clip:MODEL:TAG such as {SD_SCORER})"
+        f"unknown scorer {given!r} (known: auto, truth, {', '.join(DINO)}, timm:MODEL_OR_FOLDER, "
+        f"dino:FOLDER_OR_HUB_ID, a folder with open_clip_config.json, clip:MODEL:TAG such as {SD_SCORER})"
     )
 
 
@@ -178,6 +180,14 @@ def _folder_scorer(folder: Path, name: str) -> Scorer:
     about = json.loads(config.read_text(encoding="utf-8"))
     pixels = {"side": about["model_cfg"]["vision_cfg"].get("image_size"), **about.get("preprocess_cfg", {})}
     return _scorer(name, "clip", str(folder.resolve()), _sha256(weights), digest(about), pixels)
+
+
+def _truth(place: Path, backbone: str) -> Scorer:
+    """The judges of a drawn world: they know what is true of its pictures."""
+    files = sorted((place / "judges").glob("*.safetensors")) if place.is_dir() else []
+    if not files:
+        raise UserError(f"the scorer truth needs judges, which the backbone {backbone} has not; the miniature has them")
+    return _scorer("truth", "truth", str(place.resolve()), digest([_sha256(path) for path in files]), "", {})
 
 
 def _named_clip(source: str) -> Scorer:

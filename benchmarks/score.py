@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.scorers import Clip, Dino, Timm
+from benchmarks.scorers import Model
 from perfusion_core.errors import UserError
 
-Model = Clip | Timm | Dino
 Row = dict[str, Any]
 
 

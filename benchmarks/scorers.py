@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.miniature.truth import Truth
 from benchmarks.models import Scorer
 from perfusion_core.errors import UserError
 
@@ -99,10 +100,20 @@ class Dino:
         return _unit(self.model(pixel_values=batch).last_hidden_state[:, 0])
 
 
-def open_scorer(scorer: Scorer, device: str) -> Clip | Timm | Dino:
+Model = Clip | Timm | Dino | Truth
+
+
+def open_scorer(scorer: Scorer, device: str) -> Model:
+    if scorer.kind == "truth":
+        return Truth(Path(scorer.source), device)
     if scorer.kind == "clip":
         return Clip(scorer, device)
     return Timm(scorer, device) if scorer.kind == "timm" else Dino(scorer, device)
+
+
+def of_concept(model: Model, pictures: Sequence[Image.Image]) -> np.ndarray:
+    """[n, d]: the pictures that generated ones are compared with."""
+    return model.concept(pictures) if isinstance(model, Truth) else model.images(pictures)
 
 
 def _unit(features: torch.Tensor) -> np.ndarray:

@@ -25,7 +25,7 @@ from benchmarks.config import Config
 from benchmarks.disk import DiskError, full, is_full
 from benchmarks.models import Models
 from benchmarks.plan import Cell, Fit, Prior, Unit, prior_text, seed_of
-from benchmarks.scorers import open_scorer
+from benchmarks.scorers import of_concept, open_scorer
 from benchmarks.store import Store
 from benchmarks.tasks import Event, Group, Task
 from perfusion_core.errors import UserError
@@ -273,7 +273,7 @@ class Worker:
         """Of a concept's images, [m, d]; once a process."""
         if (scorer, concept) not in self._features:
             pictures = score.read_images(self.store.concept(concept))
-            self._features[scorer, concept] = self.scorer(scorer).images(pictures)
+            self._features[scorer, concept] = of_concept(self.scorer(scorer), pictures)
         return self._features[scorer, concept]
 
     def score(self, group: Group) -> None:

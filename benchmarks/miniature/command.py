@@ -26,7 +26,7 @@ def build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--work", type=Path, metavar="DIR", help="pictures and checkpoints; default OUT.build")
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:N")
     parser.add_argument("--minutes", type=float, metavar="N",
-                        help="of training, all stages together; default 245 on a CPU, 23 on a GPU")  # fmt: skip
+                        help="of training, all stages together; default 215 on a CPU, 23 on a GPU")  # fmt: skip
     parser.add_argument("--stages", metavar="A,B",
                         help="only these: text, vae, unet, scorer, scorer2, factors, identity, segment")  # fmt: skip
     parser.add_argument(

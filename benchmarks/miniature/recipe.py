@@ -36,7 +36,7 @@ Step = Callable[[np.random.Generator], tuple[torch.Tensor, dict[str, torch.Tenso
 # minutes of each stage: an hour at most on two cores of a CPU; together 23 on a large GPU
 MINUTES = {
     "cpu": {
-        "text": 40.0, "vae": 50.0, "unet": 60.0, "scorer": 30.0, "scorer2": 20.0,
+        "text": 10.0, "vae": 50.0, "unet": 60.0, "scorer": 30.0, "scorer2": 20.0,
         "factors": 20.0, "identity": 15.0, "segment": 10.0,
     },
     "cuda": {
