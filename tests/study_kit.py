@@ -16,6 +16,7 @@ from made_run import picture, samples
 from PIL import PngImagePlugin
 
 from benchmarks import store
+from benchmarks.row_files import ROW, planned_text
 from benchmarks.study.answers import Key, read_key
 
 METHODS = {
@@ -61,7 +62,7 @@ def make_run(
     )
     root.mkdir(parents=True)
     (root / "run.json").write_text(json.dumps({"scorers": [{"name": SCORER}], "started": "2023-07-15T00:00:00"}))
-    (root / "plan.csv").write_text(store.planned_text(plan.to_dict("records")))
+    (root / "plan.csv").write_text(planned_text(plan.to_dict("records")))
     write_rows(root, frame)
     fades = {"perfusion": 0.1, "cd": 0.3, "db": 0.5, "super": 0.8}
     for row in cells.itertuples():
@@ -92,7 +93,7 @@ def write_rows(root: Path, frame: pd.DataFrame) -> None:
     records = frame.round(6).astype(object).where(frame.notna(), "")
     for (method, point, concept), rows in records.groupby(["method", "point", "concept"]):
         store.Store(root).write_rows(
-            store.Store(root).rows_file(SCORER, method, point, concept), rows[list(store.ROW)].to_dict("records")
+            store.Store(root).rows_file(SCORER, method, point, concept), rows[list(ROW)].to_dict("records")
         )
 
 

@@ -53,8 +53,9 @@ def test_commands_parse(page, line):
         assert config.preset in PRESETS
 
 
-def test_the_commands_of_the_readme_run_in_their_order(tmp_path):
+def test_the_commands_of_the_readme_run_in_their_order(tmp_path, monkeypatch):
     """As written, in an empty folder with some photographs; only smaller. Stable Diffusion's need a download."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
     shutil.copytree(ROOT / "concepts" / "teapot" / "images", tmp_path / "my_photos")
     run = [line for page, line in ALL if page == "README.md" and "sd15" not in line]
     assert len(run) >= 6

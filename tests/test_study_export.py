@@ -15,6 +15,7 @@ from PIL import Image
 from study_kit import METHODS, make_run, write_rows
 
 from benchmarks import store
+from benchmarks.row_files import planned_text
 from benchmarks.study.answers import read_key
 from benchmarks.study.design import QUALIFY, RATE, REPEAT, Design, sessions
 from benchmarks.study.desk import Desk
@@ -329,7 +330,7 @@ def test_without_scenes_the_qualification_is_made_of_concept_images(run, tmp_pat
     planned = [
         row for row in store.read_planned(few) if row["kind"] == "deform" and row["point"] != METHODS["perfusion"][1]
     ]
-    (few / "plan.csv").write_text(store.planned_text(planned))
+    (few / "plan.csv").write_text(planned_text(planned))
     assert len(frame)
     export(few, "ranking", tmp_path / "s", Design(qualify=3, pass_mark=3))
     assert {task["name"] for task in read_key(tmp_path / "s").about["pool"]} == {

@@ -1,6 +1,6 @@
 """Muon: momentum whose matrices are made orthogonal before each step (Jordan and others, 2024).
 
-For the hidden matrices and convolutions of small networks: after 233 steps the miniature's VAE had 20.4 dB, after 252 of
+For hidden matrices and convolutions of small networks: after 233 steps the miniature's VAE had 20.4 dB, after 252 of
 AdamW alone 17.7. Tables, first and last layers, biases and norms are AdamW's: `split` tells which is which.
 """
 
