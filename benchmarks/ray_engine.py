@@ -295,7 +295,7 @@ def connect(ray: Any, address: str) -> None:
     try:
         ray.init(address=address or "local", log_to_driver=False, include_dashboard=False if not address else None,
                  logging_level="WARNING")  # fmt: skip
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:  # Ray raises nothing narrower where its processes do not start
         shown = str(error).strip().splitlines()[0]
         raise UserError(
             f"cannot connect to Ray at {address or 'this machine'}: {shown}; `ray status` tells more"

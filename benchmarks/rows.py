@@ -68,5 +68,5 @@ def refuse_missing(missing: pd.DataFrame, planned: pd.DataFrame) -> None:
     rest = f" and {len(named) - 4} more" if len(named) > 4 else ""
     raise UserError(
         f"{short} of {int(planned['n'].sum())} planned images have no score: {', '.join(named[:4])}{rest}; "
-        "give the same `perfbench run` command again to finish, or --allow-missing to average what is there"
+        "give the `perfbench run` command that planned them to finish, or --allow-missing to average what is there"
     )
