@@ -56,7 +56,7 @@ def attention(given: str | None, wanted: Sequence[str] = (), device: str = "auto
 
 def parts_of(run: Run, wanted: Sequence[str]) -> list[Part]:
     """Every wanted column on the concepts that all of them have a fit of."""
-    files = [str(Path(file).expanduser()) for file in run.about["config"].get("method_files", ())]
+    files = method_files(run)
     plan = run.plan[run.plan["kind"] != "pair"]
     columns = gallery_columns(run, wanted)
     floor = [(FLOOR, "default")] if not wanted else []
@@ -83,6 +83,10 @@ def parts_of(run: Run, wanted: Sequence[str]) -> list[Part]:
         for method, point in columns
         for concept in fitted
     ]
+
+
+def method_files(run: Run) -> list[str]:
+    return [str(Path(file).expanduser()) for file in run.about["config"].get("method_files", ())]
 
 
 def has_fit(run: Path, base: str, row: Mapping[Any, Any] | None) -> bool:
@@ -127,7 +131,7 @@ def seeds_of(run: Run, concept: str, known: Sequence[Known]) -> list[int]:
 def measure(run: Run, store: Store, todo: Sequence[Part], device: str) -> None:
     """Each part is published when it is done, so that an interrupted command goes on."""
     backbone = open_backbone(run, device)
-    files = [str(Path(file).expanduser()) for file in run.about["config"].get("method_files", ())]
+    files = method_files(run)
     progress = Progress(sum(len(part.known) for part in todo))
     latents: dict[str, torch.Tensor] = {}
     try:

@@ -5,6 +5,7 @@ Turned as EXIF says, transparency over white, 16 bits and CMYK to 8-bit RGB, at 
 
 import hashlib
 import os
+import re
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -32,6 +33,11 @@ def load_image(path: str | os.PathLike[str]) -> Image.Image:
     with _open(path) as image:
         picture = _decoded(image, path)
         return _rgb(picture, path)
+
+
+def numbered(folder: Path) -> list[Path]:
+    """`0.png`, `1.png`, ... of a folder, in order."""
+    return sorted((path for path in folder.glob("*.png") if re.fullmatch(r"\d+", path.stem)), key=lambda p: int(p.stem))
 
 
 def load_rgb(path: str | os.PathLike[str], size: int) -> np.ndarray:

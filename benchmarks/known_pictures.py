@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.catalog import fill
-from benchmarks.images import load_image
+from benchmarks.images import load_image, numbered
 from benchmarks.miniature.captions import read
 from benchmarks.miniature.instance import Instance
 from benchmarks.miniature.shipped import ELEVEN, TUNING, instance_of, photographs
@@ -52,8 +52,7 @@ def drawn_here(folder: Path, concept: str) -> bool:
 
 def pictures_in(folder: Path) -> list[np.ndarray]:
     """`0.png`, `1.png`, ... of a folder, uint8 [H, W, 3]."""
-    paths = sorted((p for p in folder.glob("*.png") if p.stem.isdigit()), key=lambda path: int(path.stem))
-    return [np.asarray(load_image(path)) for path in paths]
+    return [np.asarray(load_image(path)) for path in numbered(folder)]
 
 
 def in_scenes(concept: str, super_category: str, templates: Mapping[str, str]) -> list[Known]:

@@ -184,10 +184,11 @@ def _folder_scorer(folder: Path, name: str) -> Scorer:
 
 def _truth(place: Path, backbone: str) -> Scorer:
     """The judges of a drawn world: they know what is true of its pictures."""
-    files = sorted((place / "judges").glob("*.safetensors")) if place.is_dir() else []
-    if not files:
+    from benchmarks.miniature.judges import FOLDER, judges_digest
+
+    if not (place / FOLDER).is_dir():
         raise UserError(f"the scorer truth needs judges, which the backbone {backbone} has not; the miniature has them")
-    return _scorer("truth", "truth", str(place.resolve()), digest([_sha256(path) for path in files]), "", {})
+    return _scorer("truth", "truth", str(place.resolve()), judges_digest(place), "", {})
 
 
 def _named_clip(source: str) -> Scorer:

@@ -3,7 +3,6 @@
 Separate from generation: reads PNGs and never the models that made them.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from benchmarks.images import numbered
 from benchmarks.scorers import Model
 from perfusion_core.errors import UserError
 
@@ -19,11 +19,8 @@ Row = dict[str, Any]
 
 def read_images(folder: Path) -> list[Image.Image]:
     """`0.png`, `1.png`, ... of a folder, in order, each decoded whole."""
-    paths = sorted(
-        (path for path in folder.glob("*.png") if re.fullmatch(r"\d+", path.stem)), key=lambda p: int(p.stem)
-    )
     pictures = []
-    for path in paths:
+    for path in numbered(folder):
         with Image.open(path) as image:
             pictures.append(image.convert("RGB"))
     return pictures

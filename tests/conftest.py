@@ -1,6 +1,7 @@
 """Shared by the tests: a tiny pipeline of Stable Diffusion's kind with random weights, saved in diffusers layout."""
 
 import os
+from contextlib import contextmanager
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -146,3 +147,31 @@ def make_concept(backbone, name: str = "teddy", super_category: str = "toy", see
         backbone=f"{backbone.name} {backbone.digest}",
     )
     return replace(concept, **changes)
+
+
+@contextmanager
+def stock_attention(unet, see):
+    """diffusers' own processor in every layer, telling `see(layer, whether it is of the text, probabilities)`."""
+    from diffusers.models.attention_processor import AttnProcessor
+
+    class Spy(AttnProcessor):
+        def __call__(self, attn, hidden_states, encoder_hidden_states=None, **more):
+            real = attn.get_attention_scores
+
+            def scores(*args):
+                probs = real(*args)
+                see(attn, encoder_hidden_states is not None, probs)
+                return probs
+
+            attn.get_attention_scores = scores
+            try:
+                return super().__call__(attn, hidden_states, encoder_hidden_states, **more)
+            finally:
+                del attn.get_attention_scores
+
+    kept = unet.attn_processors
+    unet.set_attn_processor(Spy())
+    try:
+        yield
+    finally:
+        unet.set_attn_processor(kept)

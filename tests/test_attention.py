@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import stock_attention
 from PIL import Image
 from run_kit import copy_of_reference, shared
 
@@ -23,34 +24,11 @@ from perfusion_core.errors import UserError
 # ---- one forward pass ----
 
 
-def stock_attention(backbone, text, x, t):
+def text_attention(backbone, text, x, t):
     """Probabilities [heads, positions, M] of every cross-attention, as diffusers' own processor computes them."""
-    from diffusers.models.attention_processor import AttnProcessor
-
     seen = []
-
-    class Spy(AttnProcessor):
-        def __call__(self, attn, hidden_states, encoder_hidden_states=None, **more):
-            real = attn.get_attention_scores
-
-            def scores(*args):
-                probs = real(*args)
-                seen.append((encoder_hidden_states is not None, probs))
-                return probs
-
-            attn.get_attention_scores = scores
-            try:
-                return super().__call__(attn, hidden_states, encoder_hidden_states, **more)
-            finally:
-                del attn.get_attention_scores
-
-    kept = backbone.unet.attn_processors
-    backbone.unet.set_attn_processor(Spy())
-    try:
-        with torch.no_grad():
-            backbone.unet(x, t, encoder_hidden_states=backbone.encode([text]))
-    finally:
-        backbone.unet.set_attn_processor(kept)
+    with torch.no_grad(), stock_attention(backbone.unet, lambda _, of_text, probs: seen.append((of_text, probs))):
+        backbone.unet(x, t, encoder_hidden_states=backbone.encode([text]))
     return [probs for of_text, probs in seen if of_text]
 
 
@@ -64,7 +42,7 @@ def test_a_look_is_what_the_stock_layers_attend_to(tiny_backbone):
     for n, (text, word, t) in enumerate(zip(texts, words, levels)):
         x = kept[t].sqrt() * latents[n] + (1 - kept[t]).sqrt() * noise[n]
         leaks, maps = [], []
-        layers = stock_attention(tiny_backbone, text, x[None], t)
+        layers = text_attention(tiny_backbone, text, x[None], t)
         assert len(layers) == len(cross_attentions(tiny_backbone.unet)) > 1
         for probs in layers:
             side = int(probs.shape[1] ** 0.5)

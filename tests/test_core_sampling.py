@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import make_concept
+from conftest import make_concept, stock_attention
 
 from perfusion_core.backbone import Backbone, cross_attentions
 from perfusion_core.editing import load_concepts
@@ -92,36 +92,18 @@ def test_text_is_encoded_and_projected_once_a_prompt(tiny_backbone, monkeypatch)
 
 def by_hand(backbone, text, seed, steps, guidance):
     """Attention probabilities of the stock attention processors, layer by layer and step by step."""
-    from diffusers.models.attention_processor import AttnProcessor
-
     total, count = 0, 0
 
-    class Spy(AttnProcessor):
-        def __call__(self, attn, hidden_states, encoder_hidden_states=None, **more):
-            real = attn.get_attention_scores
+    def see(attn, of_text, probs):
+        nonlocal total, count
+        if of_text:
+            told = probs[-attn.heads :].mean(0).T  # the conditional image: [M, positions]
+            square = told.reshape(1, len(told), int(told.shape[1] ** 0.5), -1)
+            total = total + torch.nn.functional.interpolate(square, (8, 8), mode="bilinear")
+            count += 1
 
-            def scores(*args):
-                nonlocal total, count
-                probs = real(*args)
-                if encoder_hidden_states is not None:
-                    told = probs[-attn.heads :].mean(0).T  # the conditional image: [M, positions]
-                    square = told.reshape(1, len(told), int(told.shape[1] ** 0.5), -1)
-                    total = total + torch.nn.functional.interpolate(square, (8, 8), mode="bilinear")
-                    count += 1
-                return probs
-
-            attn.get_attention_scores = scores
-            try:
-                return super().__call__(attn, hidden_states, encoder_hidden_states, **more)
-            finally:
-                del attn.get_attention_scores
-
-    kept = backbone.unet.attn_processors
-    backbone.unet.set_attn_processor(Spy())
-    try:
+    with stock_attention(backbone.unet, see):
         stock(backbone, text, [seed], steps, guidance)
-    finally:
-        backbone.unet.set_attn_processor(kept)
     return total / count
 
 

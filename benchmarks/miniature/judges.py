@@ -3,6 +3,7 @@
 In: uint8 pictures [n, 64, 64, 3]. Out: names of factors, vectors of identity, masks. judge_training.py trains them.
 """
 
+import hashlib
 import json
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,6 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmarks.miniature.data import FACTORS
+from perfusion_core.digests import file_sha256
 from perfusion_core.errors import UserError
 
 FOLDER, ABOUT = "judges", "judges.json"
@@ -164,6 +166,11 @@ def write_judges(networks: dict[str, nn.Module], folder: Path, about: dict) -> N
         state = {k: v.detach().cpu().half().contiguous() for k, v in network.state_dict().items()}
         save_file(state, folder / f"{name}.safetensors")
     (folder / ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+
+
+def judges_digest(weights: Path) -> str:
+    named = "".join(file_sha256(weights / FOLDER / f"{name}.safetensors") for name in JUDGES)
+    return hashlib.sha256(named.encode()).hexdigest()
 
 
 def open_judges(weights: Path, device: str = "cpu") -> Judges:

@@ -12,7 +12,10 @@ from PIL import Image
 
 from benchmarks.catalog import Catalog, load_catalog
 from benchmarks.miniature.captions import read
+from benchmarks.miniature.measures import drawn
 from benchmarks.miniature.world import render
+from benchmarks.paths import miniature_dir
+from perfusion_core.backbone import Backbone
 from perfusion_core.errors import unknown
 
 ACROSS, PIXELS_BETWEEN = 16, 12
@@ -27,19 +30,13 @@ def world_sheet(catalog: Catalog) -> list[np.ndarray]:
     return pictures
 
 
-def generated_sheet(catalog: Catalog, word: str) -> list[np.ndarray]:
-    """The prompts of a super-category's group, in their order, by the shipped models."""
-    from benchmarks.paths import miniature_dir
-    from perfusion_core.backbone import Backbone
-    from perfusion_core.sampling import sample
-
+def generated_sheet(catalog: Catalog, word: str, backbone: Backbone) -> list[np.ndarray]:
+    """The prompts of a super-category's group, in their order, as the models draw them."""
     known = {c.super_category: c for c in catalog.concepts}
     if word not in known:
         raise unknown("super-category", word, known)
-    backbone = Backbone.open(miniature_dir())
     texts = [p.template.format(word) for p in catalog.prompts_for(known[word])]
-    rows = [sample(backbone, texts[k : k + 8], range(k, min(k + 8, len(texts)))) for k in range(0, len(texts), 8)]
-    return list(np.concatenate(rows))
+    return list(drawn(backbone, texts, range(len(texts))))
 
 
 def tiled(pictures: list[np.ndarray]) -> np.ndarray:
@@ -49,7 +46,11 @@ def tiled(pictures: list[np.ndarray]) -> np.ndarray:
 
 def main(out: Path, words: list[str]) -> None:
     catalog = load_catalog()
-    parts = [tiled(generated_sheet(catalog, word)) for word in words] or [tiled(world_sheet(catalog))]
+    if words:
+        backbone = Backbone.open(miniature_dir())
+        parts = [tiled(generated_sheet(catalog, word, backbone)) for word in words]
+    else:
+        parts = [tiled(world_sheet(catalog))]
     gap = np.full((PIXELS_BETWEEN, parts[0].shape[1], 3), 255, np.uint8)
     whole = Image.fromarray(np.concatenate([row for part in parts for row in (part, gap)][:-1]))
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -54,9 +54,12 @@ def wishes() -> dict[str, tuple[tuple[str, str], ...]]:
     catalog = load_catalog()
     for concept in catalog.concepts:
         for prompt in catalog.prompts_for(concept):
+            bare = leave_out(prompt.template)
+            if bare in found:
+                continue
             text = fill(prompt.template, concept.super_category)
             guesses = [read(text, seed=seed) for seed in range(GUESSES)]
             values = {name: {getattr(picture, name) for picture in guesses} for name in WISHES}
             asked = [(name, said.pop()) for name, said in values.items() if len(said) == 1 and said != {None}]
-            found.setdefault(leave_out(prompt.template), tuple(asked))
+            found[bare] = tuple(asked)
     return found

@@ -4,7 +4,6 @@ In: a folder of weights. Out: a table of figures beside their goals, as text, CS
 """
 
 import csv
-import hashlib
 import json
 import math
 import sys
@@ -16,13 +15,12 @@ from pathlib import Path
 
 from benchmarks.catalog import load_catalog
 from benchmarks.miniature import gates, measures
-from benchmarks.miniature.judges import FOLDER, JUDGES, open_judges
+from benchmarks.miniature.judges import judges_digest, open_judges
 from benchmarks.miniature.measures import Figure, Rows
 from benchmarks.models import device_name, find_scorer
 from benchmarks.scorers import Clip
 from benchmarks.table_text import aligned
 from perfusion_core.backbone import Backbone
-from perfusion_core.digests import file_sha256
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,7 @@ def verify(
             "text_encoder": backbone.text_digest,
             "scorer": found["scorer"].weights[:16],
             "scorer2": found["scorer2"].weights[:16],
-            "judges": judges_digest(weights),
+            "judges": judges_digest(weights)[:16],
         },
         "build": read_build(weights),
         "device": backbone.device.type,
@@ -111,11 +109,6 @@ def verify(
 def opened(weights: Path, device: str, dtype: str) -> Backbone:
     kind = None if dtype == "auto" else dtype
     return Backbone.open("miniature", device=device_name(device), dtype=kind, names={"miniature": weights})
-
-
-def judges_digest(weights: Path) -> str:
-    named = "".join(file_sha256(weights / FOLDER / f"{name}.safetensors") for name in JUDGES)
-    return hashlib.sha256(named.encode()).hexdigest()[:16]
 
 
 def read_build(weights: Path) -> dict:
