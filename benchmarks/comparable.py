@@ -13,7 +13,7 @@ from perfusion_core.errors import UserError
 
 KEYS = ["method", "point", "concept", "prompt_id", "metric"]
 # parts of a run's protocol that may differ: what is being judged, repeats, and what other fields say better
-FREE = {"preset", "seed", "dtype", "fit", "keep", "revision", "backbone", "backbone_digest", "scorers"}
+FREE = {"preset", "seed", "dtype", "fit", "trained", "keep", "revision", "backbone", "backbone_digest", "scorers"}
 
 
 def comparable(folder: Path, about: Mapping[str, Any]) -> Mapping[str, Any]:

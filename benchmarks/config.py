@@ -63,6 +63,7 @@ class Config:
     validate_every: int = 25
     select_scorer: str = "auto"  # picks training steps; never the reported one
     fit: dict[str, dict[str, Any]] = field(default_factory=dict)  # changes of a method's own Config: fit.ti.lr
+    trained: tuple[str, ...] = ()  # perfusion=RUN_OR_FOLDER: its trained files are there, and not trained again
 
     out: str = _place("")
     device: str = _place("auto")
@@ -224,6 +225,8 @@ def protocol(config: Config) -> dict[str, Any]:
     out = {key: value for key, value in as_dict(config).items() if role(key) == "protocol"}
     if out["masks"] == "auto":  # what each concept brings; its digest tells the rest
         del out["masks"]
+    if not out["trained"]:
+        del out["trained"]
     return {**out, "scorers": out["scorers"][:1]}
 
 

@@ -55,18 +55,21 @@ def pictures_in(folder: Path) -> list[np.ndarray]:
     return [np.asarray(load_image(path)) for path in numbered(folder)]
 
 
-def in_scenes(concept: str, super_category: str, templates: Mapping[str, str]) -> list[Known]:
-    """The concept's instance drawn in each prompt's scene; prompts that the world has no words for are left out."""
-    found = []
+def in_scenes(
+    concept: str, super_category: str, templates: Mapping[str, str], index: int = 0, own: bool = True
+) -> list[Known]:
+    """The concept's instance (`own`; else any of its class) drawn in each prompt's scene; prompts that the world has no
+    words for are left out. `index`: another picture of the same."""
+    found, more = [], (index,) if index else ()
     for prompt, template in templates.items():
         try:
-            asked = read(template.replace(f"{{{concept}}}", super_category), seed=(concept, prompt))
+            asked = read(template.replace(f"{{{concept}}}", super_category), seed=(concept, prompt, *more))
         except UserError:
             continue
-        mine = with_instance(asked, instance_of(concept))
+        mine = with_instance(asked, instance_of(concept)) if own else asked
         if mine is None:
             continue
-        picture, mask = render(mine, ("known", concept, prompt))
+        picture, mask = render(mine, ("known", concept, prompt, *more))
         if mask.mean() >= 255 * VISIBLE:
             found.append(Known(prompt, template, picture, mask))
     return found

@@ -92,12 +92,17 @@ def adopt(name: str, folder: Path, home: Path | None = None) -> Concept:
     return _publish(shipped()[name], images_in(folder), home)
 
 
+OWNERS = "the owner's; not for redistribution"
+
+
 def add(
     folder: Path, super_category: str, *, name: str | None = None, group: str | None = None, asymmetric: bool = False,
-    licence: str = "the owner's; not for redistribution", home: Path | None = None,
+    licence: str = "", home: Path | None = None,
 ) -> Concept:  # fmt: skip
-    """A user's own photographs as a new concept: upright PNG of moderate size, without the camera's metadata."""
-    pictures = images_in(folder)
+    """A user's own photographs as a new concept: upright PNG of moderate size, without the camera's metadata. A concept
+    folder: the same images and masks under another name, perhaps as another kind of thing (Fig. 13)."""
+    known = read_concept(folder) if (folder / "concept.toml").is_file() else None
+    pictures = known.images if known else images_in(folder)
     own = folder.resolve().name
     if not (name or slug(own)):
         raise UserError(
@@ -110,11 +115,12 @@ def add(
     return write_concept(
         (home or user_dir() / "concepts") / chosen,
         super_category=super_category.strip(),
-        group=group or usual_group(super_category),
-        asymmetric=asymmetric,
-        source="the user's own photographs",
-        licence=licence,
-        images=[_moderate(path) for path in pictures],
+        group=group or (known.group if known else usual_group(super_category)),
+        asymmetric=asymmetric or bool(known and known.asymmetric),
+        source=known.source if known else "the user's own photographs",
+        licence=licence or (known.licence if known else OWNERS),
+        images=known.images if known else [_moderate(path) for path in pictures],
+        masks=known.masks if known else (),
     )
 
 

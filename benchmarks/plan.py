@@ -52,6 +52,20 @@ class Prior:
 
 
 @dataclass(frozen=True)
+class Given:
+    """Files of a fit that was trained elsewhere."""
+
+    files: tuple[tuple[str, str], ...]  # name in the fit's folder, and where it is
+    digest: str  # of their content, without states kept on the way
+    about: Mapping[str, Any] = field(default_factory=dict)  # what is told of the training
+
+    @property
+    def steps(self) -> set[int]:
+        """Kept training steps."""
+        return {int(name.split("/")[0].removeprefix("step-")) for name, _ in self.files if name.startswith("step-")}
+
+
+@dataclass(frozen=True)
 class Fit:
     """One method trained on one concept."""
 
@@ -64,6 +78,7 @@ class Fit:
     keep: tuple[int, ...]  # not in the key: what is kept on the way does not change the end
     seed: int
     key: str
+    given: Given | None = None  # copied, not trained
 
 
 @dataclass(frozen=True)
@@ -127,13 +142,19 @@ def prior_text(super_category: str) -> str:
 
 
 def make(
-    config: Config, catalog: Catalog, concepts: Sequence[Concept], methods: Sequence[Method], facts: Facts
+    config: Config,
+    catalog: Catalog,
+    concepts: Sequence[Concept],
+    methods: Sequence[Method],
+    facts: Facts,
+    given: Mapping[tuple[str, str], Given] | None = None,
 ) -> Plan:
-    """The whole plan for these concepts. `super` comes first: the others are compared with it."""
+    """The whole plan for these concepts; `given`: trained files by names of method and concept. `super` comes first:
+    the others are compared with it."""
     floor = [method for method in methods if method.base == FLOOR]
     if not floor:
         raise UserError("the method super must be planned: normalised text similarity needs it")
-    planner = _Planner(config, catalog, facts)
+    planner = _Planner(config, catalog, facts, given or {})
     subjects: list[Subject] = [*_single(config, catalog, concepts), *_pairs(config, catalog, concepts)]
     if not subjects:
         raise UserError(f"no prompt is left of {','.join(config.prompts)} for {', '.join(c.name for c in concepts)}")
@@ -159,6 +180,7 @@ class _Planner:
     config: Config
     catalog: Catalog
     facts: Facts
+    given: Mapping[tuple[str, str], Given]
     priors: dict[str, Prior] = field(default_factory=dict)
     fits: dict[str, Fit] = field(default_factory=dict)
     seeds: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
@@ -230,18 +252,28 @@ class _Planner:
         address = f"{method.name}/{concept.name}"
         if address in self.fits:
             return self.fits[address]
-        prior = self.prior(concept.super_category) if method.prior else None
+        given = self.given.get((method.name, concept.name))
+        prior = self.prior(concept.super_category) if method.prior and not given else None
+        select = method.select and not given
         seed = seed_of(self.config.seed, concept.name, "fit", 0)
-        covariance = self.facts.covariance if method.covariance else ""
-        key = digest({
-            "unit": "fit", **self.model, "covariance": covariance, "method": method.base, "version": method.version,
-            "config": dict(method.config), "concept": concept.digest, "name": concept.name, "training": self.training,
-            "select": self.selection if method.select else None, "prior": prior.key if prior else None, "seed": seed,
-        })  # fmt: skip
+        what: dict[str, Any] = {"unit": "fit", **self.model, "method": method.base, "version": method.version,
+                                "name": concept.name}  # fmt: skip
+        what["covariance"] = self.facts.covariance if method.covariance else ""
+        if given:
+            what["given"] = given.digest
+        else:
+            what |= {
+                "config": dict(method.config), "concept": concept.digest, "training": self.training, "seed": seed,
+                "select": self.selection if select else None, "prior": prior.key if prior else None,
+            }  # fmt: skip
+        key = digest(what)
+        keep = self.kept(method)
+        if given and not given.steps.issuperset(keep):
+            lacking = min(set(keep) - given.steps)
+            raise UserError(f"the trained files of {method.name} for {concept.name} have no state of step {lacking}")
         same = [fit for fit in self.fits.values() if fit.key == key]  # of a variant that differs at run time only
         self.fits[address] = same[0] if same else Fit(
-            method.base, concept.name, concept.super_category, method.config, prior, method.select,
-            self.kept(method), seed, key,
+            method.base, concept.name, concept.super_category, method.config, prior, select, keep, seed, key, given
         )  # fmt: skip
         return self.fits[address]
 

@@ -8,6 +8,7 @@ from typing import Any
 from benchmarks import masks, methods, provenance
 from benchmarks.catalog import PERFUSION, Catalog, Concept
 from benchmarks.config import Config, digest
+from benchmarks.given import find_given, trained_places
 from benchmarks.models import Models, backbone_names, device_name, find
 from benchmarks.plan import Method, Plan, choose_prompts, make
 from benchmarks.store import RESULTS
@@ -45,7 +46,9 @@ def prepare(config: Config) -> Prepared:
     if not models.covariance and any(method.base == "perfusion" for method in chosen):
         raise UserError(f"the backbone {models.name} has no C yet, which perfusion needs: "
                         f"perfbench covariance --backbone {config.backbone}")  # fmt: skip
-    plan = make(config, catalog, concepts, chosen, models.facts)
+    named = [concept.name for concept in concepts] + [name for pair in config.pairs for name in pair.split("+")]
+    given = find_given(config.trained, chosen, list(dict.fromkeys(named)))
+    plan = make(config, catalog, concepts, chosen, models.facts, given)
     device = device_name(config.device, elsewhere=config.engine == "ray")
     fixed = provenance.resolved_protocol(config, models, catalog)
     folder = Path(config.out) if config.out else usual_folder(config, models, fixed)
@@ -91,7 +94,7 @@ def with_masks(
     """The masks that were asked for, where a method looks at masks at all; `none` also tells the methods so."""
     if config.masks == "none":
         chosen = tuple(replace(m, config={**m.config, "masks": False}) if "masks" in m.config else m for m in chosen)
-    elif not any(method.config.get("masks") for method in chosen):
+    elif not any(method.config.get("masks") and method.name not in trained_places(config.trained) for method in chosen):
         return chosen, catalog, concepts
     masked = masks.chooser(config.masks, config.clipseg)
     pairs = {name for pair in config.pairs for name in pair.split("+")}

@@ -11,6 +11,7 @@ FLAGS = {  # flag -> key of Config, metavar, help
     "--methods": ("methods", "A,B", "`perfbench ls methods`; super is always planned"),
     "--concepts": ("concepts", "A,B", "all, names (`perfbench ls concepts`) or folders"),
     "--prompts": ("prompts", "A,B", "all, shape, deform, ids, or a number: so many for each concept"),
+    "--trained": ("trained", "M=PLACE,..", "trained files instead of training: another run, or a folder of concepts"),
     "--pairs": ("pairs", "A+B,..", "two concepts in one picture: teddy+teapot,cat+chair"),
     "--backbone": ("backbone", "WHICH", "miniature, sd15, sd21, a folder of diffusers, a .safetensors file, a hub id"),
     "--revision": ("revision", "NAME", "of a hub id: a branch, tag or commit; default its newest"),

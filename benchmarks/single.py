@@ -12,9 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.given import FILES
 from perfusion_core.errors import UserError
 
-FILE = "concept.safetensors"  # of Perfusion; the other methods leave folders
+FILE = FILES["perfusion"]  # the other methods leave folders
 
 
 def fit(args: argparse.Namespace) -> None:

@@ -514,6 +514,18 @@ def test_add_makes_upright_moderate_copies_without_metadata(home, tmp_path, caps
     assert sorted(path.name for path in have.iterdir()) == ["IMG_1.jpg", "small.webp"], "the originals stay"
 
 
+def test_a_concept_under_another_word_keeps_its_images_and_masks(tmp_path, capsys):
+    old = load_catalog("miniature").concept("pot")
+    folder = old.images[0].parent.parent
+    words = ["concepts", "add", str(folder), "--super-category", "clock", "--name", "pot_as_clock"]
+    assert cli.run([*words, "--dest", str(tmp_path)]) == 0
+    new = read_concept(tmp_path / "pot_as_clock")
+    assert (new.super_category, new.group, new.licence) == ("clock", old.group, old.licence)
+    for before, after in ((old.images, new.images), (old.masks, new.masks)):
+        assert [path.read_bytes() for path in after] == [path.read_bytes() for path in before]
+    assert new.digest != old.digest, "another thing to learn"
+
+
 def test_add_says_which_prompts_it_gets(home, tmp_path, capsys):
     (tmp_path / "boat").mkdir()
     phone_photo(tmp_path / "boat" / "a.jpg", (64, 64))

@@ -314,3 +314,43 @@ def test_pictures_are_shown_by_the_command(built, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(tmp_path / "dog.png")
     assert Image.open(tmp_path / "dog.png").size == (6 + 2 * 198, 22 + 2 * (16 + 192 + 6))
+
+
+@pytest.mark.slow
+def test_a_vae_that_goes_on_keeps_the_latents_true(built, tmp_path):
+    """The U-Net has learned from them, so the encoder is left alone and the decoder learns on."""
+    import shutil
+
+    from benchmarks.miniature.recipe import Build, Recipe
+
+    shutil.copytree(built[0] / "work", tmp_path / "work")
+    work = Build(tmp_path / "work", Recipe(shards=1, shard=400, vae_batch=8), workers=1)
+    before = work.trained_vae().state_dict()
+    work.vae(0.03)
+    after = work.trained_vae().state_dict()
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"decoder", "post_quant_conv"}
+
+
+@pytest.mark.slow
+def test_a_restyled_copy_differs_in_its_unet_alone(built, tmp_path):
+    from benchmarks.disk import digests_of
+    from perfusion_core.errors import UserError
+
+    weights, out = built[0] / "weights", tmp_path / "sketchy"
+    command = [sys.executable, "-m", "benchmarks.cli", "miniature", "restyle", "sketch", "--out", str(out)]
+    done = subprocess.run(
+        [*command, "--weights", str(weights), "--steps", "2", "--device", "cpu"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(out)
+    old, new = digests_of(weights), digests_of(out)
+    changed = {name for name in old if old[name]["sha256"] != new[name]["sha256"]}
+    assert old.keys() == new.keys()
+    assert changed <= {"build.json", "unet/config.json", "unet/diffusion_pytorch_model.safetensors"}
+    assert "unet/diffusion_pytorch_model.safetensors" in changed
+    assert json.loads((out / "build.json").read_text())["restyled"]["style"] == "sketch"
+    with pytest.raises(UserError, match="did you mean 'sketch'"):
+        from benchmarks.cli import run
+
+        run(["miniature", "restyle", "sketches", "--weights", str(weights)])

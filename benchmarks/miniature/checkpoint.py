@@ -120,11 +120,13 @@ class Stage:
         mine = self.adam if self.muon is None or p not in self.matrices else self.muon
         return mine.state[p]
 
-    def use_average(self) -> None:
-        """Put the averaged weights into the model (for export and measuring; training continues from a fresh Stage)."""
+    def use_average(self, of: tuple[str, ...] = ("",)) -> None:
+        """Put the averaged weights (those whose name begins so) into the model: for export, measuring, and parts that
+        learn no more; what learns on goes on from a fresh Stage."""
         with torch.no_grad():
             for n, p in self.params.items():
-                p.copy_(self.ema[n])
+                if n.startswith(of):
+                    p.copy_(self.ema[n])
 
 
 def spent(path: Path) -> dict[str, float]:

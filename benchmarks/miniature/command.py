@@ -11,10 +11,11 @@ from benchmarks.paths import miniature_dir
 
 
 def describe(parser: argparse.ArgumentParser) -> None:
-    doing = parser.add_subparsers(dest="do", required=True, metavar="build|verify|show")
+    doing = parser.add_subparsers(dest="do", required=True, metavar="build|verify|show|restyle")
     build(doing.add_parser("build", help="train all models; interrupted, the same command goes on"))
     verify(doing.add_parser("verify", help="figures beside their goals; exit status 1 where one is not met"))
     show(doing.add_parser("show", help="generated above rendered", epilog=f"words of this world:\n{words()}"))
+    restyle(doing.add_parser("restyle", help="a fine-tuned copy that draws everything in one style"))
 
 
 def build(parser: argparse.ArgumentParser) -> None:
@@ -92,6 +93,22 @@ def show(parser: argparse.ArgumentParser) -> None:
 
         weights, device, dtype = args.weights, args.device, args.dtype
         print(show_verb(args.prompt, args.n, args.out, weights=weights, seed=args.seed, device=device, dtype=dtype))
+
+    parser.set_defaults(act=act)
+
+
+def restyle(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Fine-tune a copy of the U-Net on one style: a backbone to carry trained concepts over to."
+    parser.add_argument("style", help="oil, watercolor, sketch or pixel")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="the new backbone; default STYLE-miniature")
+    parser.add_argument("--steps", type=int, default=400, metavar="N", help="of 32 pictures; default 400")
+    common(parser)
+
+    def act(args: argparse.Namespace) -> None:
+        from benchmarks.miniature.restyle import restyle
+
+        out = args.out or Path(f"{args.style}-miniature")
+        print(restyle(args.weights, args.style, out, steps=args.steps, device=args.device, dtype=args.dtype))
 
     parser.set_defaults(act=act)
 

@@ -52,13 +52,16 @@ class FactorJudge(nn.Module):
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(3, 48, 4, 2, 1, bias=False), _norm(48), nn.ReLU())
         self.body = nn.Sequential(
-            Residual(48, 48), Residual(48, 80, 2), Residual(80, 112, 2), Residual(112, 128, 2)
+            Residual(48, 48), Residual(48, 80, 2), Residual(80, 112, 2), Residual(112, 112, 2)
         )  # 32, 16, 8, 4 pixels
-        self.heads = nn.ModuleDict({name: nn.Linear(2 * 128, len(values)) for name, values in JUDGED.items()})
+        self.heads = nn.ModuleDict({name: nn.Linear(2 * 112, len(values)) for name, values in JUDGED.items()})
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.body(self.stem(x))
+        return torch.cat([y.mean((2, 3)), y.amax((2, 3))], dim=1)
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        y = self.body(self.stem(x))
-        y = torch.cat([y.mean((2, 3)), y.amax((2, 3))], dim=1)
+        y = self.features(x)
         return {name: head(y) for name, head in self.heads.items()}
 
 
@@ -148,9 +151,24 @@ class Judges:
             for name, values in JUDGED.items()
         }
 
+    @torch.inference_mode()
+    def features(self, pictures: np.ndarray) -> np.ndarray:
+        """What the judge of factors makes of pictures before it names anything, [n, d]: for distances between sets."""
+        judge = self.networks["factors"]
+        assert isinstance(judge, FactorJudge)
+        parts = [judge.features(as_input(pictures[k : k + 128], self.device)) for k in range(0, len(pictures), 128)]
+        return torch.cat(parts).float().cpu().numpy()
+
     def identity(self, pictures: np.ndarray) -> np.ndarray:
         """Unit vectors [n, d]; the cosine of two says whether they show one instance."""
         return torch.cat(self._each("identity", pictures)).float().cpu().numpy()
+
+    @property
+    def same(self) -> float:
+        """The cosine from which on two pictures rather show one instance than two."""
+        judge = self.networks["identity"]
+        assert isinstance(judge, IdentityJudge)
+        return float(-judge.bias / judge.scale.exp())
 
     def segment(self, pictures: np.ndarray) -> np.ndarray:
         """Masks of the thing, bool [n, 64, 64]."""
@@ -192,5 +210,5 @@ def open_judges(weights: Path, device: str = "cpu") -> Judges:
             raise UserError(
                 f"{path} is of another version of the judges; build it again: perfbench miniature build"
             ) from error
-        networks[name] = network.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+        networks[name] = network.to(device).eval().requires_grad_(False)
     return Judges(networks, torch.device(device), json.loads((folder / ABOUT).read_text(encoding="utf-8")))

@@ -241,8 +241,13 @@ class Build:
         return _as_any(models.make_vae()).to(self.device).to(memory_format=self.layout)
 
     def vae(self, minutes: float) -> None:
+        """Encoder and decoder; once there are latents, which the U-Net has learned from, the decoder alone."""
         vae = self.vae_module().train()
         stage = Stage({"vae": vae}, self.folder / "vae.safetensors", lr=self.recipe.vae_lr, weight_decay=0.0)
+        if self._latents.exists():
+            stage.use_average(("vae.encoder", "vae.quant_conv"))
+            vae.encoder.requires_grad_(False)
+            vae.quant_conv.requires_grad_(False)
         encoder, decoder = self.compiled(vae.encoder), self.compiled(vae.decoder)
 
         def step(rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -268,7 +273,7 @@ class Build:
 
     def latents(self) -> np.ndarray:
         """Means of the VAE's code of every picture, scaled to unit variance, float16, made once."""
-        path = self.folder / "latents.npy"
+        path = self._latents
         if not path.exists():
             vae = self.trained_vae()
             rows = []
@@ -283,6 +288,10 @@ class Build:
             np.save(path.with_suffix(".part.npy"), (table.astype(np.float32) * scale).astype(np.float16))
             os.replace(path.with_suffix(".part.npy"), path)
         return np.load(path, mmap_mode="r")
+
+    @property
+    def _latents(self) -> Path:
+        return self.folder / "latents.npy"
 
     # ---- the U-Net
 

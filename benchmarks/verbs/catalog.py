@@ -42,14 +42,14 @@ def concepts(parser: argparse.ArgumentParser) -> Run:
     adopt = doing.add_parser("adopt", help="take a folder that you have as one of the paper's concepts")
     adopt.add_argument("name")
     adopt.add_argument("dir")
-    add = doing.add_parser("add", help="make a concept of your own photographs")
-    add.add_argument("dir")
+    add = doing.add_parser("add", help="make a concept of your photographs, or of a concept under another word")
+    add.add_argument("dir", help="a folder of photographs, or a concept folder, whose masks then come along")
     add.add_argument("--super-category", required=True, metavar="WORD", help="the kind of thing, one word: teapot")
     add.add_argument("--name", help="default: the folder's name")
     add.add_argument("--group", choices=("animated", "container", "furniture", "wearable", "other"),
                      help="whose prompts it gets; default: by the super-category")  # fmt: skip
     add.add_argument("--asymmetric", action="store_true", help="never mirror it in training (writing, one-sided marks)")
-    add.add_argument("--licence", default="the owner's; not for redistribution")
+    add.add_argument("--licence", default="", help="default: the owner's; not for redistribution")
     suite = doing.add_parser("import", help="copy the concepts of another suite, to be used with our prompts")
     suite.add_argument("suite", metavar="LAYOUT:DIR", help="`perfbench ls suites` tells the layouts")
     for each in (fetch, adopt, add, suite):

@@ -1,0 +1,103 @@
+"""Is the metric itself right? CLIP's similarities against the truth, which the miniature's judges know (truth.py).
+
+In: the cells of a run scored by both. Out: a row a metric and a question, with intervals over concepts and prompts.
+"""
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from scipy.stats import rankdata
+
+from benchmarks.evidence.claims import Evidence, told
+from benchmarks.frames import is_variant
+from benchmarks.grid import Grid
+from benchmarks.stats import Interval, clustered, expanded
+from perfusion_core.errors import UserError
+
+METRICS = {"image_sim": "image similarity, true identity", "text_sim_raw": "text similarity, true share of wishes"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    metric: str
+    question: str
+    figure: str
+
+
+def truth_of(grid: Grid, metric: str) -> str:
+    """The same score as the judges give it."""
+    found = [name for name in grid.values if name.startswith(f"{metric}_truth")]
+    if not found:
+        raise UserError("the run was not scored by the truth; `perfbench score RUN --scorers truth` does that")
+    return found[0]
+
+
+def correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Pearson's r over the last axis, where both are there."""
+    there = ~(np.isnan(a) | np.isnan(b))
+    n = there.sum(-1, keepdims=True)
+
+    def centred(x: np.ndarray) -> np.ndarray:
+        x = np.where(there, x, 0.0)
+        return np.where(there, x - x.sum(-1, keepdims=True) / n, 0.0)
+
+    a, b = centred(a), centred(b)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (a * b).sum(-1) / np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
+
+
+def over_points(grid: Grid, metric: str) -> Interval:
+    """Spearman's rho of the operating points' means: would a table by CLIP rank them as the truth does?"""
+    own = [m for m, (_, point) in enumerate(grid.points) if is_variant(point)]
+    ranks = [rankdata(grid.balanced[name][:, own], axis=1) for name in (metric, truth_of(grid, metric))]
+    return expanded(correlation(*ranks), len(grid.concepts))
+
+
+def within_cells(grid: Grid, metric: str) -> Interval:
+    """Of one concept and prompt, does the method with the higher score do better? Pearson's r of the deviations from
+    the cell's mean over methods, for each concept."""
+    parts = []
+    for name in (metric, truth_of(grid, metric)):
+        values = grid.values[name]  # [M, C, P]
+        parts.append(
+            (values - np.nanmean(values, axis=0, keepdims=True)).swapaxes(0, 1).reshape(len(grid.concepts), -1)
+        )
+    return clustered(correlation(*parts)[:, None])
+
+
+def over_prompts(grid: Grid, metric: str) -> Interval:
+    """Does it know hard prompts from easy ones? Pearson's r over prompts, of means over methods."""
+    parts = [np.nanmean(grid.values[name], axis=0) for name in (metric, truth_of(grid, metric))]
+    return clustered(correlation(*parts)[:, None])
+
+
+def ordered_alike(grid: Grid, metric: str) -> str:
+    """Of pairs of operating points that CLIP tells apart (95 %), how many does the truth order alike?"""
+    score, truth = grid.balanced[metric], grid.balanced[truth_of(grid, metric)]
+    alike, apart = 0, 0
+    for a, b in combinations(range(len(grid.points)), 2):
+        difference = expanded(score[:, a] - score[:, b], len(grid.concepts))
+        if difference.lo > 0 or difference.hi < 0:
+            apart += 1
+            alike += (truth[0, a] - truth[0, b]) * difference.value > 0
+    return f"{alike} of {apart}"
+
+
+QUESTIONS = {
+    "operating points ranked alike (Spearman)": over_points,
+    "the better method of a cell found (Pearson)": within_cells,
+    "hard prompts told from easy ones (Pearson)": over_prompts,
+}
+
+
+def answers(evidence: Evidence, run: str = "paper") -> list[Answer]:
+    grid = evidence.grid(run)
+    found = []
+    with np.errstate(invalid="ignore"):
+        for metric, name in METRICS.items():
+            found += [Answer(name, question, told(ask(grid, metric))) for question, ask in QUESTIONS.items()]
+            found.append(
+                Answer(name, "pairs of points that CLIP tells apart, ordered alike", ordered_alike(grid, metric))
+            )
+    return found
