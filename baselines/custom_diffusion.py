@@ -20,7 +20,6 @@ from baselines.parts import (
     assert_only,
     class_pictures,
     learned_text,
-    mirrored,
     refuse_points,
     spelled,
     spoken,
@@ -135,7 +134,7 @@ def fit(
 
     def draw(rng: torch.Generator) -> Batch:
         order = torch.randperm(len(subject.images), generator=rng).repeat(-(-half // len(subject.images)))[:half]
-        mirror = torch.rand(half, generator=rng) < (0.5 if mirrored(config, subject) else 0.0)
+        mirror = torch.rand(half, generator=rng) < (0.5 if subject.mirrored(config.flip) else 0.0)
         views = [subject.images[n].flip(-1) if m else subject.images[n] for n, m in zip(order.tolist(), mirror)]
         pictures, valid, prefixes = zip(*(resized(view, backbone.down, rng) for view in views))
         mean, std = (part.cpu() for part in vae_moments(backbone, torch.stack(pictures)))

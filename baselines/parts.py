@@ -83,14 +83,9 @@ class Flipping(Protocol):
     def flip(self) -> bool: ...
 
 
-def mirrored(config: Flipping, subject: Subject) -> bool:
-    """Never something with writing or one-sided marks."""
-    return config.flip and not subject.asymmetric
-
-
 def own_pictures(backbone: Backbone, config: Flipping, subject: Subject) -> Latents:
     """Latents of the concept's images."""
-    return Latents.of(backbone, subject.images, flip=mirrored(config, subject))
+    return Latents.of(backbone, subject.images, flip=subject.mirrored(config.flip))
 
 
 def class_pictures(
@@ -101,7 +96,7 @@ def class_pictures(
         raise UserError(
             f"{method} learns beside class images of {subject.super_category!r}; `perfbench run` makes them"
         )
-    return Latents.of(backbone, as_float(prior), flip=mirrored(config, subject))
+    return Latents.of(backbone, as_float(prior), flip=subject.mirrored(config.flip))
 
 
 # ---- proof ----

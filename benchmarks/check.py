@@ -208,7 +208,7 @@ def calibrate(runs: Sequence[str], against: str | None = None, margins: str | No
 def margins_from(repeats: Sequence[pd.DataFrame]) -> Margins:
     """One and a half of the largest loss that an interval between two repeats still allows: a repeat that they did
     not see passes as well, a fifth of the margin lost besides. A floor: the same of the largest loss of one concept."""
-    limits = {metric: [Margin(0.0, 0.0)] for metric in METRICS}
+    limits: dict[str, list[Margin]] = {metric: [] for metric in METRICS}
     for one, other in combinations([scored(cells) for cells in repeats], 2):
         for (_, _, _, metric), cells in losses(one, other).items():
             _, loss = layout(cells, "loss")
@@ -216,6 +216,9 @@ def margins_from(repeats: Sequence[pd.DataFrame]) -> Margins:
             half = hi - value if isfinite(hi) else 0.0
             per_concept = float(np.abs(mean_over(loss)).max())
             limits[metric].append(Margin(1.5 * (abs(value) + half), 1.5 * per_concept))
+    for metric, found in limits.items():
+        if not found:
+            raise UserError(f"the repeats have no {metric} in common, so nothing tells how much it differs by chance")
     return {metric: _widest(found) for metric, found in limits.items()}
 
 

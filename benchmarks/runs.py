@@ -15,6 +15,7 @@ import pandas as pd
 
 from benchmarks import store
 from benchmarks.images import load_image
+from benchmarks.rows import CELL
 from perfusion_core.errors import UserError, unknown
 
 
@@ -57,7 +58,14 @@ class Run:
 
     @cached_property
     def cells(self) -> pd.DataFrame:
-        return self._csv("cells")
+        cells = self._csv("cells")
+        twice = cells[cells.duplicated([*CELL, "metric"])]
+        if len(twice):
+            what = " ".join(map(str, twice.iloc[0][[*CELL, "metric"]]))
+            raise UserError(
+                f"{self.folder}/cells.csv has a row twice ({what}); `perfbench table {self.folder}` makes it again"
+            )
+        return cells
 
     @cached_property
     def plan(self) -> pd.DataFrame:

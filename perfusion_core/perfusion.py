@@ -210,7 +210,7 @@ def fit(
     student = Student(backbone, subject, config)
     few = slice(0, config.images or None)
     masks = subject.masks[few] if config.masks and subject.masks is not None else None
-    pictures = Latents.of(backbone, subject.images[few], masks, flip=config.flip and not subject.asymmetric)
+    pictures = Latents.of(backbone, subject.images[few], masks, flip=subject.mirrored(config.flip))
 
     def draw(rng: torch.Generator) -> Batch:
         latents, mask = pictures.draw(count, rng)

@@ -16,6 +16,10 @@ class Subject:
     masks: torch.Tensor | None = None  # [n, 1, H, W] in [0, 1], soft
     asymmetric: bool = False
 
+    def mirrored(self, wanted: bool) -> bool:
+        """Whether its pictures may be mirrored in training: never something with writing or one-sided marks."""
+        return wanted and not self.asymmetric
+
 
 @dataclass(frozen=True)
 class Fitted:

@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from made_run import GLOBAL, LOCAL, make_run
 from test_check import ABOUT, cells_of_repeat, keep
@@ -76,3 +77,20 @@ def test_a_loss_of_what_the_power_row_says_is_caught_nine_times_in_ten():
             cells.loc[mine, "mean"] -= finding.caught
         failed += [finding.verdict == "FAIL" for finding in check.compare(reference, cells, margins)]
     assert 0.82 < np.mean(failed) < 0.98
+
+
+def test_a_metric_that_no_repeat_has_gets_no_margin(tmp_path):
+    cells = [cells_of_repeat(n) for n in (1, 2, 3)]
+    repeats = [str(keep(tmp_path / f"r{n}", c[c["metric"] == "text_sim_raw"])) for n, c in enumerate(cells)]
+    with pytest.raises(UserError, match="no image_sim in common"):
+        cli.run(["check", "--calibrate", *repeats])
+    assert not list(tmp_path.glob("*/check.toml"))
+
+
+def test_a_row_that_stands_twice_is_named(tmp_path):
+    cells = cells_of_repeat(0)
+    whole = keep(tmp_path / "whole", cells)
+    twice = keep(tmp_path / "twice", pd.concat([cells, cells.iloc[[3]]]))
+    for run, against in ((twice, whole), (whole, twice)):
+        with pytest.raises(UserError, match=r"twice/cells.csv has a row twice \(.*perfbench table"):
+            cli.run(["check", str(run), "--against", str(against)])
