@@ -13,6 +13,7 @@ from benchmarks import masks, provenance
 from benchmarks.config import Config, difference
 from benchmarks.drive import Driver, Outcome, summary
 from benchmarks.forecast import as_text, forecast
+from benchmarks.given import place_given
 from benchmarks.plan import Plan
 from benchmarks.prepared import Prepared, concept_key, pictures, planned_concepts, prepare, scorer_names, usual_folder
 from benchmarks.progress import Progress, duration
@@ -137,6 +138,7 @@ def work(prepared: Prepared, store: Store) -> Outcome:
     plan, models = prepared.plan, prepared.models
     store.sweep()
     done = store.done(plan, scorer_names(models))
+    done |= place_given(store, plan.cells, done)
     concepts = {c.name: (concept_key(c, models), c.group, len(c.images)) for c in planned_concepts(prepared)}
     cells = [{**as_row(cell), "seeds": cell.seeds} for cell in plan.cells]
     scoring = Scoring(store, cells, concepts, scorer_names(models), drop=prepared.config.drop_images)

@@ -4,6 +4,7 @@ A unit's key is the digest of all that determines its bytes and of nothing else:
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -55,14 +56,20 @@ class Prior:
 class Given:
     """Files of a fit that was trained elsewhere."""
 
-    files: tuple[tuple[str, str], ...]  # name in the fit's folder, and where it is
-    digest: str  # of their content, without states kept on the way
+    files: tuple[tuple[str, str, str], ...]  # name in the fit's folder, where it is, sha256
+    digest: str  # of them all: unlike a training, the end does not determine the states kept on the way
     about: Mapping[str, Any] = field(default_factory=dict)  # what is told of the training
 
     @property
     def steps(self) -> set[int]:
         """Kept training steps."""
-        return {int(name.split("/")[0].removeprefix("step-")) for name, _ in self.files if name.startswith("step-")}
+        return {step for name, _, _ in self.files if (step := step_of(name)) is not None}
+
+
+def step_of(name: str) -> int | None:
+    """The training step whose kept state a file of a fit belongs to."""
+    found = re.match(r"step-(\d+)/", name)
+    return int(found[1]) if found else None
 
 
 @dataclass(frozen=True)
@@ -204,7 +211,8 @@ class _Planner:
         settings, step = split_step(parse_point(point))
         if step and str(step) not in self.config.keep:
             raise UserError(f"point {point}: training step {step} is not kept; add --set keep={step}")
-        if step > (steps := method.config.get("steps", 0)):
+        given = any(name == method.name for name, _ in self.given)  # then what there is of it decides
+        if not given and step > (steps := method.config.get("steps", 0)):
             raise UserError(f"point {point}: {method.name} trains {steps} steps; name another step, or another method")
         how = {
             "name": method.name,
@@ -230,6 +238,11 @@ class _Planner:
     ) -> Cell:
         names, supers = tuple(c.name for c in concepts), tuple(c.super_category for c in concepts)
         fits = tuple(self.fit(method, concept) for concept in concepts) if method.trained else ()
+        for fit in fits:
+            if step and fit.given and step not in fit.keep:
+                raise UserError(
+                    f"point {point}: the trained files of {method.name} for {fit.concept} have no state of step {step}"
+                )
         seeds = self.noise("+".join(names), prompt.id)
         template = _placed(prompt, names)
         key = digest({"shared": shared, "fits": [fit.key for fit in fits], "template": template, "super": supers,
@@ -267,19 +280,18 @@ class _Planner:
                 "select": self.selection if select else None, "prior": prior.key if prior else None,
             }  # fmt: skip
         key = digest(what)
-        keep = self.kept(method)
-        if given and not given.steps.issuperset(keep):
-            lacking = min(set(keep) - given.steps)
-            raise UserError(f"the trained files of {method.name} for {concept.name} have no state of step {lacking}")
+        keep = self.kept(method, given)
         same = [fit for fit in self.fits.values() if fit.key == key]  # of a variant that differs at run time only
         self.fits[address] = same[0] if same else Fit(
             method.base, concept.name, concept.super_category, method.config, prior, select, keep, seed, key, given
         )  # fmt: skip
         return self.fits[address]
 
-    def kept(self, method: Method) -> tuple[int, ...]:
-        """The kept training steps that this method comes to."""
-        return tuple(step for step in sorted(map(int, self.config.keep)) if step <= method.config.get("steps", 0))
+    def kept(self, method: Method, given: Given | None) -> tuple[int, ...]:
+        """The kept training steps that this method comes to, or that its given files have."""
+        last = method.config.get("steps", 0)
+        steps = sorted(map(int, self.config.keep))
+        return tuple(step for step in steps if (step in given.steps if given else step <= last))
 
     def prior(self, word: str) -> Prior:
         if word not in self.priors:

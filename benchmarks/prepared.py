@@ -1,6 +1,6 @@
 """What is asked, found and planned before anything is done. In: a Config. Out: `Prepared`; nothing is written."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks import masks, methods, provenance
 from benchmarks.catalog import PERFUSION, Catalog, Concept
 from benchmarks.config import Config, digest
-from benchmarks.given import find_given, trained_places
+from benchmarks.given import find_given
 from benchmarks.models import Models, backbone_names, device_name, find
 from benchmarks.plan import Method, Plan, choose_prompts, make
 from benchmarks.store import RESULTS
@@ -42,12 +42,11 @@ def prepare(config: Config) -> Prepared:
     models = find(config)
     chosen = methods.resolve(config, models.miniature)
     bare = {concept.name: concept.digest for concept in (*catalog.concepts, *concepts)}
-    chosen, catalog, concepts = with_masks(config, chosen, catalog, concepts)
+    given = find_given(config.trained, chosen, concepts, in_pairs(config, catalog, concepts) if config.trained else ())
+    chosen, catalog, concepts = with_masks(config, chosen, catalog, concepts, {name for name, _ in given})
     if not models.covariance and any(method.base == "perfusion" for method in chosen):
         raise UserError(f"the backbone {models.name} has no C yet, which perfusion needs: "
                         f"perfbench covariance --backbone {config.backbone}")  # fmt: skip
-    named = [concept.name for concept in concepts] + [name for pair in config.pairs for name in pair.split("+")]
-    given = find_given(config.trained, chosen, list(dict.fromkeys(named)))
     plan = make(config, catalog, concepts, chosen, models.facts, given)
     device = device_name(config.device, elsewhere=config.engine == "ray")
     fixed = provenance.resolved_protocol(config, models, catalog)
@@ -67,6 +66,13 @@ def chosen_concepts(config: Config, catalog: Catalog) -> tuple[Concept, ...]:
         if found.setdefault(concept.name, concept).digest != concept.digest:
             raise UserError(f"--concepts has two different concepts called {concept.name}; rename the folder of one")
     return tuple(found.values())
+
+
+def in_pairs(config: Config, catalog: Catalog, concepts: tuple[Concept, ...]) -> list[Concept]:
+    """Those of --pairs, which need not be among the chosen ones."""
+    known = {concept.name: concept for concept in concepts}
+    names = [name for pair in config.pairs for name in pair.split("+")]
+    return [known[name] if name in known else catalog.concept(name) for name in names]
 
 
 def open_catalog(config: Config) -> Catalog:
@@ -89,12 +95,16 @@ def with_suite(config: Config, catalog: Catalog) -> Config:
 
 
 def with_masks(
-    config: Config, chosen: tuple[Method, ...], catalog: Catalog, concepts: tuple[Concept, ...]
+    config: Config,
+    chosen: tuple[Method, ...],
+    catalog: Catalog,
+    concepts: tuple[Concept, ...],
+    given: Collection[str] = (),  # methods that are not trained here
 ) -> tuple[tuple[Method, ...], Catalog, tuple[Concept, ...]]:
     """The masks that were asked for, where a method looks at masks at all; `none` also tells the methods so."""
     if config.masks == "none":
         chosen = tuple(replace(m, config={**m.config, "masks": False}) if "masks" in m.config else m for m in chosen)
-    elif not any(method.config.get("masks") and method.name not in trained_places(config.trained) for method in chosen):
+    elif not any(method.config.get("masks") and method.name not in given for method in chosen):
         return chosen, catalog, concepts
     masked = masks.chooser(config.masks, config.clipseg)
     pairs = {name for pair in config.pairs for name in pair.split("+")}

@@ -5,9 +5,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from run_kit import copy_of_reference, reference, run_here, shared
 from safetensors.torch import load_file, save_file
 
+from benchmarks import benchmark, engines
+from benchmarks.catalog import load_catalog
+from benchmarks.given import find_given
+from benchmarks.plan import Method
 from benchmarks.store import read_json, read_run, read_weights
 from perfusion_core.errors import UserError
 
@@ -96,15 +101,113 @@ def test_mistakes_are_one_sentence(tmp_path):
     only = concept_files(tmp_path / "flat")
     (only / "cat.safetensors").unlink()
     assert "for cat there (there are teapot)" in said(f"perfusion={only}")
-    assert "no state of step 5" in said(f"perfusion={reference()}", "--set", "keep=5")
+    assert "a run, or a folder with cat/" in said(f"perfusion={tmp_path / 'nowhere'}")
+    at_5 = ["--set", "keep=5", "--set", "points.perfusion=local-b0.60-t0.15-s5"]
+    assert "have no state of step 5" in said(f"perfusion={reference()}", *at_5)
 
 
-def test_kept_states_come_along(tmp_path):
+def test_files_that_are_not_this_concept_are_refused(tmp_path):
+    """Drawn with them, cat would be another cat, or no cat at all."""
+
+    def said(place: Path) -> str:
+        with pytest.raises(UserError) as caught:
+            run_here(shared(), tmp_path / "run", "--concepts", "cat", "--trained", f"perfusion={place}")
+        return str(caught.value)
+
+    flat = concept_files(tmp_path / "flat")
+    shutil.copyfile(flat / "teapot.safetensors", flat / "cat.safetensors")
+    assert "a concept of the kind 'teapot'; cat is a cat" in said(flat)
+    save_file({"some": torch.zeros(3)}, flat / "cat.safetensors")
+    assert "is not a concept file; cat is a cat" in said(flat)
+    (flat / "cat.safetensors").write_bytes(b"\0" * 100)
+    assert "or it is damaged" in said(flat)
+    run = copy_of_reference(tmp_path / "other")
+    about = json.loads((run / "run.json").read_text())
+    about["digests"]["concepts"]["cat"] = "0" * 16
+    (run / "run.json").write_text(json.dumps(about))
+    assert "that run's cat is another concept" in said(run)
+
+
+def test_a_run_with_two_fits_of_one_concept_says_so(tmp_path):
+    """As after a change of the recipe, when not all of its commands were given again."""
+    run = copy_of_reference(tmp_path / "other")
+    fit = next(run.glob("fits/perfusion/cat-*"))
+    about = json.loads((fit / "fit.json").read_text())
+    shutil.copytree(fit, fit.with_name(f"cat-{'f' * 8}"))
+    (fit.with_name(f"cat-{'f' * 8}") / "fit.json").write_text(json.dumps({**about, "key": "f" * 64}))
+    first, rest = (run / "plan.csv").read_text().split(about["key"], 1)
+    (run / "plan.csv").write_text(first + "f" * 64 + rest)
+    with pytest.raises(UserError, match="two different fits of perfusion for cat"):
+        run_here(shared(), tmp_path / "run", "--trained", f"perfusion={run}")
+
+
+def test_kept_states_come_along_and_another_one_is_drawn_again(tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     call = ["--concepts", "cat", "--set", "keep=5", "--set", "points.perfusion=local-b0.60-t0.15-s5"]
     assert run_here(shared(), first, *call) == 0
     assert run_here(shared(), second, *call, "--trained", f"perfusion={first}") == 0
     assert pixels(second) == pixels(first)
+    flat, third = tmp_path / "flat", tmp_path / "third"
+    shutil.copytree(next(first.glob("fits/perfusion/cat-*")), flat / "cat", ignore=lambda *_: ["fit.json"])
+    call += ["--trained", f"perfusion={flat}"]
+    assert run_here(shared(), third, *call) == 0
+    assert pixels(third) == pixels(first)
+    shutil.copyfile(flat / "cat" / "concept.safetensors", flat / "cat" / "step-5" / "concept.safetensors")
+    assert run_here(shared(), third, *call) == 0
+    assert pixels(third) != pixels(first), "the end is the same, the state of step 5 is not"
+
+
+def test_what_changes_after_the_plan_is_not_drawn_with(tmp_path, monkeypatch):
+    flat, out = concept_files(tmp_path / "flat"), tmp_path / "run"
+    planned = benchmark.prepare
+
+    def prepare(config):
+        prepared = planned(config)
+        shutil.copyfile(flat / "teapot.safetensors", flat / "cat.safetensors")
+        return prepared
+
+    monkeypatch.setattr(benchmark, "prepare", prepare)
+    with pytest.raises(UserError, match=r"cat\.safetensors has changed since the run was planned"):
+        run_here(shared(), out, "--trained", f"perfusion={flat}")
+    assert not pictures(out)
+
+
+def test_workers_in_another_folder_need_no_files(tmp_path, monkeypatch):
+    """The place is relative to where the command was given; whoever draws sees the run folder only."""
+    concept_files(tmp_path / "flat")
+    monkeypatch.chdir(tmp_path)
+    open_pool = engines.make_pool
+
+    def make_pool(job, store):
+        monkeypatch.chdir("/")
+        return open_pool(job, store)
+
+    monkeypatch.setattr(engines, "make_pool", make_pool)
+    assert run_here(shared(), tmp_path / "run", "--trained", "perfusion=flat") == 0
+    assert pixels(tmp_path / "run") == pixels(reference())
+
+
+def test_pairs_need_files_of_both_and_only_of_methods_that_draw_pairs():
+    """By the plan's own types: db cannot draw pairs, so nothing is asked of its files for them."""
+    asked = []
+    cat, teapot = load_catalog(shared() / "concepts").select_concepts("cat,teapot")
+    methods = [Method(name, name, "1", True, False, {"steps": 10}, pairs=name != "db") for name in ("perfusion", "db")]
+    for name in ("perfusion", "db"):
+        with pytest.raises(UserError) as caught:
+            find_given([f"{name}=nowhere"], methods, [cat], [teapot])
+        asked.append(str(caught.value))
+    assert all("for cat there" in text for text in asked)
+    found = find_given([f"perfusion={reference()}"], methods, [cat], [teapot])
+    assert set(found) == {("perfusion", "cat"), ("perfusion", "teapot")}
+    assert set(find_given([f"db={files_of_db()}"], methods, [cat], [teapot])) == {("db", "cat")}
+
+
+def files_of_db() -> Path:
+    """A folder as `perfbench fit db` leaves it, as far as a plan looks."""
+    place = shared() / "db"
+    (place / "cat" / "unet").mkdir(parents=True, exist_ok=True)
+    save_file({"some": torch.zeros(3)}, place / "cat" / "unet" / "weights.safetensors")
+    return place
 
 
 def test_a_damaged_run_has_nothing_to_give(tmp_path):
