@@ -1,14 +1,22 @@
 """The ledger of claims on made runs: planted effects are found, with the right sign, and what is absent is said."""
 
+import dataclasses
+import shlex
+import shutil
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
-from made_run import GLOBAL, LOCAL, make_run
+from made_run import CONCEPTS, GLOBAL, LOCAL, make_run
 from PIL import Image
 
-from benchmarks.evidence import claims, looks, measures, page, validity
-from benchmarks.evidence.claims import ABSENT, FAILS, HOLDS, OPEN, Evidence, ledger
-from benchmarks.evidence.commands import COMMANDS, KEPT
+from benchmarks.evidence import claims_seen, ledger, looks, measures, page, validity, verdicts
+from benchmarks.evidence.commands import COMMANDS, KEPT, UNUSUAL
+from benchmarks.evidence.ledger import Evidence
+from benchmarks.evidence.verdicts import ABSENT, FAILS, HOLDS, OPEN
 from benchmarks.grid import Grid, grid_of
+from benchmarks.miniature.shipped import photographs
 from benchmarks.miniature.truth import WISHES
 from benchmarks.row_files import planned_text
 from benchmarks.runs import Run
@@ -16,6 +24,7 @@ from benchmarks.stats import Interval
 from benchmarks.tables import split
 from perfusion_core.errors import UserError
 
+ROOT = Path(__file__).parent.parent
 DEFAULT = ("default",)
 VARIANTS = ("one-shot", "trained-k", "no-mask", "train-bias", "vanilla-rome")
 STEPS = tuple(f"local-b0.60-t0.15-s{step}" for step in (25, 100, 400))
@@ -34,12 +43,12 @@ def results(tmp_path_factory):
     return folder
 
 
-def verdicts(folder):
-    return {row.claim: row.finding.verdict for row in ledger(Evidence(folder))}
+def found_in(folder):
+    return {row.claim: row.finding for row in ledger.ledger(Evidence(folder))}
 
 
 def test_planted_effects_get_their_verdicts(results):
-    found = verdicts(results)
+    found = {claim: finding.verdict for claim, finding in found_in(results).items()}
     assert found["Perfusion's front lies beyond Textual Inversion"] == HOLDS
     assert found["One trained model spans the front by its bias alone, monotonically"] == HOLDS
     assert found["Key locking raises text similarity without significant harm to image similarity"] == HOLDS
@@ -49,12 +58,42 @@ def test_planted_effects_get_their_verdicts(results):
     assert found["A temperature of 0.15 at inference is better than that of training"] == HOLDS
     assert found["Trained K overfits as training goes on"] == HOLDS
     assert found["Local key locking over-generalises instead"] != HOLDS, "planted: its text similarity falls as well"
+    assert found["DreamBooth is below Perfusion and Custom Diffusion on both axes"] == FAILS, (
+        "planted: above cd in text"
+    )
+    assert found["Textual Inversion has the lowest text similarity"] == HOLDS
+    assert found["Custom Diffusion favours image similarity, at the cost of text similarity"] == HOLDS
+    assert (
+        found[
+            "A trained concept is small: 100 KB, where Custom Diffusion needs nearly 100 MB and DreamBooth several GB"
+        ]
+        == FAILS
+    ), "planted: a thirtieth"
     assert found["Perfusion's front lies beyond LoRA (not in the paper)"] == ABSENT
     assert found["A concept carries over to a fine-tuned backbone"] == ABSENT
 
 
 def test_without_any_run_nothing_is_claimed(tmp_path):
-    assert set(verdicts(tmp_path).values()) == {ABSENT}
+    assert {finding.verdict for finding in found_in(tmp_path).values()} == {ABSENT}
+
+
+def test_a_run_that_lacks_methods_or_cells_is_no_evidence(results, tmp_path):
+    """A sentence in the row, and never a traceback or an average over what happens to be there."""
+    make_run(tmp_path / "miniature-paper", {"perfusion": LOCAL}, ["cat", "chair"], images=2, pictures=False)
+    found = found_in(tmp_path)
+    assert found["Perfusion's front lies beyond DreamBooth"].figure == "no operating point of db in the run"
+    assert (
+        found["Less compute than Custom Diffusion (a half to a third)"].figure
+        == "miniature-paper has no train_seconds of cd"
+    )
+    assert "have not been looked at" in found["The generative prior is preserved"].figure
+    assert found["Global locking varies more over concepts than local"].verdict == ABSENT
+    run = tmp_path / "cut" / "miniature-paper"
+    shutil.copytree(results / "miniature-paper", run)
+    cells = pd.read_csv(run / "cells.csv", keep_default_na=False)
+    cells[cells["concept"] != "cat"].to_csv(run / "cells.csv", index=False)
+    found = found_in(run.parent)
+    assert "planned images have no score" in found["Perfusion's front lies beyond Textual Inversion"].figure
 
 
 def test_a_gain_is_the_difference_of_class_balanced_means(results):
@@ -81,15 +120,87 @@ def test_points_are_matched_by_lock_and_bias(results):
 
 
 def test_verdicts_follow_the_interval_and_not_the_value():
-    assert claims.more(Interval(0.1, 0.01, 0.2)) == HOLDS
-    assert claims.more(Interval(0.1, -0.01, 0.2)) == OPEN
-    assert claims.more(Interval(-0.1, -0.2, -0.01)) == FAILS
-    assert claims.more(Interval(0.1, np.nan, np.nan)) == OPEN, "one concept proves nothing"
-    assert claims.less(Interval(-0.1, -0.2, -0.01)) == HOLDS
-    assert claims.no_loss(Interval(-0.01, -0.015, 0.0)) == HOLDS
-    assert claims.no_loss(Interval(-0.05, -0.06, -0.03)) == FAILS
-    assert claims.no_loss(Interval(-0.01, -0.06, 0.03)) == OPEN
-    assert claims.all_of([HOLDS, OPEN]) == OPEN and claims.all_of([HOLDS, FAILS, OPEN]) == FAILS
+    assert verdicts.more(Interval(0.1, 0.01, 0.2)) == HOLDS
+    assert verdicts.more(Interval(0.1, -0.01, 0.2)) == OPEN
+    assert verdicts.more(Interval(-0.1, -0.2, -0.01)) == FAILS
+    assert verdicts.more(Interval(0.1, np.nan, np.nan)) == OPEN, "one concept proves nothing"
+    assert verdicts.more(Interval(0.6, 0.4, 0.8), 0.5) == OPEN
+    assert verdicts.less(Interval(-0.1, -0.2, -0.01)) == HOLDS
+    assert verdicts.no_loss(Interval(-0.01, -0.015, 0.0)) == HOLDS
+    assert verdicts.no_loss(Interval(-0.05, -0.06, -0.03)) == FAILS
+    assert verdicts.no_loss(Interval(-0.01, -0.06, 0.03)) == OPEN
+    assert verdicts.all_of([HOLDS, OPEN]) == OPEN and verdicts.all_of([HOLDS, FAILS, OPEN]) == FAILS
+    up, level, down = Interval(0.1, 0.05, 0.2), Interval(-0.001, -0.01, 0.01), Interval(-0.1, -0.2, -0.05)
+    assert verdicts.in_order([up, up]) == HOLDS
+    assert verdicts.in_order([up, level]) == OPEN, "a step that is a tie by chance settles nothing"
+    assert verdicts.in_order([up, down]) == FAILS
+
+
+# ---- fronts and choices on planes that are known
+
+
+def plane(values, concepts=6, images=None):
+    """A grid whose operating points have these (image, text) similarities, with a little noise of concepts."""
+    rng, names = np.random.default_rng(0), [f"c{k}" for k in range(concepts)]
+    points = [("super", "default"), *values]
+    level = np.array([(0.4, 1.0), *values.values()])  # [M, 2]
+    own = rng.normal(0, 0.005, (concepts, 1))
+    image, text = (np.repeat((level[:, k, None] + own.T)[..., None], 4, axis=2) for k in (0, 1))
+    found = {"image_sim": image, "text_sim_raw": 0.3 * text}
+    halves = {name: np.stack([v, v]) if images is None else images(v) for name, v in found.items()}
+    ones = {name: np.ones_like(v) for name, v in found.items()}
+    return Grid(points, names, ["p0", "p1", "p2", "p3"], ["all"] * concepts, ["shape"] * 4, found, halves, ones, ones)
+
+
+def front(other):
+    ours = {("perfusion", "a"): (0.6, 0.95), ("perfusion", "b"): (0.7, 0.85)}
+    grid = plane({**ours, ("cd", "default"): other})
+    return measures.front_gain(grid, [1, 2], 3)
+
+
+def test_a_front_is_judged_beyond_its_ends_as_well():
+    assert front((0.65, 0.85))[0].value == pytest.approx(0.05, abs=0.01) and front((0.65, 0.85))[1] == "inside"
+    gap, place = front((0.55, 0.85))
+    assert place == "lower" and gap.value == pytest.approx(0.1, abs=0.01) and verdicts.more(gap) == HOLDS, "dominated"
+    gap, place = front((0.5, 1.05))
+    assert place == "lower" and verdicts.more(gap) == FAILS, "our end is far below its text"
+    gap, place = front((0.8, 0.7))
+    assert place == "higher" and verdicts.more(gap) == OPEN, "more image, less text: neither is beyond the other"
+    gap, place = front((0.8, 0.9))
+    assert place == "higher" and verdicts.more(gap) == FAILS, "it is ahead of our end on both axes"
+
+
+def test_the_point_that_is_ahead_on_both_axes_is_found():
+    ours = {("perfusion", "a"): (0.6, 0.95), ("perfusion", "b"): (0.7, 0.9), ("perfusion", "c"): (0.8, 0.7)}
+    grid = plane({**ours, ("db", "default"): (0.62, 0.8)})
+    assert measures.dominating(grid, [1, 2, 3], 4) == 2, "not the one whose image similarity is nearest"
+
+
+def test_choosing_by_noise_gains_nothing():
+    """The halves know nothing of each other: Best H on one is worth nothing on the other."""
+    rng = np.random.default_rng(1)
+    same = {("perfusion", name): (0.7, 0.9) for name in "abcdef"}
+    grid = plane(same, concepts=11, images=lambda v: v + rng.normal(0, 0.02, (2, *v.shape)))
+    found = measures.choice_gain(grid, range(1, 7))
+    assert found.lo < 0 < found.hi
+    naive = grid.drawn_halves[0]["harmonic"][0, 1:7].max(0).mean() - grid.drawn_halves[0]["harmonic"][0, 1:7].mean()
+    assert found.value < naive / 2
+
+
+def test_kept_steps_are_read_as_points_are():
+    names = ("local-b0.60-t0.15-s100", "local-b0.60-t0.15-s400", "global-b0.40-t0.15-s400", "local-b0.60-t0.15")
+    grid = plane({("perfusion", name): (0.6, 0.9) for name in names})
+    assert measures.ends(grid, "perfusion") == ([2], [1])
+    with pytest.raises(UserError, match="fewer than two kept"):
+        measures.ends(grid, "super")
+
+
+def test_means_over_other_numbers_of_points_can_be_compared():
+    grid = plane({("a", "x"): (0.6, 0.9), ("a", "y"): (0.8, 0.9), ("b", "default"): (0.5, 0.9)})
+    assert measures.gain(grid, "image_sim", [1, 2], [3]).value == pytest.approx(0.2)
+    grid = plane({("a", "x"): (0.6, 0.9), ("a", "y"): (0.8, 0.9), ("b", "default"): (np.nan, 0.9)})
+    with pytest.raises(UserError, match="no image_sim of both"):
+        measures.gain(grid, "image_sim", [1, 2], [3])
 
 
 def test_the_page_keeps_its_words_and_is_made_again_alike(results, tmp_path):
@@ -100,30 +211,60 @@ def test_the_page_keeps_its_words_and_is_made_again_alike(results, tmp_path):
     assert "was not scored by the truth" in other.read_text()
     once = path.read_text()
     assert once.startswith("# Claims\n\nBefore.") and once.endswith("After.\n") and "STALE" not in once
-    assert new in once and f"{len(claims.CLAIMS)} claims" in once
+    assert new in once and f"{len(ledger.CLAIMS)} claims" in once
+    with pytest.raises(UserError, match="repository's folder"):
+        page.write(tmp_path / "nowhere", results)
     page.write(tmp_path, results)
     assert path.read_text() == once
+    before = other.read_text()
     path.write_text("no marks")
     with pytest.raises(UserError, match="to write between"):
         page.write(tmp_path, results)
+    assert other.read_text() == before, "both pages or none"
 
 
-def test_every_command_can_be_parsed():
-    import shlex
-
+def test_every_run_can_be_planned(tmp_path, monkeypatch):
+    """As it is written, but for what earlier commands make (trained files, the restyled copy), and the judges."""
     from benchmarks import cli
+    from benchmarks.prepared import prepare
 
-    for commands in COMMANDS.values():
-        for command in commands:
-            words = shlex.split(command)
-            if words[0] == "python":
-                assert words[1:4] == ["-m", "benchmarks.evidence", "look"]
-            elif words[1] == "run":
-                config = config_of(words[2:])
-                assert config.out.startswith("results/miniature-")
+    planned, protocols = {}, {}
+    for name, commands in COMMANDS.items():
+        for command in map(shlex.split, commands):
+            if command[0] == "python":
+                assert command[1:] == ["-m", "benchmarks.evidence", "look", f"results/miniature-{name}"]
+            elif command[1] == "concepts":
+                command[3] = str(ROOT / command[3])
+                monkeypatch.chdir(tmp_path)
+                assert cli.run(command[1:]) == 0
+            elif command[1] == "run":
+                config = config_of(command[2:])
+                assert config.out == f"results/miniature-{name}"
+                assert {place.partition("=")[2] for place in config.trained} <= {"results/miniature-paper"}
+                assert config.backbone in ("miniature", "watercolor-miniature")
+                config = dataclasses.replace(config, trained=(), backbone="miniature", scorers=config.scorers[:1])
+                prepared = prepare(config)
+                planned.setdefault(name, []).append(prepared.plan)
+                assert protocols.setdefault(name, prepared.protocol) == prepared.protocol, "one folder, one protocol"
             else:
-                assert words[1] in cli.VERBS
-    assert len(KEPT) == 8
+                assert command[1] in cli.VERBS
+    images = {name: sum(plan.images for plan in plans) for name, plans in planned.items()}
+    again = (len(planned["paper"]) - 1) * 3776  # of super, which each command plans
+    assert sum(images.values()) - again == pytest.approx(100_000, rel=0.05), "docs/claims.md says so"
+    first = {fit.method for fit in planned["ablations"][0].fits}
+    assert first == {"perfusion"} and len(planned["ablations"][0].fits) == 6 * 11, "no baseline is trained twice"
+    assert {cell.step for cell in planned["dynamics"][0].cells} == {0, *KEPT}
+    assert len({cell.concept for cell in planned["pairs"][0].cells if cell.kind == "pair"}) == 8
+    assert {cell.super_categories[0] for cell in planned["unusual"][0].cells} == {word for _, word in UNUSUAL}
+
+
+def test_mistakes_at_the_command_are_sentences(tmp_path):
+    import subprocess
+    import sys
+
+    call = [sys.executable, "-m", "benchmarks.evidence"]
+    said = subprocess.run([*call, "look", str(tmp_path)], capture_output=True, text=True, cwd=ROOT)
+    assert said.returncode == 2 and said.stderr.startswith("evidence: ") and "is not a run folder" in said.stderr
 
 
 def config_of(words):
@@ -183,52 +324,118 @@ def test_the_distance_of_two_sets_is_that_of_the_formula():
     np.testing.assert_allclose(twice[0], wide[:200].mean(0), atol=1e-12)
 
 
-def test_pictures_of_the_concept_itself_are_good_and_those_of_others_are_not(tmp_path):
-    """Judges that know: what they see is planted in the pictures' colours."""
-    run = tmp_path / "run"
-    concepts, prompts = ("cat", "chair"), {"s01": "A {} on the beach", "s02": "A {} in the snow"}
+SCENES = {"s01": "A {} on the beach", "s02": "A {} in the snow"}
+
+
+class KnowingJudges:
+    """They know the concepts' photographs; of any other picture its colour says who it is and where."""
+
+    same = 0.5
+
+    def __init__(self, names):
+        self.names = {picture.tobytes(): n for n, name in enumerate(names) for picture in photographs(name)[0]}
+
+    def features(self, pictures):
+        return pictures.reshape(len(pictures), -1, 3).mean(1) + np.arange(len(pictures))[:, None] ** 2 % 7
+
+    def identity(self, pictures):
+        return np.eye(256)[[self.names.get(one.tobytes(), one[0, 0, 0]) for one in pictures]]
+
+    def factors(self, pictures):
+        said = {name: np.full(len(pictures), "none", dtype=object) for name in WISHES}
+        said["scene"] = np.where(pictures[:, 0, 0, 1] == 0, "beach", "garden")  # never snow
+        return said | {"cls": np.full(len(pictures), "cat", dtype=object)}
+
+
+def seen_run(run, concepts):
+    """`super` never shows the concept, Perfusion in three of four images; name -> super-category."""
     plan = []
     for method in ("super", "perfusion"):
-        for number, concept in enumerate(concepts):
-            for prompt, template in prompts.items():
+        for number, (concept, word) in enumerate(concepts.items()):
+            for place, (prompt, template) in enumerate(SCENES.items()):
                 folder = run / "images" / method / "default" / concept / prompt
                 folder.mkdir(parents=True)
                 for index in range(4):
                     own = number if method == "perfusion" and index < 3 else 9
-                    colour = (own, ("s01", "s02").index(prompt), index)
-                    Image.new("RGB", (64, 64), colour).save(folder / f"{index}.png")
+                    Image.new("RGB", (64, 64), (own, place, index)).save(folder / f"{index}.png")
                 plan.append({"method": method, "point": "default", "concept": concept, "group": "animated",
                              "prompt_id": prompt, "kind": "shape", "n": 4, "key": "", "fit": "",
                              "template": template.replace("{}", f"{{{concept}}}"),
-                             "text": " ".join(template.replace("{}", "").split()),
-                             "super_category": concept})  # fmt: skip
+                             "text": " ".join(template.replace("{}", "").split()), "super_category": word})  # fmt: skip
             folder = run / "concepts" / concept
             folder.mkdir(parents=True, exist_ok=True)
-            Image.new("RGB", (64, 64), (number, 0, 0)).save(folder / "0.png")
+            for index, picture in enumerate(photographs(concept.partition("_as_")[0])[0]):
+                Image.fromarray(picture).save(folder / f"{index}.png")
     (run / "plan.csv").write_text(planned_text(plan))
+    return Run(run)
 
-    class Judges:
-        same = 0.5
 
-        def features(self, pictures):
-            return pictures.reshape(len(pictures), -1, 3).mean(1) + np.random.default_rng(0).normal(
-                size=(len(pictures), 3)
-            )
-
-        def identity(self, pictures):
-            return np.eye(10)[pictures[:, 0, 0, 0]]
-
-        def factors(self, pictures):
-            said = {name: np.full(len(pictures), "none", dtype=object) for name in WISHES}
-            said["scene"] = np.where(pictures[:, 0, 0, 1] == 0, "beach", "garden")  # never snow
-            return said | {"cls": np.full(len(pictures), "cat", dtype=object)}
-
-    frame = looks.look(Run(run), Judges()).set_index("method")
+def test_pictures_of_the_concept_itself_are_good_and_those_of_others_are_not(tmp_path):
+    run = seen_run(tmp_path / "run", {"cat": "cat", "chair": "chair"})
+    points, cells = looks.look(run, KnowingJudges(["cat", "chair"]))
+    frame = points.set_index("method")
     assert frame.loc["perfusion", "good"] == pytest.approx(0.375), "three of four of the prompts on the beach"
     assert frame.loc["perfusion", "several"] == pytest.approx(0.5)
     assert frame.loc["super", "good"] == 0
     assert frame.loc["super", "outline"] == pytest.approx(0.5), "a judge that always says cat"
     assert frame.loc["super", "harm"] == 0 and frame.loc["perfusion", "frechet"] > 0
-    next(run.glob("images/perfusion/default/cat/s01")).rename(tmp_path / "gone")
-    with pytest.raises(UserError, match="images/perfusion/default/cat/s01: they must be kept"):
-        looks.look(Run(run), Judges())
+    assert len(cells) == 8 and (cells["n"] == 4).all()
+    few = looks.pictures_in(run.folder / "images" / "super" / "default" / "cat" / "s01")
+    features = KnowingJudges([]).features(np.stack(few))
+    one = cells.set_index(["method", "concept", "prompt_id"]).loc["super", "cat", "s01"]
+    assert one["variety"] == pytest.approx(np.trace(np.cov(features.T)))
+    next(run.folder.glob("images/perfusion/default/cat/s01/3.png")).unlink()
+    with pytest.raises(UserError, match="3 of 4 images of images/perfusion/default/cat/s01: they must be kept"):
+        looks.look(run, KnowingJudges(["cat", "chair"]))
+
+
+def test_a_concept_that_the_world_has_not_is_looked_at_without_distances(tmp_path):
+    """A cat as a lamp: nobody can render it, but whether it looks like a lamp can be said."""
+    run = seen_run(tmp_path / "run", {"cat_as_lamp": "lamp", "chair_as_mug": "mug"})
+    points = looks.look(run, KnowingJudges(["cat", "chair"]))[0].set_index("method")
+    assert points.loc["perfusion", "outline"] == 0 and points.loc["perfusion", "good"] == pytest.approx(0.375)
+    assert np.isnan(points.loc["perfusion", "frechet"]) and points.loc["super", "frechet"] > 0
+
+
+def test_every_claim_about_pictures_is_settled_by_what_was_looked_at(results, tmp_path):
+    """Planted: Perfusion good in nine of ten images, the others in one; no further from renders than the plain word."""
+    methods = {"perfusion": (*LOCAL, *GLOBAL), "cd": DEFAULT, "db": DEFAULT, "super": DEFAULT}
+    names = [(method, point) for method, points in methods.items() for point in points]
+    shutil.copytree(results / "miniature-paper", tmp_path / "miniature-paper")
+    rng, ours = np.random.default_rng(0), {"perfusion": 0.9}
+    cells = [
+        (*name, concept, prompt, "deform", 0.01 * rng.normal() + ours.get(name[0], 0.1), 0.9 + 0.01 * rng.normal(), 1.0)
+        for name in names for concept in CONCEPTS for prompt in ("a01", "a02")
+    ]  # fmt: skip
+    columns = ["method", "point", "concept", "prompt_id", "kind", "good", "outline", "variety"]
+    pd.DataFrame(cells, columns=columns).to_csv(tmp_path / "miniature-paper" / looks.LOOKED_CELLS, index=False)
+    rows = [{"method": method, "point": point, "good": 0.9, "several": 0.9, "several_lo": 0.8, "several_hi": 1.0,
+             "frechet": 2.0, "frechet_lo": 1.9, "frechet_hi": 2.1, "harm": 0.1, "harm_lo": 0.0, "harm_hi": 0.2}
+            for method, point in names]  # fmt: skip
+    pd.DataFrame(rows).to_csv(tmp_path / "miniature-paper" / looks.LOOKED, index=False)
+    found = found_in(tmp_path)
+    assert found["Raters prefer Perfusion to Custom Diffusion and DreamBooth"].verdict == HOLDS
+    assert found["The generative prior is preserved"].verdict == HOLDS
+    assert found["Eight samples suffice for several good ones"].verdict == HOLDS
+    assert found["Global locking allows more variety than local"].verdict == OPEN
+
+
+def test_what_was_seen_is_compared_by_cell(results, tmp_path):
+    """Planted: global has more variety by 0.5 in every cell, whose own level is far from the others'."""
+    shutil.copytree(results / "miniature-paper", tmp_path / "miniature-paper")
+    rng, rows = np.random.default_rng(0), []
+    for concept in CONCEPTS:
+        for prompt in ("s01", "a01"):
+            level = rng.normal(0, 10)
+            for point in (*LOCAL, *GLOBAL):
+                more = 0.5 * point.startswith("global") + rng.normal(0, 0.01)
+                rows.append(
+                    ("perfusion", point, concept, prompt, "shape" if prompt == "s01" else "deform", level + more)
+                )
+    frame = pd.DataFrame(rows, columns=["method", "point", "concept", "prompt_id", "kind", "variety"])
+    frame.to_csv(tmp_path / "miniature-paper" / looks.LOOKED_CELLS, index=False)
+    evidence = Evidence(tmp_path)
+    found = claims_seen.variety(evidence)
+    assert found.verdict == HOLDS and found.figure.startswith("+0.5")
+    with pytest.raises(UserError, match="super/default in miniature-paper have not been looked at"):
+        claims_seen.seen_gain(evidence, "paper", "variety", [("perfusion", LOCAL[0])], [("super", "default")])

@@ -1,155 +1,82 @@
-"""The ledger: a row a claim of the paper that can be tested here, how it is measured, and what came out.
+"""Claims that the scores of runs can tell: fronts, locks, ablations, training dynamics, pairs, transfer.
 
-In: the committed runs of RUNS. Out: `Row`s. What a claim needs and is not there makes the row `not measured`.
+In: Evidence. Out: rows of the ledger.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
+from collections.abc import Callable
+from itertools import pairwise
 
-import numpy as np
-import pandas as pd
 from scipy.stats import ttest_ind
 
-from benchmarks.evidence import LOOKED
-from benchmarks.evidence.measures import area_gain, ends, gain, matched, rows, spread_gain
-from benchmarks.frames import front_gaps
-from benchmarks.grid import FLOOR, Grid, grid_of
-from benchmarks.runs import Run
-from benchmarks.stats import Interval, clustered
-from benchmarks.store import attention_folder
-from benchmarks.tables import split
+from benchmarks.evidence.ledger import Evidence, Find, Finding, both, claim
+from benchmarks.evidence.measures import (
+    HIGHER,
+    INSIDE,
+    area_gain,
+    cell_gain,
+    choice_gain,
+    dominating,
+    ends,
+    front_gain,
+    gain,
+    honest_gain,
+    matched,
+    rows,
+    selected,
+    spread_gain,
+)
+from benchmarks.evidence.verdicts import LITTLE, OPEN, SLIGHT, all_of, flipped, in_order, less, more, no_loss, told
+from benchmarks.grid import FLOOR
+from benchmarks.stats import Interval
 from perfusion_core.errors import UserError
 
-HOLDS, FAILS, OPEN, ABSENT = "holds", "does not hold here", "inconclusive", "not measured"
-LITTLE = 0.02  # a loss of image similarity smaller than this counts as none
-ODD = ("tortoise", "sculpture", "cat_toy")  # uniquely shaped, as Fig. A.4 has them; the others are everyday things
-EVERYDAY = ("cat", "dog", "puppy", "teddy", "chair")
+BASELINES = {"cd": "Custom Diffusion", "db": "DreamBooth", "ti": "Textual Inversion", "lora": "LoRA"}
+ODD = ("tortoise", "sculpture", "cat_toy")  # uniquely shaped: Fig. A.4 names the tortoise, the others are our reading
+EVERYDAY = ("cat", "dog", "puppy", "teddy", "chair")  # Appendix F: pets, teddy bears, chairs
+Judge = Callable[[Interval, Interval], str]  # of a difference in text, and one in image similarity
 
 
-@dataclass(frozen=True)
-class Finding:
-    """A figure in words, and what it says of the claim."""
-
-    figure: str
-    verdict: str
-
-
-@dataclass(frozen=True)
-class Row:
-    claim: str
-    where: str  # in the paper
-    measure: str
-    finding: Finding
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """The runs of one folder of results, by the names that RUNS gives them."""
-
-    results: Path
-
-    def run(self, name: str) -> Run:
-        folder = self.results / f"miniature-{name}"
-        if not (folder / "run.json").is_file():
-            raise UserError(f"{folder.name} has not been made")
-        return Run(folder)
-
-    @cache  # noqa: B019  # one object, a handful of runs
-    def grid(self, name: str, pairs: bool = False) -> Grid:
-        cells = split(self.run(name).cells)[pairs]
-        if not len(cells):
-            raise UserError(f"miniature-{name} has no {'pairs' if pairs else 'single concepts'}")
-        return grid_of(cells)
-
-
-# ---- from an interval to a verdict
-
-
-def told(interval: Interval) -> str:
-    value, lo, hi = interval
-    return f"{value:+.3f}" if np.isnan(lo) else f"{value:+.3f} ({lo:+.3f} to {hi:+.3f})"
-
-
-def more(interval: Interval) -> str:
-    """The claim says that it is above zero."""
-    if np.isnan(interval.lo):
-        return OPEN
-    return HOLDS if interval.lo > 0 else FAILS if interval.hi < 0 else OPEN
-
-
-def less(interval: Interval) -> str:
-    return more(Interval(-interval.value, -interval.hi, -interval.lo))
-
-
-def no_loss(interval: Interval, margin: float = LITTLE) -> str:
-    """The claim says that it is not below zero by more than a little."""
-    if np.isnan(interval.lo):
-        return OPEN
-    return HOLDS if interval.lo > -margin else FAILS if interval.hi < -margin else OPEN
-
-
-def all_of(verdicts: Sequence[str]) -> str:
-    """Of a claim with several parts."""
-    if FAILS in verdicts:
-        return FAILS
-    return HOLDS if set(verdicts) == {HOLDS} else OPEN
-
-
-def both(text: Interval, image: Interval, verdict: str) -> Finding:
-    return Finding(f"text {told(text)}, image {told(image)}", verdict)
-
-
-# ---- the claims
-
-Find = Callable[[Evidence], Finding]
-CLAIMS: list[tuple[str, str, str, Find]] = []
-
-
-def claim(says: str, where: str, measure: str) -> Callable[[Find], Find]:
-    def add(find: Find) -> Find:
-        CLAIMS.append((says, where, measure, find))
-        return find
-
-    return add
+# ---- 5.1: the compared methods
 
 
 def _beyond(other: str) -> Find:
     def find(evidence: Evidence) -> Finding:
-        cells = split(evidence.run("paper").cells)[0]
-        name = f"{other}-selected" if f"{other}-selected" in set(cells["method"]) else other
-        gaps = front_gaps(cells)
-        mine = gaps[gaps["other"] == name]
-        if mine.empty:
-            raise UserError(f"no {name} in miniature-paper")
-        row = mine.iloc[0]
-        gap = Interval(row["gap"], row["lo"], row["hi"])
-        if np.isnan(gap.value):
-            grid = evidence.grid("paper")
-            area = area_gain(grid, rows(grid, "perfusion"), rows(grid, name))
-            return Finding(f"beyond the front's ends; area {told(area)}", OPEN)
-        return Finding(f"{told(gap)} against {name}", more(gap))
+        grid = evidence.grid("paper")
+        name = selected(grid, other)
+        gaps = [front_gain(grid, rows(grid, "perfusion"), m) for m in rows(grid, name)]
+        gap, place = min(gaps, key=lambda one: one[0].value)
+        verdict = all_of([more(one) for one, _ in gaps])
+        if place == INSIDE:
+            return Finding(f"{told(gap)} against {name}", verdict)
+        area = area_gain(grid, rows(grid, "perfusion"), rows(grid, name))
+        text = f"{told(gap)} against {name}, whose image similarity is {place} than all of Perfusion's"
+        return Finding(f"{text}{'; neither is beyond the other' * (place == HIGHER and verdict == OPEN)}; "
+                       f"area {told(area)}", verdict)  # fmt: skip
 
     return find
 
 
-for _other, _label in (("cd", "Custom Diffusion"), ("db", "DreamBooth"), ("ti", "Textual Inversion"), ("lora", "LoRA")):
+for _other, _label in BASELINES.items():
     claim(
         f"Perfusion's front lies beyond {_label}" + (" (not in the paper)" if _other == "lora" else ""),
         "5.1, Fig. 6",
-        "text similarity of Perfusion's front at the other's image similarity, minus the other's; steps selected",
+        "text similarity of Perfusion's front (both locks) at the other's image similarity, minus the other's; its "
+        "training steps selected as Perfusion's are",
     )(_beyond(_other))
 
 
 @claim("Perfusion covers more of the plane than any other method", "5.1, Fig. 6",
-       "hypervolume of its front, minus that of each other method; the smallest difference")  # fmt: skip
+       "hypervolume of its front, minus that of each other method; the smallest difference is shown, and all must be "
+       "above zero. It favours a method with several points")  # fmt: skip
 def covers_more(evidence: Evidence) -> Finding:
     grid = evidence.grid("paper")
-    others = sorted({name for name, _ in grid.points} - {FLOOR, "perfusion"})
-    areas = {name: area_gain(grid, rows(grid, "perfusion"), rows(grid, name)) for name in others}
+    names = sorted({name for name, _ in grid.points} - {FLOOR})
+    areas = {name: area_gain(grid, rows(grid, "perfusion"), rows(grid, name))
+             for name in names if not name.startswith("perfusion")}  # fmt: skip
+    if not areas:
+        raise UserError("no other method in the run")
     least = min(areas, key=lambda name: areas[name].value)
-    return Finding(f"{told(areas[least])} against {least}", more(areas[least]))
+    return Finding(f"{told(areas[least])} against {least}", all_of([more(area) for area in areas.values()]))
 
 
 @claim("One trained model spans the front by its bias alone, monotonically", "abstract, 5.1, Fig. 7",
@@ -158,10 +85,65 @@ def spans(evidence: Evidence) -> Finding:
     grid = evidence.grid("paper")
     mine = rows(grid, "perfusion", "local")
     text, image = (gain(grid, metric, mine[-1:], mine[:1]) for metric in ("text_sim", "image_sim"))
-    level = {metric: grid.balanced[metric][0, mine] for metric in ("text_sim", "image_sim")}
-    right = (np.diff(level["text_sim"]) > 0) & (np.diff(level["image_sim"]) < 0)
-    verdict = all_of([more(text), less(image), HOLDS if right.all() else FAILS])
-    return Finding(f"text {told(text)}, image {told(image)}, {right.sum()} of {len(right)} steps", verdict)
+    steps = [(gain(grid, "text_sim", [b], [a]), gain(grid, "image_sim", [a], [b])) for a, b in pairwise(mine)]
+    right = sum(one.value > 0 and other.value > 0 for one, other in steps)
+    order = in_order([one for step in steps for one in step])
+    verdict = all_of([more(text), less(image), order])
+    return Finding(f"text {told(text)}, image {told(image)}, {right} of {len(steps)} steps", verdict)
+
+
+@claim("Choosing the point for each concept is better still (Best H)", "5.1, Fig. 6",
+       "harmonic mean with each concept's own best point, minus the best one for all; chosen on one half of the "
+       "images, reported on the other")  # fmt: skip
+def chosen(evidence: Evidence) -> Finding:
+    grid = evidence.grid("paper")
+    better = choice_gain(grid, rows(grid, "perfusion"))
+    return Finding(told(better), more(better))
+
+
+@claim("DreamBooth is below Perfusion and Custom Diffusion on both axes", "5.1, Fig. 6",
+       "DreamBooth minus each, training steps selected; of Perfusion's points the one furthest above it on both "
+       "axes")  # fmt: skip
+def below(evidence: Evidence) -> Finding:
+    grid = evidence.grid("paper")
+    db, cd = (rows(grid, selected(grid, name)) for name in ("db", "cd"))
+    ours = [dominating(grid, rows(grid, "perfusion"), db[0])]
+    parts = {name: [gain(grid, metric, db, them) for metric in ("text_sim", "image_sim")]
+             for name, them in (("perfusion", ours), ("cd", cd))}  # fmt: skip
+    figure = "; ".join(f"{name}: text {told(text)}, image {told(image)}" for name, (text, image) in parts.items())
+    return Finding(figure, all_of([less(part) for pair in parts.values() for part in pair]))
+
+
+@claim("Textual Inversion has the lowest text similarity", "5.1, Fig. 6",
+       "its text similarity minus that of Custom Diffusion, DreamBooth and the mean of Perfusion's points; the "
+       "smallest difference is shown")  # fmt: skip
+def lowest_text(evidence: Evidence) -> Finding:
+    grid = evidence.grid("paper")
+    ti = rows(grid, selected(grid, "ti"))
+    parts = {name: gain(grid, "text_sim", ti, rows(grid, selected(grid, name))) for name in ("cd", "db", "perfusion")}
+    nearest = max(parts, key=lambda name: parts[name].value)
+    return Finding(f"{told(parts[nearest])} against {nearest}", all_of([less(part) for part in parts.values()]))
+
+
+@claim("Custom Diffusion favours image similarity, at the cost of text similarity", "5.1, Fig. 6",
+       "Custom Diffusion minus the mean of Perfusion's points")  # fmt: skip
+def favours_image(evidence: Evidence) -> Finding:
+    grid = evidence.grid("paper")
+    cd, ours = rows(grid, "cd"), rows(grid, "perfusion")
+    text, image = gain(grid, "text_sim", cd, ours), gain(grid, "image_sim", cd, ours)
+    return both(text, image, all_of([less(text), more(image)]))
+
+
+@claim("Custom Diffusion with fewer steps moves towards text similarity (Better-HP)", "5.1, Fig. 6",
+       "four fifths of its steps minus all of them")  # fmt: skip
+def fewer_steps(evidence: Evidence) -> Finding:
+    grid = evidence.grid("paper")
+    few, all_steps = rows(grid, "cd-better"), rows(grid, "cd")
+    text, image = gain(grid, "text_sim", few, all_steps), gain(grid, "image_sim", few, all_steps)
+    return both(text, image, more(text))
+
+
+# ---- the locks
 
 
 @claim("Key locking raises text similarity without significant harm to image similarity", "5.1, 5.3 (b), Fig. 9b",
@@ -173,7 +155,7 @@ def locking(evidence: Evidence) -> Finding:
     return both(text, image, all_of([more(text), no_loss(image)]))
 
 
-@claim("Global locking varies more over concepts than local", "Fig. A.4",
+@claim("Global locking varies more over concepts than local", "Appendix F, Fig. A.4",
        "standard deviation of image similarity over concepts, global minus local")  # fmt: skip
 def varies(evidence: Evidence) -> Finding:
     grid = evidence.grid("paper")
@@ -181,8 +163,8 @@ def varies(evidence: Evidence) -> Finding:
     return Finding(told(spread), more(spread))
 
 
-@claim("Global locking struggles with uniquely shaped things", "Fig. A.4",
-       "image similarity lost from local to global lock: odd shapes minus everyday things")  # fmt: skip
+@claim("Global locking struggles with uniquely shaped things", "Appendix F, Fig. A.4",
+       f"image similarity lost from local to global lock: {', '.join(ODD)} minus {', '.join(EVERYDAY)}")  # fmt: skip
 def struggles(evidence: Evidence) -> Finding:
     grid = evidence.grid("paper")
     image = grid.scores["image_sim"]
@@ -195,7 +177,21 @@ def struggles(evidence: Evidence) -> Finding:
     return Finding(told(difference), more(difference))
 
 
-def _ablation(says: str, where: str, measure: str, variant: str, judge: Callable[[Interval, Interval], str]) -> None:
+@claim("Global locking portrays attributes and activities better than local", "6.1, Fig. 10",
+       "raw text similarity on the prompts that change the object, global minus local")  # fmt: skip
+def portrays(evidence: Evidence) -> Finding:
+    grid = evidence.grid("paper")
+    of_global, of_local = (rows(grid, "perfusion", lock) for lock in ("global", "local"))
+    better = cell_gain(grid, "text_sim_raw", of_global, of_local, "deform")
+    return Finding(told(better), more(better))
+
+
+# ---- 5.3: ablations
+
+SAME = "at the same biases, local lock"
+
+
+def _ablation(says: str, where: str, measure: str, variant: str, judge: Judge) -> None:
     def find(evidence: Evidence) -> Finding:
         grid = evidence.grid("ablations")
         a, b = matched(grid, "perfusion", f"perfusion-{variant}", "local")
@@ -205,9 +201,9 @@ def _ablation(says: str, where: str, measure: str, variant: str, judge: Callable
     claim(says, where, measure)(find)
 
 
-SAME = "at the same biases, local lock"
-_ablation("Training on one image overfits slightly", "5.3 (a), Figs. 8, 9a", f"all images minus one, {SAME}",
-          "one-shot", lambda text, image: more(text))  # fmt: skip
+_ablation("Training on one image overfits slightly", "5.3 (a), 6.2, Figs. 8, 9a",
+          f"all images minus one, {SAME}: text is higher, by less than {SLIGHT}",
+          "one-shot", lambda text, image: all_of([more(text), no_loss(flipped(text), SLIGHT)]))  # fmt: skip
 _ablation("The mask helps text similarity", "5.3 (c), Fig. 9c", f"with the mask minus without, {SAME}",
           "no-mask", lambda text, image: more(text))  # fmt: skip
 
@@ -228,30 +224,19 @@ _front("A temperature of 0.15 at inference is better than that of training", "5.
        "area under the local front, temperature 0.15 minus 0.1", "infer-temperature")  # fmt: skip
 
 
-@claim("Vanilla ROME breaks: what is trained is not what is drawn", "6.1, Fig. A.1",
-       f"harmonic mean, Perfusion minus vanilla ROME, {SAME}")  # fmt: skip
+@claim("Vanilla ROME breaks: what is trained is not what is drawn", "4.1, 6.1, Fig. A.1",
+       f"harmonic mean, the mean of Perfusion's local points minus vanilla ROME, whose gate has no bias; it "
+       f"breaks where it loses more than {LITTLE}")  # fmt: skip
 def vanilla(evidence: Evidence) -> Finding:
     grid = evidence.grid("ablations")
-    a, b = rows(grid, "perfusion", "local"), rows(grid, "perfusion-vanilla-rome")
-    better = gain(grid, "harmonic", a, b)
-    return Finding(told(better), more(better))
+    better = gain(grid, "harmonic", rows(grid, "perfusion", "local"), rows(grid, "perfusion-vanilla-rome"))
+    return Finding(told(better), more(better, LITTLE))
 
 
-@claim("Textual Inversion's attention leaves the object", "Fig. 2",
-       "share of the word's attention outside the object, Textual Inversion minus Perfusion, mean over t")  # fmt: skip
-def leaves(evidence: Evidence) -> Finding:
-    path = attention_folder(evidence.run("paper").folder) / "cells.csv"
-    if not path.is_file():
-        raise UserError("attention of miniature-paper has not been measured")
-    cells = pd.read_csv(path)
-    known = cells.groupby(["method", "concept", "prompt_id"])["leakage"].mean().unstack("method")
-    if not {"ti", "perfusion"} <= set(known):
-        raise UserError("attention of ti and of perfusion is needed")
-    difference = clustered((known["ti"] - known["perfusion"]).unstack("prompt_id").to_numpy(float))
-    return Finding(told(difference), more(difference))
+# ---- 6: training dynamics, pairs, transfer
 
 
-def _longer(says: str, measure: str, method: str, judge: Callable[[Interval, Interval], str]) -> None:
+def _longer(says: str, measure: str, method: str, judge: Judge) -> None:
     def find(evidence: Evidence) -> Finding:
         grid = evidence.grid("dynamics")
         late, early = ends(grid, method)
@@ -261,19 +246,19 @@ def _longer(says: str, measure: str, method: str, judge: Callable[[Interval, Int
     claim(says, "6.2, Fig. 11", measure)(find)
 
 
-_longer("Trained K overfits as training goes on", "last kept step minus a quarter of it: text falls, image does not",
+_longer("Trained K overfits as training goes on", "400 steps minus 100: text falls, image does not",
         "perfusion-trained-k", lambda text, image: all_of([less(text), no_loss(image)]))  # fmt: skip
 _longer("Local key locking over-generalises instead", "the same: text rises, image falls",
         "perfusion", lambda text, image: all_of([more(text), less(image)]))  # fmt: skip
 
 
 @claim("Concepts trained apart combine in one picture, as well as Custom Diffusion's", "6, Fig. 5",
-       f"pairs: Perfusion minus Custom Diffusion's merge; a loss is more than {LITTLE}")  # fmt: skip
+       "pairs: Perfusion's best point (chosen on one half of the images, reported on the other) minus Custom "
+       f"Diffusion's merge; a loss is more than {LITTLE}")  # fmt: skip
 def combine(evidence: Evidence) -> Finding:
     grid = evidence.grid("pairs", pairs=True)
-    a, b = rows(grid, "perfusion"), rows(grid, "cd")
-    best = [max(a, key=lambda m: np.nanmean(grid.scores["harmonic"][m]))]
-    text, image = gain(grid, "text_sim", best, b), gain(grid, "image_sim", best, b)
+    ours, (cd, *_) = rows(grid, "perfusion"), rows(grid, "cd")
+    text, image = (honest_gain(grid, metric, ours, cd) for metric in ("text_sim", "image_sim"))
     return both(text, image, all_of([no_loss(text), no_loss(image)]))
 
 
@@ -283,93 +268,3 @@ def carries_over(evidence: Evidence) -> Finding:
     grid = evidence.grid("transfer")
     image = gain(grid, "image_sim", rows(grid, "perfusion", "local"), grid.rows(FLOOR))
     return Finding(told(image), more(image))
-
-
-def looked(evidence: Evidence, run: str) -> pd.DataFrame:
-    """looked.csv by method and point (looks.py)."""
-    path = evidence.run(run).folder / LOOKED
-    if not path.is_file():
-        raise UserError(f"the pictures of miniature-{run} have not been looked at")
-    return pd.read_csv(path).set_index(["method", "point"])
-
-
-def best_local(evidence: Evidence, run: str) -> tuple[str, str]:
-    """Perfusion's point with local lock and the highest harmonic mean."""
-    grid = evidence.grid(run)
-    return grid.points[max(rows(grid, "perfusion", "local"), key=lambda m: grid.balanced["harmonic"][0, m])]
-
-
-def interval_of(row: pd.Series, name: str) -> Interval:
-    return Interval(row[name], row[f"{name}_lo"], row[f"{name}_hi"])
-
-
-@claim("The generative prior is preserved", "5.2, Appendix I",
-       "Frechet distance from renders of what was asked for, Perfusion minus the plain word; harm is a quarter of the "
-       "plain word's own distance")  # fmt: skip
-def preserved(evidence: Evidence) -> Finding:
-    frame = looked(evidence, "paper")
-    harm = interval_of(frame.loc[best_local(evidence, "paper")], "harm")
-    own = float(frame.loc[(FLOOR, "default"), "frechet"])
-    loss = Interval(-harm.value, -harm.hi, -harm.lo)
-    return Finding(f"{told(harm)}, where the plain word has {own:.3f}", no_loss(loss, own / 4))
-
-
-@claim("Eight samples suffice for several good ones", "6.2, Fig. 14",
-       "share of cells with two or more of eight images that show the instance and all that was asked for")  # fmt: skip
-def suffice(evidence: Evidence) -> Finding:
-    row = looked(evidence, "paper").loc[best_local(evidence, "paper")]
-    several, good = interval_of(row, "several"), row["good"]
-    over_half = Interval(several.value - 0.5, several.lo - 0.5, several.hi - 0.5)
-    text = f"{several.value:.0%} ({several.lo:.0%} to {several.hi:.0%}); {good:.0%} of all images"
-    return Finding(text, more(over_half))
-
-
-@claim("A concept takes the outline of an unusual super-category", "6.2, Fig. 13",
-       "pot as clock and shoe, cat as lamp: share of images that the judge takes for the new kind; image similarity "
-       "above the plain word's")  # fmt: skip
-def inherits(evidence: Evidence) -> Finding:
-    grid = evidence.grid("unusual")
-    image = gain(grid, "image_sim", rows(grid, "perfusion", "local"), grid.rows(FLOOR))
-    outline = interval_of(looked(evidence, "unusual").loc[best_local(evidence, "unusual")], "outline")
-    over_half = Interval(outline.value - 0.5, outline.lo - 0.5, outline.hi - 0.5)
-    return Finding(f"outline {outline.value:.0%}, image {told(image)}", all_of([more(over_half), more(image)]))
-
-
-@claim("DreamBooth is below Perfusion and Custom Diffusion on both axes", "5.1, Fig. 6",
-       "DreamBooth minus each; Perfusion at its point nearest to DreamBooth's image similarity")  # fmt: skip
-def below(evidence: Evidence) -> Finding:
-    grid = evidence.grid("paper")
-    db, image = rows(grid, "db"), grid.balanced["image_sim"][0]
-    near = [min(rows(grid, "perfusion"), key=lambda m: abs(image[m] - image[db[0]]))]
-    parts = {name: [gain(grid, metric, db, them) for metric in ("text_sim", "image_sim")]
-             for name, them in (("perfusion", near), ("cd", rows(grid, "cd")))}  # fmt: skip
-    figure = "; ".join(f"{name}: text {told(text)}, image {told(sim)}" for name, (text, sim) in parts.items())
-    return Finding(figure, all_of([less(part) for pair in parts.values() for part in pair]))
-
-
-@claim("100 KB a concept, where Custom Diffusion needs a thousand times as much", "abstract, Table of sizes",
-       "kilobytes of a trained concept here; docs/baselines.md has those on Stable Diffusion 1.5")  # fmt: skip
-def small(evidence: Evidence) -> Finding:
-    size = evidence.run("paper").table.groupby("method")["kilobytes"].max()
-    ours, theirs = size["perfusion"], size["cd"]
-    return Finding(f"{ours:,.1f} kB against {theirs:,.0f} kB", HOLDS if ours < theirs / 10 else FAILS)
-
-
-@claim("Less compute than Custom Diffusion", "5, 4.4",
-       "mean seconds of a fit, Perfusion's validation included, class images of Custom Diffusion not")  # fmt: skip
-def cheap(evidence: Evidence) -> Finding:
-    seconds = evidence.run("paper").table.groupby("method")["train_seconds"].max()
-    ours, theirs = seconds["perfusion"], seconds["cd"]
-    return Finding(f"{ours:.0f} s against {theirs:.0f} s", HOLDS if ours < theirs else FAILS)
-
-
-def ledger(evidence: Evidence) -> list[Row]:
-    """Every claim with what was found."""
-    found = []
-    for says, where, measure, find in CLAIMS:
-        try:
-            finding = find(evidence)
-        except UserError as reason:
-            finding = Finding(str(reason), ABSENT)
-        found.append(Row(says, where, measure, finding))
-    return found

@@ -1,22 +1,29 @@
 """The commands that made results/miniature-*, in their order. `python -m benchmarks.evidence commands` prints them.
 
-Each may be interrupted and given again. All of them together take about a day on two cores.
+Each may be interrupted and given again (`concepts add` then says that it was done).
 """
 
 OUT = "results/miniature-"
-LOCAL = "local-b0.60-t0.15,local-b0.65-t0.15,local-b0.70-t0.15,local-b0.75-t0.15"
+BIASES = (0.60, 0.65, 0.70, 0.75)
+LOCAL = ",".join(f"local-b{bias:.2f}-t0.15" for bias in BIASES)
+COLD = LOCAL.replace("-t0.15", "-t0.10")
 GLOBAL = "global-b0.40-t0.15,global-b0.50-t0.15,global-b0.60-t0.15"
 EACH = ("perfusion", "ti,ti-selected", "cd,cd-better,cd-selected", "db,db-selected", "lora,lora-selected")
-UNUSUAL = (("pot", "clock"), ("pot", "shoe"), ("cat", "lamp"))
+PAIRS = ("teddy+teapot", "cat+chair", "cat+pot", "teddy+sunglasses",  # the paper's
+         "dog+sunglasses", "puppy+chair", "tortoise+pot", "cat_toy+teapot")  # fmt: skip
+UNUSUAL = (("pot", "clock"), ("pot", "shoe"), ("cat", "lamp"),  # the paper's
+           ("dog", "car"), ("teapot", "ball"), ("chair", "mug"))  # fmt: skip
+ODD_ONES = "results/unusual"  # where these are put
 KEPT = (25, 50, 100, 150, 200, 250, 300, 400)
 
 
 def _dynamics() -> str:
+    """To the paper's last step, whatever number of steps was tuned."""
     points = ",".join(f"local-b0.60-t0.15-s{step}" for step in KEPT)
-    sets = f"--set keep={','.join(map(str, KEPT))} --set points.perfusion={points} --set images=1"
+    sets = f"--set fit.perfusion.steps={KEPT[-1]} --set keep={','.join(map(str, KEPT))}"
     return (
         f"perfbench run --out {OUT}dynamics --methods perfusion,perfusion-trained-k "
-        f"--concepts cat,teddy,teapot,chair {sets}"
+        f"--concepts cat,teddy,teapot,chair {sets} --set points.perfusion={points} --set images=1"
     )
 
 
@@ -31,22 +38,25 @@ COMMANDS = {
         f"python -m benchmarks.evidence look {OUT}paper",
     ],
     "ablations": [
-        f"perfbench run --out {OUT}ablations --set images=2 --set points.perfusion={LOCAL} "
-        "--ablation one-shot,trained-k,no-mask,train-bias,infer-temperature,vanilla-rome"
+        f"perfbench run --out {OUT}ablations --methods perfusion --set images=2 --trained perfusion={OUT}paper "
+        "--ablation one-shot,trained-k,no-mask,train-bias,infer-temperature,vanilla-rome "
+        f"--set points.perfusion={LOCAL} --set points.perfusion-infer-temperature={COLD} "
+        "--set points.perfusion-vanilla-rome=local-b0.60-t0.15"  # its gate has neither bias nor temperature
     ],
     "dynamics": [_dynamics()],
     "pairs": [
-        f"perfbench run --out {OUT}pairs --methods perfusion,cd,ti --concepts teddy,teapot,cat,chair,dog,sunglasses "
-        "--prompts s01 --pairs teddy+teapot,cat+chair,dog+sunglasses,teddy+sunglasses "
+        f"perfbench run --out {OUT}pairs --methods perfusion,cd,ti --concepts teddy --prompts s01 "
+        f"--pairs {','.join(PAIRS)} --set points.perfusion=local-b0.55-t0.15,{LOCAL} "
         f"--trained perfusion={OUT}paper,cd={OUT}paper,ti={OUT}paper"
     ],
     "unusual": [
-        f"perfbench concepts add concepts/{name} --super-category {word} --name {name}_as_{word} --dest unusual"
+        f"perfbench concepts add concepts/{name} --super-category {word} --name {name}_as_{word} --dest {ODD_ONES}"
         for name, word in UNUSUAL
     ]
     + [
         f"perfbench run --out {OUT}unusual --methods perfusion --prompts shape --set images=4 "
-        f"--set points.perfusion={LOCAL} --concepts {','.join(f'unusual/{name}_as_{word}' for name, word in UNUSUAL)}",
+        f"--set points.perfusion={LOCAL} "
+        f"--concepts {','.join(f'{ODD_ONES}/{name}_as_{word}' for name, word in UNUSUAL)}",
         f"python -m benchmarks.evidence look {OUT}unusual",
     ],
     "transfer": [

@@ -1,6 +1,6 @@
 """The figures that claims are about. In: a Grid of one run (grid.py). Out: intervals over concepts and prompts.
 
-Rows are operating points, as Grid numbers them. Lists of them are compared pairwise, so they have one order.
+Rows are operating points, as Grid numbers them. A list of them stands for the mean over them, or for a front.
 """
 
 from collections.abc import Sequence
@@ -9,8 +9,14 @@ import numpy as np
 
 from benchmarks.frames import TEXT_REFERENCE, is_variant
 from benchmarks.grid import FLOOR, Grid
-from benchmarks.stats import Interval, expanded, hypervolume, over_concepts
+from benchmarks.points import parse_point, split_step
+from benchmarks.stats import Interval, best, clustered, expanded, hypervolume, mean_over, non_dominated, over_concepts
 from perfusion_core.errors import UserError
+
+INSIDE, LOWER, HIGHER = "inside", "lower", "higher"  # where a method's image similarity lies on another's front
+
+
+# ---- which operating points
 
 
 def rows(grid: Grid, method: str, lock: str = "") -> list[int]:
@@ -19,6 +25,12 @@ def rows(grid: Grid, method: str, lock: str = "") -> list[int]:
     if not found:
         raise UserError(f"no operating point of {method}{f' with {lock} lock' if lock else ''} in the run")
     return found
+
+
+def selected(grid: Grid, method: str) -> str:
+    """The method with its training step picked by validation, as Perfusion's is; where it is not there, as it is."""
+    name = f"{method}-selected"
+    return name if grid.rows(name) else method
 
 
 def matched(grid: Grid, a: str, b: str, lock: str = "") -> tuple[list[int], list[int]]:
@@ -34,31 +46,60 @@ def matched(grid: Grid, a: str, b: str, lock: str = "") -> tuple[list[int], list
     return [ours[name] for name in both], [theirs[name] for name in both]
 
 
-def ends(grid: Grid, method: str) -> tuple[list[int], list[int]]:
+def ends(grid: Grid, method: str, lock: str = "local") -> tuple[list[int], list[int]]:
     """The last kept training step of a method, and the one nearest to a quarter of it."""
-    kept = [(int(p.rsplit("-s", 1)[1]), m) for m, (name, p) in enumerate(grid.points) if name == method and "-s" in p]
+    settings = {m: split_step(parse_point(grid.points[m][1])) for m in grid.rows(method)}
+    kept = [(step, m) for m, (point, step) in settings.items() if step and point.get("lock", lock) == lock]
     if len(kept) < 2:
         raise UserError(f"fewer than two kept training steps of {method} in the run")
     last = max(kept)
     return [last[1]], [min(kept, key=lambda one: abs(one[0] - last[0] / 4))[1]]
 
 
+def dominating(grid: Grid, ours: Sequence[int], theirs: int) -> int:
+    """Of ours, the point that is furthest above theirs on the axis where it gains less."""
+    image, text = (grid.balanced[metric][0] for metric in ("image_sim", "text_sim"))
+    return max(ours, key=lambda m: min(image[m] - image[theirs], text[m] - text[theirs]))
+
+
+# ---- differences
+
+
+def interval_of(drawn: np.ndarray, n_concepts: int, what: str) -> Interval:
+    """Of bootstrap values; without an estimate there is nothing to say."""
+    found = expanded(drawn, n_concepts)
+    if np.isnan(found.value):
+        raise UserError(f"no {what} of both in the run")
+    return found
+
+
 def gain(grid: Grid, metric: str, a: Sequence[int], b: Sequence[int]) -> Interval:
-    """Score of a minus score of b, in the mean over their operating points; class-balanced."""
+    """Score of a minus score of b, each the mean over its operating points; class-balanced, paired by concept."""
     if metric not in grid.drawn:
         raise UserError(f"no scorer of the run gave {metric}")
-    difference = (grid.drawn[metric][:, list(a)] - grid.drawn[metric][:, list(b)]).mean(1)  # [D, C]
-    n_concepts = int((~np.isnan(difference[0])).sum())
-    return expanded(over_concepts(difference, grid.draws), n_concepts)
+    difference = grid.drawn[metric][:, list(a)].mean(1) - grid.drawn[metric][:, list(b)].mean(1)  # [D, C]
+    return interval_of(over_concepts(difference, grid.draws), _counted(difference), metric)
 
 
-def level(grid: Grid, metric: str, a: Sequence[int]) -> float:
-    """The score itself."""
-    return float(np.nanmean(grid.scores[metric][list(a)]))
+def _counted(drawn: np.ndarray) -> int:
+    """How many concepts have a value [D, C]."""
+    return int((~np.isnan(drawn[0])).sum())
+
+
+def cell_gain(grid: Grid, metric: str, a: Sequence[int], b: Sequence[int], kind: str) -> Interval:
+    """The same of a score that is a mean over cells, on the prompts of one kind; paired by cell."""
+    mine = [p for p, one in enumerate(grid.kinds) if one == kind]
+    parts = [mean_over(np.moveaxis(grid.values[metric][list(of)][..., mine], 0, -1)) for of in (a, b)]  # [C, P]
+    found = clustered(parts[0] - parts[1])
+    if np.isnan(found.value):
+        raise UserError(f"no {metric} of both on {kind} prompts in the run")
+    return found
 
 
 def spread_gain(grid: Grid, metric: str, a: Sequence[int], b: Sequence[int]) -> Interval:
     """How much more the concepts differ from one another in a than in b: standard deviations over concepts."""
+    if len(grid.concepts) < 2:
+        raise UserError("one concept has no spread")
 
     def spread(of: Sequence[int]) -> np.ndarray:
         values, times = grid.drawn[metric][:, list(of)].mean(1), grid.draws.concepts  # [D, C]
@@ -66,15 +107,71 @@ def spread_gain(grid: Grid, metric: str, a: Sequence[int], b: Sequence[int]) -> 
         mean = (values * times).sum(1) / n
         return np.sqrt(((values - mean[:, None]) ** 2 * times).sum(1) / (n - 1))
 
-    return expanded(spread(a) - spread(b), len(grid.concepts))
+    return interval_of(spread(a) - spread(b), len(grid.concepts), metric)
+
+
+# ---- fronts
 
 
 def area_gain(grid: Grid, a: Sequence[int], b: Sequence[int]) -> Interval:
-    """Area of the plane that the front of a covers and that of b does not, less the reverse."""
+    """Area of the plane that the front of a covers, less that of b."""
     floor = grid.balanced["image_sim"][:, grid.rows(FLOOR)[0]]
 
     def area(of: Sequence[int]) -> np.ndarray:
         image, text = (grid.balanced[metric][:, list(of)] for metric in ("image_sim", "text_sim"))
         return hypervolume(image, text, floor, TEXT_REFERENCE)
 
-    return expanded(area(a) - area(b), len(grid.concepts))
+    return interval_of(area(a) - area(b), len(grid.concepts), "area")
+
+
+def front_gain(grid: Grid, ours: Sequence[int], theirs: int) -> tuple[Interval, str]:
+    """Text similarity of our front at their image similarity, less theirs; and where on our front that is.
+
+    Below our front's lower end, that end is ahead in image similarity and stands for the front. Above its upper end we
+    have nothing: it counts against us what they are ahead of that end in text as well, and nothing counts for us.
+    """
+    image, text = grid.balanced["image_sim"], grid.balanced["text_sim"]
+    gaps, places = zip(*(_gap(x[ours], y[ours], x[theirs], y[theirs]) for x, y in zip(image, text)))
+    return interval_of(np.array(gaps), len(grid.concepts), "front"), places[0]
+
+
+def _gap(x: np.ndarray, y: np.ndarray, at: float, other: float) -> tuple[float, str]:
+    on = non_dominated(x, y)
+    if not on.any() or np.isnan(at):
+        return float("nan"), INSIDE
+    order = np.argsort(x[on])
+    x, y = x[on][order], y[on][order]
+    gap = float(np.interp(at, x, y)) - other  # beyond an end: the end's
+    if at > x[-1]:
+        return min(gap, 0.0), HIGHER
+    return gap, LOWER if at < x[0] else INSIDE
+
+
+# ---- the best of several points, chosen on one half of the images and reported on the other
+
+
+def honest(grid: Grid, metric: str, of: Sequence[int], each: bool) -> np.ndarray:
+    """[D, C] of the point with the highest harmonic mean: for `each` concept its own, else one for all."""
+    even, odd = grid.drawn_halves
+    return np.mean([_chosen(grid, a, b, metric, of, each) for a, b in ((even, odd), (odd, even))], axis=0)
+
+
+def _chosen(
+    grid: Grid, choose: dict[str, np.ndarray], report: dict[str, np.ndarray], metric: str, of: Sequence[int], each: bool
+) -> np.ndarray:
+    by, out = choose["harmonic"][:, list(of)], report[metric][:, list(of)]  # [D, K, C]
+    if not each:
+        by = np.broadcast_to(over_concepts(by, grid.draws)[..., None], out.shape)
+    return best(by, out)
+
+
+def choice_gain(grid: Grid, of: Sequence[int]) -> Interval:
+    """Harmonic mean with a point chosen for each concept, less that of the best one for all."""
+    difference = honest(grid, "harmonic", of, each=True) - honest(grid, "harmonic", of, each=False)
+    return interval_of(over_concepts(difference, grid.draws), _counted(difference), "harmonic mean of both halves")
+
+
+def honest_gain(grid: Grid, metric: str, of: Sequence[int], other: int) -> Interval:
+    """A score of the best point for all, less that of another method's only point."""
+    difference = honest(grid, metric, of, each=False) - honest(grid, metric, [other], each=False)
+    return interval_of(over_concepts(difference, grid.draws), _counted(difference), f"{metric} of both halves")

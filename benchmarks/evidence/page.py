@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.evidence.claims import Evidence, Row, ledger
+from benchmarks.evidence.ledger import Evidence, Row, ledger
 from benchmarks.evidence.validity import answers
 from benchmarks.table_text import aligned
 from perfusion_core.errors import UserError
@@ -43,9 +43,12 @@ def metrics_table(evidence: Evidence) -> str:
 
 def write(docs: Path, results: Path) -> str:
     """Both pages; -> the ledger."""
+    for folder, what in ((docs, "pages"), (results, "runs")):
+        if not folder.is_dir():
+            raise UserError(f"there is no folder {folder}/ of {what} here; give the command in the repository's folder")
     evidence = Evidence(results)
     made = {"claims.md": claims_table(ledger(evidence)), "metrics.md": metrics_table(evidence)}
-    for name, table in made.items():
-        page = (docs / name).read_text(encoding="utf-8")
-        (docs / name).write_text(between(page, table), encoding="utf-8")
+    pages = {name: between((docs / name).read_text(encoding="utf-8"), table) for name, table in made.items()}
+    for name, page in pages.items():
+        (docs / name).write_text(page, encoding="utf-8")
     return made["claims.md"]

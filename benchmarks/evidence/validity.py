@@ -9,10 +9,11 @@ from itertools import combinations
 import numpy as np
 from scipy.stats import rankdata
 
-from benchmarks.evidence.claims import Evidence, told
+from benchmarks.evidence.ledger import Evidence
+from benchmarks.evidence.verdicts import told
 from benchmarks.frames import is_variant
 from benchmarks.grid import Grid
-from benchmarks.stats import Interval, clustered, expanded
+from benchmarks.stats import Interval, clustered, expanded, mean_over
 from perfusion_core.errors import UserError
 
 METRICS = {"image_sim": "image similarity, true identity", "text_sim_raw": "text similarity, true share of wishes"}
@@ -54,21 +55,24 @@ def over_points(grid: Grid, metric: str) -> Interval:
     return expanded(correlation(*ranks), len(grid.concepts))
 
 
+def over_methods(values: np.ndarray) -> np.ndarray:
+    """Means over operating points, [M, C, P] -> [C, P]; NaN where a concept has not the prompt."""
+    return mean_over(np.moveaxis(values, 0, -1))
+
+
 def within_cells(grid: Grid, metric: str) -> Interval:
     """Of one concept and prompt, does the method with the higher score do better? Pearson's r of the deviations from
     the cell's mean over methods, for each concept."""
     parts = []
     for name in (metric, truth_of(grid, metric)):
         values = grid.values[name]  # [M, C, P]
-        parts.append(
-            (values - np.nanmean(values, axis=0, keepdims=True)).swapaxes(0, 1).reshape(len(grid.concepts), -1)
-        )
+        parts.append((values - over_methods(values)).swapaxes(0, 1).reshape(len(grid.concepts), -1))
     return clustered(correlation(*parts)[:, None])
 
 
 def over_prompts(grid: Grid, metric: str) -> Interval:
     """Does it know hard prompts from easy ones? Pearson's r over prompts, of means over methods."""
-    parts = [np.nanmean(grid.values[name], axis=0) for name in (metric, truth_of(grid, metric))]
+    parts = [over_methods(grid.values[name]) for name in (metric, truth_of(grid, metric))]
     return clustered(correlation(*parts)[:, None])
 
 

@@ -1,0 +1,177 @@
+"""Claims that scores do not tell: from the pictures as the judges see them (looks.py), from attention, sizes and times.
+
+In: Evidence. Out: rows of the ledger.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.evidence import LOOKED, LOOKED_CELLS
+from benchmarks.evidence.ledger import Evidence, Finding, claim
+from benchmarks.evidence.measures import gain, rows, selected
+from benchmarks.evidence.verdicts import FAILS, HOLDS, OPEN, all_of, flipped, more, no_loss, told
+from benchmarks.grid import FLOOR, Point
+from benchmarks.stats import Interval, clustered
+from benchmarks.store import attention_folder
+from perfusion_core.errors import UserError
+
+CLASS_LOSS = 0.05  # of the share of images in which the judge finds the kind of thing
+PLAIN = (FLOOR, "default")
+
+
+# ---- what was looked at
+
+
+def looked(evidence: Evidence, run: str, file: str) -> pd.DataFrame:
+    path = evidence.run(run).folder / file
+    if not path.is_file():
+        raise UserError(f"the pictures of miniature-{run} have not been looked at")
+    return pd.read_csv(path, keep_default_na=False, na_values=[""])
+
+
+def of_point(evidence: Evidence, run: str, point: Point) -> pd.Series:
+    """Its row of looked.csv."""
+    frame = looked(evidence, run, LOOKED).set_index(["method", "point"])
+    if point not in frame.index:
+        raise UserError(f"the pictures of {'/'.join(point)} in miniature-{run} have not been looked at")
+    return frame.loc[[point]].iloc[0]
+
+
+def seen_gain(
+    evidence: Evidence, run: str, column: str, a: Sequence[Point], b: Sequence[Point], kind: str = ""
+) -> Interval:
+    """What was seen in the pictures of points a, less that of points b, paired by cell."""
+    cells = looked(evidence, run, LOOKED_CELLS)
+    cells = cells[cells["kind"] == kind] if kind else cells
+    there = set(zip(cells["method"], cells["point"]))
+
+    def table(points: Sequence[Point]) -> pd.DataFrame:
+        for point in points:
+            if point not in there:
+                raise UserError(f"the pictures of {'/'.join(point)} in miniature-{run} have not been looked at")
+        mine = cells[[point in points for point in zip(cells["method"], cells["point"])]]
+        return mine.pivot_table(index="concept", columns="prompt_id", values=column, aggfunc="mean")
+
+    found = clustered((table(a) - table(b)).to_numpy(float))
+    if np.isnan(found.value):
+        raise UserError(f"no {column} of both in miniature-{run}")
+    return found
+
+
+def points(evidence: Evidence, run: str, method: str, lock: str = "") -> list[Point]:
+    grid = evidence.grid(run)
+    return [grid.points[m] for m in rows(grid, method, lock)]
+
+
+def best_local(evidence: Evidence, run: str) -> Point:
+    """Perfusion's point with local lock and the highest harmonic mean."""
+    grid = evidence.grid(run)
+    return grid.points[max(rows(grid, "perfusion", "local"), key=lambda m: grid.balanced["harmonic"][0, m])]
+
+
+def interval_in(row: pd.Series, name: str) -> Interval:
+    found = Interval(*(float(row[column]) for column in (name, f"{name}_lo", f"{name}_hi")))
+    if np.isnan(found.value):
+        raise UserError(f"looked.csv has no {name} of this point")
+    return found
+
+
+# ---- the claims
+
+
+@claim("Global locking allows more variety than local", "6.1, Fig. 10",
+       "how far the images of one prompt lie from each other in the judge's features (variance), global minus "
+       "local")  # fmt: skip
+def variety(evidence: Evidence) -> Finding:
+    of_global, of_local = (points(evidence, "paper", "perfusion", lock) for lock in ("global", "local"))
+    difference = seen_gain(evidence, "paper", "variety", of_global, of_local)
+    return Finding(told(difference), more(difference))
+
+
+@claim("Raters prefer Perfusion to Custom Diffusion and DreamBooth", "5.2, Appendix I",
+       "the judges instead of people: share of images that show the instance and all that was asked for, on the "
+       "prompts that change the object; Perfusion at its best local point minus each, steps selected")  # fmt: skip
+def preferred(evidence: Evidence) -> Finding:
+    grid, ours = evidence.grid("paper"), [best_local(evidence, "paper")]
+    parts = {name: seen_gain(evidence, "paper", "good", ours, points(evidence, "paper", selected(grid, name)), "deform")
+             for name in ("cd", "db")}  # fmt: skip
+    figure = "; ".join(f"{name}: {told(part)}" for name, part in parts.items())
+    return Finding(figure, all_of([more(part) for part in parts.values()]))
+
+
+@claim("The generative prior is preserved", "5.2, Appendix I",
+       "Perfusion at its best local point minus the plain word: Frechet distance from renders of what was asked for "
+       "(harm is a quarter of the plain word's own distance), and the share of images in which the judge finds the "
+       f"kind of thing (harm is a loss of {CLASS_LOSS})")  # fmt: skip
+def preserved(evidence: Evidence) -> Finding:
+    ours = best_local(evidence, "paper")
+    harm = interval_in(of_point(evidence, "paper", ours), "harm")
+    own = interval_in(of_point(evidence, "paper", PLAIN), "frechet").value
+    kind = seen_gain(evidence, "paper", "outline", [ours], [PLAIN])
+    verdict = all_of([no_loss(flipped(harm), own / 4), no_loss(kind, CLASS_LOSS)])
+    return Finding(f"distance {told(harm)}, where the plain word has {own:.3f}; kind of thing {told(kind)}", verdict)
+
+
+@claim("Eight samples suffice for several good ones", "6.2, Fig. 14",
+       "share of cells with two or more of eight images that show the instance and all that was asked for; suffices "
+       "where it is over a half")  # fmt: skip
+def suffice(evidence: Evidence) -> Finding:
+    row = of_point(evidence, "paper", best_local(evidence, "paper"))
+    several, good = interval_in(row, "several"), row["good"]
+    text = f"{several.value:.0%} ({several.lo:.0%} to {several.hi:.0%}); {good:.0%} of all images"
+    return Finding(text, more(several, 0.5))
+
+
+@claim("A concept takes the outline of an unusual super-category", "6.2, Fig. 13",
+       "pot as clock and shoe, cat as lamp, three of our own: share of images that the judge takes for the new kind is "
+       "over a half; image similarity above the plain word's")  # fmt: skip
+def inherits(evidence: Evidence) -> Finding:
+    grid = evidence.grid("unusual")
+    image = gain(grid, "image_sim", rows(grid, "perfusion", "local"), grid.rows(FLOOR))
+    outline = interval_in(of_point(evidence, "unusual", best_local(evidence, "unusual")), "outline")
+    shown = f"{outline.value:.0%}" + (f" ({outline.lo:.0%} to {outline.hi:.0%})" if outline.lo == outline.lo else "")
+    return Finding(f"outline {shown}, image {told(image)}", all_of([more(outline, 0.5), more(image)]))
+
+
+@claim("Textual Inversion's attention leaves the object", "4, Fig. 2",
+       "share of the word's attention outside the object, Textual Inversion minus Perfusion, mean over t")  # fmt: skip
+def leaves(evidence: Evidence) -> Finding:
+    path = attention_folder(evidence.run("paper").folder) / "cells.csv"
+    if not path.is_file():
+        raise UserError("attention of miniature-paper has not been measured")
+    cells = pd.read_csv(path)
+    known = cells.groupby(["method", "concept", "prompt_id"])["leakage"].mean().unstack("method")
+    if not {"ti", "perfusion"} <= set(known):
+        raise UserError("attention of ti and of perfusion is needed")
+    difference = clustered((known["ti"] - known["perfusion"]).unstack("prompt_id").to_numpy(float))
+    return Finding(told(difference), more(difference))
+
+
+# ---- what fits cost: in the table of a run, without intervals
+
+
+def costs(evidence: Evidence, column: str, methods: Sequence[str]) -> list[float]:
+    found = evidence.run("paper").table.groupby("method")[column].max()
+    if missing := [name for name in methods if np.isnan(found.get(name, np.nan))]:
+        raise UserError(f"miniature-paper has no {column} of {', '.join(missing)}")
+    return [float(found[name]) for name in methods]
+
+
+@claim("A trained concept is small: 100 KB, where Custom Diffusion needs nearly 100 MB and DreamBooth several GB",
+       "abstract, 5.1", "kilobytes of a trained concept here: a hundredth of Custom Diffusion's or less (the ratio "
+       "grows with the text encoder's width; docs/baselines.md has the sizes on Stable Diffusion 1.5)")  # fmt: skip
+def small(evidence: Evidence) -> Finding:
+    ours, cd, db = costs(evidence, "kilobytes", ("perfusion", "cd", "db"))
+    figure = f"{ours:,.1f} kB; Custom Diffusion {cd / ours:,.0f} times, DreamBooth {db / ours:,.0f} times as much"
+    return Finding(figure, HOLDS if ours <= min(cd, db) / 100 else FAILS)
+
+
+@claim("Less compute than Custom Diffusion (a half to a third)", "4.4",
+       "mean seconds of a fit as tuned, Perfusion's validation included, class images of Custom Diffusion not; a tenth "
+       "more or less settles nothing")  # fmt: skip
+def cheap(evidence: Evidence) -> Finding:
+    ours, cd = costs(evidence, "train_seconds", ("perfusion", "cd"))
+    verdict = HOLDS if ours < 0.9 * cd else FAILS if ours > 1.1 * cd else OPEN
+    return Finding(f"{ours:.0f} s against {cd:.0f} s", verdict)

@@ -1,0 +1,89 @@
+"""The ledger: a row a claim of the paper that can be tested here, how it is measured, and what came out.
+
+In: the committed runs. Out: `Row`s. What a claim needs and is not there makes the row `not measured`, with the reason.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.evidence.verdicts import ABSENT, told
+from benchmarks.grid import Grid, grid_of
+from benchmarks.rows import missing_of, refuse_missing
+from benchmarks.runs import Run
+from benchmarks.stats import Interval
+from benchmarks.tables import split
+from perfusion_core.errors import UserError
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A figure in words, and what it says of the claim."""
+
+    figure: str
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Row:
+    claim: str
+    where: str  # in the paper
+    measure: str
+    finding: Finding
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The runs of one folder of results, by the names that commands.py gives them."""
+
+    results: Path
+    grids: dict[tuple[str, bool], Grid] = field(default_factory=dict, compare=False, repr=False)  # read once
+
+    def run(self, name: str) -> Run:
+        folder = self.results / f"miniature-{name}"
+        if not (folder / "run.json").is_file():
+            raise UserError(f"{folder.name} has not been made")
+        return Run(folder)
+
+    def grid(self, name: str, pairs: bool = False) -> Grid:
+        """Of a whole run: an average over what happens to be there is not the planned one."""
+        if (name, pairs) not in self.grids:
+            run = self.run(name)
+            refuse_missing(missing_of(run.cells, run.plan), run.plan)
+            cells = split(run.cells)[pairs]
+            if not len(cells):
+                raise UserError(f"miniature-{name} has no {'pairs' if pairs else 'single concepts'}")
+            self.grids[name, pairs] = grid_of(cells)
+        return self.grids[name, pairs]
+
+
+Find = Callable[[Evidence], Finding]
+CLAIMS: list[tuple[str, str, str, Find]] = []
+
+
+def claim(says: str, where: str, measure: str) -> Callable[[Find], Find]:
+    """A function that finds out about a claim, put into the ledger."""
+
+    def add(find: Find) -> Find:
+        CLAIMS.append((says, where, measure, find))
+        return find
+
+    return add
+
+
+def both(text: Interval, image: Interval, verdict: str) -> Finding:
+    return Finding(f"text {told(text)}, image {told(image)}", verdict)
+
+
+def ledger(evidence: Evidence) -> list[Row]:
+    """Every claim with what was found."""
+    from benchmarks.evidence import claims, claims_seen  # noqa: F401  # they fill it
+
+    found = []
+    for says, where, measure, find in CLAIMS:
+        try:
+            finding = find(evidence)
+        except UserError as reason:
+            finding = Finding(str(reason), ABSENT)
+        found.append(Row(says, where, measure, finding))
+    return found
