@@ -1,4 +1,4 @@
-"""The miniature's models, untrained: Stable Diffusion's parts and a CLIP scorer, each a thousand times smaller.
+"""The miniature's models, untrained: Stable Diffusion's parts and a CLIP scorer, each a hundred times smaller.
 
 Sizes are chosen so that all weights together stay under 30 MB in float16 and an image costs about a tenth of a second
 on two cores.
