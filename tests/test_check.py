@@ -335,7 +335,8 @@ def test_a_method_that_was_not_run_is_said_and_is_undecided(reference, capsys):
 
 
 def test_nothing_in_common(reference, capsys):
-    status, _ = run_check(reference, cells_of_repeat(10).assign(method="mine"))
+    cells = cells_of_repeat(10)
+    status, _ = run_check(reference, cells.assign(method="my-" + cells["method"]))
     assert status == 2 and "no method and operating point is in both" in capsys.readouterr().out
 
 
