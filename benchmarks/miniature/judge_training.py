@@ -216,15 +216,14 @@ def _identity(build, lessons, network, model, rng):
     same = (number[:, None] == number) & pairs
     other = pairs & (number[:, None] != number)
     logit = network.scale.exp() * (v @ v.T) + network.bias
-    near, far = (F.softplus(-logit) * same).sum() / same.sum(), (F.softplus(logit) * other).sum() / other.sum()
-    hit = ((logit > 0) & same).sum() / same.sum()
-    return near + far + 20 * guess, {
-        "guess": guess,
-        "same": near,
-        "other": far,
-        "found": hit,
-        "refused": ((logit < 0) & other).sum() / other.sum(),
-    }
+
+    def over(values: torch.Tensor, pairs: torch.Tensor) -> torch.Tensor:
+        return (values * pairs).sum() / pairs.sum().clamp(min=1)  # a small batch may have none
+
+    near, far = over(F.softplus(-logit), same), over(F.softplus(logit), other)
+    found, refused = over(logit > 0, same), over(logit < 0, other)
+    told_of = {"guess": guess, "same": near, "other": far, "found": found, "refused": refused}
+    return near + far + 20 * guess, told_of
 
 
 def _segment(build, lessons, network, model, rng):
