@@ -152,6 +152,19 @@ def _split(text: str) -> tuple[str, str]:
     return key.strip(), value.strip()
 
 
+def named(given: Sequence[str], flag: str, shape: str, advice: str = "") -> dict[str, str]:
+    """`NAME=VALUE` words of a flag; `shape` says how they look, `advice` what to do about a name that comes twice."""
+    found: dict[str, str] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise UserError(f"{flag} {text!r} is not {shape}")
+        if name in found:
+            raise UserError(f"{flag} names {name!r} twice ({found[name]} and {value}){advice}")
+        found[name] = value
+    return found
+
+
 def _with(config: Config, key: str, value: Any) -> Config:
     """`config` with one key changed; dotted keys reach into points and fit."""
     name, _, rest = key.partition(".")

@@ -39,10 +39,6 @@ MEANS = ["image_sim", "text_sim_raw"]  # plain means over cells: closed-form int
 TEXT_REFERENCE = 0.5  # of the hypervolume; on the other axis it is the image similarity of `super`
 
 
-def _interval(name: str, interval: tuple[float, float, float]) -> dict[str, float]:
-    return dict(zip((name, f"{name}_lo", f"{name}_hi"), interval))
-
-
 def is_variant(point: str) -> bool:
     """A run-time variant, and not a state of the training kept for its curve (`...-s100`)."""
     return re.search(r"(?:^|-)s\d+(?:-|$)", point) is None
@@ -56,10 +52,10 @@ def score_intervals(grid: Grid, m: int) -> dict[str, float]:
     """Every score of one operating point: the closed form for means, the bootstrap for what is not one."""
     row: dict[str, float] = {}
     for metric, y in grid.values.items():
-        row |= _interval(metric, clustered(y[m]))
+        row |= clustered(y[m]).named(metric)
     for metric in ("text_sim", "harmonic"):
         n_concepts = int((~np.isnan(grid.scores[metric][m])).sum())
-        row |= _interval(metric, expanded(grid.balanced[metric][:, m], n_concepts))
+        row |= expanded(grid.balanced[metric][:, m], n_concepts).named(metric)
     return row
 
 
@@ -111,7 +107,7 @@ def per_concept(cells: pd.DataFrame) -> pd.DataFrame:
             row: dict[str, object] = {"method": method, "point": point, "concept": concept, "group": grid.groups[c]}
             for metric in SCORES:
                 n = n_prompts["image_sim" if metric in ("image_sim", "harmonic") else "text"]
-                row |= _interval(metric, expanded(grid.drawn[metric][:, m, c], n))
+                row |= expanded(grid.drawn[metric][:, m, c], n).named(metric)
             out.append({**row, "n_prompts": n_prompts["text"]})
     return pd.DataFrame(out)
 
@@ -255,7 +251,7 @@ def breakdown(cells: pd.DataFrame, by: str, labels: Mapping[str, str] | None = N
             n_cells = int((~np.isnan(mine["text_sim_raw"])).sum())
             row: dict[str, object] = {"method": method, "point": point, by: label}
             for name, y in mine.items():
-                row |= _interval(name, clustered(y))
+                row |= clustered(y).named(name)
             if n_cells:
                 out.append({**row, "n_cells": n_cells})
     return pd.DataFrame(out)

@@ -12,7 +12,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from benchmarks.concepts import Concept
-from benchmarks.config import digest
+from benchmarks.config import digest, named
 from benchmarks.disk import digests_of, file_sha256, on_disk, read_json, verified
 from benchmarks.plan import Cell, Given, Method, step_of
 from benchmarks.store import Store, fit_folder, planned_fits
@@ -24,15 +24,8 @@ FILES = {"perfusion": "concept.safetensors"}  # methods whose fit is one file
 
 def trained_places(given: Sequence[str]) -> dict[str, Path]:
     """METHOD=PLACE, several of them."""
-    found: dict[str, Path] = {}
-    for text in given:
-        name, equals, place = text.partition("=")
-        if not (name and equals and place):
-            raise UserError(f"--trained {text!r} is not METHOD=PLACE; write for example perfusion=results/my-run")
-        if name in found:
-            raise UserError(f"--trained names {name} twice ({found[name]} and {place})")
-        found[name] = Path(place).expanduser()
-    return found
+    found = named(given, "--trained", "METHOD=PLACE; write for example perfusion=results/my-run")
+    return {name: Path(place).expanduser() for name, place in found.items()}
 
 
 def find_given(

@@ -12,10 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.config import named
 from benchmarks.given import FILES
 from perfusion_core.errors import UserError
 
 FILE = FILES["perfusion"]  # the other methods leave folders
+OWN = "; give each concept its own name"
 
 
 def fit(args: argparse.Namespace) -> None:
@@ -123,7 +125,7 @@ def generate(args: argparse.Namespace) -> None:
     from perfusion_core.prompts import PLACEHOLDER
     from perfusion_core.sampling import sample
 
-    files = named(args.concept, "--concept", "FILE")
+    files = named(args.concept, "--concept", "NAME=FILE", OWN)
     missing = [name for name in PLACEHOLDER.findall(args.prompt) if name not in files]
     if missing:
         raise UserError(f"the prompt names {{{missing[0]}}} but no file stands for it; add --concept {missing[0]}=FILE")
@@ -145,25 +147,12 @@ def generate(args: argparse.Namespace) -> None:
         print(out / f"{seed}.png")
 
 
-def named(given: list[str], flag: str, what: str) -> dict[str, str]:
-    """name=value, several of them."""
-    found: dict[str, str] = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not (name and equals and value):
-            raise UserError(f"{flag} {text!r} is not NAME={what}")
-        if name in found:
-            raise UserError(f"{flag} names {name!r} twice ({found[name]} and {value}); give each concept its own name")
-        found[name] = value
-    return found
-
-
 def numbers(given: str, flag: str) -> float | dict[str, float]:
     """0.6, or teddy=0.5,teapot=0.65."""
     try:
         if "=" not in given:
             return float(given)
-        return {name: float(value) for name, value in named(given.split(","), flag, "NUMBER").items()}
+        return {name: float(value) for name, value in named(given.split(","), flag, "NAME=NUMBER", OWN).items()}
     except ValueError as error:
         if isinstance(error, UserError):
             raise

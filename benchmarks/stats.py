@@ -21,6 +21,10 @@ class Interval(NamedTuple):
     lo: float
     hi: float
 
+    def named(self, name: str) -> dict[str, float]:
+        """Its three columns in a table."""
+        return dict(zip((name, f"{name}_lo", f"{name}_hi"), self))
+
 
 def class_mean(y: np.ndarray) -> np.ndarray:
     """Cells -> concept -> mean over concepts. y [..., C, P] -> [...]."""

@@ -153,10 +153,6 @@ def _row(grid: Grid, m: int, limit: np.ndarray, n_planned: int) -> dict[str, obj
     return row
 
 
-def _named(metric: str, interval: tuple[float, float, float]) -> dict[str, float]:
-    return dict(zip((metric, f"{metric}_lo", f"{metric}_hi"), interval))
-
-
 def _best_h(grid: Grid, method: str, rows: list[int], n_planned: np.ndarray) -> list[dict[str, object]]:
     """Per concept the variant with the highest harmonic mean. Naive: chosen on the images that are reported. Honest:
     chosen on the even ones and reported on the odd ones, the reverse, and the average of both."""
@@ -174,7 +170,7 @@ def _best_h(grid: Grid, method: str, rows: list[int], n_planned: np.ndarray) -> 
         for metric in SCORES:
             halves = [best(c, report[metric][:, rows]) for c, (_, report) in zip(choices, splits)]
             drawn = over_concepts(np.mean(halves, axis=0), grid.draws)
-            row |= _named(metric, expanded(drawn, int(there.sum())))
+            row |= expanded(drawn, int(there.sum())).named(metric)
         if there.any():
             out.append(row)
     return out
@@ -186,7 +182,7 @@ def _ceiling(cells: pd.DataFrame) -> dict[str, object]:
     row: dict[str, object] = {"kind": "ceiling", "method": CEILING, "point": "default"}
     row |= {"n_concepts": len(mine), "n_images": int(mine["n"].sum()), "n_planned": int(mine["n"].sum())}
     for metric, of in real.groupby("metric"):
-        row |= _named(str(metric), clustered(of["mean"].to_numpy()[:, None]))
+        row |= clustered(of["mean"].to_numpy()[:, None]).named(str(metric))
     return row
 
 

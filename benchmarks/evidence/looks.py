@@ -15,7 +15,7 @@ and looked.csv, a row an operating point: the means of these with intervals, and
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from benchmarks.miniature.data import FACTORS
 from benchmarks.miniature.judges import Judges
 from benchmarks.miniature.truth import WISHES, wishes
 from benchmarks.runs import Run
-from benchmarks.stats import Interval, clustered, crossed_draws, expanded
+from benchmarks.stats import clustered, crossed_draws, expanded
 from benchmarks.store import Store, cell_folder, concept_folder
 from perfusion_core.errors import UserError
 
@@ -40,13 +40,13 @@ SEEN = ("good", "several", "outline", "variety")
 # ---- distances between sets of pictures
 
 
-@dataclass
+@dataclass(frozen=True)
 class Moments:
     """Number, sum and sum of outer products of features: sets of pictures that can be added up."""
 
-    n: float = 0.0
-    first: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    second: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    n: float
+    first: np.ndarray
+    second: np.ndarray
 
     @staticmethod
     def of(features: np.ndarray) -> "Moments":
@@ -98,17 +98,13 @@ def look(run: Run, judges: Judges) -> tuple[pd.DataFrame, pd.DataFrame]:
     for method, point in moments:
         row: dict[str, object] = {"method": method, "point": point}
         drawn = distances.get((method, point), np.full(1, np.nan))
-        row |= _named("frechet", expanded(drawn, len(concepts)))
-        row |= _named("harm", expanded(drawn - plain, len(concepts)))
+        row |= expanded(drawn, len(concepts)).named("frechet")
+        row |= expanded(drawn - plain, len(concepts)).named("harm")
         mine = seen[(seen["method"] == method) & (seen["point"] == point)].set_index(["concept", "prompt_id"])
         for name in SEEN:
-            row |= _named(name, clustered(mine[name].unstack("prompt_id").to_numpy(float)))
+            row |= clustered(mine[name].unstack("prompt_id").to_numpy(float)).named(name)
         rows.append(row)
     return pd.DataFrame(rows), seen
-
-
-def _named(name: str, interval: Interval) -> dict[str, float]:
-    return dict(zip((name, f"{name}_lo", f"{name}_hi"), interval))
 
 
 def _concept(run: Run, judges: Judges, mine: pd.DataFrame, own: np.ndarray) -> tuple[Moments, list[dict[str, Any]]]:

@@ -86,10 +86,15 @@ def _counted(drawn: np.ndarray) -> int:
     return int((~np.isnan(drawn[0])).sum())
 
 
+def over_methods(values: np.ndarray) -> np.ndarray:
+    """Means over operating points, [M, C, P] -> [C, P]; NaN where a concept has not the prompt."""
+    return mean_over(np.moveaxis(values, 0, -1))
+
+
 def cell_gain(grid: Grid, metric: str, a: Sequence[int], b: Sequence[int], kind: str) -> Interval:
     """The same of a score that is a mean over cells, on the prompts of one kind; paired by cell."""
     mine = [p for p, one in enumerate(grid.kinds) if one == kind]
-    parts = [mean_over(np.moveaxis(grid.values[metric][list(of)][..., mine], 0, -1)) for of in (a, b)]  # [C, P]
+    parts = [over_methods(grid.values[metric][list(of)][..., mine]) for of in (a, b)]
     found = clustered(parts[0] - parts[1])
     if np.isnan(found.value):
         raise UserError(f"no {metric} of both on {kind} prompts in the run")

@@ -10,10 +10,11 @@ import numpy as np
 from scipy.stats import rankdata
 
 from benchmarks.evidence.ledger import Evidence
+from benchmarks.evidence.measures import over_methods
 from benchmarks.evidence.verdicts import told
 from benchmarks.frames import is_variant
 from benchmarks.grid import Grid
-from benchmarks.stats import Interval, clustered, expanded, mean_over
+from benchmarks.stats import Interval, clustered, expanded
 from perfusion_core.errors import UserError
 
 METRICS = {"image_sim": "image similarity, true identity", "text_sim_raw": "text similarity, true share of wishes"}
@@ -53,11 +54,6 @@ def over_points(grid: Grid, metric: str) -> Interval:
     own = [m for m, (_, point) in enumerate(grid.points) if is_variant(point)]
     ranks = [rankdata(grid.balanced[name][:, own], axis=1) for name in (metric, truth_of(grid, metric))]
     return expanded(correlation(*ranks), len(grid.concepts))
-
-
-def over_methods(values: np.ndarray) -> np.ndarray:
-    """Means over operating points, [M, C, P] -> [C, P]; NaN where a concept has not the prompt."""
-    return mean_over(np.moveaxis(values, 0, -1))
 
 
 def within_cells(grid: Grid, metric: str) -> Interval:

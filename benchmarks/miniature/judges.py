@@ -5,9 +5,11 @@ In: uint8 pictures [n, 64, 64, 3]. Out: names of factors, vectors of identity, m
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -139,29 +141,26 @@ class Judges:
     about: dict
 
     @torch.inference_mode()
-    def _each(self, name: str, pictures: np.ndarray) -> list:
-        network = self.networks[name]
-        return [network(as_input(pictures[k : k + 128], self.device)) for k in range(0, len(pictures), 128)]
+    def _each(self, see: Callable[[torch.Tensor], Any], pictures: np.ndarray) -> list:
+        return [see(as_input(pictures[k : k + 128], self.device)) for k in range(0, len(pictures), 128)]
 
     def factors(self, pictures: np.ndarray) -> dict[str, np.ndarray]:
         """{factor: names [n]}; "none" where there is none."""
-        rows = self._each("factors", pictures)
+        rows = self._each(self.networks["factors"], pictures)
         return {
             name: np.array(values)[torch.cat([row[name] for row in rows]).argmax(1).cpu().numpy()]
             for name, values in JUDGED.items()
         }
 
-    @torch.inference_mode()
     def features(self, pictures: np.ndarray) -> np.ndarray:
         """What the judge of factors makes of pictures before it names anything, [n, d]: for distances between sets."""
         judge = self.networks["factors"]
         assert isinstance(judge, FactorJudge)
-        parts = [judge.features(as_input(pictures[k : k + 128], self.device)) for k in range(0, len(pictures), 128)]
-        return torch.cat(parts).float().cpu().numpy()
+        return torch.cat(self._each(judge.features, pictures)).float().cpu().numpy()
 
     def identity(self, pictures: np.ndarray) -> np.ndarray:
         """Unit vectors [n, d]; the cosine of two says whether they show one instance."""
-        return torch.cat(self._each("identity", pictures)).float().cpu().numpy()
+        return torch.cat(self._each(self.networks["identity"], pictures)).float().cpu().numpy()
 
     @property
     def same(self) -> float:
@@ -172,7 +171,7 @@ class Judges:
 
     def segment(self, pictures: np.ndarray) -> np.ndarray:
         """Masks of the thing, bool [n, 64, 64]."""
-        return (torch.cat(self._each("segment", pictures)) > 0).cpu().numpy()
+        return (torch.cat(self._each(self.networks["segment"], pictures)) > 0).cpu().numpy()
 
 
 def write_judges(networks: dict[str, nn.Module], folder: Path, about: dict) -> None:
