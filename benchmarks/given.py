@@ -14,11 +14,11 @@ from safetensors import SafetensorError, safe_open
 from benchmarks.concepts import Concept
 from benchmarks.config import digest, named
 from benchmarks.disk import digests_of, file_sha256, on_disk, read_json, verified
-from benchmarks.plan import Cell, Given, Method, step_of
-from benchmarks.store import Store, fit_folder, planned_fits
+from benchmarks.plan import Cell, Fit, Given, Method, step_of
+from benchmarks.store import MANIFEST, Store, fit_folder, planned_fits
 from perfusion_core.errors import UserError
 
-ABOUT = "fit.json"
+ABOUT = MANIFEST[Fit]
 FILES = {"perfusion": "concept.safetensors"}  # methods whose fit is one file
 
 

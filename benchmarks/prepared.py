@@ -1,6 +1,6 @@
 """What is asked, found and planned before anything is done. In: a Config. Out: `Prepared`; nothing is written."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -70,8 +70,12 @@ def chosen_concepts(config: Config, catalog: Catalog) -> tuple[Concept, ...]:
 
 def in_pairs(config: Config, catalog: Catalog, concepts: tuple[Concept, ...]) -> list[Concept]:
     """Those of --pairs, which need not be among the chosen ones."""
+    return by_name([name for pair in config.pairs for name in pair.split("+")], concepts, catalog)
+
+
+def by_name(names: Iterable[str], concepts: tuple[Concept, ...], catalog: Catalog) -> list[Concept]:
+    """The chosen concept of each name; of any other name, the catalogue's."""
     known = {concept.name: concept for concept in concepts}
-    names = [name for pair in config.pairs for name in pair.split("+")]
     return [known[name] if name in known else catalog.concept(name) for name in names]
 
 
@@ -114,9 +118,8 @@ def with_masks(
 
 def planned_concepts(prepared: Prepared) -> list[Concept]:
     """The selected concepts, and those of pairs."""
-    known = {concept.name: concept for concept in prepared.concepts}
     names = dict.fromkeys(name for cell in prepared.plan.cells for name in cell.concepts)
-    return [known[name] if name in known else prepared.catalog.concept(name) for name in names]
+    return by_name(names, prepared.concepts, prepared.catalog)
 
 
 def concept_key(concept: Concept, models: Models) -> str:
