@@ -255,7 +255,7 @@ from benchmarks.miniature.recipe import JUDGES, STAGES, Recipe, build
 tiny = Recipe(shards=1, shard=400, text_batch=16, vae_batch=8, unet_batch=8, scorer_batch=16,
               judge_shards=1, judge_trips=40, judge_batch=48)
 minutes = dict.fromkeys((*STAGES, *JUDGES), float(sys.argv[2]))
-build(Path(sys.argv[1]) / "work", Path(sys.argv[1]) / "weights", device="cpu", minutes=minutes, recipe=tiny, workers=1)
+build(Path(sys.argv[1]) / "work", Path(sys.argv[1]) / "weights", tiny, device="cpu", minutes=minutes, workers=1)
 """
 
 

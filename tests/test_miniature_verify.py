@@ -242,6 +242,9 @@ def test_help_lists_the_words_and_imports_no_torch():
         (["build", "--minutes", "0"], "training takes time"),
         (["build", "--stages", "unett"], "did you mean 'unet'"),
         (["build", "--start", "nowhere"], "no packed training"),
+        (["build", "--set", "own_tokens=0"], "did you mean 'own_token'"),
+        (["build", "--set", "settle=soon"], "settle=soon: a number like 0.25"),
+        (["build", "--set", "shards=0"], "at least 1"),
         (["verify", "--weights", "nowhere"], "judges"),
     ],
 )
@@ -252,6 +255,14 @@ def test_mistakes_are_told_in_a_sentence(args, sentence, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=sentence):
         run(["miniature", *args])
     assert not any(tmp_path.iterdir())
+
+
+def test_a_recipe_may_be_changed():
+    from benchmarks.miniature.build import recipe_of
+    from benchmarks.miniature.recipe import ON_GPU, Recipe
+
+    assert recipe_of("cpu", ["own_token=0", "text_batch=64"]) == Recipe(own_token=0.0, text_batch=64)
+    assert recipe_of("cuda:0", []) == ON_GPU
 
 
 def test_a_mistake_ends_the_command_with_status_2(tmp_path):

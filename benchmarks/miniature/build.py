@@ -3,14 +3,21 @@
 In: where to write, a device, how long. Out: a folder of weights, beside it the work folder with its checkpoints.
 """
 
-import os
+import math
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from benchmarks.config import named
 from benchmarks.miniature.carry import pack, stages, unpack
 from benchmarks.models import device_name
 from perfusion_core.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from benchmarks.miniature.recipe import Recipe
 
 
 def shares(device: str, minutes: float | None, only: str | None) -> dict[str, float]:
@@ -32,6 +39,26 @@ def shares(device: str, minutes: float | None, only: str | None) -> dict[str, fl
     return {name: minutes * share / sum(chosen.values()) for name, share in chosen.items()}
 
 
+def recipe_of(device: str, sets: Sequence[str]) -> "Recipe":
+    """The recipe of this device, with NAME=VALUE changed."""
+    from benchmarks.miniature.recipe import ON_GPU, Recipe
+
+    usual = ON_GPU if device.startswith("cuda") else Recipe()
+    changes = {}
+    for name, text in named(sets, "--set", "NAME=VALUE; write for example --set settle=0.5").items():
+        if name not in (known := asdict(usual)):
+            raise unknown("part of the recipe", name, known)
+        kind = type(known[name])
+        least = {"seed": 0, "settle": 0.01}.get(name, 1 if kind is int else 0)
+        try:
+            changes[name] = kind(text)
+        except ValueError:
+            changes[name] = math.nan
+        if not least <= changes[name] < math.inf:
+            raise UserError(f"--set {name}={text}: a number like {known[name]} is wanted, at least {least}")
+    return replace(usual, **changes)
+
+
 def build_verb(
     out: Path,
     *,
@@ -42,6 +69,7 @@ def build_verb(
     pause: float | None,
     start: Path | None,
     pack_to: Path | None,
+    sets: Sequence[str],
     compile: bool,
 ) -> int:
     """Train what is missing, then export; 0: the weights are there, 3: paused."""
@@ -49,13 +77,13 @@ def build_verb(
 
     begun = time.monotonic()
     device, work = device_name(device), work or out.with_name(f"{out.name}.build")
-    wanted = shares(device, minutes, only)
+    wanted, recipe = shares(device, minutes, only), recipe_of(device, sets)
     if start:
         taken = unpack(start, work)
         print(f"perfbench: goes on from {', '.join(taken) or 'nothing: the work folder is further'}", file=sys.stderr)
     deadline = begun + 60 * pause if pause is not None else float("inf")
     try:
-        build(work, out, device=device, minutes=wanted, workers=os.cpu_count(), deadline=deadline, compile=compile)
+        build(work, out, recipe, device=device, minutes=wanted, deadline=deadline, compile=compile)
         print(out)
         return 0
     except Paused:

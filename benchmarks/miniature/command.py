@@ -37,6 +37,8 @@ def build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pack", type=Path, metavar="DIR", help="at the end, also when paused: averaged weights in files of 15 MB"
     )
+    parser.add_argument("--set", dest="sets", action="append", default=[], metavar="NAME=VALUE",
+                        help="another recipe: own_token=0 leaves out the loss that keeps words apart")  # fmt: skip
     parser.add_argument("--compile", action="store_true", help="networks by torch.compile; pays on a GPU after minutes")
 
     def act(args: argparse.Namespace) -> int:
@@ -51,6 +53,7 @@ def build(parser: argparse.ArgumentParser) -> None:
             pause=args.pause,
             start=args.start,
             pack_to=args.pack,
+            sets=args.sets,
             compile=args.compile,
         )
 

@@ -464,10 +464,10 @@ def _told(told: dict[str, torch.Tensor]) -> str:
 def build(
     folder: Path,
     out: Path,
+    recipe: Recipe,
     *,
     device: str,
     minutes: dict[str, float],
-    recipe: Recipe | None = None,
     workers: int | None = None,
     deadline: float = math.inf,
     compile: bool = False,
@@ -477,7 +477,6 @@ def build(
 
     if time.monotonic() >= deadline:
         raise Paused
-    recipe = recipe or (ON_GPU if device.startswith("cuda") else Recipe())
     workers = workers or os.cpu_count() or 2
     judge_training.render_all(
         folder / "judge", recipe.judge_shards, workers, recipe.shard
