@@ -3,15 +3,17 @@
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.miniature.truth import Truth
 from benchmarks.models import Scorer
 from perfusion_core.errors import UserError
+
+if TYPE_CHECKING:
+    from benchmarks.miniature.truth import Truth
 
 
 class Clip:
@@ -100,11 +102,13 @@ class Dino:
         return _unit(self.model(pixel_values=batch).last_hidden_state[:, 0])
 
 
-Model = Clip | Timm | Dino | Truth
+Model: TypeAlias = "Clip | Timm | Dino | Truth"
 
 
 def open_scorer(scorer: Scorer, device: str) -> Model:
     if scorer.kind == "truth":
+        from benchmarks.miniature.truth import Truth
+
         return Truth(Path(scorer.source), device)
     if scorer.kind == "clip":
         return Clip(scorer, device)
@@ -113,7 +117,7 @@ def open_scorer(scorer: Scorer, device: str) -> Model:
 
 def of_concept(model: Model, pictures: Sequence[Image.Image]) -> np.ndarray:
     """[n, d]: the pictures that generated ones are compared with."""
-    return model.concept(pictures) if isinstance(model, Truth) else model.images(pictures)
+    return getattr(model, "concept", model.images)(pictures)
 
 
 def _unit(features: torch.Tensor) -> np.ndarray:

@@ -27,7 +27,7 @@ from benchmarks.grid import FLOOR, Point
 from benchmarks.known_pictures import drawn_here, in_scenes, pictures_in
 from benchmarks.miniature.data import FACTORS
 from benchmarks.miniature.judges import Judges
-from benchmarks.miniature.truth import WISHES, wishes
+from benchmarks.miniature.truth import granted
 from benchmarks.runs import Run
 from benchmarks.stats import clustered, crossed_draws, expanded
 from benchmarks.store import Store, cell_folder, concept_folder
@@ -119,7 +119,7 @@ def _concept(run: Run, judges: Judges, mine: pd.DataFrame, own: np.ndarray) -> t
     cells, begin = [], 0
     for row, few in zip(rows, pictures):
         part = slice(begin, begin := begin + len(few))
-        right = same[part] & _granted({name: values[part] for name, values in said.items()}, row["text"])
+        right = same[part] & granted({name: values[part] for name, values in said.items()}, row["text"])
         known = row["super_category"] in FACTORS["cls"]
         cells.append({
             **{name: row[name] for name in ("method", "point", "concept", "prompt_id", "kind")}, "n": len(few),
@@ -138,16 +138,6 @@ def _pictures(run: Run, row: Mapping[Any, Any]) -> np.ndarray:
             f"{run.name} has {len(found)} of {row['n']} images of {folder.relative_to(run.folder)}: they must be kept"
         )
     return np.stack(found)
-
-
-def _granted(said: Mapping[str, np.ndarray], text: str) -> np.ndarray:
-    """Which pictures show all that a prompt asks for."""
-    if text not in wishes():
-        raise UserError(f"nobody knows what {text!r} asks for; the prompts of the miniature are known")
-    right = np.ones(len(said[WISHES[0]]), dtype=bool)
-    for name, value in wishes()[text]:
-        right &= said[name] == value
-    return right
 
 
 def _distances(

@@ -3,7 +3,7 @@
 In: pictures, and texts as scores use them. Out: vectors; a dot product is the true identity or the share of wishes met.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from benchmarks.miniature.captions import read
 from benchmarks.miniature.data import FACTORS
 from benchmarks.miniature.judges import JUDGED, open_judges
 from benchmarks.miniature.world import PIXELS
+from perfusion_core.errors import UserError
 
 WISHES = tuple(name for name in JUDGED if name != "cls")  # the object's word is left out of texts
 PLACES = [(name, value) for name in WISHES for value in FACTORS[name]]  # of a vector's second part
@@ -63,3 +64,13 @@ def wishes() -> dict[str, tuple[tuple[str, str], ...]]:
             asked = [(name, said.pop()) for name, said in values.items() if len(said) == 1 and said != {None}]
             found[bare] = tuple(asked)
     return found
+
+
+def granted(said: Mapping[str, np.ndarray], text: str) -> np.ndarray:
+    """Of pictures, by what the judges said of them: which show all that the prompt asks for."""
+    if text not in wishes():
+        raise UserError(f"nobody knows what {text!r} asks for; the prompts of the miniature are known")
+    right = np.ones(len(said[WISHES[0]]), dtype=bool)
+    for name, value in wishes()[text]:
+        right &= said[name] == value
+    return right
