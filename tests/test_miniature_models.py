@@ -354,3 +354,29 @@ def test_a_restyled_copy_differs_in_its_unet_alone(built, tmp_path):
         from benchmarks.cli import run
 
         run(["miniature", "restyle", "sketches", "--weights", str(weights)])
+
+
+@pytest.mark.slow
+def test_a_contrastive_copy_differs_in_its_words_and_its_unet(built, tmp_path):
+    from benchmarks.disk import digests_of
+    from benchmarks.miniature.contrastive import contrastive
+    from benchmarks.miniature.recipe import Recipe
+    from perfusion_core.backbone import Backbone
+    from perfusion_core.errors import UserError
+
+    weights, work, out = built[0] / "weights", tmp_path / "work", tmp_path / "copy"
+    tiny = Recipe(shards=1, shard=400, text_batch=16, unet_batch=8)
+    done = contrastive(weights, out, work=work, minutes=0.12, device="cpu", recipe=tiny)
+    old, new = digests_of(weights), digests_of(done)
+    assert old.keys() == new.keys()
+    changed = {name for name in old if old[name]["sha256"] != new[name]["sha256"]}
+    needed = {f"{name}.safetensors" for name in ("covariance", "text_encoder/model", "unet/diffusion_pytorch_model")}
+    assert needed <= changed <= {*needed, "build.json", "text_encoder/config.json", "unet/config.json"}
+    steps = spent(work / "unet.safetensors")["steps"]
+    assert steps > spent(built[0] / "work" / "unet.safetensors")["steps"] > 0, "it goes on from the given U-Net"
+    assert json.loads((out / "build.json").read_text())["contrastive"]["stages"]["unet"]["steps"] == steps
+    assert Backbone.open(out, device="cpu", dtype="float32").c_inv.shape == (160, 160)
+    contrastive(weights, out, work=work, minutes=0.12, device="cpu", recipe=tiny)
+    assert spent(work / "unet.safetensors")["steps"] == steps, "what had its minutes is not trained again"
+    with pytest.raises(UserError, match="training takes time"):
+        contrastive(weights, out, work=work, minutes=0, device="cpu")

@@ -11,11 +11,12 @@ from benchmarks.paths import miniature_dir
 
 
 def describe(parser: argparse.ArgumentParser) -> None:
-    doing = parser.add_subparsers(dest="do", required=True, metavar="build|verify|show|restyle")
+    doing = parser.add_subparsers(dest="do", required=True, metavar="build|verify|show|restyle|contrastive")
     build(doing.add_parser("build", help="train all models; interrupted, the same command goes on"))
     verify(doing.add_parser("verify", help="figures beside their goals; exit status 1 where one is not met"))
     show(doing.add_parser("show", help="generated above rendered", epilog=f"words of this world:\n{words()}"))
     restyle(doing.add_parser("restyle", help="a fine-tuned copy that draws everything in one style"))
+    contrastive(doing.add_parser("contrastive", help="a copy whose text encoder was not taught to keep words apart"))
 
 
 def build(parser: argparse.ArgumentParser) -> None:
@@ -116,9 +117,36 @@ def restyle(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(act=act)
 
 
+def contrastive(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Train a text encoder by the contrastive loss alone, as CLIP's was, then a copy of the U-Net until it "
+        "understands the new encodings. Interrupted, the same command goes on."
+    )
+    parser.add_argument("--out", type=Path, default=Path("contrastive-miniature"), metavar="DIR",
+                        help="the new backbone; default contrastive-miniature")  # fmt: skip
+    parser.add_argument("--work", type=Path, metavar="DIR", help="pictures and checkpoints; default OUT.build")
+    parser.add_argument("--minutes", type=float, default=60, metavar="N", help="of training; default 60")
+    parser.add_argument("--compile", action="store_true", help="networks by torch.compile")
+    places(parser)
+
+    def act(args: argparse.Namespace) -> None:
+        from benchmarks.miniature.contrastive import contrastive
+        from benchmarks.models import device_name
+
+        work = args.work or args.out.with_name(f"{args.out.name}.build")
+        device, minutes = device_name(args.device), args.minutes
+        print(contrastive(args.weights, args.out, work=work, minutes=minutes, device=device, compile=args.compile))
+
+    parser.set_defaults(act=act)
+
+
 def common(parser: argparse.ArgumentParser) -> None:
+    places(parser)
+    parser.add_argument("--dtype", default="auto", metavar="NAME", help="auto, float32, bfloat16, float16")
+
+
+def places(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights", type=Path, default=miniature_dir(), metavar="DIR", help="default: the shipped ones"
     )
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:N")
-    parser.add_argument("--dtype", default="auto", metavar="NAME", help="auto, float32, bfloat16, float16")

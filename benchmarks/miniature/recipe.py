@@ -116,7 +116,7 @@ class Build:
 
     def _tokenizer(self) -> CLIPTokenizer:
         folder = self.folder / "tokenizer"
-        if not (folder / "merges.txt").exists():
+        if not (folder / "tokenizer.json").exists():
             models.make_tokenizer(self.pictures.texts[: 60_000 * CAPTIONS], folder)
         return CLIPTokenizer.from_pretrained(folder)
 
