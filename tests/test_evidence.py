@@ -302,6 +302,40 @@ def test_validity_finds_a_planted_truth():
         validity.truth_of(grid_of_plain(), "image_sim")
 
 
+def test_correlation_is_that_of_the_columns_that_both_have():
+    """Against numpy, on columns written out as often as they were taken."""
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(5, 1, (2, 3, 12))
+    a[1, 4] = b[2, 7] = np.nan
+    times = rng.integers(0, 3, (4, 12))
+    got = validity.correlation(a, b, times.astype(float))
+    for d in range(4):
+        for row in range(3):
+            x, y = (np.repeat(one[row], times[d]) for one in (a, b))
+            there = ~(np.isnan(x) | np.isnan(y))
+            assert got[d, row] == pytest.approx(np.corrcoef(x[there], y[there])[0, 1])
+
+
+def test_prompts_that_all_concepts_share_are_counted_once():
+    """Planted: over 19 prompts, r is 0.3 for every one of eleven concepts, because they share what the prompts do."""
+    rng = np.random.default_rng(0)
+    a = rng.normal(0, 1, 19)
+    a = (a - a.mean()) / a.std()
+    b = rng.normal(0, 1, 19)
+    b -= b.mean() + (a @ b) / 19 * a
+    hard = {"image_sim": a, "image_sim_truth-1": 0.3 * a + np.sqrt(1 - 0.3**2) * b / b.std()}
+    noise = {name: rng.normal(0, 0.01, (2, 11, 19)) for name in hard}
+    values = {name: 0.7 + 0.05 * (hard[name] + noise[name]) for name in hard}
+    values |= {name.replace("image_sim", "text_sim_raw"): one for name, one in values.items()}
+    ones = {name: np.ones((2, 11, 19)) for name in values}
+    halves = {name: np.stack([one, one]) for name, one in values.items()}
+    names = [f"c{k}" for k in range(11)], [f"p{k}" for k in range(19)], ["all"] * 11, ["shape"] * 19
+    grid = Grid([("super", "default"), ("a", "default")], *names, values, halves, ones, ones)
+    found = validity.over_prompts(grid, "image_sim")
+    assert found.value == pytest.approx(0.3, abs=0.01)
+    assert found.lo < 0 and found.hi > 0.5, "nineteen prompts, and not eleven times nineteen"
+
+
 def grid_of_plain():
     return Grid([], [], [], [], [], {"image_sim": np.zeros((0, 0, 0))}, {}, {}, {})
 

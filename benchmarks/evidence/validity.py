@@ -3,6 +3,7 @@
 In: the cells of a run scored by both. Out: a row a metric and a question, with intervals over concepts and prompts.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -14,7 +15,7 @@ from benchmarks.evidence.measures import over_methods
 from benchmarks.evidence.verdicts import told
 from benchmarks.frames import is_variant
 from benchmarks.grid import Grid
-from benchmarks.stats import Interval, clustered, expanded
+from benchmarks.stats import Interval, expanded, mean_over, over_concepts
 from perfusion_core.errors import UserError
 
 METRICS = {"image_sim": "image similarity, true identity", "text_sim_raw": "text similarity, true share of wishes"}
@@ -35,25 +36,28 @@ def truth_of(grid: Grid, metric: str) -> str:
     return found[0]
 
 
-def correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Pearson's r over the last axis, where both are there."""
+def correlation(a: np.ndarray, b: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Pearson's r over columns of a and b [R, K] where both are there, each taken so many `times` [D, K]: [D, R]."""
     there = ~(np.isnan(a) | np.isnan(b))
-    n = there.sum(-1, keepdims=True)
-
-    def centred(x: np.ndarray) -> np.ndarray:
-        x = np.where(there, x, 0.0)
-        return np.where(there, x - x.sum(-1, keepdims=True) / n, 0.0)
-
-    a, b = centred(a), centred(b)
+    a, b = (np.where(there, x, np.nan) for x in (a, b))
+    a, b = (np.where(there, x - mean_over(x)[:, None], 0.0) for x in (a, b))  # else differences of sums lose digits
+    n, sum_a, sum_b, aa, bb, ab = (times @ x.T for x in (there, a, b, a * a, b * b, a * b))
     with np.errstate(invalid="ignore", divide="ignore"):
-        return (a * b).sum(-1) / np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
+        return (n * ab - sum_a * sum_b) / np.sqrt((n * aa - sum_a**2) * (n * bb - sum_b**2))
+
+
+def each_concept(grid: Grid, parts: Sequence[np.ndarray], columns: int) -> Interval:
+    """The mean over concepts of r over prompts, of `columns` values each [C, columns * P]. Prompts are drawn as well:
+    concepts share them, so that r of one is no news beside r of another."""
+    found = correlation(*parts, np.tile(grid.draws.prompts, columns).astype(float))
+    return expanded(over_concepts(found, grid.draws), int((~np.isnan(found[0])).sum()))
 
 
 def over_points(grid: Grid, metric: str) -> Interval:
     """Spearman's rho of the operating points' means: would a table by CLIP rank them as the truth does?"""
     own = [m for m, (_, point) in enumerate(grid.points) if is_variant(point)]
     ranks = [rankdata(grid.balanced[name][:, own], axis=1) for name in (metric, truth_of(grid, metric))]
-    return expanded(correlation(*ranks), len(grid.concepts))
+    return expanded(correlation(*ranks, np.ones((1, len(own))))[0], len(grid.concepts))
 
 
 def within_cells(grid: Grid, metric: str) -> Interval:
@@ -63,13 +67,12 @@ def within_cells(grid: Grid, metric: str) -> Interval:
     for name in (metric, truth_of(grid, metric)):
         values = grid.values[name]  # [M, C, P]
         parts.append((values - over_methods(values)).swapaxes(0, 1).reshape(len(grid.concepts), -1))
-    return clustered(correlation(*parts)[:, None])
+    return each_concept(grid, parts, len(grid.points))
 
 
 def over_prompts(grid: Grid, metric: str) -> Interval:
-    """Does it know hard prompts from easy ones? Pearson's r over prompts, of means over methods."""
-    parts = [over_methods(grid.values[name]) for name in (metric, truth_of(grid, metric))]
-    return clustered(correlation(*parts)[:, None])
+    """Does it know hard prompts from easy ones? Pearson's r over prompts of means over methods, for each concept."""
+    return each_concept(grid, [over_methods(grid.values[name]) for name in (metric, truth_of(grid, metric))], 1)
 
 
 def ordered_alike(grid: Grid, metric: str) -> str:
