@@ -32,7 +32,8 @@ def leakage(axes: Axes, frame: pd.DataFrame) -> Drawn:
     axes.set_xlabel("Noise level t")
     axes.set_ylabel("Attention outside the object")
     axes.set_xticks(sorted(frame["t"].unique()))
-    axes.margins(x=0.12)
+    first, last = float(frame["t"].min()), float(frame["t"].max())
+    axes.set_xlim(first - 0.12 * (last - first), last + 0.72 * (last - first))  # names stand at the lines' ends
     values = frame[[column for column in ("leakage", "area") if column in frame]].to_numpy(float)
     room = max(0.3 * np.ptp(values), 0.05)  # an interval of two concepts would fill the axes
     axes.set_ylim(values.min() - room, values.max() + room)
@@ -44,9 +45,11 @@ def leakage(axes: Axes, frame: pd.DataFrame) -> Drawn:
                 rows["t"], rows["leakage_lo"], rows["leakage_hi"], color=style.colour, alpha=0.12, linewidth=0
             )
         drawn.lines.append(trace(axes, rows["t"], rows["leakage"], style))
-        drawn.labels.append(Label(list(map(tuple, drawn.lines[-1])), style.label, style.text))
+        drawn.labels.append(Label([tuple(drawn.lines[-1][-1])], style.label.removesuffix(" lock"), style.text))
     if "area" in frame:
-        drawn.texts.append(evenly(axes, float(frame["area"].iloc[0]), upright=False))
+        area = float(frame["area"].iloc[0])
+        drawn.texts.append(evenly(axes, area, upright=False))
+        drawn.lines.append(np.array([(end, area) for end in axes.get_xlim()]))
     return drawn
 
 
@@ -59,7 +62,7 @@ def evenly(axes: Axes, area: float, upright: bool) -> Text:
         axes.axvline(area, **line)
         return axes.text(area, 1, text, transform=axes.get_xaxis_transform(), ha="center", va="bottom", **style)
     axes.axhline(area, **line)
-    return axes.text(1, area, text, transform=axes.get_yaxis_transform(), ha="right", va="bottom", **style)
+    return axes.text(0.01, area, text, transform=axes.get_yaxis_transform(), ha="left", va="bottom", **style)
 
 
 def leakage_by_concept(axes: Axes, cells: pd.DataFrame) -> None:

@@ -119,9 +119,10 @@ def per_concept(runs: Sequence[Run], wish: Wish) -> Figure:
     dots = pd.concat(parts)
     concepts = sorted(set(dots["concept"]), key=lambda name: (group_of(run, name), name))
     two = {"local", "global"} <= set(fronts)
-    height = max(0.19 * len(concepts) + 0.95, 2.2 if two else 1.4)
-    layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - 0.3 / height), wspace=0.04)
-    figure = Figure(figsize=(PAGE, height), layout=layout)
+    ncols = min(4, len(series))
+    tall = max(0.19, 0.025 * len(series))  # inches of a concept's row: a marker is 0.05 high
+    height = max(tall * len(concepts) + 0.65, 1.9 if two else 1.1) + 0.15 * -(-len(series) // ncols)
+    figure = Figure(figsize=(PAGE, height), layout=ConstrainedLayoutEngine(wspace=0.04))
     if two:
         plane, *strips = figure.subplots(1, 3, width_ratios=(1.5, 1, 1))
         strips[1].sharey(strips[0])
@@ -131,8 +132,9 @@ def per_concept(runs: Sequence[Run], wish: Wish) -> Figure:
         plots.concept_dots(axes, dots[dots[metric].notna()], metric, concepts, [style for _, _, style in series])
     strips[1].tick_params(labelleft=False)
     handles = [key(style, short(point)) for _, point, style in series]
-    ncols = min(4, len(handles))
-    figure.legend(handles=handles, loc="upper center", ncols=ncols, frameon=False, handletextpad=0.2, columnspacing=1.2)
+    figure.legend(
+        handles=handles, loc="outside upper center", ncols=ncols, frameon=False, handletextpad=0.2, columnspacing=1.2
+    )
     if two:
         at = {
             lock: metrics[(metrics["method"] == "perfusion") & (metrics["point"] == fronts[lock])]

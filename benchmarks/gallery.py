@@ -18,14 +18,14 @@ from PIL import Image
 from benchmarks import plots
 from benchmarks.choices import in_order
 from benchmarks.images import load_image
-from benchmarks.looks import read_point
+from benchmarks.looks import read_point, split_variant
 from benchmarks.runs import Run, starred
 from perfusion_core.errors import UserError
 
 SIDE = 128  # pixels of a thumbnail; smaller images keep their own
 BUDGET = 16_000_000  # bytes of thumbnails inside the page; what is beyond stays a file beside it, loaded when seen
 QUALITY = 80
-SHOWN = 5  # series that are switched on when the page opens
+SHOWN = 5  # series that are switched on when the page opens, published methods before their variants
 
 
 def gallery(run: Run, out: Path, budget: int = BUDGET) -> tuple[dict[str, Any], dict[str, list[str]]]:
@@ -87,6 +87,7 @@ def all_series(run: Run) -> Iterator[dict[str, Any]]:
     """Methods in the order of the figures; the points of one lock and temperature are one series with a bias."""
     table = run.first_table[run.first_table["kind"].isin(["method", "floor"])].assign(kind="method")
     found = in_order(plots.series_of(table))
+    opening = sorted(range(len(found)), key=lambda number: split_variant(found[number].method)[1] != "")[:SHOWN]
     for number, one in enumerate(found):
         points = list(one.rows["point"])
         parsed = [read_point(point) for point in points]
@@ -100,7 +101,7 @@ def all_series(run: Run) -> Iterator[dict[str, Any]]:
                 "id": f"{one.method}/{names[0]}",
                 "label": label.replace(" lock", ""),
                 "ink": one.look.text,
-                "shown": number < SHOWN and parsed[0].step is None,
+                "shown": number in opening and parsed[0].step is None,
                 "points": [
                     {"id": f"{one.method}/{name}", "method": one.method, "point": name, "bias": read_point(name).bias}
                     for name in names

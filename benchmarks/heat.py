@@ -71,6 +71,10 @@ def heat(axes: Axes, panel: pd.DataFrame, signed: bool) -> None:
         linewidths=0.8, linecolor="white",
     )  # fmt: skip
     axes.set(xlabel="", ylabel="")
-    axes.set_xticklabels([textwrap.fill(label.get_text(), 14) for label in axes.get_xticklabels()], rotation=0)
+    room = (PAGE - 0.6) / panel.shape[1]  # inches of a column
+    size = 6.5 if room > 0.65 else 5.6
+    letters = int(72 * room / (0.6 * size))
+    names = [textwrap.fill(label.get_text(), letters) for label in axes.get_xticklabels()]
+    axes.set_xticklabels(names, rotation=0, fontsize=size)
     axes.tick_params(length=0, labelrotation=0)
     axes.grid(visible=False)

@@ -11,6 +11,8 @@ from itertools import groupby, pairwise
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 from PIL import Image
 
 from benchmarks.looks import GREY
@@ -115,9 +117,12 @@ def mosaic(axes: Axes, pictures: Sequence[np.ndarray], x: float, y: float, side:
         show(axes, picture, x + (number % 2) * (part + GAP), y + (number // 2) * (part + GAP), part)
 
 
-def shorten(text: str, inches: float, size: float) -> str:
-    """One line that fits; DejaVu Sans is about 0.6 of its size wide. Cut between words where there are any."""
-    room = max(int(inches * 72 / (0.56 * size)), 8)
+def shorten(text: str, inches: float, size: float, weight: str = "normal") -> str:
+    """One line that fits; what does not is cut, between words where there are any."""
+    font = FontProperties(size=size, weight=weight)
+    if text_to_path.get_text_width_height_descent(text, font, False)[0] <= 72 * inches:
+        return text
+    room = max(int(inches * 72 / ((0.62 if weight == "bold" else 0.56) * size)), 8)  # letters, about
     cut = textwrap.shorten(text, room, placeholder="…")
     return cut if len(cut) > room // 2 or cut == text else text[: room - 1] + "…"
 
@@ -134,7 +139,7 @@ def grid(
         wide = column.span * side + (column.span - 1) * GAP
         for up, (line, weight) in enumerate(reversed(column.lines)):
             axes.text(
-                x + wide / 2, y - 0.05 - LINE * up, shorten(line, wide + GAP, 6.2), ha="center", va="baseline",
+                x + wide / 2, y - 0.05 - LINE * up, shorten(line, wide + GAP, 6.2, weight), ha="center", va="baseline",
                 fontsize=6.2, color=column.colour, fontweight=weight,
             )  # fmt: skip
         x += wide + after
@@ -180,7 +185,7 @@ def group_names(axes: Axes, columns: Sequence[Column], starts: Sequence[float], 
         mine = list(members)
         column, last = mine[-1]
         left, right = mine[0][1], last + column.span * (side + GAP) - GAP
-        words = shorten(name, right - left, 6.8)  # about a bold 6.2
+        words = shorten(name, right - left, 6.2, "bold")
         axes.text((left + right) / 2, 0.09, words, ha="center", va="baseline", fontsize=6.2, fontweight="bold")
         axes.plot([left, right], [0.125, 0.125], color=GREY, linewidth=0.6)
 

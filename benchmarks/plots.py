@@ -7,6 +7,7 @@ that `labels.finish` needs to write labels once the whole figure is laid out.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from benchmarks.looks import GREY, LOOKS, Look, look, read_point, split_variant
 
 X, Y = "text_sim", "image_sim"
 Values = Sequence[float] | pd.Series
+T = TypeVar("T")
 AXIS = {Y: "Image similarity", X: "Text similarity (super-category = 1)", "harmonic": "Harmonic mean"}
 # what an ablation is compared with in its panel: default first, then its variants
 AGAINST = (
@@ -146,10 +148,17 @@ def pareto(axes: Axes, table: pd.DataFrame) -> Drawn:
     drawn = floor_and_ceiling(axes, table)
     fronts: list[Label] = []
     biases: list[Label] = []
-    for series in series_of(shown):
+    hollow: list[tuple[float, float]] = []
+    every = series_of(shown)
+    for series in every:
         style, rows = series.look, series.rows
         drawn.faint += bars(axes, rows, style.colour, alpha=0.3 if series.along else 0.55)
         drawn.lines.append(trace(axes, rows[X], rows[Y], style))
+        if (whole := as_trained(series, every)) is not None:
+            drawn.lines.append(np.array(at(whole.rows) + at(rows), float))
+            axes.plot(*drawn.lines[-1].T, color=style.colour, linewidth=0.8, linestyle=(0, (1, 1)), zorder=3)
+            hollow += at(rows)
+            continue
         names = fronts if series.along else drawn.labels
         names.append(Label(at(rows), style.label, style.text, weight="bold" if series.along else "normal"))
         for index, (spot, bias) in enumerate(zip(at(rows), series.along)):
@@ -163,7 +172,17 @@ def pareto(axes: Axes, table: pd.DataFrame) -> Drawn:
             Label(at(rows), style.label, style.text, size=5.8 if honest else 6.5, weight="normal" if honest else "bold")
         )
     drawn.labels += biases + fronts  # a front's name has several places to go
+    if hollow:
+        drawn.labels.append(Label(hollow, "hollow: step selected", GREY, size=5.5))
     return drawn
+
+
+def as_trained(series: Series, every: Sequence[Series]) -> Series | None:
+    """Of a method with its step selected: the same method as published, which it is joined to and needs no name
+    beside; None where that is not shown, is a front, or where several runs are."""
+    base, variant = split_variant(series.method)
+    same = [one for one in every if one.method == base and len(one.rows) == 1]
+    return same[0] if variant == "selected" and len(same) == 1 and len(series.rows) == 1 else None
 
 
 def best_look(method: str, honest: bool) -> Look:
@@ -203,24 +222,33 @@ def short_axis(metric: str) -> str:
 
 
 def paths(axes: Axes, table: pd.DataFrame) -> Drawn:
-    """Fig. 11: where training takes a method on the plane, step by step; 's' is the training step."""
+    """Fig. 11: where training takes a method on the plane, step by step; 's' is the training step. Of many steps a few
+    are named, and the intervals are those of the first and the last."""
     shown = table[table[X].notna() & table[Y].notna()]
-    plane(axes, shown, pad=0.1)
+    ends = [one.rows.iloc[[0, -1]] for one in series_of(shown)]
+    plane(axes, pd.concat([*ends, shown[[X, Y]]]), pad=0.1)
     drawn, names = Drawn(axes), []
     for turn, series in enumerate(sorted(series_of(shown), key=lambda one: split_variant(one.method)[1])):
         variant = split_variant(series.method)[1]
         style = replace(AGAINST[(turn - 1) % len(AGAINST)], label=series.look.label) if variant else series.look
-        drawn.faint += bars(axes, series.rows, style.colour, alpha=0.2)
+        drawn.faint += bars(axes, series.rows.iloc[[0, -1]], style.colour, alpha=0.35)
         spots = at(series.rows)
         drawn.lines.append(trace(axes, series.rows[X], series.rows[Y], style, size=3.6))
         for (x0, y0), (x1, y1) in pairwise(spots):
             head = {"arrowstyle": "-|>", "color": style.colour, "linewidth": 0, "mutation_scale": 7}
             axes.annotate("", ((x0 + x1) / 2, (y0 + y1) / 2), (x0, y0), arrowprops=head)
         names.append(Label(spots, style.label, style.text, weight="bold"))
-        for index, (spot, step) in enumerate(zip(spots, series.along)):
+        for index, (spot, step) in few(list(enumerate(zip(spots, series.along)))):
             drawn.labels.append(Label([spot], f"s = {step}" if turn == index == 0 else step, style.text, size=5.5))
     drawn.labels += names
     return drawn
+
+
+def few(items: Sequence[T], limit: int = 5) -> list[T]:
+    """At most so many of them, the first and the last among them."""
+    if len(items) <= limit:
+        return list(items)
+    return [items[round(place)] for place in np.linspace(0, len(items) - 1, limit)]
 
 
 def ablation(axes: Axes, default: Series, variants: Sequence[tuple[str, Series]], name: str = "default") -> Drawn:
@@ -266,9 +294,7 @@ def concept_dots(
     order = {name: index for index, name in enumerate(concepts)}
     for number, style in enumerate(looks):
         mine = metrics[metrics["series"] == number]
-        aside = 0.6 * (
-            (number + 0.5) / len(looks) - 0.5
-        )  # each a little lower than the last, so that none hides another
+        aside = 0.7 * ((number + 0.5) / len(looks) - 0.5)  # each a little lower than the last: none hides another
         axes.plot(
             mine[metric], [order[name] + aside for name in mine["concept"]], linestyle="none", marker=style.marker,
             color=style.colour, markersize=3.8, markerfacecolor=style.face,

@@ -6,7 +6,6 @@ In: runs. Out: figures.
 import textwrap
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -14,7 +13,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from benchmarks import attention_plots, pictures, plots
 from benchmarks.choices import Wish, best_point, in_order, is_main, needs, perfusion_fronts, short, step_of, together
 from benchmarks.labels import finish
-from benchmarks.looks import COLUMN, GREY, PAGE, look, read_point
+from benchmarks.looks import COLUMN, GREY, PAGE, look, read_point, split_variant
 from benchmarks.runs import Attended, Run, distinct_names
 from perfusion_core.errors import UserError, unknown
 
@@ -83,7 +82,7 @@ def dynamics(runs: Sequence[Run], wish: Wish) -> Figure:
     concept, prompt = chosen[0]
     lines = []
     columns = max((list(one.rows["point"]) for one in series), key=len)
-    columns = columns if len(columns) <= 5 else [columns[round(i)] for i in np.linspace(0, len(columns) - 1, 5)]
+    columns = plots.few(columns)
     heads = [pictures.Column(f"s = {read_point(point).step}") for point in columns]
     for one in series:
         images = [run.picture(one.method, point, concept, prompt, 0) for point in columns]
@@ -160,18 +159,22 @@ def gallery_head(run: str, method: str, point: str, images: int) -> pictures.Col
     style = look(method, read_point(point).lock, [method])
     name, _, lock = style.label.partition(", ")
     below = ", ".join(part for part in (lock.replace(" lock", ""), short(point)) if part)
-    lines = [name] if below or images > 1 else textwrap.wrap(name, 12)[:2]
+    lines = [name] if images > 1 else textwrap.wrap(name, 12)[:2]
     return pictures.Column("\n".join(lines), style.text, images, below, run)
 
 
 def gallery_columns(run: Run, wanted: Sequence[str], limit: int = 8) -> list[tuple[str, str]]:
     """(method, point) of each column: what was asked for, or every method at its best point, both of Perfusion's locks,
-    and the super-category where these are few. A run of nothing but pairs is chosen from by their table."""
+    and the super-category where these are few; where there are too many, those that select their step are left out. A
+    run of nothing but pairs is chosen from by their table."""
     table = run.first_table[run.first_table["kind"].isin(["method", "floor"])]
     has = list(zip(table["method"], table["point"]))
     if not wanted:
         main = table[(table["kind"] == "method") & table["method"].map(is_main).astype(bool) & step_of(table).isna()]
-        columns = [(one.method, best_point(one.rows)) for one in in_order(plots.series_of(main))][:limit]
+        series = in_order(plots.series_of(main))
+        if len(series) > limit:
+            series = [one for one in series if not split_variant(one.method)[1]] or series
+        columns = [(one.method, best_point(one.rows)) for one in series[:limit]]
         floor = [cell for cell in has if cell[0] == "super"]
         return columns if len(columns) > min(3, limit - 1) else columns + floor
     columns = []
@@ -196,26 +199,24 @@ def attention(runs: Sequence[Run], wish: Wish) -> Figure:
     for _, style, _ in series:
         label, _, below = style.label.partition(", ")
         heads.append(pictures.Column(label, style.text, below=below.replace(" lock", "")))
-    many = len(series) > 4
     rows = []
-    for n in attended_to(found, wish, limit=2 if many else 3):
+    for n in attended_to(found, wish, limit=2 if len(series) > 4 else 3):
         mask = None if found.masks is None else found.masks[n]
         maps = [pictures.overlay(found.pictures[n], found.maps[name][n], mask) for name, _, _ in series]
         text = f"“{found.texts[n]}”" if found.texts else ""
         rows.append(pictures.Row([found.pictures[n]], "", text, maps))
-    left = PAGE if many else min(4.4, 0.98 * (len(series) + 1))
-    tall = pictures.grid_height(left, rows, heads)
-    height = tall + 2.0 if many else max(tall, 2.9 if len(found.cells) else 1.9)
-    start, top = (0.0, tall + 0.1) if many else (left + 0.15, 0.0)
-    rect = (start / PAGE, 0, 1 - start / PAGE, 1 - top / height)
-    figure = Figure(figsize=(PAGE, height), layout=ConstrainedLayoutEngine(rect=rect))
+    wide = min(PAGE, 1.15 * (len(series) + 1))
+    tall = pictures.grid_height(wide, rows, heads)
+    height = tall + 2.0
+    layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - (tall + 0.1) / height))
+    figure = Figure(figsize=(PAGE, height), layout=layout)
     if len(found.cells):
-        chart, strip = figure.subplots(1, 2) if many else figure.subplots(2, 1, height_ratios=(1.3, 1))
+        chart, strip = figure.subplots(1, 2)
         attention_plots.leakage_by_concept(strip, found.cells)
     else:
         chart = figure.subplots()
     finish(attention_plots.leakage(chart, found.leakage))
-    pictures.grid(pictures.canvas(figure, 0, 0, left, tall), rows, heads, first="Image")
+    pictures.grid(pictures.canvas(figure, (PAGE - wide) / 2, 0, wide, tall), rows, heads, first="Image")
     return figure
 
 

@@ -204,6 +204,33 @@ def test_pareto_labels_biases_floor_and_ceiling(base):
         assert len(said) == 1 and (near or f"{values[kind]:.2f}" in said[0])
 
 
+def with_selected(frame, *names):
+    """Rows as if these methods had been run with their step selected as well: a little elsewhere on the plane."""
+    picked = [frame[frame["method"] == name].assign(method=f"{name}-selected") for name in names]
+    for rows in picked:
+        for column in [name for name in rows if str(name).startswith(("text_sim", "image_sim"))]:
+            rows[column] += 0.04 if str(column).startswith("text") else -0.015
+    return pd.concat([frame, *picked], ignore_index=True)
+
+
+def test_a_selected_step_is_joined_to_its_method_and_hollow_is_explained_once(base):
+    table = with_selected(base.table, "cd", "db")
+
+    def plane(rows):
+        with styled():
+            axes = Figure(figsize=(3.3, 2.9), layout="constrained").subplots()
+            finish(plots.pareto(axes, rows))
+        return axes, [text.get_text() for text in axes.texts]
+
+    axes, texts = plane(table)
+    assert texts.count("hollow: step selected") == 1 and not any("selected step" in text for text in texts)
+    for name in ("cd", "db"):
+        ends = [table.loc[table["method"] == one, ["text_sim", "image_sim"]] for one in (name, f"{name}-selected")]
+        assert any(np.array_equal(line.get_xydata(), pd.concat(ends)) for line in axes.lines)
+    _, texts = plane(table[table["method"] != "cd"])  # nothing to be joined to
+    assert "Custom Diffusion, selected step" in texts and texts.count("hollow: step selected") == 1
+
+
 def test_a_ceiling_far_away_is_an_arrow_not_an_empty_figure(base):
     table = base.table.copy()
     table.loc[table["kind"] == "ceiling", "image_sim"] = 3.0
@@ -257,6 +284,20 @@ def test_ablation_has_the_five_panels_of_the_paper(ablated):
     assert [text.get_text() for text in figure.axes[4].texts] == ["τ = 0.15", "τ = 0.1"]
 
 
+def test_ablation_has_panels_of_the_edit_and_of_the_lock(tmp_path):
+    methods = {"perfusion": LOCAL + GLOBAL, "perfusion-trained-k": LOCAL, "perfusion-vanilla-rome": LOCAL[:1]}
+    make_run(tmp_path / "more", methods, ["cat", "teapot"], prompts=2, images=1, pictures=False)
+    run = Run(tmp_path / "more")
+    figure = drawn(charts.ablation, run)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["(a) Key locking", "(b) Edit", "(c) Key lock"]
+    _, edit, lock = figure.axes
+    columns = ["text_sim", "image_sim"]
+    np.testing.assert_allclose(marked(edit, "s"), rows_of(run, "perfusion-vanilla-rome")[columns])
+    perfusion = rows_of(run, "perfusion").sort_values("point").set_index("point")
+    np.testing.assert_allclose(marked(lock, "o"), perfusion.loc[list(LOCAL), columns])
+    np.testing.assert_allclose(marked(lock, "s"), perfusion.loc[list(GLOBAL), columns])
+
+
 def test_dynamics_joins_the_steps_in_order(ablated):
     axes = drawn(sheets.dynamics, ablated).axes[0]
     for method, marker in (("perfusion", "o"), ("perfusion-trained-k", "s")):
@@ -264,6 +305,11 @@ def test_dynamics_joins_the_steps_in_order(ablated):
         np.testing.assert_allclose(marked(axes, marker), rows[["text_sim", "image_sim"]])
     texts = [text.get_text() for text in axes.texts]
     assert "s = 25" in texts and texts.count("200") == 2
+
+
+def test_of_many_steps_a_few_are_named():
+    assert plots.few("abc") == ["a", "b", "c"]
+    assert plots.few(range(8)) == [0, 2, 4, 5, 7] and plots.few(range(100), 3)[::2] == [0, 99]
 
 
 def test_bias_curves_are_the_table_over_the_bias(base):
@@ -289,6 +335,35 @@ def test_per_concept_joins_local_and_global(base):
         )
     names = {text.get_text() for text in plane.texts}
     assert names == set(metrics["concept"])
+
+
+@pytest.fixture
+def crowded(base):
+    """All methods, and their steps selected: as many as the main run has."""
+    run = Run(base.folder)
+    for name in ("table", "metrics"):
+        run.__dict__[name] = with_selected(getattr(base, name), "db", "ti", "cd")
+    return run
+
+
+def test_a_long_legend_covers_no_axes(crowded):
+    figure = drawn(charts.per_concept, crowded)
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    box = legend.get_window_extent()
+    assert len(legend.get_texts()) == 9 and figure.bbox.padded(1).contains(box.x0, box.y0)
+    assert not any(box.overlaps(axes.bbox) for axes in figure.axes)
+
+
+def test_names_of_many_columns_keep_apart():
+    names = [f"{style.label}{more}" for style in LOOKS.values() for more in ("", ", selected step")][:12]
+    with styled():
+        figure = Figure(figsize=(6.9, 2.5), layout="constrained")
+        axes = figure.subplots()
+        heat.heat(axes, pd.DataFrame(np.eye(4, 12), columns=names), signed=False)
+        figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
+    assert len(boxes) == 12 and all(one.x1 < other.x0 for one, other in itertools.pairwise(boxes))
 
 
 # ---- pictures ----
@@ -439,6 +514,12 @@ def test_runs_of_one_name_are_told_apart_and_one_run_is_not_shown_twice(tmp_path
         drawn(charts.pareto, runs[0], runs[0])
 
 
+@pytest.mark.parametrize("text", ["global, β = 0.40", "Textual Inversion"])
+def test_a_text_that_fits_its_column_is_not_cut(text):
+    """The narrowest columns of a gallery: eight methods on a page."""
+    assert shorten(text, 0.81, 6.2) == text and shorten(text, 0.5, 6.2) != text
+
+
 @pytest.mark.parametrize("text", ["Custom Diffusion", "quick", "another-backbone-0123456789abcdef", "a" * 60, ""])
 def test_a_text_that_does_not_fit_is_cut_and_not_lost(text):
     cut = shorten(text, 1.0, 6.2)
@@ -472,6 +553,15 @@ def test_gallery_of_few_methods_has_the_super_category_beside_them(tmp_path):
     make_run(tmp_path / "few", {"perfusion": LOCAL[:1]}, ["cat"], prompts=1, images=1)
     texts = [text.get_text() for text in drawn(sheets.gallery, Run(tmp_path / "few")).axes[0].texts]
     assert texts[:4] == ["local, β = 0.60", "Perfusion", "category", "Super-"]  # headers, from the bottom line up
+
+
+def test_gallery_of_many_methods_shows_the_published_ones(crowded, base):
+    assert [method for method, _ in sheets.gallery_columns(crowded, ())] == [
+        "perfusion", "perfusion", "db", "ti", "cd", "cd-better"
+    ]  # fmt: skip
+    few = Run(base.folder)
+    few.__dict__["table"] = crowded.table[crowded.table["method"].isin(["cd", "cd-selected"])]
+    assert [method for method, _ in sheets.gallery_columns(few, ())] == ["cd", "cd-selected"]
 
 
 def test_gallery_shows_a_hole_as_a_hole(base):

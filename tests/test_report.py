@@ -12,7 +12,7 @@ from made_run import GLOBAL, LOCAL, make_run
 from PIL import Image
 
 from benchmarks.cli import run as perfbench
-from benchmarks.gallery import gallery
+from benchmarks.gallery import all_series, gallery
 from benchmarks.report import write_report
 from benchmarks.runs import Run
 from benchmarks.store import Store
@@ -154,6 +154,15 @@ def test_series_keep_their_biases_together(page):
     biases = {one["label"]: [point["bias"] for point in one["points"]] for one in data["series"]}
     assert biases["Perfusion, local"] == [0.60, 0.75] and biases["Perfusion, global"] == [0.40, 0.60]
     assert biases["Custom Diffusion"] == [None] and biases["Super-category"] == [None]
+
+
+def test_published_methods_are_switched_on_before_variants(run):
+    many = Run(run.folder)
+    cd = run.table[run.table["method"] == "cd"]
+    more = [cd.assign(method=name) for name in ("db", "db-selected", "ti", "ti-selected", "cd-selected", "lora")]
+    many.__dict__["table"] = pd.concat([run.table, *more], ignore_index=True)
+    shown = [one["id"].partition("/")[0] for one in all_series(many) if one["shown"]]
+    assert shown == ["perfusion", "perfusion", "db", "ti", "cd"]
 
 
 def test_a_small_budget_keeps_the_first_image_of_every_cell(run, tmp_path):
