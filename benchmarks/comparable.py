@@ -80,7 +80,8 @@ def apart(
     the run; what is in there and has no score at all was lost.
     """
     shared = points_of(reference) & points_of(run)
-    lost, not_asked, more = [], [], []
+    new = [" ".join(point) for point in sorted(points_of(run) - points_of(reference))]
+    lost, not_asked, more = [], [], [f"{_some(new, 'operating point')} not in the reference"] if new else []
     for column, name, part in (("concept", "concept", "concepts"), ("prompt_id", "prompt", "prompts")):
         before, now = (set(within(cells, shared)[column]) for cells in (reference, run))
         if shared and not before & now:

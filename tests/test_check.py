@@ -295,6 +295,15 @@ def test_a_run_of_more_is_compared_on_what_both_have(reference, capsys):
     assert grown["notes"] == ["1 concept (c99) not in the reference", "1 prompt (d99) not in the reference"]
 
 
+def test_a_method_that_only_the_run_has_is_mentioned(reference, capsys):
+    cells = cells_of_repeat(10)
+    more = pd.concat([cells, cells.query("method == 'cd'").assign(method="mine", mean=0.0)])
+    assert run_check(reference, more, "--format", "json", "--strict")[0] == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["notes"] == ["1 operating point (mine default) not in the reference"]
+    assert "mine" not in {finding["method"] for finding in found["findings"]}
+
+
 def test_no_concept_in_common(reference, capsys):
     other = cells_of_repeat(10).assign(concept=lambda cells: "x" + cells["concept"])
     assert run_check(reference, other)[0] == 2
