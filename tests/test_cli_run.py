@@ -11,6 +11,8 @@ from run_kit import environment, perfbench
 
 from benchmarks.cli import mismatched, run
 from benchmarks.config import PRESETS
+from benchmarks.methods import VARIANTS
+from benchmarks.run_verbs import ABLATIONS, ablated
 from perfusion_core.errors import UserError
 
 
@@ -82,6 +84,13 @@ def test_mistakes(tmp_path):
     (tmp_path / "taken.py").write_text('NAME = "db"')
     assert "is a built-in method" in sentence("run", "--method-file", str(tmp_path / "taken.py"))
     assert "is not a run folder" in sentence("score", str(tmp_path))
+
+
+def test_ablations_stand_beside_the_method_itself():
+    assert ablated("lock") == ["perfusion"]  # its points have both locks
+    assert ablated("one-shot, lock") == ["perfusion", "perfusion-one-shot"]
+    every = ablated(",".join(ABLATIONS))
+    assert set(every) == {"perfusion", *(name for name in VARIANTS if name.startswith("perfusion-"))}
 
 
 def test_lists(capsys):

@@ -114,6 +114,22 @@ def test_paired_differences_against_loops(cells):
     assert (row["lo"], row["hi"]) == pytest.approx(clustered(difference.unstack().to_numpy())[1:])
 
 
+def test_paired_differences_of_scores_that_are_no_means(cells):
+    found = frames.differences(cells).query("point == 'local-b0.60-t0.15' and other == 'cd'").set_index("metric")
+
+    def scores(method: str, point: str) -> dict[str, dict[str, float]]:
+        image, raw = (per_concept(cells, method, point, metric) for metric in ("image_sim", "text_sim_raw"))
+        base = per_concept(cells, *SUPER, "text_sim_raw")
+        text = {c: raw[c] / base[c] for c in GROUPS}
+        return {"text_sim": text, "harmonic": {c: 2 / (1 / image[c] + 1 / text[c]) for c in GROUPS}}
+
+    mine, theirs = scores("perfusion", "local-b0.60-t0.15"), scores("cd", "default")
+    for metric in ("text_sim", "harmonic"):
+        per, row = [mine[metric][c] - theirs[metric][c] for c in GROUPS], found.loc[metric]
+        assert row["difference"] == pytest.approx(statistics.fmean(per))
+        assert row["lo"] < row["difference"] < row["hi"] and row["concepts_won"] == sum(d > 0 for d in per)
+
+
 def test_pairing_takes_out_what_methods_share(cells):
     """Concepts and prompts move both methods alike: the paired interval is far narrower than either's own."""
     row = (
