@@ -54,6 +54,9 @@ def missing_of(cells: pd.DataFrame, planned: pd.DataFrame) -> pd.DataFrame:
     n = merged[needed].fillna(0)
     images = [m for m in needed if m.startswith("image_sim")]
     n[images] = n[images].mask(merged["kind"] == "deform", np.inf)  # image similarity is not theirs to have
+    for m in set(needed) - {"image_sim", "text_sim_raw"}:  # nor may another scorer have an opinion of every prompt
+        said = cells.loc[cells["metric"] == m, "prompt_id"]
+        n[m] = n[m].mask(~merged["prompt_id"].isin(said), np.inf)
     merged = merged.assign(there=n.min(axis=1).astype(int))
     return merged.loc[merged["there"] < merged["n"], [*planned.columns, "there"]].reset_index(drop=True)
 

@@ -1,28 +1,31 @@
 """`python -m benchmarks.evidence` writes the tables of docs/claims.md and metrics.md; `... commands`: what to run;
-`... look RUN`: what only its pictures tell."""
+`... look RUN`: what only its pictures tell; `... take RUN DIR`: its trained files of Perfusion, to be kept."""
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 
 from benchmarks.evidence.commands import COMMANDS
-from benchmarks.store import RESULTS, find_run
+from benchmarks.given import FILES
+from benchmarks.store import RESULTS, find_run, fit_folder, planned_fits
 from perfusion_core.errors import UserError
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.evidence", description=__doc__)
-    parser.add_argument("do", nargs="?", choices=("pages", "commands", "look"), default="pages")
-    parser.add_argument("run", nargs="?", metavar="RUN", help="of look: a run folder, or a name under results/")
+    parser.add_argument("do", nargs="?", choices=("pages", "commands", "look", "take"), default="pages")
+    parser.add_argument("run", nargs="?", metavar="RUN", help="a run folder, or a name under results/")
+    parser.add_argument("out", nargs="?", type=Path, metavar="DIR", help="of take: where to put the files")
     args = parser.parse_args()
     try:
-        print(done(args.do, args.run))
+        print(done(args.do, args.run, args.out))
     except UserError as error:
         print(f"evidence: {error}", file=sys.stderr)
         sys.exit(2)
 
 
-def done(do: str, run: str | None) -> str:
+def done(do: str, run: str | None, out: Path | None = None) -> str:
     if do == "commands":
         return "\n".join(command for commands in COMMANDS.values() for command in commands)
     if do == "look":
@@ -31,9 +34,26 @@ def done(do: str, run: str | None) -> str:
         from benchmarks.paths import miniature_dir
 
         return write(find_run(run), open_judges(miniature_dir())).to_string(index=False)
+    if do == "take":
+        if out is None:
+            raise UserError(
+                "take needs a run and a folder; write take results/miniature-paper results/miniature-concepts"
+            )
+        return "\n".join(map(str, take(find_run(run), out)))
     from benchmarks.evidence.page import write as write_pages
 
     return write_pages(Path("docs"), RESULTS)
+
+
+def take(run: Path, out: Path) -> list[Path]:
+    """Perfusion's files of a run, named as their concepts are: a place for `perfbench run --trained`."""
+    file = FILES["perfusion"]
+    fits = {concept: about["key"] for method, concept, about in planned_fits(run) if method == "perfusion"}
+    if not fits:
+        raise UserError(f"{run} has no trained files of perfusion")
+    out.mkdir(parents=True, exist_ok=True)
+    found = {name: fit_folder(run, "perfusion", name, key) / file for name, key in fits.items()}
+    return [shutil.copyfile(path, out / f"{name}.safetensors") for name, path in found.items()]
 
 
 if __name__ == "__main__":

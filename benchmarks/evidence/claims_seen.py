@@ -17,7 +17,7 @@ from benchmarks.stats import Interval, clustered
 from benchmarks.store import attention_folder
 from perfusion_core.errors import UserError
 
-CLASS_LOSS = 0.05  # of the share of images in which the judge finds the kind of thing
+CLASS_LOSS = 0.05  # of the share of images in which the judge finds the kind of thing, or a style
 PLAIN = (FLOOR, "default")
 
 
@@ -135,6 +135,16 @@ def inherits(evidence: Evidence) -> Finding:
     return Finding(f"outline {shown}, image {told(image)}", all_of([more(outline, 0.5), more(image)]))
 
 
+@claim("A concept carries over to a fine-tuned backbone", "6.2, Fig. 12",
+       "on a copy of the miniature that paints watercolours: image similarity above the plain word's, and the share of "
+       f"images in which the judge finds a style no smaller (harm is a loss of {CLASS_LOSS})")  # fmt: skip
+def carries_over(evidence: Evidence) -> Finding:
+    grid = evidence.grid("transfer")
+    image = gain(grid, "image_sim", rows(grid, "perfusion", "local"), grid.rows(FLOOR))
+    style = seen_gain(evidence, "transfer", "styled", points(evidence, "transfer", "perfusion", "local"), [PLAIN])
+    return Finding(f"image {told(image)}, style {told(style)}", all_of([more(image), no_loss(style, CLASS_LOSS)]))
+
+
 @claim("Textual Inversion's attention leaves the object", "4, Fig. 2",
        "share of the word's attention outside the object, Textual Inversion minus Perfusion, mean over t")  # fmt: skip
 def leaves(evidence: Evidence) -> Finding:
@@ -161,7 +171,8 @@ def costs(evidence: Evidence, column: str, methods: Sequence[str]) -> list[float
 
 @claim("A trained concept is small: 100 KB, where Custom Diffusion needs nearly 100 MB and DreamBooth several GB",
        "abstract, 5.1", "kilobytes of a trained concept here: a hundredth of Custom Diffusion's or less (the ratio "
-       "grows with the text encoder's width; docs/baselines.md has the sizes on Stable Diffusion 1.5)")  # fmt: skip
+       "grows with the text encoder's width; docs/baselines.md has the sizes on Stable Diffusion 1.5). Known before "
+       "any run, from the sizes of the layers")  # fmt: skip
 def small(evidence: Evidence) -> Finding:
     ours, cd, db = costs(evidence, "kilobytes", ("perfusion", "cd", "db"))
     figure = f"{ours:,.1f} kB; Custom Diffusion {cd / ours:,.0f} times, DreamBooth {db / ours:,.0f} times as much"
@@ -169,9 +180,9 @@ def small(evidence: Evidence) -> Finding:
 
 
 @claim("Less compute than Custom Diffusion (a half to a third)", "4.4",
-       "mean seconds of a fit as tuned, Perfusion's validation included, class images of Custom Diffusion not; a tenth "
-       "more or less settles nothing")  # fmt: skip
+       "mean seconds of a fit as tuned, Perfusion's validation included, class images of Custom Diffusion not; a "
+       "quarter more or less settles nothing")  # fmt: skip
 def cheap(evidence: Evidence) -> Finding:
     ours, cd = costs(evidence, "train_seconds", ("perfusion", "cd"))
-    verdict = HOLDS if ours < 0.9 * cd else FAILS if ours > 1.1 * cd else OPEN
+    verdict = HOLDS if ours < 0.75 * cd else FAILS if ours > 1.25 * cd else OPEN
     return Finding(f"{ours:.0f} s against {cd:.0f} s", verdict)

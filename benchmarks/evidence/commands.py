@@ -14,6 +14,9 @@ PAIRS = ("teddy+teapot", "cat+chair", "cat+pot", "teddy+sunglasses",  # the pape
 UNUSUAL = (("pot", "clock"), ("pot", "shoe"), ("cat", "lamp"),  # the paper's
            ("dog", "car"), ("teapot", "ball"), ("chair", "mug"))  # fmt: skip
 ODD_ONES = "results/unusual"  # where these are put
+VARIANTS = ("one-shot", "trained-k", "no-mask", "train-bias")
+TAKEN = f"{OUT}concepts"  # the trained files of Perfusion that are committed: what CI draws with
+QUICK, REPEATS = "perfbench run --preset quick", range(1, 6)
 KEPT = (25, 50, 100, 150, 200, 250, 300, 400)
 
 
@@ -27,6 +30,20 @@ def _dynamics() -> str:
     )
 
 
+def _figures(name: str, *figures: str) -> list[str]:
+    return [f"perfbench plot {figure} {OUT}{name}" for figure in figures]
+
+
+def _repeated(run: str, name: str) -> list[str]:
+    """A reference of the regression gate, its repeats with other seeds, and the margins that these tell."""
+    seeds = [f"results/{name}-seed-{seed}" for seed in REPEATS]
+    return [
+        f"{run} --out {OUT}{name}",
+        *(f"{run} --set seed={seed} --out {out}" for seed, out in zip(REPEATS, seeds)),
+        f"perfbench check --calibrate {' '.join(seeds)} --against {OUT}{name}",
+    ]
+
+
 COMMANDS = {
     "paper": [
         f"perfbench run --out {OUT}paper --scorers auto,truth --methods {methods} "
@@ -34,16 +51,20 @@ COMMANDS = {
         for methods in EACH
     ]
     + [
-        f"perfbench attention {OUT}paper --methods ti,cd,db,perfusion,super",
+        f"perfbench attention {OUT}paper --methods ti,cd,db,perfusion/local-b0.60-t0.15,super",
         f"python -m benchmarks.evidence look {OUT}paper",
+        *_figures("paper", "pareto", "bias", "per-concept", "breakdown", "attention", "gallery"),
     ],
     "ablations": [
         f"perfbench run --out {OUT}ablations --methods perfusion --set images=2 --trained perfusion={OUT}paper "
-        "--ablation one-shot,trained-k,no-mask,train-bias,infer-temperature,vanilla-rome "
-        f"--set points.perfusion={LOCAL} --set points.perfusion-infer-temperature={COLD} "
-        "--set points.perfusion-vanilla-rome=local-b0.60-t0.15"  # its gate has neither bias nor temperature
+        f"--ablation lock,{','.join(VARIANTS)},infer-temperature,vanilla-rome "
+        f"--set points.perfusion={LOCAL},{GLOBAL} "
+        + "".join(f"--set points.perfusion-{name}={LOCAL} " for name in VARIANTS)
+        + f"--set points.perfusion-infer-temperature={COLD} "
+        "--set points.perfusion-vanilla-rome=local-b0.60-t0.15",  # its gate has neither bias nor temperature
+        *_figures("ablations", "ablation"),
     ],
-    "dynamics": [_dynamics()],
+    "dynamics": [_dynamics(), *_figures("dynamics", "dynamics")],
     "pairs": [
         f"perfbench run --out {OUT}pairs --methods perfusion,cd,ti --concepts teddy --prompts s01 "
         f"--pairs {','.join(PAIRS)} --set points.perfusion=local-b0.55-t0.15,{LOCAL} "
@@ -63,5 +84,16 @@ COMMANDS = {
         "perfbench miniature restyle watercolor --out watercolor-miniature",
         f"perfbench run --out {OUT}transfer --backbone watercolor-miniature --methods perfusion --set images=2 "
         f"--set points.perfusion={LOCAL} --trained perfusion={OUT}paper",
+        f"python -m benchmarks.evidence look {OUT}transfer",
     ],
+    "contrastive": [
+        "perfbench miniature contrastive --out contrastive-miniature",
+        f"perfbench run --out {OUT}contrastive --backbone contrastive-miniature --methods "
+        f"perfusion,cd-selected,db-selected,ti-selected --set images=2 --set points.perfusion={LOCAL},{GLOBAL}",
+    ],
+    "quick": [
+        f"python -m benchmarks.evidence take {OUT}paper {TAKEN}",
+        *_repeated(f"{QUICK} --methods perfusion --concepts all --trained perfusion={TAKEN}", "quick"),
+    ],
+    "quickstart": _repeated(f"{QUICK} --methods perfusion,cd --concepts cat,teapot,chair", "quickstart"),
 }

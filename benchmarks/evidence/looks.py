@@ -5,6 +5,7 @@ In: a run folder whose images are there. Out: looked-cells.csv in it, a row a ce
     good       share of images that show the concept's instance and all that the prompt asks for
     several    1 where two images or more are good, else 0
     outline    share of images that the judge takes for the super-category's; empty where it does not know that kind
+    styled     share of images in which the judge finds a style
     variety    how far the images lie from each other: their variance in the judge's features
 
 and looked.csv, a row an operating point: the means of these with intervals, and
@@ -34,7 +35,7 @@ from benchmarks.store import Store, cell_folder, concept_folder
 from perfusion_core.errors import UserError
 
 DRAWS = 500  # of concepts, for the intervals of distances
-SEEN = ("good", "several", "outline", "variety")
+SEEN = ("good", "several", "outline", "styled", "variety")
 
 
 # ---- distances between sets of pictures
@@ -125,6 +126,7 @@ def _concept(run: Run, judges: Judges, mine: pd.DataFrame, own: np.ndarray) -> t
             **{name: row[name] for name in ("method", "point", "concept", "prompt_id", "kind")}, "n": len(few),
             "good": right.mean(), "several": float(right.sum() >= 2),
             "outline": (said["cls"][part] == row["super_category"]).mean() if known else np.nan,
+            "styled": (said["style"][part] != "none").mean(),
             "variety": features[part].var(0, ddof=1).sum() if len(few) > 1 else np.nan,
         })  # fmt: skip
     return Moments.of(features), cells

@@ -28,9 +28,10 @@ def rows(grid: Grid, method: str, lock: str = "") -> list[int]:
 
 
 def selected(grid: Grid, method: str) -> str:
-    """The method with its training step picked by validation, as Perfusion's is; where it is not there, as it is."""
-    name = f"{method}-selected"
-    return name if grid.rows(name) else method
+    """The method with its training step picked by validation, as Perfusion's is."""
+    if not grid.rows(name := f"{method}-selected"):
+        raise UserError(f"no {name} in the run")
+    return name
 
 
 def matched(grid: Grid, a: str, b: str, lock: str = "") -> tuple[list[int], list[int]]:
@@ -132,8 +133,8 @@ def area_gain(grid: Grid, a: Sequence[int], b: Sequence[int]) -> Interval:
 def front_gain(grid: Grid, ours: Sequence[int], theirs: int) -> tuple[Interval, str]:
     """Text similarity of our front at their image similarity, less theirs; and where on our front that is.
 
-    Below our front's lower end, that end is ahead in image similarity and stands for the front. Above its upper end we
-    have nothing: it counts against us what they are ahead of that end in text as well, and nothing counts for us.
+    A front has no value beyond its ends. There only being ahead of the nearest end on both axes counts: for us
+    below the lower end, against us above the upper one.
     """
     image, text = grid.balanced["image_sim"], grid.balanced["text_sim"]
     gaps, places = zip(*(_gap(x[ours], y[ours], x[theirs], y[theirs]) for x, y in zip(image, text)))
@@ -149,7 +150,7 @@ def _gap(x: np.ndarray, y: np.ndarray, at: float, other: float) -> tuple[float, 
     gap = float(np.interp(at, x, y)) - other  # beyond an end: the end's
     if at > x[-1]:
         return min(gap, 0.0), HIGHER
-    return gap, LOWER if at < x[0] else INSIDE
+    return (max(gap, 0.0), LOWER) if at < x[0] else (gap, INSIDE)
 
 
 # ---- the best of several points, chosen on one half of the images and reported on the other

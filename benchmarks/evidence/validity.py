@@ -1,21 +1,23 @@
 """Is the metric itself right? CLIP's similarities against the truth, which the miniature's judges know (truth.py).
 
-In: the cells of a run scored by both. Out: a row a metric and a question, with intervals over concepts and prompts.
+In: a run scored by both. Out: a row a metric and a question, with intervals over concepts and prompts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
 from scipy.stats import rankdata
 
 from benchmarks.evidence.ledger import Evidence
 from benchmarks.evidence.measures import over_methods
 from benchmarks.evidence.verdicts import told
 from benchmarks.frames import is_variant
-from benchmarks.grid import Grid
-from benchmarks.stats import Interval, expanded, mean_over, over_concepts
+from benchmarks.grid import CEILING, Grid
+from benchmarks.rows import CELL, rows_of
+from benchmarks.stats import Interval, clustered, expanded, mean_over, over_concepts
 from perfusion_core.errors import UserError
 
 METRICS = {"image_sim": "image similarity, true identity", "text_sim_raw": "text similarity, true share of wishes"}
@@ -28,9 +30,9 @@ class Answer:
     figure: str
 
 
-def truth_of(grid: Grid, metric: str) -> str:
+def truth_of(names: Iterable[str], metric: str) -> str:
     """The same score as the judges give it."""
-    found = [name for name in grid.values if name.startswith(f"{metric}_truth")]
+    found = [name for name in names if name.startswith(f"{metric}_truth")]
     if not found:
         raise UserError("the run was not scored by the truth; `perfbench score RUN --scorers truth` does that")
     return found[0]
@@ -56,7 +58,7 @@ def each_concept(grid: Grid, parts: Sequence[np.ndarray], columns: int) -> Inter
 def over_points(grid: Grid, metric: str) -> Interval:
     """Spearman's rho of the operating points' means: would a table by CLIP rank them as the truth does?"""
     own = [m for m, (_, point) in enumerate(grid.points) if is_variant(point)]
-    ranks = [rankdata(grid.balanced[name][:, own], axis=1) for name in (metric, truth_of(grid, metric))]
+    ranks = [rankdata(grid.balanced[name][:, own], axis=1) for name in (metric, truth_of(grid.values, metric))]
     return expanded(correlation(*ranks, np.ones((1, len(own))))[0], len(grid.concepts))
 
 
@@ -64,20 +66,31 @@ def within_cells(grid: Grid, metric: str) -> Interval:
     """Of one concept and prompt, does the method with the higher score do better? Pearson's r of the deviations from
     the cell's mean over methods, for each concept."""
     parts = []
-    for name in (metric, truth_of(grid, metric)):
+    for name in (metric, truth_of(grid.values, metric)):
         values = grid.values[name]  # [M, C, P]
         parts.append((values - over_methods(values)).swapaxes(0, 1).reshape(len(grid.concepts), -1))
     return each_concept(grid, parts, len(grid.points))
 
 
+def within_images(rows: pd.DataFrame, metric: str) -> Interval:
+    """Of the images of one cell, is the one with the higher score truly better? Pearson's r of the deviations from the
+    cell's mean, for each concept and prompt over all operating points."""
+    names = [metric, truth_of(map(str, rows), metric)]
+    rows = rows[rows["method"] != CEILING].dropna(subset=names)
+    a, b = ((rows[name] - rows.groupby(CELL)[name].transform("mean")).astype(float) for name in names)
+    sums = pd.DataFrame({"aa": a * a, "bb": b * b, "ab": a * b}).groupby([rows["concept"], rows["prompt_id"]]).sum()
+    r = sums["ab"] / np.sqrt(sums["aa"] * sums["bb"]).replace(0, np.nan)  # images that are all alike tell nothing
+    return clustered(r.unstack("prompt_id").to_numpy(float))
+
+
 def over_prompts(grid: Grid, metric: str) -> Interval:
     """Does it know hard prompts from easy ones? Pearson's r over prompts of means over methods, for each concept."""
-    return each_concept(grid, [over_methods(grid.values[name]) for name in (metric, truth_of(grid, metric))], 1)
+    return each_concept(grid, [over_methods(grid.values[name]) for name in (metric, truth_of(grid.values, metric))], 1)
 
 
 def ordered_alike(grid: Grid, metric: str) -> str:
     """Of pairs of operating points that CLIP tells apart (95 %), how many does the truth order alike?"""
-    score, truth = grid.balanced[metric], grid.balanced[truth_of(grid, metric)]
+    score, truth = grid.balanced[metric], grid.balanced[truth_of(grid.values, metric)]
     alike, apart = 0, 0
     for a, b in combinations(range(len(grid.points)), 2):
         difference = expanded(score[:, a] - score[:, b], len(grid.concepts))
@@ -95,12 +108,13 @@ QUESTIONS = {
 
 
 def answers(evidence: Evidence, run: str = "paper") -> list[Answer]:
-    grid = evidence.grid(run)
+    grid, rows = evidence.grid(run), rows_of(evidence.run(run).folder)
     found = []
     with np.errstate(invalid="ignore"):
         for metric, name in METRICS.items():
             found += [Answer(name, question, told(ask(grid, metric))) for question, ask in QUESTIONS.items()]
-            found.append(
-                Answer(name, "pairs of points that CLIP tells apart, ordered alike", ordered_alike(grid, metric))
-            )
+            found += [
+                Answer(name, "the better image of a cell found (Pearson)", told(within_images(rows, metric))),
+                Answer(name, "pairs of points that CLIP tells apart, ordered alike", ordered_alike(grid, metric)),
+            ]
     return found
