@@ -21,6 +21,7 @@ from benchmarks.looks import FORMATS, Look, styled, write
 from benchmarks.markup import html_table, mark, number, plural, seconds, there
 from benchmarks.report_results import METRICS, singles
 from benchmarks.runs import Run
+from benchmarks.table_text import commands_of
 from perfusion_core.errors import UserError
 
 CAPTIONS = {
@@ -184,9 +185,9 @@ def gallery_controls(data: Mapping[str, Any]) -> str:
 def provenance(run: Run) -> str:
     """run.json for people: the commands first, then everything."""
     about = dict(run.about)
-    commands = about.pop("commands", None) or [{"argv": about.get("argv", [])}]
+    lines = commands_of(about)
+    about.pop("commands", None)
     about.pop("argv", None)
-    lines = [" ".join(str(word) for word in command.get("argv", [])) for command in commands]
     times = about.get("seconds") or {}
     first = {
         "Started": str(about.pop("started", "") or "")[:19].replace("T", " "),

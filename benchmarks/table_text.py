@@ -3,6 +3,10 @@
 In: the rows of table.csv. Out: text.
 """
 
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -47,14 +51,22 @@ def markdown(table: pd.DataFrame, about: dict | None = None, title: str = "Resul
     unit = "pairs" if title.startswith("Pairs") else "concepts"
     means = f"means over {n} {unit} with 95 % intervals" if n > 1 else f"means of one {unit[:-1]}, without intervals"
     measured = f"Scorer: {about['scorers'][0]['name']}.\n" if about and about.get("scorers") else ""
+    made = "".join([*(f"    {command}\n" for command in commands_of(about or {})), "\n"]).lstrip("\n")
     return f"""# {title}
 
-{aligned(rows)}
+{made}{aligned(rows)}
 
 Class-balanced {means}; what counts is the number of {unit}, not of images.
 Text similarity is relative to `super`, which is 1 by definition. Best H is chosen on the images that it is reported on,
 honest Best H on one half of them and reported on the other. `copied`: cells above the ceiling. Images: there/planned.
 {measured}"""
+
+
+def commands_of(about: Mapping[str, Any]) -> list[str]:
+    """What was given in a run's folder, oldest first, as it is typed."""
+    given = about.get("commands") or [{"argv": about.get("argv", [])}]
+    words = [[str(word) for word in command.get("argv", [])] for command in given]
+    return [shlex.join(["perfbench", *argv[argv[0] == "perfbench" :]]) for argv in words if argv]
 
 
 def estimate(value: float, lo: float, hi: float) -> str:
