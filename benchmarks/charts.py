@@ -133,8 +133,9 @@ def per_concept(runs: Sequence[Run], wish: Wish) -> Figure:
     strips[1].tick_params(labelleft=False)
     handles = [key(style, short(point)) for _, point, style in series]
     figure.legend(
-        handles=handles, loc="outside upper center", ncols=ncols, frameon=False, handletextpad=0.2, columnspacing=1.2
-    )
+        handles=handles, loc="outside upper center", ncols=ncols, frameon=False, handletextpad=0.2, columnspacing=1,
+        borderpad=0,
+    )  # fmt: skip
     if two:
         at = {
             lock: metrics[(metrics["method"] == "perfusion") & (metrics["point"] == fronts[lock])]
