@@ -1,11 +1,14 @@
 """CSV files of a run folder: rows of scores under a digest, and plan.csv. In: rows, or paths. Out: text, rows, frames.
 
-The last line of a rows file is the sha256 of what is above it, so that a corrupted file counts as absent.
+The last line of a rows file is the sha256 of what is above it, so that a corrupted file counts as absent. A rows file
+that is not there is looked for with .gz behind its name: a tenth of the size, for runs that are committed.
 """
 
 import csv
+import gzip
 import hashlib
 import io
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -35,10 +38,24 @@ def rows_text(rows: Sequence[Mapping[str, Any]]) -> str:
 def whole(path: Path) -> bytes | None:
     """What is above the digest; None where the file is absent or not as it was written."""
     try:
-        body, mark, end = path.read_bytes().rpartition(MARK)
-    except OSError:
+        data = path.read_bytes() if path.exists() else gzip.decompress(packed(path).read_bytes())
+    except (OSError, EOFError, zlib.error):
         return None
+    body, mark, end = data.rpartition(MARK)
     return body if mark and end.strip() == hashlib.sha256(body).hexdigest().encode() else None
+
+
+def packed(path: Path) -> Path:
+    return path.with_name(f"{path.name}.gz")
+
+
+def pack(path: Path) -> Path:
+    """A rows file becomes a small one, the same bytes at any time."""
+    aside = path.with_name(f"{path.name}.part")
+    aside.write_bytes(gzip.compress(path.read_bytes(), mtime=0))
+    aside.replace(packed(path))
+    path.unlink()
+    return packed(path)
 
 
 def read_rows_file(path: Path) -> list[dict[str, str]] | None:

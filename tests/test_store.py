@@ -15,7 +15,7 @@ from run_kit import environment, small_file_system
 
 from benchmarks.disk import DiskError, is_full
 from benchmarks.plan import Cell, Fit, Prior
-from benchmarks.row_files import count_keys, planned_text, read_frame, read_rows_file, rows_text
+from benchmarks.row_files import ROW, count_keys, pack, planned_text, read_frame, read_rows_file, rows_text
 from benchmarks.store import Store, find_run, list_runs, read_fits, read_plan, read_rows, read_weights
 from perfusion_core.errors import UserError
 
@@ -208,6 +208,23 @@ def test_rows_of_a_changed_file_count_as_absent(tmp_path):
         assert read_rows_file(path) is None and store.scored([CELL], ["clip"]) == set()
     path.write_bytes(b"\xff\xfe\x00")
     assert read_rows_file(path) is None
+
+
+def test_packed_rows_are_rows(tmp_path):
+    path = tmp_path / "cat.csv"
+    rows = [dict.fromkeys(ROW, 0) | {"key": f"k{n}", "image_sim": 0.5, "text_sim_raw": ""} for n in range(50)]
+    path.write_text(rows_text(rows))
+    plain, size = read_rows_file(path), path.stat().st_size
+    small = pack(path)
+    assert not path.exists() and small.name == "cat.csv.gz" and small.stat().st_size < size / 4
+    assert read_rows_file(path) == plain and count_keys([path])["k7"] == 1 and len(read_frame([path])) == 50
+    kept = small.read_bytes()
+    path.write_text(rows_text(rows[:1]))
+    assert len(read_rows_file(path)) == 1, "what was written later counts"
+    assert pack(path) == small and len(read_rows_file(path)) == 1
+    for spoilt in (kept[:-9], kept[:40], b"", b"no gzip at all"):
+        small.write_bytes(spoilt)
+        assert read_rows_file(path) is None
 
 
 def test_frames_hold_what_was_written(tmp_path):

@@ -1,5 +1,6 @@
 """`python -m benchmarks.evidence` writes the tables of docs/claims.md and metrics.md; `... commands`: what to run;
-`... look RUN`: what only its pictures tell; `... take RUN DIR`: its trained files of Perfusion, to be kept."""
+`... look RUN`: what only its pictures tell; `... take RUN DIR`: its trained files of Perfusion, to be kept; `... pack
+RUN`: its rows in a tenth of the size, to be committed."""
 
 import argparse
 import shutil
@@ -14,7 +15,7 @@ from perfusion_core.errors import UserError
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.evidence", description=__doc__)
-    parser.add_argument("do", nargs="?", choices=("pages", "commands", "look", "take"), default="pages")
+    parser.add_argument("do", nargs="?", choices=("pages", "commands", "look", "take", "pack"), default="pages")
     parser.add_argument("run", nargs="?", metavar="RUN", help="a run folder, or a name under results/")
     parser.add_argument("out", nargs="?", type=Path, metavar="DIR", help="of take: where to put the files")
     args = parser.parse_args()
@@ -34,6 +35,11 @@ def done(do: str, run: str | None, out: Path | None = None) -> str:
         from benchmarks.paths import miniature_dir
 
         return write(find_run(run), open_judges(miniature_dir())).to_string(index=False)
+    if do == "pack":
+        from benchmarks.row_files import pack
+
+        files = [pack(path) for path in sorted((find_run(run) / "rows").rglob("*.csv"))]
+        return f"{len(files)} files, {sum(path.stat().st_size for path in files):,} bytes"
     if do == "take":
         if out is None:
             raise UserError(
