@@ -124,7 +124,9 @@ def grid_of(cells: pd.DataFrame) -> Grid:
         mine = (cells["metric"] == metric).to_numpy()
         where = tuple(axis[mine] for axis in at)
 
-        def fill(column: str, empty: float, mine: np.ndarray = mine, where: tuple = where) -> np.ndarray:
+        def fill(
+            column: str, empty: float, mine: np.ndarray = mine, where: tuple[np.ndarray, ...] = where
+        ) -> np.ndarray:
             out = np.full(shape, empty)
             out[where] = cells[column].to_numpy(dtype=float)[mine]
             return out

@@ -22,7 +22,7 @@ def label(kind: str, method: str, point: str) -> str:
     return method if point == "default" else f"{method} {point}"
 
 
-def markdown(table: pd.DataFrame, about: dict | None = None, title: str = "Results") -> str:
+def markdown(table: pd.DataFrame, about: Mapping[str, Any] | None = None, title: str = "Results") -> str:
     """table.md: what people read. Intervals in brackets; n/planned where they differ or not."""
     head = {
         "image_sim": "image similarity",

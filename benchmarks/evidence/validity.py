@@ -51,15 +51,17 @@ def correlation(a: np.ndarray, b: np.ndarray, times: np.ndarray) -> np.ndarray:
 def each_concept(grid: Grid, parts: Sequence[np.ndarray], columns: int) -> Interval:
     """The mean over concepts of r over prompts, of `columns` values each [C, columns * P]. Prompts are drawn as well:
     concepts share them, so that r of one is no news beside r of another."""
-    found = correlation(*parts, np.tile(grid.draws.prompts, columns).astype(float))
+    score, truth = parts
+    found = correlation(score, truth, np.tile(grid.draws.prompts, columns).astype(float))
     return expanded(over_concepts(found, grid.draws), int((~np.isnan(found[0])).sum()))
 
 
 def over_points(grid: Grid, metric: str) -> Interval:
     """Spearman's rho of the operating points' means: would a table by CLIP rank them as the truth does?"""
     own = [m for m, (_, point) in enumerate(grid.points) if is_variant(point)]
-    ranks = [rankdata(grid.balanced[name][:, own], axis=1) for name in (metric, truth_of(grid.values, metric))]
-    return expanded(correlation(*ranks, np.ones((1, len(own))))[0], len(grid.concepts))
+    names = (metric, truth_of(grid.values, metric))
+    score, truth = (rankdata(grid.balanced[name][:, own], axis=1) for name in names)
+    return expanded(correlation(score, truth, np.ones((1, len(own))))[0], len(grid.concepts))
 
 
 def within_cells(grid: Grid, metric: str) -> Interval:
@@ -79,7 +81,7 @@ def within_images(rows: pd.DataFrame, metric: str) -> Interval:
     rows = rows[rows["method"] != CEILING].dropna(subset=names)
     a, b = ((rows[name] - rows.groupby(CELL)[name].transform("mean")).astype(float) for name in names)
     sums = pd.DataFrame({"aa": a * a, "bb": b * b, "ab": a * b}).groupby([rows["concept"], rows["prompt_id"]]).sum()
-    r = sums["ab"] / np.sqrt(sums["aa"] * sums["bb"]).replace(0, np.nan)  # images that are all alike tell nothing
+    r = sums["ab"] / (sums["aa"] * sums["bb"]).replace(0, np.nan) ** 0.5  # images that are all alike tell nothing
     return clustered(r.unstack("prompt_id").to_numpy(float))
 
 
