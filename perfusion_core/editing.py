@@ -27,6 +27,7 @@ log = logging.getLogger("perfusion_core")
 ALIKE = 0.8  # cosine of super-category encodings below which another text encoder is refused
 BIAS, TEMPERATURE = 0.6, 0.15
 LOCKS = ("local", "global")
+PAST = ("Fused", "CustomDiffusion")  # attention processors that project K and V by other layers than to_k and to_v
 
 
 @contextmanager
@@ -217,6 +218,16 @@ def refuse_edited(pipe: Any, layers: Mapping[str, Any]) -> None:
     for name, layer in layers.items():
         if type(layer.to_k) is not nn.Linear or type(layer.to_v) is not nn.Linear:
             raise UserError(f"{name} has an adapter on K or V ({type(layer.to_v).__name__}); fuse or unload it first")
+        if (processor := type(layer.processor).__name__).startswith(PAST):
+            raise UserError(
+                f"{name} has K and V of its own ({processor}), where a concept would change nothing; "
+                "undo that first: pipe.unfuse_qkv_projections() or pipe.unet.set_default_attn_processor()"
+            )
+        if layer.to_v.weight.is_meta:
+            raise UserError(
+                "between calls the pipeline has no weights (enable_sequential_cpu_offload), so no concept can be put "
+                "there; call pipe.enable_model_cpu_offload() instead"
+            )
 
 
 def check(pipe: Any, loaded: Mapping[str, Concept], layers: Mapping[str, Any], force: bool) -> None:

@@ -154,33 +154,55 @@ def test_fused_lora(base, teddy, tiny_c_inv):
     assert np.isfinite(fused).all() and np.abs(fused - without).mean() > 1e-4
 
 
-def hooked(pipe):
-    """What enable_model_cpu_offload does, with the CPU as its own accelerator, so that it runs here."""
-    from accelerate import cpu_offload_with_hook
-
-    hook = None
-    for model in (pipe.text_encoder, pipe.unet, pipe.vae):
-        _, hook = cpu_offload_with_hook(model, "cpu", prev_module_hook=hook)
-
-
 @pytest.mark.parametrize("lock", ["local", "global"])
-def test_offloading_hooks_on_the_cpu(teddy, tiny_c_inv, lock):
+def test_offloading_with_the_cpu_as_its_own_accelerator(teddy, tiny_c_inv, lock):
+    """The pipeline's own method and hooks, which it removes and sets again after each call."""
     usual, offloaded, more = make_pipe(), make_pipe(), {"height": 16, "width": 16}
-    hooked(offloaded)
+    offloaded.enable_model_cpu_offload(device="cpu")
+    plain = draw(usual, "A toy on the beach", more)
     images = []
     for pipe in (usual, offloaded):
         with load_concepts(pipe, {"teddy": teddy}, lock=lock, bias=0.4, c_inv=tiny_c_inv):
-            images.append(draw(pipe, PROMPT, more))
-    assert np.array_equal(*images)
+            images += [draw(pipe, PROMPT, more), draw(pipe, "A red {teddy}", more)]
+        assert np.array_equal(draw(pipe, "A toy on the beach", more), plain)
+    assert np.array_equal(images[:2], images[2:])
+
+
+def test_sequential_offloading_is_refused(teddy, tiny_c_inv):
+    """It takes the weights out of the layers between calls, so what stands in their place would have none."""
+    from perfusion_core.errors import UserError
+
+    pipe, more = make_pipe(), {"height": 16, "width": 16}
+    pipe.enable_sequential_cpu_offload(device="cpu")
+    says = r"call pipe\.enable_model_cpu_offload"
+    with pytest.raises(UserError, match=says), load_concepts(pipe, {"teddy": teddy}, c_inv=tiny_c_inv):
+        pass
+    pipe.enable_model_cpu_offload(device="cpu")  # as it says
+    with load_concepts(pipe, {"teddy": teddy}, c_inv=tiny_c_inv):
+        assert np.isfinite(draw(pipe, PROMPT, more)).all()
+
+
+def test_projections_that_pass_by_ours_are_refused(teddy, tiny_c_inv):
+    """Fused Q, K and V: the concept would be loaded and the plain model drawn, without a word."""
+    from perfusion_core.errors import UserError
+
+    pipe, more = make_pipe(), {"height": 16, "width": 16}
+    plain = draw(pipe, "A toy on the beach", more)
+    pipe.fuse_qkv_projections(vae=False)
+    says = r"K and V of its own .*unfuse_qkv_projections"
+    with pytest.raises(UserError, match=says), load_concepts(pipe, {"teddy": teddy}, c_inv=tiny_c_inv):
+        pass
+    pipe.unfuse_qkv_projections(vae=False)
+    with load_concepts(pipe, {"teddy": teddy}, bias=0.4, c_inv=tiny_c_inv):
+        assert np.abs(draw(pipe, PROMPT, more) - plain).mean() > 1e-3
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("lock", ["local", "global"])
-@pytest.mark.parametrize("way", ["enable_model_cpu_offload", "enable_sequential_cpu_offload"])
-def test_offloading_on_a_gpu(teddy, tiny_c_inv, way, lock):
+def test_offloading_on_a_gpu(teddy, tiny_c_inv, lock):
     """The real thing: models wander to the GPU when they are called, the concept's tensors follow."""
     usual, offloaded, more = make_pipe().to("cuda"), make_pipe(), {"height": 16, "width": 16}
-    getattr(offloaded, way)()
+    offloaded.enable_model_cpu_offload()
     images = []
     for pipe in (usual, offloaded):
         with load_concepts(pipe, {"teddy": teddy}, lock=lock, bias=0.4, c_inv=tiny_c_inv):
