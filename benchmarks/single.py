@@ -122,8 +122,8 @@ def generate(args: argparse.Namespace) -> None:
     from benchmarks.models import backbone_names, device_name
     from perfusion_core.backbone import Backbone
     from perfusion_core.editing import load_concepts
+    from perfusion_core.memory import draw
     from perfusion_core.prompts import PLACEHOLDER
-    from perfusion_core.sampling import sample
 
     files = named(args.concept, "--concept", "NAME=FILE", OWN)
     missing = [name for name in PLACEHOLDER.findall(args.prompt) if name not in files]
@@ -136,7 +136,7 @@ def generate(args: argparse.Namespace) -> None:
     gates = {"bias": numbers(args.bias, "--bias"), "temperature": numbers(args.temperature, "--temperature")}
     c_inv = backbone.c_inv if files else None
     with load_concepts(backbone.pipe, files, args.lock, **gates, c_inv=c_inv, force=args.force):
-        images = sample(backbone, args.prompt, seeds, steps=args.steps, guidance=args.guidance)
+        images, _ = draw(backbone, args.prompt, seeds, steps=args.steps, guidance=args.guidance)
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     for seed, image in zip(seeds, images):

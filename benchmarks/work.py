@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -76,7 +76,8 @@ class Worker:
         if self.job.config.compile:
             seconds = backbone.compile(self.job.config.images)
             print(f"perfbench: torch.compile: warm-up took {seconds:.0f} s", file=sys.stderr)
-        return replace(backbone, name=models.name)
+        backbone.name = models.name
+        return backbone
 
     @property
     def scorer_names(self) -> list[str]:
@@ -159,7 +160,7 @@ class Worker:
         prior = _arrays(self.store.folder(fit.prior)) if fit.prior else None
         cuda = self.backbone.device.type == "cuda"
         if cuda:
-            torch.cuda.reset_peak_memory_stats()
+            torch.cuda.reset_peak_memory_stats(self.backbone.device)  # a worker's GPU need not be the first
         told = module.fit(
             self.backbone,
             self.subject(fit),
@@ -171,7 +172,7 @@ class Worker:
             keep=fit.keep,
             progress=lambda step, steps, loss: self.say(Event("step", fit, text=f"{step}/{steps} loss {loss:.3f}")),
         )
-        memory = {"peak_memory_bytes": torch.cuda.max_memory_allocated()} if cuda else {}
+        memory = {"peak_memory_bytes": torch.cuda.max_memory_allocated(self.backbone.device)} if cuda else {}
         return {**told, **memory, "method": fit.method, "concept": fit.concept, "config": dict(fit.config)}
 
     def subject(self, fit: Fit) -> Any:

@@ -1,5 +1,6 @@
 """Where memory does not suffice: the same work in halves, with a word about it. In: what to do. Out: what it gave."""
 
+import gc
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,12 +11,22 @@ import torch
 log = logging.getLogger("perfusion_core")
 
 
+SAID = (  # where it is not torch's own error: the CPU's allocator, and what asks CUDA past torch's
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+
+
 def out_of_memory(error: BaseException) -> bool:
-    """CUDA has its own error; the CPU's allocator only a sentence."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+    """CUDA's allocator has its own error; other places only a sentence."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(words in str(error) for words in SAID)
 
 
 def free() -> None:
+    """What the failed try left: first the cycles that hold its tensors, then the allocator's blocks."""
+    gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 

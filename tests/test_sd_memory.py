@@ -1,11 +1,16 @@
 """Memory that does not suffice, pretended by a U-Net that refuses more than so many rows; torch.compile; a real GPU."""
 
+import json
 import logging
+import re
 
 import numpy as np
 import pytest
 import torch
+from conftest import make_pipe
+from run_kit import run_here, shared
 
+from benchmarks.cli import run
 from perfusion_core.backbone import Backbone
 from perfusion_core.concept import Concept
 from perfusion_core.memory import draw, out_of_memory
@@ -93,7 +98,12 @@ def test_a_machine_that_is_too_small_for_anything_says_so_itself(backbone, subje
 
 
 def test_other_errors_are_not_mistaken_for_it(backbone, subject, tmp_path):
-    assert out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"))
+    for said in (
+        "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes",
+        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    ):
+        assert out_of_memory(RuntimeError(said))
     assert not out_of_memory(RuntimeError("shapes do not match"))
     backbone.unet.register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(RuntimeError("shapes do not match")))
     with pytest.raises(RuntimeError, match="shapes"):
@@ -112,6 +122,67 @@ def test_drawing_and_validation_in_halves(backbone, subject, tmp_path, caplog):
     )
     log = fit(backbone, subject, Config(steps=1, batch=2), tmp_path, seed=1, validate=validation)
     assert log["validation"][0][0] == 1 and max(small.seen) <= 4
+
+
+@pytest.fixture
+def one_at_a_time(monkeypatch):
+    """`sample` with memory for one picture."""
+    from perfusion_core import sampling
+
+    real = sampling.sample
+
+    def small(backbone, texts, seeds, **more):
+        if len(seeds) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(backbone, texts, seeds, **more)
+
+    monkeypatch.setattr(sampling, "sample", small)
+
+
+MICRO = ("--methods", "super", "--concepts", "cat", "--prompts", "1")
+
+
+def test_a_run_goes_on_and_its_cells_say_so(one_at_a_time, tmp_path, caplog):
+    assert run_here(shared(), tmp_path / "run", *MICRO) == 0
+    [cell] = (tmp_path / "run").glob("images/super/*/cat/*/cell.json")
+    assert json.loads(cell.read_text())["batches"] == [1, 1]
+    assert "out of memory with 2 pictures at a time; going on with 1" in caplog.text
+
+
+def test_generate_goes_on(one_at_a_time, tmp_path, caplog):
+    words = ["generate", "A cat on the beach", "-n", "3", "--steps", "1", "--out", str(tmp_path)]
+    assert run([*words, "--backbone", str(shared() / "tiny"), "--device", "cpu", "--dtype", "float32"]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.png", "1.png", "2.png"]
+    assert "out of memory with 3 pictures at a time; going on with 2" in caplog.text
+
+
+def test_a_run_reports_the_warm_up_of_compiling(tmp_path, monkeypatch, capsys):
+    real = Backbone.compile
+    monkeypatch.setattr(Backbone, "compile", lambda self, images: real(self, images, backend="eager"))
+    assert run_here(shared(), tmp_path / "run", *MICRO, "--set", "compile=true") == 0
+    assert re.search(r"perfbench: torch\.compile: warm-up took \d+ s", capsys.readouterr().err)
+
+
+def test_all_shapes_are_compiled(tmp_path):
+    """More of them than torch compiles of one function before it gives up without a word; SD 1.5 has 18."""
+    from diffusers import UNet2DConditionModel
+    from torch._dynamo import config
+
+    pipe = make_pipe()
+    pipe.unet = UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(8, 16, 24),
+        norm_num_groups=4,
+        layers_per_block=1,
+        cross_attention_dim=32,
+        attention_head_dim=2,
+        down_block_types=("CrossAttnDownBlock2D",) * 2 + ("DownBlock2D",),
+        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 2,
+    ).eval()
+    pipe.save_pretrained(tmp_path)
+    backbone = Backbone.open(tmp_path, device="cpu", dtype="float32")
+    with config.patch(fail_on_recompile_limit_hit=True):
+        assert backbone.compile(images=1, backend="eager") > 0
 
 
 def test_compiled_parts_draw_the_same_and_are_compiled_once(tiny_pipe_dir, tiny_c_inv):
