@@ -20,6 +20,7 @@ from baselines.parts import (
     assert_only,
     class_pictures,
     learned_text,
+    own_pictures,
     refuse_points,
     spelled,
     spoken,
@@ -53,6 +54,7 @@ class Config:
     weight_decay: float = 0.01  # --adam_weight_decay
     clip: float = 1.0  # --max_grad_norm
     flip: bool = True  # --hflip; here never an asymmetric concept
+    resize: bool = True  # train_custom_diffusion.py: --noaug turns it off
     checkpointing: bool = False
 
 
@@ -132,16 +134,26 @@ def fit(
     others = class_pictures(backbone, NAME, config, subject, prior)
     spoken_as = f"{{{subject.name}}} {subject.super_category}"
 
-    def draw(rng: torch.Generator) -> Batch:
+    def views(rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
+        """Latents of the concept's pictures in other sizes, where they are valid, and what to write before the text."""
         order = torch.randperm(len(subject.images), generator=rng).repeat(-(-half // len(subject.images)))[:half]
         mirror = torch.rand(half, generator=rng) < (0.5 if subject.mirrored(config.flip) else 0.0)
-        views = [subject.images[n].flip(-1) if m else subject.images[n] for n, m in zip(order.tolist(), mirror)]
-        pictures, valid, prefixes = zip(*(resized(view, backbone.down, rng) for view in views))
+        shown = [subject.images[n].flip(-1) if m else subject.images[n] for n, m in zip(order.tolist(), mirror)]
+        pictures, valid, prefixes = zip(*(resized(picture, backbone.down, rng) for picture in shown))
         mean, std = (part.cpu() for part in vae_moments(backbone, torch.stack(pictures)))
-        mine = mean + std * torch.randn(mean.shape, generator=rng)
-        theirs = others.draw(half, rng)[0]
         mask = torch.stack(valid)
         mask = mask / mask.mean((1, 2, 3), keepdim=True)  # so that the loss is the mean over the valid part
+        return mean + std * torch.randn(mean.shape, generator=rng), mask, list(prefixes)
+
+    own = None if config.resize else own_pictures(backbone, config, subject)
+
+    def draw(rng: torch.Generator) -> Batch:
+        if own is None:
+            mine, mask, prefixes = views(rng)
+        else:
+            mine, prefixes = own.draw(half, rng)[0], [""] * half
+            mask = torch.ones_like(mine[:, :1])
+        theirs = others.draw(half, rng)[0]
         return Batch(
             torch.cat([mine.to(theirs), theirs]),
             [prefix + TEXT.format(spoken_as) for prefix in prefixes] + [CLASS.format(subject.super_category)] * half,

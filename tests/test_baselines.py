@@ -216,6 +216,14 @@ def test_cd_flips_but_not_an_asymmetric_concept(handed, monkeypatch):
         seen.clear()
 
 
+def test_cd_without_resizing_sees_whole_pictures(handed, still, tiny_backbone):
+    who = subject(asymmetric=True)
+    batch = handed("cd", who, batch=16, resize=False)["draw"](rng())
+    assert batch.mask.shape == (16, 1, 8, 8) and (batch.mask == 1).all() and batch.prior == 8
+    assert len(set(batch.texts[:8])) == 1 and batch.texts[0].startswith("photo of a {"), "no prefix"
+    assert places(batch.latents[:8], Latents.of(tiny_backbone, who.images).mean[0]) == set(range(len(who.images)))
+
+
 def test_cd_loss_is_the_mean_over_the_valid_part_and_class_images_weigh_the_same(handed):
     batch = handed("cd", batch=16)["draw"](rng(3))
     predicted, target = (torch.randn(16, 4, 8, 8, generator=rng(seed)) for seed in (4, 5))
