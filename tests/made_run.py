@@ -35,8 +35,8 @@ def aim(method: str, point: str) -> tuple[float, float]:
     """Mean image similarity above a concept's own level, and text similarity relative to `super`."""
     fixed = {"super": (-0.115, 1.0), "db": (-0.035, 0.885), "ti": (0.0, 0.735), "cd": (0.045, 0.835),
              "cd-better": (0.012, 0.895), "lora": (0.02, 0.85)}  # fmt: skip
-    if method in fixed:
-        return fixed[method]
+    if (trained := method.removesuffix("-selected")) in fixed:
+        return fixed[trained]
     bias = float(point.split("-b")[1][:4])
     if point.startswith("local"):
         image, text = 0.05 - 0.42 * (bias - 0.6), 0.875 + 0.55 * (bias - 0.6)

@@ -83,7 +83,7 @@ def test_a_run_that_lacks_methods_or_cells_is_no_evidence(results, tmp_path):
     """A sentence in the row, and never a traceback or an average over what happens to be there."""
     make_run(tmp_path / "miniature-paper", {"perfusion": LOCAL}, ["cat", "chair"], images=2, pictures=False)
     found = found_in(tmp_path)
-    assert found["Perfusion's front lies beyond DreamBooth"].figure == "no operating point of db in the run"
+    assert found["Perfusion's front lies beyond DreamBooth"].figure == "no db-selected in the run"
     assert (
         found["Less compute than Custom Diffusion (a half to a third)"].figure
         == "miniature-paper has no train_seconds of cd"
@@ -331,7 +331,7 @@ def test_validity_finds_a_planted_truth():
     lost = validity.within_cells(none, "image_sim")
     assert lost.lo < 0.1 and abs(lost.value) < 0.15
     with pytest.raises(UserError, match="--scorers truth"):
-        validity.truth_of(grid_of_plain(), "image_sim")
+        validity.truth_of(grid_of_plain().values, "image_sim")
 
 
 def test_correlation_is_that_of_the_columns_that_both_have():
@@ -465,7 +465,7 @@ def test_a_concept_that_the_world_has_not_is_looked_at_without_distances(tmp_pat
 
 def test_every_claim_about_pictures_is_settled_by_what_was_looked_at(results, tmp_path):
     """Planted: Perfusion good in nine of ten images, the others in one; no further from renders than the plain word."""
-    methods = {"perfusion": (*LOCAL, *GLOBAL), "cd": DEFAULT, "db": DEFAULT, "super": DEFAULT}
+    methods = {"perfusion": (*LOCAL, *GLOBAL), "cd-selected": DEFAULT, "db-selected": DEFAULT, "super": DEFAULT}
     names = [(method, point) for method, points in methods.items() for point in points]
     shutil.copytree(results / "miniature-paper", tmp_path / "miniature-paper")
     rng, ours = np.random.default_rng(0), {"perfusion": 0.9}

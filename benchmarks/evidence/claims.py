@@ -133,7 +133,8 @@ def below(evidence: Evidence) -> Finding:
 def lowest_text(evidence: Evidence) -> Finding:
     grid = evidence.grid("paper")
     ti = rows(grid, selected(grid, "ti"))
-    parts = {name: gain(grid, "text_sim", ti, rows(grid, selected(grid, name))) for name in ("cd", "db", "perfusion")}
+    others = {name: rows(grid, selected(grid, name)) for name in ("cd", "db")} | {"perfusion": rows(grid, "perfusion")}
+    parts = {name: gain(grid, "text_sim", ti, them) for name, them in others.items()}
     return against(parts, max, less)
 
 
