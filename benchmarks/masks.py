@@ -76,7 +76,10 @@ def model_digest(model: str) -> str:
 
 
 def make_missing(concepts: Iterable[Concept], model: str, device: str) -> None:
-    """CLIPSeg for the concepts whose masks are planned and not there; opened once, and only where it is needed."""
+    """CLIPSeg for the concepts whose masks are planned and not there; opened once, and only where it is needed.
+
+    A driver may have no GPU though its workers have: masks are drawn here, by what is here.
+    """
     opened: Any = None
     for concept in concepts:
         if not concept.masks or all(mask.is_file() for mask in concept.masks):
@@ -84,9 +87,15 @@ def make_missing(concepts: Iterable[Concept], model: str, device: str) -> None:
         from perfusion_core.masks import open_clipseg
 
         if opened is None:
-            opened = open_clipseg(model, device)
+            opened = open_clipseg(model, here(device))
         print(f"perfbench: masks of {concept.name} by CLIPSeg ({concept.super_category})", file=sys.stderr)
         write_masks(draw_masks(opened, concept), concept.masks)
+
+
+def here(device: str) -> str:
+    import torch
+
+    return device if torch.cuda.is_available() or not device.startswith("cuda") else "cpu"
 
 
 def draw_masks(opened: Any, concept: Concept) -> list[Any]:

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from perfusion_core.errors import UserError
 from perfusion_core.files import write_tensors
+from perfusion_core.hub import first_line
 
 FORMAT = "perfbench-covariance-1"
 FILE = "covariance.safetensors"
@@ -167,9 +168,10 @@ def read_captions(source: str, column: str | None = None, part: str = "train") -
 
         try:
             rows = load_dataset(source, split=part, streaming=True)
-        except (DatasetNotFoundError, FileNotFoundError, ConnectionError) as error:
+        except (DatasetNotFoundError, FileNotFoundError, ConnectionError, ValueError) as error:  # the last: its split
             raise UserError(
-                f"{source} is neither a file nor a data set that can be fetched; give --captions a file or a hub id"
+                f"{source} is neither a file nor a data set that can be fetched ({first_line(error)}); "
+                "give --captions a file or a hub id"
             ) from error
     for number, row in enumerate(rows):
         if number == 0:

@@ -59,8 +59,23 @@ def save_single_file(pipe: Any, path: Path, metadata: dict[str, str] | None = No
     tensors = {f"model.diffusion_model.{k}": v for k, v in unet_names(pipe.unet).items()}
     tensors |= {f"first_stage_model.{k}": v for k, v in vae_names(pipe.vae).items()}
     tensors |= text_names(pipe.text_encoder, openclip=pipe.tokenizer.pad_token == "!")
+    tensors |= around(pipe)
     save_file({k: v.detach().clone().contiguous() for k, v in tensors.items()}, path, metadata)
     return path
+
+
+def around(pipe: Any) -> dict[str, torch.Tensor]:
+    """What else is in published files, and is not used: the schedule, averaged weights, ends of text encoders."""
+    first = pipe.unet.conv_in.weight
+    found = {"alphas_cumprod": torch.rand(1000), "betas": torch.rand(1000), "model_ema.decay": torch.tensor(0.9999),
+             "model_ema.diffusion_modelinput_blocks00weight": first + 1}  # fmt: skip
+    if pipe.tokenizer.pad_token != "!":
+        places = torch.arange(77)[None]
+        return found | {"cond_stage_model.transformer.text_model.embeddings.position_ids": places}
+    width = pipe.text_encoder.config.hidden_size  # 2.x has 24 layers, of which 23 are used
+    ends = {"text_projection": torch.rand(width, width), "logit_scale": torch.tensor(4.6)}
+    ends |= {f"transformer.resblocks.23.ln_1.{tail}": torch.rand(width) for tail in ("weight", "bias")}
+    return found | {f"cond_stage_model.model.{name}": tensor for name, tensor in ends.items()}
 
 
 RESNET = {"norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "norm2": "out_layers.0",

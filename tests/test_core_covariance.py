@@ -91,6 +91,28 @@ def test_damaged_files_are_named(tmp_path):
         read(tmp_path / "c")
 
 
+def test_captions_of_a_data_set(tmp_path, monkeypatch):
+    """A folder is read as the hub's data sets are, streamed by split; what cannot be fetched is one sentence."""
+    import datasets
+    import pandas as pd
+
+    for split in ("train", "test"):
+        pd.DataFrame({"id": range(9), "text": [f"a {split} cat {n}" for n in range(9)]}).to_parquet(
+            tmp_path / f"{split}.parquet"
+        )
+    assert list(islice(read_captions(str(tmp_path)), 2)) == ["a train cat 0", "a train cat 1"]
+    assert next(read_captions(str(tmp_path), part="test")) == "a test cat 0"
+    with pytest.raises(UserError, match=r"neither a file nor a data set that can be fetched .*trian"):
+        next(read_captions(str(tmp_path), part="trian"))
+
+    def unreachable(*_, **__):
+        raise ConnectionError("no network here\nand more")
+
+    monkeypatch.setattr(datasets, "load_dataset", unreachable)
+    with pytest.raises(UserError, match=r"owner/captions is neither .*\(no network here\); give --captions"):
+        next(read_captions("owner/captions"))
+
+
 @pytest.mark.parametrize("kind", ["txt", "csv", "jsonl", "parquet"])
 def test_captions_of_every_kind_of_file(kind, tmp_path):
     import pandas as pd

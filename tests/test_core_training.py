@@ -266,6 +266,23 @@ def test_validation_keeps_the_best_step_and_keep_keeps_what_it_is_told(backbone,
     assert np.abs(drawn.astype(int) - shown[1]).max() <= 1  # what was judged is what was kept, but for its float16
 
 
+def test_the_bar_has_the_loss_and_images_a_second(monkeypatch):
+    import io
+
+    import tqdm
+
+    from perfusion_core.training import bar
+
+    real, shown = tqdm.tqdm, io.StringIO()
+    there = {"disable": False, "file": shown, "mininterval": 0}  # as on a terminal
+    monkeypatch.setattr(tqdm, "tqdm", lambda **more: real(**{**more, **there}))
+    progress = bar("perfusion cat", batch=16)
+    progress(3, 4, 0.5)  # a training that goes on
+    progress(4, 4, 0.25)
+    last = shown.getvalue().split("\r")[-1]
+    assert "64/64" in last and " images/s" in last and "loss=0.2500" in last and "step=4" in last
+
+
 def test_divergence_stops_with_a_hint(backbone, subject, tmp_path):
     with pytest.raises(Diverged, match=r"the loss is (nan|inf) at step \d; lower the learning rate \(now 1e\+30"):
         fit(backbone, subject, replace(SMALL, lr=1e30), tmp_path, seed=0)

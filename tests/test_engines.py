@@ -70,6 +70,14 @@ def test_a_worker_that_always_dies_is_a_failure_of_its_unit(tmp_path, capsys):
     assert len(list((tmp_path / "run").glob("images/super/*/*/*/cell.json"))) == 1, "the others finish"
 
 
+def test_a_worker_on_each_gpu(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    assert devices(resolve(), "cuda") == (["cuda:0", "cuda:1", "cuda:2"], 0)
+    assert devices(resolve(sets=["workers=4"]), "cuda")[0] == ["cuda:0", "cuda:1", "cuda:2", "cuda:0"]
+
+
 def test_devices_and_threads():
     cores = len(os.sched_getaffinity(0))
     assert devices(resolve(sets=["workers=2"]), "cpu") == (["cpu", "cpu"], max(1, cores // 2))

@@ -25,6 +25,12 @@ except UserError as error:
     sys.exit(f"perfbench: {error}")
 assert "torch" not in sys.modules
 """
+COMMAND = """
+import sys
+from benchmarks.cli import main
+sys.argv[0] = "perfbench"
+main()
+"""
 
 
 PLAIN = ["model_index.json", "scheduler/scheduler_config.json", "tokenizer/merges.txt", "tokenizer/vocab.json",
@@ -109,6 +115,18 @@ def test_tokens_revisions_and_unknown_names(model, tmp_path):
     nobody = fetch(tmp_path, "owner/nothing", endpoint=hub.address)
     assert nobody.returncode == 1 and "does not give out owner/nothing" in nobody.stderr
     hub.close()
+
+
+def test_a_checkpoint_of_the_hub_draws_by_the_command(tiny_pipe_dir, tmp_path):
+    """`--backbone ID --revision COMMIT`, from an empty cache to a picture."""
+    hub = Hub({"owner/tiny": tiny_pipe_dir})
+    words = ["generate", "A cat on the beach", "--backbone", "owner/tiny", "--revision", COMMIT, "--out"]
+    few = ["-n", "1", "--steps", "1", "--device", "cpu", "--dtype", "float32"]
+    done = fetch(tmp_path, *words, str(tmp_path / "out"), *few, endpoint=hub.address, code=COMMAND)
+    hub.close()
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith(f"owner/tiny at {COMMIT[:8]}: ")
+    assert done.stdout.strip() == str(tmp_path / "out" / "0.png") and (tmp_path / "out" / "0.png").is_file()
 
 
 def test_pickles_only_is_refused(model, tmp_path):

@@ -15,6 +15,7 @@ from benchmarks.cli import run
 from benchmarks.config import protocol, resolve
 from benchmarks.prepared import prepare
 from perfusion_core.errors import UserError
+from perfusion_core.masks import open_clipseg
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def test_auto_takes_the_concepts_own_and_clipsegs_for_the_rest(suite, tmp_path, 
     store = open_folder(ready, [])
     made = next((suite / "teapot").glob("clipseg-*"))
     assert sorted(path.name for path in made.iterdir()) == ["00.png", "01.png", "02.png"]
-    model, processor = masks_model(clipseg)
+    model, processor = open_clipseg(clipseg)
     from perfusion_core.masks import soft_masks
 
     images = [Image.open(path).convert("RGB") for path in load_catalog(suite).concept("teapot").images]
@@ -55,12 +56,6 @@ def test_auto_takes_the_concepts_own_and_clipsegs_for_the_rest(suite, tmp_path, 
     again = prepared(suite, tmp_path, "auto", clipseg)
     open_folder(again, [])
     assert again.plan.digest == ready.plan.digest
-
-
-def masks_model(folder):
-    from perfusion_core.masks import open_clipseg
-
-    return open_clipseg(folder)
 
 
 def test_none_is_a_fit_without_masks(suite, tmp_path, clipseg):  # noqa: F811
@@ -104,6 +99,22 @@ def test_without_clipseg_it_is_one_sentence(suite, tmp_path):
     ready = prepared(suite, tmp_path, "auto", tmp_path / "nowhere")
     with pytest.raises(UserError, match="cannot open CLIPSeg"):
         open_folder(ready, [])
+
+
+def test_a_driver_without_a_gpu_draws_them_on_what_it_has(suite, tmp_path, clipseg, monkeypatch):  # noqa: F811
+    """Of a Ray cluster whose workers have GPUs."""
+    import torch
+
+    asked: list[str] = []
+
+    def opened(model, device):
+        asked.append(device)
+        return open_clipseg(model)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("perfusion_core.masks.open_clipseg", opened)
+    masks.make_missing(prepared(suite, tmp_path, "auto", clipseg).concepts, str(clipseg), "cuda")
+    assert asked == ["cpu"] and len(list((suite / "teapot").glob("clipseg-*/*.png"))) == 3
 
 
 def test_a_folder_that_cannot_be_written_uses_the_cache(suite, tmp_path, clipseg, monkeypatch):  # noqa: F811

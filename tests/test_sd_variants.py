@@ -8,6 +8,7 @@ import torch
 from conftest import make_concept, make_pipe
 from sd_kit import pipe_of, save_single_file, tiny_layouts
 
+from benchmarks import methods
 from perfusion_core import single_file
 from perfusion_core.backbone import Backbone
 from perfusion_core.covariance import FILE, estimate
@@ -15,7 +16,7 @@ from perfusion_core.editing import load_concepts
 from perfusion_core.errors import UserError
 from perfusion_core.perfusion import Config, fit
 from perfusion_core.sampling import sample
-from perfusion_core.subject import Subject
+from perfusion_core.subject import Fitted, Subject
 
 CAPTIONS = [f"a {a} {b} in the {c}" for a in ("red", "old", "small") for b in ("cat", "teapot", "chair")
             for c in ("garden", "sea", "snow", "kitchen")]  # fmt: skip
@@ -137,6 +138,32 @@ def test_a_concept_moves_between_a_folder_and_a_single_file_in_half_precision(tm
     a, b = drawn(folder, concept, folder.c_inv), drawn(file, concept, folder.c_inv)
     assert not [record for record in caplog.records if record.name == "perfusion_core"]
     assert np.abs(a.astype(int) - b).mean() < 3
+
+
+@pytest.fixture(scope="module")
+def with_clips_words(tmp_path_factory):
+    """A tiny checkpoint with the tokenizer of the published ones, whose vocabulary no test has chosen."""
+    folder = tmp_path_factory.mktemp("clips") / "words"
+    backbone = opened(pipe_of(tiny_layouts()[32]), folder)
+    estimate(backbone, CAPTIONS, folder / FILE, source="a few")
+    return backbone
+
+
+TWO_PIECES = "baselines/custom_diffusion.py starts <new1> from the word ktn, which is two tokens to CLIP: k, tn</w>"
+
+
+@pytest.mark.parametrize(
+    "name", ["perfusion", "db", "ti", "lora", pytest.param("cd", marks=pytest.mark.xfail(reason=TWO_PIECES))]
+)
+def test_every_method_speaks_clips_words(with_clips_words, tmp_path, name):
+    module = methods.load(name)
+    rng = torch.Generator().manual_seed(0)
+    subject = Subject("it", "teapot", torch.rand(2, 3, 16, 16, generator=rng) * 2 - 1, torch.ones(2, 1, 16, 16))
+    prior = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
+    module.fit(with_clips_words, subject, module.Config(steps=1, batch=2), tmp_path, seed=0, prior=prior)
+    with module.apply(with_clips_words, {"it": Fitted(tmp_path, "teapot")}, {}) as write:
+        drawn = sample(with_clips_words, write("An oil painting of the {it}'s lid, by a lake"), [1], steps=2)
+    assert drawn.shape == (1, 16, 16, 3)
 
 
 def test_a_folder_with_nothing_but_half_precision(tiny_pipe_dir, tmp_path, monkeypatch):
