@@ -15,7 +15,7 @@ from benchmarks.config import digest
 from benchmarks.disk import Locks, digests_of, on_disk, remove, replace, verified
 from benchmarks.disk import read_json as read_json
 from benchmarks.plan import Cell, Fit, Plan, Prior, Unit
-from benchmarks.row_files import PLAN_ROW, count_keys, keys_of, read_frame, read_plan_file, rows_text
+from benchmarks.row_files import PLAN_ROW, count_keys, keys_of, pack, read_frame, read_plan_file, rows_text
 from perfusion_core.errors import UserError
 
 if TYPE_CHECKING:
@@ -266,6 +266,11 @@ def read_rows(run: Path, scorer: str | None = None) -> "pd.DataFrame":
     rows = rows.iloc[np.lexsort((rows["index"], rows["key"].map(order)))]
     real = read_frame(store.rows_file(name, REAL, "default", concept) for concept in singles)
     return pd.concat([rows, real], ignore_index=True)
+
+
+def pack_rows(run: Path) -> list[Path]:
+    """All rows of a run in a tenth of the size, for a run that is to be committed."""
+    return [pack(path) for path in sorted((run / "rows").rglob("*.csv"))]
 
 
 def planned_fits(run: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:

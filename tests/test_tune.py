@@ -7,6 +7,7 @@ import sys
 import pytest
 from run_kit import shared
 
+from baselines import custom_diffusion, lora
 from benchmarks.cli import run
 from benchmarks.tune import mark, told, trials_of
 from perfusion_core.errors import UserError
@@ -17,6 +18,10 @@ def words(out, *more):
     return ["tune", "--backbone", str(kit / "tiny"), "--suite", str(kit / "concepts"), "--out", str(out),
             "--device", "cpu", "--prompts", "2", "--images", "1", "--steps", "2", "--threads", "1",
             "--set", "prior_images=2", "--set", "dtype=float32", "--set", "concepts=cat", *more]  # fmt: skip
+
+
+CD, LORA = custom_diffusion.MINIATURE, lora.MINIATURE
+STEPS = [str(round(part * CD.steps)) for part in (0.004, 0.012)]
 
 
 def rows_in(out):
@@ -42,7 +47,7 @@ def test_every_method_has_the_same_number_of_trials_and_each_is_a_row(tuned):
     _, first, rows = tuned
     assert [row["method"] for row in first] == ["cd"] * 2 + ["lora"] * 2 + ["cd"] * 2 + ["lora"] * 2 + ["super"]
     assert {(row["factor"], row["rates"], row["steps"]) for row in rows if row["method"] == "cd"} == {
-        (factor, rates, step) for factor, rates in (("1", "lr=0.001"), ("2", "lr=0.002")) for step in ("1", "3")
+        (f"{factor}", f"lr={factor * CD.lr:g}", step) for factor in (1, 2) for step in STEPS
     }
     assert sorted(row["method"] for row in rows) == sorted(["cd"] * 4 + ["lora"] * 4 + ["ti"] * 4 + ["super"])
     assert all(row["n_images"] == row["n_planned"] == "2" for row in rows)
@@ -72,7 +77,7 @@ def test_trials_are_scored_by_the_scorer_that_is_never_reported(tuned):
 def test_checkpoints_are_of_one_fit_and_class_images_are_made_once(tuned):
     for factor in ("x1", "x2"):
         fits = list((tuned[0] / "runs" / factor / "fits" / "cd").iterdir())
-        assert len(fits) == 1 and {"step-1", "step-3"} <= {path.name for path in fits[0].iterdir()}
+        assert len(fits) == 1 and {f"step-{step}" for step in STEPS} <= {path.name for path in fits[0].iterdir()}
     one, two = ({path.name: path.read_bytes() for path in (tuned[0] / "runs" / factor / "priors").rglob("*") if
                  path.is_file()} for factor in ("x1", "x2"))  # fmt: skip
     assert one == two
@@ -83,7 +88,7 @@ def test_a_trial_that_diverges_is_a_row_without_scores(tmp_path, capsys):
     assert run(words(tmp_path, *more)) == 0
     rows = {row["factor"]: row for row in rows_in(tmp_path) if row["method"] == "lora"}
     assert rows["1"]["chosen"] == "yes" and rows["1e+30"]["harmonic"] == rows["1e+30"]["chosen"] == ""
-    assert "lora: steps=3, lr=0.002; harmonic" in capsys.readouterr().out
+    assert f"lora: steps={round(0.01 * LORA.steps)}, lr={LORA.lr:g}; harmonic" in capsys.readouterr().out
 
 
 def test_recipes_are_scaled_as_a_whole():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.evidence.commands import COMMANDS
 from benchmarks.given import FILES
-from benchmarks.store import RESULTS, find_run, fit_folder, planned_fits
+from benchmarks.store import RESULTS, find_run, fit_folder, pack_rows, planned_fits
 from perfusion_core.errors import UserError
 
 
@@ -36,9 +36,7 @@ def done(do: str, run: str | None, out: Path | None = None) -> str:
 
         return write(find_run(run), open_judges(miniature_dir())).to_string(index=False)
     if do == "pack":
-        from benchmarks.row_files import pack
-
-        files = [pack(path) for path in sorted((find_run(run) / "rows").rglob("*.csv"))]
+        files = pack_rows(find_run(run))
         return f"{len(files)} files, {sum(path.stat().st_size for path in files):,} bytes"
     if do == "take":
         if out is None:
