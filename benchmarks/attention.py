@@ -20,12 +20,13 @@ from benchmarks.config import digest
 from benchmarks.disk import verified
 from benchmarks.known_pictures import Known, known_pictures
 from benchmarks.models import backbone_names, device_name
-from benchmarks.plan import FLOOR, seed_of
+from benchmarks.plan import seed_of
 from benchmarks.points import parse_point, split_step
 from benchmarks.progress import Progress
 from benchmarks.runs import Run, open_run
 from benchmarks.sheets import gallery_columns
 from benchmarks.store import Store, attention_folder, concept_folder, fit_folder
+from benchmarks.units import FLOOR
 from perfusion_core.attention import look, word_tokens
 from perfusion_core.backbone import Backbone
 from perfusion_core.errors import UserError

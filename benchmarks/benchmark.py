@@ -14,13 +14,13 @@ from benchmarks.config import Config, difference
 from benchmarks.drive import Driver, Outcome, summary
 from benchmarks.forecast import as_text, forecast
 from benchmarks.given import place_given
-from benchmarks.plan import Plan
 from benchmarks.prepared import Prepared, concept_key, pictures, planned_concepts, prepare, scorer_names, usual_folder
 from benchmarks.progress import Progress, duration
 from benchmarks.row_files import count_keys, keys_of, planned_text, read_plan_file
 from benchmarks.scoring import Scoring
 from benchmarks.store import Store, read_json, read_weights
 from benchmarks.tasks import as_row
+from benchmarks.units import Plan
 from perfusion_core.errors import UserError
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from benchmarks.catalog import PHOTOS, load_catalog
 from benchmarks.config import Config
-from benchmarks.plan import FLOOR
+from benchmarks.units import FLOOR
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from benchmarks.plan import Cell, Fit, Plan, Prior, Unit
 from benchmarks.progress import Progress
 from benchmarks.scoring import Scoring
 from benchmarks.store import Store
 from benchmarks.tasks import Event, Group, Task, Units, name_of, unit_tasks
+from benchmarks.units import Cell, Fit, Plan, Prior, Unit
 from perfusion_core.errors import UserError
 
 STAGES = {Prior: "priors", Fit: "fits", Cell: "images"}

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from statistics import median
 from typing import Any
 
-from benchmarks.plan import Cell, Plan
 from benchmarks.progress import duration
 from benchmarks.store import MANIFEST, Store, read_json
+from benchmarks.units import Cell, Plan
 
 LOOK = 50  # finished units of a kind that are looked at
 

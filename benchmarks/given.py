@@ -14,8 +14,8 @@ from safetensors import SafetensorError, safe_open
 from benchmarks.concepts import Concept
 from benchmarks.config import digest, named
 from benchmarks.disk import digests_of, file_sha256, on_disk, read_json, verified
-from benchmarks.plan import Cell, Fit, Given, Method, step_of
 from benchmarks.store import MANIFEST, Store, fit_folder, planned_fits
+from benchmarks.units import Cell, Fit, Given, Method, step_of
 from perfusion_core.errors import UserError
 
 ABOUT = MANIFEST[Fit]

@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from benchmarks.config import GLOBAL, LOCAL, Config
-from benchmarks.plan import FLOOR, Method
+from benchmarks.units import FLOOR, Method
 from perfusion_core.errors import UserError, unknown
 
 BUILT_IN = {

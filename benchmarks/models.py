@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.config import Config, canonical, digest
 from benchmarks.paths import miniature_dir
-from benchmarks.plan import Facts
+from benchmarks.units import Facts
 from perfusion_core.digests import backbone_digest, text_digest
 from perfusion_core.errors import UserError
 from perfusion_core.hub import tell

@@ -1,10 +1,6 @@
-"""Config, catalog, methods and the models' digests in; the units of work out: priors, fits and cells. Pure, no torch.
-
-A unit's key is the digest of all that determines its bytes and of nothing else: no device, no engine, no order.
-"""
+"""Config, catalog, methods and the models' digests in; the units of work out. Pure, no torch."""
 
 import hashlib
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,130 +8,10 @@ from typing import Any
 from benchmarks.catalog import Catalog, Concept, Pair, Prompt
 from benchmarks.config import Config, digest
 from benchmarks.points import parse_point, point_name, split_step
+from benchmarks.units import FLOOR, Cell, Facts, Fit, Given, Method, Plan, Prior
 from perfusion_core.errors import UserError, unknown
 
-FLOOR = "super"
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What the plan must know of the models; found by reading files, not by loading them."""
-
-    backbone: str  # digest of the weights and configurations
-    covariance: str  # digest of C; empty where the backbone has none
-    dtype: str
-    selector: str = ""  # digest of the scorer that picks training steps
-
-
-@dataclass(frozen=True)
-class Method:
-    """A method, or a named variant of one, as the plan sees it."""
-
-    name: str  # in rows and in the paths of images
-    base: str  # whose module does it; in the paths of fits
-    version: str
-    trained: bool
-    prior: bool
-    config: Mapping[str, Any]
-    select: bool = False  # its training step is picked by validation
-    points: tuple[str, ...] = ()  # its own, where the configuration names none
-    pairs: bool = True  # can draw two of its concepts together
-    covariance: bool = True  # C of the backbone decides its bytes
-
-
-@dataclass(frozen=True)
-class Prior:
-    """Class images of a super-category."""
-
-    super_category: str
-    seeds: tuple[int, ...]
-    key: str
-
-
-@dataclass(frozen=True)
-class Given:
-    """Files of a fit that was trained elsewhere."""
-
-    files: tuple[tuple[str, str, str], ...]  # name in the fit's folder, where it is, sha256
-    digest: str  # of them all: unlike a training, the end does not determine the states kept on the way
-    about: Mapping[str, Any] = field(default_factory=dict)  # what is told of the training
-
-    @property
-    def steps(self) -> set[int]:
-        """Kept training steps."""
-        return {step for name, _, _ in self.files if (step := step_of(name)) is not None}
-
-
-def step_of(name: str) -> int | None:
-    """The training step whose kept state a file of a fit belongs to."""
-    found = re.match(r"step-(\d+)/", name)
-    return int(found[1]) if found else None
-
-
-@dataclass(frozen=True)
-class Fit:
-    """One method trained on one concept."""
-
-    method: str  # base
-    concept: str
-    super_category: str
-    config: Mapping[str, Any]
-    prior: Prior | None
-    select: bool
-    keep: tuple[int, ...]  # not in the key: what is kept on the way does not change the end
-    seed: int
-    key: str
-    given: Given | None = None  # copied, not trained
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One method, point, concept (or pair) and prompt: its images are one batch."""
-
-    method: str
-    base: str
-    point: str
-    settings: Mapping[str, Any]  # of the point
-    step: int  # the kept training step; 0: the fit as it ended
-    concepts: tuple[str, ...]
-    super_categories: tuple[str, ...]
-    group: str
-    prompt_id: str
-    kind: str
-    template: str  # a placeholder for each concept: "A {cat} on the beach"
-    text: str  # what its images are scored against: "A on the beach"
-    seeds: tuple[int, ...]
-    fits: tuple[Fit, ...]
-    key: str
-
-    @property
-    def concept(self) -> str:
-        return "+".join(self.concepts)
-
-
-Unit = Prior | Fit | Cell
 Subject = tuple[tuple[Concept, ...], Prompt | Pair]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Units, in the order in which they are done."""
-
-    priors: tuple[Prior, ...]
-    fits: tuple[Fit, ...]
-    cells: tuple[Cell, ...]
-
-    @property
-    def images(self) -> int:
-        return sum(len(cell.seeds) for cell in self.cells)
-
-    @property
-    def units(self) -> tuple[Unit, ...]:
-        return (*self.priors, *self.fits, *self.cells)
-
-    @property
-    def digest(self) -> str:
-        return digest([unit.key for unit in self.units])
 
 
 def seed_of(base: int, concept: str, prompt_id: str, index: int) -> int:

@@ -10,8 +10,9 @@ from benchmarks.catalog import PERFUSION, Catalog, Concept
 from benchmarks.config import Config, digest
 from benchmarks.given import find_given
 from benchmarks.models import Models, backbone_names, device_name, find
-from benchmarks.plan import Method, Plan, choose_prompts, make
+from benchmarks.plan import choose_prompts, make
 from benchmarks.store import RESULTS
+from benchmarks.units import Method, Plan
 from perfusion_core.errors import UserError
 
 

@@ -12,7 +12,7 @@ from benchmarks.catalog import Catalog, Concept
 from benchmarks.config import Config, as_dict, digest, protocol
 from benchmarks.models import Models, Scorer
 from benchmarks.paths import git_commit
-from benchmarks.plan import Method, Plan
+from benchmarks.units import Method, Plan
 from perfusion_core import __version__
 
 SCHEMA = 2

@@ -16,9 +16,9 @@ from typing import Any
 from benchmarks.disk import on_disk, verified
 from benchmarks.disk import replace as take_place
 from benchmarks.models import Models, find
-from benchmarks.plan import Cell, Fit, Unit
 from benchmarks.store import MANIFEST, REAL, Store
 from benchmarks.tasks import Event, Group, Task, Units
+from benchmarks.units import Cell, Fit, Unit
 from benchmarks.work import Job, Worker
 from perfusion_core.errors import UserError
 

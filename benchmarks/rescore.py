@@ -15,11 +15,11 @@ from benchmarks.disk import read_json, verified
 from benchmarks.drive import Driver, summary
 from benchmarks.engines import make_pool
 from benchmarks.models import Models, Scorer, backbone_names, device_name, find_scorer
-from benchmarks.plan import Plan
 from benchmarks.progress import Progress
 from benchmarks.provenance import scorer_about
 from benchmarks.scoring import Scoring
 from benchmarks.store import Store, find_run, read_planned, read_run
+from benchmarks.units import Plan
 from benchmarks.work import Job
 from perfusion_core.errors import UserError
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.config import digest
 from benchmarks.disk import Locks, digests_of, on_disk, remove, replace, verified
 from benchmarks.disk import read_json as read_json
-from benchmarks.plan import Cell, Fit, Plan, Prior, Unit
 from benchmarks.row_files import PLAN_ROW, count_keys, keys_of, pack, read_frame, read_plan_file, rows_text
+from benchmarks.units import Cell, Fit, Plan, Prior, Unit
 from perfusion_core.errors import UserError
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from itertools import groupby
 from typing import Any
 
 from benchmarks.config import digest
-from benchmarks.plan import Cell, Fit, Plan, Unit
 from benchmarks.store import REAL
+from benchmarks.units import Cell, Fit, Plan, Unit
 
 CHUNK = 8  # cells a task: long enough to share what is applied, short enough to share the work
 

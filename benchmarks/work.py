@@ -24,10 +24,11 @@ from benchmarks.catalog import Prompt, fill, leave_out
 from benchmarks.config import Config
 from benchmarks.disk import DiskError, full, is_full
 from benchmarks.models import Models
-from benchmarks.plan import Cell, Fit, Prior, Unit, prior_text, seed_of
+from benchmarks.plan import prior_text, seed_of
 from benchmarks.scorers import of_concept, open_scorer
 from benchmarks.store import Store
 from benchmarks.tasks import Event, Group, Task
+from benchmarks.units import Cell, Fit, Prior, Unit
 from perfusion_core.errors import UserError
 
 PRIOR_BATCH = 8  # always the same, so that no byte depends on memory or workers

@@ -12,9 +12,10 @@ import pytest
 from benchmarks.catalog import Catalog, load_catalog, shipped_prompts
 from benchmarks.concepts import Concept
 from benchmarks.config import Config, resolve
-from benchmarks.plan import Facts, Method, choose_prompts, make, seed_of
+from benchmarks.plan import choose_prompts, make, seed_of
 from benchmarks.points import parse_point, point_name
 from benchmarks.tasks import CHUNK, unit_tasks
+from benchmarks.units import Facts, Method
 from perfusion_core.errors import UserError
 
 ANIMATED = ("cat_toy", "sculpture", "teddy", "tortoise", "cat", "dog", "puppy")

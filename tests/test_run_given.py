@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from benchmarks import benchmark, engines
 from benchmarks.catalog import load_catalog
 from benchmarks.given import find_given
-from benchmarks.plan import Method
 from benchmarks.store import read_json, read_run, read_weights
+from benchmarks.units import Method
 from perfusion_core.errors import UserError
 
 

@@ -14,9 +14,9 @@ import pytest
 from run_kit import environment, small_file_system
 
 from benchmarks.disk import DiskError, is_full
-from benchmarks.plan import Cell, Fit, Prior
 from benchmarks.row_files import ROW, count_keys, pack, planned_text, read_frame, read_rows_file, rows_text
 from benchmarks.store import Store, find_run, list_runs, read_fits, read_plan, read_rows, read_weights
+from benchmarks.units import Cell, Fit, Prior
 from perfusion_core.errors import UserError
 
 FIT = Fit("db", "cat", "cat", {}, None, False, (), 1, "f" * 64)
@@ -299,7 +299,7 @@ def test_what_readers_get(tmp_path):
 
 
 def test_done_by_images_or_by_rows_alone(tmp_path):
-    from benchmarks.plan import Plan
+    from benchmarks.units import Plan
 
     store, plan = Store(tmp_path), Plan((), (FIT,), (CELL,))
     assert store.done(plan, ["clip"]) == set()
