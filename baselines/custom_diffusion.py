@@ -27,11 +27,10 @@ from baselines.parts import (
     stamps,
 )
 from baselines.resizing import resized
-from baselines.textual_inversion import first_vector
 from perfusion_core.backbone import Backbone, cross_attentions
 from perfusion_core.files import write_tensors
 from perfusion_core.latents import vae_moments
-from perfusion_core.prompts import Word
+from perfusion_core.prompts import Word, super_token
 from perfusion_core.subject import Fitted, Subject
 from perfusion_core.training import Batch, Progress, Recipe, Validation, Write, equal_parts, train
 
@@ -82,7 +81,7 @@ class Student:
     def __init__(self, backbone: Backbone) -> None:
         self.backbone = backbone
         self.layers = cross_attentions(backbone.unet)
-        self.vector = first_vector(backbone, RARE)
+        self.vector = first_vector(backbone)
         self.sides = {
             name: (FirstTokenDetached(layer.to_k), FirstTokenDetached(layer.to_v))
             for name, layer in self.layers.items()
@@ -99,6 +98,15 @@ class Student:
         tensors |= {key: torch.empty(0) for key in others}
         write_tensors(folder / FILE, tensors, {"format": "pt"})
         write_tensors(folder / f"{TOKEN}.safetensors", {TOKEN: self.vector}, {"format": "pt"})
+
+
+def first_vector(backbone: Backbone) -> nn.Parameter:
+    """The script asks the vocabulary: CLIP's `ktn` (42170) is a piece of words. Where there is none, the word's own."""
+    token = backbone.tokenizer.get_vocab().get(RARE)
+    if token is None:
+        token = super_token(backbone.tokenizer, RARE)
+    row = backbone.text_encoder.get_input_embeddings().weight[token]
+    return nn.Parameter(row.detach().float().clone())
 
 
 @contextmanager

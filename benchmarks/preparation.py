@@ -24,6 +24,8 @@ def covariance(args: argparse.Namespace) -> None:
     backbone = Backbone.open(args.backbone, device=device, revision=args.revision, names=names)
     source = args.captions
     name = source if not Path(source).exists() else Path(source).name  # no machine paths in the file
+    name += f", column {args.column}" if args.column else ""
+    name += f", split {args.split}" if args.split != "train" else ""  # another one is never gone on with
     target = home(backbone.place, backbone.text_digest, fetched=backbone.revision is not None)
     with tqdm(total=args.limit, unit=" captions", desc=f"C of {backbone.name}", file=sys.stderr, disable=None) as bar:
         done = estimate(

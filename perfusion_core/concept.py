@@ -14,6 +14,7 @@ from perfusion_core.files import write_tensors
 
 FORMAT = "perfusion-concept"
 VERSION = 1
+GATES = ("sigmoid", "linear")  # linear: vanilla ROME
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Concept:
     text_digest: str
     text_shape: str
     backbone: str  # name and digest, for people
-    gate: str = "sigmoid"  # "linear": vanilla ROME
+    gate: str = "sigmoid"  # of GATES
     train_bias: float = 0.75
     train_temperature: float = 0.1
     steps: int = 0
@@ -67,8 +68,10 @@ class Concept:
         try:
             with safe_open(path, "pt") as file:
                 header = check_header(file.metadata() or {}, path)
-                tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+                stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             sizes = [int(size) for size in header["layers"].split()]
+            check_tensors(stored, int(header["text_shape"].split("x")[1]), sum(sizes))
+            tensors = {name: tensor.float() for name, tensor in stored.items()}
             return Concept(
                 placeholder=header["placeholder"],
                 super_category=header["super_category"],
@@ -86,10 +89,25 @@ class Concept:
                 steps=int(header["steps"]),
                 score=float(header["score"]) if "score" in header else None,
             )
-        except SafetensorError as error:
+        except UserError:  # a ValueError as well, and a sentence already
+            raise
+        except (SafetensorError, OSError) as error:
             raise UserError(f"{path} is not a concept file, or it is truncated: {error}") from error
-        except (KeyError, ValueError, RuntimeError) as error:
-            raise UserError(f"{path} is damaged: {error} does not fit the rest of it") from error
+        except KeyError as error:
+            raise UserError(f"{path} is damaged: {error} is missing") from error
+        except (ValueError, IndexError) as error:
+            raise UserError(f"{path} is damaged: {error}") from error
+
+
+def check_tensors(tensors: dict[str, torch.Tensor], width: int, outputs: int) -> None:
+    """Real, finite numbers of the sizes that the header tells; anything else would end in black pictures."""
+    sizes = {"i_star": width, "embedding": width, "super_encoding": width, "o_v": outputs}
+    for name, size in sizes.items() if "o_k" not in tensors else [*sizes.items(), ("o_k", outputs)]:
+        tensor = tensors[name]
+        if tensor.shape != (size,):
+            raise ValueError(f"{name} has the shape {list(tensor.shape)}, the header says [{size}]")
+        if not (tensor.is_floating_point() or name == "super_encoding") or not tensor.isfinite().all():
+            raise ValueError(f"{name} holds something else than finite real numbers")
 
 
 def check_header(header: dict[str, str], path: str | Path) -> dict[str, str]:
@@ -101,6 +119,8 @@ def check_header(header: dict[str, str], path: str | Path) -> dict[str, str]:
         raise UserError(
             f"{path} was written by a newer version (format {header['version']}, this one reads up to {VERSION})"
         )
+    if header["gate"] not in GATES:
+        raise UserError(f"{path} is damaged: its gate is {header['gate']!r}, not one of {', '.join(GATES)}")
     return header
 
 

@@ -176,7 +176,14 @@ def read_captions(source: str, column: str | None = None, part: str = "train") -
     for number, row in enumerate(rows):
         if number == 0:
             column = pick_column(row, column, source)
-        yield str(row[column])
+        caption = row[column]
+        if not isinstance(caption, str | None):
+            raise UserError(
+                f"the column {column} of {source} holds no texts but {type(caption).__name__}; "
+                f"give --column one of: {', '.join(row)}"
+            )
+        if caption and not caption.isspace():
+            yield caption
 
 
 def pick_column(row: dict[str, Any], column: str | None, source: str) -> str:

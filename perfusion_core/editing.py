@@ -7,6 +7,8 @@ edit what they project; (c) a module reuses its result for the encodings it saw 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import isfinite
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +147,8 @@ def encoder(pipe: Any, original: Callable[..., Any], words: Mapping[str, Word], 
     """The pipeline's encode_prompt for prompts with {names}, in the same signature."""
 
     def once(texts: list[str], device: Any, lora_scale: float | None) -> torch.Tensor:
-        _, positions = tokenize(pipe.tokenizer, texts, words)
+        whole = pipe.maybe_convert_prompt(texts, pipe.tokenizer)  # textual inversions of several tokens, as `original`
+        _, positions = tokenize(pipe.tokenizer, whole, words)
         supers = [fill_supers(text, words) for text in texts]
         with written(pipe.text_encoder, positions, words):
             encodings = original(supers, device, 1, False, lora_scale=lora_scale)[0]
@@ -175,8 +178,8 @@ def encoder(pipe: Any, original: Callable[..., Any], words: Mapping[str, Word], 
         if prompt_embeds is None:
             prompt_embeds = once([prompt] if isinstance(prompt, str) else list(prompt or []), device, lora_scale)
         if do_classifier_free_guidance and negative_prompt_embeds is None:
-            against = [negative_prompt or ""] if not isinstance(negative_prompt, list) else negative_prompt
-            against = against * (len(prompt_embeds) // len(against))
+            one = [negative_prompt or ""] * len(prompt_embeds)
+            against = negative_prompt if isinstance(negative_prompt, list) else one
             if len(against) != len(prompt_embeds):
                 raise UserError(f"{len(prompt_embeds)} prompts need one negative prompt or as many, not {len(against)}")
             negative_prompt_embeds = once(against, device, lora_scale)
@@ -195,6 +198,8 @@ def encoder(pipe: Any, original: Callable[..., Any], words: Mapping[str, Word], 
 
 def read(concepts: Mapping[str, Any] | Sequence[Any]) -> dict[str, Concept]:
     """By the name that stands in the prompts: the mapping's, or each concept's own placeholder."""
+    if isinstance(concepts, (str, Path, Concept)):
+        concepts = [concepts]
     if isinstance(concepts, Mapping):
         return {name: as_concept(given) for name, given in concepts.items()}
     loaded: dict[str, Concept] = {}
@@ -265,12 +270,14 @@ def accept_other(pipe: Any, name: str, concept: Concept, force: bool) -> None:
 def by_name(
     given: float | Mapping[str, float], loaded: Mapping[str, Concept], what: str, default: float
 ) -> list[float]:
-    if not isinstance(given, Mapping):
-        return [float(given)] * len(loaded)
-    for name in given:
+    each = given if isinstance(given, Mapping) else dict.fromkeys(loaded, given)
+    for name, value in each.items():
         if name not in loaded:
             raise unknown(f"concept in {what}", name, loaded)
-    return [float(given.get(name, default)) for name in loaded]
+        if not isinstance(value, Real) or not isfinite(value) or (what == "temperature" and value <= 0):
+            above = " above 0" if what == "temperature" else ""
+            raise UserError(f"the {what} {value!r} of {name!r} is not a number{above}; leave it out for {default}")
+    return [float(each.get(name, default)) for name in loaded]
 
 
 def folders(pipe: Any) -> list[Path]:

@@ -22,5 +22,8 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Map
     """Aside first, then renamed: a file that is there is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f"{path.name}.{os.getpid()}")
-    aside.write_bytes(to_bytes(tensors, metadata))
+    with aside.open("wb") as stream:
+        stream.write(to_bytes(tensors, metadata))
+        stream.flush()
+        os.fsync(stream.fileno())
     os.replace(aside, path)

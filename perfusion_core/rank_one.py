@@ -52,7 +52,8 @@ def refuse_alike(r: torch.Tensor, names: Sequence[str]) -> None:
     left = r.diagonal().abs()
     worst = int(left.argmin())
     if left[worst] < ALIKE * left[0]:
-        other = int((r[:worst, worst].abs() / r[:worst, :worst].norm(dim=0)).argmax())
+        cosines = (r[:, :worst].T @ r[:, worst]) / r[:, :worst].norm(dim=0)  # r = Q^T i~: the metric's dot products
+        other = int(cosines.abs().argmax())
         first, second = (repr(names[j]) if names else f"number {j + 1}" for j in (other, worst))
         raise UserError(
             f"concepts {first} and {second} are nearly the same to the text encoder and cannot share a prompt; "
@@ -115,20 +116,16 @@ class Last:
     """The result for the tensor seen last. The tensor is held, so no other can take its address."""
 
     def __init__(self) -> None:
-        self.key: tuple[Any, ...] | None = None
+        self.key: tuple[torch.Tensor, tuple[Any, ...]] | None = None
         self.result: Any = None
 
     def get(self, encodings: torch.Tensor, compute: Callable[[], Any]) -> Any:
         version = None if encodings.is_inference() else encodings._version  # changed in place: another tensor
-        low = torch.is_autocast_enabled(encodings.device.type)
-        key = self.key
-        if key is None or key[0] is not encodings or key[1:] != (version, low):
+        mode = (version, torch.is_autocast_enabled(encodings.device.type), torch.is_grad_enabled())
+        if self.key is None or self.key[0] is not encodings or self.key[1] != mode:
             self.result = compute()
-            self.key = (encodings, version, low)
+            self.key = (encodings, mode)
         return self.result
-
-    def forget(self) -> None:
-        self.key = self.result = None
 
 
 class Edit:
@@ -171,7 +168,7 @@ class EditedProjection(nn.Module):
         self.last = Last()
 
     def forward(self, encodings: torch.Tensor) -> torch.Tensor:
-        if torch.is_grad_enabled() and (encodings.requires_grad or self.o_star.requires_grad):
+        if torch.is_grad_enabled():
             return self.compute(encodings)
         return self.last.get(encodings, lambda: self.compute(encodings))
 

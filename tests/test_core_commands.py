@@ -142,6 +142,8 @@ def test_covariance(kit, tmp_path, capsys):
     assert told.out.strip() == str(copy / "covariance.safetensors")
     found = read(copy / "covariance.safetensors")
     assert (found.captions, found.source) == (11, "captions.txt")
+    assert run([*words, "--column", "text"]) == 0
+    assert read(copy / "covariance.safetensors").source == "captions.txt, column text"
 
 
 def test_masks(kit, tmp_path, monkeypatch):

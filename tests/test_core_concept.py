@@ -78,22 +78,26 @@ def foreign(path):
     save_file({"lora": torch.zeros(3)}, path)
 
 
-def newer(path):
-    with safe_open(path, "pt") as file:
-        header = dict(file.metadata())
-    save_file(load_file(path), path, metadata=header | {"version": "2"})
-
-
 def incomplete(path):
     with safe_open(path, "pt") as file:
         header = dict(file.metadata())
     save_file({name: t for name, t in load_file(path).items() if name != "i_star"}, path, metadata=header)
 
 
-def other_sizes(path):
-    with safe_open(path, "pt") as file:
-        header = dict(file.metadata())
-    save_file(load_file(path), path, metadata=header | {"layers": "3 4"})
+def changed(header=(), **tensors):
+    """A file whose tensors are the right ones but for these, by functions of the right ones."""
+
+    def write(path):
+        with safe_open(path, "pt") as file:
+            right = dict(file.metadata())
+        stored = load_file(path)
+        save_file(
+            stored | {name: change(stored[name]).contiguous() for name, change in tensors.items()},
+            path,
+            metadata=right | dict(header),
+        )
+
+    return write
 
 
 def pickled(path):
@@ -104,10 +108,18 @@ def pickled(path):
     ("damage", "says"),
     [
         (cut, "truncated"),
-        (foreign, "not a concept"),
-        (newer, "newer version"),
+        (foreign, "^\\S+ is a safetensors file but not a concept; concepts are made by `perfbench fit perfusion`$"),
+        (changed({"version": "2"}), r"^\S+ was written by a newer version \(format 2, this one reads up to 1\)$"),
+        (changed({"gate": "tanh"}), "its gate is 'tanh', not one of sigmoid, linear"),
+        (changed({"version": "x"}), "damaged"),
+        (changed({"text_shape": "404"}), "damaged"),
+        (changed(i_star=lambda t: t * torch.nan), "i_star holds something else than finite"),
+        (changed(o_v=lambda t: t * torch.inf), "o_v holds something else than finite"),
+        (changed(o_v=lambda t: t.int()), "o_v holds something else than finite real"),
+        (changed(embedding=lambda t: t[:16]), r"embedding has the shape \[16\], the header says \[32\]"),
+        (changed(o_v=lambda t: t[:, None].expand(-1, 2)), "o_v has the shape"),
         (incomplete, "damaged.*i_star"),
-        (other_sizes, "damaged"),
+        (changed({"layers": "3 4"}), "damaged"),
         (pickled, "not a concept file"),
         (lambda path: path.unlink(), "no concept file"),
         (lambda path: path.write_bytes(b""), "truncated"),

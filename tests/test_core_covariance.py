@@ -1,6 +1,7 @@
 """C: estimated over the right tokens, resumed, found by digest, inverted with the smallest shrinkage."""
 
 import json
+from dataclasses import replace
 from itertools import islice
 
 import pytest
@@ -47,6 +48,14 @@ def test_resumes_where_it_stopped(tiny_backbone, tmp_path):
     assert seen[0] == 48  # seven batches were done, six of them written
     assert torch.equal(again.total, whole.total)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("c")] == ["c"]
+
+
+def test_never_goes_on_with_other_captions(tiny_backbone, tmp_path):
+    right = estimate(tiny_backbone, CAPTIONS[:40], tmp_path / "right", source="here")
+    other = Covariance(torch.eye(32, dtype=torch.float64), 9, 3, tiny_backbone.text_digest, "elsewhere")
+    for wrong in (other, replace(other, source="here", digest="0" * 16)):
+        write(wrong, tmp_path / "c.part")
+        assert torch.equal(estimate(tiny_backbone, CAPTIONS[:40], tmp_path / "c", source="here").total, right.total)
 
 
 def test_limit_and_too_few(tiny_backbone, tmp_path):
@@ -111,6 +120,17 @@ def test_captions_of_a_data_set(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
     with pytest.raises(UserError, match=r"owner/captions is neither .*\(no network here\); give --captions"):
         next(read_captions("owner/captions"))
+
+
+def test_rows_without_a_caption(tmp_path):
+    """Empty ones are left out, as if they were not there; what is no text is refused."""
+    rows = ["a cat", None, "", "  ", "a dog"]
+    path = tmp_path / "captions.jsonl"
+    path.write_text("\n".join(json.dumps({"caption": row, "captions": ["a cat", "a dog"], "id": 3}) for row in rows))
+    assert list(read_captions(str(path))) == ["a cat", "a dog"]
+    for column, kind in (("captions", "list"), ("id", "int")):
+        with pytest.raises(UserError, match=f"holds no texts but {kind}; give --column one of: caption, captions, id"):
+            next(read_captions(str(path), column))
 
 
 @pytest.mark.parametrize("kind", ["txt", "csv", "jsonl", "parquet"])

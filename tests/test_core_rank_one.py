@@ -167,3 +167,7 @@ def test_nearly_equal_concepts_are_refused_by_name():
     i_star[2] = i_star[1] * (1 + 1e-6)
     with pytest.raises(UserError, match="'dog' and 'puppy'"):
         concept_basis(i_star, c_inv, ["cat", "dog", "puppy"])
+    i_star[1] = i_star[0] + 0.1 * i_star[1]  # related to the first, and still another one
+    i_star[2] = i_star[1] * (1 + 1e-6)
+    with pytest.raises(UserError, match="'dog' and 'puppy'"):
+        concept_basis(i_star, c_inv, ["cat", "dog", "puppy"])

@@ -149,12 +149,7 @@ def with_clips_words(tmp_path_factory):
     return backbone
 
 
-TWO_PIECES = "baselines/custom_diffusion.py starts <new1> from the word ktn, which is two tokens to CLIP: k, tn</w>"
-
-
-@pytest.mark.parametrize(
-    "name", ["perfusion", "db", "ti", "lora", pytest.param("cd", marks=pytest.mark.xfail(reason=TWO_PIECES))]
-)
+@pytest.mark.parametrize("name", ["perfusion", "db", "ti", "cd", "lora"])
 def test_every_method_speaks_clips_words(with_clips_words, tmp_path, name):
     module = methods.load(name)
     rng = torch.Generator().manual_seed(0)
@@ -164,6 +159,12 @@ def test_every_method_speaks_clips_words(with_clips_words, tmp_path, name):
     with module.apply(with_clips_words, {"it": Fitted(tmp_path, "teapot")}, {}) as write:
         drawn = sample(with_clips_words, write("An oil painting of the {it}'s lid, by a lake"), [1], steps=2)
     assert drawn.shape == (1, 16, 16, 3)
+
+
+def test_cd_starts_where_its_script_does(with_clips_words):
+    """train_custom_diffusion.py prints 42170 for ktn, which as a word would be two tokens: k, tn</w>."""
+    vector = methods.load("cd").Student(with_clips_words).vector
+    assert torch.equal(vector, with_clips_words.text_encoder.get_input_embeddings().weight[42170])
 
 
 def test_a_folder_with_nothing_but_half_precision(tiny_pipe_dir, tmp_path, monkeypatch):
