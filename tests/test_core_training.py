@@ -289,8 +289,8 @@ def test_divergence_stops_with_a_hint(backbone, subject, tmp_path):
     assert not (tmp_path / "concept.safetensors").exists()
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
-def test_trains_in_bfloat16_and_with_checkpointing_alike(tiny_pipe_dir, tiny_c_inv, subject, tmp_path, dtype):
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_trains_in_half_precision_and_with_checkpointing_alike(tiny_pipe_dir, tiny_c_inv, subject, tmp_path, dtype):
     from perfusion_core.backbone import Backbone
 
     backbone = Backbone.open(tiny_pipe_dir, device="cpu", dtype=dtype)
