@@ -54,7 +54,7 @@ def whole(files: Iterable[str]) -> bool:
 def fetch(where: str, revision: str | None = None) -> Path:
     """The folder of a hub id (or short name) in the cache, complete; its name is the commit."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import DryRunError, RevisionNotFoundError
+    from huggingface_hub.errors import DryRunError, HfHubHTTPError, RevisionNotFoundError
 
     hub_id = HUB.get(where, where)
     try:
@@ -64,7 +64,11 @@ def fetch(where: str, revision: str | None = None) -> Path:
             f"the backbone {where!r} has no revision {revision!r}; its page on the hub lists them"
         ) from error
     except (DryRunError, OSError) as error:  # no network, HF_HUB_OFFLINE, not allowed: what is here may do
-        return cached(where, revision, error.__cause__ or error)
+        return cached(where, revision, error if isinstance(error, HfHubHTTPError) else error.__cause__ or error)
+    if any(file.filename.startswith("text_encoder_2/") for file in listed):
+        raise UserError(
+            f"{hub_id} has two text encoders, like Stable Diffusion XL; only what is built like 1.x or 2.x can be opened"
+        )
     names = used(file.filename for file in listed)
     if not whole(names):
         raise UserError(

@@ -51,8 +51,6 @@ class Hub:
         rest = path.removeprefix("/api/models/").strip("/").removeprefix(name).strip("/")
         if name not in models:
             return 401, {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"}, b"{}"
-        if token and bearer != f"Bearer {token}":
-            return 401, {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access to this model is restricted"}, b"{}"
         folder = models[name]
         paths = [file for file in sorted(folder.rglob("*")) if file.is_file()]
         kind, _, what = rest.partition("/")
@@ -65,6 +63,8 @@ class Hub:
             entries = [{"type": "file", "path": file.relative_to(folder).as_posix(), "size": file.stat().st_size,
                         "oid": self.oid(file)} for file in paths]  # fmt: skip
             return 200, {"Content-Type": "application/json"}, json.dumps(entries).encode()
+        if kind == "resolve" and token and bearer != f"Bearer {token}":  # what is in a gated model is for all to know
+            return 403, {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access to this model is restricted"}, b"{}"
         if kind == "resolve":
             file = folder / what.partition("/")[2]
             if not file.is_file():

@@ -140,6 +140,16 @@ def test_pickles_only_is_refused(model, tmp_path):
     assert not any(path.suffix == ".bin" for path in (tmp_path / "home").rglob("*"))
 
 
+def test_two_text_encoders_are_refused_before_anything_is_downloaded(model, tmp_path):
+    """SDXL has all the folders of 1.x, and 13 GB."""
+    larger = shutil.copytree(model, tmp_path / "larger")
+    shutil.copytree(larger / "text_encoder", larger / "text_encoder_2")
+    hub = Hub({"owner/xl": larger})
+    done = fetch(tmp_path / "home", "owner/xl", endpoint=hub.address)
+    hub.close()
+    assert done.returncode == 1 and "owner/xl has two text encoders" in done.stderr and hub.fetched() == set()
+
+
 def test_what_other_libraries_download_is_told_as_well(model, tmp_path):
     """Scorers and CLIPSeg: their libraries fetch by themselves, after a line of ours; a silent hub adds no line."""
     hub = Hub({"owner/scorer": model})
