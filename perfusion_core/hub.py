@@ -67,7 +67,7 @@ def fetch(where: str, revision: str | None = None) -> Path:
         return cached(where, revision, error if isinstance(error, HfHubHTTPError) else error.__cause__ or error)
     if any(file.filename.startswith("text_encoder_2/") for file in listed):
         raise UserError(
-            f"{hub_id} has two text encoders, like Stable Diffusion XL; only what is built like 1.x or 2.x can be opened"
+            f"{hub_id} has two text encoders, like Stable Diffusion XL; only what is built like 1.x or 2.x is opened"
         )
     names = used(file.filename for file in listed)
     if not whole(names):
