@@ -87,7 +87,8 @@ class Backbone:
         """C^-1 of the text encoder, float64 [d, d] on the device; a UserError tells how to estimate it."""
         from perfusion_core.covariance import inverse, lookup
 
-        return inverse(lookup(self.text_digest, [self.place], self.name).matrix)[0].to(self.device)
+        given = self.name if self.revision else str(self.place)  # what `perfbench covariance --backbone` takes
+        return inverse(lookup(self.text_digest, [self.place], given).matrix)[0].to(self.device)
 
     @property
     def size(self) -> int:
@@ -187,6 +188,8 @@ def as_dtype(dtype: str | torch.dtype) -> torch.dtype:
 
 def locate(where: str, revision: str | None, names: Mapping[str, Path]) -> tuple[str, Path, str | None]:
     """-> a name for people, the folder or file, the revision. Hub checkpoints are fetched (safetensors only)."""
+    if revision and (where in names or Path(where).exists()):
+        raise UserError(f"{where} is here and no hub id, so it has no revision {revision!r}; leave the revision out")
     if where in names:
         if not names[where].exists():
             raise UserError(f"the backbone {where!r} is not there: {names[where]} does not exist")
@@ -246,6 +249,12 @@ def load(place: Path, dtype: torch.dtype) -> Any:
 
 def check_shape(pipe: Any, name: str) -> None:
     """Stable Diffusion 1.x and 2.x and whatever is built like them; a clear sentence for the rest."""
+    reads, latents = pipe.unet.config.in_channels, pipe.vae.config.latent_channels
+    if reads != latents:
+        raise UserError(
+            f"the backbone {name!r} reads {reads} channels where latents have {latents}: "
+            "a model for inpainting, depth or editing; give the plain one"
+        )
     layers = cross_attentions(pipe.unet)
     width = pipe.text_encoder.config.hidden_size
     fits = isinstance(pipe.unet, UNet2DConditionModel) and layers

@@ -73,6 +73,30 @@ def test_refusals(where, says, tmp_path, monkeypatch, tiny_pipe_dir):
         Backbone.open(where, device="cpu", names={"miniature": tiny_pipe_dir})
 
 
+def test_models_that_read_more_than_latents_are_refused(tmp_path):
+    """Published inpainting models have the same folders; their U-Net would fail in the middle of drawing."""
+    pipe = make_pipe()
+    pipe.unet = UNet2DConditionModel.from_config(pipe.unet.config, in_channels=9)
+    pipe.save_pretrained(tmp_path / "inpainting")
+    with pytest.raises(UserError, match="'inpainting' reads 9 channels where latents have 4"):
+        Backbone.open(tmp_path / "inpainting", device="cpu")
+
+
+def test_revisions_are_of_hub_ids(tiny_pipe_dir):
+    for where in ("mini", tiny_pipe_dir):
+        with pytest.raises(UserError, match="no hub id, so it has no revision 'v2'"):
+            Backbone.open(where, device="cpu", revision="v2", names={"mini": tiny_pipe_dir})
+
+
+def test_a_missing_covariance_names_a_command_that_can_be_given(tmp_path, monkeypatch):
+    """A folder is not known by its name alone."""
+    monkeypatch.setenv("PERFBENCH_CACHE", str(tmp_path / "cache"))
+    make_pipe(seed=3).save_pretrained(tmp_path / "mine")
+    backbone = Backbone.open(tmp_path / "mine", device="cpu", dtype="float32")
+    with pytest.raises(UserError, match=f"perfbench covariance --backbone {tmp_path / 'mine'}"):
+        _ = backbone.c_inv
+
+
 def test_unknown_dtype_is_named():
     with pytest.raises(UserError, match="float32"):
         Backbone.open("anything", dtype="float31")
