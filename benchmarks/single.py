@@ -134,8 +134,7 @@ def generate(args: argparse.Namespace) -> None:
     device, names = device_name(args.device), backbone_names()
     backbone = Backbone.open(args.backbone, device=device, dtype=dtype, revision=args.revision, names=names)
     gates = {"bias": numbers(args.bias, "--bias"), "temperature": numbers(args.temperature, "--temperature")}
-    c_inv = backbone.c_inv if files else None
-    with load_concepts(backbone.pipe, files, args.lock, **gates, c_inv=c_inv, force=args.force):
+    with load_concepts(backbone.pipe, files, args.lock, **gates, force=args.force):
         images, _ = draw(backbone, args.prompt, seeds, steps=args.steps, guidance=args.guidance)
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)

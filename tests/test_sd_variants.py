@@ -9,9 +9,10 @@ from conftest import make_concept, make_pipe
 from sd_kit import pipe_of, save_single_file, tiny_layouts
 
 from benchmarks import methods
+from benchmarks.cli import run
 from perfusion_core import single_file
 from perfusion_core.backbone import Backbone
-from perfusion_core.covariance import FILE, estimate
+from perfusion_core.covariance import FILE, cached, estimate
 from perfusion_core.editing import load_concepts
 from perfusion_core.errors import UserError
 from perfusion_core.perfusion import Config, fit
@@ -122,6 +123,24 @@ def test_fine_tuned_checkpoints_take_the_concept_as_it_is(tiny_backbone, tiny_c_
     assert not caplog.messages
     assert other.text_digest == tiny_backbone.text_digest and other.digest != tiny_backbone.digest
     assert not np.array_equal(pictures, drawn(tiny_backbone, concept, tiny_c_inv))
+
+
+def test_generate_on_a_checkpoint_whose_text_encoder_was_trained_on(tmp_path, monkeypatch, caplog):
+    """With the C that the concept was made with: nothing has to be estimated for each checkpoint it is carried to."""
+    monkeypatch.setenv("PERFBENCH_CACHE", str(tmp_path / "cache"))
+    original, pipe = opened(make_pipe(), tmp_path / "original"), make_pipe()
+    estimate(original, CAPTIONS, cached(original.text_digest), source="a few")
+    make_concept(original, "teddy", "toy").save(tmp_path / "teddy.safetensors")
+    rng = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in pipe.text_encoder.parameters():
+            weight.add_(0.02 * torch.randn(weight.shape, generator=rng))
+    pipe.save_pretrained(tmp_path / "tuned")
+    words = ["generate", "A {teddy} in the snow", "--concept", f"teddy={tmp_path / 'teddy.safetensors'}", "-n", "1"]
+    words += ["--steps", "2", "--device", "cpu", "--dtype", "float32", "--out", str(tmp_path / "out")]
+    with caplog.at_level(logging.WARNING, "perfusion_core"):
+        assert run([*words, "--backbone", str(tmp_path / "tuned")]) == 0
+    assert "another text encoder of the same shape" in caplog.text and (tmp_path / "out" / "0.png").is_file()
 
 
 def test_a_concept_moves_between_a_folder_and_a_single_file_in_half_precision(tmp_path, monkeypatch, caplog):
