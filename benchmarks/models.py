@@ -247,8 +247,8 @@ def _vision(kind: str, source: str) -> Scorer:
 def _unfetched(scorer: str, error: BaseException) -> UserError:
     why = str(error).strip().splitlines()[0]
     return UserError(
-        f"cannot fetch the scorer {scorer}: {why}; give the same command once with a network, "
-        "or --scorers the folder of a model that is here"
+        f"cannot fetch the scorer {scorer}: {why}; give the same command once with a network, or the folder of a model "
+        "that is here: --scorers FOLDER, and --set select_scorer=FOLDER for the one that picks training steps"
     )
 
 
