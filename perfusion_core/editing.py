@@ -115,7 +115,7 @@ def make_edit(
 ) -> Edit:
     if c_inv is None:
         first = next(iter(loaded.values()))
-        c_inv, _ = inverse(lookup(first.text_digest, folders(pipe), first.backbone.split()[0]).matrix)
+        c_inv, _ = inverse(lookup(first.text_digest, folders(pipe), first.backbone.rsplit(" ", 1)[0]).matrix)
     i_star = torch.stack([concept.i_star for concept in loaded.values()]).to(c_inv.device)
     linear_gates = [concept.gate == "linear" for concept in loaded.values()]  # ROME has neither bias nor temperature
     beta = [0.0 if rome else b for rome, b in zip(linear_gates, bias)]
@@ -146,9 +146,11 @@ def o_star_v(loaded: Mapping[str, Concept]) -> list[torch.Tensor]:
 def encoder(pipe: Any, original: Callable[..., Any], words: Mapping[str, Word], lock: str) -> Callable[..., Any]:
     """The pipeline's encode_prompt for prompts with {names}, in the same signature."""
 
+    # textual inversions of several tokens are written out before anything is counted; few pipelines have none
+    spell_out = getattr(pipe, "maybe_convert_prompt", lambda texts, tokenizer: texts)
+
     def once(texts: list[str], device: Any, lora_scale: float | None) -> torch.Tensor:
-        whole = pipe.maybe_convert_prompt(texts, pipe.tokenizer)  # textual inversions of several tokens, as `original`
-        _, positions = tokenize(pipe.tokenizer, whole, words)
+        _, positions = tokenize(pipe.tokenizer, spell_out(texts, pipe.tokenizer), words)
         supers = [fill_supers(text, words) for text in texts]
         with written(pipe.text_encoder, positions, words):
             encodings = original(supers, device, 1, False, lora_scale=lora_scale)[0]

@@ -1,6 +1,7 @@
 """The concept file: round trip, size, and what is said about files that are not one."""
 
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -68,6 +69,15 @@ def test_saved_again_it_is_the_same_file(concept, tmp_path):
     concept.save(tmp_path / "a.safetensors")
     Concept.load(tmp_path / "a.safetensors").save(tmp_path / "b.safetensors")
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+
+
+def test_on_the_disk_before_it_has_its_name(concept, tmp_path, monkeypatch):
+    done = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *args, name=name, real=real: (done.append(name), real(*args))[1])
+    concept.save(tmp_path / "c.safetensors")
+    assert done == ["fsync", "replace"]
 
 
 def cut(path):

@@ -280,6 +280,8 @@ def test_half_precision_pipelines(pipe, tiny_pipe_dir, teddy, brew, dtype, lock)
 def test_refusals(pipe, teddy, brew, tiny_backbone, tmp_path):
     teddy.save(tmp_path / "a.safetensors")
     teddy.save(tmp_path / "b.safetensors")
+    with load_concepts(pipe, tmp_path / "a.safetensors"):  # one alone, by its own name
+        assert not np.array_equal(draw(pipe, "A {teddy}"), draw(pipe, "A toy"))
     with (
         pytest.raises(UserError, match="two concepts have the placeholder 'teddy'"),
         load_concepts(pipe, [tmp_path / "a.safetensors"] * 2),
