@@ -1,11 +1,16 @@
 """Single-file checkpoints of 1.x and 2.x, opened offline: weights, tokenizer, what is predicted, what is refused."""
 
+import json
+
 import pytest
 import torch
+from run_kit import run_here, shared
 from sd_kit import pipe_of, save_single_file, tiny_layouts
 
+from benchmarks.cli import run
 from perfusion_core import single_file
 from perfusion_core.backbone import Backbone
+from perfusion_core.covariance import cached
 from perfusion_core.digests import backbone_digest
 from perfusion_core.errors import UserError
 from perfusion_core.sampling import sample
@@ -43,6 +48,27 @@ def test_every_weight_arrives_and_pictures_are_the_same_bytes(tiny, tmp_path, wi
     texts, seeds = ["a cat on the beach", "an unfathomable teapot, 2 of them!"], [3, 4]
     assert (sample(one, texts, seeds, steps=3) == sample(many, texts, seeds, steps=3)).all()
     same(one.fresh_unet(), pipe.unet)
+
+
+def test_the_commands_take_one(tiny, tmp_path, monkeypatch, capsys):
+    """C into the cache, a benchmark with its fit and scores, and the fitted concept in a picture."""
+    monkeypatch.setenv("PERFBENCH_CACHE", str(tmp_path / "cache"))
+    path, captions = save_single_file(pipe_of(tiny[32]), tmp_path / "model.safetensors"), tmp_path / "captions.txt"
+    texts = [f"a {a} cat {b} the {c}" for a in ("red", "old") for b in ("in", "on") for c in "abcd"]
+    captions.write_text("\n".join(texts))
+    here = ["--backbone", str(path), "--device", "cpu"]
+    assert run(["covariance", *here, "--captions", str(captions)]) == 0
+    assert capsys.readouterr().out.strip() == str(cached(Backbone.open(path, device="cpu").text_digest))
+    few = ["--concepts", "cat", "--prompts", "1", "--set", "train_steps=2", "--set", "validate_every=2"]
+    judges = ["--scorers", str(shared() / "tiny/scorer"), "--set", f"select_scorer={shared() / 'tiny/scorer2'}"]
+    assert run_here(shared(), tmp_path / "run", *here, *few, *judges) == 0
+    about = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert about["backbone"]["id"] == "model" and about["backbone"]["sha256"] == backbone_digest(path)
+    assert len(list((tmp_path / "run").glob("images/*/*/cat/*/cell.json"))) == 2
+    [file] = (tmp_path / "run").glob("fits/perfusion/cat-*/concept.safetensors")
+    words = ["generate", "A {cat} on the beach", "--concept", f"cat={file}", "-n", "1", "--steps", "1"]
+    assert run([*words, *here, "--dtype", "float32", "--out", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out" / "0.png").is_file()
 
 
 def test_v_prediction_is_read_where_the_file_tells_it(tiny, tmp_path):
