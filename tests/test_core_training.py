@@ -1,13 +1,15 @@
 """The shared loop and Perfusion's fit: what a step changes, the loss, accumulation, seeds, resume, validation."""
 
 from dataclasses import replace
+from itertools import count
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from perfusion_core import checkpoint, perfusion
+from perfusion_core import checkpoint, perfusion, training
 from perfusion_core.backbone import cross_attentions
 from perfusion_core.concept import Concept
 from perfusion_core.errors import UserError
@@ -217,7 +219,9 @@ def test_one_seed_fixes_everything(backbone, subject, tmp_path):
     assert files[0] == files[1] != files[2]
 
 
-def test_killed_and_resumed_gives_the_same_file(backbone, subject, tmp_path, monkeypatch):
+def test_killed_and_resumed_gives_the_same_file_and_seconds(backbone, subject, tmp_path, monkeypatch):
+    clock = count()  # a second every time that it is looked at
+    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     always = checkpoint.Checkpoint.__init__
     monkeypatch.setattr(checkpoint.Checkpoint, "__init__", lambda self, *a: always(self, *a, seconds=0.0))
     score = Validation(("A {} in a garden",), (1,), lambda images: float(images.mean()), every=2, steps=2)
@@ -237,7 +241,7 @@ def test_killed_and_resumed_gives_the_same_file(backbone, subject, tmp_path, mon
         backbone, subject, config, tmp_path / "killed", seed=1, validate=score, progress=lambda *a: steps.append(a[0])
     )
     assert steps == [4, 5, 6]
-    assert again["losses"] == whole["losses"] and again["validation"] == whole["validation"]
+    assert all(again[name] == whole[name] for name in ("losses", "validation", "seconds", "images_per_second"))
     assert (tmp_path / "killed/concept.safetensors").read_bytes() == (
         tmp_path / "whole/concept.safetensors"
     ).read_bytes()
