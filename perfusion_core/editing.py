@@ -180,10 +180,10 @@ def encoder(pipe: Any, original: Callable[..., Any], words: Mapping[str, Word], 
         if prompt_embeds is None:
             prompt_embeds = once([prompt] if isinstance(prompt, str) else list(prompt or []), device, lora_scale)
         if do_classifier_free_guidance and negative_prompt_embeds is None:
-            one = [negative_prompt or ""] * len(prompt_embeds)
-            against = negative_prompt if isinstance(negative_prompt, list) else one
-            if len(against) != len(prompt_embeds):
-                raise UserError(f"{len(prompt_embeds)} prompts need one negative prompt or as many, not {len(against)}")
+            many = len(prompt_embeds)
+            against = negative_prompt if isinstance(negative_prompt, list) else [negative_prompt or ""] * many
+            if len(against) != many:
+                raise UserError(f"{many} prompts need one negative prompt or as many, not {len(against)}")
             negative_prompt_embeds = once(against, device, lora_scale)
         given = {
             "prompt_embeds": prompt_embeds,
