@@ -1,20 +1,27 @@
 """Checkpoints of a family: penultimate-layer encoders, v-prediction, sizes, fine-tuned ones (Fig. 12), strangers."""
 
+import json
 import logging
+import re
+from shutil import copytree
 
 import numpy as np
 import pytest
 import torch
 from conftest import make_concept, make_pipe
+from safetensors.torch import load_file, save_file
 from sd_kit import pipe_of, save_single_file, tiny_layouts
 
 from benchmarks import methods
 from benchmarks.cli import run
+from benchmarks.models import _text_encoder
 from perfusion_core import single_file
 from perfusion_core.backbone import Backbone
 from perfusion_core.covariance import FILE, cached, estimate
+from perfusion_core.digests import text_digest
 from perfusion_core.editing import load_concepts
 from perfusion_core.errors import UserError
+from perfusion_core.latents import Latents
 from perfusion_core.perfusion import Config, fit
 from perfusion_core.sampling import sample
 from perfusion_core.subject import Fitted, Subject
@@ -200,6 +207,31 @@ def test_a_folder_with_nothing_but_half_precision(tiny_pipe_dir, tmp_path, monke
     assert covariance_digest(tmp_path / "half") == ""
     estimate(backbone, CAPTIONS, tmp_path / "cache" / "covariance" / f"{full.text_digest}.safetensors", source="a few")
     assert len(covariance_digest(tmp_path / "half")) == 16
+
+
+def test_a_folder_as_it_was_published_in_2022(tiny_pipe_dir, tmp_path):
+    """PNDM, a safety checker that nobody fetched, and the names that weights had: the same model."""
+    folder = copytree(tiny_pipe_dir, tmp_path / "published")
+    about = json.loads((folder / "model_index.json").read_text())
+    about |= {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"], "_diffusers_version": "0.6.0"}
+    about |= {"feature_extractor": ["transformers", "CLIPImageProcessor"], "scheduler": ["diffusers", "PNDMScheduler"]}
+    (folder / "model_index.json").write_text(json.dumps(about))
+    pndm = {"_class_name": "PNDMScheduler", "beta_end": 0.012, "beta_schedule": "scaled_linear", "beta_start": 0.00085}
+    pndm |= {"num_train_timesteps": 1000, "set_alpha_to_one": False, "skip_prk_steps": True, "steps_offset": 1}
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(pndm))
+    text, vae = folder / "text_encoder/model.safetensors", folder / "vae/diffusion_pytorch_model.safetensors"
+    named = {f"text_model.{name.removeprefix('text_model.')}": tensor for name, tensor in load_file(text).items()}
+    save_file(named | {"text_model.embeddings.position_ids": torch.arange(32)[None]}, text, {"format": "pt"})
+    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    pattern = re.compile("|".join(re.escape(name) for name in old))
+    save_file({pattern.sub(lambda m: old[m[0]], k): v for k, v in load_file(vae).items()}, vae, {"format": "pt"})
+    published, plain = (Backbone.open(f, device="cpu", dtype="float32") for f in (folder, tiny_pipe_dir))
+    assert published.text_digest == plain.text_digest == text_digest(_text_encoder(folder))
+    pictures = [sample(backbone, "a cat on the beach", [1], steps=3) for backbone in (published, plain)]
+    assert np.array_equal(*pictures)
+    images = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    latents = [Latents.of(backbone, images).mean for backbone in (published, plain)]
+    assert torch.equal(*latents)
 
 
 def test_another_family_is_refused(tmp_path, monkeypatch):
