@@ -4,13 +4,14 @@ In: arrays y [..., C, P], NaN where a concept does not have a prompt. Out: class
 """
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import norm, t
 
 N_DRAWS = 2000
+MANY = 100  # draws beyond the unknowns of a least-squares fit to them
 SEED = 20230715  # of the bootstrap; the same draws for every method, so that comparisons are paired
 
 
@@ -71,6 +72,16 @@ class Draws:
     concepts: np.ndarray  # [D, C]
     prompts: np.ndarray  # [D, P]
 
+    @cached_property
+    def spans(self) -> tuple[np.ndarray, np.ndarray]:
+        """Orthonormal columns [D - 1, .] of all that depends linearly on the concepts drawn, and on both."""
+        return _span(self.concepts[1:]), _span(np.hstack([self.concepts[1:], self.prompts[1:]]))
+
+
+def _span(counts: np.ndarray) -> np.ndarray:
+    u, s, _ = np.linalg.svd(counts - counts.mean(0), full_matrices=False)
+    return u[:, s > 1e-9 * max(s[0], 1.0)]
+
 
 def crossed_draws(n_concepts: int, strata: np.ndarray, n: int = N_DRAWS, seed: int = SEED) -> Draws:
     """Draw concepts and prompts with replacement, independently of one another; prompts within their stratum (the
@@ -119,6 +130,23 @@ def expanded(values: np.ndarray, n_concepts: int) -> Interval:
         return Interval(value, value - half, value + half)
     lo, hi = np.nanquantile(drawn, [tail, 1 - tail])
     return Interval(value, float(lo), float(hi))
+
+
+def crossed(values: np.ndarray, draws: Draws, n_concepts: int) -> Interval:
+    """Expanded interval of values [D] computed from crossed draws, whose spread counts the noise of a cell three times:
+    with its concept, with its prompt, and with both. Least squares on the counts tells V_c, V_p and V_cp, the rest,
+    apart; the draws are brought together until they vary by max(V_c, V_c + V_p - V_cp), as in `clustered`."""
+    moved = values[1:] - mean_over(values[1:])
+    moved = np.where(np.isnan(moved), 0, moved)
+    of_concepts, of_both = draws.spans
+    spare = len(moved) - of_both.shape[1]
+    v = float(moved @ moved) / len(moved)
+    if not v > 0 or spare < MANY:  # more prompts than draws can tell apart: too wide is better than too narrow
+        return expanded(values, n_concepts)
+    v_c = float(((moved @ of_concepts) ** 2).sum()) / len(moved)
+    v_cp = (v * len(moved) - float(((moved @ of_both) ** 2).sum())) / spare
+    share = min(max(v_c, v - 2 * v_cp) / v, 1.0)
+    return expanded(values[0] + np.sqrt(share) * (values - values[0]), n_concepts)
 
 
 @cache

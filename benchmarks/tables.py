@@ -21,7 +21,7 @@ import pandas as pd
 from benchmarks.frames import SCORES, score_intervals, variants
 from benchmarks.grid import CEILING, FLOOR, Grid, grid_of
 from benchmarks.rows import CELL, both_concepts, is_metric, missing_of, of_pairs, refuse_missing, rows_of
-from benchmarks.stats import best, clustered, expanded, mean_over, over_concepts
+from benchmarks.stats import best, clustered, crossed, mean_over, over_concepts
 from benchmarks.table_text import HONEST, NAIVE, markdown
 from perfusion_core.errors import UserError
 
@@ -170,7 +170,7 @@ def _best_h(grid: Grid, method: str, rows: list[int], n_planned: np.ndarray) -> 
         for metric in SCORES:
             halves = [best(c, report[metric][:, rows]) for c, (_, report) in zip(choices, splits)]
             drawn = over_concepts(np.mean(halves, axis=0), grid.draws)
-            row |= expanded(drawn, int(there.sum())).named(metric)
+            row |= crossed(drawn, grid.draws, int(there.sum())).named(metric)
         if there.any():
             out.append(row)
     return out
