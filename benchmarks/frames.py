@@ -24,6 +24,7 @@ from benchmarks.grid import FLOOR, Grid, grid_of
 from benchmarks.stats import (
     clustered,
     components,
+    crossed,
     expanded,
     front_at,
     hypervolume,
@@ -55,7 +56,7 @@ def score_intervals(grid: Grid, m: int) -> dict[str, float]:
         row |= clustered(y[m]).named(metric)
     for metric in ("text_sim", "harmonic"):
         n_concepts = int((~np.isnan(grid.scores[metric][m])).sum())
-        row |= expanded(grid.balanced[metric][:, m], n_concepts).named(metric)
+        row |= crossed(grid.balanced[metric][:, m], grid.draws, n_concepts).named(metric)
     return row
 
 
@@ -132,7 +133,7 @@ def paired(grid: Grid, a: int, b: int) -> list[dict[str, object]]:
             difference = clustered(grid.values[metric][a] - grid.values[metric][b])
         else:
             drawn = over_concepts(grid.drawn[metric][:, a] - grid.drawn[metric][:, b], grid.draws)
-            difference = expanded(drawn, n_concepts)
+            difference = crossed(drawn, grid.draws, n_concepts)
         if cell is None:
             won = wins(grid.scores[metric][a], grid.scores[metric][b])[:, None]
         else:
@@ -165,7 +166,7 @@ def hypervolumes(cells: pd.DataFrame) -> pd.DataFrame:
         x, y = image[:, rows], text[:, rows]
         area = hypervolume(x, y, image[:, floor[0]], TEXT_REFERENCE)
         counted = non_dominated(x[0], y[0]) & (x[0] > image[0, floor[0]]) & (y[0] > TEXT_REFERENCE)
-        value, lo, hi = expanded(area, len(grid.concepts))
+        value, lo, hi = crossed(area, grid.draws, len(grid.concepts))
         out.append(
             {
                 "method": method,
@@ -194,7 +195,7 @@ def front_gaps(cells: pd.DataFrame, method: str = "perfusion") -> pd.DataFrame:
     for k, m in enumerate(others):
         gap = front[:, k] - text[:, m]
         inside = float((~np.isnan(gap[1:])).mean())
-        value, lo, hi = expanded(gap, len(grid.concepts))
+        value, lo, hi = crossed(gap, grid.draws, len(grid.concepts))
         if inside < 0.95:
             lo = hi = float("nan")
         other, other_point = grid.points[m]
@@ -211,9 +212,9 @@ def variance(cells: pd.DataFrame) -> pd.DataFrame:
     for m, (method, point) in enumerate(grid.points):
         for metric in MEANS:
             y, n = grid.values[metric][m], grid.n[metric][m]
-            if (~np.isnan(y)).sum() < 4:
-                continue
             one = components(y, n, grid.sd[metric][m])
+            if np.isnan(one.cell):  # a single concept, or a single prompt: nothing can be told apart
+                continue
             mean = mean_variance(y, n, one)
             total, whole = np.nansum(one), np.nansum(mean)
             halved = {"concept": [0, 2, 3], "prompt": [1, 2, 3], "cell": [], "image": [3]}
@@ -222,9 +223,10 @@ def variance(cells: pd.DataFrame) -> pd.DataFrame:
                 out.append({
                     "method": method, "point": point, "metric": metric, "component": name, "variance": one[k],
                     "share": one[k] / total, "of_mean": mean[k], "share_of_mean": mean[k] / whole,
-                    "if_doubled": float(np.sqrt(1 - less / whole)) if halved[name] else np.nan,
+                    "if_doubled": float(np.sqrt(1 - less / whole)) if halved[name] and not np.isnan(one[k]) else np.nan,
                 })  # fmt: skip
-    return pd.DataFrame(out)
+    names = ["method", "point", "metric", "component", "variance", "share", "of_mean", "share_of_mean", "if_doubled"]
+    return pd.DataFrame(out, columns=names)
 
 
 def breakdown(cells: pd.DataFrame, by: str, labels: Mapping[str, str] | None = None) -> pd.DataFrame:

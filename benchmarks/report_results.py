@@ -176,8 +176,6 @@ def hard_cells(run: Run) -> str:
 def spread(run: Run) -> str:
     """Where uncertainty comes from: tells whether to buy more concepts, more prompts or more images."""
     found = frames.variance(singles(run))
-    if found.empty:
-        return ""
     table = run.table[run.table["kind"] == "method"]
     rows = []
     for method in main_methods(table):
@@ -188,12 +186,15 @@ def spread(run: Run) -> str:
             parts = {row["component"]: row for row in mine.to_dict("records")}
             if not parts:
                 continue
-            shares = [f"{parts[key]['share_of_mean']:.0%}" for key in ("concept", "prompt", "cell", "image")]
-            doubled = [f"{1 - parts[key]['if_doubled']:.0%}" for key in ("concept", "prompt", "image")]
-            cells = "".join(f"<td>{text}</td>" for text in (title, *shares, *doubled))
+            shares = [parts[key]["share_of_mean"] for key in ("concept", "prompt", "cell", "image")]
+            shares += [1 - parts[key]["if_doubled"] for key in ("concept", "prompt", "image")]
+            texts = (f"{share:.0%}" if there(share) else "–" for share in shares)
+            cells = "".join(f"<td>{text}</td>" for text in (title, *texts))
             rows.append(f"<tr><td>{mark(style)}{escape(name)}</td>{cells}</tr>")
     head = ["Method", "Similarity", "concepts", "prompts", "their pairing", "images",
             "twice the concepts", "twice the prompts", "twice the images"]  # fmt: skip
     text = """<p class="note">How much of the variance of the mean each contributes, and by how much its interval would
-narrow with twice as many: what to buy next.</p>"""
+narrow with twice as many: what to buy next. With one image a cell, images count as part of the pairing.</p>"""
+    if not rows:
+        return ""
     return f"<details><summary>Where the uncertainty comes from</summary>{text}{html_table(head, rows)}</details>"

@@ -234,6 +234,15 @@ def test_one_method_against_the_floor_alone(tmp_path, concepts):
     assert "front against the others" not in "".join(page.text)
 
 
+@pytest.mark.parametrize("concepts, images", [(["cat"], 2), (["cat", "chair"], 1)])
+def test_small_runs_show_no_nan(tmp_path, concepts, images):
+    """One concept, or one image a cell: what they cannot tell is not a number on the page."""
+    make_run(tmp_path, {"cd": ("default",)}, concepts, prompts=5, images=images, pictures=False)
+    page = Page(write_report(Run(tmp_path), tmp_path / "index.html").read_text())
+    shown = "".join(page.text)
+    assert not re.search(r"\bnan\b", shown) and ("their pairing" in shown) == (len(concepts) > 1)
+
+
 def test_every_command_of_the_folder_is_shown(run, tmp_path):
     commands = [{"argv": ["perfbench", "run", "--methods", "cd"]}, {"argv": ["perfbench", "run", "--methods", "ti"]}]
     more = copy_of(run, tmp_path / "more", commands=commands, finished=None)

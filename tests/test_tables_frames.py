@@ -249,6 +249,20 @@ def test_variance_says_what_to_buy():
     assert shares.to_numpy() == pytest.approx(1.0)
 
 
+def test_variance_of_one_concept_or_one_image_claims_nothing(cells):
+    assert frames.variance(cells[cells["concept"] == "cat"]).empty
+    single = frames.variance(cells.assign(n=1, sd=np.nan)).query("metric == 'image_sim'").set_index("component")
+    assert np.isnan(single.loc["image", ["variance", "share_of_mean", "if_doubled"]].to_numpy(float)).all()
+    assert single["share_of_mean"].groupby([single["method"], single["point"]]).sum().to_numpy() == pytest.approx(1)
+
+
+def test_paired_intervals_of_scores_are_as_sure_as_those_of_means(cells):
+    """text_sim is nearly raw text over a constant, 0.3: bootstrap and closed form of a difference must nearly agree."""
+    found = frames.differences(cells).query("point == 'local-b0.60-t0.15' and other == 'cd'").set_index("metric")
+    width = found["hi"] - found["lo"]
+    assert width["text_sim"] == pytest.approx(width["text_sim_raw"] / 0.3, rel=0.2)
+
+
 def test_the_bootstrap_is_deterministic_and_shared(cells):
     once, again = grid_of(cells), grid_of(cells.sample(frac=1, random_state=0))
     assert once.drawn["harmonic"].shape == (N_DRAWS + 1, len(LEVELS), len(GROUPS))
