@@ -24,10 +24,12 @@ from benchmarks.comparable import (
     protocol_of,
     same_weights,
     scored,
+    some,
     unpaired,
 )
 from benchmarks.margins import METRICS, SETS, Margin, Margins, read_margins, write_margins
 from benchmarks.provenance import changed
+from benchmarks.runs import Run, open_run
 from benchmarks.stats import Interval, clustered, mean_over, t_quantile
 from perfusion_core.errors import UserError, unknown
 
@@ -147,8 +149,6 @@ def compare(reference: pd.DataFrame, run: pd.DataFrame, margins: Margins) -> tup
 
 def check(run: str | None, against: str, margins: str | None = None, strict: bool = False) -> Report:
     """`run` (none: the newest) judged by the margins beside the reference."""
-    from benchmarks.runs import open_run
-
     mine, reference = open_run(run), open_run(against)
     if mine.folder.resolve() == reference.folder.resolve():
         raise UserError(f"{mine.folder} cannot be checked against itself; name another run, or another reference")
@@ -157,10 +157,13 @@ def check(run: str | None, against: str, margins: str | None = None, strict: boo
     before, now = (comparable(one.folder, one.about) for one in (reference, mine))
     differences = changes(protocol_of(before), protocol_of(now)) + changed(before["digests"], now["digests"])
     of_reference, of_run = scored(reference.cells), scored(mine.cells)
-    not_run = [" ".join(point) for point in sorted(points_of(of_reference) - points_of(of_run))]
+    gone = points_of(of_reference) - points_of(of_run)
+    lost = [" ".join(point) for point in sorted(gone & asked_points(mine))]
+    not_run = [point for point in map(" ".join, sorted(gone)) if point not in lost]
     notes = changes(conditions_of(before), conditions_of(now))
     if not differences:
         of_reference, of_run, differences, not_asked, more = apart(of_reference, of_run, now["digests"])
+        differences += [f"{some(lost, 'operating point')} without any score in the run"] if lost else []
         differences = differences or unpaired(of_reference, of_run)
         not_run, notes = not_run + not_asked, notes + more
     name, limits = ("", {}) if differences else read_margins(reference.folder, margins, wanted)
@@ -176,6 +179,11 @@ def check(run: str | None, against: str, margins: str | None = None, strict: boo
     )
 
 
+def asked_points(run: Run) -> set[tuple[str, str]]:
+    """The operating points of its plan; what is kept of a run as a reference has none."""
+    return points_of(run.plan) if (run.folder / "plan.csv").is_file() else set()
+
+
 def _set_name(margins: str | None) -> str | None:
     if margins is not None and margins not in SETS:
         raise unknown("margins", margins, SETS)
@@ -184,8 +192,6 @@ def _set_name(margins: str | None) -> str | None:
 
 def calibrate(runs: Sequence[str], against: str | None = None, margins: str | None = None) -> tuple[Path, Margins]:
     """Margins from runs of one thing, repeated; written to check.toml beside the reference, or the first of them."""
-    from benchmarks.runs import open_run
-
     if len(runs) < 2:
         raise UserError("--calibrate needs repeated runs, five or more; write perfbench check --calibrate RUN RUN RUN")
     opened = [open_run(run) for run in runs]

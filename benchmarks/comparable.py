@@ -81,17 +81,17 @@ def apart(
     """
     shared = points_of(reference) & points_of(run)
     new = [" ".join(point) for point in sorted(points_of(run) - points_of(reference))]
-    lost, not_asked, more = [], [], [f"{_some(new, 'operating point')} not in the reference"] if new else []
+    lost, not_asked, more = [], [], [f"{some(new, 'operating point')} not in the reference"] if new else []
     for column, name, part in (("concept", "concept", "concepts"), ("prompt_id", "prompt", "prompts")):
         before, now = (set(within(cells, shared)[column]) for cells in (reference, run))
         if shared and not before & now:
             lost += [f"no {name} is in both"]
         gone = sorted(before - now)
         asked = [one for one in gone if one in wanted[part]]
-        lost += [f"{_some(asked, name)} without any score in the run"] if asked else []
+        lost += [f"{some(asked, name)} without any score in the run"] if asked else []
         gone = [one for one in gone if one not in asked]
-        not_asked += [_some(gone, name)] if gone else []
-        more += [f"{_some(sorted(now - before), name)} not in the reference"] if now - before else []
+        not_asked += [some(gone, name)] if gone else []
+        more += [f"{some(sorted(now - before), name)} not in the reference"] if now - before else []
         reference, run = (cells[cells[column].isin(before & now)] for cells in (reference, run))
     return reference, run, lost, not_asked, more
 
@@ -106,17 +106,17 @@ def unpaired(reference: pd.DataFrame, run: pd.DataFrame) -> list[str]:
     for one, other, where in ((before, now, "not in the run"), (now, before, "not in the reference")):
         for column, name in (("concept", "concept"), ("prompt_id", "prompt")):
             lacking = sorted(set(one[column]) - set(other[column]))
-            found += [f"{_some(lacking, name)} {where}"] if lacking else []
+            found += [f"{some(lacking, name)} {where}"] if lacking else []
             one = one[~one[column].isin(lacking)]
         lacking_cells = one.merge(other[KEYS], on=KEYS, how="left", indicator="where").query("where == 'left_only'")
         named = [" ".join(row) for row in lacking_cells[KEYS].itertuples(index=False)]
-        found += [f"{_some(named, 'cell')} without a score, {where}"] if named else []
+        found += [f"{some(named, 'cell')} without a score, {where}"] if named else []
     n = before.merge(now, on=KEYS).query("n_x != n_y")
     named = [" ".join(row) for row in n[KEYS].itertuples(index=False)]
-    return found + ([f"{_some(named, 'cell')} of another number of images"] if named else [])
+    return found + ([f"{some(named, 'cell')} of another number of images"] if named else [])
 
 
-def _some(names: Sequence[str], what: str) -> str:
+def some(names: Sequence[str], what: str) -> str:
     rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return f"{len(names)} {what}{'s' if len(names) > 1 else ''} ({', '.join(names[:3])}{rest})"
 

@@ -12,6 +12,7 @@ from made_run import GLOBAL, LOCAL, make_run
 
 from benchmarks import check, cli
 from benchmarks.margins import Margin
+from benchmarks.row_files import PLAN_ROW, planned_text
 from benchmarks.stats import clustered, t_quantile
 from perfusion_core.errors import UserError
 
@@ -341,6 +342,22 @@ def test_a_method_that_was_not_run_is_said_and_is_undecided(reference, capsys):
     out = capsys.readouterr().out
     assert "INCONCLUSIVE: run against reference" in out and "not in the run: cd default" in out
     assert run_check(reference, cells, "--strict")[0] == 1
+
+
+def test_a_method_that_failed_everywhere_is_lost(reference, capsys):
+    """The run's plan names it, so that somebody asked for it; a run of everything else is no run of less."""
+    run = reference.parent / "run"
+    keep(run, cells_of_repeat(10))
+    plan = [dict.fromkeys(PLAN_ROW, "") | {"method": method, "point": point, "n": 2} for method, point in POINTS]
+    (run / "plan.csv").write_text(planned_text(plan))
+    assert run_check(reference, cells_of_repeat(10))[0] == 0
+    assert run_check(reference, without(cells_of_repeat(10), "method == 'cd'"))[0] == 2
+    assert "differs: 1 operating point (cd default) without any score in the run" in capsys.readouterr().out
+
+
+def test_cells_without_a_row(reference, capsys):
+    assert run_check(reference, cells_of_repeat(10).iloc[:0])[0] == 2
+    assert "no method and operating point is in both" in capsys.readouterr().out
 
 
 def test_nothing_in_common(reference, capsys):
