@@ -12,6 +12,8 @@ from run_kit import arguments, content, context, environment, files, perfbench, 
 
 from benchmarks.config import resolve
 from benchmarks.engines import devices, died
+from benchmarks.ray_engine import connect, import_ray
+from perfusion_core.errors import UserError
 
 TWO = ("--engine", "processes", "--workers", "2")
 
@@ -88,6 +90,28 @@ def test_devices_and_threads():
 
 def ray_or_skip() -> None:
     pytest.importorskip("ray", reason="needs perfbench[ray]")
+
+
+@pytest.mark.parametrize("address, place", [("", "this machine"), ("10.0.0.9:6379", "10.0.0.9:6379")])
+def test_ray_that_cannot_start_is_a_sentence(address, place):
+    """Ray raises whatever its processes died of; people read its first line, and what to type."""
+
+    class Dead:
+        def init(self, **settings):
+            assert settings["address"] == (address or "local")
+            raise RuntimeError("The current node timed out during startup.\nCheck the logs:\n  gcs_server.out")
+
+    with pytest.raises(UserError) as caught:
+        connect(Dead(), address)
+    assert str(caught.value) == (
+        f"cannot connect to Ray at {place}: The current node timed out during startup.; `ray status` tells more"
+    )
+
+
+def test_ray_that_is_not_installed_is_a_sentence(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match=r"--engine ray needs Ray: pip install 'perfbench\[ray\]'"):
+        import_ray()
 
 
 @pytest.mark.slow
