@@ -1,6 +1,6 @@
 """What a word attends to, as functions of rows and axes: they draw what they are given and compute no result.
 
-In: rows in the columns of attention/leakage.csv and cells.csv (attention_tables.py), and axes. Out: drawn axes.
+In: rows in the columns of attention/leakage.csv and of attention_tables.concepts_of, and axes. Out: drawn axes.
 """
 
 from typing import Any
@@ -65,20 +65,20 @@ def evenly(axes: Axes, area: float, upright: bool) -> Text:
     return axes.text(0.01, area, text, transform=axes.get_yaxis_transform(), ha="left", va="bottom", **style)
 
 
-def leakage_by_concept(axes: Axes, cells: pd.DataFrame) -> None:
-    """Methods as rows, a dot for each concept (mean over its pictures and levels), their mean as an upright line."""
-    series = attenders(cells)
-    parts = [rows.groupby("concept")["leakage"].mean().to_frame().assign(series=name) for name, _, rows in series]
-    dots, palette = pd.concat(parts), {name: style.colour for name, style, _ in series}
+def leakage_by_concept(axes: Axes, concepts: pd.DataFrame) -> None:
+    """Methods as rows, a dot for each concept, their mean as an upright line."""
+    series = attenders(concepts)
+    dots = pd.concat([rows.assign(series=name) for name, _, rows in series])
+    palette = {name: style.colour for name, style, _ in series}
     names = [name for name, _, _ in series]
     seaborn.stripplot(
         dots, x="leakage", y="series", order=names, hue="series", hue_order=names, palette=palette, legend=False,
         jitter=False, size=3.4, alpha=0.6, linewidth=0, ax=axes,
     )  # fmt: skip
-    for row, part in enumerate(parts):
-        axes.plot([part["leakage"].mean()] * 2, (row - 0.3, row + 0.3), color=INK, linewidth=1.4, zorder=5)
+    for row, (_, _, rows) in enumerate(series):
+        axes.plot([rows["mean_leakage"].iloc[0]] * 2, (row - 0.3, row + 0.3), color=INK, linewidth=1.4, zorder=5)
     axes.set_yticks(range(len(series)), [style.label for _, style, _ in series])
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.set(xlabel="Attention outside, a dot a concept", ylabel="")
-    evenly(axes, float(cells["area"].mean()), upright=True)
+    evenly(axes, float(concepts["mean_area"].iloc[0]), upright=True)

@@ -118,6 +118,14 @@ def leakage_of(cells: pd.DataFrame, prompts: Collection[str]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def concepts_of(cells: pd.DataFrame) -> pd.DataFrame:
+    """A row a column and concept: means over its pictures and levels, and `mean_*` over the column's concepts."""
+    keys = ["method", "point"]
+    means = cells.groupby([*keys, "concept"], sort=False)[["leakage", "area"]].mean().reset_index()
+    over = means.groupby(keys, sort=False)[["leakage", "area"]].transform("mean")
+    return means.assign(mean_leakage=over["leakage"], mean_area=over["area"])
+
+
 def _wide(cells: pd.DataFrame, column: str) -> np.ndarray:
     """[C, P]"""
     return cells.pivot(index="concept", columns="column", values=column).to_numpy(float)

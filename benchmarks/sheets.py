@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from benchmarks import attention_plots, pictures, plots
+from benchmarks.attention_tables import concepts_of
 from benchmarks.choices import Wish, best_point, in_order, is_main, needs, perfusion_fronts, short, step_of, together
 from benchmarks.labels import finish
 from benchmarks.looks import COLUMN, GREY, PAGE, look, read_point, split_variant
@@ -212,7 +213,7 @@ def attention(runs: Sequence[Run], wish: Wish) -> Figure:
     figure = Figure(figsize=(PAGE, height), layout=layout)
     if len(found.cells):
         chart, strip = figure.subplots(1, 2)
-        attention_plots.leakage_by_concept(strip, found.cells)
+        attention_plots.leakage_by_concept(strip, concepts_of(found.cells))
     else:
         chart = figure.subplots()
     finish(attention_plots.leakage(chart, found.leakage))

@@ -12,7 +12,7 @@ from run_kit import copy_of_reference, shared
 
 from benchmarks import attention as measuring
 from benchmarks import known_pictures as known
-from benchmarks.attention_tables import LEVELS, Found, Part, leakage_of, read_part, smaller, write_part
+from benchmarks.attention_tables import LEVELS, Found, Part, concepts_of, leakage_of, read_part, smaller, write_part
 from benchmarks.cli import run as perfbench
 from benchmarks.runs import Run
 from benchmarks.stats import clustered, t_quantile
@@ -166,6 +166,15 @@ def test_leakage_is_class_balanced_and_the_concept_is_the_unit():
     assert (alone["leakage_lo"], alone["leakage_hi"]) == pytest.approx((0.44 - half, 0.44 + half))
     (two,) = leakage_of(cells({("cat", "a"): 0.1, ("dog", "a"): 0.9}), {"a"}).to_dict("records")
     assert (two["leakage_lo"], two["leakage_hi"]) == (0.0, 1.0)  # a share, whatever the interval of two concepts says
+
+
+def test_concepts_count_alike_whatever_pictures_they_have():
+    frame = cells({("cat", "a"): 0.2, ("cat", "b"): 0.4, ("dog", "a"): 0.7})
+    frame.loc[frame["concept"] == "dog", "area"] = 0.6
+    cat, dog = concepts_of(pd.concat([frame, frame.assign(method="super")])).query("method == 'ti'").to_dict("records")
+    assert (cat["leakage"], dog["leakage"], dog["area"]) == pytest.approx((0.3, 0.7, 0.6))
+    for row in (cat, dog):
+        assert (row["mean_leakage"], row["mean_area"]) == pytest.approx((0.5, 0.7))
 
 
 def test_excess_is_paired_with_the_super_category_in_the_same_picture():
