@@ -70,7 +70,7 @@ def plot(parser: argparse.ArgumentParser) -> Run:
       perfbench plot gallery results/one-backbone results/another --concepts cat --methods perfusion
     """
     parser.add_argument("figure", help="pareto, bias, dynamics, ablation, attention, per-concept, breakdown or gallery")
-    parser.add_argument("runs", nargs="*", metavar="RUN", help="run folders, or names under results/")
+    parser.add_argument("runs", nargs="*", default=[], metavar="RUN", help="run folders, or names under results/")
     parser.add_argument("--out", metavar="FILE", help=".pdf, .svg or .png; without a suffix, all three")
     for name in ("concepts", "prompts", "methods"):
         parser.add_argument(f"--{name}", metavar="A,B", default="", help="of a figure with pictures, in this order")
