@@ -57,7 +57,7 @@ class Config:
     guidance: float = 6.0
     prior_images: int = 200  # class images of a super-category
     recipe: str = "auto"  # published, miniature; auto: miniature where the backbone carries its own scorer
-    train_steps: int = 0  # of every method; 0: each method's own recipe
+    train_steps: int = 0  # of every method at most; 0: each method's own recipe
     keep: tuple[str, ...] = _choice(())  # training steps whose state is kept as well, for points such as default-s100
     select_step: bool = False  # every method picks its training step by validation, not only those whose recipe does
     validate_every: int = 25

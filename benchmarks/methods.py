@@ -169,7 +169,7 @@ def _method(config: Config, name: str, miniature: bool) -> Method:
     asked, own = config.fit.get(what.base, {}), config.fit.get(name, {})
     changes = {**asked, **what.config}
     if config.train_steps and module.TRAINED and "steps" not in asked:  # of a preset that is short
-        changes["steps"] = config.train_steps
+        changes["steps"] = min(config.train_steps, recipe(module, name, changes, miniature).steps)
     if what.steps != 1.0:
         changes["steps"] = round(what.steps * recipe(module, name, changes, miniature).steps)
     changes |= own

@@ -45,9 +45,10 @@ def fit(args: argparse.Namespace) -> None:
         "backbone": args.backbone,
         "dtype": args.dtype,
     }
-    flags |= {"revision": args.revision, "device": args.device, "seed": args.seed, "train_steps": args.steps}
+    flags |= {"revision": args.revision, "device": args.device, "seed": args.seed}
     flags |= {"suite": args.suite, "masks": args.masks}
-    sets = [text if text.startswith("fit.") else f"fit.{args.method}.{text}" for text in args.sets]
+    steps = [f"steps={args.steps}"] if args.steps else []
+    sets = [text if text.startswith("fit.") else f"fit.{args.method}.{text}" for text in [*steps, *args.sets]]
     prepared = prepare(resolve(flags=flags, sets=sets))
     store = Store(out.parent / f".{out.name}.fit")  # an interrupted training goes on from here
     make_missing(planned_concepts(prepared), prepared.config.clipseg, prepared.device)

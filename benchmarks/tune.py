@@ -24,8 +24,8 @@ from perfusion_core.errors import UserError
 TRIED = ("perfusion", "db", "ti", "cd", "lora")
 POINTS = {"perfusion": LOCAL[0]}  # where a method is looked at; the others have one point only
 COLUMNS = (
-    "backbone", "method", "factor", "rates", "steps", "image_sim", "text_sim", "harmonic", "n_images", "n_planned",
-    "train_seconds", "chosen", "command",
+    "backbone", "digest", "method", "factor", "rates", "steps", "image_sim", "text_sim", "harmonic", "n_images",
+    "n_planned", "train_seconds", "chosen", "command",
 )  # fmt: skip
 Row = dict[str, Any]
 
@@ -59,14 +59,15 @@ def tune(args: argparse.Namespace) -> int:
     out = Path(args.out or f"results/tuning-{models.name.replace('/', '-')}")
     rows = [row for row in read(out / "trials.csv") if row["method"] not in (*wanted, "super")]
     command = shlex.join(["perfbench", *map(str, anonymous(sys.argv[1:]))])
+    made = {"backbone": models.name, "digest": models.digest[:12], "command": command}
     for factor in factors:
         config = config_of(args, all_trials, wanted, factor, models, out / "runs" / f"x{factor:g}")
         table = measured(config, out / "runs")
         for trials in all_trials:
             if trials.method in wanted:
-                rows += rows_of(trials, factor, table, models.name, command)
+                rows += rows_of(trials, factor, table, made)
     floor = [row for row in table if row["kind"] == "floor"]
-    rows += [{**dict.fromkeys(COLUMNS, ""), **known(row), "backbone": models.name, "command": command} for row in floor]
+    rows += [{**dict.fromkeys(COLUMNS, ""), **known(row), **made} for row in floor]
     mark(rows)
     write(out / "trials.csv", rows)
     print(told(rows, wanted), end="")
@@ -147,7 +148,7 @@ def known(row: Row) -> Row:
     return {key: row[key] for key in COLUMNS if key in row}
 
 
-def rows_of(trials: Trials, factor: float, table: Sequence[Row], backbone: str, command: str) -> list[Row]:
+def rows_of(trials: Trials, factor: float, table: Sequence[Row], made: Row) -> list[Row]:
     """A row a checkpoint; its scores are empty where the training diverged."""
     found = {(row["method"], row["point"]): row for row in table if row["kind"] == "method"}
     rates = " ".join(f"{name}={rate:g}" for name, rate in trials.changed(factor).items())
@@ -156,8 +157,8 @@ def rows_of(trials: Trials, factor: float, table: Sequence[Row], backbone: str, 
         row = found.get((trials.method, trials.point(step)), {})
         whole = bool(row) and row["n_images"] == row["n_planned"]
         rows.append({
-            **dict.fromkeys(COLUMNS, ""), **(known(row) if whole else {}), "backbone": backbone,
-            "method": trials.method, "factor": f"{factor:g}", "rates": rates, "steps": str(step), "command": command,
+            **dict.fromkeys(COLUMNS, ""), **(known(row) if whole else {}), **made,
+            "method": trials.method, "factor": f"{factor:g}", "rates": rates, "steps": str(step),
         })  # fmt: skip
     return rows
 

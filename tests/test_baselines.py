@@ -435,4 +435,5 @@ def test_cd_better_is_200_of_250_steps_and_follows_a_short_preset():
 
     assert steps() == {"super": None, "cd-better": 200, "cd": 250}
     assert steps(train_steps=100)["cd-better"] == 80
+    assert steps(train_steps=1000) == steps(), "a short preset makes no recipe longer"
     assert steps(sets=["fit.cd-better.steps=7"])["cd-better"] == 7

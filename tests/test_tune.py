@@ -3,13 +3,17 @@
 import csv
 import json
 import sys
+from pathlib import Path
 
 import pytest
 from run_kit import shared
 
 from baselines import custom_diffusion, lora
+from benchmarks import methods
 from benchmarks.cli import run
-from benchmarks.tune import mark, told, trials_of
+from benchmarks.config import Config
+from benchmarks.models import find
+from benchmarks.tune import TRIED, mark, told, trials_of
 from perfusion_core.errors import UserError
 
 
@@ -52,6 +56,7 @@ def test_every_method_has_the_same_number_of_trials_and_each_is_a_row(tuned):
     assert sorted(row["method"] for row in rows) == sorted(["cd"] * 4 + ["lora"] * 4 + ["ti"] * 4 + ["super"])
     assert all(row["n_images"] == row["n_planned"] == "2" for row in rows)
     assert all(row["command"].startswith("perfbench tune --backbone ") for row in rows)
+    assert len({row["digest"] for row in rows}) == 1 and len(rows[0]["digest"]) == 12, "of which weights"
 
 
 def test_adding_a_method_leaves_the_others_trials_as_they_were(tuned):
@@ -125,3 +130,16 @@ def test_mistakes(more, message, tmp_path):
     with pytest.raises(UserError) as caught:
         run(words(tmp_path, *more))
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("method", TRIED)
+def test_the_miniature_is_set_as_the_committed_trials_say(method):
+    table = Path(__file__).parents[1] / "results" / "tuning-miniature"
+    rows = rows_in(table)
+    [best] = [row for row in rows if row["method"] == method and row["chosen"] == "yes"]
+    [floor] = [row for row in rows if row["method"] == "super"]
+    recipe = methods.load(method).MINIATURE
+    rates = {name: float(rate) for name, rate in (part.split("=") for part in best["rates"].split())}
+    assert {name: getattr(recipe, name) for name in rates} == rates and recipe.steps == int(best["steps"])
+    assert best["digest"] == find(Config()).digest[:12], "tuned on other weights than the package has"
+    assert float(best["image_sim"]) > float(floor["image_sim"])
