@@ -22,6 +22,9 @@ OWN = "; give each concept its own name"
 
 def fit(args: argparse.Namespace) -> None:
     """Train as a benchmark would, with the same recipe, seed, class images and validation; print what was written."""
+    from benchmarks import methods
+
+    methods.check_names([args.method])  # before anything that takes seconds to load
     from benchmarks.config import resolve
     from benchmarks.disk import remove
     from benchmarks.masks import make_missing

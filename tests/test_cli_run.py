@@ -60,6 +60,7 @@ def test_a_typing_mistake_costs_less_than_a_second():
     code = "import sys; from benchmarks import cli\ntry: cli.main()\nfinally: assert 'torch' not in sys.modules"
     for words, told in (
         (["run", "--methods", "perfusoin"], "unknown method 'perfusoin'; did you mean 'perfusion'?"),
+        (["fit", "perfusoin", "--concept", "cat", "--out", "c.safetensors"], "unknown method 'perfusoin'; did you"),
         (["run", "--methods", "ti-slected"], "did you mean 'ti-selected'?"),
         (["run", "--ablation", "one-shoot"], "did you mean 'one-shot'?"),
     ):

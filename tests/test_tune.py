@@ -25,7 +25,7 @@ def words(out, *more):
 
 
 CD, LORA = custom_diffusion.MINIATURE, lora.MINIATURE
-STEPS = [str(round(part * CD.steps)) for part in (0.004, 0.012)]
+STEPS = [str(round(part * CD.steps)) for part in (0.01, 0.03)]
 
 
 def rows_in(out):
@@ -37,7 +37,7 @@ def rows_in(out):
 def tuned(tmp_path_factory):
     """Two factors and two checkpoints of two methods, then of another one."""
     out = tmp_path_factory.mktemp("tuned")
-    few = ("--factors", "1,2", "--parts", "0.004,0.012")
+    few = ("--factors", "1,2", "--parts", "0.01,0.03")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["perfbench", *words(out, "--methods", "cd,lora", *few)])
         assert run(sys.argv[1:]) == 0
@@ -89,11 +89,11 @@ def test_checkpoints_are_of_one_fit_and_class_images_are_made_once(tuned):
 
 
 def test_a_trial_that_diverges_is_a_row_without_scores(tmp_path, capsys):
-    more = ("--methods", "lora", "--factors", "1,1e30", "--parts", "0.01")
+    more = ("--methods", "lora", "--factors", "1,1e30", "--parts", "0.05")
     assert run(words(tmp_path, *more)) == 0
     rows = {row["factor"]: row for row in rows_in(tmp_path) if row["method"] == "lora"}
     assert rows["1"]["chosen"] == "yes" and rows["1e+30"]["harmonic"] == rows["1e+30"]["chosen"] == ""
-    assert f"lora: steps={round(0.01 * LORA.steps)}, lr={LORA.lr:g}; harmonic" in capsys.readouterr().out
+    assert f"lora: steps={round(0.05 * LORA.steps)}, lr={LORA.lr:g}; harmonic" in capsys.readouterr().out
 
 
 def test_recipes_are_scaled_as_a_whole():
@@ -123,7 +123,7 @@ def test_the_edge_of_what_was_tried_is_told():
         (("--methods", "super,nothing"), "unknown method 'nothing'"),
         (("--methods", "cd-better"), "cd-better is not tuned"),
         (("--factors", "1,x"), "--factors '1,x' is not a list of numbers"),
-        (("--parts", "0.001,0.002"), "--parts leaves perfusion 1 different checkpoints of 400 steps"),
+        (("--parts", "0.001,0.002"), "--parts leaves perfusion 1 different checkpoints of 200 steps"),
     ],
 )
 def test_mistakes(more, message, tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.frames import TEXT_REFERENCE, is_variant
 from benchmarks.grid import FLOOR, Grid
 from benchmarks.points import parse_point, split_step
-from benchmarks.stats import Interval, best, clustered, expanded, hypervolume, mean_over, non_dominated, over_concepts
+from benchmarks.stats import Interval, best, clustered, crossed, hypervolume, mean_over, non_dominated, over_concepts
 from perfusion_core.errors import UserError
 
 INSIDE, LOWER, HIGHER = "inside", "lower", "higher"  # where a method's image similarity lies on another's front
@@ -66,9 +66,9 @@ def dominating(grid: Grid, ours: Sequence[int], theirs: int) -> int:
 # ---- differences
 
 
-def interval_of(drawn: np.ndarray, n_concepts: int, what: str) -> Interval:
+def interval_of(grid: Grid, drawn: np.ndarray, n_concepts: int, what: str) -> Interval:
     """Of bootstrap values; without an estimate there is nothing to say."""
-    found = expanded(drawn, n_concepts)
+    found = crossed(drawn, grid.draws, n_concepts)
     if np.isnan(found.value):
         raise UserError(f"no {what} of both in the run")
     return found
@@ -79,7 +79,7 @@ def gain(grid: Grid, metric: str, a: Sequence[int], b: Sequence[int]) -> Interva
     if metric not in grid.drawn:
         raise UserError(f"no scorer of the run gave {metric}")
     difference = grid.drawn[metric][:, list(a)].mean(1) - grid.drawn[metric][:, list(b)].mean(1)  # [D, C]
-    return interval_of(over_concepts(difference, grid.draws), _counted(difference), metric)
+    return interval_of(grid, over_concepts(difference, grid.draws), _counted(difference), metric)
 
 
 def _counted(drawn: np.ndarray) -> int:
@@ -113,7 +113,7 @@ def spread_gain(grid: Grid, metric: str, a: Sequence[int], b: Sequence[int]) -> 
         mean = (values * times).sum(1) / n
         return np.sqrt(((values - mean[:, None]) ** 2 * times).sum(1) / (n - 1))
 
-    return interval_of(spread(a) - spread(b), len(grid.concepts), metric)
+    return interval_of(grid, spread(a) - spread(b), len(grid.concepts), metric)
 
 
 # ---- fronts
@@ -127,7 +127,7 @@ def area_gain(grid: Grid, a: Sequence[int], b: Sequence[int]) -> Interval:
         image, text = (grid.balanced[metric][:, list(of)] for metric in ("image_sim", "text_sim"))
         return hypervolume(image, text, floor, TEXT_REFERENCE)
 
-    return interval_of(area(a) - area(b), len(grid.concepts), "area")
+    return interval_of(grid, area(a) - area(b), len(grid.concepts), "area")
 
 
 def front_gain(grid: Grid, ours: Sequence[int], theirs: int) -> tuple[Interval, str]:
@@ -138,7 +138,7 @@ def front_gain(grid: Grid, ours: Sequence[int], theirs: int) -> tuple[Interval, 
     """
     image, text = grid.balanced["image_sim"], grid.balanced["text_sim"]
     gaps, places = zip(*(_gap(x[ours], y[ours], x[theirs], y[theirs]) for x, y in zip(image, text)))
-    return interval_of(np.array(gaps), len(grid.concepts), "front"), places[0]
+    return interval_of(grid, np.array(gaps), len(grid.concepts), "front"), places[0]
 
 
 def _gap(x: np.ndarray, y: np.ndarray, at: float, other: float) -> tuple[float, str]:
@@ -174,10 +174,12 @@ def _chosen(
 def choice_gain(grid: Grid, of: Sequence[int]) -> Interval:
     """Harmonic mean with a point chosen for each concept, less that of the best one for all."""
     difference = honest(grid, "harmonic", of, each=True) - honest(grid, "harmonic", of, each=False)
-    return interval_of(over_concepts(difference, grid.draws), _counted(difference), "harmonic mean of both halves")
+    return interval_of(
+        grid, over_concepts(difference, grid.draws), _counted(difference), "harmonic mean of both halves"
+    )
 
 
 def honest_gain(grid: Grid, metric: str, of: Sequence[int], other: int) -> Interval:
     """A score of the best point for all, less that of another method's only point."""
     difference = honest(grid, metric, of, each=False) - honest(grid, metric, [other], each=False)
-    return interval_of(over_concepts(difference, grid.draws), _counted(difference), f"{metric} of both halves")
+    return interval_of(grid, over_concepts(difference, grid.draws), _counted(difference), f"{metric} of both halves")

@@ -17,7 +17,7 @@ from benchmarks.evidence.verdicts import told
 from benchmarks.frames import is_variant
 from benchmarks.grid import CEILING, Grid
 from benchmarks.rows import CELL, rows_of
-from benchmarks.stats import Interval, clustered, expanded, mean_over, over_concepts
+from benchmarks.stats import Interval, clustered, crossed, mean_over, over_concepts
 from perfusion_core.errors import UserError
 
 METRICS = {"image_sim": "image similarity, true identity", "text_sim_raw": "text similarity, true share of wishes"}
@@ -53,7 +53,7 @@ def each_concept(grid: Grid, parts: Sequence[np.ndarray], columns: int) -> Inter
     concepts share them, so that r of one is no news beside r of another."""
     score, truth = parts
     found = correlation(score, truth, np.tile(grid.draws.prompts, columns).astype(float))
-    return expanded(over_concepts(found, grid.draws), int((~np.isnan(found[0])).sum()))
+    return crossed(over_concepts(found, grid.draws), grid.draws, int((~np.isnan(found[0])).sum()))
 
 
 def over_points(grid: Grid, metric: str) -> Interval:
@@ -61,7 +61,7 @@ def over_points(grid: Grid, metric: str) -> Interval:
     own = [m for m, (_, point) in enumerate(grid.points) if is_variant(point)]
     names = (metric, truth_of(grid.values, metric))
     score, truth = (rankdata(grid.balanced[name][:, own], axis=1) for name in names)
-    return expanded(correlation(score, truth, np.ones((1, len(own))))[0], len(grid.concepts))
+    return crossed(correlation(score, truth, np.ones((1, len(own))))[0], grid.draws, len(grid.concepts))
 
 
 def within_cells(grid: Grid, metric: str) -> Interval:
@@ -95,7 +95,7 @@ def ordered_alike(grid: Grid, metric: str) -> str:
     score, truth = grid.balanced[metric], grid.balanced[truth_of(grid.values, metric)]
     alike, apart = 0, 0
     for a, b in combinations(range(len(grid.points)), 2):
-        difference = expanded(score[:, a] - score[:, b], len(grid.concepts))
+        difference = crossed(score[:, a] - score[:, b], grid.draws, len(grid.concepts))
         if difference.lo > 0 or difference.hi < 0:
             apart += 1
             alike += (truth[0, a] - truth[0, b]) * difference.value > 0
