@@ -134,8 +134,8 @@ def test_mistakes(more, message, tmp_path):
 
 @pytest.mark.parametrize("method", TRIED)
 def test_the_miniature_is_set_as_the_committed_trials_say(method):
-    table = Path(__file__).parents[1] / "results" / "tuning-miniature"
-    rows = rows_in(table)
+    root = Path(__file__).parents[1]
+    rows = rows_in(root / "results" / "tuning-miniature")
     [best] = [row for row in rows if row["method"] == method and row["chosen"] == "yes"]
     [floor] = [row for row in rows if row["method"] == "super"]
     recipe = methods.load(method).MINIATURE
@@ -143,3 +143,8 @@ def test_the_miniature_is_set_as_the_committed_trials_say(method):
     assert {name: getattr(recipe, name) for name in rates} == rates and recipe.steps == int(best["steps"])
     assert best["digest"] == find(Config()).digest[:12], "tuned on other weights than the package has"
     assert float(best["image_sim"]) > float(floor["image_sim"])
+    scores = " | ".join(f"{float(best[name]):.3f}" for name in ("image_sim", "text_sim", "harmonic"))
+    told = [
+        line for line in (root / "docs" / "baselines.md").read_text().splitlines() if line.endswith(f"| {scores} |")
+    ]
+    assert len(told) == 1 and told[0].startswith(f"| `{method}`") and f"| {best['steps']} |" in told[0]
