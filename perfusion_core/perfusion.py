@@ -50,7 +50,7 @@ class Config:
     checkpointing: bool = False
 
 
-MINIATURE = Config(steps=200, lr=0.0075, lr_embedding=0.0015)  # results/tuning-miniature
+MINIATURE = Config(lr=0.0075, lr_embedding=0.0015)  # results/tuning-miniature
 
 
 class Student:

@@ -16,8 +16,14 @@ UNUSUAL = (("pot", "clock"), ("pot", "shoe"), ("cat", "lamp"),  # the paper's
 ODD_ONES = "results/unusual"  # where these are put
 VARIANTS = ("one-shot", "trained-k", "no-mask", "train-bias")
 TAKEN = f"{OUT}concepts"  # the trained files of Perfusion that are committed: what CI draws with
-QUICK, REPEATS = "perfbench run --preset quick", range(1, 6)
+TWO = "--engine processes --workers 2"  # for two cores; of several workers one thread each wastes least
+RUN = f"perfbench run {TWO} --threads 1 --set compile=true"
+QUICK, REPEATS = f"perfbench run --preset quick {TWO}", range(1, 6)
 KEPT = (25, 50, 100, 150, 200, 250, 300, 400)
+
+
+# Who picks a step by validation picks it from as many as were tried, as Perfusion does
+LONGEST = "--set fit.ti-selected.steps=600 --set fit.lora-selected.steps=300"
 
 
 def _dynamics() -> str:
@@ -25,7 +31,7 @@ def _dynamics() -> str:
     points = ",".join(f"local-b0.60-t0.15-s{step}" for step in KEPT)
     sets = f"--set fit.perfusion.steps={KEPT[-1]} --set keep={','.join(map(str, KEPT))}"
     return (
-        f"perfbench run --out {OUT}dynamics --methods perfusion,perfusion-trained-k "
+        f"{RUN} --out {OUT}dynamics --methods perfusion,perfusion-trained-k "
         f"--concepts cat,teddy,teapot,chair {sets} --set points.perfusion={points} --set images=1"
     )
 
@@ -46,8 +52,8 @@ def _repeated(run: str, name: str) -> list[str]:
 
 COMMANDS = {
     "paper": [
-        f"perfbench run --out {OUT}paper --scorers auto,truth --methods {methods} "
-        f"--set points.perfusion={LOCAL},{GLOBAL}"
+        f"{RUN} --out {OUT}paper --scorers auto,truth --methods {methods} "
+        f"--set points.perfusion={LOCAL},{GLOBAL} {LONGEST}"
         for methods in EACH
     ]
     + [
@@ -56,7 +62,7 @@ COMMANDS = {
         *_figures("paper", "pareto", "bias", "per-concept", "breakdown", "attention", "gallery"),
     ],
     "ablations": [
-        f"perfbench run --out {OUT}ablations --methods perfusion --set images=2 --trained perfusion={OUT}paper "
+        f"{RUN} --out {OUT}ablations --methods perfusion --set images=2 --trained perfusion={OUT}paper "
         f"--ablation lock,{','.join(VARIANTS)},infer-temperature,vanilla-rome "
         f"--set points.perfusion={LOCAL},{GLOBAL} "
         + "".join(f"--set points.perfusion-{name}={LOCAL} " for name in VARIANTS)
@@ -66,7 +72,7 @@ COMMANDS = {
     ],
     "dynamics": [_dynamics(), *_figures("dynamics", "dynamics")],
     "pairs": [
-        f"perfbench run --out {OUT}pairs --methods perfusion,cd,ti --concepts teddy --prompts s01 "
+        f"{RUN} --out {OUT}pairs --methods perfusion,cd,ti --concepts teddy --prompts s01 "
         f"--pairs {','.join(PAIRS)} --set points.perfusion=local-b0.55-t0.15,{LOCAL} "
         f"--trained perfusion={OUT}paper,cd={OUT}paper,ti={OUT}paper"
     ],
@@ -75,21 +81,22 @@ COMMANDS = {
         for name, word in UNUSUAL
     ]
     + [
-        f"perfbench run --out {OUT}unusual --methods perfusion --prompts shape --set images=4 "
+        f"{RUN} --out {OUT}unusual --methods perfusion --prompts shape --set images=4 "
         f"--set points.perfusion={LOCAL} "
         f"--concepts {','.join(f'{ODD_ONES}/{name}_as_{word}' for name, word in UNUSUAL)}",
         f"python -m benchmarks.evidence look {OUT}unusual",
     ],
     "transfer": [
         "perfbench miniature restyle watercolor --out watercolor-miniature",
-        f"perfbench run --out {OUT}transfer --backbone watercolor-miniature --methods perfusion --set images=2 "
+        f"{RUN} --out {OUT}transfer --backbone watercolor-miniature --methods perfusion --set images=2 "
         f"--set points.perfusion={LOCAL} --trained perfusion={OUT}paper",
         f"python -m benchmarks.evidence look {OUT}transfer",
     ],
     "contrastive": [
         "perfbench miniature contrastive --out contrastive-miniature",
-        f"perfbench run --out {OUT}contrastive --backbone contrastive-miniature --methods "
-        f"perfusion,cd-selected,db-selected,ti-selected --set images=2 --set points.perfusion={LOCAL},{GLOBAL}",
+        f"{RUN} --out {OUT}contrastive --backbone contrastive-miniature --methods "
+        f"perfusion,cd-selected,db-selected,ti-selected --set images=2 --set points.perfusion={LOCAL},{GLOBAL} "
+        "--set fit.ti-selected.steps=600",
     ],
     "quick": [
         f"python -m benchmarks.evidence take {OUT}paper {TAKEN}",
