@@ -18,7 +18,7 @@ VARIANTS = ("one-shot", "trained-k", "no-mask", "train-bias")
 TAKEN = f"{OUT}concepts"  # the trained files of Perfusion that are committed: what CI draws with
 TWO = "--engine processes --workers 2"  # for two cores; of several workers one thread each wastes least
 RUN = f"perfbench run {TWO} --threads 1 --set compile=true"
-QUICK, REPEATS = f"perfbench run --preset quick {TWO}", range(1, 6)
+QUICK, REPEATS = "perfbench run --preset quick", range(1, 6)
 KEPT = (25, 50, 100, 150, 200, 250, 300, 400)
 
 
@@ -100,9 +100,9 @@ COMMANDS = {
     ],
     "quick": [
         f"python -m benchmarks.evidence take {OUT}paper {TAKEN}",
-        *_repeated(f"{QUICK} --methods perfusion --concepts all --trained perfusion={TAKEN}", "quick"),
+        *_repeated(f"{QUICK} --methods perfusion --concepts all --trained perfusion={TAKEN} {TWO}", "quick"),
     ],
-    "quickstart": _repeated(f"{QUICK} --methods perfusion,cd --concepts cat,teapot,chair", "quickstart"),
+    "quickstart": _repeated(f"{QUICK} --methods perfusion,cd --concepts cat,teapot,chair {TWO}", "quickstart"),
 }
 for _name in ("paper", "ablations", "contrastive", "transfer"):  # the others are small
     COMMANDS[_name].append(f"python -m benchmarks.evidence pack {OUT}{_name}")
