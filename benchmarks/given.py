@@ -152,4 +152,4 @@ def copy(run: Path, given: Given, keep: Sequence[int], out: Path) -> dict[str, A
                 shutil.copyfile(source, target)
         if not target.is_file() or file_sha256(target) != sha256:
             raise UserError(f"{source} has changed since the run was planned; give the command again")
-    return {"seconds": 0.0, **given.about, "given": given.digest}
+    return {**given.about, "given": given.digest}

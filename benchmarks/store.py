@@ -289,13 +289,13 @@ def planned_fits(run: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def read_fits(run: Path) -> "pd.DataFrame":
-    """What each method's fits cost: method, concept, key, kilobytes (of 1,000 bytes), train_seconds."""
+    """What each method's fits cost: method, concept, key, kilobytes (of 1,000 bytes), train_seconds where known."""
     import pandas as pd
 
     rows = []
     for method, concept, about in planned_fits(run):
         size = sum(file["bytes"] for name, file in about["files"].items() if not name.startswith("step-"))
-        rows.append((method, concept, about["key"], size / 1000, float(about.get("seconds", 0))))
+        rows.append((method, concept, about["key"], size / 1000, float(about.get("seconds", "nan"))))
     return pd.DataFrame(rows, columns=["method", "concept", "key", "kilobytes", "train_seconds"])
 
 

@@ -57,6 +57,8 @@ def test_concept_files_in_a_folder_and_a_folder_a_concept_are_the_same(tmp_path)
         assert run_here(shared(), tmp_path / f"run-{place.name}", "--trained", f"perfusion={place}") == 0
     assert pictures(tmp_path / "run-flat") == pictures(tmp_path / "run-deep"), "the same keys"
     assert pixels(tmp_path / "run-flat") == pixels(reference())
+    assert " s |" not in (tmp_path / "run-flat" / "table.md").read_text(), "how long these were trained is not known"
+    assert " s |" in (reference() / "table.md").read_text()
 
 
 def test_another_file_under_the_same_name_is_drawn_again(tmp_path):
