@@ -35,8 +35,11 @@ def blocks(page, language):
 
 
 def commands(page):
+    """Of its blocks, and those in the middle of a sentence."""
     lines = "\n".join(blocks(page, "bash")).replace("\\\n", " ").splitlines()
-    return [line.strip() for line in lines if line.strip().startswith("perfbench ")]
+    text = re.sub(r"```.*?```", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.S)
+    lines += [" ".join(span.split()) for span in re.findall(r"`(perfbench [^`]+)`", text)]
+    return [line.strip() for line in lines if line.strip().startswith("perfbench ") and "--help" not in line]
 
 
 ALL = [(page, line) for page in PAGES for line in commands(page)]
