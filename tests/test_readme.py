@@ -35,17 +35,21 @@ def blocks(page, language):
 
 
 def commands(page):
-    """Of its blocks, and those in the middle of a sentence."""
     lines = "\n".join(blocks(page, "bash")).replace("\\\n", " ").splitlines()
+    return [line.strip() for line in lines if line.strip().startswith("perfbench ")]
+
+
+def told(page):
+    """Commands in the middle of a sentence."""
     text = re.sub(r"```.*?```", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.S)
-    lines += [" ".join(span.split()) for span in re.findall(r"`(perfbench [^`]+)`", text)]
-    return [line.strip() for line in lines if line.strip().startswith("perfbench ") and "--help" not in line]
+    spans = [" ".join(span.split()) for span in re.findall(r"`(perfbench [^`]+)`", text)]
+    return [span for span in spans if "--help" not in span]
 
 
 ALL = [(page, line) for page in PAGES for line in commands(page)]
 
 
-@pytest.mark.parametrize(("page", "line"), ALL)
+@pytest.mark.parametrize(("page", "line"), [*ALL, *((page, line) for page in PAGES for line in told(page))])
 def test_commands_parse(page, line):
     words = shlex.split(line, comments=True)[1:]
     parser = cli.Parser(prog=words[0])
