@@ -137,8 +137,8 @@ def generate(args: argparse.Namespace) -> None:
     dtype = None if args.dtype == "auto" else args.dtype
     device, names = device_name(args.device), backbone_names()
     backbone = Backbone.open(args.backbone, device=device, dtype=dtype, revision=args.revision, names=names)
-    gates = {"bias": numbers(args.bias, "--bias"), "temperature": numbers(args.temperature, "--temperature")}
-    with load_concepts(backbone.pipe, files, args.lock, **gates, force=args.force):
+    bias, temperature = numbers(args.bias, "--bias"), numbers(args.temperature, "--temperature")
+    with load_concepts(backbone.pipe, files, args.lock, bias, temperature, force=args.force):
         images, _ = draw(backbone, args.prompt, seeds, steps=args.steps, guidance=args.guidance)
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
