@@ -117,3 +117,17 @@ def test_the_two_commands_are_tox_environments():
     named = re.findall(r"tox -q -e (\w+)$", text, re.M)
     assert named == ["quickstart", "tests"]
     assert all(f"[testenv:{name}]" in tox for name in named)
+
+
+def test_the_pictures_of_the_readme_can_be_drawn_again(tmp_path):
+    """By the commands below them; of four groups of prompts the last one."""
+    from benchmarks.miniature.sheet import main
+
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    told = [span.split() for span in re.findall(r"`python -m benchmarks\.miniature\.sheet ([^`]+)`", text)]
+    assert [len(words) for words in told] == [1, 5]
+    for out, *words in told:
+        main(tmp_path / out, words[-1:])
+        now, committed = Image.open(tmp_path / out), Image.open(ROOT / out)
+        assert now.width == committed.width
+        assert words or now.convert("RGB").tobytes() == committed.convert("RGB").tobytes()
