@@ -15,10 +15,7 @@ from perfusion_core.concept import Concept
 from perfusion_core.editing import load_concepts
 from perfusion_core.sampling import sample
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not (miniature_dir() / "model_index.json").is_file(), reason="the miniature has no weights yet"),
-]
+pytestmark = pytest.mark.slow
 MUG = data_dir("concepts") / "tuning" / "mug"  # never one of the eleven
 PROMPTS = ("on the beach", "in the snow", "on the moon")
 
