@@ -30,7 +30,7 @@ from baselines.resizing import resized
 from perfusion_core.backbone import Backbone, cross_attentions
 from perfusion_core.files import write_tensors
 from perfusion_core.latents import vae_moments
-from perfusion_core.prompts import Word, super_token
+from perfusion_core.prompts import Word, super_token, token_vector
 from perfusion_core.subject import Fitted, Subject
 from perfusion_core.training import Batch, Progress, Recipe, Validation, Write, equal_parts, train
 
@@ -105,8 +105,7 @@ def first_vector(backbone: Backbone) -> nn.Parameter:
     token = backbone.tokenizer.get_vocab().get(RARE)
     if token is None:
         token = super_token(backbone.tokenizer, RARE)
-    row = backbone.text_encoder.get_input_embeddings().weight[token]
-    return nn.Parameter(row.detach().float().clone())
+    return nn.Parameter(token_vector(backbone.text_encoder, token))
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from torch import nn
 from baselines.parts import assert_only, learned_text, own_pictures, refuse_points, spelled, spoken, stamps
 from perfusion_core.backbone import Backbone
 from perfusion_core.files import write_tensors
-from perfusion_core.prompts import TEMPLATES, Word, named, super_token
+from perfusion_core.prompts import TEMPLATES, Word, named, super_token, token_vector
 from perfusion_core.subject import Fitted, Subject
 from perfusion_core.training import Batch, Progress, Recipe, Validation, Write, equal_parts, train
 
@@ -87,8 +87,7 @@ def fit(
 
 def first_vector(backbone: Backbone, word: str) -> nn.Parameter:
     """The embedding of a word that is one token, to be learned further."""
-    row = backbone.text_encoder.get_input_embeddings().weight[super_token(backbone.tokenizer, word)]
-    return nn.Parameter(row.detach().float().clone())
+    return nn.Parameter(token_vector(backbone.text_encoder, super_token(backbone.tokenizer, word)))
 
 
 @contextmanager

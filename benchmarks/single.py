@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks import methods
 from benchmarks.config import named
 from benchmarks.given import FILES
 from perfusion_core.errors import UserError
@@ -22,8 +23,6 @@ OWN = "; give each concept its own name"
 
 def fit(args: argparse.Namespace) -> None:
     """Train as a benchmark would, with the same recipe, seed, class images and validation; print what was written."""
-    from benchmarks import methods
-
     methods.check_names([args.method])  # before anything that takes seconds to load
     from benchmarks.config import resolve
     from benchmarks.disk import remove

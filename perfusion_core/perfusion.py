@@ -18,7 +18,7 @@ from perfusion_core.concept import Concept
 from perfusion_core.digests import text_shape
 from perfusion_core.editing import BIAS, TEMPERATURE, attach, load_concepts, restored
 from perfusion_core.errors import UserError, unknown
-from perfusion_core.prompts import TEMPLATES, Positions, Word, encode, named, super_encoding, super_token
+from perfusion_core.prompts import TEMPLATES, Positions, Word, encode, named, super_encoding, super_token, token_vector
 from perfusion_core.rank_one import Edit, EditedProjection, concept_basis
 from perfusion_core.subject import Fitted, Subject
 from perfusion_core.training import Batch, Latents, Progress, Recipe, Validation, Write, equal_parts, train
@@ -62,8 +62,8 @@ class Student:
         self.layers = cross_attentions(backbone.unet)
         self.plain = [(layer.to_k, layer.to_v) for layer in self.layers.values()]
         self.e_super = super_encoding(encoder, tokenizer, subject.super_category)
-        row = encoder.get_input_embeddings().weight[super_token(tokenizer, subject.super_category)]
-        self.embedding = nn.Parameter(row.detach().float().clone(), requires_grad=not config.vanilla_rome)
+        vector = token_vector(encoder, super_token(tokenizer, subject.super_category))
+        self.embedding = nn.Parameter(vector, requires_grad=not config.vanilla_rome)
         self.i_star = self.first_i_star()
         self.o_k: list[torch.Tensor] = []
         self.o_v: list[torch.Tensor] = []

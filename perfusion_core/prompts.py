@@ -74,6 +74,11 @@ def super_token(tokenizer: Any, word: str) -> int:
     return ids[0]
 
 
+def token_vector(text_encoder: Any, token: int) -> torch.Tensor:
+    """A copy of a token's embedding in float32, to be learned further."""
+    return text_encoder.get_input_embeddings().weight[token].detach().float().clone()
+
+
 def tokenize(tokenizer: Any, texts: Sequence[str], words: Mapping[str, Word]) -> tuple[torch.Tensor, list[Positions]]:
     """-> ids [n, M] of the filled texts, and where each concept stands in each of them."""
     for word in words.values():

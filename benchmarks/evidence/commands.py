@@ -26,10 +26,9 @@ SEEDS = tuple(f"{TWO} --set seed={seed}" for seed in range(1, 6))
 ELSEWHERE = (*(f"--engine inline --threads {threads}" for threads in (2, 3)), f"{TWO} --set compile=true",
              "--engine inline --threads 2 --set compile=true")  # fmt: skip
 KEPT = (25, 50, 100, 150, 200, 250, 300, 400)
-
-
 # Who picks a step by validation picks it from as many as were tried, as Perfusion does
-LONGEST = "--set fit.ti-selected.steps=600 --set fit.lora-selected.steps=300"
+TI_LONGEST = "--set fit.ti-selected.steps=600"
+LONGEST = f"{TI_LONGEST} --set fit.lora-selected.steps=300"
 
 
 def _dynamics() -> str:
@@ -102,7 +101,7 @@ COMMANDS = {
         "perfbench miniature contrastive --out contrastive-miniature",
         f"{RUN} --out {OUT}contrastive --backbone contrastive-miniature --methods "
         f"perfusion,cd-selected,db-selected,ti-selected --set images=2 --set points.perfusion={LOCAL},{GLOBAL} "
-        "--set fit.ti-selected.steps=600",
+        f"{TI_LONGEST}",
     ],
     "quick": [
         f"python -m benchmarks.evidence take {OUT}paper {TAKEN}",

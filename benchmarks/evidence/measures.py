@@ -79,12 +79,12 @@ def gain(grid: Grid, metric: str, a: Sequence[int], b: Sequence[int]) -> Interva
     if metric not in grid.drawn:
         raise UserError(f"no scorer of the run gave {metric}")
     difference = grid.drawn[metric][:, list(a)].mean(1) - grid.drawn[metric][:, list(b)].mean(1)  # [D, C]
-    return interval_of(grid, over_concepts(difference, grid.draws), _counted(difference), metric)
+    return mean_of(grid, difference, metric)
 
 
-def _counted(drawn: np.ndarray) -> int:
-    """How many concepts have a value [D, C]."""
-    return int((~np.isnan(drawn[0])).sum())
+def mean_of(grid: Grid, drawn: np.ndarray, what: str) -> Interval:
+    """Of the mean over the concepts that have a value [D, C]."""
+    return interval_of(grid, over_concepts(drawn, grid.draws), int((~np.isnan(drawn[0])).sum()), what)
 
 
 def over_methods(values: np.ndarray) -> np.ndarray:
@@ -174,12 +174,10 @@ def _chosen(
 def choice_gain(grid: Grid, of: Sequence[int]) -> Interval:
     """Harmonic mean with a point chosen for each concept, less that of the best one for all."""
     difference = honest(grid, "harmonic", of, each=True) - honest(grid, "harmonic", of, each=False)
-    return interval_of(
-        grid, over_concepts(difference, grid.draws), _counted(difference), "harmonic mean of both halves"
-    )
+    return mean_of(grid, difference, "harmonic mean of both halves")
 
 
 def honest_gain(grid: Grid, metric: str, of: Sequence[int], other: int) -> Interval:
     """A score of the best point for all, less that of another method's only point."""
     difference = honest(grid, metric, of, each=False) - honest(grid, metric, [other], each=False)
-    return interval_of(grid, over_concepts(difference, grid.draws), _counted(difference), f"{metric} of both halves")
+    return mean_of(grid, difference, f"{metric} of both halves")
