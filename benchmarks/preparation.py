@@ -16,12 +16,15 @@ def covariance(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from benchmarks.models import backbone_names, device_name
+    from benchmarks.paths import miniature_dir
     from perfusion_core.backbone import Backbone
     from perfusion_core.covariance import estimate, home, inverse, read_captions
 
     # Only the text encoder is used, and it stays in float32 whatever the dtype.
     device, names = device_name(args.device), backbone_names()
     backbone = Backbone.open(args.backbone, device=device, revision=args.revision, names=names)
+    if backbone.place == miniature_dir():  # part of the package: all committed numbers rest on it
+        raise UserError("the miniature has its C; `perfbench miniature build --out DIR` makes one with another")
     source = args.captions
     name = source if not Path(source).exists() else Path(source).name  # no machine paths in the file
     name += f", column {args.column}" if args.column else ""

@@ -68,7 +68,7 @@ def resolved_protocol(config: Config, models: Models, catalog: Catalog) -> dict[
     fixed = protocol(config) | {
         "backbone": models.name, "backbone_digest": models.digest, "dtype": models.dtype, "suite": catalog.name,
         "image_prompts": catalog.protocol.image_prompts, "class_word": catalog.protocol.class_word,
-        "scorers": [models.scorers[0].name], "select_scorer": models.selector.name,
+        "scorers": [scorer.name for scorer in models.scorers[:1]], "select_scorer": models.selector.name,
         "recipe": "miniature" if models.miniature else "published",
     }  # fmt: skip
     return dict(anonymous(fixed))

@@ -8,6 +8,7 @@ import json
 import shutil
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ def fit(args: argparse.Namespace) -> None:
     as_file = out.suffix == ".safetensors"
     if as_file and args.method != "perfusion":
         raise UserError(f"{args.method} leaves a folder, not one file; write --out {out.with_suffix('')}")
+    if not as_file and out.suffix and args.method == "perfusion":
+        raise UserError(f"a concept file ends in .safetensors; write --out {out.with_suffix('.safetensors')}")
     if not as_file and out.exists():
         raise UserError(f"{out} is there already; give --out another name")
     given = Path(args.concept)
@@ -50,8 +53,9 @@ def fit(args: argparse.Namespace) -> None:
     flags |= {"revision": args.revision, "device": args.device, "seed": args.seed}
     flags |= {"suite": args.suite, "masks": args.masks}
     steps = [f"steps={args.steps}"] if args.steps else []
-    sets = [text if text.startswith("fit.") else f"fit.{args.method}.{text}" for text in [*steps, *args.sets]]
-    prepared = prepare(resolve(flags=flags, sets=sets))
+    whole = ("fit.", "select_scorer=")  # any other key is one of the method's
+    sets = [text if text.startswith(whole) else f"fit.{args.method}.{text}" for text in [*steps, *args.sets]]
+    prepared = prepare(replace(resolve(flags=flags, sets=sets), scorers=()))  # nothing is reported: fetch none
     store = Store(out.parent / f".{out.name}.fit")  # an interrupted training goes on from here
     make_missing(planned_concepts(prepared), prepared.config.clipseg, prepared.device)
     for one in planned_concepts(prepared):
@@ -102,7 +106,7 @@ def class_images(worker: Any, unit: Any) -> Any:
     from PIL import Image
 
     if not worker.store.verified(unit.prior):
-        worker._make(unit.prior)
+        worker.make(unit.prior)
     paths = sorted(worker.store.folder(unit.prior).glob("*.png"), key=lambda path: int(path.stem))
     return np.stack([np.asarray(Image.open(path)) for path in paths])
 

@@ -15,6 +15,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -84,7 +85,9 @@ def memory_of(backbone: Backbone, args: argparse.Namespace) -> float:
     job_of(backbone, args.memory_of, args.train_batch, args.checkpointing)()
     if backbone.device.type == "cuda":
         return torch.cuda.max_memory_allocated(backbone.device) / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    if (status := Path("/proc/self/status")).exists():  # ru_maxrss would begin with the parent's peak
+        return int(status.read_text().partition("VmHWM:")[2].split()[0]) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
 
 
 # ---- the tables ----

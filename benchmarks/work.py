@@ -112,7 +112,7 @@ class Worker:
                 self.say(Event("done", unit))
                 return
             self.say(Event("begin", unit))
-            self._guarded(unit, lambda: self._make(unit))
+            self._guarded(unit, lambda: self.make(unit))
         finally:
             self.store.locks.unlock(unit.key)
 
@@ -127,7 +127,7 @@ class Worker:
                 raise full(self.store.root) from error
             self.say(Event("failed", unit, text="".join(traceback.format_exception(error))))
 
-    def _make(self, unit: Unit) -> None:
+    def make(self, unit: Unit) -> None:
         started = time.monotonic()
         make = {Prior: self.prior, Fit: self.fit, Cell: self.cell}[type(unit)]
         with self.store.aside(unit.key, resume=isinstance(unit, Fit)) as out:

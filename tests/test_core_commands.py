@@ -10,6 +10,7 @@ from PIL import Image
 from run_kit import make_backbone, make_concepts
 from safetensors import safe_open
 
+from benchmarks import models
 from benchmarks.cli import run
 from perfusion_core.errors import UserError
 
@@ -120,6 +121,26 @@ def test_fit_refusals(kit, tmp_path):
         run(["fit", "ti", *concept, "--out", str(tmp_path / "a.safetensors"), *flags(kit)])
     with pytest.raises(UserError, match="is there already"):
         run(["fit", "perfusion", *concept, "--out", str(tmp_path), *flags(kit)])
+    with pytest.raises(UserError, match=r"write --out .*a\.safetensors"):
+        run(["fit", "perfusion", *concept, "--out", str(tmp_path / "a.txt"), *flags(kit)])
+
+
+def test_fit_opens_only_the_scorer_that_picks_its_step(kit, tmp_path, monkeypatch):
+    """A download less; and with --set select_scorer=FOLDER it needs no network at all."""
+    from shutil import copytree, rmtree
+
+    copy = copytree(kit / "tiny", tmp_path / "copy")
+    selector = copytree(copy / "scorer2", tmp_path / "selector")
+    opened = []
+    real = models.find_scorer
+    monkeypatch.setattr(
+        models, "find_scorer", lambda given, *rest, **how: opened.append(given) or real(given, *rest, **how)
+    )
+    rmtree(copy / "scorer2")
+    few = ["--steps", "1", "--set", "batch=2", "--set", f"select_scorer={selector}", "--device", "cpu"]
+    words = ["fit", "perfusion", "--concept", str(kit / "concepts" / "cat"), "--backbone", str(copy), *few]
+    assert run([*words, "--out", str(tmp_path / "cat.safetensors")]) == 0
+    assert opened == [str(selector)]
 
 
 def test_covariance(kit, tmp_path, capsys):
@@ -132,6 +153,8 @@ def test_covariance(kit, tmp_path, capsys):
     fit = ["fit", "perfusion", "--concept", str(kit / "concepts" / "cat"), "--out", str(tmp_path / "cat.safetensors")]
     with pytest.raises(UserError, match="perfbench covariance"):
         run([*fit, "--backbone", str(copy), "--device", "cpu"])
+    with pytest.raises(UserError, match="the miniature has its C"):
+        run(["covariance", "--backbone", "miniature", "--captions", "captions.txt"])
     captions = tmp_path / "captions.txt"
     captions.write_text(
         "\n".join(f"a {a} photo of the {b}" for a in ("red", "blue", "gold") for b in ("cat", "dog", "lake", "road"))

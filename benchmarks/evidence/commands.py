@@ -3,12 +3,11 @@
 Each may be interrupted and given again (`concepts add` then says that it was done).
 """
 
-from collections.abc import Sequence
-
 OUT = "results/miniature-"
 BIASES = (0.60, 0.65, 0.70, 0.75)
 LOCAL = ",".join(f"local-b{bias:.2f}-t0.15" for bias in BIASES)
 COLD = LOCAL.replace("-t0.15", "-t0.10")
+WIDE = ",".join(f"local-b{bias:.2f}-t0.15" for bias in (0.30, 0.45, 0.60, 0.75, 0.90, 1.05))
 GLOBAL = "global-b0.40-t0.15,global-b0.50-t0.15,global-b0.60-t0.15"
 EACH = ("perfusion", "ti,ti-selected", "cd,cd-better,cd-selected", "db,db-selected", "lora,lora-selected")
 PAIRS = ("teddy+teapot", "cat+chair", "cat+pot", "teddy+sunglasses",  # the paper's
@@ -21,10 +20,9 @@ TAKEN = f"{OUT}concepts"  # the trained files of Perfusion that are committed: w
 TWO = "--engine processes --workers 2"  # for two cores; of several workers one thread each wastes least
 RUN = f"perfbench run {TWO} --threads 1 --set compile=true"
 QUICK = "perfbench run --preset quick"
-SEEDS = tuple(f"{TWO} --set seed={seed}" for seed in range(1, 6))
-# What another machine does to the same noise and weights: numbers added up in another order
+# What another machine does to the same noise and weights: numbers added up in another order, or in another type
 ELSEWHERE = (*(f"--engine inline --threads {threads}" for threads in (2, 3)), f"{TWO} --set compile=true",
-             "--engine inline --threads 2 --set compile=true")  # fmt: skip
+             "--engine inline --threads 2 --set compile=true", f"{TWO} --set dtype=float32")  # fmt: skip
 KEPT = (25, 50, 100, 150, 200, 250, 300, 400)
 # Who picks a step by validation picks it from as many as were tried, as Perfusion does
 TI_LONGEST = "--set fit.ti-selected.steps=600"
@@ -45,12 +43,12 @@ def _figures(name: str, *figures: str) -> list[str]:
     return [f"perfbench plot {figure} {OUT}{name}" for figure in figures]
 
 
-def _repeated(run: str, name: str, changes: Sequence[str]) -> list[str]:
+def _repeated(run: str, name: str) -> list[str]:
     """A reference of the regression gate, its repeats, and the margins that these tell."""
-    places = [f"results/{name}-repeat-{number}" for number in range(1, len(changes) + 1)]
+    places = [f"results/{name}-repeat-{number}" for number in range(1, len(ELSEWHERE) + 1)]
     return [
         f"{run} {TWO} --out {OUT}{name}",
-        *(f"{run} {change} --out {place}" for change, place in zip(changes, places)),
+        *(f"{run} {change} --out {place}" for change, place in zip(ELSEWHERE, places)),
         f"perfbench check --calibrate {OUT}{name} {' '.join(places)} --against {OUT}{name}",
     ]
 
@@ -65,6 +63,11 @@ COMMANDS = {
         f"perfbench attention {OUT}paper --methods ti,cd,db,perfusion/local-b0.60-t0.15,super",
         f"python -m benchmarks.evidence look {OUT}paper",
         *_figures("paper", "pareto", "bias", "per-concept", "breakdown", "attention", "gallery"),
+    ],
+    "bias": [
+        f"{RUN} --out {OUT}bias --methods perfusion --set images=1 --trained perfusion={OUT}paper "
+        f"--set points.perfusion={WIDE}",
+        *_figures("bias", "bias"),
     ],
     "ablations": [
         f"{RUN} --out {OUT}ablations --methods perfusion --set images=2 --trained perfusion={OUT}paper "
@@ -105,9 +108,9 @@ COMMANDS = {
     ],
     "quick": [
         f"python -m benchmarks.evidence take {OUT}paper {TAKEN}",
-        *_repeated(f"{QUICK} --methods perfusion --concepts all --trained perfusion={TAKEN}", "quick", ELSEWHERE),
+        *_repeated(f"{QUICK} --methods perfusion --concepts all --trained perfusion={TAKEN}", "quick"),
     ],
-    "quickstart": _repeated(f"{QUICK} --methods perfusion,cd --concepts cat,teapot,chair", "quickstart", SEEDS),
+    "quickstart": _repeated(f"{QUICK} --methods perfusion,cd --concepts cat,teapot,chair", "quickstart"),
 }
 for _name in ("paper", "ablations", "contrastive", "transfer"):  # the others are small
     COMMANDS[_name].append(f"python -m benchmarks.evidence pack {OUT}{_name}")
