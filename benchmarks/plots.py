@@ -66,16 +66,20 @@ def series_of(table: pd.DataFrame) -> list[Series]:
 
 
 def plane(axes: Axes, rows: pd.DataFrame, pad: float = 0.07) -> None:
-    """The plane of the paper, text similarity to the right and image similarity upwards, around rows and intervals."""
+    """The plane of the paper, text similarity to the right and image similarity upwards, around rows and intervals.
+
+    Intervals of two or three concepts can be so wide that nothing else could be seen: these run out of the picture.
+    """
     axes.set_xlabel(AXIS[X])
     axes.set_ylabel(AXIS[Y])
     axes.locator_params(nbins=6)
     for name, limit in ((X, axes.set_xlim), (Y, axes.set_ylim)):
         values = rows[[column for column in (name, f"{name}_lo", f"{name}_hi") if column in rows]].to_numpy(float)
-        low, high = np.nanmin(values), np.nanmax(values)
-        room = max(
-            pad * (high - low), (0.1 - (high - low)) / 2
-        )  # two points that agree to 0.001 must not look far apart
+        least, most = np.nanmin(values[:, 0]), np.nanmax(values[:, 0])
+        reach = 2 * max(most - least, 0.1)
+        low, high = max(np.nanmin(values), least - reach), min(np.nanmax(values), most + reach)
+        # two points that agree to 0.001 must not look far apart
+        room = max(pad * (high - low), (0.1 - (high - low)) / 2)
         limit(low - room, high + room)
 
 

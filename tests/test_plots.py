@@ -735,3 +735,14 @@ def test_two_runs_share_a_plane(base, tmp_path):
     np.testing.assert_allclose(marked(axes, "v"), both[["text_sim", "image_sim"]])
     texts = [text.get_text() for text in axes.texts]
     assert "Custom Diffusion (base)" in texts and "Custom Diffusion (other)" in texts
+
+
+def test_intervals_of_two_concepts_do_not_hide_what_differs():
+    rows = pd.DataFrame({"text_sim": [0.98, 1.0], "image_sim": [0.70, 0.75]})
+    for name in ("text_sim", "image_sim"):
+        rows[f"{name}_lo"], rows[f"{name}_hi"] = rows[name] - 0.9, rows[name] + 0.02
+    axes = Figure().add_subplot()
+    plots.plane(axes, rows)
+    for (low, high), name in ((axes.get_xlim(), "text_sim"), (axes.get_ylim(), "image_sim")):
+        assert rows[name].min() - 0.25 < low < rows[name].min() - 0.15, "0.9 below would be a picture of one line"
+        assert rows[f"{name}_hi"].max() < high < rows[f"{name}_hi"].max() + 0.1
