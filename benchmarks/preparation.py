@@ -22,9 +22,10 @@ def covariance(args: argparse.Namespace) -> None:
 
     # Only the text encoder is used, and it stays in float32 whatever the dtype.
     device, names = device_name(args.device), backbone_names()
-    backbone = Backbone.open(args.backbone, device=device, revision=args.revision, names=names)
-    if backbone.place == miniature_dir():  # part of the package: all committed numbers rest on it
+    if names.get(args.backbone, Path(args.backbone)).resolve() == miniature_dir().resolve():
+        # part of the package: all committed numbers rest on it
         raise UserError("the miniature has its C; `perfbench miniature build --out DIR` makes one with another")
+    backbone = Backbone.open(args.backbone, device=device, revision=args.revision, names=names)
     source = args.captions
     name = source if not Path(source).exists() else Path(source).name  # no machine paths in the file
     name += f", column {args.column}" if args.column else ""

@@ -3,11 +3,15 @@
 Each may be interrupted and given again (`concepts add` then says that it was done).
 """
 
+
+def _local(*biases: float) -> str:
+    return ",".join(f"local-b{bias:.2f}-t0.15" for bias in biases)
+
+
 OUT = "results/miniature-"
-BIASES = (0.60, 0.65, 0.70, 0.75)
-LOCAL = ",".join(f"local-b{bias:.2f}-t0.15" for bias in BIASES)
+LOCAL = _local(0.60, 0.65, 0.70, 0.75)
 COLD = LOCAL.replace("-t0.15", "-t0.10")
-WIDE = ",".join(f"local-b{bias:.2f}-t0.15" for bias in (0.30, 0.45, 0.60, 0.75, 0.90, 1.05))
+WIDE = _local(0.30, 0.45, 0.60, 0.75, 0.90, 1.05)
 GLOBAL = "global-b0.40-t0.15,global-b0.50-t0.15,global-b0.60-t0.15"
 EACH = ("perfusion", "ti,ti-selected", "cd,cd-better,cd-selected", "db,db-selected", "lora,lora-selected")
 PAIRS = ("teddy+teapot", "cat+chair", "cat+pot", "teddy+sunglasses",  # the paper's
