@@ -17,7 +17,7 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionMod
 
 from perfusion_core.digests import backbone_digest, text_digest
 from perfusion_core.errors import UserError, unknown
-from perfusion_core.hub import HUB, fetch, variant_in
+from perfusion_core.hub import HUB, check_channels, fetch, variant_in
 from perfusion_core.single_file import open_single_file
 
 GRAPHS = 128  # SD 1.5 has 18 shapes of compiled parts, twice with training; torch's 8 would leave the rest as it is
@@ -249,12 +249,7 @@ def load(place: Path, dtype: torch.dtype) -> Any:
 
 def check_shape(pipe: Any, name: str) -> None:
     """Stable Diffusion 1.x and 2.x and whatever is built like them; a clear sentence for the rest."""
-    reads, latents = pipe.unet.config.in_channels, pipe.vae.config.latent_channels
-    if reads != latents:
-        raise UserError(
-            f"the backbone {name!r} reads {reads} channels where latents have {latents}: "
-            "a model for inpainting, depth or editing; give the plain one"
-        )
+    check_channels(name, pipe.unet.config.in_channels, pipe.vae.config.latent_channels)
     layers = cross_attentions(pipe.unet)
     width = pipe.text_encoder.config.hidden_size
     fits = isinstance(pipe.unet, UNet2DConditionModel) and layers

@@ -3,8 +3,10 @@
 Says what it is about to download, and how much; takes safetensors only, and only the parts that are used.
 """
 
+import json
 import logging
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from perfusion_core.errors import UserError
@@ -76,14 +78,30 @@ def fetch(where: str, revision: str | None = None) -> Path:
             "(model_index.json, unet/, vae/, text_encoder/, tokenizer/, scheduler/); pickles are never read"
         )
     missing = [file for file in listed if file.filename in set(names) and not file.is_cached]
-    if missing:
-        announce(where, hub_id, missing[0].commit_hash, [file.file_size or 0 for file in missing])
+    download = partial(snapshot_download, hub_id, revision=listed[0].commit_hash)
     try:
-        return Path(snapshot_download(hub_id, revision=listed[0].commit_hash, allow_patterns=names))
+        if missing:
+            check_channels(hub_id, *channels(Path(download(allow_patterns=["unet/config.json", "vae/config.json"]))))
+            announce(where, hub_id, missing[0].commit_hash, [file.file_size or 0 for file in missing])
+        return Path(download(allow_patterns=names))
     except OSError as error:
         raise UserError(
             f"the download of {hub_id} stopped ({first_line(error)}); the same command goes on where it stopped"
         ) from error
+
+
+def channels(folder: Path) -> tuple[int, int]:
+    """What the U-Net reads and what latents have, from the configurations alone."""
+    unet, vae = (json.loads((folder / part / "config.json").read_bytes()) for part in ("unet", "vae"))
+    return unet.get("in_channels", 4), vae.get("latent_channels", 4)
+
+
+def check_channels(name: str, reads: int, latents: int) -> None:
+    if reads != latents:
+        raise UserError(
+            f"the backbone {name!r} reads {reads} channels where latents have {latents}: "
+            "a model for inpainting, depth or editing; give the plain one"
+        )
 
 
 def tell(hub_id: str, patterns: list[str]) -> None:

@@ -49,7 +49,8 @@ def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hub") / "tiny"
     for number, name in enumerate([*PLAIN, *FULL, *HALF, *AROUND]):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(bytes([number]) * (700_000 if name in FULL else 3))
+        content = bytes([number]) * (700_000 if name in FULL else 3)
+        (folder / name).write_bytes(b'{"number": %d}' % number if name.endswith(".json") else content)
     return folder
 
 
@@ -148,6 +149,16 @@ def test_two_text_encoders_are_refused_before_anything_is_downloaded(model, tmp_
     done = fetch(tmp_path / "home", "owner/xl", endpoint=hub.address)
     hub.close()
     assert done.returncode == 1 and "owner/xl has two text encoders" in done.stderr and hub.fetched() == set()
+
+
+def test_inpainting_is_refused_before_its_weights_are_downloaded(model, tmp_path):
+    folder = shutil.copytree(model, tmp_path / "inpainting")
+    (folder / "unet" / "config.json").write_text('{"in_channels": 9}')
+    hub = Hub({"owner/inpainting": folder})
+    done = fetch(tmp_path / "home", "owner/inpainting", endpoint=hub.address)
+    hub.close()
+    assert done.returncode == 1 and "'owner/inpainting' reads 9 channels where latents have 4" in done.stderr
+    assert hub.fetched() == {"unet/config.json", "vae/config.json"}
 
 
 def test_what_other_libraries_download_is_told_as_well(model, tmp_path):
