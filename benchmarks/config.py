@@ -72,6 +72,7 @@ class Config:
     threads: int = _place(0)  # a worker; 0: the cores divided by the workers
     ray_address: str = _place("")
     compile: bool = _place(False)  # torch.compile for the U-Net: a minute of warm-up a worker, low bits may differ
+    batch: int = _place(0)  # images drawn at a time, of several prompts; 0: those of one prompt. Low bits may differ
     method_files: tuple[str, ...] = _place(())
     drop_images: bool = _place(False)  # once scored; the tables need rows only
 
@@ -216,7 +217,7 @@ def _checked(config: Config) -> Config:
         if getattr(config, key) not in allowed:
             raise unknown(key, getattr(config, key), allowed)
     for key, least in {"images": 1, "steps": 1, "prior_images": 1, "validate_every": 1, "train_steps": 0, "workers": 0,
-                       "threads": 0, "seed": 0}.items():  # fmt: skip
+                       "threads": 0, "batch": 0, "seed": 0}.items():  # fmt: skip
         if getattr(config, key) < least:
             raise UserError(f"{key}={getattr(config, key)}: at least {least} is needed")
     for key in ("concepts", "prompts", "scorers"):

@@ -83,6 +83,13 @@ def unit_tasks(plan: Plan, done: set[str]) -> list[Units]:
     return tasks
 
 
+def together(units: Sequence[Unit], batch: int) -> list[Sequence[Unit]]:
+    """What of a task is made at a time: one unit, or as many cells as a batch of so many images holds."""
+    first = units[0]
+    many = max(1, batch // len(first.seeds)) if isinstance(first, Cell) else 1
+    return [units[start : start + many] for start in range(0, len(units), many)]
+
+
 def as_row(cell: Cell) -> dict[str, Any]:
     """A row of plan.csv."""
     return {

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,15 +19,16 @@ import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from benchmarks import methods, score
-from benchmarks.catalog import Prompt, fill, leave_out
+from benchmarks import methods
+from benchmarks.catalog import Prompt
 from benchmarks.config import Config
 from benchmarks.disk import DiskError, full, is_full
+from benchmarks.marks import Marks
 from benchmarks.models import Models
-from benchmarks.plan import prior_text, seed_of
-from benchmarks.scorers import of_concept, open_scorer
+from benchmarks.plan import prior_text
+from benchmarks.score import read_images
 from benchmarks.store import Store
-from benchmarks.tasks import Event, Group, Task
+from benchmarks.tasks import Event, Group, Task, together
 from benchmarks.units import Cell, Fit, Prior, Unit
 from perfusion_core.errors import UserError
 
@@ -47,6 +48,15 @@ class Job:
     threads: int = 0
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """A cell's pictures, the sizes of the batches in which it and others were drawn, its share of the seconds."""
+
+    pictures: np.ndarray
+    batches: list[int]
+    seconds: float
+
+
 class Worker:
     """Does tasks in one process, with one backbone."""
 
@@ -55,9 +65,8 @@ class Worker:
         if job.threads:
             torch.set_num_threads(job.threads)
         torch.backends.cudnn.deterministic = True  # the same cell, the same bytes
-        self._scorers: dict[str, score.Model] = {}
-        self._features: dict[tuple[str, str], np.ndarray] = {}
-        self._plain: dict[str, float] = {}  # raw text similarity of plain pictures, by super-category
+        self.marks = Marks(job, store)
+        self._drawn: dict[str, Drawn] = {}  # by cell, ahead of their turns
         self._applied: tuple[object, Callable[[str], str]] | None = None
         self._stack = ExitStack()
 
@@ -75,7 +84,7 @@ class Worker:
         if backbone.digest != models.digest:
             raise UserError(f"the backbone {models.name} is another one on this machine than the plan was made for")
         if self.job.config.compile:
-            seconds = backbone.compile(self.job.config.images)
+            seconds = backbone.compile(max(self.job.config.images, self.job.config.batch))
             print(f"perfbench: torch.compile: warm-up took {seconds:.0f} s", file=sys.stderr)
         backbone.name = models.name
         return backbone
@@ -96,25 +105,38 @@ class Worker:
         """Each unit is published, or its traceback is told; a disk that takes nothing more ends the run."""
         if isinstance(task, Group):
             for name in task.scorers:
-                self.scorer(name)  # outside the guard: without it nothing can be scored
+                self.marks.scorer(name)  # outside the guard: without it nothing can be scored
             self._guarded(task, lambda: self.score(task))
             return
         _ = self.backbone
-        for unit in task.units:
-            self._unit(unit)
+        for units in together(task.units, self.job.config.batch):
+            self._units(units)
 
-    def _unit(self, unit: Unit) -> None:
+    def _units(self, units: Sequence[Unit]) -> None:
+        """One unit, or cells that are drawn together."""
+        mine: list[Unit] = []
+        try:
+            mine += filter(self._claimed, units)
+            if len(cells := [unit for unit in mine if isinstance(unit, Cell)]) > 1:
+                self._draw_together(cells)
+            for unit in mine:
+                self._guarded(unit, partial(self.make, unit))
+        finally:
+            self._drawn.clear()
+            for unit in mine:
+                self.store.locks.unlock(unit.key)
+
+    def _claimed(self, unit: Unit) -> bool:
+        """Locked, if it is still to be made."""
         if not self.store.locks.try_lock(unit.key):
             self.say(Event("busy", unit))
-            return
-        try:
-            if self.store.finished(unit, self.scorer_names):  # another run in this folder was faster
-                self.say(Event("done", unit))
-                return
-            self.say(Event("begin", unit))
-            self._guarded(unit, lambda: self.make(unit))
-        finally:
+            return False
+        if self.store.finished(unit, self.scorer_names):  # another run in this folder was faster
             self.store.locks.unlock(unit.key)
+            self.say(Event("done", unit))
+            return False
+        self.say(Event("begin", unit))
+        return True
 
     def _guarded(self, unit: Unit | Group, act: Callable[[], None]) -> None:
         try:
@@ -133,6 +155,8 @@ class Worker:
         with self.store.aside(unit.key, resume=isinstance(unit, Fit)) as out:
             about = make(unit, out)  # type: ignore[operator]
             seconds = time.monotonic() - started
+            if unit.key in self._drawn:
+                seconds += self._drawn[unit.key].seconds
             self.store.publish(unit, out, {"seconds": round(seconds, 3), **about})
         self.say(Event("done", unit, seconds=seconds, images=0 if isinstance(unit, Fit) else len(unit.seeds)))
 
@@ -169,7 +193,7 @@ class Worker:
             out,
             seed=fit.seed,
             prior=prior,
-            validate=self.validation(fit) if fit.select else None,
+            validate=self.marks.validation(fit, self.backbone) if fit.select else None,
             keep=fit.keep,
             progress=lambda step, steps, loss: self.say(Event("step", fit, text=f"{step}/{steps} loss {loss:.3f}")),
         )
@@ -187,64 +211,38 @@ class Worker:
         asymmetric = fit.concept in self.job.asymmetric
         return Subject(fit.concept, fit.super_category, as_float(_arrays(folder)), masks, asymmetric)
 
-    def validation(self, fit: Fit) -> Any:
-        """The score that picks training steps: by a scorer that is never reported."""
-        from perfusion_core.training import Validation
-
-        config, prompts = self.job.config, self.job.validation
-        seeds = [seed_of(config.seed, fit.super_category, f"validation-{prompt.id}", 0) for prompt in prompts]
-        texts = [leave_out(prompt.template) for prompt in prompts]
-        real = self.features(self.job.models.selector.name, fit.concept)
-        floor = self.plain(fit.super_category, seeds)
-
-        def measure(pictures: np.ndarray) -> float:
-            image, text = self._similarities(pictures, texts, real)
-            return harmonic(image, text / floor) if floor > 0 else image
-
-        return Validation(
-            templates=tuple(prompt.template for prompt in prompts),
-            seeds=tuple(seeds),
-            score=measure,
-            every=config.validate_every,
-            steps=config.steps,
-            guidance=config.guidance,
-        )
-
-    def plain(self, super_category: str, seeds: Sequence[int]) -> float:
-        """Raw text similarity of what the backbone alone draws for the validation prompts; once a super-category."""
-        from perfusion_core.memory import draw
-
-        if super_category not in self._plain:
-            config, prompts = self.job.config, self.job.validation
-            texts = [fill(prompt.template, super_category) for prompt in prompts]
-            pictures, _ = draw(self.backbone, texts, seeds, steps=config.steps, guidance=config.guidance)
-            bare = [leave_out(prompt.template) for prompt in prompts]
-            self._plain[super_category] = self._similarities(pictures, bare, None)[1]
-        return self._plain[super_category]
-
-    def _similarities(self, pictures: np.ndarray, texts: Sequence[str], real: np.ndarray | None) -> tuple[float, float]:
-        model = self.scorer(self.job.models.selector.name)
-        assert model.text, "picking training steps needs a scorer that knows texts"
-        features = model.images([Image.fromarray(picture) for picture in pictures])
-        text = np.mean([feature @ model.text(text) for feature, text in zip(features, texts)])
-        image = 0.0 if real is None else float(score.image_similarity(features, real).mean())
-        return image, float(text)
-
     # ---- cells ----
 
     def cell(self, cell: Cell, out: Path) -> dict[str, Any]:
-        from perfusion_core.memory import draw
-
-        config = self.job.config
-        text = self.write(cell)(cell.template)
-        pictures, batches = draw(self.backbone, text, cell.seeds, steps=config.steps, guidance=config.guidance)
-        for index, (picture, seed) in enumerate(zip(pictures, cell.seeds)):
+        drawn = self._drawn.get(cell.key) or self._draw([cell])[0]
+        for index, (picture, seed) in enumerate(zip(drawn.pictures, cell.seeds)):
             about = PngInfo()
             for key, value in {"prompt": cell.template, "seed": str(seed), "key": cell.key}.items():
                 about.add_text(key, value)
             Image.fromarray(picture).save(out / f"{index}.png", pnginfo=about)
-        split = {"batches": batches} if len(batches) > 1 else {}  # out of memory: the byte guarantee ends here
-        return {"template": cell.template, "text": cell.text, "seeds": cell.seeds, **split}
+        other = {"batches": drawn.batches} if drawn.batches != [len(cell.seeds)] else {}  # the byte guarantee ends here
+        return {"template": cell.template, "text": cell.text, "seeds": cell.seeds, **other}
+
+    def _draw_together(self, cells: Sequence[Cell]) -> None:
+        """What fails is drawn again cell by cell, so that each one's failure is its own."""
+        try:
+            drawn = self._draw(cells)
+        except Exception:
+            self.close()
+            return
+        self._drawn.update((cell.key, one) for cell, one in zip(cells, drawn))
+
+    def _draw(self, cells: Sequence[Cell]) -> list[Drawn]:
+        from perfusion_core.memory import draw
+
+        started, config = time.monotonic(), self.job.config
+        write = self.write(cells[0])
+        texts = [text for cell in cells for text in [write(cell.template)] * len(cell.seeds)]
+        seeds = [seed for cell in cells for seed in cell.seeds]
+        pictures, batches = draw(self.backbone, texts, seeds, steps=config.steps, guidance=config.guidance)
+        ends = np.cumsum([len(cell.seeds) for cell in cells])
+        each = (time.monotonic() - started) / len(cells)
+        return [Drawn(part, batches, each) for part in np.split(pictures, ends[:-1])]
 
     def write(self, cell: Cell) -> Callable[[str], str]:
         """Apply the cell's fits at its point; what was applied for the cell before is kept where it is the same."""
@@ -263,45 +261,12 @@ class Worker:
         folder = self.store.folder(fit)
         return folder / f"step-{step}" if step else folder
 
-    # ---- scores ----
-
-    def scorer(self, name: str) -> score.Model:
-        if name not in self._scorers:
-            models = self.job.models
-            known = {scorer.name: scorer for scorer in (*models.scorers, models.selector)}
-            self._scorers[name] = open_scorer(known[name], self.job.device)
-        return self._scorers[name]
-
-    def features(self, scorer: str, concept: str) -> np.ndarray:
-        """Of a concept's images, [m, d]; once a process."""
-        if (scorer, concept) not in self._features:
-            pictures = score.read_images(self.store.concept(concept))
-            self._features[scorer, concept] = of_concept(self.scorer(scorer), pictures)
-        return self._features[scorer, concept]
-
     def score(self, group: Group) -> None:
-        """Rows of a group's cells from every scorer that has none yet; each image is read once."""
         started = time.monotonic()
-        rows: dict[str, list[score.Row]] = {scorer: [] for scorer in group.scorers}
-        concepts = group.concept.split("+")
-        if group.real:
-            for scorer in group.scorers:
-                features = self.features(scorer, group.concept)
-                rows[scorer] = score.score_real(group.key, group.concept, group.group, features)
-        for cell in group.cells:
-            folder = self.store.images(group.method, group.point, group.concept, cell["prompt_id"])
-            pictures = score.read_images(folder)
-            for scorer in group.scorers:
-                real = [self.features(scorer, concept) for concept in concepts]
-                rows[scorer] += score.score_cell(self.scorer(scorer), cell, pictures, real, self.job.every_prompt)
+        rows = self.marks.rows(group)
         self.say(Event("rows", group, seconds=time.monotonic() - started, rows=rows))
-
-
-def harmonic(a: float, b: float) -> float:
-    """2ab/(a+b); a cosine that is not positive counts as itself, so that the worst is never the best."""
-    return 2 * a * b / (a + b) if a > 0 and b > 0 else min(a, b)
 
 
 def _arrays(folder: Path) -> np.ndarray:
     """uint8 [n, H, W, 3]"""
-    return np.stack([np.asarray(picture) for picture in score.read_images(folder)])
+    return np.stack([np.asarray(picture) for picture in read_images(folder)])

@@ -138,7 +138,7 @@ def test_the_key_changes_with_concept_prompt_and_texts(catalog):
 
 
 @pytest.mark.parametrize(
-    "place", ["device=cpu", "engine=ray", "workers=3", "threads=7", "out=elsewhere", "drop_images=true"]
+    "place", ["device=cpu", "engine=ray", "workers=3", "threads=7", "out=elsewhere", "batch=16", "drop_images=true"]
 )
 def test_keys_do_not_know_the_place(place, catalog):
     assert plan_of(catalog, resolve(preset="micro", sets=[place])).digest == plan_of(catalog).digest

@@ -5,6 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -296,7 +297,7 @@ def test_a_failure_of_a_method_that_was_changed_is_forgotten(tmp_path, odd):
 
 
 def test_a_group_that_could_not_be_scored_is_a_failure_until_it_is(tmp_path, monkeypatch, capsys):
-    from benchmarks import work
+    from benchmarks import marks
 
     def broken(*_):
         raise ValueError("no score today")
@@ -304,7 +305,7 @@ def test_a_group_that_could_not_be_scored_is_a_failure_until_it_is(tmp_path, mon
     out = copy_of_reference(tmp_path / "run")
     shutil.rmtree(next(out.glob("rows/*/perfusion")))
     with monkeypatch.context() as patch:
-        patch.setattr(work.score, "score_cell", broken)
+        patch.setattr(marks.score, "score_cell", broken)
         assert run_here(shared(), out) == 1
     assert "score perfusion/local-b0.60-t0.15/cat: ValueError: no score today" in capsys.readouterr().err
     assert read_json(out / "run.json")["finished"] is None and len(list((out / "failed").iterdir())) == 2
@@ -319,6 +320,24 @@ def test_out_of_memory_splits_a_cell_and_says_so(tmp_path, odd, capsys):
     about = read_json(next(out.glob("images/odd/*/cat/s01/cell.json")))
     assert about["batches"] == [1, 1] and len(about["seeds"]) == 2
     assert "batches" not in read_json(next(out.glob("images/super/*/cat/s01/cell.json")))
+
+
+def test_cells_drawn_together_are_the_same_pictures_and_fail_alone(tmp_path, odd, capsys):
+    """Two prompts of two images at a time."""
+    out = tmp_path / "run"
+    assert run_here(shared(), out, "--set", "batch=5") == 0
+    for path in files(reference()):
+        if path.endswith(".png") and path.startswith("images/"):
+            one, other = (np.asarray(Image.open(run / path)).astype(int) for run in (out, reference()))
+            assert abs(one - other).max() <= 2, path  # the low bits of sums
+    cells = [read_json(path) for path in out.glob("images/**/cell.json")]
+    assert [cell["batches"] for cell in cells] == [[4]] * 8 and all(cell["seconds"] > 0 for cell in cells)
+    (tmp_path / "odd.py").write_text(METHOD.replace("lambda text: ", 'lambda text: 1 / ("beach" not in text) and '))
+    capsys.readouterr()
+    assert run_here(shared(), out, *odd, "--concepts", "cat", "--set", "batch=4") == 1
+    said = capsys.readouterr().err
+    assert "odd/default/cat/s01: ZeroDivisionError" in said and "odd/default/cat/s02" not in said
+    assert len(list(out.glob("images/odd/default/cat/*/0.png"))) == 1
 
 
 def test_kept_training_steps_are_points(tmp_path, odd):

@@ -23,6 +23,7 @@ VARIANTS = ("one-shot", "trained-k", "no-mask", "train-bias")
 TAKEN = f"{OUT}concepts"  # the trained files of Perfusion that are committed: what CI draws with
 TWO = "--engine processes --workers 2"  # for two cores; of several workers one thread each wastes least
 RUN = f"perfbench run {TWO} --threads 1 --set compile=true"
+FEW = f"{RUN} --set batch=16"  # where a prompt has few images
 QUICK = "perfbench run --preset quick"
 # What another machine does to the same noise and weights: numbers added up in another order, or in another type
 ELSEWHERE = (*(f"--engine inline --threads {threads}" for threads in (2, 3)), f"{TWO} --set compile=true",
@@ -38,7 +39,7 @@ def _dynamics() -> str:
     points = ",".join(f"local-b0.60-t0.15-s{step}" for step in KEPT)
     sets = f"--set fit.perfusion.steps={KEPT[-1]} --set keep={','.join(map(str, KEPT))}"
     return (
-        f"{RUN} --out {OUT}dynamics --methods perfusion,perfusion-trained-k "
+        f"{FEW} --out {OUT}dynamics --methods perfusion,perfusion-trained-k "
         f"--concepts cat,teddy,teapot,chair {sets} --set points.perfusion={points} --set images=1"
     )
 
@@ -69,12 +70,12 @@ COMMANDS = {
         *_figures("paper", "pareto", "bias", "per-concept", "breakdown", "attention", "gallery"),
     ],
     "bias": [
-        f"{RUN} --out {OUT}bias --methods perfusion --set images=1 --trained perfusion={OUT}paper "
+        f"{FEW} --out {OUT}bias --methods perfusion --set images=1 --trained perfusion={OUT}paper "
         f"--set points.perfusion={WIDE}",
         *_figures("bias", "bias"),
     ],
     "ablations": [
-        f"{RUN} --out {OUT}ablations --methods perfusion --set images=2 --trained perfusion={OUT}paper "
+        f"{FEW} --out {OUT}ablations --methods perfusion --set images=2 --trained perfusion={OUT}paper "
         f"--ablation lock,{','.join(VARIANTS)},infer-temperature,vanilla-rome "
         f"--set points.perfusion={LOCAL},{GLOBAL} "
         + "".join(f"--set points.perfusion-{name}={LOCAL} " for name in VARIANTS)
@@ -93,20 +94,20 @@ COMMANDS = {
         for name, word in UNUSUAL
     ]
     + [
-        f"{RUN} --out {OUT}unusual --methods perfusion --prompts shape --set images=4 "
+        f"{FEW} --out {OUT}unusual --methods perfusion --prompts shape --set images=4 "
         f"--set points.perfusion={LOCAL} "
         f"--concepts {','.join(f'{ODD_ONES}/{name}_as_{word}' for name, word in UNUSUAL)}",
         f"python -m benchmarks.evidence look {OUT}unusual",
     ],
     "transfer": [
         "perfbench miniature restyle watercolor --out watercolor-miniature",
-        f"{RUN} --out {OUT}transfer --backbone watercolor-miniature --methods perfusion --set images=2 "
+        f"{FEW} --out {OUT}transfer --backbone watercolor-miniature --methods perfusion --set images=2 "
         f"--set points.perfusion={LOCAL} --trained perfusion={OUT}paper",
         f"python -m benchmarks.evidence look {OUT}transfer",
     ],
     "contrastive": [
         "perfbench miniature contrastive --out contrastive-miniature",
-        f"{RUN} --out {OUT}contrastive --backbone contrastive-miniature --methods "
+        f"{FEW} --out {OUT}contrastive --backbone contrastive-miniature --methods "
         f"perfusion,cd-selected,db-selected,ti-selected --set images=2 --set points.perfusion={LOCAL},{GLOBAL} "
         f"{TI_LONGEST}",
     ],
