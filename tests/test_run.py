@@ -21,6 +21,7 @@ from run_kit import (
     shared,
 )
 
+from benchmarks import benchmark
 from benchmarks.cli import run
 from benchmarks.concepts import write_concept
 from benchmarks.store import read_json, read_plan, read_rows
@@ -424,7 +425,7 @@ def test_another_scorer_is_added_without_touching_an_image(tmp_path, capsys):
         run(["score", str(out), "--device", "cpu", "--scorers", str(shared() / "tiny" / "scorer2")])
 
 
-def test_dry_run_and_plan_write_nothing(tmp_path, capsys):
+def test_dry_run_and_plan_write_nothing(tmp_path, capsys, monkeypatch):
     out = tmp_path / "run"
     reference()  # which prints, where this test is the first to need it
     capsys.readouterr()
@@ -438,7 +439,13 @@ def test_dry_run_and_plan_write_nothing(tmp_path, capsys):
     alone = capsys.readouterr().out
     assert "time left: about" in alone and "compile" not in alone
     assert run(["plan", *arguments(shared(), reference(), "--set", "images=2000")]) == 0
-    assert "--set compile=true" in capsys.readouterr().out, "a long run is told what shortens it"
+    said = capsys.readouterr().out
+    assert "--set compile=true" in said and "batch" not in said, "a long run is told what shortens it"
+    with monkeypatch.context() as patch:
+        patch.setattr(benchmark, "LONG", 0)
+        assert run(["plan", *arguments(shared(), tmp_path / "new", "--set", "compile=true")]) == 0
+    said = capsys.readouterr().out
+    assert "--set batch=16" in said and "compile" not in said
     seconds = []
     for workers in ("1", "4"):
         words = ["--prompts", "4", "--engine", "processes", "--workers", workers, "--json"]
