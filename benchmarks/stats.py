@@ -135,7 +135,8 @@ def expanded(values: np.ndarray, n_concepts: int) -> Interval:
 def crossed(values: np.ndarray, draws: Draws, n_concepts: int) -> Interval:
     """Expanded interval of values [D] computed from crossed draws, whose spread counts the noise of a cell three times:
     with its concept, with its prompt, and with both. Least squares on the counts tells V_c, V_p and V_cp, the rest,
-    apart; the draws are brought together until they vary by max(V_c, V_c + V_p - V_cp), as in `clustered`."""
+    apart; the draws are brought together until they vary by max(V_c, V_c + V_p - V_cp), as in `clustered`. A draw that
+    is exactly zero stays so: it is no small number but a draw in which there was nothing to tell apart."""
     moved = values[1:] - mean_over(values[1:])
     moved = np.where(np.isnan(moved), 0, moved)
     of_concepts, of_both = draws.spans
@@ -146,7 +147,8 @@ def crossed(values: np.ndarray, draws: Draws, n_concepts: int) -> Interval:
     v_c = float(((moved @ of_concepts) ** 2).sum()) / len(moved)
     v_cp = (v * len(moved) - float(((moved @ of_both) ** 2).sum())) / spare
     share = min(max(v_c, v - 2 * v_cp) / v, 1.0)
-    return expanded(values[0] + np.sqrt(share) * (values - values[0]), n_concepts)
+    closer = values[0] + np.sqrt(share) * (values - values[0])
+    return expanded(np.where(values == 0, 0.0, closer), n_concepts)
 
 
 @cache

@@ -2,16 +2,17 @@
 
 In: a run folder whose images are there. Out: looked-cells.csv in it, a row a cell:
 
-    good       share of images that show the concept's instance and all that the prompt asks for
+    good       share of images that show the concept's instance and all that the prompt asks for; empty where it asks
+               for nothing that the judge knows
     several    1 where two images or more are good, else 0
     outline    share of images that the judge takes for the super-category's; empty where it does not know that kind
     styled     share of images in which the judge finds a style
-    variety    how far the images lie from each other: their variance in the judge's features
+    variety    how far the images that show the instance lie from each other: their variance in the judge's features
 
 and looked.csv, a row an operating point: the means of these with intervals, and
 
-    frechet    distance of its pictures from renders of what they should show, in the judge's features; empty where the
-               concepts are not the world's own
+    frechet    distance of its pictures from renders of what they should show, in the judge's features, every concept
+               counting the same; empty where the concepts are not the world's own
     harm       the same, less that of `super`
 """
 
@@ -28,13 +29,12 @@ from benchmarks.grid import FLOOR, Point
 from benchmarks.known_pictures import drawn_here, in_scenes, pictures_in
 from benchmarks.miniature.data import FACTORS
 from benchmarks.miniature.judges import Judges
-from benchmarks.miniature.truth import granted
+from benchmarks.miniature.truth import granted, wishes
 from benchmarks.runs import Run
-from benchmarks.stats import clustered, crossed_draws, expanded
+from benchmarks.stats import Interval, clustered
 from benchmarks.store import Store, cell_folder, concept_folder
 from perfusion_core.errors import UserError
 
-DRAWS = 500  # of concepts, for the intervals of distances
 SEEN = ("good", "several", "outline", "styled", "variety")
 
 
@@ -43,30 +43,23 @@ SEEN = ("good", "several", "outline", "styled", "variety")
 
 @dataclass(frozen=True)
 class Moments:
-    """Number, sum and sum of outer products of features: sets of pictures that can be added up."""
+    """Means of features and of their outer products, over a set of pictures."""
 
-    n: float
     first: np.ndarray
     second: np.ndarray
 
     @staticmethod
     def of(features: np.ndarray) -> "Moments":
         features = features.astype(np.float64)
-        return Moments(len(features), features.sum(0), features.T @ features)
+        return Moments(features.mean(0), features.T @ features / len(features))
 
     def normal(self) -> tuple[np.ndarray, np.ndarray]:
-        mean = self.first / self.n
-        return mean, self.second / self.n - np.outer(mean, mean)
+        return self.first, self.second - np.outer(self.first, self.first)
 
 
-def total(parts: Sequence[Moments], times: np.ndarray) -> Moments:
-    """The sum of sets, each taken so many times."""
-    kept = [(part, k) for part, k in zip(parts, times) if k]
-    return Moments(
-        sum(k * part.n for part, k in kept),
-        np.sum([k * part.first for part, k in kept], axis=0),
-        np.sum([k * part.second for part, k in kept], axis=0),
-    )
+def together(sets: Sequence[Moments]) -> Moments:
+    """Of all sets, each counting the same whatever its number of pictures."""
+    return Moments(np.mean([one.first for one in sets], axis=0), np.mean([one.second for one in sets], axis=0))
 
 
 def frechet(a: Moments, b: Moments) -> float:
@@ -74,6 +67,22 @@ def frechet(a: Moments, b: Moments) -> float:
     (m, c), (n, d) = a.normal(), b.normal()
     roots = np.sqrt(np.clip(np.linalg.eigvals(c @ d).real, 0, None))  # also where a feature never moves
     return float(((m - n) ** 2).sum() + np.trace(c + d) - 2 * roots.sum())
+
+
+def leaving_out(sets: Sequence[Moments], aims: Sequence[Moments]) -> np.ndarray:
+    """[1 + C] the distance of all concepts' sets from their aims, then without each concept in turn."""
+    every = range(len(sets))
+    kept = [list(every), *([k for k in every if k != gone] for gone in every if len(sets) > 1)]
+    return np.array([frechet(together([sets[k] for k in who]), together([aims[k] for k in who])) for who in kept])
+
+
+def jackknife(values: np.ndarray) -> Interval:
+    """Mean and t interval of the pseudo-values of what `leaving_out` gives. In a bootstrap, concepts taken twice would
+    let sets look further apart than they are: what is particular to a concept averages out the less."""
+    n = len(values) - 1
+    if n < 2:
+        return Interval(float(values[0]), np.nan, np.nan)
+    return clustered((n * values[0] - (n - 1) * values[1:])[:, None])
 
 
 # ---- a run
@@ -94,13 +103,12 @@ def look(run: Run, judges: Judges) -> tuple[pd.DataFrame, pd.DataFrame]:
         cells += [cell for _, found in by_concept for cell in found]
     seen = pd.DataFrame(cells)
     distances = _distances(run, judges, plan, concepts, moments)
-    plain = next((drawn for (method, _), drawn in distances.items() if method == FLOOR), np.full(1, np.nan))
+    plain = next((found for (method, _), found in distances.items() if method == FLOOR), np.full(1, np.nan))
     rows = []
     for method, point in moments:
         row: dict[str, object] = {"method": method, "point": point}
-        drawn = distances.get((method, point), np.full(1, np.nan))
-        row |= expanded(drawn, len(concepts)).named("frechet")
-        row |= expanded(drawn - plain, len(concepts)).named("harm")
+        found = distances.get((method, point), np.full(1, np.nan))
+        row |= jackknife(found).named("frechet") | jackknife(found - plain).named("harm")
         mine = seen[(seen["method"] == method) & (seen["point"] == point)].set_index(["concept", "prompt_id"])
         for name in SEEN:
             row |= clustered(mine[name].unstack("prompt_id").to_numpy(float)).named(name)
@@ -120,14 +128,16 @@ def _concept(run: Run, judges: Judges, mine: pd.DataFrame, own: np.ndarray) -> t
     cells, begin = [], 0
     for row, few in zip(rows, pictures):
         part = slice(begin, begin := begin + len(few))
-        right = same[part] & granted({name: values[part] for name, values in said.items()}, row["text"])
+        mine = same[part]
+        right = mine & granted({name: values[part] for name, values in said.items()}, row["text"])
+        asked = bool(wishes()[row["text"]])
         known = row["super_category"] in FACTORS["cls"]
         cells.append({
             **{name: row[name] for name in ("method", "point", "concept", "prompt_id", "kind")}, "n": len(few),
-            "good": right.mean(), "several": float(right.sum() >= 2),
+            "good": right.mean() if asked else np.nan, "several": float(right.sum() >= 2) if asked else np.nan,
             "outline": (said["cls"][part] == row["super_category"]).mean() if known else np.nan,
             "styled": (said["style"][part] != "none").mean(),
-            "variety": features[part].var(0, ddof=1).sum() if len(few) > 1 else np.nan,
+            "variety": features[part][mine].var(0, ddof=1).sum() if mine.sum() > 1 else np.nan,
         })  # fmt: skip
     return Moments.of(features), cells
 
@@ -145,14 +155,13 @@ def _pictures(run: Run, row: Mapping[Any, Any]) -> np.ndarray:
 def _distances(
     run: Run, judges: Judges, plan: pd.DataFrame, concepts: Sequence[str], moments: Mapping[Point, Sequence[Moments]]
 ) -> dict[Point, np.ndarray]:
-    """Of every point from what it should show, in draws of concepts; without those of which that is not known."""
-    times = crossed_draws(len(concepts), np.zeros(1), n=DRAWS).concepts
+    """Of every point from what it should show, as `leaving_out` has it; without those of which that is not known."""
     true = {plain: [_renders(run, judges, plan, name, own=not plain) for name in concepts] for plain in (True, False)}
     found = {}
     for point, sets in moments.items():
         aims = [aim for aim in true[point[0] == FLOOR] if aim is not None]
         if len(aims) == len(concepts):
-            found[point] = np.array([frechet(total(sets, t), total(aims, t)) for t in times])
+            found[point] = leaving_out(sets, aims)
     return found
 
 

@@ -15,7 +15,7 @@ from benchmarks.evidence.ledger import Evidence
 from benchmarks.evidence.measures import over_methods
 from benchmarks.evidence.verdicts import told
 from benchmarks.frames import is_variant
-from benchmarks.grid import CEILING, Grid
+from benchmarks.grid import CEILING, FLOOR, Grid
 from benchmarks.rows import CELL, rows_of
 from benchmarks.stats import Interval, clustered, crossed, mean_over, over_concepts
 from perfusion_core.errors import UserError
@@ -56,29 +56,35 @@ def each_concept(grid: Grid, parts: Sequence[np.ndarray], columns: int) -> Inter
     return crossed(over_concepts(found, grid.draws), grid.draws, int((~np.isnan(found[0])).sum()))
 
 
+def compared(grid: Grid) -> list[int]:
+    """The operating points. Not `super`: that it is worse than all others needs no metric, and would be half of what
+    one is praised for."""
+    return [m for m, (method, point) in enumerate(grid.points) if method != FLOOR and is_variant(point)]
+
+
 def over_points(grid: Grid, metric: str) -> Interval:
     """Spearman's rho of the operating points' means: would a table by CLIP rank them as the truth does?"""
-    own = [m for m, (_, point) in enumerate(grid.points) if is_variant(point)]
+    own = compared(grid)
     names = (metric, truth_of(grid.values, metric))
     score, truth = (rankdata(grid.balanced[name][:, own], axis=1) for name in names)
     return crossed(correlation(score, truth, np.ones((1, len(own))))[0], grid.draws, len(grid.concepts))
 
 
 def within_cells(grid: Grid, metric: str) -> Interval:
-    """Of one concept and prompt, does the method with the higher score do better? Pearson's r of the deviations from
-    the cell's mean over methods, for each concept."""
-    parts = []
+    """Of one concept and prompt, does the point with the higher score do better? Pearson's r of the deviations from
+    the mean over points, for each concept."""
+    own, parts = compared(grid), []
     for name in (metric, truth_of(grid.values, metric)):
-        values = grid.values[name]  # [M, C, P]
+        values = grid.values[name][own]  # [M, C, P]
         parts.append((values - over_methods(values)).swapaxes(0, 1).reshape(len(grid.concepts), -1))
-    return each_concept(grid, parts, len(grid.points))
+    return each_concept(grid, parts, len(own))
 
 
 def within_images(rows: pd.DataFrame, metric: str) -> Interval:
     """Of the images of one cell, is the one with the higher score truly better? Pearson's r of the deviations from the
     cell's mean, for each concept and prompt over all operating points."""
     names = [metric, truth_of(map(str, rows), metric)]
-    rows = rows[rows["method"] != CEILING].dropna(subset=names)
+    rows = rows[~rows["method"].isin([CEILING, FLOOR])].dropna(subset=names)
     a, b = ((rows[name] - rows.groupby(CELL)[name].transform("mean")).astype(float) for name in names)
     sums = pd.DataFrame({"aa": a * a, "bb": b * b, "ab": a * b}).groupby([rows["concept"], rows["prompt_id"]]).sum()
     r = sums["ab"] / (sums["aa"] * sums["bb"]).replace(0, np.nan) ** 0.5  # images that are all alike tell nothing
@@ -86,15 +92,16 @@ def within_images(rows: pd.DataFrame, metric: str) -> Interval:
 
 
 def over_prompts(grid: Grid, metric: str) -> Interval:
-    """Does it know hard prompts from easy ones? Pearson's r over prompts of means over methods, for each concept."""
-    return each_concept(grid, [over_methods(grid.values[name]) for name in (metric, truth_of(grid.values, metric))], 1)
+    """Does it know hard prompts from easy ones? Pearson's r over prompts of means over points, for each concept."""
+    own, names = compared(grid), (metric, truth_of(grid.values, metric))
+    return each_concept(grid, [over_methods(grid.values[name][own]) for name in names], 1)
 
 
 def ordered_alike(grid: Grid, metric: str) -> str:
     """Of pairs of operating points that CLIP tells apart (95 %), how many does the truth order alike?"""
     score, truth = grid.balanced[metric], grid.balanced[truth_of(grid.values, metric)]
     alike, apart = 0, 0
-    for a, b in combinations(range(len(grid.points)), 2):
+    for a, b in combinations(compared(grid), 2):
         difference = crossed(score[:, a] - score[:, b], grid.draws, len(grid.concepts))
         if difference.lo > 0 or difference.hi < 0:
             apart += 1
@@ -104,7 +111,7 @@ def ordered_alike(grid: Grid, metric: str) -> str:
 
 QUESTIONS = {
     "operating points ranked alike (Spearman)": over_points,
-    "the better method of a cell found (Pearson)": within_cells,
+    "the better point of a cell found (Pearson)": within_cells,
     "hard prompts told from easy ones (Pearson)": over_prompts,
 }
 

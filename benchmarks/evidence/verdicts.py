@@ -23,9 +23,9 @@ def more(interval: Interval, than: float = 0.0) -> str:
     return HOLDS if interval.lo > than else FAILS if interval.hi < than else OPEN
 
 
-def less(interval: Interval) -> str:
-    """The claim says that it is below zero."""
-    return more(flipped(interval))
+def less(interval: Interval, than: float = 0.0) -> str:
+    """The claim says that it is below zero, by more than a number."""
+    return more(flipped(interval), than)
 
 
 def no_loss(interval: Interval, margin: float = LITTLE) -> str:
