@@ -72,6 +72,7 @@ def test_planted_effects_get_their_verdicts(results):
         == FAILS
     ), "planted: a thirtieth"
     assert found["Perfusion's front lies beyond LoRA (not in the paper)"] == ABSENT
+    assert found["Perfusion covers more of the plane than any other method"] == ABSENT, "no lora in the run"
     assert found["A concept carries over to a fine-tuned backbone"] == ABSENT
 
 

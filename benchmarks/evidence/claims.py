@@ -86,11 +86,10 @@ def against(parts: Mapping[str, Interval], nearest: Callable[..., str], judge: C
        "above zero. It favours a method with several points")  # fmt: skip
 def covers_more(evidence: Evidence) -> Finding:
     grid = evidence.grid("paper")
-    names = sorted({name for name, _ in grid.points} - {FLOOR})
-    areas = {name: area_gain(grid, rows(grid, "perfusion"), rows(grid, name))
-             for name in names if not name.startswith("perfusion")}  # fmt: skip
-    if not areas:
-        raise UserError("no other method in the run")
+    names = {name for name, _ in grid.points if name != FLOOR and not name.startswith("perfusion")}
+    if missing := [name for name in BASELINES if name not in names]:
+        raise UserError(f"no {', '.join(missing)} in the run")
+    areas = {name: area_gain(grid, rows(grid, "perfusion"), rows(grid, name)) for name in sorted(names)}
     return against(areas, min, more)
 
 
