@@ -128,8 +128,8 @@ def _concept(run: Run, judges: Judges, mine: pd.DataFrame, own: np.ndarray) -> t
     cells, begin = [], 0
     for row, few in zip(rows, pictures):
         part = slice(begin, begin := begin + len(few))
-        mine = same[part]
-        right = mine & granted({name: values[part] for name, values in said.items()}, row["text"])
+        shown = same[part]
+        right = shown & granted({name: values[part] for name, values in said.items()}, row["text"])
         asked = bool(wishes()[row["text"]])
         known = row["super_category"] in FACTORS["cls"]
         cells.append({
@@ -137,7 +137,7 @@ def _concept(run: Run, judges: Judges, mine: pd.DataFrame, own: np.ndarray) -> t
             "good": right.mean() if asked else np.nan, "several": float(right.sum() >= 2) if asked else np.nan,
             "outline": (said["cls"][part] == row["super_category"]).mean() if known else np.nan,
             "styled": (said["style"][part] != "none").mean(),
-            "variety": features[part][mine].var(0, ddof=1).sum() if mine.sum() > 1 else np.nan,
+            "variety": features[part][shown].var(0, ddof=1).sum() if shown.sum() > 1 else np.nan,
         })  # fmt: skip
     return Moments.of(features), cells
 
