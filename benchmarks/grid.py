@@ -12,7 +12,6 @@ import pandas as pd
 from benchmarks.stats import Draws, crossed_draws, drawn_means, harmonic, over_concepts
 
 FLOOR, CEILING = "super", "real"  # methods with a meaning of their own: nothing learned; the concept's own images
-PAIR = "pair"  # the group of two concepts in one picture
 Point = tuple[str, str]  # (method, point)
 
 
@@ -40,7 +39,7 @@ class Grid:
     def strata(self) -> np.ndarray:
         """[P] what a prompt is exchangeable with: prompts of its kind that the same groups, or the same pairs, have."""
         there = np.any([~np.isnan(v).all(0) for v in self.values.values()], axis=0)  # [C, P]
-        groups = np.array(self.concepts if set(self.groups) == {PAIR} else self.groups, dtype=object)
+        groups = np.array(self.concepts if set(self.groups) == {"pair"} else self.groups, dtype=object)
         names = [f"{kind} {' '.join(sorted(set(groups[there[:, p]])))}" for p, kind in enumerate(self.kinds)]
         return np.array(names, dtype=object)
 
