@@ -29,6 +29,7 @@ QUICK = "perfbench run --preset quick"
 ELSEWHERE = (*(f"--engine inline --threads {threads}" for threads in (2, 3)), f"{TWO} --set compile=true",
              "--engine inline --threads 2 --set compile=true", f"{TWO} --set dtype=float32")  # fmt: skip
 KEPT = (25, 50, 100, 150, 200, 250, 300, 400)
+EARLY = (50, 100, 200)  # at the paper's rates, which are four times those that were tuned
 # Who picks a step by validation picks it from as many as were tried, as Perfusion does
 TI_LONGEST = "--set fit.ti-selected.steps=600"
 LONGEST = f"{TI_LONGEST} --set fit.lora-selected.steps=300"
@@ -41,6 +42,18 @@ def _dynamics() -> str:
     return (
         f"{FEW} --out {OUT}dynamics --methods perfusion,perfusion-trained-k "
         f"--concepts cat,teddy,teapot,chair {sets} --set points.perfusion={points} --set images=1"
+    )
+
+
+def _rates() -> str:
+    """Perfusion as published, each step and bias a point of its front; the others as they are in the paper's run."""
+    points = ",".join(f"local-b{bias:.2f}-t0.15-s{step}" for step in EARLY for bias in (0.60, 0.75))
+    others = [f"{name}-selected" for name in ("cd", "db", "ti", "lora")]
+    return (
+        f"{FEW} --out {OUT}rates --methods perfusion,{','.join(others)} --set images=1 "
+        f"--set fit.perfusion.lr=0.03 --set fit.perfusion.lr_embedding=0.006 --set fit.perfusion.steps={EARLY[-1]} "
+        f"--set keep={','.join(map(str, EARLY))} --set points.perfusion={points} "
+        f"--trained {','.join(f'{name}={OUT}paper' for name in others)}"
     )
 
 
@@ -74,6 +87,7 @@ COMMANDS = {
         f"--set points.perfusion={WIDE}",
         *_figures("bias", "bias"),
     ],
+    "rates": [_rates(), *_figures("rates", "pareto")],
     "ablations": [
         f"{FEW} --out {OUT}ablations --methods perfusion --set images=2 --trained perfusion={OUT}paper "
         f"--ablation lock,{','.join(VARIANTS)},infer-temperature,vanilla-rome "

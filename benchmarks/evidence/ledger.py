@@ -77,7 +77,7 @@ def both(text: Interval, image: Interval, verdict: str) -> Finding:
 
 def ledger(evidence: Evidence) -> list[Row]:
     """Every claim with what was found."""
-    from benchmarks.evidence import claims, claims_seen  # noqa: F401  # they fill it
+    from benchmarks.evidence import claims_front, claims_parts, claims_seen  # noqa: F401  # they fill it, in this order
 
     found = []
     for says, where, measure, find in CLAIMS:
