@@ -81,7 +81,8 @@ def fetch(where: str, revision: str | None = None) -> Path:
     download = partial(snapshot_download, hub_id, revision=listed[0].commit_hash)
     try:
         if missing:
-            check_channels(hub_id, *channels(Path(download(allow_patterns=["unet/config.json", "vae/config.json"]))))
+            configs = Path(download(allow_patterns=["unet/config.json", "vae/config.json"]))
+            check_channels(hub_id, *channels(hub_id, configs))
             announce(where, hub_id, missing[0].commit_hash, [file.file_size or 0 for file in missing])
         return Path(download(allow_patterns=names))
     except OSError as error:
@@ -90,9 +91,12 @@ def fetch(where: str, revision: str | None = None) -> Path:
         ) from error
 
 
-def channels(folder: Path) -> tuple[int, int]:
+def channels(hub_id: str, folder: Path) -> tuple[int, int]:
     """What the U-Net reads and what latents have, from the configurations alone."""
-    unet, vae = (json.loads((folder / part / "config.json").read_bytes()) for part in ("unet", "vae"))
+    try:
+        unet, vae = (dict(json.loads((folder / part / "config.json").read_bytes())) for part in ("unet", "vae"))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"unet/config.json or vae/config.json of {hub_id} is broken: {first_line(error)}") from error
     return unet.get("in_channels", 4), vae.get("latent_channels", 4)
 
 
