@@ -365,6 +365,13 @@ def test_correlation_is_that_of_the_columns_that_both_have():
             assert got[d, row] == pytest.approx(np.corrcoef(x[there], y[there])[0, 1])
 
 
+def test_columns_that_are_all_alike_have_no_correlation():
+    """A draw may take the same few prompts again and again; what is left of their differences is rounding."""
+    a, b = np.array([[0.1, 0.1, 0.1, 0.7]]), np.array([[0.3, 0.2, 0.9, 0.4]])
+    found = validity.correlation(a, b, np.array([[1.0, 1.0, 1.0, 1.0], [3.0, 7.0, 5.0, 0.0]]))
+    assert found[0, 0] == pytest.approx(np.corrcoef(a, b)[0, 1]) and np.isnan(found[1, 0])
+
+
 def test_prompts_that_all_concepts_share_are_counted_once():
     """Planted: over 19 prompts, r is 0.3 for every one of eleven concepts, because they share what the prompts do."""
     rng = np.random.default_rng(0)

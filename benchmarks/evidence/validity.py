@@ -44,8 +44,9 @@ def correlation(a: np.ndarray, b: np.ndarray, times: np.ndarray) -> np.ndarray:
     a, b = (np.where(there, x, np.nan) for x in (a, b))
     a, b = (np.where(there, x - mean_over(x)[:, None], 0.0) for x in (a, b))  # else differences of sums lose digits
     n, sum_a, sum_b, aa, bb, ab = (times @ x.T for x in (there, a, b, a * a, b * b, a * b))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return (n * ab - sum_a * sum_b) / np.sqrt((n * aa - sum_a**2) * (n * bb - sum_b**2))
+    varies = [np.where(v > 1e-9 * n * squares, v, np.nan)  # of what is all alike only the noise of last digits is left
+              for squares, v in ((aa, n * aa - sum_a**2), (bb, n * bb - sum_b**2))]  # fmt: skip
+    return (n * ab - sum_a * sum_b) / np.sqrt(varies[0] * varies[1])
 
 
 def each_concept(grid: Grid, parts: Sequence[np.ndarray], columns: int) -> Interval:
