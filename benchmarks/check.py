@@ -29,6 +29,7 @@ from benchmarks.comparable import (
 )
 from benchmarks.margins import METRICS, SETS, Margin, Margins, read_margins, write_margins
 from benchmarks.provenance import changed
+from benchmarks.row_files import packed
 from benchmarks.runs import Run, open_run
 from benchmarks.stats import Interval, clustered, mean_over, t_quantile
 from perfusion_core.errors import UserError, unknown
@@ -181,7 +182,8 @@ def check(run: str | None, against: str, margins: str | None = None, strict: boo
 
 def asked_points(run: Run) -> set[tuple[str, str]]:
     """The operating points of its plan; what is kept of a run as a reference has none."""
-    return points_of(run.plan) if (run.folder / "plan.csv").is_file() else set()
+    plan = run.folder / "plan.csv"
+    return points_of(run.plan) if plan.is_file() or packed(plan).is_file() else set()
 
 
 def _set_name(margins: str | None) -> str | None:

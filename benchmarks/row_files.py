@@ -1,7 +1,7 @@
 """CSV files of a run folder: rows of scores under a digest, and plan.csv. In: rows, or paths. Out: text, rows, frames.
 
-The last line of a rows file is the sha256 of what is above it, so that a corrupted file counts as absent. A rows file
-that is not there is looked for with .gz behind its name: a tenth of the size, for runs that are committed.
+The last line of a rows file is the sha256 of what is above it, so that a corrupted file counts as absent. A file that
+is not there is looked for with .gz behind its name: a tenth of the size, for runs that are committed.
 """
 
 import csv
@@ -38,7 +38,7 @@ def rows_text(rows: Sequence[Mapping[str, Any]]) -> str:
 def whole(path: Path) -> bytes | None:
     """What is above the digest; None where the file is absent or not as it was written."""
     try:
-        data = path.read_bytes() if path.exists() else gzip.decompress(packed(path).read_bytes())
+        data = plain(path)
     except (OSError, EOFError, zlib.error):
         return None
     body, mark, end = data.rpartition(MARK)
@@ -49,8 +49,13 @@ def packed(path: Path) -> Path:
     return path.with_name(f"{path.name}.gz")
 
 
+def plain(path: Path) -> bytes:
+    """The file as it was before it was packed, if it was."""
+    return path.read_bytes() if path.exists() else gzip.decompress(packed(path).read_bytes())
+
+
 def pack(path: Path) -> Path:
-    """A rows file becomes a small one, the same bytes at any time."""
+    """A file becomes a small one, the same bytes at any time."""
     aside = path.with_name(f"{path.name}.part")
     aside.write_bytes(gzip.compress(path.read_bytes(), mtime=0))
     aside.replace(packed(path))
@@ -105,9 +110,8 @@ def planned_text(rows: Iterable[Mapping[str, Any]]) -> str:
 def read_plan_file(path: Path) -> list[dict[str, str]] | None:
     """plan.csv as plain rows; None where it is absent or cut off."""
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            rows = list(csv.DictReader(stream))
-    except (FileNotFoundError, UnicodeDecodeError):
+        rows = list(csv.DictReader(io.StringIO(plain(path).decode(), newline="")))
+    except (FileNotFoundError, gzip.BadGzipFile, EOFError, zlib.error, UnicodeDecodeError):
         return None
     return rows if all(None not in row.values() and row["n"].isdigit() for row in rows) else None
 

@@ -268,9 +268,9 @@ def read_rows(run: Path, scorer: str | None = None) -> "pd.DataFrame":
     return pd.concat([rows, real], ignore_index=True)
 
 
-def pack_rows(run: Path) -> list[Path]:
-    """All rows of a run in a tenth of the size, for a run that is to be committed."""
-    return [pack(path) for path in sorted((run / "rows").rglob("*.csv"))]
+def pack_run(run: Path) -> list[Path]:
+    """Plan and rows of a run in a tenth of the size, for a run that is to be committed."""
+    return [pack(path) for path in (*run.glob("plan.csv"), *sorted((run / "rows").rglob("*.csv")))]
 
 
 def planned_fits(run: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:

@@ -15,7 +15,7 @@ from run_kit import environment, small_file_system
 
 from benchmarks.disk import DiskError, is_full
 from benchmarks.row_files import ROW, count_keys, pack, planned_text, read_frame, read_rows_file, rows_text
-from benchmarks.store import Store, find_run, list_runs, read_fits, read_plan, read_rows, read_weights
+from benchmarks.store import Store, find_run, list_runs, pack_run, read_fits, read_plan, read_rows, read_weights
 from benchmarks.units import Cell, Fit, Prior
 from perfusion_core.errors import UserError
 
@@ -256,6 +256,11 @@ def test_a_plan_that_is_cut_off_is_a_sentence(tmp_path):
             read_plan(tmp_path)
     (tmp_path / "plan.csv").write_text(text)
     assert len(read_plan(tmp_path)) == 3 and Store(tmp_path).planned_keys() == {"key0", "key1", "key2", ""}
+    [small] = pack_run(tmp_path)
+    assert small.name == "plan.csv.gz" and not (tmp_path / "plan.csv").exists() and len(read_plan(tmp_path)) == 3
+    small.write_bytes(small.read_bytes()[:-9])
+    with pytest.raises(UserError, match="missing or damaged"):
+        read_plan(tmp_path)
 
 
 def test_what_readers_get(tmp_path):

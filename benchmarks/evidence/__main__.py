@@ -1,6 +1,6 @@
 """`python -m benchmarks.evidence` writes the tables of docs/claims.md and metrics.md; `... commands`: what to run;
 `... look RUN`: what only its pictures tell; `... take RUN DIR`: its trained files of Perfusion, to be kept; `... pack
-RUN`: its rows in a tenth of the size, to be committed."""
+RUN`: its plan and rows in a tenth of the size, to be committed."""
 
 import argparse
 import shutil
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.evidence.commands import COMMANDS
 from benchmarks.given import FILES
-from benchmarks.store import RESULTS, find_run, fit_folder, pack_rows, planned_fits
+from benchmarks.store import RESULTS, find_run, fit_folder, pack_run, planned_fits
 from perfusion_core.errors import UserError
 
 
@@ -36,7 +36,7 @@ def done(do: str, run: str | None, out: Path | None = None) -> str:
 
         return write(find_run(run), open_judges(miniature_dir())).to_string(index=False)
     if do == "pack":
-        files = pack_rows(find_run(run))
+        files = pack_run(find_run(run))
         return f"{len(files)} files, {sum(path.stat().st_size for path in files):,} bytes"
     if do == "take":
         if out is None:
