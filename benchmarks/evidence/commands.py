@@ -87,7 +87,7 @@ COMMANDS = {
         f"--set points.perfusion={WIDE}",
         *_figures("bias", "bias"),
     ],
-    "rates": [_rates(), *_figures("rates", "pareto")],
+    "rates": [_rates(), *_figures("rates", "dynamics")],
     "ablations": [
         f"{FEW} --out {OUT}ablations --methods perfusion --set images=2 --trained perfusion={OUT}paper "
         f"--ablation lock,{','.join(VARIANTS)},infer-temperature,vanilla-rome "
