@@ -4,6 +4,7 @@ In: rows in the columns of table.csv and metrics.csv (docs/architecture.md) and 
 that `labels.finish` needs to write labels once the whole figure is laid out.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -41,25 +42,31 @@ class Series:
 
 
 def series_of(table: pd.DataFrame) -> list[Series]:
-    """The method rows of a table as series: same run, method, lock and temperature, ordered by bias or by step."""
+    """The method rows of a table as series: same run, method, lock and temperature, ordered by bias; where training
+    steps were kept, of the same bias too, ordered by step."""
     rows = table[table["kind"] == "method"].reset_index(drop=True)
     points = [read_point(name) for name in rows["point"]]
     strangers = sorted({name for name in rows["method"] if split_variant(name)[0] not in LOOKS})
     runs = list(dict.fromkeys(rows["run"])) if "run" in rows else [""]
+    of_run = rows["run"] if "run" in rows else [""] * len(rows)
+    families = [(run, method, one.family) for run, method, one in zip(of_run, rows["method"], points)]
+    trained = {family for family, one in zip(families, points) if one.step is not None}
     groups: dict[tuple, list[int]] = {}
-    for index, point in enumerate(points):
-        run = rows.loc[index, "run"] if "run" in rows else ""
-        groups.setdefault((run, rows.loc[index, "method"], point.family), []).append(index)
-    found = []
-    for (run, method, _), members in groups.items():
-        first = points[members[0]]
-        stepped = any(points[index].step is not None for index in members)
+    for index, family in enumerate(families):
+        groups.setdefault((family, points[index].bias if family in trained else None), []).append(index)
+    lines = Counter(family for family, _ in groups)
+    found, seen = [], set()
+    for (family, bias), members in groups.items():
+        (run, method, _), stepped, first = family, family in trained, points[members[0]]
         value = {index: points[index].step if stepped else points[index].bias for index in members}
         members = sorted(members, key=lambda index: (value[index] is not None, value[index] or 0.0))
         along = tuple("" if value[index] is None else f"{value[index]:.{0 if stepped else 2}f}" for index in members)
         mine = look(method, first.lock, strangers)
         if len(runs) > 1:
             mine = replace(mine, label=f"{mine.label} ({run})", fill=mine.fill and run == runs[0])
+        if lines[family] > 1:
+            mine = replace(mine, label=f"{mine.label}, β = {bias:.2f}", fill=mine.fill and family not in seen)
+        seen.add(family)
         along = along if len(members) > 1 else ()
         found.append(Series(method, first.lock, first.temperature, mine, rows.loc[members], along))
     return found

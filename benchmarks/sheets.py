@@ -82,11 +82,12 @@ def dynamics(runs: Sequence[Run], wish: Wish) -> Figure:
         return figure
     concept, prompt = chosen[0]
     lines = []
-    columns = max((list(one.rows["point"]) for one in series), key=len)
-    columns = plots.few(columns)
-    heads = [pictures.Column(f"s = {read_point(point).step}") for point in columns]
-    for one in series:
-        images = [run.picture(one.method, point, concept, prompt, 0) for point in columns]
+    kept = [{read_point(point).step: point for point in one.rows["point"]} for one in series]
+    steps = plots.few(max(map(list, kept), key=len))
+    heads = [pictures.Column(f"s = {step}") for step in steps]
+    for one, points in zip(series, kept):
+        shown = [points.get(step) for step in steps]
+        images = [run.picture(one.method, point, concept, prompt, 0) if point else None for point in shown]
         lines.append(pictures.Row([], "", one.look.label, images))
     width = PAGE - COLUMN - 0.15
     tall = pictures.grid_height(width, lines, heads, concept=False) + 0.16

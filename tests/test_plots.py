@@ -307,6 +307,22 @@ def test_dynamics_joins_the_steps_in_order(ablated):
     assert "s = 25" in texts and texts.count("200") == 2
 
 
+def test_trainings_drawn_at_two_biases_are_two_lines(tmp_path):
+    points = tuple(f"local-b{bias}-t0.15-s{n}" for bias in ("0.60", "0.75") for n in (25, 50, 100))
+    make_run(tmp_path / "two", {"perfusion": points}, ["cat", "teapot"], prompts=2, images=1)
+    figure = drawn(sheets.dynamics, Run(tmp_path / "two"))
+    axes, rows = figure.axes[0], rows_of(Run(tmp_path / "two"), "perfusion").set_index("point")
+    lines = [line.get_xydata() for line in axes.get_lines() if len(line.get_xydata()) == 3]
+    for mine, line in zip((points[:3], points[3:]), lines, strict=True):
+        np.testing.assert_allclose(line, rows.loc[list(mine), ["text_sim", "image_sim"]])
+    texts = [text.get_text() for axes in figure.axes for text in axes.texts]
+    for bias in ("0.60", "0.75"):
+        assert f"Perfusion, local lock, β = {bias}" in texts, "the line and its pictures"
+    assert len([text for text in texts if text.startswith("s = ")]) == 4, (
+        "above the pictures, and one at a line"
+    )
+
+
 def test_of_many_steps_a_few_are_named():
     assert plots.few("abc") == ["a", "b", "c"]
     assert plots.few(range(8)) == [0, 2, 4, 5, 7] and plots.few(range(100), 3)[::2] == [0, 99]
