@@ -318,9 +318,7 @@ def test_trainings_drawn_at_two_biases_are_two_lines(tmp_path):
     texts = [text.get_text() for axes in figure.axes for text in axes.texts]
     for bias in ("0.60", "0.75"):
         assert f"Perfusion, local lock, β = {bias}" in texts, "the line and its pictures"
-    assert len([text for text in texts if text.startswith("s = ")]) == 4, (
-        "above the pictures, and one at a line"
-    )
+    assert len([text for text in texts if text.startswith("s = ")]) == 4, "above the pictures, and one at a line"
 
 
 def test_of_many_steps_a_few_are_named():
