@@ -16,11 +16,12 @@ from benchmarks.evidence.measures import (
     dominating,
     front_gain,
     gain,
+    gains,
     rows,
     selected,
 )
 from benchmarks.evidence.verdicts import LITTLE, all_of, in_order, less, more, told
-from benchmarks.grid import FLOOR
+from benchmarks.grid import FLOOR, Grid
 from benchmarks.stats import Interval
 from perfusion_core.errors import UserError
 
@@ -28,10 +29,10 @@ BASELINES = {"cd": "Custom Diffusion", "db": "DreamBooth", "ti": "Textual Invers
 BETTER = "cd-better"  # the paper's name for Custom Diffusion with fewer steps is Better-HP
 
 
-def _beyond(other: str, run: str = "paper") -> Find:
+def _beyond(other: str, run: str = "paper", points: Callable[[Grid, str], list[int]] = rows) -> Find:
     def find(evidence: Evidence) -> Finding:
         grid = evidence.grid(run)
-        ours = grid.rows("perfusion") if run == "rates" else rows(grid, "perfusion")
+        ours = points(grid, "perfusion")
         name = other if other == BETTER else selected(grid, other)
         gaps = [front_gain(grid, ours, m) for m in rows(grid, name)]
         gap, place = min(gaps, key=lambda one: one[0].value)
@@ -68,7 +69,7 @@ for _other, _label in BASELINES.items():
         "the same on the miniature itself; Perfusion's rates are four times those that were tuned, and its kept steps "
         f"({', '.join(map(str, EARLY))}) are points of its front, which so reaches further in image similarity. "
         "Written after the first rows, and before this run",
-    )(_beyond(_other, "rates"))  # fmt: skip
+    )(_beyond(_other, "rates", Grid.rows))  # fmt: skip
 
 
 def against(parts: Mapping[str, Interval], nearest: Callable[..., str], judge: Callable[[Interval], str]) -> Finding:
@@ -93,7 +94,7 @@ def _spans(run: str) -> Find:
     def find(evidence: Evidence) -> Finding:
         grid = evidence.grid(run)
         mine = rows(grid, "perfusion", "local")
-        text, image = (gain(grid, metric, mine[-1:], mine[:1]) for metric in ("text_sim", "image_sim"))
+        text, image = gains(grid, mine[-1:], mine[:1])
         steps = [(gain(grid, "text_sim", [b], [a]), gain(grid, "image_sim", [a], [b])) for a, b in pairwise(mine)]
         right = sum(one.value > 0 and other.value > 0 for one, other in steps)
         order = in_order([one for step in steps for one in step])
@@ -128,8 +129,7 @@ def below(evidence: Evidence) -> Finding:
     grid = evidence.grid("paper")
     db, cd = (rows(grid, selected(grid, name)) for name in ("db", "cd"))
     ours = [dominating(grid, rows(grid, "perfusion"), db[0])]
-    parts = {name: [gain(grid, metric, db, them) for metric in ("text_sim", "image_sim")]
-             for name, them in (("perfusion", ours), ("cd", cd))}  # fmt: skip
+    parts = {name: gains(grid, db, them) for name, them in (("perfusion", ours), ("cd", cd))}
     figure = "; ".join(f"{name}: text {told(text)}, image {told(image)}" for name, (text, image) in parts.items())
     return Finding(figure, all_of([less(part) for pair in parts.values() for part in pair]))
 
@@ -150,7 +150,7 @@ def lowest_text(evidence: Evidence) -> Finding:
 def favours_image(evidence: Evidence) -> Finding:
     grid = evidence.grid("paper")
     cd, ours = rows(grid, "cd"), rows(grid, "perfusion")
-    text, image = gain(grid, "text_sim", cd, ours), gain(grid, "image_sim", cd, ours)
+    text, image = gains(grid, cd, ours)
     return both(text, image, all_of([less(text), more(image)]))
 
 
@@ -159,5 +159,5 @@ def favours_image(evidence: Evidence) -> Finding:
 def fewer_steps(evidence: Evidence) -> Finding:
     grid = evidence.grid("paper")
     few, all_steps = rows(grid, "cd-better"), rows(grid, "cd")
-    text, image = gain(grid, "text_sim", few, all_steps), gain(grid, "image_sim", few, all_steps)
+    text, image = gains(grid, few, all_steps)
     return both(text, image, more(text))

@@ -13,6 +13,7 @@ from benchmarks.evidence.measures import (
     cell_gain,
     ends,
     gain,
+    gains,
     honest_gain,
     matched,
     rows,
@@ -31,13 +32,19 @@ Judge = Callable[[Interval, Interval], str]  # of a difference in text, and one 
 # ---- the locks
 
 
-@claim("Key locking raises text similarity without significant harm to image similarity", "5.1, 5.3 (b), Fig. 9b",
-       f"local lock minus trained K at the same biases; harm is more than {LITTLE}")  # fmt: skip
-def locking(evidence: Evidence) -> Finding:
-    grid = evidence.grid("ablations")
-    a, b = matched(grid, "perfusion", "perfusion-trained-k", "local")
-    text, image = gain(grid, "text_sim", a, b), gain(grid, "image_sim", a, b)
-    return both(text, image, all_of([more(text), no_loss(image)]))
+def _ablation(says: str, where: str, measure: str, variant: str, judge: Judge) -> None:
+    def find(evidence: Evidence) -> Finding:
+        grid = evidence.grid("ablations")
+        a, b = matched(grid, "perfusion", f"perfusion-{variant}", "local")
+        text, image = gains(grid, a, b)
+        return both(text, image, judge(text, image))
+
+    claim(says, where, measure)(find)
+
+
+_ablation("Key locking raises text similarity without significant harm to image similarity", "5.1, 5.3 (b), Fig. 9b",
+          f"local lock minus trained K at the same biases; harm is more than {LITTLE}",
+          "trained-k", lambda text, image: all_of([more(text), no_loss(image)]))  # fmt: skip
 
 
 @claim("Global locking varies more over concepts than local", "Appendix F, Fig. A.4",
@@ -83,18 +90,6 @@ def portrays_better(evidence: Evidence) -> Finding:
 # ---- 5.3: ablations
 
 SAME = "at the same biases, local lock"
-
-
-def _ablation(says: str, where: str, measure: str, variant: str, judge: Judge) -> None:
-    def find(evidence: Evidence) -> Finding:
-        grid = evidence.grid("ablations")
-        a, b = matched(grid, "perfusion", f"perfusion-{variant}", "local")
-        text, image = gain(grid, "text_sim", a, b), gain(grid, "image_sim", a, b)
-        return both(text, image, judge(text, image))
-
-    claim(says, where, measure)(find)
-
-
 _ablation("Training on one image overfits slightly", "5.3 (a), 6.2, Figs. 8, 9a",
           f"all images minus one, {SAME}: text is higher, by less than {SLIGHT}",
           "one-shot", lambda text, image: all_of([more(text), no_loss(flipped(text), SLIGHT)]))  # fmt: skip
@@ -134,7 +129,7 @@ def _longer(says: str, measure: str, method: str, judge: Judge) -> None:
     def find(evidence: Evidence) -> Finding:
         grid = evidence.grid("dynamics")
         late, early = ends(grid, method)
-        text, image = gain(grid, "text_sim", late, early), gain(grid, "image_sim", late, early)
+        text, image = gains(grid, late, early)
         return both(text, image, judge(text, image))
 
     claim(says, "6.2, Fig. 11", measure)(find)

@@ -82,6 +82,11 @@ def gain(grid: Grid, metric: str, a: Sequence[int], b: Sequence[int]) -> Interva
     return mean_of(grid, difference, metric)
 
 
+def gains(grid: Grid, a: Sequence[int], b: Sequence[int]) -> tuple[Interval, Interval]:
+    """The same of text similarity, and of image similarity."""
+    return gain(grid, "text_sim", a, b), gain(grid, "image_sim", a, b)
+
+
 def mean_of(grid: Grid, drawn: np.ndarray, what: str) -> Interval:
     """Of the mean over the concepts that have a value [D, C]."""
     return interval_of(grid, over_concepts(drawn, grid.draws), int((~np.isnan(drawn[0])).sum()), what)
