@@ -19,6 +19,7 @@ PAIRS = ("teddy+teapot", "cat+chair", "cat+pot", "teddy+sunglasses",  # the pape
 UNUSUAL = (("pot", "clock"), ("pot", "shoe"), ("cat", "lamp"),  # the paper's
            ("dog", "car"), ("teapot", "ball"), ("chair", "mug"))  # fmt: skip
 ODD_ONES = "results/unusual"  # where these are put
+ODD_CONCEPTS = ",".join(f"{ODD_ONES}/{name}_as_{word}" for name, word in UNUSUAL)
 VARIANTS = ("one-shot", "trained-k", "no-mask", "train-bias")
 TAKEN = f"{OUT}concepts"  # the trained files of Perfusion that are committed: what CI draws with
 TWO = "--engine processes --workers 2"  # for two cores; of several workers one thread each wastes least
@@ -41,7 +42,7 @@ def _dynamics() -> str:
     sets = f"--set fit.perfusion.steps={KEPT[-1]} --set keep={','.join(map(str, KEPT))}"
     return (
         f"{FEW} --out {OUT}dynamics --methods perfusion,perfusion-trained-k "
-        f"--concepts cat,teddy,teapot,chair {sets} --set points.perfusion={points} --set images=1"
+        f"{sets} --set points.perfusion={points} --set images=1"
     )
 
 
@@ -54,6 +55,15 @@ def _rates() -> str:
         f"--set fit.perfusion.lr=0.03 --set fit.perfusion.lr_embedding=0.006 --set fit.perfusion.steps={EARLY[-1]} "
         f"--set keep={','.join(map(str, EARLY))} --set points.perfusion={points} "
         f"--trained {','.join(f'{name}={OUT}paper' for name in others)}"
+    )
+
+
+def _outline() -> str:
+    """Whose outline an unusual concept has, as training goes on and with the stricter lock."""
+    points = [f"{lock}-s{step}" for lock in ("local-b0.60-t0.15", "global-b0.50-t0.15") for step in KEPT]
+    return (
+        f"{FEW} --out {OUT}outline --methods perfusion --prompts shape --set images=2 --set fit.perfusion.steps={KEPT[-1]} "
+        f"--set keep={','.join(map(str, KEPT))} --set points.perfusion={','.join(points)} --concepts {ODD_CONCEPTS}"
     )
 
 
@@ -89,7 +99,7 @@ COMMANDS = {
     ],
     "rates": [_rates(), *_figures("rates", "dynamics")],
     "ablations": [
-        f"{FEW} --out {OUT}ablations --methods perfusion --set images=2 --trained perfusion={OUT}paper "
+        f"{FEW} --out {OUT}ablations --methods perfusion --set images=2 --trained perfusion={TAKEN} "
         f"--ablation lock,{','.join(VARIANTS)},infer-temperature,vanilla-rome "
         f"--set points.perfusion={LOCAL},{GLOBAL} "
         + "".join(f"--set points.perfusion-{name}={LOCAL} " for name in VARIANTS)
@@ -109,14 +119,14 @@ COMMANDS = {
     ]
     + [
         f"{FEW} --out {OUT}unusual --methods perfusion --prompts shape --set images=4 "
-        f"--set points.perfusion={LOCAL} "
-        f"--concepts {','.join(f'{ODD_ONES}/{name}_as_{word}' for name, word in UNUSUAL)}",
+        f"--set points.perfusion={LOCAL} --concepts {ODD_CONCEPTS}",
         f"python -m benchmarks.evidence look {OUT}unusual",
     ],
+    "outline": [_outline(), f"python -m benchmarks.evidence look {OUT}outline", *_figures("outline", "dynamics")],
     "transfer": [
         "perfbench miniature restyle watercolor --out watercolor-miniature",
         f"{FEW} --out {OUT}transfer --backbone watercolor-miniature --methods perfusion --set images=2 "
-        f"--set points.perfusion={LOCAL} --trained perfusion={OUT}paper",
+        f"--set points.perfusion={LOCAL} --trained perfusion={TAKEN}",
         f"python -m benchmarks.evidence look {OUT}transfer",
     ],
     "contrastive": [
