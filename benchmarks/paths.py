@@ -26,14 +26,20 @@ def user_dir() -> Path:
 
 
 def git_commit() -> str | None:
-    """The commit of the checkout that this package runs from, `-dirty` where files were changed; None in a wheel."""
+    """The commit of the checkout that this package runs from, `-dirty` where more than results was changed; None in a
+    wheel."""
     import subprocess
 
     root = _PACKAGE.parent
     if not (root / ".git").exists():
         return None
-    ask = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+
+    def said(*words: str) -> str:
+        call = ["git", "-C", str(root), *words]
+        return subprocess.run(call, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
     try:
-        return subprocess.run(ask, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        changed = said("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)results")
+        return said("rev-parse", "--short=12", "HEAD") + "-dirty" * bool(changed)
     except (OSError, subprocess.SubprocessError):
         return None

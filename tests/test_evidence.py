@@ -41,7 +41,7 @@ def results(tmp_path_factory):
     variants = {"perfusion": LOCAL, **{f"perfusion-{name}": LOCAL for name in VARIANTS}, **cold}
     make_run(folder / "miniature-ablations", variants, images=2, pictures=False)
     both = {"perfusion": STEPS, "perfusion-trained-k": STEPS}
-    make_run(folder / "miniature-dynamics", both, ["cat", "teddy", "teapot", "chair"], images=1, pictures=False)
+    make_run(folder / "miniature-dynamics", both, images=1, pictures=False)
     return folder
 
 
@@ -59,6 +59,7 @@ def test_planted_effects_get_their_verdicts(results):
     assert found["Training on one image overfits slightly"] == HOLDS
     assert found["A temperature of 0.15 at inference is better than that of training"] == HOLDS
     assert found["Trained K overfits as training goes on"] == HOLDS
+    assert found["Trained K overfits as training goes on (the other 7 concepts)"] == HOLDS
     assert found["Local key locking over-generalises instead"] != HOLDS, "planted: its text similarity falls as well"
     assert found["DreamBooth is below Perfusion and Custom Diffusion on both axes"] == FAILS, (
         "planted: above cd in text"
@@ -87,7 +88,7 @@ def test_a_run_that_lacks_methods_or_cells_is_no_evidence(results, tmp_path):
     assert found["Perfusion's front lies beyond DreamBooth"].figure == "no db-selected in the run"
     assert (
         found["Less compute than Custom Diffusion (a half to a third)"].figure
-        == "miniature-paper has no train_seconds of cd"
+        == "miniature-paper has no train_seconds of cd-selected, cd"
     )
     assert "have not been looked at" in found["The generative prior is preserved"].figure
     assert found["Global locking varies more over concepts than local"].verdict == ABSENT
@@ -204,6 +205,19 @@ def test_choosing_by_noise_gains_nothing():
     assert found.value < naive / 2
 
 
+@pytest.mark.parametrize("own", [0.0, 0.01, 0.03])
+def test_the_gain_of_choosing_is_covered(own):
+    """Whether a concept has a best point of its own or only noise: which point wins changes from draw to draw."""
+    rng, found = np.random.default_rng(2), []
+    for _ in range(150):
+        best = own * rng.normal(0, 1, (1, 7, 11, 1))
+        same = {("perfusion", name): (0.7, 0.9) for name in "abcdef"}
+        grid = plane(same, concepts=11, images=lambda v, best=best: v + best + rng.normal(0, 0.02, (2, *v.shape)))
+        found.append(measures.choice_gain(grid, range(1, 7)))
+    truth = np.mean([one.value for one in found])
+    assert 0.92 <= np.mean([one.lo <= truth <= one.hi for one in found]) <= 0.98
+
+
 def test_kept_steps_are_read_as_points_are():
     names = ("local-b0.60-t0.15-s100", "local-b0.60-t0.15-s400", "global-b0.40-t0.15-s400", "local-b0.60-t0.15")
     grid = plane({("perfusion", name): (0.6, 0.9) for name in names})
@@ -271,7 +285,7 @@ def test_every_run_can_be_planned(tmp_path, monkeypatch):
                 assert command[1] in cli.VERBS
     images = {name: sum(plan.images for plan in plans) for name, plans in planned.items()}
     again = (len(planned["paper"]) - 1) * 3776  # of super, which each command plans
-    assert sum(images.values()) - again == pytest.approx(130_000, rel=0.05), "docs/claims.md says so"
+    assert sum(images.values()) - again == pytest.approx(134_000, rel=0.01), "docs/claims.md says so"
     first = {fit.method for fit in planned["ablations"][0].fits}
     assert first == {"perfusion"} and len(planned["ablations"][0].fits) == 6 * 11, "no baseline is trained twice"
     assert {cell.step for cell in planned["dynamics"][0].cells} == {0, *KEPT}

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import textwrap
@@ -360,3 +361,26 @@ def test_locks_are_quick(tmp_path):
         store.locks.unlock(f"unit {number}")
     assert time.process_time() - started < 1
     assert {path.name for path in tmp_path.iterdir()} == {".lock"}
+
+
+def test_a_commit_is_dirty_where_more_than_results_was_changed(tmp_path, monkeypatch):
+    from benchmarks import paths
+
+    def git(*words):
+        subprocess.run(["git", "-C", tmp_path, "-c", "user.name=a", "-c", "user.email=a@b", *words], check=True)
+
+    monkeypatch.setattr(paths, "_PACKAGE", tmp_path / "benchmarks")
+    assert paths.git_commit() is None, "no checkout"
+    for name in ("code.py", "results/plan.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("1")
+    git("init", "-q")
+    git("add", "-A")
+    git("commit", "-qm", "one")
+    clean = paths.git_commit()
+    assert re.fullmatch("[0-9a-f]{12}", clean)
+    (tmp_path / "results/plan.csv").write_text("2")
+    (tmp_path / "new.txt").write_text("not tracked")
+    assert paths.git_commit() == clean
+    (tmp_path / "code.py").write_text("2")
+    assert paths.git_commit() == f"{clean}-dirty"

@@ -4,6 +4,7 @@ In: Evidence. Out: rows of the ledger.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 from scipy.stats import ttest_ind
 
@@ -26,6 +27,8 @@ from perfusion_core.errors import UserError
 
 ODD = ("tortoise", "sculpture", "cat_toy")  # uniquely shaped: Fig. A.4 names the tortoise, the others are our reading
 EVERYDAY = ("cat", "dog", "puppy", "teddy", "chair")  # Appendix F: pets, teddy bears, chairs
+FIRST = ("cat", "teddy", "teapot", "chair")  # of the training dynamics
+SECOND = ("cat_toy", "dog", "pot", "puppy", "sculpture", "sunglasses", "tortoise")
 Judge = Callable[[Interval, Interval], str]  # of a difference in text, and one in image similarity
 
 
@@ -126,19 +129,23 @@ def vanilla(evidence: Evidence) -> Finding:
 
 
 def _longer(says: str, measure: str, method: str, judge: Judge) -> None:
-    def find(evidence: Evidence) -> Finding:
-        grid = evidence.grid("dynamics")
+    """On the concepts of the plan; and, as another row, on those that were added when these had been seen."""
+
+    def find(evidence: Evidence, only: tuple[str, ...]) -> Finding:
+        grid = evidence.grid("dynamics", only=only)
         late, early = ends(grid, method)
         text, image = gains(grid, late, early)
         return both(text, image, judge(text, image))
 
-    claim(says, "6.2, Fig. 11", measure)(find)
+    claim(says, "6.2, Fig. 11", f"{measure}; {', '.join(FIRST)}")(partial(find, only=FIRST))
+    claim(f"{says} (the other {len(SECOND)} concepts)", "6.2, Fig. 11",
+          "the same; written and run after the row above was seen to be open")(partial(find, only=SECOND))  # fmt: skip
 
 
 _longer("Trained K overfits as training goes on",
         f"400 steps minus 100: text falls, image does not by more than {LITTLE}",
         "perfusion-trained-k", lambda text, image: all_of([less(text), no_loss(image)]))  # fmt: skip
-_longer("Local key locking over-generalises instead", "the same: text rises, image falls",
+_longer("Local key locking over-generalises instead", "400 steps minus 100: text rises, image falls",
         "perfusion", lambda text, image: all_of([more(text), less(image)]))  # fmt: skip
 
 

@@ -3,6 +3,8 @@
 Each may be interrupted and given again (`concepts add` then says that it was done).
 """
 
+from collections.abc import Sequence
+
 
 def _local(*biases: float) -> str:
     return ",".join(f"local-b{bias:.2f}-t0.15" for bias in biases)
@@ -36,34 +38,34 @@ TI_LONGEST = "--set fit.ti-selected.steps=600"
 LONGEST = f"{TI_LONGEST} --set fit.lora-selected.steps=300"
 
 
+def _at(steps: Sequence[int], points: str) -> str:
+    """Every step of one fit of Perfusion a point, to the last of them, whatever number of steps was tuned."""
+    each = ",".join(f"{point}-s{step}" for step in steps for point in points.split(","))
+    return f"--set fit.perfusion.steps={steps[-1]} --set keep={','.join(map(str, steps))} --set points.perfusion={each}"
+
+
 def _dynamics() -> str:
-    """To the paper's last step, whatever number of steps was tuned."""
-    points = ",".join(f"local-b0.60-t0.15-s{step}" for step in KEPT)
-    sets = f"--set fit.perfusion.steps={KEPT[-1]} --set keep={','.join(map(str, KEPT))}"
     return (
-        f"{FEW} --out {OUT}dynamics --methods perfusion,perfusion-trained-k "
-        f"{sets} --set points.perfusion={points} --set images=1"
+        f"{FEW} --out {OUT}dynamics --methods perfusion,perfusion-trained-k {_at(KEPT, 'local-b0.60-t0.15')} "
+        "--set images=1"
     )
 
 
 def _rates() -> str:
     """Perfusion as published, each step and bias a point of its front; the others as they are in the paper's run."""
-    points = ",".join(f"local-b{bias:.2f}-t0.15-s{step}" for step in EARLY for bias in (0.60, 0.75))
     others = [f"{name}-selected" for name in ("cd", "db", "ti", "lora")]
     return (
         f"{FEW} --out {OUT}rates --methods perfusion,{','.join(others)} --set images=1 "
-        f"--set fit.perfusion.lr=0.03 --set fit.perfusion.lr_embedding=0.006 --set fit.perfusion.steps={EARLY[-1]} "
-        f"--set keep={','.join(map(str, EARLY))} --set points.perfusion={points} "
+        f"--set fit.perfusion.lr=0.03 --set fit.perfusion.lr_embedding=0.006 {_at(EARLY, _local(0.60, 0.75))} "
         f"--trained {','.join(f'{name}={OUT}paper' for name in others)}"
     )
 
 
 def _outline() -> str:
-    """Whose outline an unusual concept has, as training goes on and with the stricter lock."""
-    points = [f"{lock}-s{step}" for lock in ("local-b0.60-t0.15", "global-b0.50-t0.15") for step in KEPT]
+    """Whose outline an unusual concept has, as training goes on, and with the stricter lock."""
     return (
-        f"{FEW} --out {OUT}outline --methods perfusion --prompts shape --set images=2 --set fit.perfusion.steps={KEPT[-1]} "
-        f"--set keep={','.join(map(str, KEPT))} --set points.perfusion={','.join(points)} --concepts {ODD_CONCEPTS}"
+        f"{FEW} --out {OUT}outline --methods perfusion --prompts shape --set images=2 "
+        f"{_at(KEPT, 'local-b0.60-t0.15,global-b0.50-t0.15')} --concepts {ODD_CONCEPTS}"
     )
 
 
@@ -122,12 +124,17 @@ COMMANDS = {
         f"--set points.perfusion={LOCAL} --concepts {ODD_CONCEPTS}",
         f"python -m benchmarks.evidence look {OUT}unusual",
     ],
-    "outline": [_outline(), f"python -m benchmarks.evidence look {OUT}outline", *_figures("outline", "dynamics")],
+    "outline": [
+        _outline(),
+        f"python -m benchmarks.evidence look {OUT}outline",
+        *_figures("outline", "dynamics", "gallery"),
+    ],
     "transfer": [
         "perfbench miniature restyle watercolor --out watercolor-miniature",
         f"{FEW} --out {OUT}transfer --backbone watercolor-miniature --methods perfusion --set images=2 "
         f"--set points.perfusion={LOCAL} --trained perfusion={TAKEN}",
         f"python -m benchmarks.evidence look {OUT}transfer",
+        *_figures("transfer", "gallery"),
     ],
     "contrastive": [
         "perfbench miniature contrastive --out contrastive-miniature",

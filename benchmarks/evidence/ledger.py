@@ -37,7 +37,9 @@ class Evidence:
     """The runs of one folder of results, by the names that commands.py gives them."""
 
     results: Path
-    grids: dict[tuple[str, bool], Grid] = field(default_factory=dict, compare=False, repr=False)  # read once
+    grids: dict[tuple[str, bool, tuple[str, ...]], Grid] = field(
+        default_factory=dict, compare=False, repr=False
+    )  # read once
 
     def run(self, name: str) -> Run:
         folder = self.results / f"miniature-{name}"
@@ -45,16 +47,18 @@ class Evidence:
             raise UserError(f"{folder.name} has not been made")
         return Run(folder)
 
-    def grid(self, name: str, pairs: bool = False) -> Grid:
-        """Of a whole run: an average over what happens to be there is not the planned one."""
-        if (name, pairs) not in self.grids:
+    def grid(self, name: str, pairs: bool = False, only: tuple[str, ...] = ()) -> Grid:
+        """Of a whole run, or `only` these concepts: an average over what happens to be there is not the planned one."""
+        if (name, pairs, only) not in self.grids:
             run = self.run(name)
             refuse_missing(missing_of(run.cells, run.plan), run.plan)
             cells = split(run.cells)[pairs]
             if not len(cells):
                 raise UserError(f"miniature-{name} has no {'pairs' if pairs else 'single concepts'}")
-            self.grids[name, pairs] = grid_of(cells)
-        return self.grids[name, pairs]
+            if missing := sorted(set(only) - set(cells["concept"])):
+                raise UserError(f"miniature-{name} has no {', '.join(missing)}")
+            self.grids[name, pairs, only] = grid_of(cells[cells["concept"].isin(only)] if only else cells)
+        return self.grids[name, pairs, only]
 
 
 Find = Callable[[Evidence], Finding]

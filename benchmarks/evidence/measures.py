@@ -177,9 +177,13 @@ def _chosen(
 
 
 def choice_gain(grid: Grid, of: Sequence[int]) -> Interval:
-    """Harmonic mean with a point chosen for each concept, less that of the best one for all."""
+    """Harmonic mean with a point chosen for each concept, less that of the best one for all. A t interval over
+    concepts: other points win in other draws, which `crossed` takes for noise of cells, and is left with too little."""
     difference = honest(grid, "harmonic", of, each=True) - honest(grid, "harmonic", of, each=False)
-    return mean_of(grid, difference, "harmonic mean of both halves")
+    found = clustered(difference[0][:, None])
+    if np.isnan(found.value):
+        raise UserError("no harmonic mean of both halves in the run")
+    return found
 
 
 def honest_gain(grid: Grid, metric: str, of: Sequence[int], other: int) -> Interval:
