@@ -10,7 +10,7 @@ import pandas as pd
 
 from benchmarks.evidence import LOOKED, LOOKED_CELLS
 from benchmarks.evidence.ledger import Evidence, Finding, claim
-from benchmarks.evidence.measures import gain, rows, selected
+from benchmarks.evidence.measures import gain, known, rows, selected
 from benchmarks.evidence.verdicts import FAILS, HOLDS, OPEN, all_of, flipped, more, no_loss, told
 from benchmarks.grid import FLOOR, Point
 from benchmarks.stats import Interval, clustered
@@ -43,10 +43,7 @@ def seen_gain(
     evidence: Evidence, run: str, column: str, a: Sequence[Point], b: Sequence[Point], kind: str = ""
 ) -> Interval:
     """What was seen in the pictures of points a, less that of points b, paired by cell."""
-    found = clustered(seen_gains(evidence, run, column, a, b, kind))
-    if np.isnan(found.value):
-        raise UserError(f"no {column} of both in miniature-{run}")
-    return found
+    return known(clustered(seen_gains(evidence, run, column, a, b, kind)), f"{column} of both in miniature-{run}")
 
 
 def seen_gains(
@@ -93,12 +90,10 @@ def interval_in(row: pd.Series, name: str) -> Interval:
        "(variance), global minus local; of cells where both have two or more such images")  # fmt: skip
 def variety(evidence: Evidence) -> Finding:
     of_global, of_local = (points(evidence, "paper", "perfusion", lock) for lock in ("global", "local"))
-    difference = seen_gain(evidence, "paper", "variety", of_global, of_local)
-    each = ~np.isnan(seen_gains(evidence, "paper", "variety", of_global, of_local))
-    return Finding(
-        f"{told(difference)}, {each.sum()} of {evidence.grid('paper').images[0].astype(bool).sum()} cells",
-        more(difference),
-    )
+    each = seen_gains(evidence, "paper", "variety", of_global, of_local)
+    difference = known(clustered(each), "variety of both in miniature-paper")
+    cells = evidence.grid("paper").images[0] > 0
+    return Finding(f"{told(difference)}, {(~np.isnan(each)).sum()} of {cells.sum()} cells", more(difference))
 
 
 @claim("Raters prefer Perfusion to Custom Diffusion and DreamBooth", "5.2, Appendix I",

@@ -66,12 +66,16 @@ def dominating(grid: Grid, ours: Sequence[int], theirs: int) -> int:
 # ---- differences
 
 
-def interval_of(grid: Grid, drawn: np.ndarray, n_concepts: int, what: str) -> Interval:
-    """Of bootstrap values; without an estimate there is nothing to say."""
-    found = crossed(drawn, grid.draws, n_concepts)
+def known(found: Interval, what: str) -> Interval:
+    """Without an estimate there is nothing to say."""
     if np.isnan(found.value):
-        raise UserError(f"no {what} of both in the run")
+        raise UserError(f"no {what}")
     return found
+
+
+def interval_of(grid: Grid, drawn: np.ndarray, n_concepts: int, what: str) -> Interval:
+    """Of bootstrap values."""
+    return known(crossed(drawn, grid.draws, n_concepts), f"{what} of both in the run")
 
 
 def gain(grid: Grid, metric: str, a: Sequence[int], b: Sequence[int]) -> Interval:
@@ -101,10 +105,7 @@ def cell_gain(grid: Grid, metric: str, a: Sequence[int], b: Sequence[int], kind:
     """The same of a score that is a mean over cells, on the prompts of one kind; paired by cell."""
     mine = [p for p, one in enumerate(grid.kinds) if one == kind]
     parts = [over_methods(grid.values[metric][list(of)][..., mine]) for of in (a, b)]
-    found = clustered(parts[0] - parts[1])
-    if np.isnan(found.value):
-        raise UserError(f"no {metric} of both on {kind} prompts in the run")
-    return found
+    return known(clustered(parts[0] - parts[1]), f"{metric} of both on {kind} prompts in the run")
 
 
 def spread_gain(grid: Grid, metric: str, a: Sequence[int], b: Sequence[int]) -> Interval:
@@ -180,10 +181,7 @@ def choice_gain(grid: Grid, of: Sequence[int]) -> Interval:
     """Harmonic mean with a point chosen for each concept, less that of the best one for all. A t interval over
     concepts: other points win in other draws, which `crossed` takes for noise of cells, and is left with too little."""
     difference = honest(grid, "harmonic", of, each=True) - honest(grid, "harmonic", of, each=False)
-    found = clustered(difference[0][:, None])
-    if np.isnan(found.value):
-        raise UserError("no harmonic mean of both halves in the run")
-    return found
+    return known(clustered(difference[0][:, None]), "harmonic mean of both halves in the run")
 
 
 def honest_gain(grid: Grid, metric: str, of: Sequence[int], other: int) -> Interval:
