@@ -64,9 +64,10 @@ def best_point(rows: pd.DataFrame) -> str:
 
 
 def short(point: str) -> str:
-    """`β = 0.60` of a point's name; nothing for `default`."""
-    value = read_point(point).bias
-    return "" if value is None else f"β = {value:.2f}"
+    """`β = 0.60, s = 100` of a point's name; nothing for `default`."""
+    told = read_point(point)
+    parts = "" if told.bias is None else f"β = {told.bias:.2f}", "" if told.step is None else f"s = {told.step}"
+    return ", ".join(filter(None, parts))
 
 
 def in_order(series: Sequence[plots.Series]) -> list[plots.Series]:

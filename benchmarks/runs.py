@@ -124,9 +124,10 @@ class Run:
         limit: int,
         others: Callable[[str, str], bool] = lambda concept, prompt: True,
     ) -> list[tuple[str, str]]:
-        """(concept, prompt) of the rows of a figure: those asked for, or `limit` of them spread over the concepts, the
-        prompts that change the object first; pairs where they are asked for, or where there is nothing else. Only cells
-        that have an image in one of the columns (method, point), and of which `others` says that they can be shown."""
+        """(concept, prompt) of the rows of a figure: those asked for, or `limit` of them (each concept and prompt that
+        was named at least once) spread over the concepts, the prompts that change the object first; pairs where they
+        are asked for, or where there is nothing else. Only cells that have an image in one of the columns (method,
+        point), and of which `others` says that they can be shown."""
         plan = self.plan
         for kind, wanted, known in (("concept", concepts, plan["concept"]), ("prompt", prompts, plan["prompt_id"])):
             for name in wanted:
@@ -146,7 +147,8 @@ class Run:
         ]
         if not (concepts and prompts):
             kinds = dict(zip(cells["prompt_id"], cells["kind"]))
-            chosen = spread(sorted(chosen, key=lambda cell: kinds[cell[1]] == "shape"), limit)
+            most = max(limit, len(concepts), len(prompts))
+            chosen = spread(sorted(chosen, key=lambda cell: kinds[cell[1]] == "shape"), most)
         order = {name: number for number, name in enumerate(concepts or cells["concept"])}
         rank = {name: number for number, name in enumerate(prompts)}
         return sorted(chosen, key=lambda cell: (order[cell[0]], rank.get(cell[1], 0), cell[1]))

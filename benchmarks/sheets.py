@@ -172,8 +172,9 @@ def gallery_columns(run: Run, wanted: Sequence[str], limit: int = 8) -> list[tup
     table = run.first_table[run.first_table["kind"].isin(["method", "floor"])]
     has = list(zip(table["method"], table["point"]))
     if not wanted:
-        main = table[(table["kind"] == "method") & table["method"].map(is_main).astype(bool) & step_of(table).isna()]
-        series = in_order(plots.series_of(main))
+        main = table[(table["kind"] == "method") & table["method"].map(is_main).astype(bool)]
+        whole = main[step_of(main).isna()]
+        series = in_order(plots.series_of(main if whole.empty else whole))
         if len(series) > limit:
             series = [one for one in series if not split_variant(one.method)[1]] or series
         columns = [(one.method, best_point(one.rows)) for one in series[:limit]]

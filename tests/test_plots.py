@@ -472,6 +472,19 @@ def test_gallery_leaves_pairs_to_those_who_ask(paired):
     assert run.choose_cells(columns, (), ("p02",), limit=9) == [(PAIR, "p02")]
 
 
+def test_gallery_shows_every_concept_that_was_named(tmp_path):
+    names = ["cat", "chair", "dog", "pot", "puppy", "teapot", "teddy"]
+    points = ("global-b0.50-t0.15-s50", "local-b0.60-t0.15-s100")
+    make_run(tmp_path / "many", {"perfusion": points}, names, prompts=2, images=1)
+    run = Run(tmp_path / "many")
+    columns = [("perfusion", point) for point in points]
+    asked = [concept for concept, _ in run.choose_cells(columns, names[::-1], (), limit=5)]
+    assert asked == names[::-1] and len(run.choose_cells(columns, (), (), limit=5)) == 5
+    texts = [text.get_text() for text in drawn(sheets.gallery, run, concepts=names).axes[0].texts]
+    assert {*names} <= {*texts}
+    assert {"global, β = 0.50, s = 50", "local, β = 0.60, s = 100"} <= {*texts}, "kept steps alone"
+
+
 def test_gallery_of_a_run_of_nothing_but_pairs(paired):
     run = add_pairs(paired, [("perfusion", LOCAL[0])], alone=True)
     texts = [text.get_text() for text in drawn(sheets.gallery, run).axes[0].texts]

@@ -127,7 +127,9 @@ COMMANDS = {
     "outline": [
         _outline(),
         f"python -m benchmarks.evidence look {OUT}outline",
-        *_figures("outline", "dynamics", "gallery"),
+        *_figures("outline", "dynamics"),
+        f"perfbench plot gallery {OUT}outline --concepts {','.join(f'{name}_as_{word}' for name, word in UNUSUAL)} "
+        "--methods super,perfusion/global-b0.50-t0.15-s250,perfusion/local-b0.60-t0.15-s250 --images 2",
     ],
     "transfer": [
         "perfbench miniature restyle watercolor --out watercolor-miniature",
