@@ -100,6 +100,15 @@ _ablation("The mask helps text similarity", "5.3 (c), Fig. 9c", f"with the mask 
           "no-mask", lambda text, image: more(text))  # fmt: skip
 
 
+@claim("The mask helps text similarity where there is one training image", "5.3 (c), Fig. 9c",
+       "the same with one image in training, whose background is all there is. Written after the row above, and before "
+       "this run")  # fmt: skip
+def masks_one(evidence: Evidence) -> Finding:
+    grid = evidence.grid("mask")
+    text, image = gains(grid, *matched(grid, "perfusion-one-shot", "perfusion-no-mask", "local"))
+    return both(text, image, more(text))
+
+
 def _front(says: str, where: str, measure: str, variant: str) -> None:
     def find(evidence: Evidence) -> Finding:
         grid = evidence.grid("ablations")

@@ -69,6 +69,16 @@ def _outline() -> str:
     )
 
 
+def _mask() -> str:
+    """One training image, with and without a mask: does a mask keep a background out that all images share?"""
+    one = _local(0.60)
+    return (
+        f"{FEW} --out {OUT}mask --methods perfusion --ablation one-shot,no-mask --set images=2 "
+        f"--trained perfusion={TAKEN} --set fit.perfusion-no-mask.images=1 "
+        f"--set points.perfusion={one} --set points.perfusion-one-shot={one} --set points.perfusion-no-mask={one}"
+    )
+
+
 def _figures(name: str, *figures: str) -> list[str]:
     return [f"perfbench plot {figure} {OUT}{name}" for figure in figures]
 
@@ -109,6 +119,7 @@ COMMANDS = {
         "--set points.perfusion-vanilla-rome=local-b0.60-t0.15",  # its gate has neither bias nor temperature
         *_figures("ablations", "ablation"),
     ],
+    "mask": [_mask()],
     "dynamics": [_dynamics(), *_figures("dynamics", "dynamics")],
     "pairs": [
         f"{RUN} --out {OUT}pairs --methods perfusion,cd,ti --concepts teddy --prompts s01 "
