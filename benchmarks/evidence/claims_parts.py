@@ -35,10 +35,12 @@ Judge = Callable[[Interval, Interval], str]  # of a difference in text, and one 
 # ---- the locks
 
 
-def _ablation(says: str, where: str, measure: str, variant: str, judge: Judge) -> None:
+def _ablation(
+    says: str, where: str, measure: str, variant: str, judge: Judge, run: str = "ablations", whole: str = "perfusion"
+) -> None:
     def find(evidence: Evidence) -> Finding:
-        grid = evidence.grid("ablations")
-        a, b = matched(grid, "perfusion", f"perfusion-{variant}", "local")
+        grid = evidence.grid(run)
+        a, b = matched(grid, whole, f"perfusion-{variant}", "local")
         text, image = gains(grid, a, b)
         return both(text, image, judge(text, image))
 
@@ -98,15 +100,10 @@ _ablation("Training on one image overfits slightly", "5.3 (a), 6.2, Figs. 8, 9a"
           "one-shot", lambda text, image: all_of([more(text), no_loss(flipped(text), SLIGHT)]))  # fmt: skip
 _ablation("The mask helps text similarity", "5.3 (c), Fig. 9c", f"with the mask minus without, {SAME}",
           "no-mask", lambda text, image: more(text))  # fmt: skip
-
-
-@claim("The mask helps text similarity where there is one training image", "5.3 (c), Fig. 9c",
-       "the same with one image in training, whose background is all there is. Written after the row above, and before "
-       "this run")  # fmt: skip
-def masks_one(evidence: Evidence) -> Finding:
-    grid = evidence.grid("mask")
-    text, image = gains(grid, *matched(grid, "perfusion-one-shot", "perfusion-no-mask", "local"))
-    return both(text, image, more(text))
+_ablation("The mask helps text similarity where there is one training image", "5.3 (c), Fig. 9c",
+          "the same with one image in training, whose background is all there is. Written after the row above, and "
+          "before this run",
+          "no-mask", lambda text, image: more(text), "mask", "perfusion-one-shot")  # fmt: skip
 
 
 def _front(says: str, where: str, measure: str, variant: str) -> None:

@@ -21,7 +21,8 @@ PAIRS = ("teddy+teapot", "cat+chair", "cat+pot", "teddy+sunglasses",  # the pape
 UNUSUAL = (("pot", "clock"), ("pot", "shoe"), ("cat", "lamp"),  # the paper's
            ("dog", "car"), ("teapot", "ball"), ("chair", "mug"))  # fmt: skip
 ODD_ONES = "results/unusual"  # where these are put
-ODD_CONCEPTS = ",".join(f"{ODD_ONES}/{name}_as_{word}" for name, word in UNUSUAL)
+ODD_NAMES = [f"{name}_as_{word}" for name, word in UNUSUAL]
+ODD_CONCEPTS = ",".join(f"{ODD_ONES}/{name}" for name in ODD_NAMES)
 VARIANTS = ("one-shot", "trained-k", "no-mask", "train-bias")
 TAKEN = f"{OUT}concepts"  # the trained files of Perfusion that are committed: what CI draws with
 TWO = "--engine processes --workers 2"  # for two cores; of several workers one thread each wastes least
@@ -127,8 +128,8 @@ COMMANDS = {
         f"--trained perfusion={OUT}paper,cd={OUT}paper,ti={OUT}paper"
     ],
     "unusual": [
-        f"perfbench concepts add concepts/{name} --super-category {word} --name {name}_as_{word} --dest {ODD_ONES}"
-        for name, word in UNUSUAL
+        f"perfbench concepts add concepts/{name} --super-category {word} --name {odd} --dest {ODD_ONES}"
+        for (name, word), odd in zip(UNUSUAL, ODD_NAMES)
     ]
     + [
         f"{FEW} --out {OUT}unusual --methods perfusion --prompts shape --set images=4 "
@@ -139,7 +140,7 @@ COMMANDS = {
         _outline(),
         f"python -m benchmarks.evidence look {OUT}outline",
         *_figures("outline", "dynamics"),
-        f"perfbench plot gallery {OUT}outline --concepts {','.join(f'{name}_as_{word}' for name, word in UNUSUAL)} "
+        f"perfbench plot gallery {OUT}outline --concepts {','.join(ODD_NAMES)} "
         "--methods super,perfusion/global-b0.50-t0.15-s250,perfusion/local-b0.60-t0.15-s250 --images 2",
     ],
     "transfer": [
