@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from benchmarks.stats import Draws, crossed_draws, drawn_means, harmonic, over_concepts
+from benchmarks.stats import SEED, Draws, crossed_draws, drawn_means, harmonic, over_concepts
 
 FLOOR, CEILING = "super", "real"  # methods with a meaning of their own: nothing learned; the concept's own images
 Point = tuple[str, str]  # (method, point)
@@ -28,6 +28,7 @@ class Grid:
     halves: dict[str, np.ndarray]  # metric -> [2, M, C, P]: means over even and over odd indices
     n: dict[str, np.ndarray]  # metric -> [M, C, P] images
     sd: dict[str, np.ndarray]
+    seed: int = SEED  # of the bootstrap
 
     def row(self, point: Point) -> int:
         return self.points.index(point)
@@ -45,7 +46,7 @@ class Grid:
 
     @cached_property
     def draws(self) -> Draws:
-        return crossed_draws(len(self.concepts), self.strata)
+        return crossed_draws(len(self.concepts), self.strata, seed=self.seed)
 
     @cached_property
     def base(self) -> np.ndarray:

@@ -23,6 +23,7 @@ from benchmarks.rows import CELL, missing_of
 from benchmarks.runs import Run
 from benchmarks.stats import Interval
 from benchmarks.tables import split
+from perfusion_core.concept import Concept
 from perfusion_core.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -46,7 +47,7 @@ def results(tmp_path_factory):
 
 
 def found_in(folder):
-    return {row.claim: row.finding for row in ledger.ledger(Evidence(folder))}
+    return {row.claim: row.finding for row in ledger.ledger(folder)}
 
 
 def test_planted_effects_get_their_verdicts(results):
@@ -55,11 +56,12 @@ def test_planted_effects_get_their_verdicts(results):
     assert found["One trained model spans the front by its bias alone, monotonically"] == HOLDS
     assert found["Key locking raises text similarity without significant harm to image similarity"] == HOLDS
     assert found["Global locking varies more over concepts than local"] == HOLDS
-    assert found["Vanilla ROME breaks: what is trained is not what is drawn"] == HOLDS
+    assert found["Vanilla ROME is worse (the paper: corrupted, because what is trained is not what is drawn)"] == HOLDS
     assert found["Training on one image overfits slightly"] == HOLDS
     assert found["A temperature of 0.15 at inference is better than that of training"] == HOLDS
     assert found["Trained K overfits as training goes on"] == HOLDS
     assert found["Trained K overfits as training goes on (the other 7 concepts)"] == HOLDS
+    assert found["Trained K overfits as training goes on (all 11)"] == HOLDS
     assert found["Local key locking over-generalises instead"] != HOLDS, "planted: its text similarity falls as well"
     assert found["DreamBooth is below Perfusion and Custom Diffusion on both axes"] == FAILS, (
         "planted: above cd in text"
@@ -77,6 +79,63 @@ def test_planted_effects_get_their_verdicts(results):
     assert found["A concept carries over to a fine-tuned backbone"] == ABSENT
 
 
+def test_a_verdict_that_the_draws_decide_is_open():
+    """Of the same noise, the bootstrap's seed puts the end of an interval on either side."""
+    drawn = [Evidence(Path("nowhere"), seed) for seed in ledger.SEEDS]
+
+    def find(verdicts):
+        return lambda evidence: ledger.Finding("+0.1", verdicts[evidence.seed - ledger.SEEDS[0]])
+
+    assert ledger.settled(find([HOLDS] * 5), drawn) == ledger.Finding("+0.1", HOLDS)
+    edge = ledger.settled(find([HOLDS, HOLDS, OPEN, HOLDS, HOLDS]), drawn)
+    assert edge.verdict == OPEN and edge.figure.startswith("+0.1; other draws")
+
+
+def test_draws_differ_by_their_seed_and_the_estimate_does_not(results):
+    first, second = (Evidence(results, seed).grid("ablations") for seed in ledger.SEEDS[:2])
+    a, b = measures.matched(first, "perfusion", "perfusion-no-mask", "local")
+    one, other = (measures.gain(grid, "text_sim", a, b) for grid in (first, second))
+    assert one.value == other.value and one.lo != other.lo
+
+
+def test_compute_is_counted_to_the_step_that_validation_picks(tmp_path):
+    """0.1 s a step against 0.05 s: 300 of 400 steps are 0.6 of Custom Diffusion's 1,000, and all of them 0.8."""
+    evidence = Evidence(tmp_path)
+    with pytest.raises(UserError, match="speed of a fit of perfusion has not been measured"):
+        claims_seen.cheap(evidence)
+    (tmp_path / "speed").mkdir()
+    table = (
+        "| a fit by the recipe | batch | steps | s a step |\n|---|---|---|---|\n| perfusion | 16 | 400 | 0.1 | 40 |\n"
+    )
+    (tmp_path / "speed" / "miniature-cpu.md").write_text(f"{table}| cd | 8 | 1000 | 0.05 | 50 |\n")
+    with pytest.raises(UserError, match="no trained files"):
+        claims_seen.cheap(evidence)
+    (tmp_path / "miniature-concepts").mkdir()
+    for name, steps in (("cat", 200), ("teapot", 400)):
+        concept = Concept.load(ROOT / "results" / "miniature-concepts" / f"{name}.safetensors")
+        dataclasses.replace(concept, steps=steps).save(tmp_path / "miniature-concepts" / f"{name}.safetensors")
+    found = claims_seen.cheap(evidence)
+    assert found == ledger.Finding(
+        "0.60 of its compute until the step that is picked (300 on average), 0.80 for all 400", OPEN
+    )
+
+
+def test_attention_is_compared_with_each_method(results, tmp_path):
+    shutil.copytree(results / "miniature-paper", tmp_path / "miniature-paper")
+    folder = tmp_path / "miniature-paper" / "attention"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    leakage = {"perfusion": 0.5, "ti": 0.6, "cd": 0.4}
+    rows = [(method, concept, prompt, t, level + 0.01 * rng.normal()) for method, level in leakage.items()
+            for concept in CONCEPTS for prompt in ("s01", "a01") for t in (250, 750)]  # fmt: skip
+    frame = pd.DataFrame(rows, columns=["method", "concept", "prompt_id", "t", "leakage"])
+    frame.to_csv(folder / "cells.csv", index=False)
+    found = found_in(tmp_path)
+    assert found["Textual Inversion's attention leaves the object"].verdict == HOLDS
+    assert found["Custom Diffusion's attention leaves the object"].verdict == FAILS
+    assert found["DreamBooth's attention leaves the object"].verdict == ABSENT
+
+
 def test_without_any_run_nothing_is_claimed(tmp_path):
     assert {finding.verdict for finding in found_in(tmp_path).values()} == {ABSENT}
 
@@ -88,7 +147,7 @@ def test_a_run_that_lacks_methods_or_cells_is_no_evidence(results, tmp_path):
     assert found["Perfusion's front lies beyond DreamBooth"].figure == "no db-selected in the run"
     assert (
         found["Less compute than Custom Diffusion (a half to a third)"].figure
-        == "miniature-paper has no train_seconds of cd-selected, cd"
+        == "the speed of a fit of perfusion has not been measured"
     )
     assert "have not been looked at" in found["The generative prior is preserved"].figure
     assert found["Global locking varies more over concepts than local"].verdict == ABSENT

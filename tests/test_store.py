@@ -323,6 +323,24 @@ def test_done_by_images_or_by_rows_alone(tmp_path):
     assert store.done(plan, ["clip"]) == {FIT.key}, "damaged images are not passed over because there are rows"
 
 
+def test_a_run_is_finished_when_every_picture_has_its_scores(tmp_path):
+    """Trained files are a means: a run that went on from committed rows never made them again."""
+    from benchmarks.benchmark import record
+    from benchmarks.drive import Outcome
+    from benchmarks.units import Plan
+
+    store, plan = Store(tmp_path), Plan((), (FIT,), (CELL,))
+
+    store.write_text(tmp_path / "plan.csv", planned_text([row(CELL.key, 0) | {"n": 2, "fit": FIT.key}]))
+
+    def finished(*keys):
+        record(store, plan, Outcome(set(keys)))
+        return json.loads((tmp_path / "run.json").read_text())["finished"]
+
+    assert finished(CELL.key) and finished(FIT.key, CELL.key)
+    assert finished(FIT.key) is None
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A real file system of 256 KiB."""

@@ -1,19 +1,23 @@
 """The ledger: a row a claim of the paper that can be tested here, how it is measured, and what came out.
 
 In: the committed runs. Out: `Row`s. What a claim needs and is not there makes the row `not measured`, with the reason.
+A verdict that other draws of the bootstrap change is `inconclusive`.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from benchmarks.evidence.verdicts import ABSENT, told
+from benchmarks.evidence.verdicts import ABSENT, OPEN, told
 from benchmarks.grid import Grid, grid_of
 from benchmarks.rows import missing_of, refuse_missing
 from benchmarks.runs import Run
-from benchmarks.stats import Interval
+from benchmarks.stats import SEED, Interval
 from benchmarks.tables import split
 from perfusion_core.errors import UserError
+
+SEEDS = range(SEED, SEED + 5)  # the first gives the figures
+EDGE = "; other draws of the bootstrap end on the other side"
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class Evidence:
     """The runs of one folder of results, by the names that commands.py gives them."""
 
     results: Path
+    seed: int = SEED
     grids: dict[tuple[str, bool, tuple[str, ...]], Grid] = field(
         default_factory=dict, compare=False, repr=False
     )  # read once
@@ -57,7 +62,8 @@ class Evidence:
                 raise UserError(f"miniature-{name} has no {'pairs' if pairs else 'single concepts'}")
             if missing := sorted(set(only) - set(cells["concept"])):
                 raise UserError(f"miniature-{name} has no {', '.join(missing)}")
-            self.grids[name, pairs, only] = grid_of(cells[cells["concept"].isin(only)] if only else cells)
+            grid = grid_of(cells[cells["concept"].isin(only)] if only else cells)
+            self.grids[name, pairs, only] = replace(grid, seed=self.seed)
         return self.grids[name, pairs, only]
 
 
@@ -79,15 +85,20 @@ def both(text: Interval, image: Interval, verdict: str) -> Finding:
     return Finding(f"text {told(text)}, image {told(image)}", verdict)
 
 
-def ledger(evidence: Evidence) -> list[Row]:
-    """Every claim with what was found."""
+def ledger(results: Path) -> list[Row]:
+    """Every claim with what was found in a folder of runs."""
     from benchmarks.evidence import claims_front, claims_parts, claims_seen  # noqa: F401  # they fill it, in this order
 
-    found = []
-    for says, where, measure, find in CLAIMS:
-        try:
-            finding = find(evidence)
-        except UserError as reason:
-            finding = Finding(str(reason), ABSENT)
-        found.append(Row(says, where, measure, finding))
-    return found
+    drawn = [Evidence(results, seed) for seed in SEEDS]
+    return [Row(says, where, measure, settled(find, drawn)) for says, where, measure, find in CLAIMS]
+
+
+def settled(find: Find, drawn: Sequence[Evidence]) -> Finding:
+    """What all draws agree on, in the figures of the first."""
+    try:
+        first, *others = (find(evidence) for evidence in drawn)
+    except UserError as reason:
+        return Finding(str(reason), ABSENT)
+    if all(other.verdict == first.verdict for other in others):
+        return first
+    return Finding(first.figure + EDGE, OPEN)

@@ -46,8 +46,7 @@ def write(docs: Path, results: Path) -> str:
     for folder, what in ((docs, "pages"), (results, "runs")):
         if not folder.is_dir():
             raise UserError(f"there is no folder {folder}/ of {what} here; give the command in the repository's folder")
-    evidence = Evidence(results)
-    made = {"claims.md": claims_table(ledger(evidence)), "metrics.md": metrics_table(evidence)}
+    made = {"claims.md": claims_table(ledger(results)), "metrics.md": metrics_table(Evidence(results))}
     pages = {name: between((docs / name).read_text(encoding="utf-8"), table) for name, table in made.items()}
     for name, page in pages.items():
         (docs / name).write_text(page, encoding="utf-8")
