@@ -26,7 +26,7 @@ def resized(image: torch.Tensor, down: int, rng: torch.Generator) -> tuple[torch
     picture, valid = torch.zeros_like(image), torch.zeros(1, size // down, size // down)
     picture[:, top : top + side, left : left + side] = scaled
     valid[:, inside(top, side, down), inside(left, side, down)] = 1
-    return picture, valid, ("very small ", "far away ")[whole(0, 2)] if side < SMALL * size else ""
+    return picture, valid, ("very small ", "a far away ")[whole(0, 2)] if side < SMALL * size else ""
 
 
 def inside(start: int, side: int, down: int) -> slice:

@@ -5,7 +5,7 @@ Reading order: prepare (prepared.py: what is asked) -> open_folder (may it be do
 
 import json
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -97,7 +97,9 @@ def open_folder(prepared: Prepared, argv: Sequence[str]) -> Store:
             digests=provenance.joined(old.get("digests", {}), prepared.digests),
             device=prepared.device,
         )
-        about["scorers"] += other_scorers(store, old, about, rows.values())
+        mine = {scorer["name"] for scorer in about["scorers"]}
+        added = [scorer for scorer in old.get("scorers", ()) if scorer["name"] not in mine]  # by `perfbench score`
+        about["scorers"] += complete(store, added, rows.values())
         store.write_text(prepared.folder / "run.json", json.dumps(about, indent=1) + "\n")
         store.forget_failures(keys_of(before) - store.planned_keys())  # of a method that was changed since
     masks.make_missing(planned_concepts(prepared), prepared.config.clipseg, prepared.device)
@@ -106,18 +108,18 @@ def open_folder(prepared: Prepared, argv: Sequence[str]) -> Store:
     return store
 
 
-def other_scorers(
-    store: Store, old: Mapping[str, Any], about: Mapping[str, Any], rows: Collection[Mapping[str, Any]]
+def complete(
+    store: Store, scorers: Iterable[dict[str, str]], rows: Collection[Mapping[str, Any]]
 ) -> list[dict[str, str]]:
-    """Scorers that `perfbench score` added, as long as they have scored everything: the tables need all of it."""
-    mine, kept = {scorer["name"] for scorer in about["scorers"]}, []
+    """Of scorers beside the reported one those that have scored every planned image: the tables need all of it."""
+    kept = []
     groups = dict.fromkeys((row["method"], row["point"], row["concept"]) for row in rows)
-    for scorer in (scorer for scorer in old.get("scorers", ()) if scorer["name"] not in mine):
+    for scorer in scorers:
         there = count_keys(store.rows_file(scorer["name"], *group) for group in groups)
         if all(there[row["key"]] == int(row["n"]) for row in rows):
             kept.append(scorer)
         else:
-            print(f"perfbench: {scorer['name']} has not scored what is new: the tables are without it until "
+            print(f"perfbench: {scorer['name']} has not scored every planned image: the tables are without it until "
                   f"`perfbench score {store.root} --scorers ...` names it again", file=sys.stderr)  # fmt: skip
     return kept
 
@@ -201,7 +203,9 @@ def record(store: Store, plan: Plan, outcome: Outcome) -> None:
 
     def change(about: dict[str, Any]) -> None:
         seconds = about.get("seconds", {})
-        about["units"], about["failures"], about["weights"] = counts, failures, read_weights(store.root)
+        about["units"], about["failures"] = counts, failures
+        weights = about.get("weights", {})  # stay known where the trained files are gone
+        about["weights"] = weights | {k: weights.get(k, {}) | new for k, new in read_weights(store.root).items()}
         about["seconds"] = {k: round(seconds.get(k, 0.0) + v, 3) for k, v in outcome.seconds.items()}
         whole = not failures and counts["cells"]["done"] == counts["cells"]["planned"]  # from committed rows: no fits
         about["finished"] = provenance.now() if whole else None

@@ -50,7 +50,7 @@ class Protocol:
     images_per_prompt: int
     class_word: str  # in the scored text: "left out" ("A on the beach") or "kept" ("A cat on the beach")
     image_prompts: str  # image similarity is over: "shape" (the shape-preserving prompts) or "all"
-    normalised: bool  # text similarity relative to the super-category's images
+    normalised: bool  # do its authors divide text similarity by the super-category's? our tables have both
     steps: int = 50
     guidance: float = 6.0
     source: str = ""
@@ -203,20 +203,27 @@ def _own_catalog(folder: Path) -> Catalog:
         raise UserError(
             f"{folder} has no concept: `perfbench concepts add DIR --super-category WORD` makes a concept folder"
         )
-    own = folder / "prompts" if (folder / "prompts" / "prompts.csv").is_file() else None
-    return shipped_prompts(folder.name, [read_concept(path) for path in folders], own)
+    own = folder / "prompts" / "prompts.csv"
+    prompts = read_prompts(own) if own.is_file() else None
+    return shipped_prompts(folder.name, [read_concept(path) for path in folders], prompts)
 
 
-def shipped_prompts(name: str, concepts: Iterable[Concept], own: Path | None = None) -> Catalog:
-    """A catalogue of these concepts with the project's prompts (or those of the folder `own`) and protocol."""
+def shipped_prompts(name: str, concepts: Iterable[Concept], own: Iterable[Prompt] | None = None) -> Catalog:
+    """A catalogue of these concepts with the project's texts and protocol; with `own` prompts in the place of ours, and
+    without the validation prompts that are among these: nothing is fitted to what is tested."""
     home = data_dir("prompts")
+    prompts = read_prompts(home / "prompts.csv") if own is None else tuple(own)
+    validation = read_validation(home / "validation.csv")
+    if own is not None:
+        used = {prompt.template.lower() for prompt in prompts}
+        validation = tuple(prompt for prompt in validation if prompt.template.lower() not in used)
     return Catalog(
         name=name,
         protocol=PERFUSION,
         concepts=tuple(concepts),
-        prompts=read_prompts((own or home) / "prompts.csv"),
+        prompts=prompts,
         pairs=read_pairs(home / "pairs.csv"),
-        validation=read_validation(home / "validation.csv"),
+        validation=validation,
         templates=read_templates(home / "training.txt"),
     )
 

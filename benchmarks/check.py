@@ -20,15 +20,14 @@ from benchmarks.comparable import (
     changes,
     comparable,
     conditions_of,
+    differing,
     points_of,
-    protocol_of,
     same_weights,
     scored,
     some,
     unpaired,
 )
 from benchmarks.margins import METRICS, SETS, Margin, Margins, read_margins, write_margins
-from benchmarks.provenance import changed
 from benchmarks.row_files import packed
 from benchmarks.runs import Run, open_run
 from benchmarks.stats import Interval, clustered, mean_over, t_quantile
@@ -156,7 +155,7 @@ def check(run: str | None, against: str, margins: str | None = None, strict: boo
     wanted = SETS[0] if same_weights(reference.about, mine.about) else SETS[1]
     margins = _set_name(margins)
     before, now = (comparable(one.folder, one.about) for one in (reference, mine))
-    differences = changes(protocol_of(before), protocol_of(now)) + changed(before["digests"], now["digests"])
+    differences = differing(before, now)
     of_reference, of_run = scored(reference.cells), scored(mine.cells)
     gone = points_of(of_reference) - points_of(of_run)
     lost = [" ".join(point) for point in sorted(gone & asked_points(mine))]
@@ -202,8 +201,7 @@ def calibrate(runs: Sequence[str], against: str | None = None, margins: str | No
     first = opened[0]
     target = open_run(against) if against else first
     for other in [*opened[1:], target]:
-        one, two = (comparable(run.folder, run.about) for run in (first, other))
-        differences = changes(protocol_of(one), protocol_of(two)) + changed(one["digests"], two["digests"])
+        differences = differing(*(comparable(run.folder, run.about) for run in (first, other)))
         if not differences and other is not target:  # a reference may have more
             differences = unpaired(scored(first.cells), scored(other.cells))
         if differences:

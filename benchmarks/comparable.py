@@ -8,7 +8,7 @@ import pandas as pd
 
 from benchmarks.grid import CEILING
 from benchmarks.margins import METRICS
-from benchmarks.provenance import SCHEMA
+from benchmarks.provenance import SCHEMA, changed
 from perfusion_core.errors import UserError
 
 KEYS = ["method", "point", "concept", "prompt_id", "metric"]
@@ -48,6 +48,11 @@ def changes(reference: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
         for key in {**reference, **run}
         if reference.get(key) != run.get(key)
     ]
+
+
+def differing(reference: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
+    """What keeps two run.json from being compared: of their protocols, and of the texts and concepts that both have."""
+    return changes(protocol_of(reference), protocol_of(run)) + changed(reference["digests"], run["digests"])
 
 
 def _short(value: Any) -> str:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from benchmarks import charts, heat, sheets
 from benchmarks.choices import Wish
 from benchmarks.looks import styled, write
-from benchmarks.runs import Run, open_run, same_scorer
+from benchmarks.runs import Run, open_run, same_protocol, same_scorer
 from perfusion_core.errors import unknown
 
 FIGURES: dict[str, Callable[[Sequence[Run], Wish], Figure]] = {
@@ -28,8 +28,9 @@ FIGURES: dict[str, Callable[[Sequence[Run], Wish], Figure]] = {
 
 def plot(name: str, runs: Sequence[Run], wish: Wish, out: Path | None = None) -> list[Path]:
     """Draw one figure and write it; -> the files."""
-    if name != "gallery":  # pictures beside each other need no common scorer
+    if name != "gallery":  # pictures beside each other need neither in common
         same_scorer(runs)
+        same_protocol(runs)
     with styled():
         figure = FIGURES[name](runs, wish)
         return write(figure, out or runs[0].folder / "figures" / name)

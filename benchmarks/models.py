@@ -68,6 +68,7 @@ def find(config: Config) -> Models:
 
     from perfusion_core.backbone import fast_dtype, locate
 
+    check_texts(config)
     name, place, revision = locate(config.backbone, config.revision or None, backbone_names())
     device = torch.device(device_name(config.device, elsewhere=config.engine == "ray"))
     if config.dtype == "auto" and device.type == "cuda" and not torch.cuda.is_available():
@@ -94,6 +95,27 @@ def find(config: Config) -> Models:
         scorers=scorers,
         selector=selector,
     )
+
+
+def check_texts(config: Config) -> None:
+    """The reported scorer and the one that picks training steps have to know texts; refused before one is fetched."""
+    first, selector = config.scorers[:1], config.select_scorer
+    if any(map(knows_pictures_only, first)):
+        with_texts = ",".join(dict.fromkeys(("auto", *config.scorers)))
+        raise UserError(
+            f"{first[0]!r} sees pictures only, and no table can be made without text similarity by the first scorer: "
+            f"name one that knows texts before it, for example --scorers {with_texts}"
+        )
+    if knows_pictures_only(selector):
+        raise UserError(
+            f"select_scorer {selector!r} sees pictures only, and training steps are picked by text similarity, too: "
+            "leave it out, or name a CLIP model or its folder"
+        )
+
+
+def knows_pictures_only(scorer: str) -> bool:
+    name = DINO.get(scorer, scorer)
+    return name.startswith(("timm:", "dino:")) and not Path(name).is_dir()
 
 
 def device_name(given: str, elsewhere: bool = False) -> str:

@@ -144,6 +144,11 @@ class _Planner:
         given = self.given.get((method.name, concept.name))
         prior = self.prior(concept.super_category) if method.prior and not given else None
         select = method.select and not given
+        if select and not self.catalog.validation:
+            raise UserError(
+                f"{method.name} picks its training step by prompts/validation.csv, and all of these are among the "
+                "suite's own prompts; leave at least one of them out"
+            )
         seed = seed_of(self.config.seed, concept.name, "fit", 0)
         what: dict[str, Any] = {"unit": "fit", **self.model, "method": method.base, "version": method.version,
                                 "name": concept.name}  # fmt: skip

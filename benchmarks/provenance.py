@@ -153,6 +153,7 @@ def about_run(
         "dtype": models.dtype,
         "units": old.get("units", {}),
         "seconds": old.get("seconds", {}),
+        "weights": old.get("weights", {}),
         "failures": [],
         "started": old.get("started", now()),
         "finished": None,

@@ -21,7 +21,7 @@ from benchmarks.looks import FORMATS, Look, styled, write
 from benchmarks.markup import html_table, mark, number, plural, seconds, there
 from benchmarks.report_results import METRICS, singles
 from benchmarks.runs import Run
-from benchmarks.table_text import commands_of
+from benchmarks.table_text import commands_of, short_fits
 from perfusion_core.errors import UserError
 
 CAPTIONS = {
@@ -50,6 +50,8 @@ def lead(run: Run) -> str:
         f"backbone {escape(str(about.get('backbone', {}).get('id', 'unknown')))}",
         f"scored by {escape(str(about['scorers'][0].get('id') or about['scorers'][0]['name']))}",
     ]
+    if short := short_fits(about):
+        words.append(f'<span class="bad">{escape(short)}</span>')
     if about.get("finished"):
         words.append(f"finished {escape(str(about['finished'])[:16].replace('T', ' '))}")
     return " · ".join(words)

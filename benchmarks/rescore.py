@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.benchmark import change_run
+from benchmarks.benchmark import change_run, complete
 from benchmarks.config import Config, resolve
 from benchmarks.disk import read_json, verified
 from benchmarks.drive import Driver, summary
@@ -40,7 +40,13 @@ def rescore(given: str | None, scorers: Sequence[str] = (), *, again: bool = Fal
     driver = Driver(store, Plan((), (), ()), scoring, {cell["key"] for cell in cells}, Progress(0))
     job = Job(config, models, frozenset(), (), about["protocol"].get("image_prompts") == "all", device_name(device))
     outcome = driver.run(make_pool(job, store))
-    change_run(store, lambda run: run.update(scorers=joined(run["scorers"], models.scorers)))
+    planned = read_planned(folder)
+
+    def record(run: dict[str, Any]) -> None:
+        reported, *others = joined(run["scorers"], models.scorers)
+        run["scorers"] = [reported, *complete(store, others, planned)]
+
+    change_run(store, record)
     if outcome.failed:
         print(f"perfbench: {len(outcome.failed)} failed:\n{summary(outcome)}", file=sys.stderr)
         return 1

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import store
+from benchmarks.comparable import comparable, differing, some
 from benchmarks.images import load_image
 from benchmarks.rows import CELL
 from perfusion_core.errors import UserError, unknown
@@ -240,4 +242,15 @@ def same_scorer(runs: Sequence[Run]) -> None:
             raise UserError(
                 f"{first.name} was scored by {mine['name']} and {other.name} by {theirs['name']}; "
                 "score both with the same one (`perfbench score`) or plot them apart"
+            )
+
+
+def same_protocol(runs: Sequence[Run]) -> None:
+    """Nor do numbers that `perfbench check` would not compare: of other steps, another backbone, another text."""
+    for one, other in combinations(runs, 2):
+        found = differing(*(comparable(run.folder, run.about) for run in (one, other)))
+        if found:
+            raise UserError(
+                f"{one.name} and {other.name} were not measured alike: {some(found, 'difference')}; plot them apart, "
+                f"or repeat one like the other (`perfbench check {other.folder} --against {one.folder}` lists all)"
             )

@@ -30,12 +30,7 @@ def make_suite(
     for what, names in (("concepts", [concept.name for concept in concepts]), ("prompts", ids)):
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise UserError(f"{folder} has two {what} that are called {twice[0]!r} here; rename one")
-    ours = shipped_prompts(name, concepts)
-    used = {prompt.template.lower() for prompt in prompts}
-    validation = tuple(prompt for prompt in ours.validation if prompt.template.lower() not in used)
-    return replace(
-        ours, protocol=protocol, prompts=tuple(prompts), pairs=tuple(pairs), validation=validation, notes=notes
-    )
+    return replace(shipped_prompts(name, concepts, prompts), protocol=protocol, pairs=tuple(pairs), notes=notes)
 
 
 def make_prompt(id: str, group: str, text: str, where: Path) -> Prompt:

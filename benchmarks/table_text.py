@@ -51,6 +51,8 @@ def markdown(table: pd.DataFrame, about: Mapping[str, Any] | None = None, title:
     unit = "pairs" if title.startswith("Pairs") else "concepts"
     means = f"means over {n} {unit} with 95 % intervals" if n > 1 else f"means of one {unit[:-1]}, without intervals"
     measured = f"Scorer: {about['scorers'][0]['name']}.\n" if about and about.get("scorers") else ""
+    if short := short_fits(about or {}):
+        measured += f"{short[0].upper()}{short[1:]}. This shows that all works, and not which method is better.\n"
     made = "".join([*(f"    {command}\n" for command in commands_of(about or {})), "\n"]).lstrip("\n")
     return f"""# {title}
 
@@ -60,6 +62,18 @@ Class-balanced {means}; what counts is the number of {unit}, not of images.
 Text similarity is relative to `super`, which is 1 by definition. Best H is chosen on the images that it is reported on,
 honest Best H on one half of them and reported on the other. `copied`: cells above the ceiling. Images: there/planned.
 {measured}"""
+
+
+def short_fits(about: Mapping[str, Any]) -> str:
+    """The methods whose fits a preset cut short, in words; empty where none was."""
+    config = about.get("config", {})
+    given = {str(place).partition("=")[0] for place in config.get("trained", ())}
+    cut = sorted(
+        name
+        for name, method in about.get("methods", {}).items()
+        if config.get("train_steps") and method["config"].get("steps") == config["train_steps"] and name not in given
+    )
+    return f"short fits: {', '.join(cut)} had {config['train_steps']} training steps at most" if cut else ""
 
 
 def commands_of(about: Mapping[str, Any]) -> list[str]:

@@ -12,6 +12,7 @@ In: what store.py reads from a run folder, as DataFrames. Out: DataFrames, and `
 What figures need beyond these is in frames.py: cells in, tidy frames out.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -219,7 +220,19 @@ def tables_of(run: Path, allow_missing: bool = False) -> Tables:
     from benchmarks import store
 
     rows, planned, fits = rows_of(run), store.read_plan(run), store.read_fits(run)
+    fits = pd.concat([fits, known_costs(run, set(fits["method"]))], ignore_index=True)
     return build(rows, planned, fits, about=store.read_run(run), allow_missing=allow_missing)
+
+
+def known_costs(run: Path, here: Collection[str]) -> pd.DataFrame:
+    """What a run's table already says that fits cost, of methods whose trained files are not here (not committed)."""
+    columns = ["method", "kilobytes", "train_seconds"]
+    try:
+        table = pd.read_csv(run / "table.csv")
+        told = table.loc[(table["kind"] == "method") & ~table["method"].isin(here), columns]
+    except (OSError, ValueError, KeyError):  # none yet, or damaged
+        return pd.DataFrame(columns=columns)
+    return told.dropna(subset="kilobytes").drop_duplicates("method")
 
 
 def build(

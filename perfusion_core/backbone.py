@@ -85,9 +85,14 @@ class Backbone:
     @cached_property
     def c_inv(self) -> torch.Tensor:
         """C^-1 of the text encoder, float64 [d, d] on the device; a UserError tells how to estimate it."""
-        from perfusion_core.covariance import inverse, lookup
+        from perfusion_core.covariance import FILE, inverse, lookup, read
 
         given = self.name if self.revision else str(self.place)  # what `perfbench covariance --backbone` takes
+        beside = self.place / FILE  # what keys of fits and images count on, where it is there
+        if beside.is_file() and read(beside).digest != self.text_digest:
+            raise UserError(
+                f"{beside} belongs to another text encoder; remove it, then perfbench covariance --backbone {given}"
+            )
         return inverse(lookup(self.text_digest, [self.place], given).matrix)[0].to(self.device)
 
     @property

@@ -33,7 +33,6 @@ class Concept:
     train_bias: float = 0.75
     train_temperature: float = 0.1
     steps: int = 0
-    score: float | None = None  # of the validation, where there was one
 
     def save(self, path: str | Path, dtype: torch.dtype = torch.float16) -> None:
         tensors = {"i_star": self.i_star, "embedding": self.embedding, "o_v": torch.cat(self.o_v)}
@@ -45,7 +44,7 @@ class Concept:
         write_tensors(Path(path), low, self.header())
 
     def header(self) -> dict[str, str]:
-        header = {
+        return {
             "format": FORMAT,
             "version": str(VERSION),
             "placeholder": self.placeholder,
@@ -59,7 +58,6 @@ class Concept:
             "train_temperature": str(self.train_temperature),
             "steps": str(self.steps),
         }
-        return header if self.score is None else header | {"score": f"{self.score:.6g}"}
 
     @staticmethod
     def load(path: str | Path) -> "Concept":
@@ -87,7 +85,6 @@ class Concept:
                 train_bias=float(header["train_bias"]),
                 train_temperature=float(header["train_temperature"]),
                 steps=int(header["steps"]),
-                score=float(header["score"]) if "score" in header else None,
             )
         except UserError:  # a ValueError as well, and a sentence already
             raise

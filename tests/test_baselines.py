@@ -183,7 +183,7 @@ def test_cd_sizes_places_masks_and_prefixes():
         sizes.append(share)
         if prefix in ("zoomed in ", "close up "):
             assert share == 1 and valid.min() == 1
-        elif prefix in ("very small ", "far away "):
+        elif prefix in ("very small ", "a far away "):
             assert share < 0.61
         else:
             assert prefix == "" and share > 0.59

@@ -240,6 +240,17 @@ def test_a_catalogue_of_ones_own_with_prompts(tmp_path):
         load_catalog(tmp_path / "nowhere")
 
 
+def test_prompts_of_ones_own_choose_no_training_step(tmp_path):
+    make(tmp_path / "mine" / "concepts" / "kettle")
+    (tmp_path / "mine" / "prompts").mkdir()
+    own = ["k1,shape,all,A {} boiling", "k2,shape,all,a  {} in a Garden", "k3,deform,all,A {} on the road"]
+    (tmp_path / "mine" / "prompts" / "prompts.csv").write_text("\n".join(["id,kind,group,template", *own]))
+    catalog = load_catalog(tmp_path / "mine")
+    assert [prompt.id for prompt in catalog.prompts] == ["k1", "k2", "k3"]
+    assert [prompt.id for prompt in catalog.validation] == ["v2", "v3", "v4", "v6", "v7", "v8"]
+    assert cli.run(["catalog", "check", "--suite", str(tmp_path / "mine")]) == 0
+
+
 # ---- a concept folder ----
 
 

@@ -1,11 +1,15 @@
-"""Opening checkpoints: places, dtypes, digests, and what is refused."""
+"""Opening checkpoints: places, dtypes, digests, the scheduler, and what is refused."""
+
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import WORDS, make_pipe, make_tokenizer
-from diffusers import UNet2DConditionModel
+from diffusers import DDIMScheduler, PNDMScheduler, UNet2DConditionModel
 
 from perfusion_core.backbone import Backbone, cross_attentions
+from perfusion_core.covariance import Covariance, cached, write
 from perfusion_core.digests import backbone_digest, text_digest
 from perfusion_core.errors import UserError
 
@@ -36,6 +40,22 @@ def test_the_layout_in_memory_changes_speed_only(tiny_backbone):
     with torch.no_grad():
         torch.testing.assert_close(tiny_backbone.unet(*inputs).sample, plain(*inputs).sample)
         torch.testing.assert_close(tiny_backbone.fresh_unet()(*inputs).sample, plain(*inputs).sample)
+
+
+def test_the_scheduler_is_the_protocols_whatever_the_checkpoint_has(tiny_backbone):
+    """Section 2 of the protocol: other steps are other pictures."""
+    betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    spaced = {"timestep_spacing": "trailing", "steps_offset": 0, "set_alpha_to_one": True}
+    more = {"clip_sample": True, "thresholding": True, "rescale_betas_zero_snr": True}
+    for own in (tiny_backbone.pipe.scheduler, PNDMScheduler(**betas), DDIMScheduler(**betas, **spaced, **more)):
+        scheduler = replace(tiny_backbone, pipe=SimpleNamespace(scheduler=own)).scheduler()
+        config = scheduler.config
+        assert isinstance(scheduler, DDIMScheduler)
+        assert (config.timestep_spacing, config.steps_offset, config.set_alpha_to_one) == ("leading", 1, False)
+        assert not (config.clip_sample or config.thresholding or config.rescale_betas_zero_snr)
+        assert scheduler.final_alpha_cumprod == scheduler.alphas_cumprod[0] == pytest.approx(1 - 0.00085)
+        scheduler.set_timesteps(50)
+        assert scheduler.timesteps.tolist() == list(range(981, 0, -20))  # 981, 961, ..., 1
 
 
 def test_text_digest_is_the_same_in_every_dtype_and_sees_training():
@@ -95,6 +115,24 @@ def test_a_missing_covariance_names_a_command_that_can_be_given(tmp_path, monkey
     backbone = Backbone.open(tmp_path / "mine", device="cpu", dtype="float32")
     with pytest.raises(UserError, match=f"perfbench covariance --backbone {tmp_path / 'mine'}"):
         _ = backbone.c_inv
+
+
+def test_the_covariance_beside_a_checkpoint_is_never_passed_over(tmp_path, monkeypatch):
+    """Keys of fits and images count on the file beside it, so that no other may be used in its place."""
+    monkeypatch.setenv("PERFBENCH_CACHE", str(tmp_path / "cache"))
+    make_pipe(seed=3).save_pretrained(tmp_path / "mine")
+    backbone = Backbone.open(tmp_path / "mine", device="cpu", dtype="float32")
+    width = backbone.text_encoder.config.hidden_size
+    own, foreign = (
+        Covariance(torch.eye(width, dtype=torch.float64), 9, 3, digest, "here")
+        for digest in (backbone.text_digest, "other")
+    )
+    write(own, cached(backbone.text_digest))
+    write(foreign, tmp_path / "mine" / "covariance.safetensors")
+    with pytest.raises(UserError, match=r"covariance\.safetensors belongs to another text encoder; remove it"):
+        _ = backbone.c_inv
+    write(own, tmp_path / "mine" / "covariance.safetensors")
+    assert backbone.c_inv.shape == (width, width)
 
 
 def test_unknown_dtype_is_named():

@@ -16,7 +16,7 @@ from perfusion_core.errors import UserError
 
 @pytest.fixture
 def concept(tiny_backbone):
-    return make_concept(tiny_backbone, steps=210, score=0.81)
+    return make_concept(tiny_backbone, steps=210)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
@@ -39,7 +39,6 @@ def test_round_trip(concept, dtype, tmp_path):
         "backbone",
         "gate",
         "steps",
-        "score",
         "train_bias",
     ):
         assert getattr(again, field) == getattr(concept, field)
@@ -49,7 +48,7 @@ def test_the_header_can_be_read_without_us(concept, tmp_path):
     concept.save(tmp_path / "c.safetensors")
     with safe_open(tmp_path / "c.safetensors", "pt") as file:
         header = file.metadata()
-    assert (header["super_category"], header["steps"], header["score"]) == ("toy", "210", "0.81")
+    assert (header["super_category"], header["steps"]) == ("toy", "210")
     assert header["format"] == "perfusion-concept"
 
 

@@ -33,6 +33,28 @@ def test_is_what_the_stock_pipeline_draws(tiny_backbone, guidance):
     assert np.abs(ours[0].astype(int) - ours[1]).mean() > 5  # the seeds matter
 
 
+def test_fifty_steps_go_from_981_to_1_as_ddim_has_them(tiny_backbone):
+    """Section 2 of the protocol, against the formula; the last step ends at the first alpha, not at 1."""
+    seen, last, vae = [], [], tiny_backbone.vae
+    handles = [
+        tiny_backbone.unet.register_forward_hook(lambda _, given, out: seen.append((*given, out.sample))),
+        vae.post_quant_conv.register_forward_pre_hook(lambda _, given: last.append(given[0])),
+    ]
+    sample(tiny_backbone, "a cat on the beach", [3])  # by default 50 steps, guidance 6
+    for handle in handles:
+        handle.remove()
+    assert [int(t) for _, t, _ in seen] == list(range(981, 0, -20))
+    alphas = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2, 0)
+    x = noise(tiny_backbone, [3]).double()
+    for given, t, (plain, told) in seen:
+        torch.testing.assert_close(given.double(), torch.cat([x, x]), rtol=1e-3, atol=1e-4)
+        eps = (plain + 6 * (told - plain)).double()
+        clean = (given[:1] - (1 - alphas[t]).sqrt() * eps) / alphas[t].sqrt()
+        after = alphas[max(t - 20, 0)]
+        x = after.sqrt() * clean + (1 - after).sqrt() * eps
+    torch.testing.assert_close(last[0].double() * vae.config.scaling_factor, x, rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize("lock", ["local", "global"])
 def test_with_concepts_too(tiny_backbone, tiny_c_inv, lock):
     both = {"teddy": make_concept(tiny_backbone), "brew": make_concept(tiny_backbone, "brew", "teapot", 3)}

@@ -16,6 +16,7 @@ from perfusion_core.errors import UserError
 from perfusion_core.latents import Latents, latent_masks
 from perfusion_core.perfusion import Config, Student, apply, fit
 from perfusion_core.prompts import named
+from perfusion_core.rank_one import gated_edit
 from perfusion_core.sampling import sample
 from perfusion_core.subject import Fitted, Subject
 from perfusion_core.training import Batch, Diverged, Recipe, Validation, train, weighted_loss
@@ -163,6 +164,37 @@ def test_i_star_moves_once_a_step_by_the_mean_over_the_whole_effective_batch(bac
         assert calls == [4, 4, 4]
         results.append(Concept.load(tmp_path / str(accumulate) / "concept.safetensors"))
     assert results[0].steps == results[1].steps == 3
+
+
+def test_a_step_uses_the_i_star_that_it_has_just_moved(backbone, subject, tmp_path):
+    """Section 1 of the protocol: i_star is updated before its use; a layer never works with that of the step before."""
+    student = Student(backbone, subject, SMALL)
+    batch = Batch(torch.zeros(2, 4, 8, 8), ["image of the {teddy}", "A photograph of {teddy}"])
+    i_star, seen = student.i_star.clone(), []
+    with student.attached():
+        layer = next(iter(student.layers.values()))
+        layer.to_v.register_forward_hook(
+            lambda edited, given, out: seen.append((given[0].detach(), edited.o_star.detach().clone(), out.detach()))
+        )
+        train(
+            backbone,
+            Recipe(3),
+            student.groups(),
+            lambda rng: batch,
+            student.encode,
+            seed=0,
+            out=tmp_path,
+            save=lambda f: None,
+            prepare=student.prepare,
+        )
+    assert len(seen) == 3
+    for encodings, o_star, out in seen:
+        old, i_star = i_star, 0.99 * i_star + 0.01 * encodings[:, 4].mean(0)
+        new, late = (
+            gated_edit(encodings, layer.to_v.weight, i[None], o_star, backbone.c_inv, 0.75, 0.1) for i in (i_star, old)
+        )
+        torch.testing.assert_close(out, new, rtol=1e-5, atol=1e-5)
+        assert (out - late).abs().max() > 1e-3
 
 
 def mean_square(backbone, accumulate, tmp_path, texts=("a photo of a {teddy}", "image of the {teddy}")):

@@ -182,6 +182,14 @@ def test_kept_steps_that_a_method_never_comes_to(catalog):
         plan_of(catalog, resolve(preset="micro", sets=["points.perfusion=local-s500", "keep=5,500"]))
 
 
+def test_a_step_is_not_picked_by_what_is_tested(catalog):
+    """A suite whose prompts are all of our validation prompts leaves none to pick by."""
+    suite = shipped_prompts("own", catalog.concepts, catalog.validation)
+    assert {fit.method for fit in plan_of(suite, methods=[SUPER, DB]).fits} == {"db"}
+    with pytest.raises(UserError, match=r"perfusion picks its training step by .*; leave at least one of them out"):
+        plan_of(suite)
+
+
 def test_variants_that_come_to_the_same_are_units_of_their_own(catalog):
     """`--masks none --ablation no-mask`, or a point under two names: the same pictures, each in its own place."""
     config = resolve(preset="micro", sets=["points.perfusion=local-b0.60-t0.15,b0.60-local-t0.15"])

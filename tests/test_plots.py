@@ -754,6 +754,51 @@ def test_runs_of_other_scorers_are_not_drawn_together(base, tmp_path):
         perfbench(["plot", "pareto", str(base.folder), str(other), "--out", str(tmp_path / "a.png")])
 
 
+PROTOCOL = {"images": 1, "steps": 50, "seed": 0, "fit": {}}
+DIGESTS = {"plan": "", "texts": "aa", "concepts": {"cat": "bb"}, "masks": {}, "prompts": {"s01": "cc"}}
+
+
+def side_by_side(folder, figure, **changes):
+    """`perfbench plot` of two runs, the second with this changed in its run.json; -> its exit status."""
+    about = {"protocol": PROTOCOL, "digests": DIGESTS}
+    for name, extra, methods in (("one", about, {"cd": ("default",)}), ("two", about | changes, {"db": ("default",)})):
+        make_run(folder / name, methods, ["cat"], prompts=2, images=1, pictures=figure == "gallery", extra=extra)
+    return perfbench(["plot", figure, str(folder / "one"), str(folder / "two"), "--out", str(folder / "a.png")])
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"protocol": PROTOCOL | {"steps": 20}}, ["steps: 50 -> 20"]),
+        ({"protocol": PROTOCOL | {"images": 8, "suite": "mine"}}, ["images: 1 -> 8", "suite: None -> mine"]),
+        ({"backbone": {"id": "other", "sha256": "ef" * 32}}, ["backbone: abababababab... -> efefefefefef..."]),
+        ({"digests": DIGESTS | {"texts": "dd"}}, ["training and validation texts: aa -> dd"]),
+        ({"digests": DIGESTS | {"prompts": {"s01": "dd"}}}, ["prompt s01: cc -> dd"]),
+        ({"digests": DIGESTS | {"concepts": {"cat": "dd"}}}, ["concept cat: bb -> dd"]),
+    ],
+)
+def test_runs_that_were_not_measured_alike_are_not_drawn_together(tmp_path, capsys, change, told):
+    with pytest.raises(UserError, match=r"one and two were not measured alike: .*; plot them apart") as caught:
+        side_by_side(tmp_path, "pareto", **change)
+    assert f"({', '.join(told)})" in str(caught.value) and "\n" not in str(caught.value)
+    assert not (tmp_path / "a.png").exists()
+    command = str(caught.value).split("`")[1]
+    assert perfbench(command.split()[1:]) == 2
+    out = capsys.readouterr().out
+    assert all(text in out for text in told)
+
+
+def test_pictures_of_other_protocols_stand_beside_each_other(tmp_path):
+    assert side_by_side(tmp_path, "gallery", protocol=PROTOCOL | {"steps": 20}) == 0
+
+
+def test_runs_of_other_methods_seeds_recipes_concepts_and_prompts_share_a_plane(tmp_path):
+    free = {"protocol": PROTOCOL | {"seed": 7, "fit": {"db": {"lr": 0.1}}, "preset": "quick"}, "dtype": "bfloat16"}
+    more = {"plan": "dd", "concepts": {"dog": "dd"}, "masks": {"cat": "dd"}, "prompts": {"s02": "dd"}}
+    assert side_by_side(tmp_path, "pareto", **free, digests=DIGESTS | more) == 0
+    assert (tmp_path / "a.png").exists()
+
+
 def test_two_runs_share_a_plane(base, tmp_path):
     make_run(tmp_path / "other", {"cd": ("default",)}, ["cat", "chair"], prompts=2, images=1, pictures=False)
     other = Run(tmp_path / "other")

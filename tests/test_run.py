@@ -24,7 +24,7 @@ from run_kit import (
 from benchmarks import benchmark
 from benchmarks.cli import run
 from benchmarks.concepts import write_concept
-from benchmarks.store import read_json, read_plan, read_rows
+from benchmarks.store import read_json, read_plan, read_rows, read_run
 from perfusion_core.errors import UserError
 
 METHOD = '''
@@ -402,6 +402,31 @@ def test_a_copied_run_is_scored_again_elsewhere(tmp_path, capsys):
     assert kept.items() <= content(out).items(), "the scorer is known by its bytes, wherever it lies"
 
 
+def test_what_fits_cost_stays_known_without_them(tmp_path):
+    """A committed run has no trained files: its tables and weights are as good as they were."""
+    out = copy_of_reference(tmp_path / "run")
+    before, weights = content(out), read_run(out)["weights"]
+    tables = {name: data for name, data in before.items() if name.startswith("table")}
+    shutil.rmtree(out / "fits")
+    assert run(["table", str(out)]) == 0
+    assert tables and tables.items() <= content(out).items()
+    assert run_here(shared(), out) == 0
+    assert tables.items() <= content(out).items()
+    assert weights and read_run(out)["weights"] == weights
+    assert read_run(out)["finished"]
+
+
+def test_a_scorer_that_could_not_see_every_picture_has_no_columns(tmp_path, capsys):
+    """An average over the prompts whose pictures were kept is not the planned one."""
+    out, five = tmp_path / "run", ("--prompts", "5", "--concepts", "cat", "--drop-images")
+    assert run_here(shared(), out, *five) == 0
+    before = pd.read_csv(out / "table.csv").columns.tolist()
+    capsys.readouterr()
+    assert run(["score", str(out), "--device", "cpu", "--scorers", str(make_scorer(tmp_path / "third", 3))]) == 0
+    assert "has not scored every planned image: the tables are without it" in capsys.readouterr().err
+    assert len(read_run(out)["scorers"]) == 1 and pd.read_csv(out / "table.csv").columns.tolist() == before
+
+
 def test_another_scorer_is_added_without_touching_an_image(tmp_path, capsys):
     out = copy_of_reference(tmp_path / "run")
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
@@ -420,7 +445,7 @@ def test_another_scorer_is_added_without_touching_an_image(tmp_path, capsys):
     first, other = (read_rows(out, name) for name in names)
     assert first["key"].equals(other["key"]) and not first["image_sim"].equals(other["image_sim"])
     assert run_here(shared(), out, "--methods", "super", "--prompts", "3") == 0
-    assert f"{names[1]} has not scored what is new" in capsys.readouterr().err
+    assert f"{names[1]} has not scored every planned image" in capsys.readouterr().err
     with pytest.raises(UserError, match="nothing may be fitted to the judge"):
         run(["score", str(out), "--device", "cpu", "--scorers", str(shared() / "tiny" / "scorer2")])
 

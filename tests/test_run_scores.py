@@ -2,6 +2,8 @@
 
 import io
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import open_clip
@@ -11,11 +13,18 @@ from PIL import Image
 from run_kit import make_scorer, reference, shared
 
 from benchmarks import models, progress
+from benchmarks.catalog import Prompt
+from benchmarks.config import resolve
+from benchmarks.marks import Marks, harmonic
 from benchmarks.models import find_scorer
 from benchmarks.score import ceiling, image_similarity, read_images, score_cell
 from benchmarks.scorers import open_scorer
-from benchmarks.store import read_rows
+from benchmarks.store import Store, read_rows
+from benchmarks.units import Fit
+from benchmarks.work import Job
+from perfusion_core.backbone import Backbone
 from perfusion_core.errors import UserError
+from perfusion_core.sampling import sample
 
 
 def test_similarities_are_means_over_pairs():
@@ -30,32 +39,76 @@ def test_similarities_are_means_over_pairs():
     assert np.isnan(ceiling(concept[:1])).all(), "a lone image has no other to be compared with"
 
 
+def by_hand(folder):
+    """open_clip without our code: what makes a unit vector of a picture, and what makes one of a text."""
+    model, _, prepare = open_clip.create_model_and_transforms(f"local-dir:{folder}")
+    tokenize = open_clip.get_tokenizer(f"local-dir:{folder}")
+    model.eval().requires_grad_(False)
+
+    def unit(features):
+        return (features[0].double() / features[0].double().norm()).numpy()
+
+    return (
+        lambda picture: unit(model.encode_image(prepare(picture.convert("RGB"))[None])),
+        lambda words: unit(model.encode_text(tokenize([words]))),
+    )
+
+
 def test_rows_are_what_open_clip_says():
     """The published rows, from the PNGs, with open_clip called by hand."""
     run = reference()
-    folder = shared() / "tiny" / "scorer"
-    model, _, prepare = open_clip.create_model_and_transforms(f"local-dir:{folder}")
-    tokenize = open_clip.get_tokenizer(f"local-dir:{folder}")
-
-    def features(path):
-        with torch.no_grad():
-            vector = model.eval().encode_image(prepare(Image.open(path).convert("RGB"))[None])[0].double()
-        return vector / vector.norm()
+    image_of, text_of = by_hand(shared() / "tiny" / "scorer")
 
     rows = read_rows(run)
     texts = {"s01": "A on the beach", "a01": "A is reading a book"}
     one = rows[(rows["method"] == "perfusion") & (rows["concept"] == "cat")]
-    real = [features(path) for path in sorted((run / "concepts" / "cat").glob("*.png"))]
+    real = [image_of(Image.open(path)) for path in sorted((run / "concepts" / "cat").glob("*.png"))]
     assert len(one) == 4 and len(real) == 3
     for row in one.itertuples():
-        image = features(run / "images" / row.method / row.point / "cat" / row.prompt_id / f"{row.index}.png")
-        with torch.no_grad():
-            text = model.encode_text(tokenize([texts[row.prompt_id]]))[0].double()
-        assert row.text_sim_raw == pytest.approx(float(image @ text / text.norm()), abs=2e-6)
+        folder = run / "images" / row.method / row.point / "cat" / row.prompt_id
+        image, text = image_of(Image.open(folder / f"{row.index}.png")), text_of(texts[row.prompt_id])
+        assert row.text_sim_raw == pytest.approx(float(image @ text), abs=2e-6)
         if row.kind == "shape":
             assert row.image_sim == pytest.approx(float(np.mean([image @ other for other in real])), abs=2e-6)
     cat = rows[(rows["method"] == "real") & (rows["concept"] == "cat")].sort_values("index")
     assert cat["image_sim"].tolist()[0] == pytest.approx(float((real[0] @ real[1] + real[0] @ real[2]) / 2), abs=2e-6)
+
+
+def test_training_steps_are_picked_by_the_second_scorer_relative_to_the_plain_word(tmp_path):
+    """Against a loop: the harmonic mean of image similarity and of text similarity, in which `super` is 1."""
+    tiny = shared() / "tiny"
+    shutil.copytree(shared() / "concepts/cat/images", tmp_path / "concepts/tom")  # named otherwise than its class
+    config = resolve(preset="micro", flags={"backbone": str(tiny), "device": "cpu", "dtype": "float32"})
+    ends = ["in a garden", "on a stage", "next to a lamp"]
+    prompts = tuple(Prompt(f"v{n}", "shape", "all", f"A {{}} {end}") for n, end in enumerate(ends))
+    marks = Marks(Job(config, models.find(config), frozenset(), prompts, False), Store(tmp_path))
+    backbone = Backbone.open(tiny, device="cpu", dtype="float32")
+    fit = Fit("perfusion", "tom", "cat", {}, None, True, (), 0, "key")
+    validate = marks.validation(fit, backbone)
+    assert validate.templates == ("A {} in a garden", "A {} on a stage", "A {} next to a lamp")
+    assert len(set(validate.seeds)) == 3 and (validate.every, validate.steps, validate.guidance) == (5, 5, 6.0)
+
+    image_of, text_of = by_hand(tiny / "scorer2")  # scorer/ is the reported one
+    real = [image_of(Image.open(path)) for path in (tmp_path / "concepts/tom").glob("*.png")]
+    plain = sample(backbone, [f"A cat {end}" for end in ends], validate.seeds, steps=5, guidance=6.0)
+    darker = np.array([1, 2, 4]).reshape(3, 1, 1, 1)
+    drawn = (np.random.default_rng(1).integers(0, 256, (3, 16, 16, 3)) // darker).astype(np.uint8)
+    image = text = floor = 0.0
+    for n, end in enumerate(ends):
+        bare, one, other = text_of(f"A {end}"), image_of(Image.fromarray(drawn[n])), image_of(Image.fromarray(plain[n]))
+        text += one @ bare
+        floor += other @ bare
+        image += sum(one @ mine for mine in real)
+    image, text = image / (3 * 3), text / floor
+    assert min(image, text, floor) > 0.1  # so of these random weights; the harmonic mean is of positive numbers
+    assert validate.score(drawn) == pytest.approx(2 * image * text / (image + text), abs=1e-5)
+    again = marks.validation(replace(fit, method="cd", key="other"), None)  # no backbone: `super` is drawn once
+    assert again.seeds == validate.seeds and again.score(drawn) == validate.score(drawn)
+
+
+def test_a_cosine_that_is_not_positive_never_makes_the_best_score():
+    assert harmonic(0.5, 1.0) == pytest.approx(2 / 3)
+    assert harmonic(-0.2, -0.9) == -0.9 and harmonic(0.0, 0.9) == 0.0 and harmonic(0.9, -0.8) == -0.8
 
 
 def test_a_cell_with_lost_images_is_not_scored():
@@ -115,8 +168,6 @@ def test_dino_sees_pictures_only(tmp_path):
 
 
 def test_tuning_and_reporting_never_share_a_scorer():
-    from benchmarks.config import resolve
-
     config = resolve(preset="micro", flags={"backbone": str(shared() / "tiny"), "device": "cpu", "dtype": "float32"})
     found = models.find(config)
     assert found.selector.weights != found.scorers[0].weights

@@ -8,9 +8,9 @@ import open_clip
 import pytest
 import torch
 from PIL import Image
-from run_kit import make_scorer
+from run_kit import arguments, make_scorer, run_here, shared
 
-from benchmarks import models
+from benchmarks import cli, models
 from benchmarks.models import find_scorer
 from benchmarks.provenance import scorer_about
 from benchmarks.scorers import open_scorer
@@ -63,6 +63,26 @@ def test_preprocessing_is_recorded(dino, tmp_path):
     assert about["source"] == "" and len(about["weights"]) == 64  # no machine path
     clip = find_scorer(str(make_scorer(tmp_path / "clip", 1)), "x", tmp_path)
     assert json.loads(clip.pixels) == {"side": 16, "mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic"}
+
+
+@pytest.mark.parametrize("kind", ["timm", "dino"])
+def test_who_sees_pictures_only_neither_reports_nor_picks_steps(kind, dino, tmp_path):
+    """Refused before anything is made: no table could come of the one, no training step of the other."""
+    name = f"{kind}:{dino[0]}"
+    with pytest.raises(UserError, match=f"{name}.* sees pictures only.*for example --scorers auto,{name}$"):
+        run_here(shared(), tmp_path / "run", "--scorers", name)
+    with pytest.raises(UserError, match=r"select_scorer .* sees pictures only"):
+        run_here(shared(), tmp_path / "run", "--set", f"select_scorer={name}")
+    assert not (tmp_path / "run").exists()
+    words = ["plan", *arguments(shared(), tmp_path / "run", "--scorers", f"auto,{name}")]
+    assert cli.run(words) == 0, "beside one that knows texts it is welcome"
+
+
+@pytest.mark.parametrize("name", ["dino", "dinov2"])
+def test_a_short_name_of_a_first_scorer_is_refused_before_it_is_fetched(name, monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: pytest.fail("nothing is to be fetched"))
+    with pytest.raises(UserError, match=f"--scorers auto,{name},truth$"):
+        run_here(shared(), tmp_path / "run", "--scorers", f"{name},truth")
 
 
 def test_short_names(monkeypatch, tmp_path, dino):

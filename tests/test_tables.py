@@ -12,6 +12,7 @@ from made_run import GLOBAL, LOCAL, make_run
 from benchmarks import cli, stats, tables
 from benchmarks.rows import CELL
 from benchmarks.store import Store
+from benchmarks.table_text import short_fits
 from benchmarks.views import VIEWS, scenario_of
 from perfusion_core.errors import UserError
 
@@ -253,6 +254,16 @@ def test_costs_are_means_over_fits(cells):
     )
     row = tables.table_of(cells, None, fits).query("method == 'cd'").iloc[0]
     assert (row["kilobytes"], row["train_seconds"]) == (150, 60)
+
+
+def test_fits_that_a_preset_cut_short_are_named():
+    """Whose recipe is long loses by it: such a table is no comparison of methods."""
+    steps = {"cd": 100, "lora": 75, "perfusion": 100, "db": 100}
+    about = {"config": {"train_steps": 100, "trained": ["db=results/other"]},
+             "methods": {name: {"config": {"steps": number}} for name, number in steps.items()}}  # fmt: skip
+    assert short_fits(about) == "short fits: cd, perfusion had 100 training steps at most"
+    assert short_fits({**about, "config": {"train_steps": None}}) == ""
+    assert short_fits({}) == ""
 
 
 def test_an_incomplete_plan_is_refused_and_named(samples):
