@@ -12,7 +12,7 @@ from benchmarks import charts, heat, sheets
 from benchmarks.choices import Wish
 from benchmarks.looks import styled, write
 from benchmarks.runs import Run, open_run, same_protocol, same_scorer
-from perfusion_core.errors import unknown
+from perfusion_core.errors import UserError, unknown
 
 FIGURES: dict[str, Callable[[Sequence[Run], Wish], Figure]] = {
     "pareto": charts.pareto,
@@ -24,10 +24,13 @@ FIGURES: dict[str, Callable[[Sequence[Run], Wish], Figure]] = {
     "breakdown": heat.breakdown,
     "gallery": sheets.gallery,
 }
+OF_ONE = ("bias", "attention", "per-concept", "breakdown")
 
 
 def plot(name: str, runs: Sequence[Run], wish: Wish, out: Path | None = None) -> list[Path]:
     """Draw one figure and write it; -> the files."""
+    if name in OF_ONE and len(runs) > 1:
+        raise UserError(f"{name} is a figure of one run; give `perfbench plot {name}` for each of the {len(runs)}")
     if name != "gallery":  # pictures beside each other need neither in common
         same_scorer(runs)
         same_protocol(runs)

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from PIL import Image
 
-from benchmarks import charts, heat, plots, sheets
+from benchmarks import charts, figures, heat, plots, sheets
 from benchmarks.choices import Wish
 from benchmarks.cli import run as perfbench
 from benchmarks.labels import Drawn, Label, finish
@@ -786,6 +786,12 @@ def test_runs_that_were_not_measured_alike_are_not_drawn_together(tmp_path, caps
     assert perfbench(command.split()[1:]) == 2
     out = capsys.readouterr().out
     assert all(text in out for text in told)
+
+
+@pytest.mark.parametrize("name", ["bias", "attention", "per-concept", "breakdown"])
+def test_no_run_is_passed_over_in_silence(name):
+    with pytest.raises(UserError, match=f"{name} is a figure of one run; give `perfbench plot {name}` for each of"):
+        figures.plot(name, [None, None], Wish())
 
 
 def test_pictures_of_other_protocols_stand_beside_each_other(tmp_path):
