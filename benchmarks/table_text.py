@@ -61,6 +61,7 @@ def markdown(table: pd.DataFrame, about: Mapping[str, Any] | None = None, title:
 Class-balanced {means}; what counts is the number of {unit}, not of images.
 Text similarity is relative to `super`, which is 1 by definition. Best H is chosen on the images that it is reported on,
 honest Best H on one half of them and reported on the other. `copied`: cells above the ceiling. Images: there/planned.
+Training: of one concept, with the drawing of validation images where these pick the step.
 {measured}"""
 
 
