@@ -19,12 +19,12 @@ FLAGS = {  # flag -> key of Config, metavar, help
     "--masks": ("masks", "WHICH", "auto (the concepts' own, else CLIPSeg's), none, clipseg, or a folder of masks"),
     "--out": ("out", "DIR", "default: results/<preset>-<backbone>-<digest of the protocol>"),
     "--seed": ("seed", "N", "of everything; default 0"),
-    "--scorers": ("scorers", "A,B", "auto, a folder, clip:MODEL:TAG, dino, dinov2; the first is reported"),
+    "--scorers": ("scorers", "A,B", "auto, truth, a folder, clip:MODEL:TAG, dino, dinov2, timm:MODEL; first: reported"),
     "--device": ("device", "NAME", "auto, cpu, cuda, cuda:N"),
     "--dtype": ("dtype", "NAME", "/".join(CHOICES["dtype"])),
     "--engine": ("engine", "NAME", "inline, processes (a worker a GPU, or N on the CPU), ray"),
-    "--workers": ("workers", "N", "of processes and ray; default one a GPU, or half the cores"),
-    "--threads": ("threads", "N", "a worker; default the cores divided by the workers"),
+    "--workers": ("workers", "N", "of processes and ray; default one a GPU, or half the cores (ray: CPUs by threads)"),
+    "--threads": ("threads", "N", "a worker; default of processes on a CPU: the cores divided by the workers"),
     "--ray-address": ("ray_address", "HOST:PORT", "an existing Ray cluster; default one on this machine"),
     "--method-file": ("method_files", "FILE,..", "methods of your own (docs/methods.md)"),
 }
@@ -37,7 +37,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="FILE", type=Path, help="a TOML file with the same keys as --set")
     for flag, (key, metavar, words) in FLAGS.items():
         parser.add_argument(flag, dest=key, metavar=metavar, help=words)
-    parser.add_argument("--ablation", metavar="A,B", help=f"the paper's: {', '.join(ABLATIONS)}")
+    parser.add_argument("--ablation", metavar="A,B", help=f"added to --methods: {', '.join(ABLATIONS)}")
     parser.add_argument("--select-step", dest="select_step", action="store_true", default=None,
                         help="pick every method's training step by validation")  # fmt: skip
     parser.add_argument("--drop-images", dest="drop_images", action="store_true", default=None,

@@ -46,7 +46,7 @@ class Trials:
 
 
 def tune(args: argparse.Namespace) -> int:
-    """All trials, the table, and what it says; 1 where a trial failed for another reason than its learning rate."""
+    """All trials, the table, and what it says; an error where one failed for another reason than its learning rate."""
     from benchmarks.models import find
 
     factors, parts = numbers(args.factors, "--factors"), numbers(args.parts, "--parts")

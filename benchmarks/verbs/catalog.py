@@ -7,15 +7,19 @@ from benchmarks.verbs import Run, verb
 
 @verb("ls")
 def ls(parser: argparse.ArgumentParser) -> Run:
-    """List concepts, prompts and suites (and other kinds that this installation has).
+    """List methods, concepts, prompts, suites, backbones, presets or runs.
 
     examples:
       perfbench ls prompts --concept cat
       perfbench ls concepts --suite dreambench:DIR --json
     """
-    parser.add_argument("kind", help="what to list: concepts, prompts, suites ...")
+    parser.add_argument("kind", help="methods, concepts, prompts, suites, backbones, presets or runs")
     parser.add_argument("--concept", metavar="NAME", help="with prompts: those of one concept")
-    parser.add_argument("--suite", default="miniature", help="miniature, photos, a folder of concepts, or LAYOUT:DIR")
+    parser.add_argument(
+        "--suite",
+        default="miniature",
+        help="of concepts and prompts: miniature, photos, a folder of concepts, or LAYOUT:DIR",
+    )
     parser.add_argument("--json", action="store_true", help="machine-readable")
 
     def act(args: argparse.Namespace) -> None:

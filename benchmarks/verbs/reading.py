@@ -39,8 +39,8 @@ def check(parser: argparse.ArgumentParser) -> Run:
 def attention(parser: argparse.ArgumentParser) -> Run:
     """Measure what the concept's word attends to with each method, and how much of that leaves the object.
 
-    On the miniature the concept is drawn in the prompts' scenes, elsewhere its own images and masks are used; both are
-    noised to t = 250, 500, 750 and seen once. Writes RUN/attention/; what is there is not measured again.
+    The miniature's own concepts are drawn in the prompts' scenes, any other is shown by its images and masks. Each
+    picture is noised to t = 250, 500 and 750, and seen once at each. Writes RUN/attention/; what is there is not measured again.
 
       perfbench attention && perfbench plot attention
       perfbench attention results/paper-miniature-0a1b2c3d --methods ti,perfusion,perfusion-trained-k,super
@@ -61,7 +61,8 @@ def attention(parser: argparse.ArgumentParser) -> Run:
 def plot(parser: argparse.ArgumentParser) -> Run:
     """Draw a figure of a run: pareto, bias, dynamics, ablation, attention, per-concept, breakdown, gallery.
 
-    Without RUN, the newest run. Writes PDF, SVG and PNG into the run's figures/, or the one FILE of --out.
+    Without RUN, the newest run. Writes PDF, SVG and PNG into the (first) run's figures/, or the one FILE of
+    --out. Several runs share pareto, dynamics, ablation and gallery.
 
       perfbench plot pareto
       perfbench plot gallery results/paper-miniature-0a1b2c3d --concepts cat,teapot --methods perfusion,cd,db
@@ -72,8 +73,10 @@ def plot(parser: argparse.ArgumentParser) -> Run:
     parser.add_argument("figure", help="pareto, bias, dynamics, ablation, attention, per-concept, breakdown or gallery")
     parser.add_argument("runs", nargs="*", default=[], metavar="RUN", help="run folders, or names under results/")
     parser.add_argument("--out", metavar="FILE", help=".pdf, .svg or .png; without a suffix, all three")
-    for name in ("concepts", "prompts", "methods"):
-        parser.add_argument(f"--{name}", metavar="A,B", default="", help="of a figure with pictures, in this order")
+    pictured = {"concepts": "gallery, bias, dynamics and attention", "prompts": "gallery, bias and dynamics",
+                "methods": "gallery"}  # fmt: skip
+    for name, figures in pictured.items():
+        parser.add_argument(f"--{name}", metavar="A,B", default="", help=f"of {figures}, in this order")
     parser.add_argument(
         "--images", type=int, default=1, metavar="N", help="pictures of each cell in `gallery`; default 1"
     )

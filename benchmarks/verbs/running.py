@@ -63,7 +63,9 @@ def score(parser: argparse.ArgumentParser) -> Run:
       perfbench score --scorers dino
     """
     parser.add_argument("run", nargs="?", metavar="RUN", help="a run folder, or a name under results/")
-    parser.add_argument("--scorers", metavar="A,B", default="", help="more of them: a folder, clip:MODEL:TAG, dino")
+    parser.add_argument(
+        "--scorers", metavar="A,B", default="", help="more: truth, a folder, clip:MODEL:TAG, dino, dinov2, timm:MODEL"
+    )
     parser.add_argument("--again", action="store_true", help="also rows that are there")
     parser.add_argument("--device", metavar="NAME", default="auto", help="auto, cpu, cuda, cuda:N")
 
