@@ -40,7 +40,8 @@ def attention(parser: argparse.ArgumentParser) -> Run:
     """Measure what the concept's word attends to with each method, and how much of that leaves the object.
 
     The miniature's own concepts are drawn in the prompts' scenes, any other is shown by its images and masks. Each
-    picture is noised to t = 250, 500 and 750, and seen once at each. Writes RUN/attention/; what is there is not measured again.
+    picture is noised to t = 250, 500 and 750, and seen once at each. Writes RUN/attention/; what is there is not
+    measured again.
 
       perfbench attention && perfbench plot attention
       perfbench attention results/paper-miniature-0a1b2c3d --methods ti,perfusion,perfusion-trained-k,super
