@@ -17,16 +17,15 @@ from benchmarks.evidence.measures import (
     front_gain,
     gain,
     gains,
-    named,
     rows,
     selected,
 )
 from benchmarks.evidence.verdicts import LITTLE, all_of, in_order, less, more, told
 from benchmarks.grid import FLOOR, Grid
+from benchmarks.points import LOCKS
 from benchmarks.stats import Interval
 from perfusion_core.errors import UserError
 
-LOCKS = ("local", "global")
 BASELINES = {"cd": "Custom Diffusion", "db": "DreamBooth", "ti": "Textual Inversion", "lora": "LoRA"}
 BETTER = "cd-better"  # the paper's name for Custom Diffusion with fewer steps is Better-HP
 
@@ -121,7 +120,7 @@ claim("So it does from a bias of 0.30 to one of 1.05 (the paper shows 0.60 to 0.
        "Written when all scores were there")  # fmt: skip
 def spans_with_locks(evidence: Evidence) -> Finding:
     grid = evidence.grid("paper")
-    a, b = (named(grid, "perfusion", f"{lock}-b0.60-t0.15") for lock in ("global", "local"))
+    a, b = (rows(grid, "perfusion", f"{lock}-b0.60-t0.15") for lock in ("global", "local"))
     text, image = gains(grid, a, b)
     return both(text, image, all_of([more(text, LITTLE), less(image, LITTLE)]))
 

@@ -68,18 +68,19 @@ def seen_gains(
     return (table(a) - table(b)).to_numpy(float)
 
 
-def shown(evidence: Evidence, run: str, method: str, column: str, kind: str) -> pd.DataFrame:
-    """What was seen [concept, prompt] where a method has the point that a study shows: for each prompt the one with
+def shown(evidence: Evidence, run: str, methods: Sequence[str], column: str, kind: str) -> list[pd.DataFrame]:
+    """What was seen [concept, prompt] where each method has the point that a study shows: for each prompt the one with
     the highest harmonic mean."""
-    scores = read_scores(evidence.run(run).folder)
     cells = looked(evidence, run, LOOKED_CELLS)
-    cells = cells[(cells["method"] == method) & (cells["kind"] == kind)]
-    if not len(cells):
-        raise UserError(f"the pictures of {method} in miniature-{run} have not been looked at")
+    cells = cells[cells["method"].isin(methods) & (cells["kind"] == kind)]
+    if missing := [name for name in methods if name not in set(cells["method"])]:
+        raise UserError(f"the pictures of {', '.join(missing)} in miniature-{run} have not been looked at")
+    scores = read_scores(evidence.run(run).folder)
     keys = zip(cells["method"], cells["point"], cells["concept"], cells["prompt_id"])
     harmonic = pd.Series([scores.get(key, {}).get("harmonic", -1.0) for key in keys], cells.index)
-    chosen = harmonic.groupby([cells["concept"], cells["prompt_id"]]).idxmax()
-    return cells.loc[chosen].pivot(index="concept", columns="prompt_id", values=column)
+    chosen = cells.loc[harmonic.groupby([cells["method"], cells["concept"], cells["prompt_id"]]).idxmax()]
+    of = [chosen[chosen["method"] == name] for name in methods]
+    return [each.pivot(index="concept", columns="prompt_id", values=column) for each in of]
 
 
 def points(evidence: Evidence, run: str, method: str, lock: str = "") -> list[Point]:
@@ -119,13 +120,12 @@ def variety(evidence: Evidence) -> Finding:
        "prompts that change the object; Perfusion minus each, steps selected. As in the paper, Perfusion is shown for "
        "each prompt at its point with the highest harmonic mean, which favours it")  # fmt: skip
 def preferred(evidence: Evidence) -> Finding:
-    grid, ours = evidence.grid("paper"), shown(evidence, "paper", "perfusion", "good", "deform")
+    grid, names = evidence.grid("paper"), ("cd", "db")
+    chosen = [selected(grid, name) for name in names]
+    ours, *others = shown(evidence, "paper", ["perfusion", *chosen], "good", "deform")
     parts = {
-        name: known(
-            clustered((ours - shown(evidence, "paper", selected(grid, name), "good", "deform")).to_numpy(float)),
-            f"good of {name} in miniature-paper",
-        )
-        for name in ("cd", "db")
+        name: known(clustered((ours - theirs).to_numpy(float)), f"good of {name} in miniature-paper")
+        for name, theirs in zip(names, others)
     }
     figure = "; ".join(f"{name}: {told(part)}" for name, part in parts.items())
     return Finding(figure, all_of([more(part) for part in parts.values()]))

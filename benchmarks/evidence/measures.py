@@ -27,13 +27,6 @@ def rows(grid: Grid, method: str, lock: str = "") -> list[int]:
     return found
 
 
-def named(grid: Grid, method: str, point: str) -> list[int]:
-    """One operating point."""
-    if (method, point) not in grid.points:
-        raise UserError(f"no {method}/{point} in the run")
-    return [grid.row((method, point))]
-
-
 def selected(grid: Grid, method: str) -> str:
     """The method with its training step picked by validation, as Perfusion's is."""
     if not grid.rows(name := f"{method}-selected"):
