@@ -67,7 +67,7 @@ class Marks:
         config, prompts = self.job.config, self.job.validation
         seeds = [seed_of(config.seed, fit.super_category, f"validation-{prompt.id}", 0) for prompt in prompts]
         texts = [leave_out(prompt.template) for prompt in prompts]
-        real = self.features(self.job.models.selector.name, fit.concept)
+        real = self.features(self.job.models.selector.name, fit.concept)[: fit.config.get("images") or None]
         floor = self._floor(backbone, fit.super_category, seeds)
 
         def measure(pictures: np.ndarray) -> float:

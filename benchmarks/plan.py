@@ -80,6 +80,11 @@ class _Planner:
             **self.sampling,
         }
 
+    def selected(self, method: Method) -> dict[str, Any]:
+        """What decides which training step is picked: a fit on a few of the images is judged by these alone."""
+        few = method.config.get("images")
+        return {**self.selection, **({"images": few} if few else {})}
+
     def cells(
         self, method: Method, point: str, subjects: Sequence[tuple[tuple[Concept, ...], Prompt | Pair]]
     ) -> list[Cell]:
@@ -158,7 +163,7 @@ class _Planner:
         else:
             what |= {
                 "config": dict(method.config), "concept": concept.digest, "training": self.training, "seed": seed,
-                "select": self.selection if select else None, "prior": prior.key if prior else None,
+                "select": self.selected(method) if select else None, "prior": prior.key if prior else None,
             }  # fmt: skip
         key = digest(what)
         keep = self.kept(method, given)

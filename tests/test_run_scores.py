@@ -102,6 +102,10 @@ def test_training_steps_are_picked_by_the_second_scorer_relative_to_the_plain_wo
     image, text = image / (3 * 3), text / floor
     assert min(image, text, floor) > 0.1  # so of these random weights; the harmonic mean is of positive numbers
     assert validate.score(drawn) == pytest.approx(2 * image * text / (image + text), abs=1e-5)
+    few = marks.validation(replace(fit, config={"images": 1}), backbone)  # trained on one image: judged by it alone
+    first = image_of(Image.open(tmp_path / "concepts/tom" / "00.png"))
+    alone = np.mean([image_of(Image.fromarray(picture)) @ first for picture in drawn])
+    assert few.score(drawn) == pytest.approx(2 * alone * text / (alone + text), abs=1e-5) != validate.score(drawn)
     again = marks.validation(replace(fit, method="cd", key="other"), None)  # no backbone: `super` is drawn once
     assert again.seeds == validate.seeds and again.score(drawn) == validate.score(drawn)
 
