@@ -133,6 +133,26 @@ def test_gate_ratios_are_those_of_the_formula(tiny_backbone, tiny_c_inv):
     assert found["gate: other words at most 0.3"].value == np.mean(np.array(others) <= 0.3)
 
 
+def test_a_rare_word_is_weighed_against_colours_by_what_the_encoder_says(tiny_backbone, monkeypatch):
+    from benchmarks.miniature import gates
+
+    monkeypatch.setattr(gates, "RARE", ("sks",))
+    monkeypatch.setattr(gates, "COLORS", {"red": 0, "blue": 0, "pink": 0})
+    (figure,) = gates.rare_word(tiny_backbone, load_catalog("miniature"))
+    words = {concept.super_category for concept in load_catalog("miniature").concepts}
+
+    def gap(word, first, second):
+        return tiny_backbone.encode([f"a photo of {w} {word}" for w in (first, second)]).double().diff(dim=0)[0]
+
+    color = {word: [gap(word, "red", "blue"), gap(word, "blue", "pink")] for word in words}
+    ratios = [gap(word, "sks", "a").norm() / np.mean([x.norm() for x in color[word]]) for word in words]
+    assert figure.n == len(words) == 11 and figure.value == pytest.approx(float(np.mean(ratios)), abs=1e-4)
+    place = tiny_backbone.tokenizer("a photo of sks").input_ids.index(tiny_backbone.tokenizer("sks").input_ids[1])
+    own = np.mean([gap(word, "sks", "a")[place].norm() for word in words])
+    colors = np.mean([x[place].norm() for word in words for x in color[word]])
+    assert own != pytest.approx(colors, rel=0.02) and figure.note == f"at the word's own place {own / colors:.2f}"
+
+
 class Knower:
     """A scorer that sees which render it is shown: one-hot vectors by prompt, in the order of its list."""
 

@@ -1,10 +1,12 @@
-"""Where a concept's gate opens, over all prompts; and how far the super-category's pictures are from the concept's.
+"""Where a concept's gate opens, over all prompts; how far the super-category's pictures are from the concept's; what a
+word without a meaning is to the text encoder.
 
 In: an open backbone and the catalogue. Out: `Figure`s, and a row for every token, as perfusion_core computes them.
 """
 
 import tempfile
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ import torch
 from benchmarks.catalog import Catalog, fill
 from benchmarks.concepts import Concept
 from benchmarks.images import load_mask, load_rgb
+from benchmarks.miniature.canvas import COLORS
+from benchmarks.miniature.captions import RARE
 from benchmarks.miniature.instance import stream
 from benchmarks.miniature.measures import Figure, Rows, drawn, looks, mean_of, share_of
 from benchmarks.score import ceiling, image_similarity
@@ -99,6 +103,28 @@ def subject(concept: Concept, size: int) -> Subject:
     images = as_float(np.stack([load_rgb(path, size) for path in concept.images]))
     masks = torch.from_numpy(np.stack([load_mask(path, size) for path in concept.masks])).unsqueeze(1).float() / 255
     return Subject(concept.name, concept.super_category, images, masks, concept.asymmetric)
+
+
+@torch.inference_mode()
+def rare_word(backbone: Backbone, catalog: Catalog) -> list[Figure]:
+    """How far a word without a meaning moves the encoding, beside one colour for another; the unit is the class."""
+
+    def moved(first: str, second: str) -> torch.Tensor:
+        texts = [f"a photo of {word} {cls}" for cls in classes for word in (first, second)]
+        one, other = (
+            encode(backbone.text_encoder, backbone.tokenizer, texts, {})[0].double().unflatten(0, (-1, 2)).unbind(1)
+        )
+        return (one - other).norm(dim=-1)  # [classes, M]
+
+    classes = sorted({concept.super_category for concept in catalog.concepts})
+    rare = torch.stack([moved(word, "a") for word in RARE])
+    color = torch.stack([moved(*pair) for pair in pairwise(COLORS)])
+    place = 4  # of the word: after the beginning and "a photo of"
+    note = f"at the word's own place {rare[..., place].mean() / color[..., place].mean():.2f}"
+    values = rare.norm(dim=-1).mean(0) / color.norm(dim=-1).mean(0)
+    return [
+        mean_of("a word without a meaning: its effect on the encoding, a colour's being 1", values.cpu(), note=note)
+    ]
 
 
 def super_gap(backbone: Backbone, scorer: Clip, catalogs: Sequence[Catalog], n: int) -> tuple[list[Figure], Rows]:

@@ -85,6 +85,7 @@ def verify(
         ],
     )
     part("gates", lambda: gates.before(backbone, catalog))
+    part("rare", lambda: gates.rare_word(backbone, catalog))
     part("generated", lambda: measures.generated(backbone, judges, sizes.each))
     part("super", lambda: gates.super_gap(backbone, scorers["scorer"], (catalog, tuning), sizes.supers))
     if sizes.fit:
