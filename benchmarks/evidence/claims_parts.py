@@ -96,7 +96,7 @@ def portrays_better(evidence: Evidence) -> Finding:
 
 SAME = "at the same biases, local lock"
 _ablation("Training on one image overfits slightly", "5.3 (a), 6.2, Figs. 8, 9a",
-          f"all images minus one, {SAME}: text is higher, by less than {SLIGHT}. The step is picked with all images",
+          f"all images minus one, {SAME}: text is higher, by less than {SLIGHT}",
           "one-shot", lambda text, image: all_of([more(text), no_loss(flipped(text), SLIGHT)]))  # fmt: skip
 _ablation("The mask helps text similarity", "5.3 (c), Fig. 9c", f"with the mask minus without, {SAME}",
           "no-mask", lambda text, image: more(text))  # fmt: skip
