@@ -94,7 +94,8 @@ def test_filters_by_concept_kind_words_and_method(visit, run):
     to_gallery(page)
     assert len(shown(page)) == 8
     page.click("#pick-concepts button:has-text('teapot')")
-    assert len(shown(page)) == 4 and "teapot*" in page.inner_text(".row >> nth=0")
+    assert len(shown(page)) == 4
+    until(page, "document.querySelector('.row').textContent.includes('teapot*')")  # filled when it comes near
     page.select_option("#pick-kind", "shape")
     assert len(shown(page)) == 2
     page.fill("#pick-words", "snow")
@@ -116,7 +117,8 @@ def test_the_slider_moves_both_fronts_to_their_nearest_bias(visit, run):
     to_gallery(page)
 
     def state():
-        texts = [cell(page, name).locator(".name").inner_text() for name in ("local", "global")]
+        # a row that the browser has not laid out yet (content-visibility) has a text, but no inner_text
+        texts = [cell(page, name).locator(".name").text_content() for name in ("local", "global")]
         sources = [cell(page, name).locator("img").first.get_attribute("src") for name in ("local", "global", "Custom")]
         return [text.split("β ")[1] for text in texts], sources
 
@@ -174,7 +176,7 @@ def test_a_prompt_that_is_a_script_is_shown_as_text(visit, run):
     page.fill("#pick-words", "onerror")
     until(page, "document.querySelectorAll('.row').length === 1")
     page.wait_for_selector(".row q")
-    assert page.inner_text(".row q").strip('“”"') == f"A cat* in the snow {EVIL}"
+    assert page.text_content(".row q").strip('“”"') == f"A cat* in the snow {EVIL}"
     assert page.locator("img[src='x']").count() == 0
 
 
