@@ -83,7 +83,7 @@ class _Planner:
     def selected(self, method: Method) -> dict[str, Any]:
         """What decides which training step is picked: a fit on a few of the images is judged by these alone."""
         few = method.config.get("images")
-        return {**self.selection, **({"images": few} if few else {})}
+        return {**self.selection, "images": few} if few else self.selection
 
     def cells(
         self, method: Method, point: str, subjects: Sequence[tuple[tuple[Concept, ...], Prompt | Pair]]

@@ -157,7 +157,7 @@ COMMANDS = {
         f"{TI_LONGEST}",
         f"perfbench plot gallery {OUT}contrastive --concepts cat,teapot,chair,pot --prompts s01,s04 --methods "
         "super,perfusion/local-b0.60-t0.15,cd-selected,db-selected,ti-selected --images 2",
-        f"perfbench miniature verify --weights contrastive-miniature --out {OUT}contrastive/verify",  # exit status 1
+        f"perfbench miniature verify --weights contrastive-miniature --out {OUT}contrastive/verify",  # 1: goals not met
     ],
     "quick": [
         f"python -m benchmarks.evidence take {OUT}paper {TAKEN}",

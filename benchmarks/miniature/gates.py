@@ -108,23 +108,18 @@ def subject(concept: Concept, size: int) -> Subject:
 @torch.inference_mode()
 def rare_word(backbone: Backbone, catalog: Catalog) -> list[Figure]:
     """How far a word without a meaning moves the encoding, beside one colour for another; the unit is the class."""
-
-    def moved(first: str, second: str) -> torch.Tensor:
-        texts = [f"a photo of {word} {cls}" for cls in classes for word in (first, second)]
-        one, other = (
-            encode(backbone.text_encoder, backbone.tokenizer, texts, {})[0].double().unflatten(0, (-1, 2)).unbind(1)
-        )
-        return (one - other).norm(dim=-1)  # [classes, M]
-
     classes = sorted({concept.super_category for concept in catalog.concepts})
-    rare = torch.stack([moved(word, "a") for word in RARE])
-    color = torch.stack([moved(*pair) for pair in pairwise(COLORS)])
-    place = 4  # of the word: after the beginning and "a photo of"
+
+    def said(word: str) -> torch.Tensor:  # [classes, M, d]
+        return backbone.encode([f"a photo of {word} {cls}" for cls in classes]).double()
+
+    plain = said("a")
+    rare = torch.stack([(said(word) - plain).norm(dim=-1) for word in RARE])
+    color = torch.stack([(one - other).norm(dim=-1) for one, other in pairwise(map(said, COLORS))])
+    place = len(backbone.tokenizer("a photo of").input_ids) - 1  # of the word; here the end token stands
     note = f"at the word's own place {rare[..., place].mean() / color[..., place].mean():.2f}"
-    values = rare.norm(dim=-1).mean(0) / color.norm(dim=-1).mean(0)
-    return [
-        mean_of("a word without a meaning: its effect on the encoding, a colour's being 1", values.cpu(), note=note)
-    ]
+    values = (rare.norm(dim=-1).mean(0) / color.norm(dim=-1).mean(0)).cpu()
+    return [mean_of("a word without a meaning: its effect on the encoding, a colour's being 1", values, note=note)]
 
 
 def super_gap(backbone: Backbone, scorer: Clip, catalogs: Sequence[Catalog], n: int) -> tuple[list[Figure], Rows]:
