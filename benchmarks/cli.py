@@ -1,4 +1,4 @@
-"""The `perfbench` command: words in, an exit status out. The verbs are in benchmarks/verbs/, one module a family.
+"""The `perfbench` command: words in, an exit status out. The verbs are in the command modules of the rooms.
 
 Nothing heavy is imported before a verb runs.
 """
@@ -9,11 +9,11 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from benchmarks.verbs import VERBS
+from benchmarks.verb import VERBS
 from perfusion_core.errors import UserError, unknown
 
-for family in ("running", "reading", "catalog", "models"):  # as `perfbench --help` lists them
-    import_module(f"benchmarks.verbs.{family}")
+for module in ("running.command", "figures.command", "suite.command", "running.fit_command"):  # order of the help
+    import_module(f"benchmarks.{module}")
 
 
 class Parser(argparse.ArgumentParser):

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks import methods
+from benchmarks.planning import methods
 from perfusion_core.errors import UserError
 
 NAMES = ("thing", "other")
@@ -145,7 +145,7 @@ def sentences() -> Iterator[None]:
 
 
 def main() -> None:
-    from benchmarks.models import backbone_names
+    from benchmarks.planning.backbones import backbone_names
     from perfusion_core.backbone import Backbone
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

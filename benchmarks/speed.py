@@ -21,17 +21,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks import cost, methods
-from benchmarks.config import Config
-from benchmarks.speed_jobs import (
-    METHODS,
-    TRAINED,
-    job_of,
-    random_sd15,
-    recipes,
-    sampling_jobs,
-    synchronised,
-)
+from benchmarks.planning import methods
+from benchmarks.planning.config import Config
+from benchmarks.running import paper_cost
+from benchmarks.running.timed_jobs import METHODS, TRAINED, job_of, random_sd15, recipes, sampling_jobs, synchronised
 from perfusion_core.backbone import Backbone
 from perfusion_core.memory import free
 
@@ -94,7 +87,7 @@ def memory_of(backbone: Backbone, args: argparse.Namespace) -> float:
 
 
 def open_backbone(args: argparse.Namespace) -> Backbone:
-    from benchmarks.models import backbone_names, device_name
+    from benchmarks.planning.backbones import backbone_names, device_name
     from perfusion_core.backbone import as_dtype, fast_dtype
 
     device = device_name(args.device)
@@ -118,7 +111,7 @@ def report(args: argparse.Namespace) -> str:
     lines += ["", *drawn, "", *training(backbone, args)]
     if args.recipes:
         trained, fits, looks = by_recipe(backbone, args)
-        lines += ["", *trained, "", *cost.table(cost.paper(image, fits, looks))]
+        lines += ["", *trained, "", *paper_cost.table(paper_cost.paper(image, fits, looks))]
     return "\n".join(lines)
 
 

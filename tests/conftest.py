@@ -119,6 +119,36 @@ def tiny_c_inv(tiny_backbone):
     return tiny_backbone.c_inv
 
 
+@pytest.fixture(scope="session")
+def clipseg(tmp_path_factory):
+    """A tiny random CLIPSeg of the real classes."""
+    import torch
+    from transformers import CLIPSegConfig, CLIPSegForImageSegmentation, CLIPSegProcessor, ViTImageProcessor
+
+    torch.manual_seed(0)
+    tokenizer = make_tokenizer()
+    text = {
+        "vocab_size": len(tokenizer), "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "max_position_embeddings": 32, "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id,
+    }  # fmt: skip
+    vision = {
+        "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2, "image_size": 32,
+        "patch_size": 8,
+    }  # fmt: skip
+    config = CLIPSegConfig(
+        text_config=text, vision_config=vision, projection_dim=16, reduce_dim=8, extract_layers=[1, 2, 3],
+        decoder_num_attention_heads=2, decoder_intermediate_size=16,
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("clipseg")
+    CLIPSegForImageSegmentation(config).save_pretrained(folder)
+    images = ViTImageProcessor(
+        size={"height": 32, "width": 32}, image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225]
+    )
+    CLIPSegProcessor(images, tokenizer).save_pretrained(folder)
+    return folder
+
+
 def make_concept(backbone, name: str = "teddy", super_category: str = "toy", seed: int = 0, **changes):
     """A concept as training might leave it: near to its super-category, with random o_star_V."""
     from dataclasses import replace

@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
 
-from benchmarks.provenance import SCHEMA
-from benchmarks.row_files import planned_text
-from benchmarks.store import Store
-from benchmarks.tables import write_tables
+from benchmarks.store.csv_files import planned_text
+from benchmarks.store.run_folder import Store
+from benchmarks.store.run_json import SCHEMA
+from benchmarks.tables.build import write_tables
 
 PROMPTS = Path(__file__).parent.parent / "prompts" / "prompts.csv"
 CONCEPTS = {

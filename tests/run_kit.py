@@ -70,7 +70,7 @@ def make_backbone(folder: Path) -> Path:
 
 def make_concepts(folder: Path, names: tuple[str, ...] = ("cat", "teapot"), images: int = 3) -> Path:
     """Concepts of a few random pictures with masks."""
-    from benchmarks.concepts import write_concept
+    from benchmarks.suite.concept_folder import write_concept
 
     groups = {"cat": "animated", "dog": "animated", "teapot": "container", "chair": "furniture"}
     for number, name in enumerate(names):
@@ -154,7 +154,12 @@ def shared() -> Path:
 def context() -> Any:
     """Real processes that start at once: they are forked from a server that has imported the libraries."""
     made = multiprocessing.get_context("forkserver")
-    ours = ["benchmarks.benchmark", "benchmarks.engines", "benchmarks.tables", "perfusion_core.perfusion"]
+    ours = [
+        "benchmarks.running.run",
+        "benchmarks.running.engines",
+        "benchmarks.tables.build",
+        "perfusion_core.perfusion",
+    ]
     made.set_forkserver_preload(["run_kit", *ours, "baselines.super_category", "open_clip", "scipy.stats"])
     return made
 

@@ -15,8 +15,8 @@ import pandas as pd
 from made_run import picture, samples
 from PIL import PngImagePlugin
 
-from benchmarks import store
-from benchmarks.row_files import ROW, planned_text
+from benchmarks.store import run_folder
+from benchmarks.store.csv_files import ROW, planned_text
 from benchmarks.study.answers import Key, read_key
 
 METHODS = {
@@ -66,7 +66,7 @@ def make_run(
     write_rows(root, frame)
     fades = {"perfusion": 0.1, "cd": 0.3, "db": 0.5, "super": 0.8}
     for row in cells.itertuples():
-        folder = store.cell_folder(root, row.method, row.point, row.concept, row.prompt_id)
+        folder = run_folder.cell_folder(root, row.method, row.point, row.concept, row.prompt_id)
         folder.mkdir(parents=True)
         other = row.concept if row.method != "super" else row.concept + "-other"
         files = {
@@ -82,7 +82,7 @@ def make_run(
         }
         (folder / "cell.json").write_text(json.dumps({"key": row.key, "files": manifest}))
     for concept in concepts:
-        folder = store.concept_folder(root, concept)
+        folder = run_folder.concept_folder(root, concept)
         folder.mkdir(parents=True)
         for number in range(4):
             (folder / f"{number}.png").write_bytes(png(concept, f"photo {number}", 0.0, number, size, "photo"))
@@ -92,8 +92,8 @@ def make_run(
 def write_rows(root: Path, frame: pd.DataFrame) -> None:
     records = frame.round(6).astype(object).where(frame.notna(), "")
     for (method, point, concept), rows in records.groupby(["method", "point", "concept"]):
-        store.Store(root).write_rows(
-            store.Store(root).rows_file(SCORER, method, point, concept), rows[list(ROW)].to_dict("records")
+        run_folder.Store(root).write_rows(
+            run_folder.Store(root).rows_file(SCORER, method, point, concept), rows[list(ROW)].to_dict("records")
         )
 
 

@@ -14,10 +14,11 @@ MODULES = {
     for package in ("perfusion_core", "baselines", "benchmarks")
     for path in sorted((ROOT / package).rglob("*.py"))
 }
-PURE = ["config", "catalog", "units", "plan", "points", "store", "disk", "tasks", "drive", "scoring", "forecast"]
-PURE += ["row_files", "methods", "progress", "cli", "run_verbs", "listing", "paths"]
-PURE += ["verbs.running", "verbs.reading", "verbs.catalog", "verbs.models"]
-NUMERIC = ["stats", "tables", "check", "comparable"]  # numpy, pandas and scipy, no torch
+PURE = [f"planning.{name}" for name in ("config", "units", "plan", "points", "methods")]
+PURE += [f"running.{name}" for name in ("tasks", "driver", "missing_rows", "forecast", "progress", "flags", "listing")]
+PURE += ["cli", "disk", "paths", "suite.catalog", "store.run_folder", "store.csv_files"]
+PURE += ["running.command", "running.fit_command", "figures.command", "suite.command"]
+NUMERIC = [f"tables.{name}" for name in ("statistics", "build", "gate", "comparable")]  # numpy, pandas, scipy; no torch
 CORE_MAY = {"perfusion_core"}
 BASELINES_MAY = {"perfusion_core", "baselines"}
 
@@ -54,17 +55,19 @@ def test_nothing_imports_the_command():
 
 def test_the_plan_knows_nothing_of_the_work():
     """cli -> run verbs -> plan, work, score -> methods -> perfusion_core; readers -> tables -> stats."""
+    running = {"running.worker", "running.driver", "running.engines", "running.run"}
+    drawn = {"figures.plots", "figures.report.report_page"}
     above = {
-        "benchmarks.units": {"plan", "store", "work", "catalog"},
-        "benchmarks.plan": {"store", "work", "drive", "engines", "benchmark", "models", "methods"},
-        "benchmarks.store": {"work", "drive", "engines", "benchmark", "models", "methods", "tables"},
-        "benchmarks.work": {"drive", "engines", "benchmark", "tables", "plots", "report"},
-        "benchmarks.score": {"work", "plan", "units", "store", "engines", "benchmark", "tables"},
-        "benchmarks.stats": {"tables", "store", "plan", "check", "plots"},
-        "benchmarks.tables": {"work", "engines", "benchmark", "plots", "report", "check"},
+        "planning.units": {"planning.plan", "store.run_folder", "running.worker", "suite.catalog"},
+        "planning.plan": {"store.run_folder", *running, "planning.backbones", "planning.methods"},
+        "store.run_folder": {*running, "planning.backbones", "planning.methods", "tables.build"},
+        "running.worker": {"running.driver", "running.engines", "running.run", "tables.build", *drawn},
+        "scoring.similarity": {*running, "planning.plan", "planning.units", "store.run_folder", "tables.build"},
+        "tables.statistics": {"tables.build", "store.run_folder", "planning.plan", "tables.gate", "figures.plots"},
+        "tables.build": {*running, *drawn, "tables.gate"},
     }
     for name, forbidden in above.items():
-        clash = {f"benchmarks.{other}" for other in forbidden} & imported(MODULES[name])
+        clash = {f"benchmarks.{other}" for other in forbidden} & imported(MODULES[f"benchmarks.{name}"])
         assert not clash, f"{name} imports {clash}"
 
 
@@ -85,7 +88,7 @@ def test_only_the_store_builds_paths_of_a_run():
     """The folders of a run folder are named in one module; readers ask it."""
     parts = re.compile(r"""["'](images|rows|fits|priors|failed)["']""")
     for name, path in MODULES.items():
-        if not name.startswith("benchmarks.") or name == "benchmarks.store":
+        if not name.startswith("benchmarks.") or name == "benchmarks.store.run_folder":
             continue
         built = [
             line for line in path.read_text(encoding="utf-8").splitlines() if re.search(r"/\s*" + parts.pattern, line)

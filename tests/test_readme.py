@@ -16,8 +16,9 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 from run_kit import perfbench
 
-from benchmarks import cli, methods
-from benchmarks.config import PRESETS
+from benchmarks import cli
+from benchmarks.planning import methods
+from benchmarks.planning.config import PRESETS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
@@ -57,7 +58,7 @@ def test_commands_parse(page, line):
     cli.VERBS[words[0]](parser)
     args = parser.parse_args(words[1:])
     if words[0] in ("run", "plan"):
-        from benchmarks.run_verbs import config_of
+        from benchmarks.running.flags import config_of
 
         config = config_of(args)
         if not config.method_files:

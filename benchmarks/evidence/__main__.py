@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from benchmarks.evidence.commands import COMMANDS
-from benchmarks.given import FILES
-from benchmarks.store import RESULTS, find_run, fit_folder, pack_run, planned_fits
+from benchmarks.running.given_files import FILES
+from benchmarks.store.run_folder import RESULTS, find_run, fit_folder, pack_run, planned_fits
 from perfusion_core.errors import UserError
 
 
@@ -30,8 +30,8 @@ def done(do: str, run: str | None, out: Path | None = None) -> str:
     if do == "commands":
         return "\n".join(command for commands in COMMANDS.values() for command in commands)
     if do == "look":
-        from benchmarks.evidence.looks import write
-        from benchmarks.miniature.judges import open_judges
+        from benchmarks.evidence.judged import write
+        from benchmarks.miniature.training.judges import open_judges
         from benchmarks.paths import miniature_dir
 
         return write(find_run(run), open_judges(miniature_dir())).to_string(index=False)
@@ -44,7 +44,7 @@ def done(do: str, run: str | None, out: Path | None = None) -> str:
                 "take needs a run and a folder; write take results/miniature-paper results/miniature-concepts"
             )
         return "\n".join(map(str, take(find_run(run), out)))
-    from benchmarks.evidence.page import write as write_pages
+    from benchmarks.evidence.claims_page import write as write_pages
 
     return write_pages(Path("docs"), RESULTS)
 

@@ -21,9 +21,9 @@ from benchmarks.evidence.measures import (
     selected,
 )
 from benchmarks.evidence.verdicts import LITTLE, all_of, in_order, less, more, told
-from benchmarks.grid import FLOOR, Grid
-from benchmarks.points import LOCKS
-from benchmarks.stats import Interval
+from benchmarks.planning.points import LOCKS
+from benchmarks.tables.grid import FLOOR, Grid
+from benchmarks.tables.statistics import Interval
 from perfusion_core.errors import UserError
 
 BASELINES = {"cd": "Custom Diffusion", "db": "DreamBooth", "ti": "Textual Inversion", "lora": "LoRA"}

@@ -21,8 +21,8 @@ from benchmarks.evidence.measures import (
     spread_gain,
 )
 from benchmarks.evidence.verdicts import LITTLE, SLIGHT, all_of, flipped, less, more, no_loss, told
-from benchmarks.grid import FLOOR
-from benchmarks.stats import Interval
+from benchmarks.tables.grid import FLOOR
+from benchmarks.tables.statistics import Interval
 from perfusion_core.errors import UserError
 
 ODD = ("tortoise", "sculpture", "cat_toy")  # uniquely shaped: Fig. A.4 names the tortoise, the others are our reading

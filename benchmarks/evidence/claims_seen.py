@@ -14,10 +14,10 @@ from benchmarks.evidence.claims_front import BASELINES
 from benchmarks.evidence.ledger import Evidence, Finding, claim
 from benchmarks.evidence.measures import gain, known, rows, selected
 from benchmarks.evidence.verdicts import FAILS, HOLDS, OPEN, all_of, flipped, more, no_loss, told
-from benchmarks.grid import FLOOR, Point
-from benchmarks.stats import Interval, clustered
-from benchmarks.store import attention_folder
+from benchmarks.store.run_folder import attention_folder
 from benchmarks.study.material import read_scores
+from benchmarks.tables.grid import FLOOR, Point
+from benchmarks.tables.statistics import Interval, clustered
 from perfusion_core.concept import Concept
 from perfusion_core.errors import UserError
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmarks.evidence.verdicts import ABSENT, OPEN, told
-from benchmarks.grid import Grid, grid_of
-from benchmarks.rows import missing_of, refuse_missing
-from benchmarks.runs import Run
-from benchmarks.stats import SEED, Interval
-from benchmarks.tables import split
+from benchmarks.tables.build import split
+from benchmarks.tables.grid import Grid, grid_of
+from benchmarks.tables.run_view import Run
+from benchmarks.tables.sample_rows import missing_of, refuse_missing
+from benchmarks.tables.statistics import SEED, Interval
 from perfusion_core.errors import UserError
 
 SEEDS = range(SEED, SEED + 5)  # the first gives the figures

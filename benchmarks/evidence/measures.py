@@ -7,10 +7,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.frames import TEXT_REFERENCE, is_variant
-from benchmarks.grid import FLOOR, Grid
-from benchmarks.points import parse_point, split_step
-from benchmarks.stats import Interval, best, clustered, crossed, hypervolume, mean_over, non_dominated, over_concepts
+from benchmarks.planning.points import parse_point, split_step
+from benchmarks.tables.frames import TEXT_REFERENCE, is_variant
+from benchmarks.tables.grid import FLOOR, Grid
+from benchmarks.tables.statistics import (
+    Interval,
+    best,
+    clustered,
+    crossed,
+    hypervolume,
+    mean_over,
+    non_dominated,
+    over_concepts,
+)
 from perfusion_core.errors import UserError
 
 INSIDE, LOWER, HIGHER = "inside", "lower", "higher"  # where a method's image similarity lies on another's front

@@ -14,10 +14,10 @@ from scipy.stats import rankdata
 from benchmarks.evidence.ledger import Evidence
 from benchmarks.evidence.measures import over_methods
 from benchmarks.evidence.verdicts import told
-from benchmarks.frames import is_variant
-from benchmarks.grid import CEILING, FLOOR, Grid
-from benchmarks.rows import CELL, rows_of
-from benchmarks.stats import Interval, clustered, crossed, mean_over, over_concepts
+from benchmarks.tables.frames import is_variant
+from benchmarks.tables.grid import CEILING, FLOOR, Grid
+from benchmarks.tables.sample_rows import CELL, rows_of
+from benchmarks.tables.statistics import Interval, clustered, crossed, mean_over, over_concepts
 from perfusion_core.errors import UserError
 
 METRICS = {"image_sim": "image similarity, true identity", "text_sim_raw": "text similarity, true share of wishes"}

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.stats import Interval
+from benchmarks.tables.statistics import Interval
 
 HOLDS, FAILS, OPEN, ABSENT = "holds", "does not hold here", "inconclusive", "not measured"
 LITTLE = 0.02  # a loss of similarity smaller than this counts as none

@@ -43,7 +43,7 @@ def build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--compile", action="store_true", help="networks by torch.compile; pays on a GPU after minutes")
 
     def act(args: argparse.Namespace) -> int:
-        from benchmarks.miniature.build import build_verb
+        from benchmarks.miniature.training.build import build_verb
 
         return build_verb(
             args.out,
@@ -73,7 +73,7 @@ def verify(parser: argparse.ArgumentParser) -> None:
     common(parser)
 
     def act(args: argparse.Namespace) -> int:
-        from benchmarks.miniature.verify import looked_verb, sheets_verb, verify_verb
+        from benchmarks.evidence.miniature_verify import looked_verb, sheets_verb, verify_verb
 
         if args.sheets:
             return sheets_verb(args.weights, args.sheets, device=args.device, dtype=args.dtype)
@@ -109,7 +109,7 @@ def restyle(parser: argparse.ArgumentParser) -> None:
     common(parser)
 
     def act(args: argparse.Namespace) -> None:
-        from benchmarks.miniature.restyle import restyle
+        from benchmarks.miniature.training.restyle import restyle
 
         out = args.out or Path(f"{args.style}-miniature")
         print(restyle(args.weights, args.style, out, steps=args.steps, device=args.device, dtype=args.dtype))
@@ -130,8 +130,8 @@ def contrastive(parser: argparse.ArgumentParser) -> None:
     places(parser)
 
     def act(args: argparse.Namespace) -> None:
-        from benchmarks.miniature.contrastive import contrastive
-        from benchmarks.models import device_name
+        from benchmarks.miniature.training.contrastive import contrastive
+        from benchmarks.planning.backbones import device_name
 
         work = args.work or args.out.with_name(f"{args.out.name}.build")
         device, minutes = device_name(args.device), args.minutes

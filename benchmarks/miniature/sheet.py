@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.catalog import Catalog, load_catalog
-from benchmarks.miniature.captions import read
-from benchmarks.miniature.measures import drawn
-from benchmarks.miniature.world import render
+from benchmarks.evidence.miniature_measures import drawn
+from benchmarks.miniature.world.language import read
+from benchmarks.miniature.world.picture import render
 from benchmarks.paths import miniature_dir
+from benchmarks.suite.catalog import Catalog, load_catalog
 from perfusion_core.backbone import Backbone
 from perfusion_core.errors import unknown
 

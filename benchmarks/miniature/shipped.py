@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.concepts import write_concept
-from benchmarks.miniature.instance import Instance, make_instance, stream
-from benchmarks.miniature.scenes import HOME
-from benchmarks.miniature.world import POOL, Picture, render
+from benchmarks.miniature.world.instance import Instance, make_instance, stream
+from benchmarks.miniature.world.picture import POOL, Picture, render
+from benchmarks.miniature.world.scenes import HOME
+from benchmarks.suite.concept_folder import write_concept
 
 # name -> class, which instance, group, number of images
 ELEVEN = {

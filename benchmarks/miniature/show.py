@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw
 
-from benchmarks.miniature.canvas import COLORS
-from benchmarks.miniature.captions import ACTIVITY, CONDITION, LOOK, MADE_OF, OUTFIT, PLACE, RARE, TOGETHER, read
-from benchmarks.miniature.instance import PATTERNS, Instance, make_instance
-from benchmarks.miniature.world import CLASSES, PIXELS, POOL, Picture, render
+from benchmarks.miniature.world.canvas import COLORS
+from benchmarks.miniature.world.instance import PATTERNS, Instance, make_instance
+from benchmarks.miniature.world.language import ACTIVITY, CONDITION, LOOK, MADE_OF, OUTFIT, PLACE, RARE, TOGETHER, read
+from benchmarks.miniature.world.picture import CLASSES, PIXELS, POOL, Picture, render
 from perfusion_core.errors import UserError
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def show_verb(prompt: str, n: int, out: Path, *, weights: Path, seed: int, devic
     seeds = list(range(seed, seed + n))
     below = rendered(prompt, seeds)  # first: an unknown word is told at once
     backbone = _open(weights, device, dtype)
-    from benchmarks.miniature.measures import drawn
+    from benchmarks.evidence.miniature_measures import drawn
 
     above = drawn(backbone, [prompt] * n, seeds)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -131,7 +131,7 @@ def show_verb(prompt: str, n: int, out: Path, *, weights: Path, seed: int, devic
 
 
 def _open(weights: Path, device: str, dtype: str) -> "Backbone":
-    from benchmarks.models import device_name
+    from benchmarks.planning.backbones import device_name
     from perfusion_core.backbone import Backbone
 
     kind = None if dtype == "auto" else dtype

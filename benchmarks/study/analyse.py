@@ -12,12 +12,12 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import spearmanr
 
-from benchmarks.stats import Interval, expanded
 from benchmarks.study.agreement import alpha_of_coincidences, coincidences
 from benchmarks.study.answers import read_key
 from benchmarks.study.collect import Collected, collect
 from benchmarks.study.estimate import Estimate, balanced, holm, wilcoxon_concepts
 from benchmarks.study.material import SCORES
+from benchmarks.tables.statistics import Interval, expanded
 from perfusion_core.errors import UserError
 
 # Mean and SEM as the paper prints them, section 5.2: its raters, its images, its prompts.
@@ -153,7 +153,7 @@ class Report:
 
 def analyse(folder: Path, min_agreement: float = 0.5) -> Report:
     """Read the answers of a study, write `analysis/`: table.md, the frames as CSV, the figure."""
-    from benchmarks.study.show import draw, markdown
+    from benchmarks.study.text_and_figure import draw, markdown
 
     if not 0 <= min_agreement <= 1:
         raise UserError(f"--min-agreement is {min_agreement}; it is a share from 0 to 1")

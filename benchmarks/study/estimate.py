@@ -10,7 +10,7 @@ import numpy as np
 from scipy.stats import t as student
 from scipy.stats import wilcoxon
 
-from benchmarks.stats import t_quantile
+from benchmarks.tables.statistics import t_quantile
 
 
 class Estimate(NamedTuple):
@@ -33,7 +33,8 @@ def balanced(y: np.ndarray, concept: np.ndarray, rater: np.ndarray) -> Estimate:
     """The mean over concepts of the mean over answers.
 
     Answers of one rater, and answers about one concept, go up and down together: the variance is clustered both ways
-    (V_concept + V_rater - V_both, as benchmarks/stats.py does for prompts); the smaller number of clusters decides t.
+    (V_concept + V_rater - V_both, as benchmarks/tables/statistics.py does for prompts); the smaller number of clusters
+    decides t.
     """
     y = np.asarray(y, dtype=float)
     keep = ~np.isnan(y)

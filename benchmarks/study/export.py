@@ -13,11 +13,11 @@ from typing import Any
 
 from benchmarks.disk import Locks
 from benchmarks.study import design as plans
+from benchmarks.study.contact_sheet import write_private
 from benchmarks.study.design import Design
 from benchmarks.study.material import DEFAULT_METHODS, KINDS, Task, read_source, read_tasks
 from benchmarks.study.qualification import make_pool
 from benchmarks.study.screens import identity, page, write_pictures
-from benchmarks.study.sheet import write_private
 from benchmarks.study.signing import sign
 from perfusion_core.errors import UserError, unknown
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from benchmarks import store
 from benchmarks.disk import file_sha256
+from benchmarks.store import run_folder
 from perfusion_core.errors import UserError, unknown
 
 KINDS = {"ranking": 3, "realism": 2}  # study -> how many pictures a screen compares
@@ -63,10 +63,10 @@ class Source:
         return {row["concept"]: row["super_category"] or row["concept"].replace("_", " ") for row in self.plan}
 
     def cell(self, method: str, point: str, concept: str, prompt_id: str) -> Path:
-        return store.cell_folder(self.run, method, point, concept, prompt_id)
+        return run_folder.cell_folder(self.run, method, point, concept, prompt_id)
 
     def references(self, concept: str) -> list[Path]:
-        files = store.concept_folder(self.run, concept).glob("*.png")
+        files = run_folder.concept_folder(self.run, concept).glob("*.png")
         return sorted(files, key=lambda path: (len(path.name), path.name))
 
     def text(self, row: Row) -> str:
@@ -81,9 +81,9 @@ class Source:
 
 def read_source(run: Path, methods: Sequence[str]) -> Source:
     """The plan, the variants and the scores of a run; refuses methods that it does not have."""
-    from benchmarks.frames import is_variant
+    from benchmarks.tables.frames import is_variant
 
-    plan = [row for row in store.read_planned(run) if row["kind"] != "pair"]
+    plan = [row for row in run_folder.read_planned(run) if row["kind"] != "pair"]
     points: dict[str, list[str]] = {}
     for method, point in dict.fromkeys((row["method"], row["point"]) for row in plan):
         if is_variant(point):
@@ -99,13 +99,13 @@ def read_scores(run: Path) -> dict[tuple[str, str, str, str], dict[str, float]]:
     shape-preserving prompts), so the concept's at the same operating point stands in."""
     import numpy as np
 
-    from benchmarks.grid import grid_of
-    from benchmarks.stats import harmonic, mean_over
-    from benchmarks.tables import cells_of, split
+    from benchmarks.tables.build import cells_of, split
+    from benchmarks.tables.grid import grid_of
+    from benchmarks.tables.statistics import harmonic, mean_over
 
-    rows = store.read_rows(run)
+    rows = run_folder.read_rows(run)
     singles = split(cells_of(rows))[0] if len(rows) else rows
-    if not len(singles) or not len(singles[singles["method"] != store.REAL]):
+    if not len(singles) or not len(singles[singles["method"] != run_folder.REAL]):
         return {}
     grid = grid_of(singles)
     text = grid.values["text_sim_raw"]  # [M, C, P]
@@ -174,6 +174,6 @@ def read_tasks(source: Source, methods: Sequence[str], seed: int, allow_missing:
 
 def intact(path: Path) -> bool:
     """There, and byte for byte what its cell published."""
-    about = store.read_json(path.parent / "cell.json") or {}
+    about = run_folder.read_json(path.parent / "cell.json") or {}
     recorded = about.get("files", {}).get(path.name)
     return bool(recorded) and path.is_file() and file_sha256(path) == recorded["sha256"]

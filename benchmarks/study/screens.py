@@ -10,9 +10,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from benchmarks.study.blinding import choice_pixels, padded, png, reference_pixels, side_of
 from benchmarks.study.design import QUALIFY
 from benchmarks.study.material import Choice, Task
-from benchmarks.study.pictures import choice_pixels, padded, png, reference_pixels, side_of
 from benchmarks.study.signing import known_answer, sign
 from perfusion_core.errors import UserError
 

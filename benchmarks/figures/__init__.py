@@ -1,0 +1,1 @@
+"""What people look at: figures, attention maps, the report."""

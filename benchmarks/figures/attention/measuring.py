@@ -1,0 +1,203 @@
+"""`perfbench attention`: what the concept's word attends to in pictures where it is known where the concept is.
+
+In: a run's fits. Out: attention/ (attention_tables.py). What was measured once, of one method on one concept, is kept.
+"""
+
+import hashlib
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from benchmarks.disk import verified
+from benchmarks.figures.attention.known_pictures import Known, known_pictures
+from benchmarks.figures.attention.leakage import LEVELS, Found, Part, read_part, write, write_part
+from benchmarks.figures.with_pictures import gallery_columns
+from benchmarks.planning import methods
+from benchmarks.planning.backbones import backbone_names, device_name
+from benchmarks.planning.config import digest
+from benchmarks.planning.plan import seed_of
+from benchmarks.planning.points import parse_point, split_step
+from benchmarks.planning.units import FLOOR
+from benchmarks.running.progress import Progress
+from benchmarks.store.run_folder import Store, attention_folder, concept_folder, fit_folder
+from benchmarks.tables.run_view import Run, open_run
+from perfusion_core.attention import look, word_tokens
+from perfusion_core.backbone import Backbone
+from perfusion_core.errors import UserError
+from perfusion_core.latents import vae_moments
+from perfusion_core.sampling import as_float, noise
+from perfusion_core.subject import Fitted
+
+VERSION = 1
+AT_ONCE = 4  # pictures a forward pass, each at every level
+
+
+def attention(given: str | None, wanted: Sequence[str] = (), device: str = "auto") -> str:
+    """Measure what is missing, write the tables; -> the table as text."""
+    run = open_run(given)
+    store = Store(run.folder)
+    parts = parts_of(run, wanted)
+    todo = [part for part in parts if read_part(store, part) is None]
+    if todo:
+        measure(run, store, todo, device)
+    found = {part: one for part in parts if (one := read_part(store, part)) is not None}
+    if len(found) < len(parts):
+        raise UserError(f"{attention_folder(run.folder)} was changed meanwhile; give the same command again")
+    return write(run, store, found)
+
+
+# ---- what there is to do ----
+
+
+def parts_of(run: Run, wanted: Sequence[str]) -> list[Part]:
+    """Every wanted column on the concepts that all of them have a fit of."""
+    files = method_files(run)
+    plan = run.plan[run.plan["kind"] != "pair"]
+    columns = gallery_columns(run, wanted)
+    floor = [(FLOOR, "default")] if not wanted else []
+    columns = list(dict.fromkeys([*columns, *floor]))
+    concepts = list(dict.fromkeys(plan["concept"]))
+    rows: dict[tuple[str, str, str], Mapping[Any, Any]] = {
+        (row["method"], row["point"], row["concept"]): row for row in plan.to_dict("records")
+    }
+    bases = {method: methods.variant(method, files).base for method, _ in columns}
+    fitted = [
+        concept
+        for concept in concepts
+        if all(has_fit(run.folder, bases[method], rows.get((method, point, concept))) for method, point in columns)
+    ]
+    left_out = [concept for concept in concepts if concept not in fitted]
+    if not fitted:
+        named = ", ".join(f"{method}/{point}" for method, point in columns)
+        raise UserError(f"{run.name}: no concept has a fit of each of {named}; the same `perfbench run` makes them")
+    if left_out:
+        print(f"perfbench: without {', '.join(left_out)}, of which a method has no fit here", file=sys.stderr)
+    known = {concept: pictures_of(run, plan, concept) for concept in fitted}
+    return [
+        part_of(run, bases[method], known[concept], rows[method, point, concept])
+        for method, point in columns
+        for concept in fitted
+    ]
+
+
+def method_files(run: Run) -> list[str]:
+    return [str(Path(file).expanduser()) for file in run.about["config"].get("method_files", ())]
+
+
+def has_fit(run: Path, base: str, row: Mapping[Any, Any] | None) -> bool:
+    if row is None:
+        return False
+    key = row["fit"]
+    return not key or verified(fit_folder(run, base, row["concept"], key), "fit.json", key) is not None
+
+
+def pictures_of(run: Run, plan: pd.DataFrame, concept: str) -> tuple[Known, ...]:
+    mine = plan[plan["concept"] == concept].drop_duplicates("prompt_id")
+    templates = dict(zip(mine["prompt_id"], mine["template"]))
+    folder = concept_folder(run.folder, concept)
+    return tuple(known_pictures(folder, concept, str(mine["super_category"].iloc[0]), templates))
+
+
+def part_of(run: Run, base: str, known: tuple[Known, ...], row: Mapping[Any, Any]) -> Part:
+    """With the digest of all that decides its numbers."""
+    pixels = hashlib.sha256()
+    for one in known:
+        pixels.update(one.picture.tobytes() + one.mask.tobytes())
+    about = run.about
+    key = digest({
+        "unit": "attention", "version": VERSION, "levels": LEVELS, "backbone": about["backbone"]["sha256"],
+        "dtype": about["dtype"], "method": base, "point": row["point"], "fit": row["fit"],
+        "covariance": about["backbone"].get("covariance"), "super": row["super_category"],
+        "texts": [one.template for one in known], "seeds": seeds_of(run, row["concept"], known),
+        "pictures": pixels.hexdigest(),
+    })  # fmt: skip
+    names = (row["method"], row["point"], base, row["concept"], row["super_category"], row["fit"])
+    return Part(*names, known=known, key=key)
+
+
+def seeds_of(run: Run, concept: str, known: Sequence[Known]) -> list[int]:
+    """The noise of a cell's first image: the same for every method and level."""
+    return [seed_of(int(run.about["config"]["seed"]), concept, one.name, 0) for one in known]
+
+
+# ---- doing it ----
+
+
+def measure(run: Run, store: Store, todo: Sequence[Part], device: str) -> None:
+    """Each part is published when it is done, so that an interrupted command goes on."""
+    backbone = open_backbone(run, device)
+    files = method_files(run)
+    progress = Progress(sum(len(part.known) for part in todo))
+    latents: dict[str, torch.Tensor] = {}
+    try:
+        for part in todo:
+            progress.current(f"{part.column} on {part.concept}")
+            if part.concept not in latents:
+                pictures = as_float(np.stack([one.picture for one in part.known]))
+                latents[part.concept] = vae_moments(backbone, pictures)[0]
+            with applied(backbone, run.folder, part, files) as spell:
+                start = noise(backbone, seeds_of(run, part.concept, part.known))
+                found = measured(backbone, part, spell, latents[part.concept], start, progress.add)
+            write_part(store, part, found)
+    finally:
+        progress.close()
+
+
+def open_backbone(run: Run, device: str) -> Backbone:
+    """The run's, and no other."""
+    about = run.about
+    where = about["config"]["backbone"]
+    where = str(Path(where).expanduser()) if where.startswith("~") else where
+    revision = about["config"].get("revision") or None
+    backbone = Backbone.open(
+        where, device=device_name(device), dtype=about["dtype"], revision=revision, names=backbone_names()
+    )
+    if backbone.digest != about["backbone"]["sha256"]:
+        raise UserError(
+            f"the backbone {where} is another one now than {run.name} was made with; "
+            "put the old one back, or give the `perfbench run` command again with another --out"
+        )
+    return backbone
+
+
+@contextmanager
+def applied(backbone: Backbone, run: Path, part: Part, files: Sequence[str]) -> Iterator[Callable[[str], str]]:
+    """A part's fit in the backbone, at its point."""
+    settings, step = split_step(parse_point(part.point))
+    folder = fit_folder(run, part.base, part.concept, part.fit) if part.fit else run
+    fitted = Fitted(folder / f"step-{step}" if step else folder, part.super_category)
+    with methods.load(part.base, files).apply(backbone, {part.concept: fitted}, settings) as spell:
+        yield spell
+
+
+def measured(
+    backbone: Backbone,
+    part: Part,
+    spell: Callable[[str], str],
+    latents: torch.Tensor,
+    start: torch.Tensor,
+    tell: Callable[[int], None],
+) -> Found:
+    """Every picture at every level, a few pictures a forward pass."""
+    leakage, maps = [], []
+    masks = torch.from_numpy(np.stack([one.mask for one in part.known])).unsqueeze(1).float() / 255  # [n, 1, H, W]
+    for begin in range(0, len(part.known), AT_ONCE):
+        rows = [n for n in range(begin, min(begin + AT_ONCE, len(part.known))) for _ in LEVELS]
+        few = [part.known[n] for n in rows]
+        texts = [spell(one.template) for one in few]
+        words = [
+            word_tokens(backbone.tokenizer, one.template, part.concept, text, part.super_category)
+            for one, text in zip(few, texts)
+        ]
+        levels = LEVELS * (len(rows) // len(LEVELS))
+        seen = look(backbone, texts, words, latents[rows], start[rows], levels, masks[rows])
+        leakage.append(seen.leakage.unflatten(0, (-1, len(LEVELS))))
+        maps.append(seen.maps.unflatten(0, (-1, len(LEVELS))).mean(1))
+        tell(len(rows) // len(LEVELS))
+    return Found(torch.cat(leakage).numpy(), torch.cat(maps).numpy())

@@ -1,0 +1,81 @@
+"""Where methods are good and bad: a heat map of groups of concepts and of scenarios by methods, every value written.
+
+In: a run. Out: a figure, laid out for the page.
+"""
+
+import textwrap
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import seaborn
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarks.figures import plots
+from benchmarks.figures.selection import Wish, best_point, in_order, is_main, needs, step_of
+from benchmarks.figures.style import INK, PAGE
+from benchmarks.tables import frames
+from benchmarks.tables.build import split
+from benchmarks.tables.run_view import Run
+from benchmarks.tables.views import scenarios
+
+TITLES = {"image_sim": "Image similarity", "text_gain": "Text similarity (raw cosine) gained on the super-category"}
+PLURAL = {"container": "containers", "wearable": "wearables"}
+
+
+def breakdown(runs: Sequence[Run], wish: Wish) -> Figure:
+    """Image similarity by group of concepts; text similarity against the super-category's by group and by scenario."""
+    run = runs[0]
+    table = run.table[
+        step_of(run.table).isna() & run.table["method"].map(is_main).astype(bool) & (run.table["kind"] == "method")
+    ]
+    columns = [(one.method, best_point(one.rows), one.look.label) for one in in_order(plots.series_of(table))]
+    needs(runs, bool(columns), "no method in its table; `perfbench run` makes one")
+    cells = split(run.cells)[0]
+    by_group = wide(frames.breakdown(cells, "group"), "group", columns)
+    by_scenario = wide(frames.breakdown(cells, "scenario", scenarios(run.plan)), "scenario", columns)
+    panels = {
+        "image_sim": by_group["image_sim"].rename(index=PLURAL),
+        "text_gain": pd.concat([by_group["text_gain"].rename(index=PLURAL), by_scenario["text_gain"]]),
+    }
+    panels = {name: panel for name, panel in panels.items() if panel.notna().any(axis=None)}
+    rows = [len(panel) for panel in panels.values()]
+    figure = Figure(figsize=(PAGE, 0.2 * sum(rows) + 0.95), layout="constrained")
+    grid = figure.subplots(len(panels), 1, height_ratios=rows, squeeze=False)[:, 0]
+    for number, (axes, (name, panel)) in enumerate(zip(grid, panels.items())):
+        heat(axes, panel, signed=name == "text_gain")
+        axes.set_title(TITLES[name], loc="left")
+        axes.tick_params(labelbottom=number == len(panels) - 1)
+    if "text_gain" in panels and len(by_group["text_gain"]):
+        grid[-1].axhline(len(by_group["text_gain"]), color="white", linewidth=3)  # groups above, scenarios below
+    return figure
+
+
+def wide(found: pd.DataFrame, by: str, columns: Sequence[tuple[str, str, str]]) -> dict[str, pd.DataFrame]:
+    """metric -> a row a label, a column a method at its point."""
+    parts = {}
+    for metric in TITLES:
+        table = found.pivot(index=by, columns=["method", "point"], values=metric)
+        table = table[[(method, point) for method, point, _ in columns]]
+        table.columns = pd.Index([label for _, _, label in columns])
+        parts[metric] = table.dropna(how="all")
+    return parts
+
+
+def heat(axes: Axes, panel: pd.DataFrame, signed: bool) -> None:
+    """Darker is better, in print as well; the number in each field says how much, and is dark on light everywhere."""
+    low, high = np.nanmin(panel.to_numpy(float)), np.nanmax(panel.to_numpy(float))
+    seaborn.heatmap(
+        panel, ax=axes, cmap="Blues", vmin=low, vmax=high + 0.8 * max(high - low, 1e-3), annot=True,
+        fmt="+.3f" if signed else ".3f", annot_kws={"fontsize": 6.2, "color": INK}, cbar=False,
+        linewidths=0.8, linecolor="white",
+    )  # fmt: skip
+    axes.set(xlabel="", ylabel="")
+    room = (PAGE - 0.6) / panel.shape[1]  # inches of a column
+    size = 6.5 if room > 0.65 else 5.6
+    letters = int(72 * room / (0.6 * size))
+    names = [textwrap.fill(label.get_text(), letters) for label in axes.get_xticklabels()]
+    axes.set_xticklabels(names, rotation=0, fontsize=size)
+    axes.tick_params(length=0, labelrotation=0)
+    axes.grid(visible=False)

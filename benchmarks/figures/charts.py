@@ -1,0 +1,168 @@
+"""Figures drawn from tables alone: the plane, the ablations, the concepts.
+
+In: runs. Out: figures, laid out for a column or a page.
+"""
+
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+
+from benchmarks.figures import plots
+from benchmarks.figures.label_placing import finish
+from benchmarks.figures.selection import (
+    Wish,
+    best_point,
+    in_order,
+    is_main,
+    needs,
+    perfusion_fronts,
+    short,
+    step_of,
+    together,
+)
+from benchmarks.figures.style import COLUMN, PAGE, Look, split_variant
+from benchmarks.planning.methods import VARIANTS
+from benchmarks.tables.run_view import Run
+
+PANELS = (
+    ("one-shot", "Training images", "all", "one"),
+    ("trained-k", "Key locking", "locked K", "trained K"),
+    ("no-mask", "Mask in training", "mask", "no mask"),
+    ("train-bias", "Bias in training", "0.75", "{}"),
+    ("infer-temperature", "Temperature", "τ = 0.15", "τ = {}"),
+    ("vanilla-rome", "Edit", "gated", "vanilla ROME"),
+    ("lock", "Key lock", "local", "global"),
+)
+
+
+def pareto(runs: Sequence[Run], wish: Wish) -> Figure:
+    table = together(runs)
+    shown = table[step_of(table).isna() & table["method"].map(is_main).astype(bool)]
+    points = shown[(shown["kind"] == "method") & shown[plots.X].notna() & shown[plots.Y].notna()]
+    needs(
+        runs,
+        len(points) > 0,
+        "no method has both similarities; `perfbench run --methods perfusion,cd` with shape prompts gives them",
+    )
+    figure = Figure(figsize=(COLUMN, 2.9), layout="constrained")
+    finish(plots.pareto(figure.subplots(), shown))
+    incomplete(figure, shown)
+    return figure
+
+
+def incomplete(figure: Figure, table: pd.DataFrame) -> None:
+    """Say so on the figure where it stands on fewer images than were planned."""
+    rows = table[table["kind"] == "method"]
+    there, planned = int(rows["n_images"].sum()), int(rows["n_planned"].sum())
+    if there < planned:
+        figure.text(
+            0.995, 0.005, f"{there} of {planned} images", ha="right", va="bottom", fontsize=5.5, color="#b3261e"
+        )
+
+
+def ablation(runs: Sequence[Run], wish: Wish) -> Figure:
+    table = together(runs).drop(columns="run", errors="ignore").drop_duplicates(["kind", "method", "point"])
+    table = table[(table["kind"] == "method") & step_of(table).isna() & table[plots.X].notna() & table[plots.Y].notna()]
+    every = [one for one in plots.series_of(table) if one.method.startswith("perfusion")]
+    series = [one for one in every if one.lock in ("local", None)]
+    base = [one for one in series if one.method == "perfusion"]
+    default = next((one for one in base if one.temperature in (0.15, None)), None)
+    panels = []
+    for variant, title, name, other in PANELS:
+        found = [one for one in series if one.method.startswith(f"perfusion-{variant}")]
+        if variant == "infer-temperature":
+            found += [one for one in base if one is not default]
+        if variant == "lock" and default:
+            found = [one for one in every if (one.method, one.lock) == ("perfusion", "global")]
+            found = [one for one in found if one.temperature == default.temperature]
+        labels = [other.format(value_of(one, variant)) for one in found]
+        if found:
+            panels.append((title, name, list(zip(labels, found))))
+    needs(
+        runs, bool(default and any(title != "Key lock" for title, _, _ in panels)),
+        "no ablation in it; `perfbench run --ablation one-shot,trained-k,no-mask,train-bias,infer-temperature` "
+        "adds them",
+    )  # fmt: skip
+    assert default is not None
+    across = len(panels) if len(panels) <= 5 else (len(panels) + 1) // 2
+    down = -(-len(panels) // across)
+    figure = Figure(figsize=(PAGE if across > 2 else COLUMN, 1.72 * down), layout="constrained")
+    grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+    shown = pd.concat([default.rows, *(one.rows for _, _, found in panels for _, one in found)])
+    for number, (axes, (title, _, _)) in enumerate(zip(grid.flat, panels)):
+        plots.plane(axes, shown)
+        axes.locator_params(axis="x", nbins=4)
+        axes.set_title(f"({chr(97 + number)}) {title}", loc="left")
+        axes.set_xlabel("")
+        axes.set_ylabel(plots.AXIS[plots.Y] if number % across == 0 else "")
+    for number in range(len(panels), grid.size):
+        grid.flat[number].axis("off")
+        grid.flat[number - across].tick_params(labelbottom=True)  # nothing stands below it
+    figure.supxlabel(plots.AXIS[plots.X], fontsize=7)
+    finish(*(plots.ablation(axes, default, variants, name) for axes, (_, name, variants) in zip(grid.flat, panels)))
+    return figure
+
+
+def value_of(series: plots.Series, variant: str) -> str:
+    """What a variant's label says beyond its name: its temperature, its bias, or what follows in the method's name."""
+    if variant == "infer-temperature" and series.temperature is not None:
+        return f"{series.temperature:g}"
+    if series.method in VARIANTS and variant == "train-bias":
+        return f"{VARIANTS[series.method].config['train_bias']:g}"
+    return split_variant(series.method)[1][len(variant) :].strip("-")
+
+
+def per_concept(runs: Sequence[Run], wish: Wish) -> Figure:
+    run = runs[0]
+    metrics = run.metrics[run.metrics[plots.X].notna()]
+    table = run.table[step_of(run.table).isna() & run.table["method"].map(is_main).astype(bool)]
+    fronts = {one.lock: best_point(one.rows) for one in perfusion_fronts(run)}
+    series = [(one.method, best_point(one.rows), one.look) for one in in_order(plots.series_of(table))]
+    parts = []
+    for number, (method, point, _) in enumerate(series):
+        mine = metrics[(metrics["method"] == method) & (metrics["point"] == point)]
+        parts.append(mine.assign(series=number))
+    needs(runs, bool(parts), "no method in its table; `perfbench run` makes one")
+    dots = pd.concat(parts)
+    concepts = sorted(set(dots["concept"]), key=lambda name: (group_of(run, name), name))
+    two = {"local", "global"} <= set(fronts)
+    ncols = min(4, len(series))
+    tall = max(0.19, 0.025 * len(series))  # inches of a concept's row: a marker is 0.05 high
+    height = max(tall * len(concepts) + 0.65, 1.9 if two else 1.1) + 0.15 * -(-len(series) // ncols)
+    figure = Figure(figsize=(PAGE, height), layout=ConstrainedLayoutEngine(wspace=0.04))
+    if two:
+        plane, *strips = figure.subplots(1, 3, width_ratios=(1.5, 1, 1))
+        strips[1].sharey(strips[0])
+    else:
+        strips = list(figure.subplots(1, 2, sharey=True))
+    for axes, metric in zip(strips, (plots.Y, plots.X)):
+        plots.concept_dots(axes, dots[dots[metric].notna()], metric, concepts, [style for _, _, style in series])
+    strips[1].tick_params(labelleft=False)
+    handles = [key(style, short(point)) for _, point, style in series]
+    figure.legend(
+        handles=handles, loc="outside upper center", ncols=ncols, frameon=False, handletextpad=0.2, columnspacing=1,
+        borderpad=0,
+    )  # fmt: skip
+    if two:
+        at = {
+            lock: metrics[(metrics["method"] == "perfusion") & (metrics["point"] == fronts[lock])]
+            for lock in ("local", "global")
+        }
+        finish(plots.locks(plane, at["local"], at["global"]))
+    return figure
+
+
+def key(style: Look, point: str) -> Line2D:
+    """A series in a legend."""
+    return Line2D(
+        [], [], linestyle="none", marker=style.marker, color=style.colour, markerfacecolor=style.face, markersize=4.4,
+        markeredgecolor="white" if style.fill else style.colour, markeredgewidth=0.5,
+        label=f"{style.label} ({point})" if point else style.label,
+    )  # fmt: skip
+
+
+def group_of(run: Run, concept: str) -> str:
+    return str(run.metrics.loc[run.metrics["concept"] == concept, "group"].iloc[0])

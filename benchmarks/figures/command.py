@@ -1,0 +1,124 @@
+"""`perfbench check`, `attention`, `plot`, `report`, `study`: what is made of finished runs."""
+
+import argparse
+
+from benchmarks.verb import Run, verb
+
+
+@verb("check")
+def check(parser: argparse.ArgumentParser) -> Run:
+    """The regression gate: is a run worse than a reference, by more than repeated runs differ?
+
+    Exit status: 0 nothing lost (or undecided), 1 a loss (or, with --strict, anything undecided), 2 not comparable.
+    Margins are in check.toml beside the reference; --calibrate makes them from repeated runs of one thing.
+
+      perfbench check results/mine --against results/miniature-quick
+      perfbench check results/mine --against results/miniature-quick --format junit > check.xml
+      perfbench check --calibrate results/repeat-1 results/repeat-2 results/repeat-3 --against results/miniature-quick
+    """
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="a run folder; without one, the newest")
+    parser.add_argument("--against", metavar="REFERENCE", help="the run to compare with")
+    parser.add_argument("--strict", action="store_true", help="undecided is a failure")
+    parser.add_argument("--margins", metavar="SET", help="same-weights or retrained; default: what run.json says")
+    parser.add_argument("--format", default="text", metavar="FORMAT", help="text, markdown, json, junit or github")
+    parser.add_argument("--calibrate", action="store_true", help="write margins from these repeated runs")
+
+    def act(args: argparse.Namespace) -> int:
+        from benchmarks.tables.gate_report import check_verb
+
+        text, status = check_verb(
+            args.runs, args.against, args.margins, strict=args.strict, form=args.format, repeats=args.calibrate
+        )
+        print(text, end="")
+        return status
+
+    return act
+
+
+@verb("attention")
+def attention(parser: argparse.ArgumentParser) -> Run:
+    """Measure what the concept's word attends to with each method, and how much of that leaves the object.
+
+    The miniature's own concepts are drawn in the prompts' scenes, any other is shown by its images and masks. Each
+    picture is noised to t = 250, 500 and 750, and seen once at each. Writes RUN/attention/; what is there is not
+    measured again.
+
+      perfbench attention && perfbench plot attention
+      perfbench attention results/paper-miniature-0a1b2c3d --methods ti,perfusion,perfusion-trained-k,super
+    """
+    parser.add_argument("run", nargs="?", metavar="RUN", help="a run folder, or a name under results/")
+    parser.add_argument("--methods", metavar="A,B", default="", help="in this order; a method, or METHOD/POINT")
+    parser.add_argument("--device", metavar="NAME", default="auto", help="auto, cpu, cuda, cuda:N")
+
+    def act(args: argparse.Namespace) -> None:
+        from benchmarks.figures.attention.measuring import attention
+
+        print(attention(args.run, tuple(filter(None, args.methods.split(","))), args.device), end="")
+
+    return act
+
+
+@verb("plot")
+def plot(parser: argparse.ArgumentParser) -> Run:
+    """Draw a figure of a run: pareto, bias, dynamics, ablation, attention, per-concept, breakdown, gallery.
+
+    Without RUN, the newest run. Writes PDF, SVG and PNG into the (first) run's figures/, or the one FILE of
+    --out. Several runs share pareto, dynamics, ablation and gallery.
+
+      perfbench plot pareto
+      perfbench plot gallery results/paper-miniature-0a1b2c3d --concepts cat,teapot --methods perfusion,cd,db
+      perfbench plot gallery --concepts cat --prompts a02 --methods perfusion/local-b0.60-t0.15 --images 8 --out cat.pdf
+      perfbench plot gallery --concepts teddy+teapot
+      perfbench plot gallery results/one-backbone results/another --concepts cat --methods perfusion
+    """
+    parser.add_argument("figure", help="pareto, bias, dynamics, ablation, attention, per-concept, breakdown or gallery")
+    parser.add_argument("runs", nargs="*", default=[], metavar="RUN", help="run folders, or names under results/")
+    parser.add_argument("--out", metavar="FILE", help=".pdf, .svg or .png; without a suffix, all three")
+    pictured = {"concepts": "gallery, bias, dynamics and attention", "prompts": "gallery, bias and dynamics",
+                "methods": "gallery"}  # fmt: skip
+    for name, figures in pictured.items():
+        parser.add_argument(f"--{name}", metavar="A,B", default="", help=f"of {figures}, in this order")
+    parser.add_argument(
+        "--images", type=int, default=1, metavar="N", help="pictures of each cell in `gallery`; default 1"
+    )
+
+    def act(args: argparse.Namespace) -> None:
+        from benchmarks.figures.registry import plot_verb
+        from benchmarks.figures.selection import Wish
+
+        concepts, prompts, methods = (
+            tuple(filter(None, words.split(","))) for words in (args.concepts, args.prompts, args.methods)
+        )
+        for file in plot_verb(args.figure, args.runs, args.out, Wish(concepts, prompts, methods, args.images)):
+            print(file)
+
+    return act
+
+
+@verb("report")
+def report(parser: argparse.ArgumentParser) -> Run:
+    """Write the page that people look at: one index.html with the table, the figures and the images of a run.
+
+    Without RUN, the newest run. The page needs no server and no network, and may be sent to somebody without the run.
+
+      perfbench report
+      perfbench report results/quick-miniature-0a1b2c3d
+    """
+    parser.add_argument("run", nargs="?", metavar="RUN", help="a run folder, or a name under results/")
+    parser.add_argument("--out", metavar="FILE", help="where to write it; default RUN/index.html")
+
+    def act(args: argparse.Namespace) -> None:
+        from benchmarks.figures.report.report_page import report_verb
+
+        print(report_verb(args.run, args.out))
+
+    return act
+
+
+@verb("study")
+def study(parser: argparse.ArgumentParser) -> Run:
+    """The paper's two rating studies: a page for raters, collecting their answers, the analysis."""
+    from benchmarks.study.command import describe
+
+    describe(parser)
+    return lambda args: args.act(args)

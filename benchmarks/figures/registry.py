@@ -1,0 +1,47 @@
+"""The verb `plot`: draws a figure of one run or several and writes it.
+
+In: a figure's name and run folders. Out: PDF, SVG and PNG in the first run's `figures/`, or the file asked for.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from benchmarks.figures import breakdown, charts, with_pictures
+from benchmarks.figures.selection import Wish
+from benchmarks.figures.style import styled, write
+from benchmarks.tables.run_view import Run, open_run, same_protocol, same_scorer
+from perfusion_core.errors import UserError, unknown
+
+FIGURES: dict[str, Callable[[Sequence[Run], Wish], Figure]] = {
+    "pareto": charts.pareto,
+    "bias": with_pictures.bias,
+    "dynamics": with_pictures.dynamics,
+    "ablation": charts.ablation,
+    "attention": with_pictures.attention,
+    "per-concept": charts.per_concept,
+    "breakdown": breakdown.breakdown,
+    "gallery": with_pictures.gallery,
+}
+OF_ONE = ("bias", "attention", "per-concept", "breakdown")
+
+
+def plot(name: str, runs: Sequence[Run], wish: Wish, out: Path | None = None) -> list[Path]:
+    """Draw one figure and write it; -> the files."""
+    if name in OF_ONE and len(runs) > 1:
+        raise UserError(f"{name} is a figure of one run; give `perfbench plot {name}` for each of the {len(runs)}")
+    if name != "gallery":  # pictures beside each other need neither in common
+        same_scorer(runs)
+        same_protocol(runs)
+    with styled():
+        figure = FIGURES[name](runs, wish)
+        return write(figure, out or runs[0].folder / "figures" / name)
+
+
+def plot_verb(name: str, given: Sequence[str], out: str | None, wish: Wish) -> list[Path]:
+    """`perfbench plot NAME [RUN ...]`."""
+    if name not in FIGURES:
+        raise unknown("figure", name, FIGURES)
+    runs = [open_run(one) for one in given] or [open_run(None)]
+    return plot(name, runs, wish, Path(out) if out else None)

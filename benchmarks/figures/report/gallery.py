@@ -1,0 +1,167 @@
+"""The images of a run as the report's page carries them.
+
+In: a run. Out: JSON for page.js: rows (a concept and a prompt), series (a method, its biases), cells, thumbnails.
+"""
+
+import base64
+import io
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pandas as pd
+from PIL import Image
+
+from benchmarks.figures import plots
+from benchmarks.figures.selection import in_order
+from benchmarks.figures.style import read_point, split_variant
+from benchmarks.suite.image_files import load_image
+from benchmarks.tables.run_view import Run, starred
+from perfusion_core.errors import UserError
+
+SIDE = 128  # pixels of a thumbnail; smaller images keep their own
+BUDGET = 16_000_000  # bytes of thumbnails inside the page; what is beyond stays a file beside it, loaded when seen
+QUALITY = 80
+SHOWN = 5  # series that are switched on when the page opens, published methods before their variants
+
+
+def gallery(run: Run, out: Path, budget: int = BUDGET) -> tuple[dict[str, Any], dict[str, list[str]]]:
+    """The gallery's data, and each concept's thumbnails (base64 WebP). Every cell's first image comes before any second
+    one, so that where the budget ends, each cell still shows something when the page travels alone."""
+    series = list(all_series(run))
+    rows = all_rows(run)
+    wanted = {point["id"]: (point["method"], point["point"]) for one in series for point in one["points"]}
+    scores = score_texts(run.cells)
+    planned = run.plan.set_index(["method", "point", "concept", "prompt_id"])["n"].to_dict()
+    cells: dict[str, dict[int, dict[str, Any]]] = {name: {} for name in wanted}
+    pending: list[tuple[int, str, dict[str, Any], str, Path]] = []
+    for name, (method, point) in wanted.items():
+        for row in rows:
+            n = int(planned.get((method, point, row["concept"], row["prompt"]), 0))
+            folder = run.image_file(method, point, row["concept"], row["prompt"], 0).parent
+            here = {entry.name for entry in os.scandir(folder)} if n and folder.is_dir() else set()
+            files = [index for index in range(n) if f"{index}.png" in here]
+            score = scores.get((method, point, row["concept"], row["prompt"]), "")
+            if not files and not score:
+                continue
+            cell: dict[str, Any] = {
+                "n": max(files, default=-1) + 1,
+                "thumbs": [None] * n,
+                "files": bool(files),
+                "score": score,
+            }
+            cells[name][row["id"]] = cell
+            pending += [(index, row["concept"], cell, str(index), folder / f"{index}.png") for index in files]
+    thumbs: dict[str, list[str]] = {}
+    used, size, unreadable = 0, 0, []
+    for index, concept, cell, _, file in sorted(pending, key=lambda item: item[0]):
+        if used >= budget:
+            break
+        try:
+            text, size = thumbnail(file)
+        except UserError as error:
+            unreadable.append(str(error))
+            continue
+        used += len(text)
+        cell["thumbs"][index] = len(thumbs.setdefault(concept, []))
+        thumbs[concept].append(text)
+    seen = {row for by_row in cells.values() for row, cell in by_row.items() if cell["files"]}
+    data = {
+        "concepts": [{"name": name} for name in dict.fromkeys(row["concept"] for row in rows if row["id"] in seen)],
+        "rows": [row for row in rows if row["id"] in seen],
+        "series": series,
+        "cells": cells,
+        "examples": {name: examples(run, name) for name in dict.fromkeys(row["concept"] for row in rows)},
+        "base": base_of(run, out),
+        "pixels": 0 < size <= 96,
+        "left_out": len(rows) - len(seen),
+        "unreadable": unreadable,
+    }
+    return data, thumbs
+
+
+def all_series(run: Run) -> Iterator[dict[str, Any]]:
+    """Methods in the order of the figures; the points of one lock and temperature are one series with a bias."""
+    table = run.first_table[run.first_table["kind"].isin(["method", "floor"])].assign(kind="method")
+    found = in_order(plots.series_of(table))
+    opening = sorted(range(len(found)), key=lambda number: split_variant(found[number].method)[1] != "")[:SHOWN]
+    for number, one in enumerate(found):
+        points = list(one.rows["point"])
+        parsed = [read_point(point) for point in points]
+        if any(point.step is not None for point in parsed):  # kept training steps: each on its own
+            groups = [([name], f"{one.look.label}, s = {point.step}") for name, point in zip(points, parsed)]
+        else:
+            same = sum(other.look.label == one.look.label for other in found) > 1 and one.temperature is not None
+            groups = [(points, f"{one.look.label}, τ {one.temperature:g}" if same else one.look.label)]
+        for names, label in groups:
+            yield {
+                "id": f"{one.method}/{names[0]}",
+                "label": label.replace(" lock", ""),
+                "ink": one.look.text,
+                "shown": number in opening and parsed[0].step is None,
+                "points": [
+                    {"id": f"{one.method}/{name}", "method": one.method, "point": name, "bias": read_point(name).bias}
+                    for name in names
+                ],
+            }
+
+
+def all_rows(run: Run) -> list[dict[str, Any]]:
+    """Every planned (concept, prompt), with its text."""
+    plan = run.plan.drop_duplicates(["concept", "prompt_id"])
+    return [
+        {
+            "id": number,
+            "concept": row["concept"],
+            "prompt": row["prompt_id"],
+            "kind": row["kind"],
+            "text": starred(row["template"]),
+        }
+        for number, row in enumerate(plan.to_dict("records"))
+    ]
+
+
+def score_texts(cells: pd.DataFrame) -> dict[tuple[str, str, str, str], str]:
+    """What stands under the images of a cell."""
+    names = {"image_sim": "image", "text_sim_raw": "text"}
+    wide = cells[cells["metric"].isin(names)].pivot_table(
+        index=["method", "point", "concept", "prompt_id"], columns="metric", values="mean", aggfunc="first"
+    )
+    return {
+        key: " · ".join(
+            f"{names[metric]} {row[metric]:.3f}" for metric in names if metric in row and row[metric] == row[metric]
+        )
+        for key, row in zip(wide.index, wide.to_dict("records"))
+    }
+
+
+def thumbnail(file: Path, side: int = SIDE) -> tuple[str, int]:
+    """base64 of a WebP of at most `side` pixels, and the width of the image it was made of."""
+    image = load_image(file)
+    width = image.width
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    stream = io.BytesIO()
+    image.save(stream, "WEBP", quality=QUALITY, method=4)
+    return base64.b64encode(stream.getvalue()).decode(), width
+
+
+def examples(run: Run, concept: str) -> list[str]:
+    """Data URIs of a few concept images."""
+    return [f"data:image/webp;base64,{thumbnail(file, 80)[0]}" for file in run.concept_files(concept)[:4]]
+
+
+def base_of(run: Run, out: Path) -> str:
+    """From the page to the run folder, as an address that ends in a slash, or nothing where they are together."""
+    way = Path(os.path.relpath(run.folder.resolve(), out.resolve().parent)).as_posix()
+    return "" if way == "." else quote(way) + "/"
+
+
+def script_json(value: Any) -> str:
+    """JSON that cannot end its script element, whatever a prompt says."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for sign in "<>&\u2028\u2029":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return text

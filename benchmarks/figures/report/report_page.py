@@ -1,0 +1,79 @@
+"""The page that people look at: table, figures, concepts, gallery, how it was made, what failed. One file, no server.
+
+In: a run folder. Out: `index.html`, self-contained; its sections are in sections.py and run_results.py,
+its script is assets/page.js.
+"""
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from string import Template
+
+from benchmarks.figures.report import sections as parts
+from benchmarks.figures.report.gallery import BUDGET, gallery, script_json
+from benchmarks.figures.report.run_results import results
+from benchmarks.tables.run_view import Run, open_run
+
+PAGE = Path(__file__).parent / "assets"
+
+
+def report_verb(given: str | None, out: str | None) -> Path:
+    """`perfbench report [RUN]`."""
+    run = open_run(given)
+    return write_report(run, Path(out) if out else run.folder / "index.html")
+
+
+def write_report(run: Run, out: Path, budget: int = BUDGET) -> Path:
+    """Build the page and put it in place in one step."""
+    text = page(run, out, budget)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    aside = out.with_name(f".{out.name}.tmp")
+    aside.write_text(text, encoding="utf-8", newline="")
+    aside.replace(out)
+    return out
+
+
+def page(run: Run, out: Path, budget: int = BUDGET) -> str:
+    """The whole page as text."""
+    css, script = ((PAGE / name).read_text(encoding="utf-8").strip() for name in ("page.css", "page.js"))
+    data, thumbs = gallery(run, out, budget)
+    plane, figures = parts.figures(run, out)
+    sections = [
+        ("results", "Results", results(run, plane)),
+        ("figures", "Figures", figures),
+        ("concepts", "Concepts", parts.concepts(run)),
+        ("gallery", "Gallery", parts.gallery_controls(data)),
+        ("how", "How it was made", parts.provenance(run)),
+        ("failures", "Failures", parts.failures(run)),
+    ]
+    blocks = [f'<script type="application/json" id="gallery-data">{script_json(data)}</script>'] if data["rows"] else []
+    blocks += [
+        f'<script type="application/json" data-thumbs="{escape(concept)}">{script_json(texts)}</script>'
+        for concept, texts in thumbs.items()
+    ]
+    return Template((PAGE / "page.html").read_text(encoding="utf-8")).substitute(
+        policy=policy([f"\n{css}\n"], [f"\n{script}\n"]),
+        title=f"{escape(run.name)} · Perfbench",
+        name=escape(run.name),
+        lead=parts.lead(run),
+        css=css,
+        nav="".join(f'<a href="#{name}">{title}</a>' for name, title, _ in sections),
+        sections="\n".join(
+            f'<section id="{name}"><h2>{title}</h2>\n{body}\n</section>' for name, title, body in sections
+        ),
+        footer=parts.footer(run),
+        data="\n".join(blocks),
+        script=script,
+    )
+
+
+def policy(styles: Sequence[str], scripts: Sequence[str]) -> str:
+    """Nothing from elsewhere, and no style or script but our own: a prompt that says <script> stays a prompt."""
+
+    def allowed(texts: Sequence[str]) -> str:
+        digests = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts)
+        return " ".join(f"'sha256-{digest}'" for digest in digests)
+
+    return f"default-src 'none'; img-src data: file: 'self'; style-src {allowed(styles)}; script-src {allowed(scripts)}"

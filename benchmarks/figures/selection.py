@@ -1,0 +1,80 @@
+"""Which rows and columns of a run a figure or a page shows: methods, their best operating points, Perfusion's fronts.
+
+In: runs. Out: rows of their tables, names, and a sentence where there is nothing to show.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.figures import plots
+from benchmarks.figures.style import LOOKS, read_point, split_variant
+from benchmarks.tables.run_view import Run, distinct_names
+from perfusion_core.errors import UserError
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a figure with pictures should show; empty: chosen from what the run has."""
+
+    concepts: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()  # a method, or method/point
+    images: int = 1  # of each cell
+
+
+def together(runs: Sequence[Run]) -> pd.DataFrame:
+    """The tables of all runs; the column `run` is there where there are several."""
+    if len(runs) == 1:
+        return runs[0].table
+    tables = [run.table.assign(run=name) for run, name in zip(runs, distinct_names(runs))]
+    return pd.concat([tables[0], *(table[table["kind"] == "method"] for table in tables[1:])], ignore_index=True)
+
+
+def is_main(method: str) -> bool:
+    """A method as published, or with its step selected; not an ablation."""
+    return split_variant(method)[1] in ("", "selected")
+
+
+def step_of(table: pd.DataFrame) -> pd.Series:
+    """The kept training step of each row; NaN for the fit as it ended."""
+    return table["point"].str.extract(r"(?:^|-)s(\d+)$", expand=False).astype(float)
+
+
+def needs(runs: Sequence[Run], what: bool, sentence: str) -> None:
+    """One sentence, and the command, where a run lacks what a figure shows."""
+    if not what:
+        raise UserError(f"{', '.join(run.name for run in runs)}: {sentence}")
+
+
+def perfusion_fronts(run: Run) -> list[plots.Series]:
+    """Perfusion's fronts over the bias, local lock first."""
+    table = run.table
+    rows = table[(table["method"] == "perfusion") & (table["kind"] == "method") & step_of(table).isna()]
+    fronts = [one for one in plots.series_of(rows) if one.along and all(one.along)]
+    return sorted(fronts, key=lambda one: (one.lock != "local", one.temperature or 0))
+
+
+def best_point(rows: pd.DataFrame) -> str:
+    """Of some rows of the table, the point with the highest harmonic mean."""
+    harmonic = rows["harmonic"].fillna(-np.inf).to_numpy(float)
+    return str(rows["point"].iloc[int(np.argmax(harmonic))])
+
+
+def short(point: str) -> str:
+    """`β = 0.60, s = 100` of a point's name; nothing for `default`."""
+    told = read_point(point)
+    parts = "" if told.bias is None else f"β = {told.bias:.2f}", "" if told.step is None else f"s = {told.step}"
+    return ", ".join(filter(None, parts))
+
+
+def in_order(series: Sequence[plots.Series]) -> list[plots.Series]:
+    """Methods as the figures list them; local before global lock."""
+    order = {name: number for number, name in enumerate(LOOKS)}
+
+    def place(one: plots.Series) -> tuple[int, str, bool]:
+        return order.get(split_variant(one.method)[0], len(order)), one.method, one.lock != "local"
+
+    return sorted(series, key=place)

@@ -1,0 +1,94 @@
+"""`perfbench miniature build`: the recipe from the command line, to be stopped and run again at will.
+
+In: where to write, a device, how long. Out: a folder of weights, beside it the work folder with its checkpoints.
+"""
+
+import math
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.miniature.training.carry import pack, stages, unpack
+from benchmarks.planning.backbones import device_name
+from benchmarks.planning.config import named
+from perfusion_core.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from benchmarks.miniature.training.recipe import Recipe
+
+
+def shares(device: str, minutes: float | None, only: str | None) -> dict[str, float]:
+    """Minutes of every stage: the usual ones, or `minutes` divided in their proportion."""
+    from benchmarks.miniature.training.recipe import MINUTES
+
+    usual = MINUTES["cuda" if device.startswith("cuda") else "cpu"]
+    names = only.split(",") if only else list(stages())
+    for name in names:
+        if name not in usual:
+            raise unknown("stage", name, usual)
+    chosen = {name: usual[name] for name in names}
+    if minutes is None:
+        return chosen
+    if minutes <= 0:
+        raise UserError(
+            f"--minutes {minutes:g}: training takes time; leave it out for {sum(chosen.values()):g} minutes"
+        )
+    return {name: minutes * share / sum(chosen.values()) for name, share in chosen.items()}
+
+
+def recipe_of(device: str, sets: Sequence[str]) -> "Recipe":
+    """The recipe of this device, with NAME=VALUE changed."""
+    from benchmarks.miniature.training.recipe import ON_GPU, Recipe
+
+    usual = ON_GPU if device.startswith("cuda") else Recipe()
+    changes = {}
+    for name, text in named(sets, "--set", "NAME=VALUE; write for example --set settle=0.5").items():
+        if name not in (known := asdict(usual)):
+            raise unknown("part of the recipe", name, known)
+        kind = type(known[name])
+        least = {"seed": 0, "settle": 0.01}.get(name, 1 if kind is int else 0)
+        try:
+            changes[name] = kind(text)
+        except ValueError:
+            changes[name] = math.nan
+        if not least <= changes[name] < math.inf:
+            raise UserError(f"--set {name}={text}: a number like {known[name]} is wanted, at least {least}")
+    return replace(usual, **changes)
+
+
+def build_verb(
+    out: Path,
+    *,
+    work: Path | None,
+    device: str,
+    minutes: float | None,
+    only: str | None,
+    pause: float | None,
+    start: Path | None,
+    pack_to: Path | None,
+    sets: Sequence[str],
+    compile: bool,
+) -> int:
+    """Train what is missing, then export; 0: the weights are there, 3: paused."""
+    from benchmarks.miniature.training.recipe import Paused, build
+
+    begun = time.monotonic()
+    device, work = device_name(device), work or out.with_name(f"{out.name}.build")
+    wanted, recipe = shares(device, minutes, only), recipe_of(device, sets)
+    if start:
+        taken = unpack(start, work)
+        print(f"perfbench: goes on from {', '.join(taken) or 'nothing: the work folder is further'}", file=sys.stderr)
+    deadline = begun + 60 * pause if pause is not None else float("inf")
+    try:
+        build(work, out, recipe, device=device, minutes=wanted, deadline=deadline, compile=compile)
+        print(out)
+        return 0
+    except Paused:
+        print("perfbench: paused; the same command goes on from here", file=sys.stderr)
+        return 3
+    finally:
+        if pack_to and any((work / f"{name}.safetensors").exists() for name in wanted):
+            pack(work, pack_to, list(wanted))

@@ -1,0 +1,1 @@
+"""The drawn world: how everything looks, and what is said of it."""

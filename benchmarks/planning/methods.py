@@ -1,0 +1,237 @@
+"""The methods by name: built in, installed (entry points `perfbench.methods`), or in a file of the user's.
+
+In: names. Out: modules with the names of the method contract, and what the plan must know of them.
+Knowing the names costs no import.
+"""
+
+import ast
+import dataclasses
+import hashlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from benchmarks.planning.config import GLOBAL, LOCAL, Config
+from benchmarks.planning.units import FLOOR, Method
+from perfusion_core.errors import UserError, unknown
+
+BUILT_IN = {
+    "perfusion": "perfusion_core.perfusion",
+    "db": "baselines.dreambooth",
+    "ti": "baselines.textual_inversion",
+    "cd": "baselines.custom_diffusion",
+    "lora": "baselines.lora",
+    "super": "baselines.super_category",
+}
+SELECTS = {"perfusion"}  # its published recipe picks the training step by validation; the others train to the end
+WITHOUT_C = {"super", "db", "ti", "lora", "cd"}  # their bytes do not depend on the backbone's C
+ALONE = {"db"}  # a whole U-Net a concept: two cannot be drawn together
+CONTRACT = ("NAME", "LABEL", "VERSION", "TRAINED", "PRIOR", "Config", "MINIATURE", "fit", "apply")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A named change of a method; variants that differ at run time only share fits."""
+
+    base: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    select: bool | None = None  # None: as the base
+    steps: float = 1.0  # times the base's
+    points: tuple[str, ...] = ()  # its own; empty: those of the base
+
+
+VARIANTS: dict[str, Variant] = {
+    "cd-better": Variant("cd", steps=200 / 250),  # Custom Diffusion as the paper tuned it: 200 steps (Sec. 5)
+    "perfusion-one-shot": Variant("perfusion", {"images": 1}),  # Fig. 9a
+    "perfusion-trained-k": Variant("perfusion", {"train_k": True}),  # Fig. 9b
+    "perfusion-no-mask": Variant("perfusion", {"masks": False}),  # Fig. 9c
+    "perfusion-train-bias": Variant("perfusion", {"train_bias": 0.55}),  # Fig. 9d; 0.75 is the method's
+    "perfusion-infer-temperature": Variant(  # Fig. 9e; as in training, where 0.15 is the method's
+        "perfusion", points=tuple(point.replace("t0.15", "t0.10") for point in (*LOCAL, *GLOBAL))
+    ),
+    "perfusion-vanilla-rome": Variant("perfusion", {"vanilla_rome": True}),  # Fig. A.1
+}
+
+
+def sources(files: Sequence[str] = ()) -> dict[str, str]:
+    """Name -> where it is: a module, or a path that ends in .py. Reads files without running them."""
+    found = dict(BUILT_IN)
+    for point in entry_points(group="perfbench.methods"):
+        found.setdefault(point.name, point.value)
+    for file in files:
+        name = _name_in(Path(file))
+        if name in BUILT_IN:
+            raise UserError(f"{file}: NAME = {name!r} is a built-in method; choose another name")
+        found[name] = str(Path(file).resolve())
+    return found
+
+
+def _name_in(path: Path) -> str:
+    """The constant NAME of a method file."""
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    except FileNotFoundError:
+        raise UserError(f"there is no method file {path}") from None
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UserError(f"{path} is not a Python file that can be read: {error}") from None
+    name = _assigned(tree).get("NAME")
+    if isinstance(name, str):
+        return name
+    raise UserError(f'{path} is not a method: NAME = "..." is missing; docs/methods.md shows a complete one')
+
+
+def names(files: Sequence[str] = ()) -> list[str]:
+    """Every name that --methods takes."""
+    known = sources(files)
+    return [*known, *VARIANTS, *(f"{name}-selected" for name in known if name != FLOOR and name not in SELECTS)]
+
+
+def check_names(given: Iterable[str], files: Sequence[str] = ()) -> list[str]:
+    """The names without repeats, super first; an unknown one is an error that names the nearest."""
+    known = names(files)
+    for name in given:
+        if name not in known:
+            raise unknown("method", name, known)
+    return list(dict.fromkeys([FLOOR, *given]))
+
+
+def variant(name: str, files: Sequence[str] = ()) -> Variant:
+    """What a name stands for."""
+    if name in VARIANTS:
+        return VARIANTS[name]
+    if name.endswith("-selected") and name not in sources(files):
+        return Variant(name.removesuffix("-selected"), select=True)
+    return Variant(name)
+
+
+def load(base: str, files: Sequence[str] = ()) -> ModuleType:
+    """The module of a method, checked against the contract."""
+    where = sources(files)[base]
+    module = _from_file(base, Path(where)) if where.endswith(".py") else importlib.import_module(where)
+    missing = [name for name in CONTRACT if not hasattr(module, name)]
+    if missing:
+        raise UserError(
+            f"the method {base} ({where}) has no {', '.join(missing)}; docs/methods.md shows a complete one"
+        )
+    return module
+
+
+def _from_file(name: str, path: Path) -> ModuleType:
+    text = hashlib.sha256(path.read_bytes()).hexdigest()  # as in its version: a file that was changed is read again
+    address = f"perfbench_method_{name.replace('-', '_')}_{text[:12]}"
+    if address in sys.modules and sys.modules[address].__file__ == str(path):
+        return sys.modules[address]
+    spec = importlib.util.spec_from_file_location(address, path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[address] = module  # dataclasses look their module up while it is being made
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[address]
+        raise
+    return module
+
+
+def recipe(module: ModuleType, name: str, changes: Mapping[str, Any], miniature: bool) -> Any:
+    """The method's Config with changes; an unknown option is an error that lists the known ones."""
+    base = module.MINIATURE if miniature else module.Config()
+    known = {f.name: getattr(base, f.name) for f in dataclasses.fields(base)}
+    for key, value in changes.items():
+        if key not in known:
+            raise unknown(f"option of {name}", key, known)
+        old = known[key]
+        wrong = old is not None and type(value) is not type(old) and not (type(old) is float and type(value) is int)
+        if wrong and not (isinstance(old, (tuple, list)) and isinstance(value, (tuple, list))):
+            raise UserError(f"fit.{name}.{key}={value!r}: its value is like {old!r}")
+    return dataclasses.replace(base, **changes)
+
+
+def resolve(config: Config, miniature: bool) -> tuple[Method, ...]:
+    """The configured methods as the plan sees them; imports their modules."""
+    known = names(config.method_files)
+    for key, named in (("fit", config.fit), ("points", config.points)):
+        for name in named:
+            if name not in known:
+                raise unknown(f"method in {key}", name, known)
+    return tuple(_method(config, name, miniature) for name in check_names(config.methods, config.method_files))
+
+
+def _method(config: Config, name: str, miniature: bool) -> Method:
+    what = variant(name, config.method_files)
+    module = load(what.base, config.method_files)
+    asked, own = config.fit.get(what.base, {}), config.fit.get(name, {})
+    changes = {**asked, **what.config}
+    if config.train_steps and module.TRAINED and "steps" not in asked:  # of a preset that is short
+        changes["steps"] = min(config.train_steps, recipe(module, name, changes, miniature).steps)
+    if what.steps != 1.0:
+        changes["steps"] = round(what.steps * recipe(module, name, changes, miniature).steps)
+    changes |= own
+    made = recipe(module, name, changes, miniature)
+    select = what.select if what.select is not None else config.select_step or what.base in SELECTS
+    where = sources(config.method_files)[what.base]
+    version = str(module.VERSION)
+    if where.endswith(".py"):  # an author at work changes code more often than the number
+        version += "+" + hashlib.sha256(Path(where).read_bytes()).hexdigest()[:12]
+    return Method(
+        name=name,
+        base=what.base,
+        version=version,
+        trained=module.TRAINED,
+        prior=module.PRIOR,
+        config={f.name: getattr(made, f.name) for f in dataclasses.fields(made)},
+        select=select and module.TRAINED,
+        points=what.points,
+        pairs=what.base not in ALONE,
+        covariance=what.base not in WITHOUT_C,
+    )
+
+
+def listed(files: Sequence[str] = ()) -> list[dict[str, str]]:
+    """For `perfbench ls methods`: name, label, whether it is trained; read without importing torch."""
+    rows = []
+    for name, where in sources(files).items():
+        constants = _constants(where)
+        rows.append({"name": name, "label": str(constants.get("LABEL", name)),
+                     "trained": "no" if constants.get("TRAINED") is False else "yes", "of": where})  # fmt: skip
+    rows += [
+        {"name": name, "label": f"a variant of {v.base}", "trained": "yes", "of": v.base}
+        for name, v in VARIANTS.items()
+    ]
+    return rows
+
+
+def _constants(where: str) -> dict[str, Any]:
+    """The simple constants of a module, from its text."""
+    if where.endswith(".py"):
+        path = Path(where)
+    else:
+        package, _, module = where.partition(":")[0].rpartition(".")
+        spec = importlib.util.find_spec(package) if package else None
+        places = list(spec.submodule_search_locations or ()) if spec else []
+        path = Path(places[0]) / f"{module}.py" if places else Path("nowhere")
+    if not path.is_file():
+        return {}
+    return _assigned(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def _assigned(tree: ast.Module) -> dict[str, Any]:
+    """The constants that a module assigns at its top: NAME = "ti", also NAME, VERSION = "ti", 1."""
+    found: dict[str, Any] = {}
+    for node in tree.body:
+        if not isinstance(node, ast.Assign):
+            continue
+        for target in node.targets:
+            several = isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple)
+            names = target.elts if isinstance(target, ast.Tuple) and several else [target]
+            values = node.value.elts if isinstance(node.value, ast.Tuple) and several else [node.value]
+            for name, value in zip(names, values):
+                if isinstance(name, ast.Name) and isinstance(value, ast.Constant):
+                    found[name.id] = value.value
+    return found

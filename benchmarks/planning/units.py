@@ -1,0 +1,133 @@
+"""What a plan consists of: priors, fits and cells, each with the digest of all that determines its bytes as its key.
+
+Nothing else enters a key: no device, no engine, no order. Pure, no torch.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.planning.config import digest
+
+FLOOR = "super"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the plan must know of the models; found by reading files, not by loading them."""
+
+    backbone: str  # digest of the weights and configurations
+    covariance: str  # digest of C; empty where the backbone has none
+    dtype: str
+    selector: str = ""  # digest of the scorer that picks training steps
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method, or a named variant of one, as the plan sees it."""
+
+    name: str  # in rows and in the paths of images
+    base: str  # whose module does it; in the paths of fits
+    version: str
+    trained: bool
+    prior: bool
+    config: Mapping[str, Any]
+    select: bool = False  # its training step is picked by validation
+    points: tuple[str, ...] = ()  # its own, where the configuration names none
+    pairs: bool = True  # can draw two of its concepts together
+    covariance: bool = True  # C of the backbone decides its bytes
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Class images of a super-category."""
+
+    super_category: str
+    seeds: tuple[int, ...]
+    key: str
+
+
+@dataclass(frozen=True)
+class Given:
+    """Files of a fit that was trained elsewhere."""
+
+    files: tuple[tuple[str, str, str], ...]  # name in the fit's folder, where it is, sha256
+    digest: str  # of them all: unlike a training, the end does not determine the states kept on the way
+    about: Mapping[str, Any] = field(default_factory=dict)  # what is told of the training
+
+    @property
+    def steps(self) -> set[int]:
+        """Kept training steps."""
+        return {step for name, _, _ in self.files if (step := step_of(name)) is not None}
+
+
+def step_of(name: str) -> int | None:
+    """The training step whose kept state a file of a fit belongs to."""
+    found = re.match(r"step-(\d+)/", name)
+    return int(found[1]) if found else None
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One method trained on one concept."""
+
+    method: str  # base
+    concept: str
+    super_category: str
+    config: Mapping[str, Any]
+    prior: Prior | None
+    select: bool
+    keep: tuple[int, ...]  # not in the key: what is kept on the way does not change the end
+    seed: int
+    key: str
+    given: Given | None = None  # copied, not trained
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method, point, concept (or pair) and prompt: its images are one batch."""
+
+    method: str
+    base: str
+    point: str
+    settings: Mapping[str, Any]  # of the point
+    step: int  # the kept training step; 0: the fit as it ended
+    concepts: tuple[str, ...]
+    super_categories: tuple[str, ...]
+    group: str
+    prompt_id: str
+    kind: str
+    template: str  # a placeholder for each concept: "A {cat} on the beach"
+    text: str  # what its images are scored against: "A on the beach"
+    seeds: tuple[int, ...]
+    fits: tuple[Fit, ...]
+    key: str
+
+    @property
+    def concept(self) -> str:
+        return "+".join(self.concepts)
+
+
+Unit = Prior | Fit | Cell
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Units, in the order in which they are done."""
+
+    priors: tuple[Prior, ...]
+    fits: tuple[Fit, ...]
+    cells: tuple[Cell, ...]
+
+    @property
+    def images(self) -> int:
+        return sum(len(cell.seeds) for cell in self.cells)
+
+    @property
+    def units(self) -> tuple[Unit, ...]:
+        return (*self.priors, *self.fits, *self.cells)
+
+    @property
+    def digest(self) -> str:
+        return digest([unit.key for unit in self.units])

@@ -1,0 +1,1 @@
+"""Doing it: a plan in, a filled run folder out."""

@@ -1,0 +1,190 @@
+"""The driver: hands tasks to a pool of workers until everything is done or has failed. No torch.
+
+In: a plan, a store, a pool (inline, processes or ray: all do the same tasks). Out: an `Outcome`; the units on disk.
+"""
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from benchmarks.planning.units import Cell, Fit, Plan, Prior, Unit
+from benchmarks.running.missing_rows import Scoring
+from benchmarks.running.progress import Progress
+from benchmarks.running.tasks import Event, Group, Task, Units, name_of, unit_tasks
+from benchmarks.store.run_folder import Store
+from perfusion_core.errors import UserError
+
+STAGES = {Prior: "priors", Fit: "fits", Cell: "images"}
+TRIES = 3  # of a task whose worker dies under it
+HOPELESS = 8  # deaths without one finished unit
+POLL = 0.2  # seconds between looks at what another run in the same folder is doing
+
+
+class Pool(Protocol):
+    """Workers. `start` may return at once; `pump` hands events to the driver and returns workers that became free."""
+
+    def idle(self) -> list[int]: ...
+    def start(self, worker: int, task: Task) -> None: ...
+    def pump(self, handle: Callable[[Event], None], timeout: float) -> list[tuple[int, Task, str]]:
+        """-> (worker, task, why it died or "") of the tasks that ended."""
+
+    def close(self, kill: bool) -> None: ...
+
+
+@dataclass
+class Outcome:
+    """What a run did: keys, failures by key (name, traceback), seconds by stage."""
+
+    done: set[str]
+    made: Counter[str] = field(default_factory=Counter)
+    failed: dict[str, tuple[str, str]] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)  # their fit failed
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys((*STAGES.values(), "scores"), 0.0))
+
+
+class Driver:
+    """One `run` in one folder."""
+
+    def __init__(self, store: Store, plan: Plan, scoring: Scoring, done: set[str], progress: Progress) -> None:
+        self.store, self.scoring, self.progress = store, scoring, progress
+        self.outcome = Outcome(set(done))
+        self.waiting: deque[Units] = deque(unit_tasks(plan, done))
+        self.groups = scoring.groups()
+        self.deaths: Counter[str] = Counter()
+        self.settled = set(done)  # done, failed or left out
+        self.stalled = 0  # tasks in a row that were all in the hands of another run
+
+    def run(self, pool: Pool) -> Outcome:
+        """Until nothing is left."""
+        running: dict[int, Task] = {}
+        finished = False
+        try:
+            while True:
+                for worker in pool.idle():
+                    if worker not in running and (task := self.next_task()):
+                        running[worker] = task
+                        pool.start(worker, task)
+                if not running and not self.waiting and not self.groups:
+                    break
+                if not running:
+                    time.sleep(POLL)  # what is left is in the hands of another run
+                for worker, task, why in pool.pump(self.handle, POLL):
+                    running.pop(worker, None)
+                    self.ended(task, why)
+            finished = True
+        finally:
+            pool.close(kill=not finished)
+        return self.outcome
+
+    # ---- what next ----
+
+    def next_task(self) -> Task | None:
+        """The first group whose cells are there, else the first units whose needs are met."""
+        for address, needs in list(self.groups.items()):
+            if needs <= self.settled and (group := self.ready_group(address)):
+                return group
+        for _ in range(len(self.waiting)):
+            task = self.waiting.popleft()
+            broken = task.needs & (self.outcome.failed.keys() | self.outcome.skipped.keys())
+            todo = tuple(u for u in task.units if u.key not in self.settled)
+            if broken:
+                self.skip(todo, next(iter(broken)))
+            elif todo and task.needs <= self.outcome.done:
+                return Units(todo, task.needs)
+            elif todo:
+                self.waiting.append(task)
+        return None
+
+    def skip(self, units: Iterable[Unit], because: str) -> None:
+        why = self.outcome.failed.get(because, (self.outcome.skipped.get(because, ""), ""))[0]
+        for unit in units:
+            self.outcome.skipped[unit.key] = why
+            self.settled.add(unit.key)
+            self.progress.add(len(unit.seeds) if isinstance(unit, Cell) else 0)
+
+    def ready_group(self, address: tuple[str, str, str]) -> Group | None:
+        """The group with what it still lacks; None where nothing is lacking or another run is scoring it."""
+        group = self.scoring.group(address, self.outcome.done)
+        if group is None:
+            del self.groups[address]
+            return None
+        if not self.store.locks.try_lock(group.lock):
+            return None
+        group = self.scoring.group(address, self.outcome.done)  # again: it may have been scored a moment ago
+        del self.groups[address]
+        if group is None:
+            self.store.locks.unlock(self.scoring.lock(address))
+        return group
+
+    # ---- what happened ----
+
+    def handle(self, event: Event) -> None:
+        unit = event.unit
+        if event.kind in ("begin", "step"):
+            self.progress.current(f"{name_of(unit)} {event.text}".strip())
+        elif event.kind == "failed":
+            self.fail(unit, event.text)
+        elif event.kind == "rows":
+            assert isinstance(unit, Group)
+            self.scoring.publish(unit, event.rows)
+            self.store.forget_failures([unit.lock])
+            self.outcome.seconds["scores"] += event.seconds
+        elif event.kind == "done":
+            assert not isinstance(unit, Group)
+            self.outcome.done.add(unit.key)
+            self.settled.add(unit.key)
+            self.stalled = 0
+            self.outcome.made[type(unit).__name__.lower()] += event.seconds > 0
+            self.outcome.seconds[STAGES[type(unit)]] += event.seconds
+            self.progress.add(len(unit.seeds) if isinstance(unit, Cell) else 0)
+
+    def fail(self, unit: Unit | Group, traceback: str) -> None:
+        name, key = name_of(unit), unit.lock if isinstance(unit, Group) else unit.key
+        self.outcome.failed[key] = name, traceback
+        self.settled.add(key)
+        self.store.write_failure(key, name, traceback)
+        self.progress.note(f"failed: {name}: {last_line(traceback)}")
+
+    def ended(self, task: Task, why: str) -> None:
+        if isinstance(task, Group):
+            self.store.locks.unlock(task.lock)
+            if why:
+                self.groups[task.method, task.point, task.concept] = task.needs
+                self.died(task, task.lock, why)
+            return
+        left = tuple(unit for unit in task.units if unit.key not in self.settled)
+        if left and why:
+            self.died(left[0], left[0].key, why)
+            self.waiting.appendleft(Units(left, task.needs))
+        elif left:  # another run has them
+            self.waiting.append(Units(left, task.needs))
+            self.stalled += 1
+            if self.stalled > len(self.waiting):
+                time.sleep(POLL)
+                self.stalled = 0
+
+    def died(self, unit: Unit | Group, key: str, why: str) -> None:
+        """A worker went away in the middle of this; once more, then it is a failure."""
+        self.deaths[key] += 1
+        if self.deaths.total() >= HOPELESS and not self.outcome.made.total():
+            raise UserError(f"workers keep dying before they finish anything ({why}); try --engine inline to see why")
+        self.progress.note(f"{why} during {name_of(unit)}")
+        if self.deaths[key] >= TRIES:
+            self.fail(unit, f"{why} {self.deaths[key]} times during {name_of(unit)}")
+            if isinstance(unit, Group):
+                self.groups.pop((unit.method, unit.point, unit.concept), None)
+
+
+def last_line(traceback: str) -> str:
+    lines = [line for line in traceback.strip().splitlines() if line.strip()]
+    return lines[-1].removeprefix("perfusion_core.errors.UserError: ") if lines else ""
+
+
+def summary(outcome: Outcome) -> str:
+    """What failed, in lines for stderr."""
+    lines = [f"  {name}: {last_line(text)}" for name, text in outcome.failed.values()]
+    if outcome.skipped:
+        lines.append(f"  {len(outcome.skipped)} cells were left out because of that")
+    return "\n".join(lines)

@@ -1,0 +1,165 @@
+"""`perfbench fit` and `generate`: one concept trained, one prompt drawn, outside a benchmark.
+
+In: the verbs' arguments. Out: a concept file (or a method's folder), pictures.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.planning import methods
+from benchmarks.planning.config import named
+from benchmarks.running.given_files import FILES
+from perfusion_core.errors import UserError
+
+FILE = FILES["perfusion"]  # the other methods leave folders
+OWN = "; give each concept its own name"
+
+
+def fit(args: argparse.Namespace) -> None:
+    """Train as a benchmark would, with the same recipe, seed, class images and validation; print what was written."""
+    methods.check_names([args.method])  # before anything that takes seconds to load
+    from benchmarks.disk import remove
+    from benchmarks.planning.config import resolve
+    from benchmarks.running.prepared import concept_key, pictures, planned_concepts, prepare
+    from benchmarks.running.worker import Job, Worker
+    from benchmarks.store.run_folder import Store
+    from benchmarks.suite.concept_masks import make_missing
+    from perfusion_core.training import bar
+
+    out = Path(args.out)
+    as_file = out.suffix == ".safetensors"
+    if as_file and args.method != "perfusion":
+        raise UserError(f"{args.method} leaves a folder, not one file; write --out {out.with_suffix('')}")
+    if not as_file and out.suffix and args.method == "perfusion":
+        raise UserError(f"a concept file ends in .safetensors; write --out {out.with_suffix('.safetensors')}")
+    if not as_file and out.exists():
+        raise UserError(f"{out} is there already; give --out another name")
+    given = Path(args.concept)
+    concept = str(given.resolve()) if (given / "concept.toml").is_file() else args.concept
+    flags = {
+        "methods": args.method,
+        "concepts": concept,
+        "prompts": "1",
+        "backbone": args.backbone,
+        "dtype": args.dtype,
+    }
+    flags |= {"revision": args.revision, "device": args.device, "seed": args.seed}
+    flags |= {"suite": args.suite, "masks": args.masks}
+    steps = [f"steps={args.steps}"] if args.steps else []
+    whole = ("fit.", "select_scorer=")  # any other key is one of the method's
+    sets = [text if text.startswith(whole) else f"fit.{args.method}.{text}" for text in [*steps, *args.sets]]
+    prepared = prepare(replace(resolve(flags=flags, sets=sets), scorers=()))  # nothing is reported: fetch none
+    store = Store(out.parent / f".{out.name}.fit")  # an interrupted training goes on from here
+    make_missing(planned_concepts(prepared), prepared.config.clipseg, prepared.device)
+    for one in planned_concepts(prepared):
+        store.publish_concept(one.name, concept_key(one, prepared.models), partial(pictures, one, prepared.models.size))
+    job = Job(
+        config=prepared.config,
+        models=prepared.models,
+        asymmetric=frozenset(c.name for c in planned_concepts(prepared) if c.asymmetric),
+        validation=prepared.catalog.validation,
+        every_prompt=False,
+        device=prepared.device,
+    )
+    worker = Worker(job, store, lambda event: None)
+    unit = next(fit for fit in prepared.plan.fits if fit.method)
+    if unit.prior and not store.verified(unit.prior):
+        print(
+            f"perfbench: {len(unit.prior.seeds)} class images of {unit.prior.super_category!r} first", file=sys.stderr
+        )
+    folder = store.root / unit.key
+    module = worker.method(unit.method)
+    config = module.Config(**unit.config)
+    about = module.fit(
+        worker.backbone,
+        worker.subject(unit),
+        config,
+        folder,
+        seed=unit.seed,
+        prior=class_images(worker, unit),
+        validate=worker.marks.validation(unit, worker.backbone) if unit.select else None,
+        progress=bar(f"{args.method} {unit.concept}", getattr(config, "batch", 1)),
+    )
+    (folder / "fit.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    if as_file:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(folder / FILE, out)
+        shutil.move(folder / "fit.json", out.with_suffix(".json"))
+    else:
+        shutil.move(folder, out)
+    remove(store.root)
+    tell(about, out)
+
+
+def class_images(worker: Any, unit: Any) -> Any:
+    """The prior's pictures, drawn once and kept until the fit is done."""
+    if unit.prior is None:
+        return None
+    import numpy as np
+    from PIL import Image
+
+    if not worker.store.verified(unit.prior):
+        worker.make(unit.prior)
+    paths = sorted(worker.store.folder(unit.prior).glob("*.png"), key=lambda path: int(path.stem))
+    return np.stack([np.asarray(Image.open(path)) for path in paths])
+
+
+def tell(about: Mapping[str, Any], out: Path) -> None:
+    score = f", validation {about['score']:.4f}" if about.get("score") is not None else ""
+    size = sum(path.stat().st_size for path in ([out] if out.is_file() else out.rglob("*")) if path.is_file())
+    print(
+        f"perfbench: step {about.get('steps')}{score}, {about.get('seconds', 0):.0f} s, {size / 1000:.1f} kB",
+        file=sys.stderr,
+    )
+    print(out)
+
+
+def generate(args: argparse.Namespace) -> None:
+    """Draw a prompt whose {names} are concept files; one PNG an image, its prompt and seed in the metadata."""
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    from benchmarks.planning.backbones import backbone_names, device_name
+    from perfusion_core.backbone import Backbone
+    from perfusion_core.editing import load_concepts
+    from perfusion_core.memory import draw
+    from perfusion_core.prompts import PLACEHOLDER
+
+    files = named(args.concept, "--concept", "NAME=FILE", OWN)
+    missing = [name for name in PLACEHOLDER.findall(args.prompt) if name not in files]
+    if missing:
+        raise UserError(f"the prompt names {{{missing[0]}}} but no file stands for it; add --concept {missing[0]}=FILE")
+    seeds = list(range(args.seed, args.seed + args.n))
+    dtype = None if args.dtype == "auto" else args.dtype
+    device, names = device_name(args.device), backbone_names()
+    backbone = Backbone.open(args.backbone, device=device, dtype=dtype, revision=args.revision, names=names)
+    bias, temperature = numbers(args.bias, "--bias"), numbers(args.temperature, "--temperature")
+    with load_concepts(backbone.pipe, files, args.lock, bias, temperature, force=args.force):
+        images, _ = draw(backbone, args.prompt, seeds, steps=args.steps, guidance=args.guidance)
+    out = Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    for seed, image in zip(seeds, images):
+        about = PngInfo()
+        about.add_text("prompt", args.prompt)
+        about.add_text("seed", str(seed))
+        Image.fromarray(image).save(out / f"{seed}.png", pnginfo=about)
+        print(out / f"{seed}.png")
+
+
+def numbers(given: str, flag: str) -> float | dict[str, float]:
+    """0.6, or teddy=0.5,teapot=0.65."""
+    try:
+        if "=" not in given:
+            return float(given)
+        return {name: float(value) for name, value in named(given.split(","), flag, "NAME=NUMBER", OWN).items()}
+    except ValueError as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{flag} {given!r} is neither a number nor NAME=NUMBER,...") from None

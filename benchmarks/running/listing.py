@@ -1,0 +1,149 @@
+"""`perfbench ls`: one small function a kind. In: the command's arguments. Out: rows, printed as a table or as JSON."""
+
+import json
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from perfusion_core.errors import UserError, unknown
+
+Rows = list[dict[str, Any]]
+
+
+def prompts(args: Namespace) -> Rows:
+    """The prompts of the catalogue, or of one concept in it."""
+    from benchmarks.suite.catalog import own_concepts
+    from benchmarks.suite.importers import open_suite
+
+    catalog = open_suite(args.suite)
+    chosen = catalog.prompts
+    if args.concept:
+        every = (*own_concepts(), *_photographs(args.suite), *catalog.concepts)
+        known = {concept.name: concept for concept in every}
+        if args.concept not in known:
+            raise unknown("concept", args.concept, known)
+        chosen = catalog.prompts_for(known[args.concept])
+    return [{"id": p.id, "kind": p.kind, "group": p.group, "template": p.template} for p in chosen]
+
+
+def _photographs(suite: str) -> Sequence[Any]:
+    """The eleven by name and group, which need no image for a list of their prompts."""
+    from benchmarks.suite.photographs import read_photos
+
+    return read_photos() if suite in ("miniature", "photos") else ()
+
+
+def concepts(args: Namespace) -> Rows:
+    """The concepts of the catalogue, and the ones that the user added."""
+    from benchmarks.suite.catalog import own_concepts
+    from benchmarks.suite.importers import open_suite
+
+    catalog = open_suite(args.suite)
+    return [
+        {
+            "name": c.name,
+            "super_category": c.super_category,
+            "group": c.group,
+            "images": len(c.images),
+            "masks": len(c.masks),
+            "prompts": len(catalog.prompts_for(c)),
+            "licence": c.licence,
+            "source": c.source,
+        }
+        for c in (*catalog.concepts, *own_concepts())
+    ]
+
+
+def suites(args: Namespace) -> Rows:
+    """The catalogues and the layouts of other people's suites, with the protocol that each is measured by."""
+    from benchmarks.suite.catalog import PERFUSION
+    from benchmarks.suite.importers import PROTOCOLS, SUITES
+
+    rows = [("miniature", PERFUSION, "the eleven, drawn; shipped"), ("photos", PERFUSION, "the eleven, photographed")]
+    rows += [(f"{name}:DIR", PROTOCOLS[name], first_line(read)) for name, read in SUITES.items()]
+    return [
+        {
+            "suite": name,
+            "images": protocol.images_per_prompt,
+            "class_word": protocol.class_word,
+            "image_prompts": protocol.image_prompts,
+            "steps": protocol.steps,
+            "guidance": protocol.guidance,
+            "layout": layout,
+        }
+        for name, protocol, layout in rows
+    ]
+
+
+def methods(args: Namespace) -> Rows:
+    """What --methods takes."""
+    from benchmarks.planning.methods import listed
+
+    return listed()
+
+
+def backbones(args: Namespace) -> Rows:
+    """The short names; folders, files and hub ids are taken as well."""
+    from huggingface_hub import try_to_load_from_cache
+
+    from benchmarks.planning.backbones import backbone_names
+    from perfusion_core.hub import HUB
+
+    rows = [("this package", name, (place / "model_index.json").is_file()) for name, place in backbone_names().items()]
+    for name, hub_id in HUB.items():
+        rows.append((hub_id, name, isinstance(try_to_load_from_cache(hub_id, "model_index.json"), str)))
+    return [{"name": name, "here": "yes" if here else "no", "of": of} for of, name, here in rows]
+
+
+def presets(args: Namespace) -> Rows:
+    """What --preset takes."""
+    from benchmarks.planning.config import PRESETS
+
+    return [{"name": name, "what": words} for name, (words, _) in PRESETS.items()]
+
+
+def runs(args: Namespace) -> Rows:
+    """The run folders under results/, the newest last."""
+    from benchmarks.store.run_folder import list_runs, read_json
+
+    rows = []
+    for folder in list_runs():
+        about = read_json(folder / "run.json") or {}  # a damaged one is listed, so that it can be found
+        cells = about.get("units", {}).get("cells", {})
+        rows.append({
+            "run": str(folder), "methods": ",".join(about.get("methods", {})),
+            "backbone": about.get("backbone", {}).get("id", "?"),
+            "cells": f"{cells.get('done', 0)}/{cells.get('planned', '?')}", "failed": len(about.get("failures", [])),
+            "started": about.get("started", "?"), "finished": about.get("finished") or "no",
+        })  # fmt: skip
+    return rows
+
+
+def first_line(what: object) -> str:
+    """Of a docstring."""
+    return (what.__doc__ or "").strip().splitlines()[0]
+
+
+LISTS: dict[str, Callable[[Namespace], Rows]] = {
+    "methods": methods, "concepts": concepts, "prompts": prompts, "suites": suites, "backbones": backbones,
+    "presets": presets, "runs": runs,
+}  # fmt: skip
+
+
+def show(args: Namespace) -> None:
+    """Print one list."""
+    if args.kind not in LISTS:
+        raise unknown("list", args.kind, LISTS)
+    if args.concept and args.kind != "prompts":
+        raise UserError("--concept goes with `perfbench ls prompts`")
+    rows = LISTS[args.kind](args)
+    print(json.dumps(rows, indent=1, ensure_ascii=False) if args.json else table(rows))
+
+
+def table(rows: Rows) -> str:
+    """Rows in aligned columns, the last one as long as it is."""
+    if not rows:
+        return "none"
+    lines = [list(rows[0]), *([str(value) for value in row.values()] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)

@@ -1,0 +1,147 @@
+"""What is asked, found and planned before anything is done. In: a Config. Out: `Prepared`; nothing is written."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.planning import methods
+from benchmarks.planning.backbones import Models, backbone_names, device_name, find
+from benchmarks.planning.config import Config, digest
+from benchmarks.planning.plan import choose_prompts, make
+from benchmarks.planning.units import Method, Plan
+from benchmarks.running.given_files import find_given
+from benchmarks.store import run_json
+from benchmarks.store.run_folder import RESULTS
+from benchmarks.suite import concept_masks
+from benchmarks.suite.catalog import PERFUSION, Catalog, Concept
+from perfusion_core.errors import UserError
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that is decided before anything is done."""
+
+    config: Config
+    catalog: Catalog
+    concepts: tuple[Concept, ...]
+    methods: tuple[Method, ...]
+    models: Models
+    plan: Plan
+    protocol: Mapping[str, Any]
+    digests: Mapping[str, Any]
+    folder: Path
+    device: str
+
+
+def prepare(config: Config) -> Prepared:
+    """Names first, which costs no torch and finds typing mistakes at once; then models, methods and the plan."""
+    methods.check_names(config.methods, config.method_files)
+    catalog = open_catalog(config)
+    config = with_suite(config, catalog)
+    concepts = chosen_concepts(config, catalog)
+    for concept in concepts:
+        choose_prompts(config.prompts, catalog.prompts, concept.group)
+    models = find(config)
+    chosen = methods.resolve(config, models.miniature)
+    bare = {concept.name: concept.digest for concept in (*catalog.concepts, *concepts)}
+    given = find_given(config.trained, chosen, concepts, in_pairs(config, catalog, concepts) if config.trained else ())
+    chosen, catalog, concepts = with_masks(config, chosen, catalog, concepts, {name for name, _ in given})
+    if not models.covariance and any(method.base == "perfusion" for method in chosen):
+        raise UserError(f"the backbone {models.name} has no C yet, which perfusion needs: "
+                        f"perfbench covariance --backbone {config.backbone}")  # fmt: skip
+    plan = make(config, catalog, concepts, chosen, models.facts, given)
+    device = device_name(config.device, elsewhere=config.engine == "ray")
+    fixed = run_json.resolved_protocol(config, models, catalog)
+    folder = Path(config.out) if config.out else usual_folder(config, models, fixed)
+    digests = run_json.selected(catalog, concepts, bare, plan)
+    return Prepared(config, catalog, concepts, chosen, models, plan, fixed, digests, folder, device)
+
+
+def usual_folder(config: Config, models: Models, protocol: Mapping[str, Any]) -> Path:
+    return RESULTS / f"{config.preset}-{models.name.replace('/', '-')}-{digest(protocol)[:8]}"
+
+
+def chosen_concepts(config: Config, catalog: Catalog) -> tuple[Concept, ...]:
+    """Each once; two different ones cannot share a name, because it is their place in the run folder."""
+    found: dict[str, Concept] = {}
+    for concept in (concept for name in config.concepts for concept in catalog.select_concepts(name)):
+        if found.setdefault(concept.name, concept).digest != concept.digest:
+            raise UserError(f"--concepts has two different concepts called {concept.name}; rename the folder of one")
+    return tuple(found.values())
+
+
+def in_pairs(config: Config, catalog: Catalog, concepts: tuple[Concept, ...]) -> list[Concept]:
+    """Those of --pairs, which need not be among the chosen ones."""
+    return by_name([name for pair in config.pairs for name in pair.split("+")], concepts, catalog)
+
+
+def by_name(names: Iterable[str], concepts: tuple[Concept, ...], catalog: Catalog) -> list[Concept]:
+    """The chosen concept of each name; of any other name, the catalogue's."""
+    known = {concept.name: concept for concept in concepts}
+    return [known[name] if name in known else catalog.concept(name) for name in names]
+
+
+def open_catalog(config: Config) -> Catalog:
+    """The suite that was asked for; else the drawn concepts for a miniature, the photographs for anything else."""
+    from benchmarks.suite.importers import open_suite
+
+    place = backbone_names().get(config.backbone, Path(config.backbone))
+    return open_suite(config.suite or ("miniature" if (place / "scorer").is_dir() else "photos"))
+
+
+def with_suite(config: Config, catalog: Catalog) -> Config:
+    """Another suite brings its own number of images, steps and guidance, where nothing else was asked for."""
+    theirs, plain = catalog.protocol, Config()
+    wanted: dict[str, Any] = {"images": theirs.images_per_prompt, "steps": theirs.steps, "guidance": theirs.guidance}
+    if theirs == PERFUSION or config.preset != "paper":
+        return config
+    return replace(
+        config, **{key: value for key, value in wanted.items() if getattr(config, key) == getattr(plain, key)}
+    )
+
+
+def with_masks(
+    config: Config,
+    chosen: tuple[Method, ...],
+    catalog: Catalog,
+    concepts: tuple[Concept, ...],
+    given: Collection[str] = (),  # methods that are not trained here
+) -> tuple[tuple[Method, ...], Catalog, tuple[Concept, ...]]:
+    """The masks that were asked for, where a method looks at masks at all; `none` also tells the methods so."""
+    if config.masks == "none":
+        chosen = tuple(replace(m, config={**m.config, "masks": False}) if "masks" in m.config else m for m in chosen)
+    elif not any(method.config.get("masks") and method.name not in given for method in chosen):
+        return chosen, catalog, concepts
+    masked = concept_masks.chooser(config.masks, config.clipseg)
+    pairs = {name for pair in config.pairs for name in pair.split("+")}
+    others = tuple(masked(c) if c.images and c.name in pairs else c for c in catalog.concepts)
+    return chosen, replace(catalog, concepts=others), tuple(masked(concept) for concept in concepts)
+
+
+def planned_concepts(prepared: Prepared) -> list[Concept]:
+    """The selected concepts, and those of pairs."""
+    names = dict.fromkeys(name for cell in prepared.plan.cells for name in cell.concepts)
+    return by_name(names, prepared.concepts, prepared.catalog)
+
+
+def concept_key(concept: Concept, models: Models) -> str:
+    return digest(["concept", concept.digest, models.size])
+
+
+def pictures(concept: Concept, size: int, out: Path) -> None:
+    """A concept's images, and masks where it has them, as the backbone draws: squares of its size."""
+    from PIL import Image
+
+    from benchmarks.suite.image_files import load_mask, load_rgb
+
+    for number, path in enumerate(concept.images):
+        Image.fromarray(load_rgb(path, size)).save(out / f"{number}.png")
+    if concept.masks:
+        (out / "masks").mkdir()
+    for number, path in enumerate(concept.masks):
+        Image.fromarray(load_mask(path, size)).save(out / "masks" / f"{number}.png")
+
+
+def scorer_names(models: Models) -> list[str]:
+    return [scorer.name for scorer in models.scorers]

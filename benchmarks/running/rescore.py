@@ -1,0 +1,126 @@
+"""`perfbench score`: rows again from the images of a run folder, on this machine or another. Needs no backbone.
+
+In: plan.csv, concepts/ and images/. Out: rows/ and the tables.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.disk import read_json, verified
+from benchmarks.planning.backbones import Models, Scorer, backbone_names, device_name, find_scorer
+from benchmarks.planning.config import Config, resolve
+from benchmarks.planning.units import Plan
+from benchmarks.running.driver import Driver, summary
+from benchmarks.running.engines import make_pool
+from benchmarks.running.missing_rows import Scoring
+from benchmarks.running.progress import Progress
+from benchmarks.running.run import change_run, complete
+from benchmarks.running.worker import Job
+from benchmarks.store.run_folder import Store, find_run, read_planned, read_run
+from benchmarks.store.run_json import scorer_about
+from perfusion_core.errors import UserError
+
+
+def rescore(given: str | None, scorers: Sequence[str] = (), *, again: bool = False, device: str = "auto") -> int:
+    """Rows that are missing, or all of them with `again`; more `scorers` are added to the run."""
+    from benchmarks.tables.build import write_tables
+
+    folder = find_run(given)
+    about, store = read_run(folder), Store(folder)
+    config = recorded_config(about)
+    models = recorded_models(about, config, scorers)
+    cells, gone = scorable(store)
+    names = [scorer.name for scorer in models.scorers]
+    if gone:
+        print(f"perfbench: {gone} of {gone + len(cells)} planned cells have no whole images here", file=sys.stderr)
+    scoring = Scoring(store, cells, concepts_of(store, cells), names, again=again)
+    driver = Driver(store, Plan((), (), ()), scoring, {cell["key"] for cell in cells}, Progress(0))
+    job = Job(config, models, frozenset(), (), about["protocol"].get("image_prompts") == "all", device_name(device))
+    outcome = driver.run(make_pool(job, store))
+    planned = read_planned(folder)
+
+    def record(run: dict[str, Any]) -> None:
+        reported, *others = joined(run["scorers"], models.scorers)
+        run["scorers"] = [reported, *complete(store, others, planned)]
+
+    change_run(store, record)
+    if outcome.failed:
+        print(f"perfbench: {len(outcome.failed)} failed:\n{summary(outcome)}", file=sys.stderr)
+        return 1
+    print(write_tables(folder))
+    return 0
+
+
+def joined(recorded: Sequence[dict[str, str]], scorers: Sequence[Scorer]) -> list[dict[str, str]]:
+    """What run.json says of scorers: those that were asked for, and those of other commands, whose rows stay."""
+    found = {scorer.name: scorer_about(scorer) for scorer in scorers}
+    return [*found.values(), *(about for about in recorded if about["name"] not in found)]
+
+
+def recorded_config(about: dict[str, Any]) -> Config:
+    """The configuration of a run, with this machine's place for the work."""
+    kept = {key: value for key, value in about["config"].items() if key in ("preset", "backbone", "scorers")}
+    return resolve(preset=kept["preset"], flags={"backbone": kept["backbone"], "scorers": kept["scorers"]})
+
+
+def recorded_models(about: dict[str, Any], config: Config, more: Sequence[str]) -> Models:
+    """The scorers of a run as they are found here, the reported one first: it must be the same, wherever it lies."""
+    place = backbone_names().get(config.backbone, Path(config.backbone).expanduser())
+    reported = about["scorers"][0]["name"]
+
+    def named(given: Sequence[str]) -> dict[str, Scorer]:
+        found = (as_recorded(find_scorer(name, about["backbone"]["id"], place), about) for name in given)
+        return {scorer.name: scorer for scorer in found}
+
+    extra = named(more)
+    known = named(config.scorers[1:] if reported in extra else config.scorers)
+    found = {**known, **extra}
+    for scorer in found.values():
+        if scorer.weights == about["select_scorer"]["weights"]:
+            raise UserError(f"{scorer.name} picked this run's training steps; nothing may be fitted to the judge")
+    if reported not in found:
+        raise UserError(
+            f"the run was scored by {reported}, and {config.scorers[0]!r} is {next(iter(known))} on this machine; "
+            "their rows are not comparable: name the folder of that scorer with --scorers"
+        )
+    first = found.pop(reported)
+    backbone = about["backbone"]
+    return Models(
+        backbone["id"], "", "", backbone["sha256"], "", about["dtype"], backbone["size"], False,
+        (first, *found.values()), first,
+    )  # fmt: skip
+
+
+def as_recorded(scorer: Scorer, about: dict[str, Any]) -> Scorer:
+    """The same model has the run's name for it, wherever its folder lies here."""
+    same = (scorer.kind, scorer.weights, scorer.preprocessing)
+    names = [s["name"] for s in about["scorers"] if (s["kind"], s["weights"], s["preprocessing"]) == same]
+    return replace(scorer, name=names[0]) if names else scorer
+
+
+def scorable(store: Store) -> tuple[list[dict[str, Any]], int]:
+    """Planned cells whose images are here and whole, with their seeds; and how many are not."""
+    cells: list[dict[str, Any]] = []
+    planned = read_planned(store.root)
+    for row in planned:
+        folder = store.images(row["method"], row["point"], row["concept"], row["prompt_id"])
+        found = verified(folder, "cell.json", row["key"])
+        if found:
+            cells.append({**row, "seeds": found["seeds"]})
+    return cells, len(planned) - len(cells)
+
+
+def concepts_of(store: Store, cells: Sequence[dict[str, Any]]) -> dict[str, tuple[str, str, int]]:
+    """name -> key of its pictures, group, how many."""
+    groups = {row["concept"]: row["group"] for row in cells}
+    out = {}
+    for name in dict.fromkeys(part for row in cells for part in row["concept"].split("+")):
+        about = read_json(store.concept(name) / "concept.json")
+        if about is None or verified(store.concept(name), "concept.json", about.get("key", "")) is None:
+            raise UserError(f"{store.concept(name)} is missing or damaged: the concept's images are needed to score")
+        count = sum(path.count("/") == 0 for path in about["files"])
+        out[name] = (about["key"], groups.get(name, ""), count)
+    return out

@@ -1,0 +1,249 @@
+"""`perfbench run` and `plan`: a Config in; a run folder with its table out.
+
+Reading order: prepare (prepared.py: what is asked) -> open_folder (may it be done here) -> work -> finish (tables).
+"""
+
+import json
+import sys
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from benchmarks.planning.config import Config, difference
+from benchmarks.planning.units import Plan
+from benchmarks.running.driver import Driver, Outcome, summary
+from benchmarks.running.forecast import as_text, forecast
+from benchmarks.running.given_files import place_given
+from benchmarks.running.missing_rows import Scoring
+from benchmarks.running.prepared import (
+    Prepared,
+    concept_key,
+    pictures,
+    planned_concepts,
+    prepare,
+    scorer_names,
+    usual_folder,
+)
+from benchmarks.running.progress import Progress, duration
+from benchmarks.running.tasks import as_row
+from benchmarks.store import run_json
+from benchmarks.store.csv_files import count_keys, keys_of, planned_text, read_plan_file
+from benchmarks.store.run_folder import Store, read_json, read_weights
+from benchmarks.suite import concept_masks
+from perfusion_core.errors import UserError
+
+LONG = 2000  # images for which a minute of compiling is worth it
+
+
+def plan(config: Config, as_json: bool) -> int:
+    """Print what is planned and done; write nothing."""
+    prepared = prepare(config)
+    about = look(prepared)
+    if as_json:
+        print(json.dumps(about, indent=1))
+        return 0
+    print(f"{prepared.folder}\n{as_text(about)}")
+    if advice := faster(prepared, about["total"]["images"] - about["total"]["images_done"]):
+        print(advice)
+    return 0
+
+
+def faster(prepared: Prepared, left: int) -> str:
+    """What would shorten the drawing of so many images; measured for the miniature on a CPU."""
+    config = prepared.config
+    if not prepared.models.miniature or prepared.device != "cpu" or left <= LONG:
+        return ""
+    advice = []
+    if not config.compile:
+        advice.append("--set compile=true draws about twice as fast, after a minute of compiling")
+    if config.images <= 2 and not config.batch:
+        advice.append("--set batch=16 draws several prompts together, about three times as fast")
+    return "; ".join(advice)
+
+
+def look(prepared: Prepared) -> dict[str, Any]:
+    store = Store(prepared.folder)
+    done = store.done(prepared.plan, scorer_names(prepared.models)) if prepared.folder.is_dir() else set()
+    return {"out": str(prepared.folder), **forecast(store, prepared.plan, done, workers(prepared))}
+
+
+def workers(prepared: Prepared) -> int:
+    """How many will share the work; of a Ray cluster that was not asked for a number, nobody knows yet."""
+    from benchmarks.running.engines import devices
+
+    config = prepared.config
+    if config.engine == "processes":
+        return len(devices(config, prepared.device)[0])
+    return config.workers or 1 if config.engine == "ray" else 1
+
+
+def run(config: Config, argv: Sequence[str], *, dry_run: bool = False, allow_missing: bool = False) -> int:
+    """Train, generate, score what is missing; write and print the tables."""
+    if dry_run:
+        return plan(config, as_json=False)
+    prepared = prepare(config)
+    store = open_folder(prepared, argv)
+    outcome = work(prepared, store)
+    return finish(prepared, store, outcome, allow_missing)
+
+
+def open_folder(prepared: Prepared, argv: Sequence[str]) -> Store:
+    """Refuse another protocol's folder; record what is asked; put the concepts' pictures there."""
+    store, models, plan_file = Store(prepared.folder), prepared.models, prepared.folder / "plan.csv"
+    with store.locks.locked("run.json"):
+        old = read_json(prepared.folder / "run.json") or {}
+        refuse_others(prepared, old)
+        before = (read_plan_file(plan_file) or ()) if old else ()
+        rows = {_address(row): row for row in before} | {_address(row): row for row in map(as_row, prepared.plan.cells)}
+        store.write_text(plan_file, planned_text(rows.values()))
+        about = run_json.about_run(
+            old,
+            prepared.config,
+            models,
+            prepared.methods,
+            argv=argv,
+            protocol=prepared.protocol,
+            digests=run_json.joined(old.get("digests", {}), prepared.digests),
+            device=prepared.device,
+        )
+        mine = {scorer["name"] for scorer in about["scorers"]}
+        added = [scorer for scorer in old.get("scorers", ()) if scorer["name"] not in mine]  # by `perfbench score`
+        about["scorers"] += complete(store, added, rows.values())
+        store.write_text(prepared.folder / "run.json", json.dumps(about, indent=1) + "\n")
+        store.forget_failures(keys_of(before) - store.planned_keys())  # of a method that was changed since
+    concept_masks.make_missing(planned_concepts(prepared), prepared.config.clipseg, prepared.device)
+    for concept in planned_concepts(prepared):
+        store.publish_concept(concept.name, concept_key(concept, models), partial(pictures, concept, models.size))
+    return store
+
+
+def complete(
+    store: Store, scorers: Iterable[dict[str, str]], rows: Collection[Mapping[str, Any]]
+) -> list[dict[str, str]]:
+    """Of scorers beside the reported one those that have scored every planned image: the tables need all of it."""
+    kept = []
+    groups = dict.fromkeys((row["method"], row["point"], row["concept"]) for row in rows)
+    for scorer in scorers:
+        there = count_keys(store.rows_file(scorer["name"], *group) for group in groups)
+        if all(there[row["key"]] == int(row["n"]) for row in rows):
+            kept.append(scorer)
+        else:
+            print(f"perfbench: {scorer['name']} has not scored every planned image: the tables are without it until "
+                  f"`perfbench score {store.root} --scorers ...` names it again", file=sys.stderr)  # fmt: skip
+    return kept
+
+
+def refuse_others(prepared: Prepared, old: Mapping[str, Any]) -> None:
+    """A folder holds one protocol, and a name in it means one thing."""
+    if not old:
+        return
+    other = usual_folder(prepared.config, prepared.models, prepared.protocol)
+    if other.absolute() == prepared.folder.absolute() or old.get("protocol") == prepared.protocol:
+        other = prepared.folder.with_name(prepared.folder.name + "-2")
+    if old.get("schema") != run_json.SCHEMA:
+        raise UserError(
+            f"{prepared.folder} was made by another version of perfbench (run.json of schema {old.get('schema')}, "
+            f"this one writes {run_json.SCHEMA}); give another folder, such as --out {other}"
+        )
+    changes = difference(old["protocol"], prepared.protocol) + run_json.changed(old["digests"], prepared.digests)
+    if changes:
+        what = "with other concepts or prompts" if old["protocol"] == prepared.protocol else "of another protocol"
+        raise UserError(
+            f"{prepared.folder} holds a run {what} ({'; '.join(changes)}); numbers of both must not be mixed: "
+            f"give the old settings, or another folder, such as --out {other}"
+        )
+
+
+def _address(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return row["method"], row["point"], row["concept"], row["prompt_id"]
+
+
+# ---- doing it ----
+
+
+def work(prepared: Prepared, store: Store) -> Outcome:
+    """Everything that is missing, by the engine that was asked for."""
+    from benchmarks.running.engines import make_pool
+    from benchmarks.running.worker import Job
+
+    plan, models = prepared.plan, prepared.models
+    store.sweep()
+    done = store.done(plan, scorer_names(models))
+    done |= place_given(store, plan.cells, done)
+    concepts = {c.name: (concept_key(c, models), c.group, len(c.images)) for c in planned_concepts(prepared)}
+    cells = [{**as_row(cell), "seeds": cell.seeds} for cell in plan.cells]
+    scoring = Scoring(store, cells, concepts, scorer_names(models), drop=prepared.config.drop_images)
+    about = forecast(store, plan, done)
+    total = about["total"]
+    left = total["images"] - total["images_done"]
+    print(f"perfbench: {prepared.folder}: {total['fits'] - total['fits_done']} fits and "
+          f"{left} images to do", file=sys.stderr)  # fmt: skip
+    if advice := faster(prepared, left):
+        print(f"perfbench: {advice}", file=sys.stderr)
+    progress = Progress(left)
+    job = Job(
+        config=prepared.config,
+        models=models,
+        asymmetric=frozenset(c.name for c in planned_concepts(prepared) if c.asymmetric),
+        validation=prepared.catalog.validation,
+        every_prompt=prepared.catalog.protocol.image_prompts == "all",
+        device=prepared.device,
+        threads=prepared.config.threads,
+    )
+    driver = Driver(store, plan, scoring, done, progress)
+    try:
+        outcome = driver.run(make_pool(job, store))
+        for address in scoring.cells:
+            scoring.drop_images(address)
+        return outcome
+    finally:
+        progress.close()
+        record(store, plan, driver.outcome)
+        store.sweep(driver.outcome.done)
+
+
+def record(store: Store, plan: Plan, outcome: Outcome) -> None:
+    """Counts, failures and seconds into run.json."""
+    units = {"priors": plan.priors, "fits": plan.fits, "cells": plan.cells}
+    keys = {kind: {unit.key for unit in of} for kind, of in units.items()}  # type: ignore[attr-defined]
+    failed, done = outcome.failed.keys() | outcome.skipped.keys(), outcome.done
+    counts = {k: {"planned": len(v), "done": len(v & done), "failed": len(v & failed)} for k, v in keys.items()}
+    failures = [{"unit": name, "error": text.strip().splitlines()[-1]} for name, text in outcome.failed.values()]
+
+    def change(about: dict[str, Any]) -> None:
+        seconds = about.get("seconds", {})
+        about["units"], about["failures"] = counts, failures
+        weights = about.get("weights", {})  # stay known where the trained files are gone
+        about["weights"] = weights | {k: weights.get(k, {}) | new for k, new in read_weights(store.root).items()}
+        about["seconds"] = {k: round(seconds.get(k, 0.0) + v, 3) for k, v in outcome.seconds.items()}
+        whole = not failures and counts["cells"]["done"] == counts["cells"]["planned"]  # from committed rows: no fits
+        about["finished"] = run_json.now() if whole else None
+
+    change_run(store, change)
+
+
+def change_run(store: Store, change: Callable[[dict[str, Any]], None]) -> None:
+    """run.json, changed while nobody else changes it."""
+    with store.locks.locked("run.json"):
+        about = read_json(store.root / "run.json") or {}
+        change(about)
+        store.write_text(store.root / "run.json", json.dumps(about, indent=1) + "\n")
+
+
+def finish(prepared: Prepared, store: Store, outcome: Outcome, allow_missing: bool) -> int:
+    """The tables on stdout; failures on stderr and as exit status."""
+    from benchmarks.tables.build import write_tables
+
+    seconds = sum(outcome.seconds.values())
+    made = ", ".join(f"{n} {kind}{'s' * (n > 1)}" for kind, n in outcome.made.items() if n) or "nothing new"
+    print(f"perfbench: {made} in {duration(seconds)} of work", file=sys.stderr)
+    if outcome.failed:
+        print(f"perfbench: {len(outcome.failed)} failed (tracebacks in {store.failures}):\n{summary(outcome)}",
+              file=sys.stderr)  # fmt: skip
+    if outcome.failed and not allow_missing:
+        print("perfbench: no table, because it would not be the planned one; the same command tries again, "
+              "--allow-missing averages what is there", file=sys.stderr)  # fmt: skip
+        return 1
+    print(write_tables(store.root, allow_missing=allow_missing))
+    store.sweep(outcome.done)
+    return 1 if outcome.failed else 0

@@ -1,0 +1,272 @@
+"""One unit of work at a time: make class images, fit a concept, draw a cell, score a group. Models open once a process.
+
+In: a `Job` (what every worker knows) and a `Task`. Out: units published in a run folder, rows handed back as events.
+"""
+
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from benchmarks.disk import DiskError, full, is_full
+from benchmarks.planning import methods
+from benchmarks.planning.backbones import Models
+from benchmarks.planning.config import Config
+from benchmarks.planning.plan import prior_text
+from benchmarks.planning.units import Cell, Fit, Prior, Unit
+from benchmarks.running.tasks import Event, Group, Task, together
+from benchmarks.running.worker_scores import Marks
+from benchmarks.scoring.similarity import read_images
+from benchmarks.store.run_folder import Store
+from benchmarks.suite.catalog import Prompt
+from perfusion_core.errors import UserError
+
+PRIOR_BATCH = 8  # always the same, so that no byte depends on memory or workers
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every worker knows; travels by pickle to processes and nodes of ours."""
+
+    config: Config
+    models: Models
+    asymmetric: frozenset[str]  # concepts that are never flipped
+    validation: tuple[Prompt, ...]
+    every_prompt: bool  # image similarity on all prompts (other suites), not only on the shape-preserving ones
+    device: str = "cpu"
+    threads: int = 0
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A cell's pictures, the sizes of the batches in which it and others were drawn, its share of the seconds."""
+
+    pictures: np.ndarray
+    batches: list[int]
+    seconds: float
+
+
+class Worker:
+    """Does tasks in one process, with one backbone."""
+
+    def __init__(self, job: Job, store: Store, say: Callable[[Event], None]) -> None:
+        self.job, self.store, self.say = job, store, say
+        if job.threads:
+            torch.set_num_threads(job.threads)
+        torch.backends.cudnn.deterministic = True  # the same cell, the same bytes
+        self.marks = Marks(job, store)
+        self._drawn: dict[str, Drawn] = {}  # by cell, ahead of their turns
+        self._applied: tuple[object, Callable[[str], str]] | None = None
+        self._stack = ExitStack()
+
+    @cached_property
+    def backbone(self) -> Any:
+        from diffusers.utils import logging as diffusers_logging
+        from transformers.utils import logging as transformers_logging
+
+        from perfusion_core.backbone import Backbone
+
+        diffusers_logging.disable_progress_bar()  # one bar is enough: ours
+        transformers_logging.disable_progress_bar()
+        models = self.job.models
+        backbone = Backbone.open(models.place, device=self.job.device, dtype=models.dtype)
+        if backbone.digest != models.digest:
+            raise UserError(f"the backbone {models.name} is another one on this machine than the plan was made for")
+        if self.job.config.compile:
+            seconds = backbone.compile(max(self.job.config.images, self.job.config.batch))
+            print(f"perfbench: torch.compile: warm-up took {seconds:.0f} s", file=sys.stderr)
+        backbone.name = models.name
+        return backbone
+
+    @property
+    def scorer_names(self) -> list[str]:
+        return [scorer.name for scorer in self.job.models.scorers]
+
+    def method(self, base: str) -> ModuleType:
+        return methods.load(base, self.job.config.method_files)
+
+    def close(self) -> None:
+        """Leave the backbone as it was."""
+        self._applied = None
+        self._stack.close()
+
+    def do(self, task: Task) -> None:
+        """Each unit is published, or its traceback is told; a disk that takes nothing more ends the run."""
+        if isinstance(task, Group):
+            for name in task.scorers:
+                self.marks.scorer(name)  # outside the guard: without it nothing can be scored
+            self._guarded(task, lambda: self.score(task))
+            return
+        _ = self.backbone
+        for units in together(task.units, self.job.config.batch):
+            self._units(units)
+
+    def _units(self, units: Sequence[Unit]) -> None:
+        """One unit, or cells that are drawn together."""
+        mine: list[Unit] = []
+        try:
+            mine += filter(self._claimed, units)
+            if len(cells := [unit for unit in mine if isinstance(unit, Cell)]) > 1:
+                self._draw_together(cells)
+            for unit in mine:
+                self._guarded(unit, partial(self.make, unit))
+        finally:
+            self._drawn.clear()
+            for unit in mine:
+                self.store.locks.unlock(unit.key)
+
+    def _claimed(self, unit: Unit) -> bool:
+        """Locked, if it is still to be made."""
+        if not self.store.locks.try_lock(unit.key):
+            self.say(Event("busy", unit))
+            return False
+        if self.store.finished(unit, self.scorer_names):  # another run in this folder was faster
+            self.store.locks.unlock(unit.key)
+            self.say(Event("done", unit))
+            return False
+        self.say(Event("begin", unit))
+        return True
+
+    def _guarded(self, unit: Unit | Group, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except DiskError:
+            raise
+        except Exception as error:  # whatever a method raises: told with its traceback, the other units go on
+            self.close()
+            if is_full(error):
+                raise full(self.store.root) from error
+            self.say(Event("failed", unit, text="".join(traceback.format_exception(error))))
+
+    def make(self, unit: Unit) -> None:
+        started = time.monotonic()
+        make = {Prior: self.prior, Fit: self.fit, Cell: self.cell}[type(unit)]
+        with self.store.aside(unit.key, resume=isinstance(unit, Fit)) as out:
+            about = make(unit, out)  # type: ignore[operator]
+            seconds = time.monotonic() - started
+            if unit.key in self._drawn:
+                seconds += self._drawn[unit.key].seconds
+            self.store.publish(unit, out, {"seconds": round(seconds, 3), **about})
+        self.say(Event("done", unit, seconds=seconds, images=0 if isinstance(unit, Fit) else len(unit.seeds)))
+
+    # ---- priors and fits ----
+
+    def prior(self, prior: Prior, out: Path) -> dict[str, Any]:
+        from perfusion_core.memory import draw
+
+        self.close()
+        config, text, batches, n = self.job.config, prior_text(prior.super_category), list[int](), 0
+        starts = range(0, len(prior.seeds), PRIOR_BATCH)
+        for start in starts:
+            seeds = prior.seeds[start : start + PRIOR_BATCH]
+            pictures, sizes = draw(self.backbone, text, seeds, steps=config.steps, guidance=config.guidance)
+            batches += sizes
+            for picture in pictures:
+                Image.fromarray(picture).save(out / f"{n}.png")
+                n += 1
+        split = {"batches": batches} if len(batches) > len(starts) else {}  # out of memory: as in a cell
+        return {"super_category": prior.super_category, "text": text, "images": n, **split}
+
+    def fit(self, fit: Fit, out: Path) -> dict[str, Any]:
+        assert fit.given is None, "what is given is copied by the driver (given.py)"
+        self.close()
+        module = self.method(fit.method)
+        prior = _arrays(self.store.folder(fit.prior)) if fit.prior else None
+        cuda = self.backbone.device.type == "cuda"
+        if cuda:
+            torch.cuda.reset_peak_memory_stats(self.backbone.device)  # a worker's GPU need not be the first
+        told = module.fit(
+            self.backbone,
+            self.subject(fit),
+            module.Config(**fit.config),
+            out,
+            seed=fit.seed,
+            prior=prior,
+            validate=self.marks.validation(fit, self.backbone) if fit.select else None,
+            keep=fit.keep,
+            progress=lambda step, steps, loss: self.say(Event("step", fit, text=f"{step}/{steps} loss {loss:.3f}")),
+        )
+        memory = {"peak_memory_bytes": torch.cuda.max_memory_allocated(self.backbone.device)} if cuda else {}
+        return {**told, **memory, "method": fit.method, "concept": fit.concept, "config": dict(fit.config)}
+
+    def subject(self, fit: Fit) -> Any:
+        from perfusion_core.sampling import as_float
+        from perfusion_core.subject import Subject
+
+        folder = self.store.concept(fit.concept)
+        masks = None
+        if (folder / "masks").is_dir():
+            masks = torch.from_numpy(_arrays(folder / "masks")[..., 0]).unsqueeze(1).float() / 255
+        asymmetric = fit.concept in self.job.asymmetric
+        return Subject(fit.concept, fit.super_category, as_float(_arrays(folder)), masks, asymmetric)
+
+    # ---- cells ----
+
+    def cell(self, cell: Cell, out: Path) -> dict[str, Any]:
+        drawn = self._drawn.get(cell.key) or self._draw([cell])[0]
+        for index, (picture, seed) in enumerate(zip(drawn.pictures, cell.seeds)):
+            about = PngInfo()
+            for key, value in {"prompt": cell.template, "seed": str(seed), "key": cell.key}.items():
+                about.add_text(key, value)
+            Image.fromarray(picture).save(out / f"{index}.png", pnginfo=about)
+        other = {"batches": drawn.batches} if drawn.batches != [len(cell.seeds)] else {}  # the byte guarantee ends here
+        return {"template": cell.template, "text": cell.text, "seeds": cell.seeds, **other}
+
+    def _draw_together(self, cells: Sequence[Cell]) -> None:
+        """What fails is drawn again cell by cell, so that each one's failure is its own."""
+        try:
+            drawn = self._draw(cells)
+        except Exception:
+            self.close()
+            return
+        self._drawn.update((cell.key, one) for cell, one in zip(cells, drawn))
+
+    def _draw(self, cells: Sequence[Cell]) -> list[Drawn]:
+        from perfusion_core.memory import draw
+
+        started, config = time.monotonic(), self.job.config
+        write = self.write(cells[0])
+        texts = [text for cell in cells for text in [write(cell.template)] * len(cell.seeds)]
+        seeds = [seed for cell in cells for seed in cell.seeds]
+        pictures, batches = draw(self.backbone, texts, seeds, steps=config.steps, guidance=config.guidance)
+        ends = np.cumsum([len(cell.seeds) for cell in cells])
+        each = (time.monotonic() - started) / len(cells)
+        return [Drawn(part, batches, each) for part in np.split(pictures, ends[:-1])]
+
+    def write(self, cell: Cell) -> Callable[[str], str]:
+        """Apply the cell's fits at its point; what was applied for the cell before is kept where it is the same."""
+        from perfusion_core.subject import Fitted
+
+        same = (cell.base, tuple(fit.key for fit in cell.fits), cell.step, tuple(cell.settings.items()), cell.concepts)
+        if self._applied is None or self._applied[0] != same:
+            self.close()
+            folders = [self._fit_folder(fit, cell.step) for fit in cell.fits] or [self.store.root] * len(cell.concepts)
+            fits = {n: Fitted(f, s) for n, f, s in zip(cell.concepts, folders, cell.super_categories)}
+            write = self._stack.enter_context(self.method(cell.base).apply(self.backbone, fits, dict(cell.settings)))
+            self._applied = same, write
+        return self._applied[1]
+
+    def _fit_folder(self, fit: Fit, step: int) -> Path:
+        folder = self.store.folder(fit)
+        return folder / f"step-{step}" if step else folder
+
+    def score(self, group: Group) -> None:
+        started = time.monotonic()
+        rows = self.marks.rows(group)
+        self.say(Event("rows", group, seconds=time.monotonic() - started, rows=rows))
+
+
+def _arrays(folder: Path) -> np.ndarray:
+    """uint8 [n, H, W, 3]"""
+    return np.stack([np.asarray(picture) for picture in read_images(folder)])

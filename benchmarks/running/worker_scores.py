@@ -1,0 +1,109 @@
+"""What scorers say, once a process each: rows of a group of cells, and the score that picks a fit's training steps.
+
+In: a `Job`, a run folder. Out: rows; a `Validation` for a fit. All it draws are plain words, by the backbone alone.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.planning.plan import seed_of
+from benchmarks.planning.units import Fit
+from benchmarks.running.tasks import Group
+from benchmarks.scoring import similarity
+from benchmarks.scoring.scorers import of_concept, open_scorer
+from benchmarks.store.run_folder import Store
+from benchmarks.suite.catalog import fill, leave_out
+
+if TYPE_CHECKING:
+    from benchmarks.running.worker import Job
+
+
+class Marks:
+    """The scorers of one worker, and the features of the concepts that they have seen."""
+
+    def __init__(self, job: "Job", store: Store) -> None:
+        self.job, self.store = job, store
+        self._scorers: dict[str, similarity.Model] = {}
+        self._features: dict[tuple[str, str], np.ndarray] = {}
+        self._plain: dict[str, float] = {}  # raw text similarity of plain pictures, by super-category
+
+    def scorer(self, name: str) -> similarity.Model:
+        if name not in self._scorers:
+            models = self.job.models
+            known = {scorer.name: scorer for scorer in (*models.scorers, models.selector)}
+            self._scorers[name] = open_scorer(known[name], self.job.device)
+        return self._scorers[name]
+
+    def features(self, scorer: str, concept: str) -> np.ndarray:
+        """Of a concept's images, [m, d]; once a process."""
+        if (scorer, concept) not in self._features:
+            pictures = similarity.read_images(self.store.concept(concept))
+            self._features[scorer, concept] = of_concept(self.scorer(scorer), pictures)
+        return self._features[scorer, concept]
+
+    def rows(self, group: Group) -> dict[str, list[similarity.Row]]:
+        """Of a group's cells from every scorer that has none yet; each image is read once."""
+        rows: dict[str, list[similarity.Row]] = {scorer: [] for scorer in group.scorers}
+        concepts = group.concept.split("+")
+        if group.real:
+            for scorer in group.scorers:
+                features = self.features(scorer, group.concept)
+                rows[scorer] = similarity.score_real(group.key, group.concept, group.group, features)
+        for cell in group.cells:
+            folder = self.store.images(group.method, group.point, group.concept, cell["prompt_id"])
+            pictures = similarity.read_images(folder)
+            for scorer in group.scorers:
+                real = [self.features(scorer, concept) for concept in concepts]
+                rows[scorer] += similarity.score_cell(self.scorer(scorer), cell, pictures, real, self.job.every_prompt)
+        return rows
+
+    def validation(self, fit: Fit, backbone: Any) -> Any:
+        """The score that picks training steps: by a scorer that is never reported."""
+        from perfusion_core.training import Validation
+
+        config, prompts = self.job.config, self.job.validation
+        seeds = [seed_of(config.seed, fit.super_category, f"validation-{prompt.id}", 0) for prompt in prompts]
+        texts = [leave_out(prompt.template) for prompt in prompts]
+        real = self.features(self.job.models.selector.name, fit.concept)[: fit.config.get("images") or None]
+        floor = self._floor(backbone, fit.super_category, seeds)
+
+        def measure(pictures: np.ndarray) -> float:
+            image, text = self._similarities(pictures, texts, real)
+            return harmonic(image, text / floor) if floor > 0 else image
+
+        return Validation(
+            templates=tuple(prompt.template for prompt in prompts),
+            seeds=tuple(seeds),
+            score=measure,
+            every=config.validate_every,
+            steps=config.steps,
+            guidance=config.guidance,
+        )
+
+    def _floor(self, backbone: Any, super_category: str, seeds: Sequence[int]) -> float:
+        """Raw text similarity of what the backbone alone draws for the validation prompts; once a super-category."""
+        from perfusion_core.memory import draw
+
+        if super_category not in self._plain:
+            config, prompts = self.job.config, self.job.validation
+            texts = [fill(prompt.template, super_category) for prompt in prompts]
+            pictures, _ = draw(backbone, texts, seeds, steps=config.steps, guidance=config.guidance)
+            bare = [leave_out(prompt.template) for prompt in prompts]
+            self._plain[super_category] = self._similarities(pictures, bare, None)[1]
+        return self._plain[super_category]
+
+    def _similarities(self, pictures: np.ndarray, texts: Sequence[str], real: np.ndarray | None) -> tuple[float, float]:
+        model = self.scorer(self.job.models.selector.name)
+        assert model.text, "picking training steps needs a scorer that knows texts"
+        features = model.images([Image.fromarray(picture) for picture in pictures])
+        text = np.mean([feature @ model.text(text) for feature, text in zip(features, texts)])
+        image = 0.0 if real is None else float(similarity.image_similarity(features, real).mean())
+        return image, float(text)
+
+
+def harmonic(a: float, b: float) -> float:
+    """2ab/(a+b); a cosine that is not positive counts as itself, so that the worst is never the best."""
+    return 2 * a * b / (a + b) if a > 0 and b > 0 else min(a, b)

@@ -1,0 +1,1 @@
+"""Pictures in, scores out: the scorers by name, and the rows they give."""

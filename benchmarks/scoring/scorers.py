@@ -1,0 +1,124 @@
+"""The models behind the scores. In: pictures and texts. Out: unit vectors, float32; a cosine is their dot product."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks.planning.backbones import Scorer
+from perfusion_core.errors import UserError
+
+if TYPE_CHECKING:
+    from benchmarks.scoring.truth import Truth
+
+
+class Clip:
+    """An open_clip model: pictures and texts in one space."""
+
+    def __init__(self, scorer: Scorer, device: str) -> None:
+        import open_clip
+
+        local = Path(scorer.source).is_dir()
+        model, _, tag = (f"local-dir:{scorer.source}", "", None) if local else scorer.source.partition(":")
+        try:
+            with warnings.catch_warnings():  # another activation than the weights': the scores would be another model's
+                warnings.filterwarnings("error", message=".*GELU")
+                self.model, _, self.prepare = open_clip.create_model_and_transforms(
+                    model, pretrained=tag, device=device, precision="fp32"
+                )
+        except (RuntimeError, ValueError, OSError, UserWarning) as error:
+            raise UserError(
+                f"the scorer {scorer.name} cannot be opened: {str(error).strip().splitlines()[0]}"
+            ) from error
+        self.model.eval().requires_grad_(False)
+        self.tokenize = open_clip.get_tokenizer(model)
+        self.device = device
+        self._texts: dict[str, np.ndarray] = {}
+
+    @torch.inference_mode()
+    def images(self, pictures: Sequence[Image.Image]) -> np.ndarray:
+        """[n, d]"""
+        batch = torch.stack([self.prepare(picture) for picture in pictures]).to(self.device)
+        return _unit(self.model.encode_image(batch))
+
+    @torch.inference_mode()
+    def text(self, text: str) -> np.ndarray:
+        """[d]; each text once a process."""
+        if text not in self._texts:
+            self._texts[text] = _unit(self.model.encode_text(self.tokenize([text]).to(self.device)))[0]
+        return self._texts[text]
+
+
+class Timm:
+    """A vision transformer of timm's, such as DINO: pictures only, by the class token after the last norm."""
+
+    text = None
+
+    def __init__(self, scorer: Scorer, device: str) -> None:
+        import timm
+
+        try:
+            made = timm.create_model(f"local-dir:{scorer.source}", pretrained=True, num_classes=0)
+        except (RuntimeError, ValueError, OSError) as error:
+            raise UserError(
+                f"the scorer {scorer.name} cannot be opened: {str(error).strip().splitlines()[0]}"
+            ) from error
+        self.model = made.to(device).float().eval().requires_grad_(False)
+        self.prepare: Any = timm.data.create_transform(**timm.data.resolve_model_data_config(made), is_training=False)
+        self.device = device
+
+    @torch.inference_mode()
+    def images(self, pictures: Sequence[Image.Image]) -> np.ndarray:
+        """[n, d]"""
+        batch = torch.stack([self.prepare(picture) for picture in pictures]).to(self.device)
+        return _unit(self.model(batch))
+
+
+class Dino:
+    """The same in transformers' format: the class token of the last layer."""
+
+    text = None
+
+    def __init__(self, scorer: Scorer, device: str) -> None:
+        from transformers import AutoImageProcessor, AutoModel
+
+        try:
+            self.model: Any = AutoModel.from_pretrained(scorer.source, use_safetensors=True).to(device).float().eval()
+            self.prepare: Any = AutoImageProcessor.from_pretrained(scorer.source)
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"the scorer {scorer.name} cannot be opened: {str(error).strip().splitlines()[0]}"
+            ) from error
+        self.device = device
+
+    @torch.inference_mode()
+    def images(self, pictures: Sequence[Image.Image]) -> np.ndarray:
+        """[n, d]"""
+        batch = self.prepare(images=list(pictures), return_tensors="pt")["pixel_values"].to(self.device)
+        return _unit(self.model(pixel_values=batch).last_hidden_state[:, 0])
+
+
+Model: TypeAlias = "Clip | Timm | Dino | Truth"
+
+
+def open_scorer(scorer: Scorer, device: str) -> Model:
+    if scorer.kind == "truth":
+        from benchmarks.scoring.truth import Truth
+
+        return Truth(Path(scorer.source), device)
+    if scorer.kind == "clip":
+        return Clip(scorer, device)
+    return Timm(scorer, device) if scorer.kind == "timm" else Dino(scorer, device)
+
+
+def of_concept(model: Model, pictures: Sequence[Image.Image]) -> np.ndarray:
+    """[n, d]: the pictures that generated ones are compared with."""
+    return getattr(model, "concept", model.images)(pictures)
+
+
+def _unit(features: torch.Tensor) -> np.ndarray:
+    return torch.nn.functional.normalize(features.float(), dim=-1).cpu().numpy()

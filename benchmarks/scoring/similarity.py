@@ -1,0 +1,77 @@
+"""Images in, rows out: similarity of generated images to the concept's and to the prompt, and the ceiling's rows.
+
+Separate from generation: reads PNGs and never the models that made them.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.scoring.scorers import Model
+from benchmarks.suite.image_files import numbered
+from perfusion_core.errors import UserError
+
+Row = dict[str, Any]
+
+
+def read_images(folder: Path) -> list[Image.Image]:
+    """`0.png`, `1.png`, ... of a folder, in order, each decoded whole."""
+    pictures = []
+    for path in numbered(folder):
+        with Image.open(path) as image:
+            pictures.append(image.convert("RGB"))
+    return pictures
+
+
+def image_similarity(generated: np.ndarray, concept: np.ndarray) -> np.ndarray:
+    """[n, d] and [m, d] -> [n]: the mean cosine of each image with all of the concept's."""
+    return (generated.astype(np.float64) @ concept.astype(np.float64).T).mean(1)
+
+
+def ceiling(concept: np.ndarray) -> np.ndarray:
+    """[m, d] -> [m]: the mean cosine of each concept image with the *others*; a lone image has none."""
+    m = len(concept)
+    if m < 2:
+        return np.full(m, np.nan)
+    cosines = concept.astype(np.float64) @ concept.astype(np.float64).T
+    return (cosines.sum(1) - np.diag(cosines)) / (m - 1)
+
+
+def score_cell(
+    model: Model, cell: Mapping[str, Any], pictures: Sequence[Image.Image], concepts: Sequence[np.ndarray], every: bool
+) -> list[Row]:
+    """A row an image. `cell` is a row of plan.csv with its `seeds`; `concepts`: features of its concepts' images;
+    `every`: image similarity on all prompts, not only on the shape-preserving ones."""
+    if len(pictures) != len(cell["seeds"]):
+        raise UserError(f"{cell['method']}/{cell['concept']}/{cell['prompt_id']}: {len(pictures)} images are there, "
+                        f"{len(cell['seeds'])} are planned; give the same `perfbench run` command again")  # fmt: skip
+    features = model.images(pictures)
+    images = [image_similarity(features, concept) for concept in concepts]
+    texts = features.astype(np.float64) @ model.text(cell["text"]).astype(np.float64) if model.text else None
+    same = {name: cell[name] for name in ("key", "method", "point", "concept", "group", "prompt_id", "kind")}
+    rows = []
+    for index, seed in enumerate(cell["seeds"]):
+        row = {**same, "index": index, "seed": seed, "image_sim": "", "text_sim_raw": ""}
+        if len(concepts) == 1 and (every or cell["kind"] != "deform"):
+            row["image_sim"] = number(images[0][index])
+        if texts is not None:
+            row["text_sim_raw"] = number(texts[index])
+        if len(concepts) == 2:
+            row |= {"image_sim_a": number(images[0][index]), "image_sim_b": number(images[1][index])}
+        rows.append(row)
+    return rows
+
+
+def score_real(key: str, concept: str, group: str, features: np.ndarray) -> list[Row]:
+    """The ceiling's rows: real against real, without self pairs."""
+    same = {"key": key, "method": "real", "point": "default", "concept": concept, "group": group, "prompt_id": "",
+            "kind": "real", "text_sim_raw": ""}  # fmt: skip
+    return [{**same, "index": i, "seed": 0, "image_sim": number(value)} for i, value in enumerate(ceiling(features))]
+
+
+def number(value: float) -> str:
+    """Six decimals; empty where there is none."""
+    return "" if np.isnan(value) else f"{value:.6f}"

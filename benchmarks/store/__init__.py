@@ -1,0 +1,1 @@
+"""A run folder: where things lie in it, and how they get there whole."""

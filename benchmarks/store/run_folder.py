@@ -1,0 +1,308 @@
+"""A run folder: the only module that knows its paths. Is a unit done, publish it, read the rows.
+
+In: units and files written aside. Out: a folder in which everything is whole or absent; DataFrames for who reads it.
+"""
+
+import json
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.disk import Locks, digests_of, on_disk, remove, replace, verified
+from benchmarks.disk import read_json as read_json
+from benchmarks.planning.config import digest
+from benchmarks.planning.units import Cell, Fit, Plan, Prior, Unit
+from benchmarks.store.csv_files import PLAN_ROW, count_keys, keys_of, pack, read_frame, read_plan_file, rows_text
+from perfusion_core.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RESULTS = Path("results")
+MANIFEST = {Prior: "prior.json", Fit: "fit.json", Cell: "cell.json"}
+REAL = "real"  # method of the ceiling rows
+
+
+class Store:
+    """One run folder, for writing and for reading."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+        self.locks = Locks(self.root)
+
+    # ---- where things are ----
+
+    def folder(self, unit: Unit) -> Path:
+        if isinstance(unit, Prior):
+            return self.root / "priors" / f"{unit.super_category}-{unit.key[:8]}"
+        if isinstance(unit, Fit):
+            return fit_folder(self.root, unit.method, unit.concept, unit.key)
+        return cell_folder(self.root, unit.method, unit.point, unit.concept, unit.prompt_id)
+
+    def rows_file(self, scorer: str, method: str, point: str, concept: str) -> Path:
+        return self.root / "rows" / scorer / method / point / f"{concept}.csv"
+
+    def images(self, method: str, point: str, concept: str, prompt_id: str) -> Path:
+        return cell_folder(self.root, method, point, concept, prompt_id)
+
+    def concept(self, name: str) -> Path:
+        return concept_folder(self.root, name)
+
+    def failure_file(self, key: str) -> Path:
+        return self.failures / f"{key[:16]}.json"
+
+    @property
+    def failures(self) -> Path:
+        return self.root / "failed"
+
+    # ---- done? ----
+
+    def finished(self, unit: Unit, scorers: Sequence[str]) -> bool:
+        """Done, as `done` has it for a whole plan."""
+        if self.verified(unit):
+            return True
+        return isinstance(unit, Cell) and not self.folder(unit).exists() and bool(self.scored([unit], scorers))
+
+    def verified(self, unit: Unit) -> bool:
+        """Its folder is there, was made for this key, and every byte is as it was published."""
+        found = verified(self.folder(unit), MANIFEST[type(unit)], unit.key)
+        if found is None or not isinstance(unit, Fit):
+            return found is not None
+        return all(any(name.startswith(f"step-{step}/") for name in found["files"]) for step in unit.keep)
+
+    def scored(self, cells: Sequence[Cell], scorers: Sequence[str]) -> set[str]:
+        """Keys of the cells that have all their rows from every one of these scorers."""
+        need = {cell.key: len(cell.seeds) for cell in cells}
+        groups = dict.fromkeys((cell.method, cell.point, cell.concept) for cell in cells)
+        there = [count_keys(self.rows_file(scorer, *group) for group in groups) for scorer in scorers]
+        return {key for key, n in need.items() if there and all(count[key] == n for count in there)}
+
+    def done(self, plan: Plan, scorers: Sequence[str]) -> set[str]:
+        """Keys of the done units. Rows alone are enough where images were dropped, not where they are damaged."""
+        scored = self.scored(plan.cells, scorers)
+        units = plan.units
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # hashing leaves the interpreter's lock
+            good = pool.map(lambda unit: self.verified(unit), units)
+        return {
+            unit.key
+            for unit, fine in zip(units, good)
+            if fine or (isinstance(unit, Cell) and unit.key in scored and not self.folder(unit).exists())
+        }
+
+    # ---- publish ----
+
+    @contextmanager
+    def aside(self, key: str, resume: bool = False) -> Iterator[Path]:
+        """A folder to write into, on the same file system; its key's lock must be held. Gone at the end, whatever
+        happens; with `resume` an interruption leaves it, and the next call finds it as it was."""
+        path = self.root / ".tmp" / key
+        with on_disk(self.root):
+            if not resume:
+                remove(path)
+            path.mkdir(parents=True, exist_ok=True)
+            for half in path.rglob("*.safetensors.*"):  # of a writer that was killed (perfusion_core/files.py)
+                remove(half)
+        try:
+            yield path
+        except BaseException as error:
+            if not resume or isinstance(error, Exception):
+                remove(path)
+            raise
+        remove(path)
+
+    def publish(self, unit: Unit, aside: Path, about: Mapping[str, Any]) -> None:
+        """The files in `aside`, and a manifest with their digests, become the unit."""
+        with on_disk(self.root):
+            place = aside / MANIFEST[type(unit)]
+            place.unlink(missing_ok=True)  # of a run that was killed just before it could publish
+            manifest = {"key": unit.key, "files": digests_of(aside), **about}
+            place.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+            replace(aside, self.folder(unit))
+        self.forget_failures([unit.key])
+
+    def publish_concept(self, name: str, key: str, draw: Callable[[Path], None]) -> None:
+        """The pictures of a concept as fits and scorers see them; `draw` writes them into a folder."""
+        target, own = self.concept(name), digest(["concept", name])
+        with self.locks.locked(own):  # the key of what is written aside, so that no other run sweeps it away
+            if verified(target, "concept.json", key) is None:
+                with self.aside(own) as aside, on_disk(self.root):
+                    draw(aside)
+                    manifest = {"key": key, "files": digests_of(aside)}
+                    (aside / "concept.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+                    replace(aside, target)
+
+    def write_text(self, target: Path, text: str) -> None:
+        """One file, published."""
+        name = digest(target.relative_to(self.root).as_posix())
+        with on_disk(self.root), self.locks.locked(name):
+            aside = self.root / ".tmp" / name
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                aside.write_text(text, encoding="utf-8", newline="")
+                replace(aside, target)
+            finally:
+                remove(aside)
+
+    def write_rows(self, target: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Rows of one (scorer, method, point, concept), with the digest that makes a corrupted file count as absent."""
+        self.write_text(target, rows_text(rows))
+
+    def write_failure(self, key: str, name: str, traceback: str) -> None:
+        record = {"name": name, "key": key, "traceback": traceback}
+        self.write_text(self.failure_file(key), json.dumps(record, indent=1) + "\n")
+
+    def forget_failures(self, keys: Iterable[str]) -> None:
+        """What succeeded since, or is not planned any more."""
+        with on_disk(self.root):
+            for key in keys if self.failures.is_dir() else ():
+                self.failure_file(key).unlink(missing_ok=True)
+
+    def drop_images(self, method: str, point: str, concept: str, prompt_id: str) -> None:
+        """Remove the images of a scored cell."""
+        with on_disk(self.root):
+            remove(self.images(method, point, concept, prompt_id))
+
+    def planned_keys(self) -> set[str]:
+        """Keys of the cells and fits of all commands given in this folder."""
+        return keys_of(read_plan_file(self.root / "plan.csv") or ())
+
+    def sweep(self, done: Collection[str] = ()) -> None:
+        """Remove what killed runs left half written, except planned fits, which are resumed until they are `done`.
+        What another process is writing has its lock taken and stays."""
+        folder = self.root / ".tmp"
+        found = sorted(folder.iterdir()) if folder.is_dir() else []
+        keep = self.planned_keys() - set(done) if found else set()
+        for path in found:
+            key = path.name.removesuffix(".old")
+            if path.name not in keep and self.locks.try_lock(key):
+                remove(path)
+                self.locks.unlock(key)
+        if folder.is_dir() and not any(folder.iterdir()):
+            with suppress(OSError):  # another process has just begun to write
+                folder.rmdir()
+
+
+# ---- reading a run ----
+
+
+def find_run(given: str | Path | None = None, results: Path | None = None) -> Path:
+    """A path, a name under results/, or the newest run."""
+    results = results or RESULTS
+    if given is None:
+        runs = list_runs(results)
+        if not runs:
+            raise UserError(f"there is no run under {results}/; `perfbench run --preset quick` makes one")
+        return runs[-1]
+    for path in (Path(given), results / given):
+        if (path / "run.json").is_file():
+            return path
+    names = [run.name for run in list_runs(results)]
+    shown = f" (known: {', '.join(names)})" if names else "; `perfbench run --preset quick` makes one"
+    raise UserError(f"{given} is not a run folder: there is no run.json in it{shown}")
+
+
+def list_runs(results: Path | None = None) -> list[Path]:
+    """The runs under results/, the newest last."""
+    runs = [(read_json(path) or {}, path.parent) for path in (results or RESULTS).glob("*/run.json")]
+    return [run for _, run in sorted(runs, key=lambda item: (str(item[0].get("started", "")), item[1].name))]
+
+
+def read_run(run: Path) -> dict[str, Any]:
+    """run.json."""
+    found = read_json(run / "run.json")
+    if found is None:
+        raise UserError(f"{run / 'run.json'} is missing or damaged; give the same `perfbench run` command again")
+    return found
+
+
+def cell_folder(run: Path, method: str, point: str, concept: str, prompt_id: str) -> Path:
+    return run / "images" / method / point / concept / prompt_id
+
+
+def concept_folder(run: Path, concept: str) -> Path:
+    return run / "concepts" / concept
+
+
+def fit_folder(run: Path, base: str, concept: str, key: str) -> Path:
+    return run / "fits" / base / f"{concept}-{key[:8]}"
+
+
+def attention_folder(run: Path) -> Path:
+    """maps.npz and leakage.csv, and under parts/ what each method's word attended to, a file a concept."""
+    return run / "attention"
+
+
+def read_planned(run: Path) -> list[dict[str, str]]:
+    """plan.csv as plain rows: a planned cell of all commands given in this folder."""
+    rows = read_plan_file(run / "plan.csv")
+    if rows is None:
+        raise UserError(f"{run / 'plan.csv'} is missing or damaged; give the same `perfbench run` command again")
+    return rows
+
+
+def read_plan(run: Path) -> "pd.DataFrame":
+    """plan.csv: a row a planned cell of all commands given in this folder."""
+    import pandas as pd
+
+    rows = pd.DataFrame(read_planned(run), columns=list(PLAN_ROW))
+    return rows.astype({"n": int})
+
+
+def read_rows(run: Path, scorer: str | None = None) -> "pd.DataFrame":
+    """All rows of one scorer (the reported one) that belong to planned cells, as planned; and the ceiling's."""
+    import numpy as np
+    import pandas as pd
+
+    name = scorer or read_run(run)["scorers"][0]["name"]
+    store, plan = Store(run), read_planned(run)
+    order = pd.Series({row["key"]: number for number, row in enumerate(plan)}, dtype="int64")
+    groups = dict.fromkeys((row["method"], row["point"], row["concept"]) for row in plan)
+    singles = dict.fromkeys(part for row in plan for part in row["concept"].split("+"))
+    rows = read_frame(store.rows_file(name, *address) for address in groups)
+    rows = rows[rows["key"].isin(order.index)]
+    rows = rows.iloc[np.lexsort((rows["index"], rows["key"].map(order)))]
+    real = read_frame(store.rows_file(name, REAL, "default", concept) for concept in singles)
+    return pd.concat([rows, real], ignore_index=True)
+
+
+def pack_run(run: Path) -> list[Path]:
+    """Plan and rows of a run in a tenth of the size, for a run that is to be committed."""
+    return [pack(path) for path in (*run.glob("plan.csv"), *sorted((run / "rows").rglob("*.csv")))]
+
+
+def planned_fits(run: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Method, concept and fit.json of the fits that planned cells need and that are here."""
+    found = (read_json(path) or {} for path in sorted((run / "fits").glob("*/*/fit.json")))
+    by_key = {about.get("key"): about for about in found}
+    rows = ((row["method"], row["concept"], row["fit"]) for row in read_planned(run))
+    pairs = (
+        (method, *one)
+        for method, concepts, keys in dict.fromkeys(rows)
+        for one in zip(concepts.split("+"), keys.split("+"))
+    )
+    for method, concept, key in dict.fromkeys(pairs):
+        if key in by_key:
+            yield method, concept, by_key[key]
+
+
+def read_fits(run: Path) -> "pd.DataFrame":
+    """What each method's fits cost: method, concept, key, kilobytes (of 1,000 bytes), train_seconds where known."""
+    import pandas as pd
+
+    rows = []
+    for method, concept, about in planned_fits(run):
+        size = sum(file["bytes"] for name, file in about["files"].items() if not name.startswith("step-"))
+        rows.append((method, concept, about["key"], size / 1000, float(about.get("seconds", "nan"))))
+    return pd.DataFrame(rows, columns=["method", "concept", "key", "kilobytes", "train_seconds"])
+
+
+def read_weights(run: Path) -> dict[str, dict[str, str]]:
+    """method -> concept -> digest of its trained files; runs that agree in it sampled from the same weights."""
+    found: dict[str, dict[str, str]] = {}
+    for method, concept, about in planned_fits(run):
+        trained = {n: f["sha256"] for n, f in about["files"].items() if n.endswith(".safetensors") and n[:5] != "step-"}
+        found.setdefault(method, {})[concept] = digest(trained)
+    return found

@@ -1,0 +1,1 @@
+"""What is asked about: prompts, concepts, photographs, other people's suites."""

@@ -1,0 +1,1 @@
+"""Numbers from rows: means, intervals, tables, and the regression gate."""

@@ -1,0 +1,275 @@
+"""Sample rows -> cells.csv -> metrics.csv -> table.csv and table.md.
+
+In: what store.py reads from a run folder, as DataFrames. Out: DataFrames, and `write_tables`, which publishes them.
+
+    cells_of(samples)       a row a (method, point, concept, prompt_id, metric): n, mean, sd, even, odd (index halves)
+    metrics_of(cells)       a row a (method, point, concept)
+    table_of(cells, ...)    a row a (kind, method, point), with intervals
+    build(rows, ...)        all of them, and their text (table_text.py)
+    tables_of(run)          all of them from a run folder, nothing written
+    write_tables(run)       all of them into the run folder; -> the text of table.md
+
+What figures need beyond these is in frames.py: cells in, tidy frames out.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.tables.frames import SCORES, score_intervals, variants
+from benchmarks.tables.grid import CEILING, FLOOR, Grid, grid_of
+from benchmarks.tables.sample_rows import CELL, both_concepts, is_metric, missing_of, of_pairs, refuse_missing, rows_of
+from benchmarks.tables.statistics import best, clustered, crossed, mean_over, over_concepts
+from benchmarks.tables.table_text import HONEST, NAIVE, markdown
+from perfusion_core.errors import UserError
+
+CELL_COLUMNS = ["method", "point", "concept", "group", "prompt_id", "kind", "metric", "n", "mean", "sd", "even", "odd"]
+
+
+def cells_of(samples: pd.DataFrame) -> pd.DataFrame:
+    """Images -> cells. Images without a score do not count into n; rows in any order give the same bytes."""
+    samples = both_concepts(samples.assign(prompt_id=samples["prompt_id"].fillna("").astype(str)))
+    samples = samples.sort_values([*CELL, "index"], kind="stable")
+    code = samples.groupby(CELL, sort=True, observed=True).ngroup().to_numpy()
+    _, first = np.unique(code, return_index=True)
+    keys = samples.iloc[first][[*CELL, "group", "kind"]].reset_index(drop=True)
+    odd = samples["index"].to_numpy() % 2 == 1
+    out = []
+    for metric in filter(is_metric, samples.columns):
+        value = samples[metric].to_numpy(dtype=float)
+        there = ~np.isnan(value)
+
+        def per_cell(weight: np.ndarray, where: np.ndarray) -> np.ndarray:
+            return np.bincount(code[where], weight[where], minlength=len(keys))
+
+        with np.errstate(invalid="ignore", divide="ignore"):
+            n = per_cell(np.ones(len(value)), there)
+            mean = per_cell(value, there) / n
+            sd = np.sqrt(per_cell((value - mean[code]) ** 2, there) / (n - 1))
+            halves = [per_cell(value, there & h) / per_cell(np.ones(len(value)), there & h) for h in (~odd, odd)]
+        frame = keys.assign(metric=metric, n=n.astype(int), mean=mean, sd=sd, even=halves[0], odd=halves[1])
+        out.append(frame[frame["n"] > 0])
+    cells = pd.concat(out).sort_values([*CELL, "metric"], kind="stable")[CELL_COLUMNS].reset_index(drop=True)
+    return cells.replace([np.inf, -np.inf], np.nan).round({"mean": 9, "sd": 9, "even": 9, "odd": 9})
+
+
+def split(cells: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows of single concepts, and rows of pairs."""
+    pair = cells["kind"] == "pair"
+    return cells[~pair], cells[pair]
+
+
+def ceilings_of(cells: pd.DataFrame) -> pd.Series:
+    """concept -> real-against-real similarity: the mean over its own images of the similarity to the others."""
+    real = cells[(cells["method"] == CEILING) & (cells["metric"] == "image_sim")]
+    return real.set_index("concept")["mean"]
+
+
+def above(image: np.ndarray, limit: np.ndarray) -> np.ndarray:
+    """[C, P] 1 where a cell is more similar to the concept's images than these are to each other (limit [C])."""
+    limit = limit[:, None]
+    return np.where(np.isnan(image) | np.isnan(limit), np.nan, image > limit)
+
+
+def metrics_of(cells: pd.DataFrame) -> pd.DataFrame:
+    """Cells -> concepts. `copied` is the share of shape-preserving cells more similar to the concept's images than
+    these are to each other."""
+    singles, pairs = split(cells)
+    return pd.concat([_metrics(part) for part in (singles, pairs) if len(part)], ignore_index=True)
+
+
+def _metrics(cells: pd.DataFrame) -> pd.DataFrame:
+    ceilings = ceilings_of(cells)
+    out = []
+    grid = grid_of(cells)
+    scores, images = grid.scores, grid.images
+    limit = ceilings.reindex(grid.concepts).to_numpy(dtype=float)
+    for m, (method, point) in enumerate(grid.points):
+        row = pd.DataFrame({
+            "method": method, "point": point, "concept": grid.concepts, "group": grid.groups,
+            **{metric: scores[metric][m] for metric in [*SCORES, *grid.extra]},
+            "copied": mean_over(above(grid.values["image_sim"][m], limit)), "n": images[m].sum(1).astype(int),
+        })  # fmt: skip
+        out.append(row[row["n"] > 0])
+    real = cells[(cells["method"] == CEILING) & (cells["metric"] == "image_sim")]
+    if len(real):
+        out.append(real[["method", "point", "concept", "group", "n"]].assign(image_sim=real["mean"]))
+    columns = ["method", "point", "concept", "group", *SCORES, *grid.extra, "copied", "n"]
+    return pd.concat(out, ignore_index=True)[columns]
+
+
+def table_of(
+    cells: pd.DataFrame, planned: pd.DataFrame | None = None, fits: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """Cells of single concepts, or of pairs -> the table, with 95 % intervals over concepts (stats.py)."""
+    grid = grid_of(cells)
+    n_planned = _planned(grid, planned)
+    limit = ceilings_of(cells).reindex(grid.concepts).to_numpy(dtype=float)
+    out = []
+    for method in sorted({name for name, _ in grid.points}, key=lambda name: (name == FLOOR, name)):
+        for m in grid.rows(method):
+            kind = "floor" if method == FLOOR else "method"
+            out.append(
+                {"kind": kind, "method": method, "point": grid.points[m][1], **_row(grid, m, limit, n_planned[m])}
+            )
+        chosen_from = variants(grid, method)
+        if method != FLOOR and len(chosen_from) > 1:
+            out += _best_h(grid, method, chosen_from, n_planned)
+    if len(ceilings_of(cells)):
+        out.append(_ceiling(cells))
+    table = pd.DataFrame(out)
+    table = table.merge(_fit_costs(fits), on="method", how="left")
+    estimates = [f"{score}{end}" for score in [*SCORES, *grid.extra] for end in ("", "_lo", "_hi")]
+    columns = [
+        "kind",
+        "method",
+        "point",
+        *estimates,
+        "copied",
+        "n_concepts",
+        "n_images",
+        "n_planned",
+        "kilobytes",
+        "train_seconds",
+    ]
+    return (
+        table.reindex(columns=columns)
+        .round(dict.fromkeys([*estimates, "copied"], 6))
+        .round({"kilobytes": 1, "train_seconds": 1})
+    )
+
+
+def _row(grid: Grid, m: int, limit: np.ndarray, n_planned: int) -> dict[str, object]:
+    there = (grid.images[m] > 0).any(1)
+    row: dict[str, object] = {
+        "n_concepts": int(there.sum()),
+        "n_images": int(grid.images[m].sum()),
+        "n_planned": n_planned,
+    }
+    row |= score_intervals(grid, m)
+    row["copied"] = clustered(above(grid.values["image_sim"][m], limit)).value
+    return row
+
+
+def _best_h(grid: Grid, method: str, rows: list[int], n_planned: np.ndarray) -> list[dict[str, object]]:
+    """Per concept the variant with the highest harmonic mean. Naive: chosen on the images that are reported. Honest:
+    chosen on the even ones and reported on the odd ones, the reverse, and the average of both."""
+    out = []
+    whole, (even, odd) = grid.drawn, grid.drawn_halves
+    n = grid.images[rows].sum(2)[None]  # [1, K, C]
+    for point, splits in ((NAIVE, [(whole, whole)]), (HONEST, [(even, odd), (odd, even)])):
+        choices = [choose["harmonic"][:, rows] for choose, _ in splits]
+        images = np.mean([best(choice[:1], n) for choice in choices], axis=0)
+        there = ~np.isnan(np.mean([best(c[:1], c[:1]) for c in choices], axis=0))
+        row: dict[str, object] = {
+            "kind": "best-h", "method": method, "point": point, "n_concepts": int(there.sum()),
+            "n_images": round(float(images[there].sum())), "n_planned": int(n_planned[rows].max()),
+        }  # fmt: skip
+        for metric in SCORES:
+            halves = [best(c, report[metric][:, rows]) for c, (_, report) in zip(choices, splits)]
+            drawn = over_concepts(np.mean(halves, axis=0), grid.draws)
+            row |= crossed(drawn, grid.draws, int(there.sum())).named(metric)
+        if there.any():
+            out.append(row)
+    return out
+
+
+def _ceiling(cells: pd.DataFrame) -> dict[str, object]:
+    real = cells[cells["method"] == CEILING]
+    mine = real[real["metric"] == "image_sim"]
+    row: dict[str, object] = {"kind": "ceiling", "method": CEILING, "point": "default"}
+    row |= {"n_concepts": len(mine), "n_images": int(mine["n"].sum()), "n_planned": int(mine["n"].sum())}
+    for metric, of in real.groupby("metric"):
+        row |= clustered(of["mean"].to_numpy()[:, None]).named(str(metric))
+    return row
+
+
+def _planned(grid: Grid, planned: pd.DataFrame | None) -> np.ndarray:
+    """[M] planned images; without a plan, those that are there."""
+    if planned is None:
+        return grid.images.sum((1, 2)).astype(int)
+    n = planned.groupby(["method", "point"])["n"].sum()
+    return n.reindex(pd.MultiIndex.from_tuples(grid.points)).fillna(0).astype(int).to_numpy()
+
+
+def _fit_costs(fits: pd.DataFrame | None) -> pd.DataFrame:
+    """Means over a method's fits: the size of one trained concept, and the seconds that its training took."""
+    if fits is None or fits.empty:
+        return pd.DataFrame(columns=["method", "kilobytes", "train_seconds"])
+    return fits.groupby("method")[["kilobytes", "train_seconds"]].mean().reset_index()
+
+
+@dataclass(frozen=True)
+class Tables:
+    """All tables of a run; `pairs` are sample rows, `pair_table` is the table over them (both empty without pairs)."""
+
+    samples: pd.DataFrame
+    pairs: pd.DataFrame
+    cells: pd.DataFrame
+    metrics: pd.DataFrame
+    table: pd.DataFrame
+    pair_table: pd.DataFrame
+    text: str
+
+
+def tables_of(run: Path, allow_missing: bool = False) -> Tables:
+    """Everything from the rows of a run folder; an incomplete plan is refused unless allowed."""
+    from benchmarks.store import run_folder as store
+
+    rows, planned, fits = rows_of(run), store.read_plan(run), store.read_fits(run)
+    fits = pd.concat([fits, known_costs(run, set(fits["method"]))], ignore_index=True)
+    return build(rows, planned, fits, about=store.read_run(run), allow_missing=allow_missing)
+
+
+def known_costs(run: Path, here: Collection[str]) -> pd.DataFrame:
+    """What a run's table already says that fits cost, of methods whose trained files are not here (not committed)."""
+    columns = ["method", "kilobytes", "train_seconds"]
+    try:
+        table = pd.read_csv(run / "table.csv")
+        told = table.loc[(table["kind"] == "method") & ~table["method"].isin(here), columns]
+    except (OSError, ValueError, KeyError):  # none yet, or damaged
+        return pd.DataFrame(columns=columns)
+    return told.dropna(subset="kilobytes").drop_duplicates("method")
+
+
+def build(
+    rows: pd.DataFrame,
+    planned: pd.DataFrame,
+    fits: pd.DataFrame,
+    *,
+    about: dict | None = None,
+    allow_missing: bool = False,
+) -> Tables:
+    """The same from frames in the columns of store.py."""
+    if not len(rows):
+        raise UserError("no image of this run has a score yet; give the same `perfbench run` command again to go on")
+    cells = cells_of(rows)
+    missing = missing_of(cells, planned)
+    if not allow_missing:
+        refuse_missing(missing, planned)
+    singles, pairs = split(cells)
+    is_pair = rows["kind"] == "pair"
+    table = table_of(singles, planned[planned["kind"] != "pair"], fits) if len(singles) else pd.DataFrame()
+    pair_table = table_of(pairs, planned[planned["kind"] == "pair"], fits) if len(pairs) else pd.DataFrame()
+    parts = [markdown(table, about)] if len(table) else []
+    parts += [markdown(pair_table, about, title="Pairs of concepts")] if len(pair_table) else []
+    rows = rows.drop(columns="key", errors="ignore")
+    samples = rows.loc[~is_pair, [column for column in rows if not of_pairs(str(column))]]
+    return Tables(samples, rows[is_pair], cells, metrics_of(cells), table, pair_table, "\n".join(parts))
+
+
+def write_tables(run: Path, allow_missing: bool = False) -> str:
+    """Publish all tables of a run, each by one rename, table.md last; -> its text."""
+    from benchmarks.store.run_folder import Store
+
+    tables, store = tables_of(run, allow_missing), Store(run)
+    frames = {"samples": tables.samples, "cells": tables.cells, "metrics": tables.metrics, "table": tables.table}
+    if len(tables.pairs):
+        frames |= {"pairs": tables.pairs, "pair-table": tables.pair_table}
+    for name, frame in frames.items():
+        store.write_text(run / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
+    store.write_text(run / "table.md", tables.text)
+    return tables.text

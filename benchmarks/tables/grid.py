@@ -1,0 +1,140 @@
+"""Cells as arrays, so that statistics are plain functions of them.
+
+In: the rows of cells.csv. Out: a Grid of [operating point, concept, prompt], and what the bootstrap draws make of it.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.tables.statistics import SEED, Draws, crossed_draws, drawn_means, harmonic, over_concepts
+
+FLOOR, CEILING = "super", "real"  # methods with a meaning of their own: nothing learned; the concept's own images
+Point = tuple[str, str]  # (method, point)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Cell means of every (method, point), NaN where there is no cell."""
+
+    points: list[Point]
+    concepts: list[str]
+    prompts: list[str]  # ids
+    groups: list[str]  # of each concept
+    kinds: list[str]  # of each prompt
+    values: dict[str, np.ndarray]  # metric -> [M, C, P]
+    halves: dict[str, np.ndarray]  # metric -> [2, M, C, P]: means over even and over odd indices
+    n: dict[str, np.ndarray]  # metric -> [M, C, P] images
+    sd: dict[str, np.ndarray]
+    seed: int = SEED  # of the bootstrap
+
+    def row(self, point: Point) -> int:
+        return self.points.index(point)
+
+    def rows(self, method: str) -> list[int]:
+        return [m for m, (name, _) in enumerate(self.points) if name == method]
+
+    @cached_property
+    def strata(self) -> np.ndarray:
+        """[P] what a prompt is exchangeable with: prompts of its kind that the same groups, or the same pairs, have."""
+        there = np.any([~np.isnan(v).all(0) for v in self.values.values()], axis=0)  # [C, P]
+        groups = np.array(self.concepts if set(self.groups) == {"pair"} else self.groups, dtype=object)
+        names = [f"{kind} {' '.join(sorted(set(groups[there[:, p]])))}" for p, kind in enumerate(self.kinds)]
+        return np.array(names, dtype=object)
+
+    @cached_property
+    def draws(self) -> Draws:
+        return crossed_draws(len(self.concepts), self.strata, seed=self.seed)
+
+    @cached_property
+    def base(self) -> np.ndarray:
+        """[C, P] raw text similarity of `super`, which normalised text similarity divides by; NaN without it."""
+        rows = self.rows(FLOOR)
+        return self.values["text_sim_raw"][rows[0]] if rows else np.full(self.shape, np.nan)
+
+    @property
+    def extra(self) -> list[str]:
+        """Metrics beyond the two that the protocol reports: of a second scorer, or of a pair's concepts."""
+        return [metric for metric in self.values if metric not in ("image_sim", "text_sim_raw")]
+
+    @cached_property
+    def images(self) -> np.ndarray:
+        """[M, C, P] scored images."""
+        return np.max(list(self.n.values()), axis=0)
+
+    @cached_property
+    def scores(self) -> dict[str, np.ndarray]:
+        """Per-concept scores, metric -> [M, C]."""
+        c, p = self.shape
+        once = Draws(np.ones((1, c), dtype=np.int64), np.ones((1, p), dtype=np.int64))
+        return {metric: drawn[0] for metric, drawn in _scores(self.values, self.base, once).items()}
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.concepts), len(self.prompts)
+
+    @cached_property
+    def drawn(self) -> dict[str, np.ndarray]:
+        """Per-concept scores in every bootstrap draw, metric -> [D, M, C]; draw 0 is the estimate."""
+        return _scores(self.values, self.base, self.draws)
+
+    @cached_property
+    def drawn_halves(self) -> list[dict[str, np.ndarray]]:
+        """The same from images of even index alone, and from those of odd index alone."""
+        return [_scores({k: v[h] for k, v in self.halves.items()}, self.base, self.draws) for h in (0, 1)]
+
+    @cached_property
+    def balanced(self) -> dict[str, np.ndarray]:
+        """The means over concepts in every draw, metric -> [D, M]."""
+        return {metric: over_concepts(drawn, self.draws) for metric, drawn in self.drawn.items()}
+
+
+def _scores(values: dict[str, np.ndarray], base: np.ndarray, draws: Draws) -> dict[str, np.ndarray]:
+    """Per-concept means, and from them the two scores that are not means: text_sim and harmonic."""
+    raw = values["text_sim_raw"]
+    scores = {metric: drawn_means(y, draws) for metric, y in values.items()}
+    shared = ~np.isnan(raw) & ~np.isnan(base)  # a ratio of means over the same prompts
+    same = (shared == ~np.isnan(raw)).all()
+    above = scores["text_sim_raw"] if same else drawn_means(np.where(shared, raw, np.nan), draws)
+    whole = (shared == shared[:1]).all()  # every point has the same cells: then one divisor is enough
+    below = drawn_means(np.where(shared[:1] if whole else shared, base, np.nan), draws)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        scores["text_sim"] = above / below
+    scores["harmonic"] = harmonic(scores["image_sim"], scores["text_sim"])
+    return scores
+
+
+def grid_of(cells: pd.DataFrame) -> Grid:
+    """Arrange cells. `real` has no prompts and is left out; pairs and single concepts come apart (tables.split)."""
+    cells = cells[cells["method"] != CEILING]
+    points = list(
+        cells[["method", "point"]].drop_duplicates().sort_values(["method", "point"]).itertuples(index=False, name=None)
+    )
+    of_concept = cells.drop_duplicates("concept").sort_values("concept")
+    of_prompt = cells.drop_duplicates("prompt_id").sort_values("prompt_id")
+    at = (
+        pd.MultiIndex.from_tuples(points).get_indexer(pd.MultiIndex.from_frame(cells[["method", "point"]])),
+        pd.Index(of_concept["concept"]).get_indexer(cells["concept"]),
+        pd.Index(of_prompt["prompt_id"]).get_indexer(cells["prompt_id"]),
+    )
+    shape = len(points), len(of_concept), len(of_prompt)
+    values, halves, n, sd = {}, {}, {}, {}
+    for metric in ["image_sim", "text_sim_raw", *sorted(set(cells["metric"]) - {"image_sim", "text_sim_raw"})]:
+        mine = (cells["metric"] == metric).to_numpy()
+        where = tuple(axis[mine] for axis in at)
+
+        def fill(
+            column: str, empty: float, mine: np.ndarray = mine, where: tuple[np.ndarray, ...] = where
+        ) -> np.ndarray:
+            out = np.full(shape, empty)
+            out[where] = cells[column].to_numpy(dtype=float)[mine]
+            return out
+
+        values[metric], n[metric], sd[metric] = fill("mean", np.nan), fill("n", 0), fill("sd", np.nan)
+        halves[metric] = np.stack([fill("even", np.nan), fill("odd", np.nan)])
+    return Grid(
+        points, list(of_concept["concept"]), list(of_prompt["prompt_id"]), list(of_concept["group"].astype(str)),
+        list(of_prompt["kind"]), values, halves, n, sd,
+    )  # fmt: skip

@@ -1,0 +1,229 @@
+"""The report in a real browser without a window. Skipped where there is no Chromium or no playwright."""
+
+import shutil
+import time
+
+import pytest
+from made_run import GLOBAL, LOCAL, make_run
+
+from benchmarks.figures.report.report_page import write_report
+from benchmarks.tables.run_view import Run
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]  # fmt: skip
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+PATIENCE = 60_000  # milliseconds, for machines that are busy with other things
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True, "device_scale_factor": 2}
+EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.skip("no Chromium here: apt install chromium")
+    driver = pytest.importorskip("playwright.sync_api", reason="no playwright here: pip install playwright")
+    with driver.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=found, args=FLAGS, timeout=PATIENCE)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Two concepts, two prompts of each kind, Perfusion at two biases of each lock; one prompt tries to be a script."""
+    folder = tmp_path_factory.mktemp("browser") / "small"
+    make_run(
+        folder, {"perfusion": LOCAL[::3] + GLOBAL[::4], "cd": ("default",)}, ["cat", "teapot"], prompts=2, images=2
+    )
+    plan = (folder / "plan.csv").read_text().replace("A {cat} in the snow", f"A {{cat}} in the snow {EVIL}")
+    (folder / "plan.csv").write_text(plan)
+    write_report(Run(folder), folder / "index.html")
+    return folder
+
+
+@pytest.fixture
+def visit(chromium):
+    """Open a page; errors, alerts and requests to anywhere but the file's own folder fail the test."""
+    trouble, contexts = [], []
+
+    def open_page(file, **settings):
+        context = chromium.new_context(**settings)
+        context.set_default_timeout(PATIENCE)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: trouble.append(str(error)))
+        page.on("dialog", lambda dialog: (trouble.append(f"alert: {dialog.message}"), dialog.dismiss()))
+        page.on("console", lambda line: trouble.append(line.text) if line.type == "error" else None)
+        page.on(
+            "request", lambda r: None if r.url.startswith((f"file://{file.parent}", "data:")) else trouble.append(r.url)
+        )
+        page.goto(f"file://{file}")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not trouble
+
+
+def to_gallery(page):
+    page.evaluate("document.getElementById('gallery').scrollIntoView({behavior: 'instant'})")
+    page.wait_for_selector(".row .cell img")
+
+
+def until(page, truth):
+    """Playwright's own waiting evaluates strings in the page, which the page's policy forbids."""
+    end = time.monotonic() + PATIENCE / 1000
+    while not page.evaluate(truth):
+        assert time.monotonic() < end, truth
+        page.wait_for_timeout(20)
+
+
+def shown(page):
+    """Concept and prompt of each row that passes the filters."""
+    return page.evaluate("[...document.querySelectorAll('.row')].map(r => r.dataset.row)")
+
+
+def cell(page, label):
+    return page.locator(".row").first.locator(".cell", has_text=label)
+
+
+def test_filters_by_concept_kind_words_and_method(visit, run):
+    page = visit(run / "index.html")
+    to_gallery(page)
+    assert len(shown(page)) == 8
+    page.click("#pick-concepts button:has-text('teapot')")
+    assert len(shown(page)) == 4
+    until(page, "document.querySelector('.row').textContent.includes('teapot*')")  # filled when it comes near
+    page.select_option("#pick-kind", "shape")
+    assert len(shown(page)) == 2
+    page.fill("#pick-words", "snow")
+    until(page, "document.querySelectorAll('.row').length === 1")
+    assert "1 of 8" in page.inner_text("#count")
+    page.fill("#pick-words", "a01")  # an id, of the other concept: nothing is left
+    until(page, "document.querySelectorAll('.row').length === 0")
+    page.fill("#pick-words", "")
+    page.click("#pick-concepts button:has-text('all')")
+    until(page, "document.querySelectorAll('.row').length === 4")
+    to_gallery(page)
+    assert page.locator(".row >> nth=0").locator(".cell").count() == 4
+    page.click("#pick-methods button:has-text('Custom Diffusion')")
+    assert page.locator(".row >> nth=0").locator(".cell").count() == 3
+
+
+def test_the_slider_moves_both_fronts_to_their_nearest_bias(visit, run):
+    page = visit(run / "index.html")
+    to_gallery(page)
+
+    def state():
+        # a row that the browser has not laid out yet (content-visibility) has a text, but no inner_text
+        texts = [cell(page, name).locator(".name").text_content() for name in ("local", "global")]
+        sources = [cell(page, name).locator("img").first.get_attribute("src") for name in ("local", "global", "Custom")]
+        return [text.split("β ")[1] for text in texts], sources
+
+    slider = page.locator("#pick-bias")
+    seen = []
+    for place, bias, points in (
+        (0, "0.40", ["0.60", "0.40"]),
+        (1, "0.60", ["0.60", "0.60"]),
+        (2, "0.75", ["0.75", "0.60"]),
+    ):
+        slider.focus()
+        page.keyboard.press("Home")
+        for _ in range(place):
+            page.keyboard.press("ArrowRight")
+        assert page.inner_text("#bias-now") == bias
+        biases, sources = state()
+        assert biases == points
+        seen.append(sources)
+    (a_local, a_global, a_cd), (b_local, b_global, b_cd), (c_local, c_global, c_cd) = seen
+    assert a_local == b_local != c_local and a_global != b_global == c_global and a_cd == b_cd == c_cd
+    assert all(source.startswith("data:image/webp;base64,") for sources in seen for source in sources)
+
+
+def test_several_images_side_by_side_and_one_enlarged(visit, run):
+    page = visit(run / "index.html")
+    to_gallery(page)
+    page.select_option("#pick-images", "2")
+    images = cell(page, "Custom Diffusion").locator("img")
+    assert images.count() == 2
+    images.nth(1).click()
+    until(page, "document.querySelector('dialog[open] img').naturalWidth === 64")
+    assert page.locator("dialog img").get_attribute("src") == "images/cd/default/cat/s01/1.png"
+    assert "A cat* on the beach" in page.inner_text("dialog")
+    page.keyboard.press("Escape")
+    assert page.locator("dialog[open]").count() == 0
+
+
+def test_tables_sort_and_switch(visit, run):
+    page = visit(run / "index.html")
+    page.click("#results th:has-text('Text similarity') button")
+    values = page.evaluate(
+        "[...document.querySelectorAll('#results .sortable tbody tr')].map(r => r.cells[2].dataset.value)"
+    )
+    numbers = [float(value) for value in values if value]
+    assert numbers == sorted(numbers, reverse=True) and values[-1] is None  # the ceiling has none
+    assert page.locator("#concepts [data-name='harmonic']").is_hidden()
+    page.select_option("#concepts select", "harmonic")
+    assert page.locator("#concepts [data-name='harmonic']").is_visible()
+    assert page.locator("#concepts [data-name='image_sim']").is_hidden()
+
+
+def test_a_prompt_that_is_a_script_is_shown_as_text(visit, run):
+    page = visit(run / "index.html")
+    to_gallery(page)
+    page.fill("#pick-words", "onerror")
+    until(page, "document.querySelectorAll('.row').length === 1")
+    page.wait_for_selector(".row q")
+    assert page.text_content(".row q").strip('“”"') == f"A cat* in the snow {EVIL}"
+    assert page.locator("img[src='x']").count() == 0
+
+
+def test_the_page_travels_alone(visit, run, tmp_path):
+    shutil.copy(run / "index.html", tmp_path / "mailed.html")
+    page = visit(tmp_path / "mailed.html")
+    to_gallery(page)
+    image = cell(page, "Custom Diffusion").locator("img").first
+    until(page, "document.querySelector('.row .cell img').naturalWidth === 64")
+    assert page.evaluate(
+        "[...document.querySelectorAll('main figure img')].every(i => i.complete && i.naturalWidth > 0)"
+    )
+    assert image.get_attribute("src").startswith("data:")
+
+
+def test_on_a_phone_nothing_sticks_out(visit, run):
+    page = visit(run / "index.html", **PHONE)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    to_gallery(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    across = page.evaluate(
+        "new Set([...document.querySelector('.row').querySelectorAll('.cell')].map(c => c.offsetLeft)).size"
+    )
+    assert across >= 3  # side by side on the narrowest screen as well
+    page.tap("#pick-concepts button:has-text('teapot')")
+    assert len(shown(page)) == 4
+
+
+def test_without_scripts_the_results_are_there(visit, run):
+    page = visit(run / "index.html", java_script_enabled=False)
+    assert page.locator("#results .sortable tbody tr").count() > 5
+    assert "needs JavaScript" in page.inner_text("#gallery")
+
+
+@pytest.mark.slow
+def test_four_thousand_images_open_fast(visit, tmp_path):
+    """Few are drawn before they are near the screen; opening is bounded by reading the file."""
+    methods = {"perfusion": LOCAL[:3] + GLOBAL[:3], "cd": ("default",), "db": ("default",)}
+    make_run(tmp_path / "big", methods, prompts=6, images=4)
+    file = write_report(Run(tmp_path / "big"), tmp_path / "big" / "index.html")
+    count = sum(1 for _ in (tmp_path / "big" / "images").rglob("*.png"))
+    assert count >= 4000
+    started = time.monotonic()
+    page = visit(file)
+    page.wait_for_selector(".row", state="attached")
+    assert time.monotonic() - started < 5
+    assert page.locator(".row .cell img").count() < 200
+    to_gallery(page)
+    page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
+    until(page, "[...document.querySelectorAll('.row')].at(-1).querySelector('.cell img')")

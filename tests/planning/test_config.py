@@ -1,0 +1,126 @@
+"""Preset, TOML, flags and --set resolve to one object; mistakes are one sentence with the nearest name."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks.planning import methods
+from benchmarks.planning.config import PRESETS, Config, as_dict, difference, digest, protocol, resolve, role
+from perfusion_core.errors import UserError
+
+
+def test_later_ones_win(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        'preset = "micro"\nimages = 3\nsteps = 7\nseed = 1\n'
+        '[points]\nperfusion = ["local-b0.65-t0.15"]\n[fit.ti]\nlr = 0.5\n'
+    )
+    config = resolve(
+        toml=file, flags={"images": "4", "steps": None}, sets=["images=6", "fit.ti.steps=9", "concepts=cat, dog"]
+    )
+    assert (config.preset, config.images, config.steps, config.seed) == ("micro", 6, 7, 1)
+    assert config.points["perfusion"] == ("local-b0.65-t0.15",)
+    assert config.fit == {"ti": {"lr": 0.5, "steps": 9}}
+    assert config.concepts == ("cat", "dog")
+    assert resolve(toml=file, flags={"images": "4"}).images == 4
+    assert resolve(toml=file).images == 3
+    assert resolve(preset="quick", toml=file).preset == "quick"
+
+
+def test_the_default_is_the_paper():
+    config = resolve()
+    assert config == Config()
+    assert (config.images, config.steps, config.guidance, config.concepts) == (8, 50, 6.0, ("all",))
+    assert len(config.points["perfusion"]) == 9  # four local biases, five global ones
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["imges=4"], "did you mean 'images'"),
+        (["images=two"], "a whole number is wanted"),
+        (["images=0"], "at least 1"),
+        (["guidance=high"], "a number is wanted"),
+        (["select_step=perhaps"], "true or false"),
+        (["engine=proceses"], "did you mean 'processes'"),
+        (["fit.perfusion=3"], "fit.METHOD.OPTION"),
+        (["points=local"], "points.METHOD"),
+        (["images.of=3"], "has no parts"),
+        (["images"], "is not key=value"),
+        (["concepts="], "concepts is empty"),
+        (["keep=soon"], "whole numbers"),
+        (["guidance=nan"], "a finite number is wanted"),
+        (["fit.cd.lr=-inf"], "a finite number is wanted"),
+    ],
+)
+def test_mistakes_are_sentences(given, told):
+    with pytest.raises(UserError, match=told):
+        resolve(sets=given)
+
+
+def test_points_of_a_method_that_is_not_there():
+    with pytest.raises(UserError, match="unknown method in points 'perfusoin'; did you mean 'perfusion'"):
+        methods.resolve(resolve(sets=["points.perfusoin=local-b0.60-t0.15"]), miniature=True)
+    with pytest.raises(UserError, match="unknown method in fit 'tii'"):
+        methods.resolve(resolve(sets=["fit.tii.lr=1"]), miniature=True)
+
+
+def test_unknown_preset_and_file(tmp_path):
+    with pytest.raises(UserError, match="did you mean 'quick'"):
+        resolve(preset="quik")
+    with pytest.raises(UserError, match="there is no configuration file"):
+        resolve(toml=tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_text("images = = 3")
+    with pytest.raises(UserError, match="is not a TOML file"):
+        resolve(toml=tmp_path / "bad.toml")
+
+
+def test_types_of_values():
+    config = resolve(
+        sets=[
+            "guidance=7",
+            "drop_images=true",
+            "fit.perfusion.lr=0.02",
+            "fit.perfusion.masks=false",
+            "fit.cd.sizes=[1, 2]",
+        ]
+    )
+    assert config.guidance == 7.0 and isinstance(config.guidance, float)
+    assert config.drop_images is True
+    assert config.fit == {"perfusion": {"lr": 0.02, "masks": False}, "cd": {"sizes": (1, 2)}}
+
+
+def test_presets_are_valid_and_frozen():
+    for name in PRESETS:
+        config = resolve(preset=name)
+        assert json.loads(json.dumps(as_dict(config))) == as_dict(config)
+    with pytest.raises(AttributeError):
+        resolve().images = 3  # type: ignore[misc]
+
+
+def test_protocol_leaves_out_choices_and_places():
+    config = resolve(preset="micro")
+    assert {role(name) for name in as_dict(config)} == {"choice", "place", "protocol"}
+    choices = ["methods=cd", "concepts=all", "prompts=all", "pairs=a+b", "points.cd=default", "keep=5"]
+    grown = resolve(preset="micro", sets=[*choices, "engine=ray", "out=x", "device=cpu", "scorers=auto,dino"])
+    assert digest(protocol(grown)) == digest(protocol(config))
+    fixed = (
+        "images=3",
+        "steps=6",
+        "guidance=1",
+        "seed=1",
+        "train_steps=3",
+        "fit.cd.lr=1",
+        "backbone=x",
+        "scorers=dino",
+    )
+    for change in fixed:
+        assert digest(protocol(resolve(preset="micro", sets=[change]))) != digest(protocol(config)), change
+    assert difference(protocol(config), protocol(resolve(preset="micro", sets=["steps=6"]))) == ["steps: 5 -> 6"]
+
+
+def test_config_needs_no_torch():
+    code = "import sys, benchmarks.planning.config; sys.exit('torch' in sys.modules or 'pandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
