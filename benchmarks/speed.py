@@ -87,7 +87,8 @@ def memory_of(backbone: Backbone, args: argparse.Namespace) -> float:
 
 
 def open_backbone(args: argparse.Namespace) -> Backbone:
-    from benchmarks.planning.backbones import backbone_names, device_name
+    from benchmarks.devices import device_name
+    from benchmarks.planning.backbones import backbone_names
     from perfusion_core.backbone import as_dtype, fast_dtype
 
     device = device_name(args.device)

@@ -130,8 +130,8 @@ def contrastive(parser: argparse.ArgumentParser) -> None:
     places(parser)
 
     def act(args: argparse.Namespace) -> None:
+        from benchmarks.devices import device_name
         from benchmarks.miniature.training.contrastive import contrastive
-        from benchmarks.planning.backbones import device_name
 
         work = args.work or args.out.with_name(f"{args.out.name}.build")
         device, minutes = device_name(args.device), args.minutes

@@ -131,7 +131,7 @@ def show_verb(prompt: str, n: int, out: Path, *, weights: Path, seed: int, devic
 
 
 def _open(weights: Path, device: str, dtype: str) -> "Backbone":
-    from benchmarks.planning.backbones import device_name
+    from benchmarks.devices import device_name
     from perfusion_core.backbone import Backbone
 
     kind = None if dtype == "auto" else dtype

@@ -3,7 +3,6 @@
 In: a Config. Out: `Models`, which travels to every worker, and the `Facts` that keys are made of.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -11,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.devices import device_name
+from benchmarks.digests import canonical, digest
 from benchmarks.paths import miniature_dir
-from benchmarks.planning.config import Config, canonical, digest
+from benchmarks.planning.config import Config
 from benchmarks.planning.units import Facts
-from perfusion_core.digests import backbone_digest, text_digest
+from perfusion_core.digests import backbone_digest, file_sha256, text_digest
 from perfusion_core.errors import UserError
 from perfusion_core.hub import tell
 
@@ -118,21 +119,6 @@ def knows_pictures_only(scorer: str) -> bool:
     return name.startswith(("timm:", "dino:")) and not Path(name).is_dir()
 
 
-def device_name(given: str, elsewhere: bool = False) -> str:
-    """`auto` is the first CUDA device, else the CPU; `elsewhere`: the work is done on other machines."""
-    import torch
-
-    if given == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(given)
-    except RuntimeError:
-        raise UserError(f"device {given!r} is not auto, cpu, cuda or cuda:N") from None
-    if device.type == "cuda" and not elsewhere and not torch.cuda.is_available():
-        raise UserError(f"device {given!r}: no CUDA device is here; leave --device out to run on the CPU")
-    return given
-
-
 def covariance_digest(place: Path) -> str:
     """Of the backbone's C, in its folder or in the cache; empty where none was estimated."""
     from perfusion_core.covariance import FILE, cached
@@ -140,7 +126,7 @@ def covariance_digest(place: Path) -> str:
     path = place / FILE
     if not (place.is_dir() and path.is_file()):
         path = cached(text_digest(_text_encoder(place)))
-    return _sha256(path)[:16] if path.is_file() else ""
+    return file_sha256(path)[:16] if path.is_file() else ""
 
 
 def _text_encoder(place: Path) -> Any:
@@ -201,7 +187,7 @@ def _folder_scorer(folder: Path, name: str) -> Scorer:
             raise UserError(f"{folder} is not a scorer: there is no {path.name} in it")
     about = json.loads(config.read_text(encoding="utf-8"))
     pixels = {"side": about["model_cfg"]["vision_cfg"].get("image_size"), **about.get("preprocess_cfg", {})}
-    return _scorer(name, "clip", str(folder.resolve()), _sha256(weights), digest(about), pixels)
+    return _scorer(name, "clip", str(folder.resolve()), file_sha256(weights), digest(about), pixels)
 
 
 def _truth(place: Path, backbone: str) -> Scorer:
@@ -239,7 +225,7 @@ def _named_clip(source: str) -> Scorer:
     side = open_clip.get_model_config(model)["vision_cfg"]["image_size"]
     pixels = {"side": side, **{key: about[key] for key in ("mean", "std", "interpolation", "resize_mode")}}
     what = digest({k: v for k, v in about.items() if k != "url"})
-    return _scorer(f"{model}-{tag}", "clip", source, _sha256(path), what, pixels)
+    return _scorer(f"{model}-{tag}", "clip", source, file_sha256(path), what, pixels)
 
 
 def _vision(kind: str, source: str) -> Scorer:
@@ -263,7 +249,7 @@ def _vision(kind: str, source: str) -> Scorer:
               if key in PIXELS}  # fmt: skip
     name = source.rsplit("/", 1)[-1]
     name = name if kind == "timm" else f"dino-{name}"
-    return _scorer(name, kind, str(folder), _sha256(weights), digest(configs), pixels)
+    return _scorer(name, kind, str(folder), file_sha256(weights), digest(configs), pixels)
 
 
 def _unfetched(scorer: str, error: BaseException) -> UserError:
@@ -278,8 +264,3 @@ def _scorer(name: str, kind: str, source: str, weights: str, preprocessing: str,
     version = digest([kind, weights, preprocessing])[:8]
     name = f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}-{version}"
     return Scorer(name, kind, source, weights, preprocessing, canonical(pixels))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -4,7 +4,6 @@ Every field says what it is: a choice (may grow in an existing run folder), prot
 (where and how the work is done; changes no result).
 """
 
-import hashlib
 import json
 import math
 import tomllib
@@ -153,19 +152,6 @@ def _split(text: str) -> tuple[str, str]:
     return key.strip(), value.strip()
 
 
-def named(given: Sequence[str], flag: str, shape: str, advice: str = "") -> dict[str, str]:
-    """`NAME=VALUE` words of a flag; `shape` says how they look, `advice` what to do about a name that comes twice."""
-    found: dict[str, str] = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not (name and equals and value):
-            raise UserError(f"{flag} {text!r} is not {shape}")
-        if name in found:
-            raise UserError(f"{flag} names {name!r} twice ({found[name]} and {value}){advice}")
-        found[name] = value
-    return found
-
-
 def _with(config: Config, key: str, value: Any) -> Config:
     """`config` with one key changed; dotted keys reach into points and fit."""
     name, _, rest = key.partition(".")
@@ -248,22 +234,3 @@ def as_dict(config: Config) -> dict[str, Any]:
     """Plain lists and mappings, as they stand in run.json."""
     plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
     return plain
-
-
-def canonical(value: Any) -> str:
-    """The one JSON text of a value: what digests are made of."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
-def digest(value: Any) -> str:
-    """sha256 of the canonical JSON."""
-    return hashlib.sha256(canonical(value).encode()).hexdigest()
-
-
-def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """`steps: 50 -> 20` for every key that differs."""
-    return [
-        f"{key}: {canonical(old.get(key))} -> {canonical(new.get(key))}"
-        for key in sorted({*old, *new})
-        if old.get(key) != new.get(key)
-    ]

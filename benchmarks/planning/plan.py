@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.planning.config import Config, digest
+from benchmarks.digests import digest
+from benchmarks.planning.config import Config
 from benchmarks.planning.points import parse_point, point_name, split_step
 from benchmarks.planning.units import FLOOR, Cell, Facts, Fit, Given, Method, Plan, Prior
 from benchmarks.suite.catalog import Catalog, Concept, Pair, Prompt

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.planning.config import digest
+from benchmarks.digests import digest
 
 FLOOR = "super"
 

@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.options import named
 from benchmarks.planning import methods
-from benchmarks.planning.config import named
 from benchmarks.running.given_files import FILES
 from perfusion_core.errors import UserError
 
@@ -126,7 +126,8 @@ def generate(args: argparse.Namespace) -> None:
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
-    from benchmarks.planning.backbones import backbone_names, device_name
+    from benchmarks.devices import device_name
+    from benchmarks.planning.backbones import backbone_names
     from perfusion_core.backbone import Backbone
     from perfusion_core.editing import load_concepts
     from perfusion_core.memory import draw

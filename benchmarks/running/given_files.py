@@ -11,11 +11,13 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from benchmarks.disk import digests_of, file_sha256, on_disk, read_json, verified
-from benchmarks.planning.config import digest, named
+from benchmarks.digests import digest
+from benchmarks.disk import digests_of, on_disk, read_json, verified
+from benchmarks.options import named
 from benchmarks.planning.units import Cell, Fit, Given, Method, step_of
 from benchmarks.store.run_folder import MANIFEST, Store, fit_folder, planned_fits
 from benchmarks.suite.concept_folder import Concept
+from perfusion_core.digests import file_sha256
 from perfusion_core.errors import UserError
 
 ABOUT = MANIFEST[Fit]

@@ -6,7 +6,7 @@ In: planned cells as rows of plan.csv with their seeds. Out: groups to score; ro
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.planning.config import digest
+from benchmarks.digests import digest
 from benchmarks.running.tasks import Group
 from benchmarks.store.csv_files import count_keys, read_rows_file
 from benchmarks.store.run_folder import REAL, Store

@@ -5,9 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.devices import device_name
+from benchmarks.digests import digest
 from benchmarks.planning import methods
-from benchmarks.planning.backbones import Models, backbone_names, device_name, find
-from benchmarks.planning.config import Config, digest
+from benchmarks.planning.backbones import Models, backbone_names, find
+from benchmarks.planning.config import Config
 from benchmarks.planning.plan import choose_prompts, make
 from benchmarks.planning.units import Method, Plan
 from benchmarks.running.given_files import find_given

@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.devices import device_name
 from benchmarks.disk import read_json, verified
-from benchmarks.planning.backbones import Models, Scorer, backbone_names, device_name, find_scorer
+from benchmarks.planning.backbones import Models, Scorer, backbone_names, find_scorer
 from benchmarks.planning.config import Config, resolve
 from benchmarks.planning.units import Plan
 from benchmarks.running.driver import Driver, summary

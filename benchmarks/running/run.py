@@ -9,7 +9,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from benchmarks.planning.config import Config, difference
+from benchmarks.digests import difference
+from benchmarks.planning.config import Config
 from benchmarks.planning.units import Plan
 from benchmarks.running.driver import Driver, Outcome, summary
 from benchmarks.running.forecast import as_text, forecast

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
-from benchmarks.planning.config import digest
+from benchmarks.digests import digest
 from benchmarks.planning.units import Cell, Fit, Plan, Unit
 from benchmarks.store.run_folder import REAL
 

@@ -11,9 +11,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.digests import digest
 from benchmarks.disk import Locks, digests_of, on_disk, remove, replace, verified
 from benchmarks.disk import read_json as read_json
-from benchmarks.planning.config import digest
 from benchmarks.planning.units import Cell, Fit, Plan, Prior, Unit
 from benchmarks.store.csv_files import PLAN_ROW, count_keys, keys_of, pack, read_frame, read_plan_file, rows_text
 from perfusion_core.errors import UserError

@@ -8,9 +8,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.digests import digest
 from benchmarks.paths import git_commit
 from benchmarks.planning.backbones import Models, Scorer
-from benchmarks.planning.config import Config, as_dict, digest, protocol
+from benchmarks.planning.config import Config, as_dict, protocol
 from benchmarks.planning.units import Method, Plan
 from benchmarks.suite.catalog import Catalog, Concept
 from perfusion_core import __version__

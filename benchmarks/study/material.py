@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from benchmarks.disk import file_sha256
 from benchmarks.store import run_folder
+from perfusion_core.digests import file_sha256
 from perfusion_core.errors import UserError, unknown
 
 KINDS = {"ranking": 3, "realism": 2}  # study -> how many pictures a screen compares

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from perfusion_core.digests import file_sha256
 from perfusion_core.errors import UserError, unknown
 
 GROUPS = ("animated", "container", "furniture", "wearable")  # of the paper; "other" has the shared prompts only
@@ -57,12 +58,6 @@ def check_word(word: str, where: str = "") -> None:
         raise UserError(f"{where}super-category {word!r} is not a word: name the kind of thing, as in teapot")
 
 
-def sha256(path: Path) -> str:
-    """Of a file's bytes, as 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def list_images(folder: Path) -> list[Path]:
     """The image files directly inside `folder`, by name; hidden files and other types are passed over."""
     if not folder.is_dir():
@@ -86,8 +81,8 @@ def make_concept(
     """A Concept of files that are read where they lie; its digest does not depend on their names or places."""
     known = hashes or {}
     seen = {
-        "images": [known.get(path) or sha256(path) for path in images],
-        "masks": [known.get(path) or sha256(path) for path in masks],
+        "images": [known.get(path) or file_sha256(path) for path in images],
+        "masks": [known.get(path) or file_sha256(path) for path in masks],
         "super_category": super_category,
         "asymmetric": asymmetric,
     }
@@ -156,7 +151,7 @@ def _listed(folder: Path, recorded: Mapping[str, str] | None, hashes: dict[Path,
     """The images of a folder, verified against the recorded sha256 where there are any; fills `hashes`."""
     files = list_images(folder)
     for path in files:
-        hashes[path] = sha256(path)
+        hashes[path] = file_sha256(path)
     if recorded is None:
         return files
     again = "remove the folder and add, fetch or adopt the concept again"
@@ -212,7 +207,7 @@ def write_concept(
         }
         for kind, pictures in (("images", images), ("masks", masks)):
             if pictures:
-                about[kind] = {path.name: sha256(path) for path in _save(aside / kind, pictures)}
+                about[kind] = {path.name: file_sha256(path) for path in _save(aside / kind, pictures)}
         (aside / "concept.toml").write_text(toml(about), encoding="utf-8")
         aside.chmod(0o755)
         os.rename(aside, folder)

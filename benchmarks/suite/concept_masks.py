@@ -10,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.planning.config import digest
-from benchmarks.suite.concept_folder import Concept, sha256
+from benchmarks.digests import digest
+from benchmarks.suite.concept_folder import Concept
+from perfusion_core.digests import file_sha256
 from perfusion_core.errors import UserError
 
 VERSION = 1  # of what is done with CLIPSeg's output
@@ -39,7 +40,7 @@ def by_clipseg(concept: Concept, made_by: str) -> Concept:
     """Masks that may not be there yet: `make_missing` draws them."""
     if not concept.images:
         return concept
-    recipe = ["clipseg", VERSION, made_by, concept.super_category, [sha256(path) for path in concept.images]]
+    recipe = ["clipseg", VERSION, made_by, concept.super_category, [file_sha256(path) for path in concept.images]]
     key = digest(recipe)[:16]
     folder = place_of(concept, key)
     masks = tuple(folder / f"{path.stem}.png" for path in concept.images)
@@ -57,7 +58,7 @@ def from_folder(concept: Concept, folder: Path) -> Concept:
             raise UserError(
                 f"{mask} is missing: a folder of masks has a PNG of each image's name, in {folder}/{concept.name}"
             )
-    return replace(concept, masks=masks, digest=digest([concept.digest, [sha256(mask) for mask in masks]]))
+    return replace(concept, masks=masks, digest=digest([concept.digest, [file_sha256(mask) for mask in masks]]))
 
 
 def place_of(concept: Concept, key: str) -> Path:
@@ -72,7 +73,7 @@ def place_of(concept: Concept, key: str) -> Path:
 def model_digest(model: str) -> str:
     """Of a folder's weights; a hub id stands for itself."""
     weights = Path(model) / "model.safetensors"
-    return sha256(weights) if weights.is_file() else model
+    return file_sha256(weights) if weights.is_file() else model
 
 
 def make_missing(concepts: Iterable[Concept], model: str, device: str) -> None:

@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 from urllib.parse import urlsplit
 
-from benchmarks.suite.concept_folder import sha256 as sha256_of
+from perfusion_core.digests import file_sha256
 from perfusion_core.errors import UserError
 
 BLOCK = 1 << 16  # bytes
@@ -54,7 +54,7 @@ def download(
         if attempt == attempts:
             raise UserError(f"{url} cannot be read ({reason}); the same command goes on from where it stopped")
         time.sleep(pause * 2 ** (attempt - 1))
-    found = sha256_of(part)
+    found = file_sha256(part)
     if sha256 and found != sha256:
         _forget(part)
         raise UserError(f"{url} has sha256 {found}, expected {sha256}: it is not the recorded file; nothing was kept")

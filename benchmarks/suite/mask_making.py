@@ -15,8 +15,9 @@ def covariance(args: argparse.Namespace) -> None:
     """Estimate C over a stream of captions and store it; a second call goes on where the first one stopped."""
     from tqdm import tqdm
 
+    from benchmarks.devices import device_name
     from benchmarks.paths import miniature_dir
-    from benchmarks.planning.backbones import backbone_names, device_name
+    from benchmarks.planning.backbones import backbone_names
     from perfusion_core.backbone import Backbone
     from perfusion_core.covariance import estimate, home, inverse, read_captions
 
@@ -49,7 +50,7 @@ def covariance(args: argparse.Namespace) -> None:
 
 def masks(args: argparse.Namespace) -> None:
     """CLIPSeg's masks of concepts' images, into masks/ beside images/ and into concept.toml; and a look at them."""
-    from benchmarks.planning.backbones import device_name
+    from benchmarks.devices import device_name
     from benchmarks.suite.catalog import load_catalog
     from benchmarks.suite.concept_folder import read_concept
     from benchmarks.suite.concept_masks import draw_masks, sheet
@@ -79,15 +80,16 @@ def masks(args: argparse.Namespace) -> None:
 
 def add_masks(images: tuple[Path, ...], found: list) -> Path:
     """8-bit grey PNGs of the images' names; concept.toml records them last, so it names nothing that is missing."""
-    from benchmarks.suite.concept_folder import read_about, sha256, toml
+    from benchmarks.suite.concept_folder import read_about, toml
     from benchmarks.suite.concept_masks import write_masks
+    from perfusion_core.digests import file_sha256
 
     root = images[0].parent.parent
     about = read_about(root)
     folder = root / "masks"
     write_masks(found, [folder / f"{path.stem}.png" for path in images])
     if "images" in about:  # a folder whose files are recorded
-        about["masks"] = {f"{path.stem}.png": sha256(folder / f"{path.stem}.png") for path in images}
+        about["masks"] = {f"{path.stem}.png": file_sha256(folder / f"{path.stem}.png") for path in images}
         aside = root / f".concept.toml.{os.getpid()}"
         aside.write_text(toml(about), encoding="utf-8")
         os.replace(aside, root / "concept.toml")

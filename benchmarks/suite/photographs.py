@@ -20,13 +20,13 @@ from benchmarks.suite.concept_folder import (
     read_about,
     read_concept,
     read_toml,
-    sha256,
     slug,
     toml,
     write_concept,
 )
 from benchmarks.suite.download import download, names, unpack
 from benchmarks.suite.image_files import load_image
+from perfusion_core.digests import file_sha256
 from perfusion_core.errors import UserError, unknown
 
 LIMIT = 10**9  # bytes of one download
@@ -214,7 +214,7 @@ def _recorded_download(url: str, to: Path, home: Path, pause: float) -> None:
     """Download; the first time the sha256 is recorded in `home`/downloads.toml, from then on it must be the same."""
     record = home / "downloads.toml"
     known = read_toml(record).get("sha256", {}) if record.is_file() else {}
-    if to.is_file() and sha256(to) == known.get(url):
+    if to.is_file() and file_sha256(to) == known.get(url):
         return
     known[url] = download(url, to, limit=LIMIT, sha256=known.get(url), pause=pause)
     aside = record.with_suffix(".part")

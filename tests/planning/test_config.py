@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
+from benchmarks.digests import difference, digest
 from benchmarks.planning import methods
-from benchmarks.planning.config import PRESETS, Config, as_dict, difference, digest, protocol, resolve, role
+from benchmarks.planning.config import PRESETS, Config, as_dict, protocol, resolve, role
 from perfusion_core.errors import UserError
 
 

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks.digests import digest
 from benchmarks.disk import on_disk, replace
 from benchmarks.figures.attention.known_pictures import Known
-from benchmarks.planning.config import digest
 from benchmarks.store.run_folder import Store, attention_folder
 from benchmarks.tables.grid import FLOOR
 from benchmarks.tables.run_view import Run, starred

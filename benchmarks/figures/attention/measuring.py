@@ -14,13 +14,14 @@ import numpy as np
 import pandas as pd
 import torch
 
+from benchmarks.devices import device_name
+from benchmarks.digests import digest
 from benchmarks.disk import verified
 from benchmarks.figures.attention.known_pictures import Known, known_pictures
 from benchmarks.figures.attention.leakage import LEVELS, Found, Part, read_part, write, write_part
 from benchmarks.figures.with_pictures import gallery_columns
 from benchmarks.planning import methods
-from benchmarks.planning.backbones import backbone_names, device_name
-from benchmarks.planning.config import digest
+from benchmarks.planning.backbones import backbone_names
 from benchmarks.planning.plan import seed_of
 from benchmarks.planning.points import parse_point, split_step
 from benchmarks.planning.units import FLOOR

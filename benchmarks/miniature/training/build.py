@@ -11,9 +11,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.devices import device_name
 from benchmarks.miniature.training.carry import pack, stages, unpack
-from benchmarks.planning.backbones import device_name
-from benchmarks.planning.config import named
+from benchmarks.options import named
 from perfusion_core.errors import UserError, unknown
 
 if TYPE_CHECKING:
