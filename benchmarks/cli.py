@@ -12,8 +12,12 @@ from importlib import import_module
 from benchmarks.verb import VERBS
 from perfusion_core.errors import UserError, unknown
 
-for module in ("running.command", "figures.command", "suite.command", "running.fit_command"):  # order of the help
-    import_module(f"benchmarks.{module}")
+ROOMS = ("running", "tables", "figures", "study", "suite", "miniature")
+LISTED = ("run", "plan", "score", "table", "check", "attention", "plot", "report", "study", "ls", "concepts", "catalog",
+          "fit", "tune", "generate", "covariance", "masks", "miniature")  # fmt: skip
+for room in ROOMS:  # each owns its verbs
+    import_module(f"benchmarks.{room}.command")
+import_module("benchmarks.running.fit_command")
 
 
 class Parser(argparse.ArgumentParser):
@@ -45,9 +49,7 @@ def versions() -> str:
 
 def usage() -> str:
     """The page of `perfbench --help`."""
-    rows = "\n".join(
-        f"  {name:<12}{(describe.__doc__ or '').strip().splitlines()[0]}" for name, describe in VERBS.items()
-    )
+    rows = "\n".join(f"  {name:<12}{(VERBS[name].__doc__ or '').strip().splitlines()[0]}" for name in LISTED)
     return f"""usage: perfbench VERB [options]
 
 Text-to-image personalization, measured: trains, generates, scores and plots.

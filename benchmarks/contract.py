@@ -145,7 +145,7 @@ def sentences() -> Iterator[None]:
 
 
 def main() -> None:
-    from benchmarks.planning.backbones import backbone_names
+    from benchmarks.paths import backbone_names
     from perfusion_core.backbone import Backbone
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

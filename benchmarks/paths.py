@@ -43,3 +43,8 @@ def git_commit() -> str | None:
         return said("rev-parse", "--short=12", "HEAD") + "-dirty" * bool(changed)
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def backbone_names() -> dict[str, Path]:
+    """The short names that mean a folder."""
+    return {"miniature": miniature_dir()}

@@ -88,7 +88,7 @@ def memory_of(backbone: Backbone, args: argparse.Namespace) -> float:
 
 def open_backbone(args: argparse.Namespace) -> Backbone:
     from benchmarks.devices import device_name
-    from benchmarks.planning.backbones import backbone_names
+    from benchmarks.paths import backbone_names
     from perfusion_core.backbone import as_dtype, fast_dtype
 
     device = device_name(args.device)

@@ -4,7 +4,6 @@ The text encoder stays in float32 (C^-1 magnifies its rounding, and it runs once
 """
 
 import re
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +19,6 @@ from perfusion_core.errors import UserError, unknown
 from perfusion_core.hub import HUB, check_channels, fetch, variant_in
 from perfusion_core.single_file import open_single_file
 
-GRAPHS = 128  # SD 1.5 has 18 shapes of compiled parts, twice with training; torch's 8 would leave the rest as it is
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -128,23 +126,6 @@ class Backbone:
             return_tensors="pt",
         ).input_ids
         return self.text_encoder(ids.to(self.device))[0]
-
-    def compile(self, images: int = 8, backend: str = "inductor") -> float:
-        """torch.compile for the parts that no method replaces -> seconds of the warm-up, two steps of some pictures.
-
-        Pictures differ in low bits afterwards. What concepts edit (attn2) stays as it is, so nothing is compiled again.
-        """
-        from diffusers.models.attention import FeedForward
-        from diffusers.models.resnet import ResnetBlock2D
-
-        from perfusion_core.sampling import sample
-
-        for name, module in self.unet.named_modules():
-            if isinstance(module, (ResnetBlock2D, FeedForward)) or name.endswith("attn1"):
-                module.compile(backend=backend, recompile_limit=GRAPHS)  # one limit for all: they share their code
-        started = time.monotonic()
-        sample(self, "a photo", list(range(images)), steps=2)
-        return time.monotonic() - started
 
     def fresh_unet(self, dtype: torch.dtype = torch.float32) -> Any:
         """Another copy of the pretrained U-Net, read from disk, for a method that trains all of it."""

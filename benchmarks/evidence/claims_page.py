@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.evidence.ledger import Evidence, Row, ledger
+from benchmarks.evidence.all_claims import ledger
+from benchmarks.evidence.ledger import Evidence, Row
 from benchmarks.evidence.validity import answers
 from benchmarks.tables.table_text import aligned
 from perfusion_core.errors import UserError

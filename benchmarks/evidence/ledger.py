@@ -85,14 +85,6 @@ def both(text: Interval, image: Interval, verdict: str) -> Finding:
     return Finding(f"text {told(text)}, image {told(image)}", verdict)
 
 
-def ledger(results: Path) -> list[Row]:
-    """Every claim with what was found in a folder of runs."""
-    from benchmarks.evidence import claims_front, claims_parts, claims_seen  # noqa: F401  # they fill it, in this order
-
-    drawn = [Evidence(results, seed) for seed in SEEDS]
-    return [Row(says, where, measure, settled(find, drawn)) for says, where, measure, find in CLAIMS]
-
-
 def settled(find: Find, drawn: Sequence[Evidence]) -> Finding:
     """What all draws agree on, in the figures of the first."""
     try:

@@ -17,7 +17,7 @@ from benchmarks.devices import device_name
 from benchmarks.evidence import miniature_gates, miniature_measures
 from benchmarks.evidence.miniature_measures import Figure, Rows
 from benchmarks.miniature.training.judges import judges_digest, open_judges
-from benchmarks.planning.backbones import find_scorer
+from benchmarks.scoring.lookup import find_scorer
 from benchmarks.scoring.scorers import Clip
 from benchmarks.suite.catalog import load_catalog
 from benchmarks.tables.table_text import aligned

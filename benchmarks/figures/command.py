@@ -1,38 +1,8 @@
-"""`perfbench check`, `attention`, `plot`, `report`, `study`: what is made of finished runs."""
+"""`perfbench attention`, `plot`, `report`: what people look at."""
 
 import argparse
 
 from benchmarks.verb import Run, verb
-
-
-@verb("check")
-def check(parser: argparse.ArgumentParser) -> Run:
-    """The regression gate: is a run worse than a reference, by more than repeated runs differ?
-
-    Exit status: 0 nothing lost (or undecided), 1 a loss (or, with --strict, anything undecided), 2 not comparable.
-    Margins are in check.toml beside the reference; --calibrate makes them from repeated runs of one thing.
-
-      perfbench check results/mine --against results/miniature-quick
-      perfbench check results/mine --against results/miniature-quick --format junit > check.xml
-      perfbench check --calibrate results/repeat-1 results/repeat-2 results/repeat-3 --against results/miniature-quick
-    """
-    parser.add_argument("runs", nargs="*", metavar="RUN", help="a run folder; without one, the newest")
-    parser.add_argument("--against", metavar="REFERENCE", help="the run to compare with")
-    parser.add_argument("--strict", action="store_true", help="undecided is a failure")
-    parser.add_argument("--margins", metavar="SET", help="same-weights or retrained; default: what run.json says")
-    parser.add_argument("--format", default="text", metavar="FORMAT", help="text, markdown, json, junit or github")
-    parser.add_argument("--calibrate", action="store_true", help="write margins from these repeated runs")
-
-    def act(args: argparse.Namespace) -> int:
-        from benchmarks.tables.gate_report import check_verb
-
-        text, status = check_verb(
-            args.runs, args.against, args.margins, strict=args.strict, form=args.format, repeats=args.calibrate
-        )
-        print(text, end="")
-        return status
-
-    return act
 
 
 @verb("attention")
@@ -113,12 +83,3 @@ def report(parser: argparse.ArgumentParser) -> Run:
         print(report_verb(args.run, args.out))
 
     return act
-
-
-@verb("study")
-def study(parser: argparse.ArgumentParser) -> Run:
-    """The paper's two rating studies: a page for raters, collecting their answers, the analysis."""
-    from benchmarks.study.command import describe
-
-    describe(parser)
-    return lambda args: args.act(args)

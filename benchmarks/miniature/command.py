@@ -6,17 +6,28 @@ In: a parser. Out: nothing; `args.act(args)` runs what was asked for.
 import argparse
 from pathlib import Path
 
-from benchmarks.miniature.show import words
 from benchmarks.paths import miniature_dir
+from benchmarks.verb import Run, verb
 
 
-def describe(parser: argparse.ArgumentParser) -> None:
+@verb("miniature")
+def miniature(parser: argparse.ArgumentParser) -> Run:
+    """The embedded world: train its models, measure whether they draw what prompts say, look at it.
+
+    examples:
+      perfbench miniature show "a dog reading a book on the moon" --n 8
+      perfbench miniature verify --quick
+      perfbench miniature build --out my-miniature --minutes 60
+    """
+    from benchmarks.miniature.show import words
+
     doing = parser.add_subparsers(dest="do", required=True, metavar="build|verify|show|restyle|contrastive")
     build(doing.add_parser("build", help="train all models; interrupted, the same command goes on"))
     verify(doing.add_parser("verify", help="figures beside their goals; exit status 1 where one is not met"))
     show(doing.add_parser("show", help="generated above rendered", epilog=f"words of this world:\n{words()}"))
     restyle(doing.add_parser("restyle", help="a fine-tuned copy that draws everything in one style"))
     contrastive(doing.add_parser("contrastive", help="a copy whose text encoder was not taught to keep words apart"))
+    return lambda args: args.act(args)
 
 
 def build(parser: argparse.ArgumentParser) -> None:

@@ -1,41 +1,20 @@
-"""Backbones and scorers by name: where they are and what their bytes are called. Loads no weights.
+"""The models of a run by name: where they are and what their bytes are called. Loads no weights.
 
 In: a Config. Out: `Models`, which travels to every worker, and the `Facts` that keys are made of.
 """
 
 import json
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.devices import device_name
-from benchmarks.digests import canonical, digest
-from benchmarks.paths import miniature_dir
+from benchmarks.paths import backbone_names
 from benchmarks.planning.config import Config
 from benchmarks.planning.units import Facts
+from benchmarks.scoring.lookup import Scorer, find_scorer, knows_pictures_only
 from perfusion_core.digests import backbone_digest, file_sha256, text_digest
 from perfusion_core.errors import UserError
-from perfusion_core.hub import tell
-
-SD_SCORER = "clip:ViT-B-32-quickgelu:openai"  # the reported one on photographs
-SD_SELECTOR = "clip:ViT-B-32:laion2b_s34b_b79k"  # picks training steps: other data, never reported
-DINO = {"dino": "timm:vit_small_patch16_224.dino", "dinov2": "timm:vit_small_patch14_dinov2.lvd142m"}
-PIXELS = ("size", "crop_size", "image_mean", "image_std", "resample", "input_size", "mean", "std", "interpolation",
-          "crop_pct", "crop_mode")  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Scorer:
-    """One scorer: its name ends in 8 characters of its digest, so another model can never pass for it."""
-
-    name: str
-    kind: str  # clip, timm, dino, truth
-    source: str  # a folder, or MODEL:TAG of open_clip
-    weights: str  # sha256
-    preprocessing: str  # digest of what decides it
-    pixels: str = ""  # how pictures become the model's input, for people
 
 
 @dataclass(frozen=True)
@@ -56,11 +35,6 @@ class Models:
     @property
     def facts(self) -> Facts:
         return Facts(self.digest, self.covariance, self.dtype, self.selector.name)
-
-
-def backbone_names() -> dict[str, Path]:
-    """The short names that mean a folder."""
-    return {"miniature": miniature_dir()}
 
 
 def find(config: Config) -> Models:
@@ -114,11 +88,6 @@ def check_texts(config: Config) -> None:
         )
 
 
-def knows_pictures_only(scorer: str) -> bool:
-    name = DINO.get(scorer, scorer)
-    return name.startswith(("timm:", "dino:")) and not Path(name).is_dir()
-
-
 def covariance_digest(place: Path) -> str:
     """Of the backbone's C, in its folder or in the cache; empty where none was estimated."""
     from perfusion_core.covariance import FILE, cached
@@ -155,112 +124,3 @@ def picture_size(place: Path) -> int:
         return int(unet["sample_size"]) * 2 ** (len(vae["block_out_channels"]) - 1)
     except (OSError, ValueError, KeyError):
         return 512  # Stable Diffusion's
-
-
-def find_scorer(given: str, backbone: str, place: Path, selects: bool = False) -> Scorer:
-    """`auto`, a folder with an open_clip model, clip:MODEL:TAG, dino, dinov2, timm:MODEL, dino:HUB_ID, or truth."""
-    if given == "auto":
-        folder = place / ("scorer2" if selects else "scorer")
-        if place.is_dir() and folder.is_dir():
-            return _folder_scorer(folder, f"{backbone}-{folder.name}")
-        given = SD_SELECTOR if selects else SD_SCORER
-    if given == "truth" and not selects:  # nothing may be fitted to it
-        return _truth(place, backbone)
-    given = DINO.get(given, given)
-    if Path(given).is_dir():
-        return _folder_scorer(Path(given), Path(given).resolve().name)
-    kind, _, source = given.partition(":")
-    if kind == "clip" and source.count(":") == 1:
-        return _named_clip(source)
-    if kind in ("timm", "dino") and source:
-        return _vision(kind, source)
-    raise UserError(
-        f"unknown scorer {given!r} (known: auto, truth, {', '.join(DINO)}, timm:MODEL_OR_FOLDER, "
-        f"dino:FOLDER_OR_HUB_ID, a folder with open_clip_config.json, clip:MODEL:TAG such as {SD_SCORER})"
-    )
-
-
-def _folder_scorer(folder: Path, name: str) -> Scorer:
-    config, weights = folder / "open_clip_config.json", folder / "open_clip_model.safetensors"
-    for path in (config, weights):
-        if not path.is_file():
-            raise UserError(f"{folder} is not a scorer: there is no {path.name} in it")
-    about = json.loads(config.read_text(encoding="utf-8"))
-    pixels = {"side": about["model_cfg"]["vision_cfg"].get("image_size"), **about.get("preprocess_cfg", {})}
-    return _scorer(name, "clip", str(folder.resolve()), file_sha256(weights), digest(about), pixels)
-
-
-def _truth(place: Path, backbone: str) -> Scorer:
-    """The judges of a drawn world: they know what is true of its pictures."""
-    from benchmarks.miniature.training.judges import FOLDER, judges_digest
-
-    if not (place / FOLDER).is_dir():
-        raise UserError(f"the scorer truth needs judges, which the backbone {backbone} has not; the miniature has them")
-    return _scorer("truth", "truth", str(place.resolve()), judges_digest(place), "", {})
-
-
-def _named_clip(source: str) -> Scorer:
-    import open_clip
-
-    model, tag = source.split(":")
-    if source.replace(":", "/") not in {"/".join(pair) for pair in open_clip.list_pretrained()}:
-        raise UserError(f"open_clip has no {model} with weights {tag}; `open_clip.list_pretrained()` shows what it has")
-    about = open_clip.get_pretrained_cfg(model, tag)
-    wants, has = about.get("quick_gelu", False), open_clip.get_model_config(model).get("quick_gelu", False)
-    if wants != has:  # open_clip only warns, and the scores would silently be another model's
-        right = f"{model}-quickgelu" if wants else model.removesuffix("-quickgelu")
-        raise UserError(
-            f"clip:{source} joins weights and an activation that do not belong together; use clip:{right}:{tag}"
-        )
-    if about.get("hf_hub"):
-        tell(about["hf_hub"].strip("/"), ["open_clip_model.safetensors"])
-    try:
-        path = Path(open_clip.download_pretrained(about))
-    except OSError as error:
-        raise _unfetched(f"clip:{source}", error) from error
-    if path.suffix != ".safetensors":
-        raise UserError(
-            f"clip:{source}: its weights are {path.name}, a pickle, which is never read; choose other weights"
-        )
-    side = open_clip.get_model_config(model)["vision_cfg"]["image_size"]
-    pixels = {"side": side, **{key: about[key] for key in ("mean", "std", "interpolation", "resize_mode")}}
-    what = digest({k: v for k, v in about.items() if k != "url"})
-    return _scorer(f"{model}-{tag}", "clip", source, file_sha256(path), what, pixels)
-
-
-def _vision(kind: str, source: str) -> Scorer:
-    """A model of pictures alone: timm's (a name or a folder), or transformers' (a folder or a hub id)."""
-    folder = Path(source)
-    if not folder.is_dir():
-        from huggingface_hub import snapshot_download
-
-        hub_id = f"timm/{source}" if kind == "timm" and "/" not in source else source
-        patterns = ["*.json", "model.safetensors"]
-        tell(hub_id, patterns)
-        try:
-            folder = Path(snapshot_download(hub_id, allow_patterns=patterns))
-        except (OSError, ValueError) as error:
-            raise _unfetched(f"{kind}:{source}", error) from error
-    weights = folder / "model.safetensors"
-    if not weights.is_file():
-        raise UserError(f"{kind}:{source}: there is no model.safetensors; pickles are never read")
-    configs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*config.json"))]
-    pixels = {key: value for about in configs for key, value in about.get("pretrained_cfg", about).items()
-              if key in PIXELS}  # fmt: skip
-    name = source.rsplit("/", 1)[-1]
-    name = name if kind == "timm" else f"dino-{name}"
-    return _scorer(name, kind, str(folder), file_sha256(weights), digest(configs), pixels)
-
-
-def _unfetched(scorer: str, error: BaseException) -> UserError:
-    why = str(error).strip().splitlines()[0]
-    return UserError(
-        f"cannot fetch the scorer {scorer}: {why}; give the same command once with a network, or the folder of a model "
-        "that is here: --scorers FOLDER, and --set select_scorer=FOLDER for the one that picks training steps"
-    )
-
-
-def _scorer(name: str, kind: str, source: str, weights: str, preprocessing: str, pixels: Mapping[str, Any]) -> Scorer:
-    version = digest([kind, weights, preprocessing])[:8]
-    name = f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}-{version}"
-    return Scorer(name, kind, source, weights, preprocessing, canonical(pixels))

@@ -1,4 +1,4 @@
-"""`perfbench run`, `plan`, `score`, `table`: from what is asked to a table."""
+"""`perfbench run`, `plan`, `score`, `ls`: what is asked for becomes a filled run folder."""
 
 import argparse
 import sys
@@ -78,29 +78,26 @@ def score(parser: argparse.ArgumentParser) -> Run:
     return act
 
 
-@verb("table")
-def table(parser: argparse.ArgumentParser) -> Run:
-    """Make a run's tables again from its scores, and print the table; or one of the views behind it.
+@verb("ls")
+def ls(parser: argparse.ArgumentParser) -> Run:
+    """List methods, concepts, prompts, suites, backbones, presets or runs.
 
-    Without RUN, the newest run. A run whose plan is not finished is refused unless --allow-missing.
-
-      perfbench table
-      perfbench table results/quick-miniature-0a1b2c3d --by scenario
+    examples:
+      perfbench ls prompts --concept cat
+      perfbench ls concepts --suite dreambench:DIR --json
     """
-    parser.add_argument("run", nargs="?", metavar="RUN", help="a run folder, or a name under results/")
-    parser.add_argument("--allow-missing", action="store_true", help="average what is there; every row says n/planned")
+    parser.add_argument("kind", help="methods, concepts, prompts, suites, backbones, presets or runs")
+    parser.add_argument("--concept", metavar="NAME", help="with prompts: those of one concept")
     parser.add_argument(
-        "--by",
-        metavar="VIEW",
-        help="print instead: kind, group, scenario, prompt, concept, hardest, difference, front, hypervolume, best-h "
-        "or variance (whether to buy more concepts, prompts or images)",
+        "--suite",
+        default="miniature",
+        help="of concepts and prompts: miniature, photos, a folder of concepts, or LAYOUT:DIR",
     )
+    parser.add_argument("--json", action="store_true", help="machine-readable")
 
     def act(args: argparse.Namespace) -> None:
-        from benchmarks.store.run_folder import find_run
-        from benchmarks.tables.build import write_tables
-        from benchmarks.tables.views import view
+        from benchmarks.running.listing import show
 
-        print(view(args.run, args.by) if args.by else write_tables(find_run(args.run), args.allow_missing), end="")
+        show(args)
 
     return act

@@ -15,8 +15,8 @@ from typing import Any
 from benchmarks.disk import DiskError
 from benchmarks.planning.config import Config
 from benchmarks.running.driver import Pool
-from benchmarks.running.tasks import Event, Task
-from benchmarks.running.worker import Job, Worker
+from benchmarks.running.tasks import Event, Job, Task
+from benchmarks.running.worker import Worker
 from benchmarks.store.run_folder import Store
 from perfusion_core.errors import UserError
 

@@ -28,7 +28,8 @@ def fit(args: argparse.Namespace) -> None:
     from benchmarks.disk import remove
     from benchmarks.planning.config import resolve
     from benchmarks.running.prepared import concept_key, pictures, planned_concepts, prepare
-    from benchmarks.running.worker import Job, Worker
+    from benchmarks.running.tasks import Job
+    from benchmarks.running.worker import Worker
     from benchmarks.store.run_folder import Store
     from benchmarks.suite.concept_masks import make_missing
     from perfusion_core.training import bar
@@ -127,7 +128,7 @@ def generate(args: argparse.Namespace) -> None:
     from PIL.PngImagePlugin import PngInfo
 
     from benchmarks.devices import device_name
-    from benchmarks.planning.backbones import backbone_names
+    from benchmarks.paths import backbone_names
     from perfusion_core.backbone import Backbone
     from perfusion_core.editing import load_concepts
     from perfusion_core.memory import draw

@@ -1,4 +1,4 @@
-"""`perfbench fit`, `tune`, `generate`, `covariance`, `masks`, `miniature`: models and concepts outside of a run."""
+"""`perfbench fit`, `tune`, `generate`, `covariance`: models and concepts outside of a run."""
 
 import argparse
 
@@ -131,42 +131,3 @@ def covariance(parser: argparse.ArgumentParser) -> Run:
         covariance(args)
 
     return act
-
-
-@verb("masks")
-def masks(parser: argparse.ArgumentParser) -> Run:
-    """Make soft masks of concepts' images with CLIPSeg, prompted with the super-category; or look at those they have.
-
-    perfbench masks my_teapot
-    perfbench masks all --suite photos --device cuda
-    perfbench masks cat,teapot --suite miniature --show masks.png
-    """
-    parser.add_argument("concepts", help="all, or names and folders with commas between them")
-    parser.add_argument(
-        "--suite", default="photos", metavar="SUITE", help="where the names are looked up; default photos"
-    )
-    parser.add_argument("--show", metavar="FILE", help="make none; draw those that are there over the images")
-    parser.add_argument("--model", default="CIDAS/clipseg-rd64-refined", metavar="HUB_ID|DIR", help="of CLIPSeg")
-    parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:N")
-
-    def act(args: argparse.Namespace) -> None:
-        from benchmarks.suite.mask_making import masks
-
-        masks(args)
-
-    return act
-
-
-@verb("miniature")
-def miniature(parser: argparse.ArgumentParser) -> Run:
-    """The embedded world: train its models, measure whether they draw what prompts say, look at it.
-
-    examples:
-      perfbench miniature show "a dog reading a book on the moon" --n 8
-      perfbench miniature verify --quick
-      perfbench miniature build --out my-miniature --minutes 60
-    """
-    from benchmarks.miniature.command import describe
-
-    describe(parser)
-    return lambda args: args.act(args)

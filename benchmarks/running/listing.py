@@ -86,7 +86,7 @@ def backbones(args: Namespace) -> Rows:
     """The short names; folders, files and hub ids are taken as well."""
     from huggingface_hub import try_to_load_from_cache
 
-    from benchmarks.planning.backbones import backbone_names
+    from benchmarks.paths import backbone_names
     from perfusion_core.hub import HUB
 
     rows = [("this package", name, (place / "model_index.json").is_file()) for name, place in backbone_names().items()]

@@ -7,8 +7,9 @@ from typing import Any
 
 from benchmarks.devices import device_name
 from benchmarks.digests import digest
+from benchmarks.paths import backbone_names
 from benchmarks.planning import methods
-from benchmarks.planning.backbones import Models, backbone_names, find
+from benchmarks.planning.backbones import Models, find
 from benchmarks.planning.config import Config
 from benchmarks.planning.plan import choose_prompts, make
 from benchmarks.planning.units import Method, Plan

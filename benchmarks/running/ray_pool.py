@@ -17,8 +17,8 @@ from benchmarks.disk import on_disk, verified
 from benchmarks.disk import replace as take_place
 from benchmarks.planning.backbones import Models, find
 from benchmarks.planning.units import Cell, Fit, Unit
-from benchmarks.running.tasks import Event, Group, Task, Units
-from benchmarks.running.worker import Job, Worker
+from benchmarks.running.tasks import Event, Group, Job, Task, Units
+from benchmarks.running.worker import Worker
 from benchmarks.store.run_folder import MANIFEST, REAL, Store
 from perfusion_core.errors import UserError
 

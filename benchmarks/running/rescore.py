@@ -11,7 +11,8 @@ from typing import Any
 
 from benchmarks.devices import device_name
 from benchmarks.disk import read_json, verified
-from benchmarks.planning.backbones import Models, Scorer, backbone_names, find_scorer
+from benchmarks.paths import backbone_names
+from benchmarks.planning.backbones import Models
 from benchmarks.planning.config import Config, resolve
 from benchmarks.planning.units import Plan
 from benchmarks.running.driver import Driver, summary
@@ -19,7 +20,8 @@ from benchmarks.running.engines import make_pool
 from benchmarks.running.missing_rows import Scoring
 from benchmarks.running.progress import Progress
 from benchmarks.running.run import change_run, complete
-from benchmarks.running.worker import Job
+from benchmarks.running.tasks import Job
+from benchmarks.scoring.lookup import Scorer, find_scorer
 from benchmarks.store.run_folder import Store, find_run, read_planned, read_run
 from benchmarks.store.run_json import scorer_about
 from perfusion_core.errors import UserError

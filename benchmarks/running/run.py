@@ -165,7 +165,7 @@ def _address(row: Mapping[str, Any]) -> tuple[str, ...]:
 def work(prepared: Prepared, store: Store) -> Outcome:
     """Everything that is missing, by the engine that was asked for."""
     from benchmarks.running.engines import make_pool
-    from benchmarks.running.worker import Job
+    from benchmarks.running.tasks import Job
 
     plan, models = prepared.plan, prepared.models
     store.sweep()

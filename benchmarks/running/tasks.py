@@ -1,4 +1,4 @@
-"""What travels between the driver and its workers: tasks there, events back. No torch.
+"""What travels between the driver and its workers: the job and its tasks there, events back. No torch.
 
 A task is a few units that share their models' state; a group is what one rows file holds.
 """
@@ -9,10 +9,26 @@ from itertools import groupby
 from typing import Any
 
 from benchmarks.digests import digest
+from benchmarks.planning.backbones import Models
+from benchmarks.planning.config import Config
 from benchmarks.planning.units import Cell, Fit, Plan, Unit
 from benchmarks.store.run_folder import REAL
+from benchmarks.suite.catalog import Prompt
 
 CHUNK = 8  # cells a task: long enough to share what is applied, short enough to share the work
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every worker knows; travels by pickle to processes and nodes of ours."""
+
+    config: Config
+    models: Models
+    asymmetric: frozenset[str]  # concepts that are never flipped
+    validation: tuple[Prompt, ...]
+    every_prompt: bool  # image similarity on all prompts (other suites), not only on the shape-preserving ones
+    device: str = "cpu"
+    threads: int = 0
 
 
 @dataclass(frozen=True)

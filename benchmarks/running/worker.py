@@ -21,31 +21,15 @@ from PIL.PngImagePlugin import PngInfo
 
 from benchmarks.disk import DiskError, full, is_full
 from benchmarks.planning import methods
-from benchmarks.planning.backbones import Models
-from benchmarks.planning.config import Config
 from benchmarks.planning.plan import prior_text
 from benchmarks.planning.units import Cell, Fit, Prior, Unit
-from benchmarks.running.tasks import Event, Group, Task, together
+from benchmarks.running.tasks import Event, Group, Job, Task, together
 from benchmarks.running.worker_scores import Marks
 from benchmarks.scoring.similarity import read_images
 from benchmarks.store.run_folder import Store
-from benchmarks.suite.catalog import Prompt
 from perfusion_core.errors import UserError
 
 PRIOR_BATCH = 8  # always the same, so that no byte depends on memory or workers
-
-
-@dataclass(frozen=True)
-class Job:
-    """What every worker knows; travels by pickle to processes and nodes of ours."""
-
-    config: Config
-    models: Models
-    asymmetric: frozenset[str]  # concepts that are never flipped
-    validation: tuple[Prompt, ...]
-    every_prompt: bool  # image similarity on all prompts (other suites), not only on the shape-preserving ones
-    device: str = "cpu"
-    threads: int = 0
 
 
 @dataclass(frozen=True)
@@ -76,6 +60,7 @@ class Worker:
         from transformers.utils import logging as transformers_logging
 
         from perfusion_core.backbone import Backbone
+        from perfusion_core.compiling import compile_backbone
 
         diffusers_logging.disable_progress_bar()  # one bar is enough: ours
         transformers_logging.disable_progress_bar()
@@ -84,7 +69,7 @@ class Worker:
         if backbone.digest != models.digest:
             raise UserError(f"the backbone {models.name} is another one on this machine than the plan was made for")
         if self.job.config.compile:
-            seconds = backbone.compile(max(self.job.config.images, self.job.config.batch))
+            seconds = compile_backbone(backbone, max(self.job.config.images, self.job.config.batch))
             print(f"perfbench: torch.compile: warm-up took {seconds:.0f} s", file=sys.stderr)
         backbone.name = models.name
         return backbone

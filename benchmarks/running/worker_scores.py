@@ -4,27 +4,24 @@ In: a `Job`, a run folder. Out: rows; a `Validation` for a fit. All it draws are
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from benchmarks.planning.plan import seed_of
 from benchmarks.planning.units import Fit
-from benchmarks.running.tasks import Group
+from benchmarks.running.tasks import Group, Job
 from benchmarks.scoring import similarity
 from benchmarks.scoring.scorers import of_concept, open_scorer
 from benchmarks.store.run_folder import Store
 from benchmarks.suite.catalog import fill, leave_out
 
-if TYPE_CHECKING:
-    from benchmarks.running.worker import Job
-
 
 class Marks:
     """The scorers of one worker, and the features of the concepts that they have seen."""
 
-    def __init__(self, job: "Job", store: Store) -> None:
+    def __init__(self, job: Job, store: Store) -> None:
         self.job, self.store = job, store
         self._scorers: dict[str, similarity.Model] = {}
         self._features: dict[tuple[str, str], np.ndarray] = {}

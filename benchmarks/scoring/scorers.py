@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.planning.backbones import Scorer
+from benchmarks.scoring.lookup import Scorer
 from perfusion_core.errors import UserError
 
 if TYPE_CHECKING:

@@ -10,9 +10,10 @@ from typing import Any
 
 from benchmarks.digests import digest
 from benchmarks.paths import git_commit
-from benchmarks.planning.backbones import Models, Scorer
+from benchmarks.planning.backbones import Models
 from benchmarks.planning.config import Config, as_dict, protocol
 from benchmarks.planning.units import Method, Plan
+from benchmarks.scoring.lookup import Scorer
 from benchmarks.suite.catalog import Catalog, Concept
 from perfusion_core import __version__
 

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.study.design import Design
+from benchmarks.verb import Run, verb
 
 EXAMPLES = """
 examples:
@@ -15,7 +16,9 @@ docs/studies.md tells how a study is run, from the first look to the table.
 """
 
 
-def describe(parser: argparse.ArgumentParser) -> None:
+@verb("study")
+def study(parser: argparse.ArgumentParser) -> Run:
+    """The paper's two rating studies: a page for raters, collecting their answers, the analysis."""
     parser.epilog = EXAMPLES
     verbs = parser.add_subparsers(dest="step", required=True, metavar="export|serve|analyse")
     export_arguments(
@@ -31,6 +34,7 @@ def describe(parser: argparse.ArgumentParser) -> None:
     analyse_arguments(
         verbs.add_parser("analyse", help="answers -> table and figure", description=analyse_arguments.__doc__)
     )
+    return lambda args: args.act(args)
 
 
 def export_arguments(parser: argparse.ArgumentParser) -> None:
@@ -129,7 +133,7 @@ def run_serve(args: argparse.Namespace) -> None:
 
 
 def run_analyse(args: argparse.Namespace) -> None:
-    from benchmarks.study.analyse import analyse
+    from benchmarks.study.analysis import analyse
 
     report = analyse(args.folder, args.min_agreement)
     print(report.text)

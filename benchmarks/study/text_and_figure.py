@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.figures import style
-from benchmarks.study.analyse import Results
 from benchmarks.study.answers import Key
 from benchmarks.study.collect import Collected, refusal_counts
 from benchmarks.study.design import RATE
+from benchmarks.study.results import Results
 from benchmarks.tables.statistics import Interval
 from benchmarks.tables.table_text import aligned
 

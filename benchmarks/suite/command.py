@@ -1,33 +1,8 @@
-"""`perfbench ls`, `concepts`, `catalog`: what there is, and concepts of one's own."""
+"""`perfbench concepts`, `catalog`, `masks`: concepts of one's own, and whether all is well with them."""
 
 import argparse
 
 from benchmarks.verb import Run, verb
-
-
-@verb("ls")
-def ls(parser: argparse.ArgumentParser) -> Run:
-    """List methods, concepts, prompts, suites, backbones, presets or runs.
-
-    examples:
-      perfbench ls prompts --concept cat
-      perfbench ls concepts --suite dreambench:DIR --json
-    """
-    parser.add_argument("kind", help="methods, concepts, prompts, suites, backbones, presets or runs")
-    parser.add_argument("--concept", metavar="NAME", help="with prompts: those of one concept")
-    parser.add_argument(
-        "--suite",
-        default="miniature",
-        help="of concepts and prompts: miniature, photos, a folder of concepts, or LAYOUT:DIR",
-    )
-    parser.add_argument("--json", action="store_true", help="machine-readable")
-
-    def act(args: argparse.Namespace) -> None:
-        from benchmarks.running.listing import show
-
-        show(args)
-
-    return act
 
 
 @verb("concepts")
@@ -86,5 +61,29 @@ def catalog(parser: argparse.ArgumentParser) -> Run:
         from benchmarks.suite.concept_actions import check
 
         return check(args)
+
+    return act
+
+
+@verb("masks")
+def masks(parser: argparse.ArgumentParser) -> Run:
+    """Make soft masks of concepts' images with CLIPSeg, prompted with the super-category; or look at those they have.
+
+    perfbench masks my_teapot
+    perfbench masks all --suite photos --device cuda
+    perfbench masks cat,teapot --suite miniature --show masks.png
+    """
+    parser.add_argument("concepts", help="all, or names and folders with commas between them")
+    parser.add_argument(
+        "--suite", default="photos", metavar="SUITE", help="where the names are looked up; default photos"
+    )
+    parser.add_argument("--show", metavar="FILE", help="make none; draw those that are there over the images")
+    parser.add_argument("--model", default="CIDAS/clipseg-rd64-refined", metavar="HUB_ID|DIR", help="of CLIPSeg")
+    parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:N")
+
+    def act(args: argparse.Namespace) -> None:
+        from benchmarks.suite.mask_making import masks
+
+        masks(args)
 
     return act

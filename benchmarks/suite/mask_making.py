@@ -16,8 +16,7 @@ def covariance(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from benchmarks.devices import device_name
-    from benchmarks.paths import miniature_dir
-    from benchmarks.planning.backbones import backbone_names
+    from benchmarks.paths import backbone_names, miniature_dir
     from perfusion_core.backbone import Backbone
     from perfusion_core.covariance import estimate, home, inverse, read_captions
 

@@ -280,7 +280,7 @@ def built(tmp_path_factory):
 @pytest.mark.slow
 def test_a_killed_build_goes_on_and_exports(built):
     from benchmarks.miniature.training.judges import open_judges
-    from benchmarks.planning.backbones import find_scorer
+    from benchmarks.scoring.lookup import find_scorer
     from benchmarks.scoring.scorers import Clip
     from perfusion_core.backbone import Backbone
 

@@ -12,6 +12,7 @@ from run_kit import run_here, shared
 
 from benchmarks.cli import run
 from perfusion_core.backbone import Backbone
+from perfusion_core.compiling import compile_backbone
 from perfusion_core.concept import Concept
 from perfusion_core.memory import draw, out_of_memory
 from perfusion_core.perfusion import FILE, Config, fit
@@ -182,7 +183,7 @@ def test_all_shapes_are_compiled(tmp_path):
     pipe.save_pretrained(tmp_path)
     backbone = Backbone.open(tmp_path, device="cpu", dtype="float32")
     with config.patch(fail_on_recompile_limit_hit=True):
-        assert backbone.compile(images=1, backend="eager") > 0
+        assert compile_backbone(backbone, images=1, backend="eager") > 0
 
 
 def test_compiled_parts_draw_the_same_and_are_compiled_once(tiny_pipe_dir, tiny_c_inv):
@@ -194,7 +195,7 @@ def test_compiled_parts_draw_the_same_and_are_compiled_once(tiny_pipe_dir, tiny_
 
     plain = Backbone.open(tiny_pipe_dir, device="cpu", dtype="float32")
     compiled = Backbone.open(tiny_pipe_dir, device="cpu", dtype="float32")
-    seconds = compiled.compile(images=2, backend="eager")
+    seconds = compile_backbone(compiled, images=2, backend="eager")
     assert seconds > 0 and counters["stats"]["unique_graphs"] > 0
     graphs = counters["stats"]["unique_graphs"]
     concept = make_concept(plain, "teddy", "toy")
@@ -224,7 +225,7 @@ def test_on_a_gpu(tiny_pipe_dir, tiny_c_inv, subject, tmp_path, dtype):
         with apply(backbone, {"kitty": Fitted(tmp_path, "cat")}, {}) as write:
             images.append(sample(backbone, write("A {kitty} on the beach"), [1, 2], steps=5).astype(int))
     assert np.abs(images[0] - images[1]).mean() < (1 if dtype == "float32" else 12)
-    assert gpu.compile(images=2) > 0
+    assert compile_backbone(gpu, images=2) > 0
     again = sample(gpu, "a cat", [1, 2], steps=5)
     assert np.abs(again.astype(int) - sample(cpu, "a cat", [1, 2], steps=5)).mean() < 12
 

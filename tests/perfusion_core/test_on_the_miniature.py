@@ -7,7 +7,7 @@ from PIL import Image
 
 from benchmarks.cli import run
 from benchmarks.paths import data_dir, miniature_dir
-from benchmarks.planning.backbones import find_scorer
+from benchmarks.scoring.lookup import find_scorer
 from benchmarks.scoring.scorers import open_scorer
 from benchmarks.scoring.similarity import image_similarity
 from perfusion_core.backbone import Backbone

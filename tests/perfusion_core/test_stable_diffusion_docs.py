@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import cli
 from benchmarks.planning import methods
-from benchmarks.planning.backbones import DINO
+from benchmarks.scoring.lookup import DINO
 from perfusion_core.hub import HUB
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "stable-diffusion.md").read_text(encoding="utf-8")

@@ -111,7 +111,7 @@ def test_torch_and_torchvision_that_do_not_match(tmp_path):
     broken.mkdir()
     (broken / "__init__.py").write_text('raise RuntimeError("operator torchvision::nms does not exist")')
     code = (
-        "from benchmarks import cli, verbs\n@verbs.verb('broken')\ndef describe(parser):\n '''x'''\n"
+        "from benchmarks import cli, verb\n@verb.verb('broken')\ndef describe(parser):\n '''x'''\n"
         " def act(args):\n  try: import torchvision\n"
         "  except RuntimeError as error: raise ImportError('no CLIP') from error\n"
         " return act\ncli.main()"

@@ -194,7 +194,7 @@ def test_masks(kit, tmp_path, monkeypatch):
 
 def test_float16_storage_changes_no_score_by_more_than_a_thousandth(kit, tmp_path):
     """By a random scorer of the real kind; the miniature's own is asked in test_core_miniature.py."""
-    from benchmarks.planning.backbones import find_scorer
+    from benchmarks.scoring.lookup import find_scorer
     from benchmarks.scoring.scorers import open_scorer
     from benchmarks.scoring.similarity import image_similarity
     from perfusion_core.backbone import Backbone

@@ -13,12 +13,12 @@ from PIL import Image
 from run_kit import make_scorer, reference, shared
 
 from benchmarks.planning import backbones
-from benchmarks.planning.backbones import find_scorer
 from benchmarks.planning.config import resolve
 from benchmarks.planning.units import Fit
 from benchmarks.running import progress
-from benchmarks.running.worker import Job
+from benchmarks.running.tasks import Job
 from benchmarks.running.worker_scores import Marks, harmonic
+from benchmarks.scoring.lookup import find_scorer
 from benchmarks.scoring.scorers import open_scorer
 from benchmarks.scoring.similarity import ceiling, image_similarity, read_images, score_cell
 from benchmarks.store.run_folder import Store, read_rows

@@ -11,8 +11,8 @@ from PIL import Image
 from run_kit import arguments, make_scorer, run_here, shared
 
 from benchmarks import cli
-from benchmarks.planning import backbones
-from benchmarks.planning.backbones import find_scorer
+from benchmarks.scoring import lookup
+from benchmarks.scoring.lookup import find_scorer
 from benchmarks.scoring.scorers import open_scorer
 from benchmarks.store.run_json import scorer_about
 from perfusion_core.errors import UserError
@@ -122,11 +122,11 @@ def test_no_network_is_one_sentence_with_what_to_do(monkeypatch, tmp_path):
 
 
 def test_the_default_scorer_is_quick_gelu_and_any_open_clip_model_goes_by_name(monkeypatch, tmp_path):
-    assert backbones.SD_SCORER == "clip:ViT-B-32-quickgelu:openai"
+    assert lookup.SD_SCORER == "clip:ViT-B-32-quickgelu:openai"
     weights = tmp_path / "open_clip_model.safetensors"
     weights.write_bytes(b"weights")
     monkeypatch.setattr(open_clip, "download_pretrained", lambda about: str(weights))
-    monkeypatch.setattr(backbones, "tell", lambda hub_id, files: told.append(hub_id))
+    monkeypatch.setattr(lookup, "tell", lambda hub_id, files: told.append(hub_id))
     told = []
     found = find_scorer("auto", "sd15", tmp_path)
     assert found.source == "ViT-B-32-quickgelu:openai" and found.name.startswith("ViT-B-32-quickgelu-openai-")

@@ -7,8 +7,8 @@ from PIL import Image
 
 from benchmarks.miniature.training.judges import JUDGES, make_judge, open_judges, write_judges
 from benchmarks.miniature.world.picture import Picture, make_instance, render
-from benchmarks.planning.backbones import find_scorer
 from benchmarks.scoring import truth
+from benchmarks.scoring.lookup import find_scorer
 from benchmarks.scoring.scorers import of_concept, open_scorer
 from perfusion_core.errors import UserError
 

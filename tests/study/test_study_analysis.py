@@ -13,12 +13,13 @@ from study_kit import answer_file, make_run, rater_id, write_answers
 
 from benchmarks.cli import run as perfbench
 from benchmarks.study.agreement import alpha, same_order
-from benchmarks.study.analyse import analyse, correlation, means, pairs
+from benchmarks.study.analysis import analyse
 from benchmarks.study.answers import read_key
 from benchmarks.study.collect import collect
 from benchmarks.study.design import RATE, Design
 from benchmarks.study.estimate import balanced, holm
 from benchmarks.study.export import export
+from benchmarks.study.results import correlation, means, pairs
 from perfusion_core.errors import UserError
 
 RANKS = np.array([(3, 2, 1), (3, 1, 2), (2, 3, 1), (2, 1, 3), (1, 3, 2), (1, 2, 3)])
@@ -386,7 +387,7 @@ def test_the_commands_of_the_guide_run(tmp_path, monkeypatch, capsys):
     import shlex
     from pathlib import Path
 
-    from benchmarks.study.command import describe
+    from benchmarks.study.command import study
 
     guide = (Path(__file__).parent.parent.parent / "docs" / "studies.md").read_text()
     commands = [
@@ -400,7 +401,7 @@ def test_the_commands_of_the_guide_run(tmp_path, monkeypatch, capsys):
             write_answers(Path(words[1]), lambda task, random: [3, 1, 2][: len(task["choices"])])
         if words[0] == "serve":
             parser = argparse.ArgumentParser()
-            describe(parser)
+            study(parser)
             assert parser.parse_args(words).folder == Path("studies/ranking")
         else:
             assert perfbench(["study", *words]) == 0

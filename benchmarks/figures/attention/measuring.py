@@ -20,8 +20,8 @@ from benchmarks.disk import verified
 from benchmarks.figures.attention.known_pictures import Known, known_pictures
 from benchmarks.figures.attention.leakage import LEVELS, Found, Part, read_part, write, write_part
 from benchmarks.figures.with_pictures import gallery_columns
+from benchmarks.paths import backbone_names
 from benchmarks.planning import methods
-from benchmarks.planning.backbones import backbone_names
 from benchmarks.planning.plan import seed_of
 from benchmarks.planning.points import parse_point, split_step
 from benchmarks.planning.units import FLOOR

@@ -1,11 +1,10 @@
-"""The analysis of a study: means, pairs, agreement, correlation with the metrics.
+"""The results of a study: means, pairs, agreement, correlation with the metrics.
 
-In: what collect.py counts. Out: frames, and `analyse`, which writes them with the text and the figure into `analysis/`.
+In: the answers that count. Out: `Results`, frames of all that is computed.
 """
 
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,12 +12,9 @@ from numpy.typing import ArrayLike
 from scipy.stats import spearmanr
 
 from benchmarks.study.agreement import alpha_of_coincidences, coincidences
-from benchmarks.study.answers import read_key
-from benchmarks.study.collect import Collected, collect
 from benchmarks.study.estimate import Estimate, balanced, holm, wilcoxon_concepts
 from benchmarks.study.material import SCORES
 from benchmarks.tables.statistics import Interval, expanded
-from perfusion_core.errors import UserError
 
 # Mean and SEM as the paper prints them, section 5.2: its raters, its images, its prompts.
 PAPER = {
@@ -139,38 +135,3 @@ def results_of(ratings: pd.DataFrame, methods: list[str], kind: str) -> Results:
         means(ratings, methods, kind), pairs(ratings, methods), concept_means(ratings, methods),
         correlation(ratings, methods), places(ratings), agreement(ratings),
     )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Report:
-    """What `analyse` made."""
-
-    folder: Path
-    text: str
-    results: Results
-    collected: Collected
-
-
-def analyse(folder: Path, min_agreement: float = 0.5) -> Report:
-    """Read the answers of a study, write `analysis/`: table.md, the frames as CSV, the figure."""
-    from benchmarks.study.text_and_figure import draw, markdown
-
-    if not 0 <= min_agreement <= 1:
-        raise UserError(f"--min-agreement is {min_agreement}; it is a share from 0 to 1")
-    key = read_key(folder)
-    collected = collect(key, min_agreement)
-    text_of_exclusions = f"{len(collected.raters)} raters, {len(collected.refused)} files refused"
-    if not len(collected.ratings):
-        raise UserError(f"no answer of {folder} counts ({text_of_exclusions}; see docs/studies.md for the rules)")
-    results = results_of(collected.ratings, key.about["methods"], key.about["kind"])
-    text = markdown(key, collected, results, min_agreement)
-    out = folder / "analysis"
-    out.mkdir(exist_ok=True)
-    names = ("pairs", "concepts", "correlation", "places")
-    frames = {"table": results.means, **{name: getattr(results, name) for name in names}}
-    frames |= {"raters": collected.raters, "ratings": collected.ratings}
-    for name, frame in frames.items():
-        frame.round(6).to_csv(out / f"{name}.csv", index=False, lineterminator="\n")
-    draw(key.about["kind"], results, out / "study")
-    (out / "table.md").write_text(text + "\n", encoding="utf-8")
-    return Report(out, text, results, collected)
