@@ -1,4 +1,4 @@
-"""The `perfbench` command: words in, an exit status out. The verbs are in the command modules of the rooms.
+"""The `perfbench` command: words in, an exit status out; each room brings its verbs.
 
 Nothing heavy is imported before a verb runs.
 """
@@ -32,7 +32,9 @@ class Parser(argparse.ArgumentParser):
 
 
 def versions() -> str:
-    """Our version and commit, and those of the libraries that decide the numbers; read without importing them."""
+    """Our version and commit, and those of the libraries that decide the numbers; read without
+    importing them.
+    """
     from importlib.metadata import PackageNotFoundError, version
 
     from benchmarks.paths import git_commit
@@ -83,7 +85,9 @@ def run(argv: Sequence[str]) -> int:
 
 
 def mismatched(error: BaseException | None) -> UserError | None:
-    """torch and torchvision from different builds fail deep inside other imports; say what it is and what to type."""
+    """torch and torchvision from different builds fail deep inside other imports; say what it is
+    and what to type.
+    """
     while error is not None:
         if "torchvision::nms does not exist" in str(error):
             return UserError(
@@ -95,7 +99,9 @@ def mismatched(error: BaseException | None) -> UserError | None:
 
 
 def main() -> None:
-    """The console script: 0 done, 1 something failed, 2 a mistake in what was asked, 130 interrupted."""
+    """The console script: 0 done, 1 something failed, 2 a mistake in what was asked, 130
+    interrupted.
+    """
     try:
         status = run(sys.argv[1:])
         sys.stdout.flush()
@@ -110,7 +116,8 @@ def main() -> None:
     except KeyboardInterrupt:
         print("perfbench: interrupted; the same command goes on from here", file=sys.stderr)
         status = 130
-    except BrokenPipeError:  # `perfbench ls prompts | head`: what is left goes nowhere, also at the interpreter's end
+    # `perfbench ls prompts | head`: what is left goes nowhere, also at the interpreter's end
+    except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
     sys.exit(status)

@@ -1,8 +1,9 @@
-"""Does a method keep its contract? In: a method's name or file, a backbone. Out: a line for each thing checked.
+"""Does a method keep its contract? (`python -m benchmarks.contract my_method.py`)
 
     python -m benchmarks.contract my_method.py [--backbone DIR]
 
-Trains for a few steps, saves, loads, applies, restores, changes what it says it changes, and does it all twice alike.
+Trains for a few steps, saves, loads, applies, restores, changes what it says it changes, and does
+it all twice alike.
 """
 
 import argparse

@@ -1,10 +1,12 @@
-"""What calculates: the device that a flag names, found without loading a model."""
+"""Which device a flag names, found without loading a model."""
 
 from perfusion_core.errors import UserError
 
 
 def device_name(given: str, elsewhere: bool = False) -> str:
-    """`auto` is the first CUDA device, else the CPU; `elsewhere`: the work is done on other machines."""
+    """`auto` is the first CUDA device, else the CPU; `elsewhere`: the work is done on other
+    machines.
+    """
     import torch
 
     if given == "auto":

@@ -1,4 +1,4 @@
-"""Digests: the sha256 of a file, of any value by its one JSON text, and what differs between two of them. Pure."""
+"""The digest of any value by its one JSON text, and what differs between two values."""
 
 import hashlib
 import json

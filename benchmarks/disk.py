@@ -1,7 +1,7 @@
-"""Files that are whole or not there, and locks that die with their holder. In: paths. Out: bytes on the disk.
+"""Files that are whole or not there, and locks that die with their holder.
 
-A lock is a byte of one file, one for each key: the operating system frees it when its holder dies, so a killed run
-leaves no stale lock and no lock files.
+A lock is a byte of one file, one for each key: the operating system frees it when its holder dies,
+so a killed run leaves no stale lock and no lock files.
 """
 
 import errno
@@ -162,7 +162,8 @@ class Locks:
             self.unlock(key)
 
     def _descriptor(self) -> int:
-        # One descriptor a process, never closed before its end: closing any frees all locks of the process.
+        # One descriptor a process, never closed before its end: closing any frees all locks of the
+        # process.
         if self._file is None:
             path = str((self.root / ".lock").absolute())
             if path not in _LOCK_FILES:

@@ -1,4 +1,4 @@
-"""Options on the command line that several verbs read alike. In: words. Out: values, or one sentence."""
+"""Words of the command line that several verbs read alike."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,9 @@ from perfusion_core.errors import UserError
 
 
 def named(given: Sequence[str], flag: str, shape: str, advice: str = "") -> dict[str, str]:
-    """`NAME=VALUE` words of a flag; `shape` says how they look, `advice` what to do about a name that comes twice."""
+    """`NAME=VALUE` words of a flag; `shape` says how they look, `advice` what to do about a name
+    that comes twice.
+    """
     found: dict[str, str] = {}
     for text in given:
         name, equals, value = text.partition("=")

@@ -1,4 +1,4 @@
-"""Where the shipped prompts and concepts are: inside the wheel, or at the top of a checkout."""
+"""Where shipped and user data lie: in the wheel or a checkout, in the user's folder."""
 
 import os
 from pathlib import Path
@@ -26,8 +26,8 @@ def user_dir() -> Path:
 
 
 def git_commit() -> str | None:
-    """The commit of the checkout that this package runs from, `-dirty` where more than results was changed; None in a
-    wheel."""
+    """The commit of the checkout that this package runs from, `-dirty` where more than results was
+    changed; None in a wheel."""
     import subprocess
 
     root = _PACKAGE.parent

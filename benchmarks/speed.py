@@ -1,7 +1,8 @@
-"""What personalisation costs: sampling with concepts against the stock pipeline, a training step against LoRA and all.
+"""What personalisation costs, measured side by side (`python -m benchmarks.speed`).
 
-In: a backbone (the miniature, or Stable Diffusion 1.5's true configuration with random weights). Out: Markdown tables.
-Everything that is compared is timed in turn, `--repeats` times over, so that a busy moment hits all alike.
+In: a backbone (the miniature, or Stable Diffusion 1.5's true configuration with random weights).
+Out: Markdown tables. Everything that is compared is timed in turn, `--repeats` times over, so that
+a busy moment hits all alike.
 
     python -m benchmarks.speed
     python -m benchmarks.speed --backbone sd15-random --recipes
@@ -47,7 +48,8 @@ def interleaved(jobs: Mapping[str, Callable[[], float]], repeats: int) -> dict[s
     seconds: dict[str, list[float]] = {name: [] for name in jobs}
     for number in range(repeats + 1):
         names = list(jobs)
-        for name in names[number % len(names) :] + names[: number % len(names)]:  # another one begins each round
+        # another one begins each round
+        for name in names[number % len(names) :] + names[: number % len(names)]:
             gc.collect()
             took = jobs[name]()
             if number:
@@ -64,7 +66,9 @@ def ratio(times: np.ndarray, base: np.ndarray) -> tuple[float, float, float]:
 
 
 def peak_memory(args: argparse.Namespace, name: str, device: torch.device) -> float:
-    """GiB of one method's training alone, in a process of its own: the device's, or the whole process's on the CPU."""
+    """GiB of one method's training alone, in a process of its own: the device's, or the whole
+    process's on the CPU.
+    """
     free()  # what this process keeps in store would be missing there
     call = [sys.executable, "-m", "benchmarks.speed", "--memory-of", name, "--backbone", args.backbone,
             "--device", str(device), "--dtype", args.dtype, "--train-batch", str(args.train_batch)]  # fmt: skip
@@ -78,7 +82,8 @@ def memory_of(backbone: Backbone, args: argparse.Namespace) -> float:
     job_of(backbone, args.memory_of, args.train_batch, args.checkpointing)()
     if backbone.device.type == "cuda":
         return torch.cuda.max_memory_allocated(backbone.device) / 2**30
-    if (status := Path("/proc/self/status")).exists():  # ru_maxrss would begin with the parent's peak
+    # ru_maxrss would begin with the parent's peak
+    if (status := Path("/proc/self/status")).exists():
         return int(status.read_text().partition("VmHWM:")[2].split()[0]) / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
 
@@ -146,7 +151,9 @@ def training(backbone: Backbone, args: argparse.Namespace) -> list[str]:
 
 
 def by_recipe(backbone: Backbone, args: argparse.Namespace) -> tuple[list[str], dict[str, float], int]:
-    """The table of all methods, seconds of a fit of each that the paper has, and how often Perfusion's validates."""
+    """The table of all methods, seconds of a fit of each that the paper has, and how often
+    Perfusion's validates.
+    """
     configs = recipes(backbone)
     jobs = {name: job_of(backbone, f"recipe of {name}", args.train_batch, args.checkpointing) for name in METHODS}
     steps = {name: float(np.median(values)) for name, values in interleaved(jobs, args.repeats).items()}

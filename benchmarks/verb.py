@@ -1,4 +1,4 @@
-"""The verbs of `perfbench`, by family: a function decorated with `verb` describes its arguments, returns what to run.
+"""The registry of verbs: a decorated function describes its arguments and what to run.
 
 Everything heavy is imported inside the function that runs.
 """

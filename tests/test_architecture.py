@@ -87,6 +87,30 @@ def test_no_circles():
     TopologicalSorter(graph).prepare()
 
 
+def picture_of_the_floors() -> str:
+    """The floors as docs/architecture.md shows them: a room a line, with the first line of what it says of itself."""
+    lines = []
+    for rooms in FLOORS:
+        for room in rooms:
+            places = [
+                ROOT / "benchmarks" / room / "__init__.py",
+                ROOT / "benchmarks" / f"{room}.py",
+                ROOT / room / "__init__.py",
+            ]
+            place = next((place for place in places if place.is_file()), None)
+            if place:
+                said = (ast.get_docstring(ast.parse(place.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+                lines.append(f"{room:<15}{said}")
+        lines.append("")
+    return re.sub(r"\n{2,}", "\n\n", "\n".join(lines)).strip()
+
+
+def test_the_page_shows_the_floors():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    shown = page.partition("```floors\n")[2].partition("\n```")[0]
+    assert shown == picture_of_the_floors(), f"docs/architecture.md should show:\n{picture_of_the_floors()}"
+
+
 def test_few_files_lie_at_the_root():
     assert len(list((ROOT / "benchmarks").glob("*.py"))) <= 12
 

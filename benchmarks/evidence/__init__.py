@@ -1,3 +1,9 @@
-"""What the paper claims, against what was measured here: `python -m benchmarks.evidence` writes docs/claims.md."""
+"""What the paper claims, against what was measured here (`python -m benchmarks.evidence`).
 
-LOOKED, LOOKED_CELLS = "looked.csv", "looked-cells.csv"  # in a run folder, what looks.py wrote
+Reading order: commands (the runs), measures and verdicts, claims_front, claims_parts and
+claims_seen (a claim and its rule each), ledger and all_claims, judged and validity (CLIP against
+the truth), claims_page; miniature_verify with miniature_measures, miniature_gates and
+miniature_labels (do the miniature's models draw what prompts say?).
+"""
+
+LOOKED, LOOKED_CELLS = "looked.csv", "looked-cells.csv"  # in a run folder, what judged.py wrote

@@ -1,6 +1,6 @@
 """Figures of tables, as functions of rows and axes: they draw what they are given and compute no result.
 
-In: rows in the columns of table.csv and metrics.csv (docs/architecture.md) and axes. Out: drawn axes, and the `Drawn`
+In: rows in the columns of table.csv and metrics.csv (docs/run-folder.md) and axes. Out: drawn axes, and the `Drawn`
 that `labels.finish` needs to write labels once the whole figure is laid out.
 """
 

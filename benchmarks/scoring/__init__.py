@@ -1,1 +1,5 @@
-"""Pictures in, scores out: the scorers by name, and the rows they give."""
+"""Pictures in, scores out.
+
+Reading order: lookup (a scorer by name, and what its bytes are called), scorers (the models),
+similarity (image and text similarity of a cell), truth (the miniature's judges as a scorer).
+"""

@@ -1,5 +1,6 @@
-"""The two rating studies of the paper's section 5.2 and Appendix I, as a kit: export a page, collect answers, analyse.
+"""The paper's two rating studies as a kit: export a page, collect answers, analyse.
 
-Reading order: material (what is shown), design (to whom, in which order), pictures (blinding), export, answers, serve,
-agreement and estimate (the statistics), analyse.
+Reading order: material (what is shown), design (to whom, in which order), blinding, screens,
+export, answers, serve, collect, agreement and estimate (the statistics), results, text_and_figure,
+analysis.
 """

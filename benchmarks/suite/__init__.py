@@ -1,1 +1,7 @@
-"""What is asked about: prompts, concepts, photographs, other people's suites."""
+"""What is asked about: prompts, concepts, photographs, other people's suites.
+
+Reading order: concept_folder (one concept on disk), catalog (all prompts and concepts), image_files
+(files to pixels), importers with importer_parts (other suites), photographs with download (the
+paper's own things), dataset_rows (hub data sets), concept_masks and mask_making (which pixels are
+the thing), catalog_problems, concept_actions, command.
+"""
