@@ -28,6 +28,10 @@ PAGES = [
     "docs/scale-out.md",
     "docs/statistics.md",
     "docs/baselines.md",
+    "docs/architecture.md",
+    "docs/run-folder.md",
+    "docs/library.md",
+    "docs/glossary.md",
 ]
 
 
@@ -89,7 +93,7 @@ def test_the_readme_shows_the_verbs_of_the_main_way():
     }
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/run-folder.md"])
 def test_files_on_the_page_exist(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     named = re.findall(r"(?<![\w/.-])((?:docs|tests|benchmarks|perfusion_core|prompts|\.ci)/[\w./-]+\w)", text)
@@ -111,6 +115,16 @@ def test_the_example_for_your_own_pipeline_runs_as_written(tmp_path, monkeypatch
     fresh = StableDiffusionPipeline.from_pretrained(tiny_backbone.place)
     assert all(map(torch.equal, pipe.unet.state_dict().values(), fresh.unet.state_dict().values()))
     assert [*map(str, pipe.unet.modules())] == [*map(str, fresh.unet.modules())]
+
+
+def test_ci_stops_when_it_says():
+    """The limit that .ci/run prints is the one at which the workflow ends."""
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+    [stops] = re.findall(r"timeout-minutes: (\d+)", workflow)
+    [aim, limit] = re.search(
+        r"^aim=(\d+) limit=(\d+)", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.M
+    ).groups()
+    assert stops == limit and int(aim) <= int(limit)
 
 
 def test_the_two_commands_are_tox_environments():
