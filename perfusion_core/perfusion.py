@@ -201,7 +201,17 @@ def fit(
     keep: Iterable[int] = (),
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Train, and leave `concept.safetensors` in `out`."""
+    """Train, and leave `concept.safetensors` in `out`; -> what goes to fit.json.
+
+    Args:
+        subject: the concept's images, masks and super-category.
+        config: the recipe.
+        seed: of the order of pictures and of all noise.
+        prior: class images; Perfusion uses none.
+        validate: what picks the best step; without it the last one is kept.
+        keep: steps whose state is also saved, under `out/step-<n>/`.
+        progress: called with step, steps and loss after each step.
+    """
     if config.masks and subject.masks is None:
         raise UserError(
             f"the concept {subject.name!r} has no masks; make them with `perfbench masks`, or set masks=false"
@@ -243,7 +253,12 @@ def fit(
 
 @contextmanager
 def apply(backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, Any]) -> Iterator[Write]:
-    """A point has lock, bias and temperature; what it leaves out is the usual one."""
+    """Inside the block `{name}` in a text means the concept; gives `write`, which leaves texts as they are.
+
+    Args:
+        fits: the trained files by concept.
+        point: lock, bias and temperature; what is left out is the usual one.
+    """
     for key in point:
         if key not in ("lock", "bias", "temperature"):
             raise unknown("run-time parameter of perfusion", key, ("lock", "bias", "temperature"))

@@ -35,7 +35,16 @@ def sample(
     guidance: float = 6.0,
     attention: AttentionMaps | None = None,
 ) -> np.ndarray:
-    """-> uint8 [n, H, W, 3]. The same call gives the same bytes on the same device, dtype and number of threads."""
+    """-> uint8 [n, H, W, 3]. The same call gives the same bytes on the same device, dtype and number of threads.
+
+    Args:
+        texts: one prompt for all images, or one a seed.
+        seeds: of the starting noise, one an image; nothing else is drawn at random.
+        steps: of DDIM.
+        guidance: scale of classifier-free guidance; 1 draws without the unconditional branch.
+        attention: filled with the mean attention of every token where it is given.
+    """
+    # Each text once.
     texts = [texts] * len(seeds) if isinstance(texts, str) else list(texts)
     assert len(texts) == len(seeds) > 0, "one text a seed"
     unet, device = backbone.unet, backbone.device
@@ -43,17 +52,19 @@ def sample(
     distinct = list(dict.fromkeys(([""] if guided else []) + texts))
     rows = [0] * len(texts) * guided + [distinct.index(text) for text in texts]  # of the U-Net's batch
     encodings = [text_side(backbone, text) for text in distinct]
+    # Noise of each seed.
     scheduler = backbone.scheduler()
     scheduler.set_timesteps(steps)
     x = noise(backbone, seeds).to(device)
-    with fixed_text(backbone, encodings, rows) as anything, watched(unet, len(texts), attention):
+    with fixed_text(backbone, encodings, rows) as placeholder, watched(unet, len(texts), attention):
         for t in scheduler.timesteps:
-            twice = torch.cat([x, x]) if guided else x
-            twice = channels_last(twice.to(backbone.dtype))
-            eps = unet(twice, t, encoder_hidden_states=anything).sample.float()
+            # Both branches at once.
+            x_in = torch.cat([x, x]) if guided else x
+            x_in = channels_last(x_in.to(backbone.dtype))
+            eps = unet(x_in, t, encoder_hidden_states=placeholder).sample.float()
             if guided:
-                plain, told = eps.chunk(2)
-                eps = plain + guidance * (told - plain)
+                uncond, cond = eps.chunk(2)
+                eps = uncond + guidance * (cond - uncond)
             x = scheduler.step(eps, t, x, eta=0.0).prev_sample  # in float32
     return decode(backbone, x)
 

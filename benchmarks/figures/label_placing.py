@@ -93,6 +93,7 @@ def place(part: Drawn) -> None:
     figure = axes.get_figure(root=True)
     if not labels or figure is None:
         return
+    # Texts to be placed.
     renderer = FigureCanvasAgg(figure).get_renderer()
     unit = figure.dpi / 72  # pixels in a point
     anchors = [axes.transData.transform(label.at) for label in labels]
@@ -103,6 +104,7 @@ def place(part: Drawn) -> None:
         )
         for label in labels
     ]  # fmt: skip
+    # What they must miss.
     frame = axes.bbox
     ring = 2.4 * unit * np.array([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]])  # about what a marker covers
     rings = [(anchor[:, None] + ring).reshape(-1, 2) for anchor in anchors]
@@ -110,6 +112,7 @@ def place(part: Drawn) -> None:
     faint = np.concatenate([np.empty((0, 2)), *(_trail(axes, line, 2 * unit) for line in part.faint)])
     written = [np.array(text.get_window_extent(renderer).extents) for text in part.texts]
 
+    # Cost of every place.
     places, fixed = [], []
     for text, anchor in zip(texts, anchors):
         extent = text.get_window_extent(renderer)
@@ -122,6 +125,7 @@ def place(part: Drawn) -> None:
         places.append((box, of, far))
         cost = far * 0.8 + 60 * _inside(box, solid) + 4 * _inside(box, faint) + 40 * spill / unit
         fixed.append(cost + 8 * sum((_overlap(box, other) for other in written), np.zeros(len(box))) / unit**2)
+    # Cheapest place in turn.
     chosen: list[int | None] = [None] * len(labels)
     for _ in range(SWEEPS):
         for me, (box, _, _) in enumerate(places):
@@ -131,6 +135,7 @@ def place(part: Drawn) -> None:
                     cost += 8 * _overlap(box, places[other][0][pick]) / unit**2
             chosen[me] = int(np.argmin(cost))
 
+    # Texts and leader lines.
     for label, text, (box, of, far), pick in zip(labels, texts, places, chosen):
         assert pick is not None
         left, bottom, right, top = box[pick]

@@ -124,9 +124,11 @@ def gallery(runs: Sequence[Run], wish: Wish) -> Figure:
     """Rows of pictures: prompts by methods, one run or several beside each other, the concept images at the left."""
     if wish.images < 1:
         raise UserError(f"--images {wish.images}: at least 1 picture of each cell has to be shown")
+    # Columns of each run.
     names, first = distinct_names(runs), runs[0]
     limit = max(8 // len(runs), 1)
     of_run = [gallery_columns(run, wish.methods, limit) for run in runs]
+    # Cells all runs show.
     chosen = first.choose_cells(
         of_run[0], wish.concepts, wish.prompts, limit=ROWS,
         others=lambda concept, prompt: all(
@@ -141,6 +143,7 @@ def gallery(runs: Sequence[Run], wish: Wish) -> Figure:
         for method, point in mine
         if wish.methods or any(run.shows([(method, point)], *cell) for cell in chosen)  # no method without a picture
     ]
+    # A row a cell.
     rows, before, turn = [], "", 0
     for concept, prompt in chosen:
         turn = turn + 1 if concept == before else 0
@@ -153,6 +156,7 @@ def gallery(runs: Sequence[Run], wish: Wish) -> Figure:
         name = concept.replace("_", " ").replace("+", " + ") if concept != before else ""
         rows.append(picture_grid.Row(few, name, quoted(first, prompt, concept), images))
         before = concept
+    # Heads, then the page.
     heads = [
         gallery_head(name if len(runs) > 1 else "", method, point, wish.images) for _, name, method, point in columns
     ]
