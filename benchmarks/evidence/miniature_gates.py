@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.evidence.miniature_measures import Figure, Rows, drawn, looks, mean_of, share_of
+from benchmarks.evidence.miniature_measures import Figure, Rows, looks, mean_of, share_of
+from benchmarks.miniature.opening import drawn
 from benchmarks.miniature.world.canvas import COLORS
 from benchmarks.miniature.world.instance import stream
 from benchmarks.miniature.world.language import RARE

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from benchmarks.evidence.miniature_measures import Figure, drawn, rate_of, wording
+from benchmarks.evidence.miniature_measures import Figure, rate_of, wording
+from benchmarks.miniature.opening import drawn
 from benchmarks.miniature.training.judges import JUDGED, Judges
 from benchmarks.miniature.world.instance import stream
 from benchmarks.miniature.world.picture import held_out

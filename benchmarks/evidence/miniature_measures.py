@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from scipy.stats import binomtest, rankdata, t
 
+from benchmarks.miniature.opening import drawn
 from benchmarks.miniature.training.judge_training import draw_judged
 from benchmarks.miniature.training.judges import JUDGED, Judges
 from benchmarks.miniature.world.instance import make_instance, stream
@@ -21,7 +22,7 @@ from benchmarks.miniature.world.scenes import SCENES
 from benchmarks.scoring.scorers import Clip
 from benchmarks.suite.catalog import Catalog, Prompt, fill, leave_out
 from perfusion_core.backbone import Backbone
-from perfusion_core.sampling import as_float, decode, sample
+from perfusion_core.sampling import as_float, decode
 
 POOL = "verify"  # instances that nothing was trained on
 DRAWS = 2000  # of the bootstrap
@@ -102,12 +103,6 @@ def harsh(backbone: Backbone, pictures: np.ndarray) -> np.ndarray:
         x = 0.5 * x + 0.25 * (np.roll(x, 1, axis) + np.roll(x, -1, axis))
     x = x + 6 * stream("harsh", len(x)).standard_normal(x.shape, dtype=np.float32)
     return np.clip(np.round(x), 0, 255).astype(np.uint8)
-
-
-def drawn(backbone: Backbone, texts: Sequence[str], seeds: Sequence[int], batch: int = 8) -> np.ndarray:
-    """50 guided steps, as the protocol has it."""
-    parts = [sample(backbone, texts[k : k + batch], seeds[k : k + batch]) for k in range(0, len(texts), batch)]
-    return np.concatenate(parts)
 
 
 def wording(cls: str, kind: str, value: str) -> tuple[str, str]:

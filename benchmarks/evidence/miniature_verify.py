@@ -16,12 +16,12 @@ from pathlib import Path
 from benchmarks.devices import device_name
 from benchmarks.evidence import miniature_gates, miniature_measures
 from benchmarks.evidence.miniature_measures import Figure, Rows
+from benchmarks.miniature.opening import opened
 from benchmarks.miniature.training.judges import judges_digest, open_judges
 from benchmarks.scoring.lookup import find_scorer
 from benchmarks.scoring.scorers import Clip
 from benchmarks.suite.catalog import load_catalog
 from benchmarks.tables.table_text import aligned
-from perfusion_core.backbone import Backbone
 
 
 @dataclass(frozen=True)
@@ -106,11 +106,6 @@ def verify(
         "seconds": seconds,
     }
     return figures, about, rows
-
-
-def opened(weights: Path, device: str, dtype: str) -> Backbone:
-    kind = None if dtype == "auto" else dtype
-    return Backbone.open("miniature", device=device_name(device), dtype=kind, names={"miniature": weights})
 
 
 def read_build(weights: Path) -> dict:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.evidence.miniature_measures import drawn
+from benchmarks.miniature.opening import drawn
 from benchmarks.miniature.world.language import read
 from benchmarks.miniature.world.picture import render
 from benchmarks.paths import miniature_dir

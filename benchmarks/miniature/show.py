@@ -1,12 +1,11 @@
 """`perfbench miniature show`: a prompt in, one picture out: what the models draw above what the renderer draws.
 
-The words that both know are the tables of captions.py; any other word is refused with a sentence.
+The words that both know are the tables of language.py; any other word is refused with a sentence.
 """
 
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -16,9 +15,6 @@ from benchmarks.miniature.world.instance import PATTERNS, Instance, make_instanc
 from benchmarks.miniature.world.language import ACTIVITY, CONDITION, LOOK, MADE_OF, OUTFIT, PLACE, RARE, TOGETHER, read
 from benchmarks.miniature.world.picture import CLASSES, PIXELS, POOL, Picture, render
 from perfusion_core.errors import UserError
-
-if TYPE_CHECKING:
-    from perfusion_core.backbone import Backbone
 
 ZOOM, GAP, LINE = 3, 6, 16  # pixels
 MOST = 64
@@ -121,18 +117,9 @@ def show_verb(prompt: str, n: int, out: Path, *, weights: Path, seed: int, devic
         raise UserError(f"--out {out}: one picture is written; give it a name that ends in .png")
     seeds = list(range(seed, seed + n))
     below = rendered(prompt, seeds)  # first: an unknown word is told at once
-    backbone = _open(weights, device, dtype)
-    from benchmarks.evidence.miniature_measures import drawn
+    from benchmarks.miniature.opening import drawn, opened
 
-    above = drawn(backbone, [prompt] * n, seeds)
+    above = drawn(opened(weights, device, dtype), [prompt] * n, seeds)
     out.parent.mkdir(parents=True, exist_ok=True)
     sheet({"generated": above, "rendered": below}, prompt).save(out)
     return out
-
-
-def _open(weights: Path, device: str, dtype: str) -> "Backbone":
-    from benchmarks.devices import device_name
-    from perfusion_core.backbone import Backbone
-
-    kind = None if dtype == "auto" else dtype
-    return Backbone.open("miniature", device=device_name(device), dtype=kind, names={"miniature": weights})

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.evidence.miniature_verify import opened
+from benchmarks.miniature.opening import opened
 from benchmarks.miniature.world.effects import STYLES
 from benchmarks.miniature.world.instance import stream
 from benchmarks.miniature.world.language import caption
