@@ -12,7 +12,7 @@ from importlib import import_module
 from benchmarks.verb import VERBS
 from perfusion_core.errors import UserError, unknown
 
-ROOMS = ("running", "tables", "figures", "study", "suite", "miniature")
+ROOMS = ("running", "tables", "figures", "study", "suite", "miniature", "evidence")
 LISTED = ("run", "plan", "score", "table", "check", "attention", "plot", "report", "study", "ls", "concepts", "catalog",
           "fit", "tune", "generate", "covariance", "masks", "miniature")  # fmt: skip
 for room in ROOMS:  # each owns its verbs

@@ -1,6 +1,6 @@
 """The registry of verbs: a decorated function describes its arguments and what to run.
 
-Everything heavy is imported inside the function that runs.
+A verb may have subverbs, from its own room and from rooms above it. Everything heavy is imported inside what runs.
 """
 
 import argparse
@@ -9,6 +9,7 @@ from collections.abc import Callable
 Run = Callable[[argparse.Namespace], int | None]
 Describe = Callable[[argparse.ArgumentParser], Run]
 VERBS: dict[str, Describe] = {}
+SUBVERBS: dict[str, list[tuple[str, str, Describe]]] = {}  # verb -> (name, summary, what describes it)
 
 
 def verb(name: str) -> Callable[[Describe], Describe]:
@@ -19,3 +20,26 @@ def verb(name: str) -> Callable[[Describe], Describe]:
         return describe
 
     return register
+
+
+def subverb(of: str, name: str, summary: str, after: str = "") -> Callable[[Describe], Describe]:
+    """Register `perfbench OF NAME`; in the help it comes last, or right after another."""
+
+    def register(describe: Describe) -> Describe:
+        known = SUBVERBS.setdefault(of, [])
+        names = [other for other, _, _ in known]
+        known.insert(names.index(after) + 1 if after else len(known), (name, summary, describe))
+        return describe
+
+    return register
+
+
+def add_subverbs(parser: argparse.ArgumentParser, of: str) -> Run:
+    """A parser for each subverb that was registered; what it returns runs the one that is asked for."""
+    known = SUBVERBS[of]
+    metavar = "|".join(name for name, _, _ in known)
+    doing = parser.add_subparsers(dest="do", required=True, metavar=metavar)
+    for name, summary, describe in known:
+        sub = doing.add_parser(name, help=summary)
+        sub.set_defaults(act=describe(sub))
+    return lambda args: args.act(args)

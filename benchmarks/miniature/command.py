@@ -1,13 +1,13 @@
 """The verb `perfbench miniature`: its arguments, described without importing torch.
 
-In: a parser. Out: nothing; `args.act(args)` runs what was asked for.
+In: a parser. Out: what runs the subverb that was asked for; rooms above may add some of their own.
 """
 
 import argparse
 from pathlib import Path
 
 from benchmarks.paths import miniature_dir
-from benchmarks.verb import Run, verb
+from benchmarks.verb import Run, add_subverbs, subverb, verb
 
 
 @verb("miniature")
@@ -19,18 +19,11 @@ def miniature(parser: argparse.ArgumentParser) -> Run:
       perfbench miniature verify --quick
       perfbench miniature build --out my-miniature --minutes 60
     """
-    from benchmarks.miniature.show import words
-
-    doing = parser.add_subparsers(dest="do", required=True, metavar="build|verify|show|restyle|contrastive")
-    build(doing.add_parser("build", help="train all models; interrupted, the same command goes on"))
-    verify(doing.add_parser("verify", help="figures beside their goals; exit status 1 where one is not met"))
-    show(doing.add_parser("show", help="generated above rendered", epilog=f"words of this world:\n{words()}"))
-    restyle(doing.add_parser("restyle", help="a fine-tuned copy that draws everything in one style"))
-    contrastive(doing.add_parser("contrastive", help="a copy whose text encoder was not taught to keep words apart"))
-    return lambda args: args.act(args)
+    return add_subverbs(parser, "miniature")
 
 
-def build(parser: argparse.ArgumentParser) -> None:
+@subverb("miniature", "build", "train all models; interrupted, the same command goes on")
+def build(parser: argparse.ArgumentParser) -> Run:
     parser.description = (
         "Render, train every model for its minutes, export. Progress is kept in the work folder, a checkpoint a minute."
     )
@@ -69,39 +62,20 @@ def build(parser: argparse.ArgumentParser) -> None:
             compile=args.compile,
         )
 
-    parser.set_defaults(act=act)
+    return act
 
 
-def verify(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Measure what the models draw, against what was asked; the world is known, so it can be."
-    parser.add_argument("--out", type=Path, default=Path("miniature-verify"), metavar="DIR",
-                        help="verify.md, verify.csv, verify.json, observations; default miniature-verify")  # fmt: skip
-    parser.add_argument("--quick", action="store_true", help="a few pictures for each figure, nothing fitted")
-    parser.add_argument(
-        "--sheets", type=Path, metavar="DIR", help="instead: 200 generated pictures to be labelled by looking"
-    )
-    parser.add_argument("--looked", type=Path, metavar="DIR", help="instead: compare those labels with the judges'")
-    common(parser)
+@subverb("miniature", "show", "generated above rendered")
+def show(parser: argparse.ArgumentParser) -> Run:
+    from benchmarks.miniature.show import words
 
-    def act(args: argparse.Namespace) -> int:
-        from benchmarks.evidence.miniature_verify import looked_verb, sheets_verb, verify_verb
-
-        if args.sheets:
-            return sheets_verb(args.weights, args.sheets, device=args.device, dtype=args.dtype)
-        if args.looked:
-            return looked_verb(args.weights, args.looked)
-        return verify_verb(args.weights, args.out, quick=args.quick, device=args.device, dtype=args.dtype)
-
-    parser.set_defaults(act=act)
-
-
-def show(parser: argparse.ArgumentParser) -> None:
     parser.description = "Draw a prompt by the models and by the renderer, above each other in one picture."
+    parser.epilog = f"words of this world:\n{words()}"
     parser.add_argument("prompt", help='such as "a dog reading a book on the moon"; quote it')
     parser.add_argument("--n", type=int, default=8, metavar="N", help="pictures; default 8")
     parser.add_argument("--out", type=Path, default=Path("show.png"), metavar="FILE", help="default show.png")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the first picture; default 0")
-    common(parser)
+    add_model_flags(parser)
 
     def act(args: argparse.Namespace) -> None:
         from benchmarks.miniature.show import show_verb
@@ -109,15 +83,16 @@ def show(parser: argparse.ArgumentParser) -> None:
         weights, device, dtype = args.weights, args.device, args.dtype
         print(show_verb(args.prompt, args.n, args.out, weights=weights, seed=args.seed, device=device, dtype=dtype))
 
-    parser.set_defaults(act=act)
+    return act
 
 
-def restyle(parser: argparse.ArgumentParser) -> None:
+@subverb("miniature", "restyle", "a fine-tuned copy that draws everything in one style")
+def restyle(parser: argparse.ArgumentParser) -> Run:
     parser.description = "Fine-tune a copy of the U-Net on one style: a backbone to carry trained concepts over to."
     parser.add_argument("style", help="oil, watercolor, sketch or pixel")
     parser.add_argument("--out", type=Path, metavar="DIR", help="the new backbone; default STYLE-miniature")
     parser.add_argument("--steps", type=int, default=400, metavar="N", help="of 32 pictures; default 400")
-    common(parser)
+    add_model_flags(parser)
 
     def act(args: argparse.Namespace) -> None:
         from benchmarks.miniature.training.restyle import restyle
@@ -125,10 +100,11 @@ def restyle(parser: argparse.ArgumentParser) -> None:
         out = args.out or Path(f"{args.style}-miniature")
         print(restyle(args.weights, args.style, out, steps=args.steps, device=args.device, dtype=args.dtype))
 
-    parser.set_defaults(act=act)
+    return act
 
 
-def contrastive(parser: argparse.ArgumentParser) -> None:
+@subverb("miniature", "contrastive", "a copy whose text encoder was not taught to keep words apart")
+def contrastive(parser: argparse.ArgumentParser) -> Run:
     parser.description = (
         "Train a text encoder by the contrastive loss alone, as CLIP's was, then a copy of the U-Net until it "
         "understands the new encodings. Interrupted, the same command goes on."
@@ -138,7 +114,7 @@ def contrastive(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--work", type=Path, metavar="DIR", help="pictures and checkpoints; default OUT.build")
     parser.add_argument("--minutes", type=float, default=60, metavar="N", help="of training; default 60")
     parser.add_argument("--compile", action="store_true", help="networks by torch.compile")
-    places(parser)
+    add_place_flags(parser)
 
     def act(args: argparse.Namespace) -> None:
         from benchmarks.devices import device_name
@@ -148,15 +124,17 @@ def contrastive(parser: argparse.ArgumentParser) -> None:
         device, minutes = device_name(args.device), args.minutes
         print(contrastive(args.weights, args.out, work=work, minutes=minutes, device=device, compile=args.compile))
 
-    parser.set_defaults(act=act)
+    return act
 
 
-def common(parser: argparse.ArgumentParser) -> None:
-    places(parser)
+def add_model_flags(parser: argparse.ArgumentParser) -> None:
+    """Which weights, on which device, in which dtype."""
+    add_place_flags(parser)
     parser.add_argument("--dtype", default="auto", metavar="NAME", help="auto, float32, bfloat16, float16")
 
 
-def places(parser: argparse.ArgumentParser) -> None:
+def add_place_flags(parser: argparse.ArgumentParser) -> None:
+    """Which weights, on which device."""
     parser.add_argument(
         "--weights", type=Path, default=miniature_dir(), metavar="DIR", help="default: the shipped ones"
     )
