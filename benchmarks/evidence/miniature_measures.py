@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.stats import binomtest, rankdata, t
 
 from benchmarks.miniature.opening import drawn
-from benchmarks.miniature.training.judge_training import draw_judged
+from benchmarks.miniature.training.judge_data import draw_judged
 from benchmarks.miniature.training.judges import JUDGED, Judges
 from benchmarks.miniature.world.instance import make_instance, stream
 from benchmarks.miniature.world.language import ACTIVITY, CONDITION, LOOK, MADE_OF, OUTFIT, PLACE, article, read

@@ -203,7 +203,7 @@ def test_missing_or_other_judges_are_told(judges_dir, tmp_path):
 
 
 def test_judges_are_taught_with_other_instances_and_held_out_pairs():
-    from benchmarks.miniature.training.judge_training import draw_judged
+    from benchmarks.miniature.training.judge_data import draw_judged
     from benchmarks.miniature.world.instance import make_instance
     from benchmarks.miniature.world.picture import CLASSES, factors, held_out
 
@@ -251,10 +251,11 @@ def test_the_segmenter_learns_masks_of_renders(tmp_path):
 BUILD = """
 import sys
 from pathlib import Path
-from benchmarks.miniature.training.recipe import JUDGES, STAGES, Recipe, build
+from benchmarks.miniature.training.hyperparameters import STAGES, Recipe
+from benchmarks.miniature.training.recipe import build
 tiny = Recipe(shards=1, shard=400, text_batch=16, vae_batch=8, unet_batch=8, scorer_batch=16,
               judge_shards=1, judge_trips=40, judge_batch=48)
-minutes = dict.fromkeys((*STAGES, *JUDGES), float(sys.argv[2]))
+minutes = dict.fromkeys(STAGES, float(sys.argv[2]))
 build(Path(sys.argv[1]) / "work", Path(sys.argv[1]) / "weights", tiny, device="cpu", minutes=minutes, workers=1)
 """
 
@@ -321,13 +322,15 @@ def test_a_vae_that_goes_on_keeps_the_latents_true(built, tmp_path):
     """The U-Net has learned from them, so the encoder is left alone and the decoder learns on."""
     import shutil
 
-    from benchmarks.miniature.training.recipe import Build, Recipe
+    from benchmarks.miniature.training.hyperparameters import Recipe
+    from benchmarks.miniature.training.vae import train_vae, trained_vae
+    from benchmarks.miniature.training.workshop import Workshop
 
     shutil.copytree(built[0] / "work", tmp_path / "work")
-    work = Build(tmp_path / "work", Recipe(shards=1, shard=400, vae_batch=8), workers=1)
-    before = work.trained_vae().state_dict()
-    work.vae(0.03)
-    after = work.trained_vae().state_dict()
+    shop = Workshop(tmp_path / "work", Recipe(shards=1, shard=400, vae_batch=8), workers=1)
+    before = trained_vae(shop).state_dict()
+    train_vae(shop, 0.03)
+    after = trained_vae(shop).state_dict()
     changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"decoder", "post_quant_conv"}
 
@@ -360,7 +363,7 @@ def test_a_restyled_copy_differs_in_its_unet_alone(built, tmp_path):
 def test_a_contrastive_copy_differs_in_its_words_and_its_unet(built, tmp_path):
     from benchmarks.disk import digests_of
     from benchmarks.miniature.training.contrastive import contrastive
-    from benchmarks.miniature.training.recipe import Recipe
+    from benchmarks.miniature.training.hyperparameters import Recipe
     from perfusion_core.backbone import Backbone
     from perfusion_core.errors import UserError
 

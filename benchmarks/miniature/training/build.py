@@ -9,23 +9,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from benchmarks.devices import device_name
-from benchmarks.miniature.training.carry import pack, stages, unpack
+from benchmarks.miniature.training.carry import pack, unpack
+from benchmarks.miniature.training.hyperparameters import MINUTES, ON_GPU, STAGES, Recipe
 from benchmarks.options import named
 from perfusion_core.errors import UserError, unknown
-
-if TYPE_CHECKING:
-    from benchmarks.miniature.training.recipe import Recipe
 
 
 def shares(device: str, minutes: float | None, only: str | None) -> dict[str, float]:
     """Minutes of every stage: the usual ones, or `minutes` divided in their proportion."""
-    from benchmarks.miniature.training.recipe import MINUTES
-
     usual = MINUTES["cuda" if device.startswith("cuda") else "cpu"]
-    names = only.split(",") if only else list(stages())
+    names = only.split(",") if only else STAGES
     for name in names:
         if name not in usual:
             raise unknown("stage", name, usual)
@@ -39,10 +34,8 @@ def shares(device: str, minutes: float | None, only: str | None) -> dict[str, fl
     return {name: minutes * share / sum(chosen.values()) for name, share in chosen.items()}
 
 
-def recipe_of(device: str, sets: Sequence[str]) -> "Recipe":
+def recipe_of(device: str, sets: Sequence[str]) -> Recipe:
     """The recipe of this device, with NAME=VALUE changed."""
-    from benchmarks.miniature.training.recipe import ON_GPU, Recipe
-
     usual = ON_GPU if device.startswith("cuda") else Recipe()
     changes = {}
     for name, text in named(sets, "--set", "NAME=VALUE; write for example --set settle=0.5").items():
@@ -73,7 +66,8 @@ def build_verb(
     compile: bool,
 ) -> int:
     """Train what is missing, then export; 0: the weights are there, 3: paused."""
-    from benchmarks.miniature.training.recipe import Paused, build
+    from benchmarks.miniature.training.recipe import build
+    from benchmarks.miniature.training.workshop import Paused
 
     begun = time.monotonic()
     device, work = device_name(device), work or out.with_name(f"{out.name}.build")

@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from benchmarks.miniature.training.judges import JUDGES
+from benchmarks.miniature.training.hyperparameters import STAGES
 from benchmarks.miniature.training.stage import spent
 from perfusion_core.errors import UserError
 
@@ -26,15 +26,11 @@ ALONGSIDE = (
 )
 
 
-def stages() -> tuple[str, ...]:
-    return ("text", "vae", "unet", "scorer", "scorer2", *JUDGES)
-
-
 def pack(work: Path, out: Path, names: Sequence[str] = (), limit: int = LIMIT) -> list[Path]:
     """The averages of every stage (or of those named) of a work folder: carry-0.safetensors ... and carry.json."""
     bins: list[dict[str, torch.Tensor]] = [{}]
     filled, about = 0, {}
-    for name in names or stages():
+    for name in names or STAGES:
         path = work / f"{name}.safetensors"
         if not path.exists():
             continue

@@ -11,11 +11,15 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
-from benchmarks.miniature.training.recipe import Build, Recipe
-from benchmarks.miniature.training.stage import spent
+from benchmarks.miniature.training.export import copied_weights, export_covariance, read_record
+from benchmarks.miniature.training.hyperparameters import Recipe
+from benchmarks.miniature.training.recipe import train_stages
+from benchmarks.miniature.training.text_encoder import trained_text_encoder
+from benchmarks.miniature.training.unet import trained_unet
+from benchmarks.miniature.training.workshop import Workshop
 from perfusion_core.errors import UserError
 
-OURS = ("text_encoder", "unet", "covariance.safetensors", "build.json")
+OURS = ("text_encoder", "unet", "covariance.safetensors")
 FIRST = 10.0  # minutes of the text encoder, as in the shipped weights
 
 
@@ -33,34 +37,25 @@ def contrastive(
     """Train what is missing of both in the work folder, and put a whole backbone into `out`."""
     if minutes <= 0:
         raise UserError(f"--minutes {minutes:g}: training takes time; leave it out for 60 minutes")
-    begin(weights, work)
+    start_from(weights, work)
     recipe = replace(recipe or Recipe(), own_token=0.0)
-    build = Build(work, recipe, device, deadline=deadline, compile=compile)
+    shop = Workshop(work, recipe, device, deadline=deadline, compile=compile)
     first = min(FIRST, minutes / 2)
-    for name, share in (("text", first), ("unet", minutes - first)):
-        left = share - spent(work / f"{name}.safetensors")["seconds"] / 60
-        if left * 60 >= 1:
-            getattr(build, name)(left)
-    part = out.with_name(out.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    shutil.copytree(weights, part, ignore=lambda folder, names: {*OURS} & {*names} if Path(folder) == weights else ())
-    build.text_encoder().cpu().half().save_pretrained(part / "text_encoder")
-    build.trained_unet().cpu().half().save_pretrained(part / "unet")
-    record = json.loads((weights / "build.json").read_text(encoding="utf-8"))
-    stages = {name: spent(work / f"{name}.safetensors") for name in ("text", "unet")}
-    record["contrastive"] = {"own_token": recipe.own_token, "stages": stages, "device": build.device.type}
-    (part / "build.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    build.covariance(part)
-    shutil.rmtree(out, ignore_errors=True)
-    part.rename(out)
+    train_stages(shop, {"text": first, "unet": minutes - first})
+    stages = {name: shop.spent(name) for name in ("text", "unet")}
+    about = {"own_token": recipe.own_token, "stages": stages, "device": shop.device.type}
+    with copied_weights(weights, out, OURS, contrastive=about) as part:
+        trained_text_encoder(shop).cpu().half().save_pretrained(part / "text_encoder")
+        trained_unet(shop).cpu().half().save_pretrained(part / "unet")
+        export_covariance(shop, part)
     return out
 
 
-def begin(weights: Path, work: Path) -> None:
+def start_from(weights: Path, work: Path) -> None:
     """A work folder with the words, the VAE and the U-Net of these weights, unless they are there."""
     if not (work / "tokenizer").is_dir():
         shutil.copytree(weights / "tokenizer", work / "tokenizer")
-    stages = json.loads((weights / "build.json").read_text(encoding="utf-8"))["stages"]
+    stages = read_record(weights)["stages"]
     scale = json.loads((weights / "vae" / "config.json").read_text(encoding="utf-8"))["scaling_factor"]
     for name in ("vae", "unet"):
         path = work / f"{name}.safetensors"

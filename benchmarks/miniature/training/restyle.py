@@ -3,8 +3,6 @@
 Its captions never name the style. Text encoder, VAE, C and scorers stay as they are; the U-Net alone learns.
 """
 
-import json
-import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +11,7 @@ import numpy as np
 import torch
 
 from benchmarks.miniature.opening import opened
+from benchmarks.miniature.training.export import copied_weights
 from benchmarks.miniature.world.effects import STYLES
 from benchmarks.miniature.world.instance import stream
 from benchmarks.miniature.world.language import caption
@@ -52,8 +51,6 @@ def restyle(
         said = ["" if drop else texts[k] for k, drop in zip(index.tolist(), dropped.tolist())]
         return Batch(mean[index.to(mean.device)], said)
 
-    part = out.with_name(out.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
     with tempfile.TemporaryDirectory() as aside:
         log = train(
             backbone,
@@ -67,12 +64,8 @@ def restyle(
             unet=unet,
             progress=bar(f"restyle {style}", BATCH),
         )
-    shutil.copytree(weights, part, ignore=shutil.ignore_patterns("unet"))
-    unet.half().save_pretrained(part / "unet")
-    record = json.loads((weights / "build.json").read_text(encoding="utf-8"))
-    record["restyled"] = {"style": style, "pictures": pictures, "steps": steps, "batch": BATCH, "rate": RATE}
-    record["restyled"]["seconds"] = round(log["seconds"])
-    (part / "build.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    shutil.rmtree(out, ignore_errors=True)
-    part.rename(out)
+    about = {"style": style, "pictures": pictures, "steps": steps, "batch": BATCH, "rate": RATE}
+    about["seconds"] = round(log["seconds"])
+    with copied_weights(weights, out, ("unet",), restyled=about) as part:
+        unet.half().save_pretrained(part / "unet")
     return out

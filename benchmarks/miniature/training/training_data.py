@@ -4,11 +4,13 @@ In: a folder and how many shards; out: memory-mapped arrays. A shard is done whe
 """
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from benchmarks.miniature.world.effects import MATERIALS, STATES, STYLES
 from benchmarks.miniature.world.instance import stream
@@ -56,28 +58,34 @@ def render_shard(folder: Path, number: int, size: int, pool: str = "pool") -> No
         texts += [caption(picture, rng, drop=float(c == CAPTIONS - 1)) for c in range(CAPTIONS)]
     np.save(folder / f"{number:04d}.images.npy", images)
     (folder / f"{number:04d}.captions.txt").write_text("\n".join(texts))
-    part = folder / f"{number:04d}.labels.part.npy"
-    np.save(part, table)
-    os.replace(part, done)
+    write_array(done, table)
 
 
-def render_all(folder: Path, shards: int, workers: int, size: int = 10_000, pool: str = "pool") -> None:
-    """Render what is missing."""
+def render_all(
+    folder: Path,
+    shards: int,
+    workers: int,
+    size: int = 10_000,
+    pool: str = "pool",
+    *,
+    render: Callable[[Path, int, int, str], None] = render_shard,
+    what: str = "render",
+) -> None:
+    """Render what is missing: shards of pictures for the models or, by their own `render`, for the judges."""
     folder.mkdir(parents=True, exist_ok=True)
     todo = [k for k in range(shards) if not (folder / f"{k:04d}.labels.npy").exists()]
     if not todo:
         return
-    from tqdm import tqdm
-
     with ProcessPoolExecutor(workers) as processes:
-        list(
-            tqdm(
-                processes.map(render_shard, *zip(*[(folder, k, size, pool) for k in todo])),
-                total=len(todo),
-                desc="render",
-                unit="shard",
-            )
-        )
+        jobs = processes.map(render, *zip(*[(folder, k, size, pool) for k in todo]))
+        list(tqdm(jobs, total=len(todo), desc=what, unit="shard"))
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Whole or not there: written aside, then renamed."""
+    part = path.with_suffix(".part.npy")
+    np.save(part, array)
+    os.replace(part, path)
 
 
 class Rows:

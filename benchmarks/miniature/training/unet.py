@@ -1,0 +1,69 @@
+"""The U-Net: it predicts the noise in latents, given the text encoder's words.
+
+In: a workshop with the stages `text` and `vae`. Out: the stage `unet` on disk; the U-Net, averaged and frozen.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.miniature.training import networks
+from benchmarks.miniature.training.stage import Stage
+from benchmarks.miniature.training.text_encoder import trained_text_encoder
+from benchmarks.miniature.training.training_data import Rows, to_device
+from benchmarks.miniature.training.vae import latents
+from benchmarks.miniature.training.workshop import Loss, Workshop
+
+SEED = 3
+DECAY = 0.9995  # of the moving average
+
+
+def unet_module(shop: Workshop) -> Any:
+    shop.seed(SEED)
+    unet: Any = networks.make_unet()
+    return unet.to(shop.device).to(memory_format=shop.layout)
+
+
+def train_unet(shop: Workshop, minutes: float) -> None:
+    recipe, unet, text = shop.recipe, unet_module(shop).train(), trained_text_encoder(shop)
+    stage = Stage({"unet": unet}, shop.file("unet"), lr=recipe.unet_lr, decay=DECAY)
+    codes = Rows([latents(shop)], shop.device)
+    guesser, reader = shop.compiled(unet), shop.compiled(text)
+    scheduler: Any = networks.make_scheduler()
+    bars = scheduler.alphas_cumprod.to(shop.device)  # alpha bar of every timestep, [1000]
+    nothing = shop.tokenizer(
+        "", padding="max_length", max_length=networks.TEXT_LENGTH, return_tensors="pt"
+    ).input_ids.to(shop.device)
+
+    def step(rng: np.random.Generator) -> Loss:
+        # Latents, captions, some dropped.
+        index, n = shop.batch(rng, recipe.unet_batch), recipe.unet_batch
+        drop = to_device(rng.random(n) < recipe.drop_prompt, shop.device)
+        ids = torch.where(drop[:, None], nothing, shop.texts(index, rng))
+        g = torch.Generator(shop.device).manual_seed(int(rng.integers(2**62)))
+        x = codes(index).float()  # [batch, 4, 16, 16]
+        # Noise at random timesteps.
+        noise = torch.randn(x.shape, generator=g, device=shop.device)
+        t = torch.randint(len(bars), (n,), generator=g, device=shop.device)
+        bar = bars[t][:, None, None, None]
+        noisy = (bar.sqrt() * x + (1 - bar).sqrt() * noise).contiguous(memory_format=shop.layout)
+        # Guess the noise.
+        with shop.half():
+            with torch.no_grad():
+                words = reader(ids).last_hidden_state
+            guess = guesser(noisy, t, words).sample
+        each = (guess.float() - noise).square().mean(dim=(1, 2, 3))
+        # Min-SNR weighting.
+        snr = (bar / (1 - bar)).flatten()
+        loss = (each * snr.clamp(max=recipe.snr_cap) / snr).mean()
+        return loss, {"mse": each.mean(), "weighted": loss}
+
+    shop.loop(stage, "unet", minutes, step)
+
+
+def trained_unet(shop: Workshop) -> Any:
+    """The trained U-Net, averaged, frozen."""
+    unet = unet_module(shop)
+    shop.average("unet", {"unet": unet})
+    return unet.eval().requires_grad_(False)

@@ -1,0 +1,99 @@
+"""The VAE, and the latents of every training picture.
+
+In: a workshop. Out: the stage `vae`, `latents.npy` and `scale.json` on disk; the VAE, averaged and frozen.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from tqdm import tqdm
+
+from benchmarks.miniature.training import networks
+from benchmarks.miniature.training.stage import Stage
+from benchmarks.miniature.training.training_data import write_array
+from benchmarks.miniature.training.workshop import Loss, Workshop
+from benchmarks.miniature.world.picture import PIXELS
+
+SEED = 2
+ENCODER = ("vae.encoder", "vae.quant_conv")
+
+
+def vae_module(shop: Workshop) -> Any:
+    shop.seed(SEED)
+    vae: Any = networks.make_vae()
+    return vae.to(shop.device).to(memory_format=shop.layout)
+
+
+def train_vae(shop: Workshop, minutes: float) -> None:
+    """Encoder and decoder; once there are latents, which the U-Net has learned from, the decoder alone."""
+    recipe, vae = shop.recipe, vae_module(shop).train()
+    stage = Stage({"vae": vae}, shop.file("vae"), lr=recipe.vae_lr, weight_decay=0.0)
+    if _latents_file(shop).exists():
+        stage.use_average(ENCODER)
+        vae.encoder.requires_grad_(False)
+        vae.quant_conv.requires_grad_(False)
+    encoder, decoder = shop.compiled(vae.encoder), shop.compiled(vae.decoder)
+
+    def step(rng: np.random.Generator) -> Loss:
+        # One crop, all pictures.
+        top, left = rng.integers(0, PIXELS + 1 - (crop := recipe.vae_crop), size=2)
+        x = shop.images(shop.batch(rng, recipe.vae_batch))[..., top : top + crop, left : left + crop]
+        x = x.contiguous(memory_format=shop.layout)
+        # Encode, sample, decode.
+        with shop.half():
+            posterior = DiagonalGaussianDistribution(vae.quant_conv(encoder(x)))
+            y = decoder(vae.post_quant_conv(posterior.sample())).float()
+        # Absolute and squared error.
+        diff = y - x  # [batch, 3, crop, crop]
+        mse = diff.square().mean()
+        # Error of the edges.
+        edges = (diff[..., 1:, :] - diff[..., :-1, :]).abs().mean()
+        edges = edges + (diff[..., 1:] - diff[..., :-1]).abs().mean()
+        # KL to unit normal.
+        variance, log_variance = posterior.var.float(), posterior.logvar.float()
+        kl = 0.5 * (posterior.mean.float().square() + variance - 1 - log_variance).mean()
+        loss = diff.abs().mean() + 2 * mse + 0.25 * edges + recipe.kl * kl
+        return loss, {"psnr": 10 * torch.log10(4 / mse), "kl": kl}
+
+    shop.loop(stage, "vae", minutes, step)
+
+
+def trained_vae(shop: Workshop) -> Any:
+    """The trained VAE, averaged, frozen; its latents are not scaled yet."""
+    vae = vae_module(shop)
+    shop.average("vae", {"vae": vae})
+    return vae.eval().requires_grad_(False)
+
+
+# ---- latents
+
+
+def latents(shop: Workshop, chunk: int = 256) -> np.ndarray:
+    """Means of the VAE's code of every picture, scaled to unit variance, float16, made once."""
+    path = _latents_file(shop)
+    if not path.exists():
+        vae = trained_vae(shop)
+        n, rows = len(shop.pictures), []
+        with torch.no_grad():
+            for k in tqdm(range(0, n, chunk), desc="latents", mininterval=5):
+                with shop.half():
+                    code = vae.encode(shop.images(np.arange(k, min(k + chunk, n)))).latent_dist.mean
+                rows.append(code.float().cpu().numpy().astype(np.float16))
+        table = np.concatenate(rows)  # [pictures, 4, 16, 16]
+        scale = 1 / float(table[:20_000].astype(np.float32).std())
+        (shop.folder / "scale.json").write_text(json.dumps(scale))
+        write_array(path, (table.astype(np.float32) * scale).astype(np.float16))
+    return np.load(path, mmap_mode="r")
+
+
+def latent_scale(shop: Workshop) -> float:
+    """What the latents were multiplied by: `scaling_factor` of the exported VAE."""
+    return json.loads((shop.folder / "scale.json").read_text())
+
+
+def _latents_file(shop: Workshop) -> Path:
+    return shop.folder / "latents.npy"
