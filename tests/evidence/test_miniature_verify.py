@@ -1,11 +1,7 @@
-"""`perfbench miniature verify` and `show`: its figures against independent arithmetic, its words, its sentences."""
+"""`perfbench miniature verify`: its figures against independent arithmetic, and what it writes."""
 
 import csv
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,12 +9,10 @@ from scipy import stats
 
 from benchmarks.evidence import miniature_measures
 from benchmarks.evidence.miniature_measures import Figure, auc, mean_of, share_of, shares, wording
-from benchmarks.miniature.show import asked, rendered, sheet, words
 from benchmarks.miniature.training.judges import JUDGED
 from benchmarks.miniature.world.language import read
-from benchmarks.miniature.world.picture import CLASSES, held_out, make_instance, render
+from benchmarks.miniature.world.picture import held_out, render
 from benchmarks.suite.catalog import Prompt, load_catalog
-from perfusion_core.errors import UserError
 
 # ---- arithmetic
 
@@ -228,110 +222,3 @@ def test_what_is_written_says_what_was_measured(tmp_path):
     assert list(csv.DictReader((tmp_path / "gates.csv").open())) == [{"token": "moon", "ratio": "0.25"}]
     assert not (tmp_path / "vae.csv").exists()
     assert table(figures).count("\n") == 3 and "0 of 1" in summary(figures, about)
-
-
-# ---- the command
-
-
-def test_help_lists_the_words_and_imports_no_torch():
-    text = words()
-    for word in (
-        *CLASSES,
-        "on the moon",
-        "reading a book",
-        "wearing a sombrero",
-        "filled with flowers",
-        "purple",
-        "pixel art",
-    ):
-        assert word in " ".join(text.split()), word
-    code = "import sys, argparse; from benchmarks.miniature.command import miniature\n"
-    code += "miniature(argparse.ArgumentParser())\n"
-    code += "print('torch' in sys.modules, 'pandas' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False", "False"]
-
-
-@pytest.mark.parametrize(
-    ("args", "sentence"),
-    [
-        (["show", "a dog juggling on the moon"], "no drawing for 'juggling'"),
-        (["show", "a dog on the moon", "--n", "0"], "between 1 and 64"),
-        (["show", "a dog on the moon", "--out", "dog.gif"], "ends in .png"),
-        (["build", "--minutes", "0"], "training takes time"),
-        (["build", "--stages", "unett"], "did you mean 'unet'"),
-        (["build", "--start", "nowhere"], "no packed training"),
-        (["build", "--set", "own_tokens=0"], "did you mean 'own_token'"),
-        (["build", "--set", "settle=soon"], "settle=soon: a number like 0.25"),
-        (["build", "--set", "shards=0"], "at least 1"),
-        (["verify", "--weights", "nowhere"], "judges"),
-    ],
-)
-def test_mistakes_are_told_in_a_sentence(args, sentence, tmp_path, monkeypatch):
-    from benchmarks.cli import run
-
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=sentence):
-        run(["miniature", *args])
-    assert not any(tmp_path.iterdir())
-
-
-def test_a_recipe_may_be_changed():
-    from benchmarks.miniature.training.build import recipe_of
-    from benchmarks.miniature.training.hyperparameters import ON_GPU, Recipe
-
-    assert recipe_of("cpu", ["own_token=0", "text_batch=64"]) == Recipe(own_token=0.0, text_batch=64)
-    assert recipe_of("cuda:0", []) == ON_GPU
-
-
-def test_a_mistake_ends_the_command_with_status_2(tmp_path):
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    command = [sys.executable, "-m", "benchmarks.cli", "miniature", "show", "a unicorn on the moon"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env)
-    assert done.returncode == 2 and "perfbench: " in done.stderr and "Traceback" not in done.stderr
-    assert "unicorn" in done.stderr
-
-
-def test_colours_and_patterns_choose_the_instance():
-    picture = asked("a red striped cat on the moon", seed=3)
-    assert (picture.one.cls, picture.one.main_name, picture.one.pattern) == ("cat", "red", "striped")
-    assert picture.scene == "moon"
-    pair = asked("a blue cat next to a spotted teapot", seed=0)
-    assert pair.one.main_name == "blue" and pair.other.pattern == "spotted" and pair.other.cls == "teapot"
-    assert asked("a dog wearing a red scarf", seed=0).wear == "scarf"
-    assert asked("a golden chair", seed=0).material == "gold"
-    assert asked("a dog", seed=1) == read("a dog", seed=1)
-    with pytest.raises(UserError, match="one colour"):
-        asked("a red blue cat", seed=0)
-
-
-def test_a_sheet_shows_every_picture():
-    pictures = rendered("a dog reading a book on the moon", [0, 1, 2])
-    assert pictures.shape == (3, 64, 64, 3) and len({p.tobytes() for p in pictures}) == 3
-    page = np.asarray(sheet({"generated": pictures[::-1], "rendered": pictures}, "a dog"))
-    assert page.shape == (16 + 6 + 2 * (16 + 192 + 6), 6 + 3 * 198, 3)
-    for row, order in ((0, (2, 1, 0)), (1, (0, 1, 2))):
-        for column, k in enumerate(order):
-            top, left = 22 + row * 214 + 16, 6 + column * 198
-            assert np.array_equal(page[top : top + 192 : 3, left : left + 192 : 3], pictures[k])
-
-
-def test_the_command_draws_with_a_backbone(tiny_pipe_dir, tmp_path):
-    from PIL import Image
-
-    from benchmarks.miniature.show import show_verb
-
-    out = show_verb(
-        "a cat on the beach",
-        2,
-        tmp_path / "cat.png",
-        weights=Path(tiny_pipe_dir),
-        seed=4,
-        device="cpu",
-        dtype="float32",
-    )
-    page = np.asarray(Image.open(out))
-    below = rendered("a cat on the beach", [4, 5])
-    assert np.array_equal(page[22 + 214 + 16 :: 3, 6::3][:64, :64], below[0])
-    assert page[38:230, 6:198].std() > 1
-    assert make_instance("cat", 0).cls == "cat"

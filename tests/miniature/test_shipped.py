@@ -1,0 +1,42 @@
+"""The concepts in the package are what the world draws, and no training picture shows them."""
+
+import numpy as np
+import pytest
+
+from benchmarks.miniature.world.instance import make_instance
+from benchmarks.miniature.world.picture import POOL
+from benchmarks.suite.catalog import load_catalog
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    from benchmarks.miniature.shipped import ELEVEN, TUNING
+
+    return {**dict.fromkeys(ELEVEN, "miniature"), **dict.fromkeys(TUNING, "tuning")}
+
+
+def test_shipped_concepts_are_what_is_drawn(shipped):
+    from PIL import Image
+
+    from benchmarks.miniature.shipped import ELEVEN, TUNING, photographs
+
+    found = {kind: {c.name: c for c in load_catalog(kind).concepts} for kind in ("miniature", "tuning")}
+    assert set(found["miniature"]) == set(ELEVEN) and set(found["tuning"]) == set(TUNING)
+    for name, kind in shipped.items():
+        concept, (images, masks) = found[kind][name], photographs(name)
+        assert concept.super_category == (ELEVEN | TUNING)[name][0] and 4 <= len(images) <= 8
+        assert len(concept.images) == len(images) and len(concept.masks) == len(masks)
+        for paths, arrays in ((concept.images, images), (concept.masks, masks)):
+            for path, array in zip(paths, arrays):
+                assert np.array_equal(np.asarray(Image.open(path)), array), path
+
+
+def test_shipped_instances_are_none_of_training(shipped):
+    """Their seeds are of another name than the pool's; the nearest training instance is not them either."""
+    from benchmarks.miniature.shipped import instance_of, nearest
+
+    for name in shipped:
+        one = instance_of(name)
+        assert one != make_instance(one.cls, ("pool", (POOL - 1)))
+        distance, typical = nearest(name)
+        assert distance > 0.25 * typical and distance > 0.6, (name, distance, typical)
