@@ -12,7 +12,7 @@ import torch
 
 from perfusion_core.backbone import Backbone
 from perfusion_core.editing import encoder
-from perfusion_core.errors import UserError, unknown
+from perfusion_core.errors import MissingClassImages, unknown
 from perfusion_core.latents import Latents
 from perfusion_core.prompts import TEMPLATES, Word, encode
 from perfusion_core.sampling import as_float
@@ -93,9 +93,7 @@ def class_pictures(
 ) -> Latents:
     """Latents of the class images, uint8 [n, H, W, 3], that keep a method from forgetting the super-category."""
     if prior is None or not len(prior):
-        raise UserError(
-            f"{method} learns beside class images of {subject.super_category!r}; `perfbench run` makes them"
-        )
+        raise MissingClassImages(f"{method} learns beside class images of {subject.super_category!r}")
     return Latents.of(backbone, as_float(prior), flip=subject.mirrored(config.flip))
 
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from benchmarks.advice import advised
 from benchmarks.verb import VERBS
 from perfusion_core.errors import UserError, unknown
 
@@ -106,7 +107,7 @@ def main() -> None:
         status = run(sys.argv[1:])
         sys.stdout.flush()
     except UserError as error:
-        print(f"perfbench: {error}", file=sys.stderr)
+        print(f"perfbench: {advised(error)}", file=sys.stderr)
         status = 2
     except (ImportError, RuntimeError) as error:
         if not (mistake := mismatched(error)):

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.advice import advised
 from benchmarks.planning import methods
 from perfusion_core.errors import UserError
 
@@ -142,7 +143,7 @@ def sentences() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        sys.exit(f"contract: {error}")
+        sys.exit(f"contract: {advised(error)}")
 
 
 def main() -> None:

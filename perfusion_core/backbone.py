@@ -15,7 +15,7 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
 from perfusion_core.digests import backbone_digest, text_digest
-from perfusion_core.errors import UserError, unknown
+from perfusion_core.errors import MissingCovariance, UserError, unknown
 from perfusion_core.hub import HUB, check_channels, fetch, variant_in
 from perfusion_core.single_file import open_single_file
 
@@ -82,15 +82,13 @@ class Backbone:
 
     @cached_property
     def c_inv(self) -> torch.Tensor:
-        """C^-1 of the text encoder, float64 [d, d] on the device; a UserError tells how to estimate it."""
+        """C^-1 of the text encoder, float64 [d, d] on the device; MissingCovariance where there is none."""
         from perfusion_core.covariance import FILE, inverse, lookup, read
 
-        given = self.name if self.revision else str(self.place)  # what `perfbench covariance --backbone` takes
+        given = self.name if self.revision else str(self.place)  # by which it is opened again
         beside = self.place / FILE  # what keys of fits and images count on, where it is there
         if beside.is_file() and read(beside).digest != self.text_digest:
-            raise UserError(
-                f"{beside} belongs to another text encoder; remove it, then perfbench covariance --backbone {given}"
-            )
+            raise MissingCovariance(f"{beside} belongs to another text encoder; remove it", given)
         return inverse(lookup(self.text_digest, [self.place], given).matrix)[0].to(self.device)
 
     @property

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from perfusion_core.errors import UserError
+from perfusion_core.errors import NotAConcept, UserError
 from perfusion_core.files import write_tensors
 
 FORMAT = "perfusion-concept"
@@ -109,9 +109,7 @@ def check_tensors(tensors: dict[str, torch.Tensor], width: int, outputs: int) ->
 
 def check_header(header: dict[str, str], path: str | Path) -> dict[str, str]:
     if header.get("format") != FORMAT:
-        raise UserError(
-            f"{path} is a safetensors file but not a concept; concepts are made by `perfbench fit perfusion`"
-        )
+        raise NotAConcept(f"{path} is a safetensors file but not a concept")
     if int(header["version"]) > VERSION:
         raise UserError(
             f"{path} was written by a newer version (format {header['version']}, this one reads up to {VERSION})"

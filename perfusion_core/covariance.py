@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from perfusion_core.errors import UserError
+from perfusion_core.errors import MissingCovariance, UserError
 from perfusion_core.files import write_tensors
 from perfusion_core.hub import first_line
 
@@ -71,10 +71,7 @@ def lookup(digest: str, places: Sequence[Path], name: str) -> Covariance:
         if covariance.digest == digest:
             return covariance
     other = " (the one beside it belongs to another text encoder)" if found else ""
-    raise UserError(
-        f"there is no covariance for the text encoder of {name}{other}; "
-        f"estimate it: perfbench covariance --backbone {name}"
-    )
+    raise MissingCovariance(f"there is no covariance for the text encoder of {name}{other}", name)
 
 
 def write(covariance: Covariance, path: Path) -> None:
@@ -92,7 +89,7 @@ def read(path: Path) -> Covariance:
                 raise UserError(f"{path} is not a covariance that this version reads (format {meta.get('format')!r})")
             total = file.get_tensor("sum")
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is damaged or not a covariance; estimate it again: perfbench covariance") from error
+        raise MissingCovariance(f"{path} is damaged or not a covariance") from error
     return Covariance(total, int(meta["tokens"]), int(meta["captions"]), meta["digest"], meta["source"])
 
 

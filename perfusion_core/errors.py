@@ -5,7 +5,27 @@ from difflib import get_close_matches
 
 
 class UserError(ValueError):
-    """What was given, what is allowed, what to do; the command prints it and exits with 2."""
+    """What was given, what is allowed, what is needed; the kinds below tell a caller what it may advise."""
+
+
+class MissingCovariance(UserError):
+    """A text encoder has no C, or none that can be used."""
+
+    def __init__(self, sentence: str, backbone: str = "") -> None:
+        super().__init__(sentence)
+        self.backbone = backbone  # as it was asked for; empty where nothing but a file is known
+
+
+class MissingMasks(UserError):
+    """A concept has no masks, and its training looks at them."""
+
+
+class NotAConcept(UserError):
+    """A safetensors file that holds something else."""
+
+
+class MissingClassImages(UserError):
+    """A method learns beside images of the super-category, and was given none."""
 
 
 def unknown(kind: str, given: str, allowed: Iterable[str]) -> UserError:

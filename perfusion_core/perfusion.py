@@ -17,7 +17,7 @@ from perfusion_core.backbone import Backbone, cross_attentions
 from perfusion_core.concept import Concept
 from perfusion_core.digests import text_shape
 from perfusion_core.editing import BIAS, TEMPERATURE, attach, load_concepts, restored
-from perfusion_core.errors import UserError, unknown
+from perfusion_core.errors import MissingMasks, unknown
 from perfusion_core.prompts import TEMPLATES, Positions, Word, encode, named, super_encoding, super_token, token_vector
 from perfusion_core.rank_one import Edit, EditedProjection, concept_basis
 from perfusion_core.subject import Fitted, Subject
@@ -213,9 +213,7 @@ def fit(
         progress: called with step, steps and loss after each step.
     """
     if config.masks and subject.masks is None:
-        raise UserError(
-            f"the concept {subject.name!r} has no masks; make them with `perfbench masks`, or set masks=false"
-        )
+        raise MissingMasks(f"the concept {subject.name!r} has no masks; give it some, or set masks=false")
     count = equal_parts(config.batch, config.accumulate)
     student = Student(backbone, subject, config)
     few = slice(0, config.images or None)

@@ -36,7 +36,7 @@ FLOORS = [
     ["scoring"],
     ["miniature"],
     ["suite"],
-    ["devices", "digests", "disk", "options", "paths", "verb"],
+    ["advice", "devices", "digests", "disk", "options", "paths", "verb"],
     ["baselines"],
     ["perfusion_core"],
 ]
@@ -126,6 +126,18 @@ def test_light_modules_load_without(names, heavy):
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert loaded.stdout == ""
+
+
+def test_the_core_knows_no_command():
+    """Its sentences say what is missing; benchmarks/advice.py adds what to type. Names of its data stay as they are."""
+    # a format, a variable, the folder of the cache
+    data = ('"perfbench-covariance-1"', '"PERFBENCH_CACHE"', '/ "perfbench"')
+    for name, path in MODULES.items():
+        if name.startswith(("perfusion_core.", "baselines.")):
+            text = path.read_text(encoding="utf-8")
+            for known in data:
+                text = text.replace(known, "")
+            assert "perfbench" not in text.lower(), name
 
 
 def test_only_the_store_builds_paths_of_a_run():

@@ -7,6 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from benchmarks.advice import advised
 from benchmarks.evidence.commands import COMMANDS
 from benchmarks.running.given_files import FILES
 from benchmarks.store.run_folder import RESULTS, find_run, fit_folder, pack_run, planned_fits
@@ -22,7 +23,7 @@ def main() -> None:
     try:
         print(done(args.do, args.run, args.out))
     except UserError as error:
-        print(f"evidence: {error}", file=sys.stderr)
+        print(f"evidence: {advised(error)}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -3,6 +3,7 @@
 In: a plan, a store, a pool (inline, processes or ray: all do the same tasks). Out: an `Outcome`; the units on disk.
 """
 
+import re
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
@@ -179,7 +180,7 @@ class Driver:
 
 def last_line(traceback: str) -> str:
     lines = [line for line in traceback.strip().splitlines() if line.strip()]
-    return lines[-1].removeprefix("perfusion_core.errors.UserError: ") if lines else ""
+    return re.sub(r"^perfusion_core\.errors\.\w+: ", "", lines[-1]) if lines else ""
 
 
 def summary(outcome: Outcome) -> str:

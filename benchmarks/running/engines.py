@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from benchmarks.advice import advised
 from benchmarks.disk import DiskError
 from benchmarks.planning.config import Config
 from benchmarks.running.driver import Pool
@@ -186,4 +187,4 @@ def _serve(pipe: Connection, job: Job, root: Path) -> None:
     except EOFError:
         worker.close()
     except UserError as error:
-        pipe.send(("disk" if isinstance(error, DiskError) else "stop", str(error)))
+        pipe.send(("disk" if isinstance(error, DiskError) else "stop", advised(error)))

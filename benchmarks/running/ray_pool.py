@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.advice import advised
 from benchmarks.disk import on_disk, verified
 from benchmarks.disk import replace as take_place
 from benchmarks.planning.backbones import Models, find
@@ -240,7 +241,7 @@ class RayPool:
             why = f"a Ray worker was lost ({str(error).strip().splitlines()[0]})"
         except self.ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, UserError):
-                raise UserError(str(error.cause)) from None
+                raise UserError(advised(error.cause)) from None
             raise
         finally:
             for key in actor.locked:

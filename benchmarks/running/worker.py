@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from benchmarks.advice import advice
 from benchmarks.disk import DiskError, full, is_full
 from benchmarks.planning import methods
 from benchmarks.planning.plan import prior_text
@@ -132,7 +133,9 @@ class Worker:
             self.close()
             if is_full(error):
                 raise full(self.store.root) from error
-            self.say(Event("failed", unit, text="".join(traceback.format_exception(error))))
+            text = "".join(traceback.format_exception(error)).rstrip()
+            more = f"; {told}" if (told := advice(error)) else ""
+            self.say(Event("failed", unit, text=f"{text}{more}\n"))
 
     def make(self, unit: Unit) -> None:
         started = time.monotonic()

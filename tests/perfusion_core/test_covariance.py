@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import WORDS
 
+from benchmarks.advice import advised
 from perfusion_core.covariance import Covariance, estimate, home, inverse, lookup, read, read_captions, write
 from perfusion_core.errors import UserError
 
@@ -83,8 +84,9 @@ def test_found_by_the_text_encoders_digest(tmp_path, monkeypatch):
     monkeypatch.setenv("PERFBENCH_CACHE", str(tmp_path / "cache"))
     mine, other = (Covariance(torch.eye(4, dtype=torch.float64), 9, 3, digest, "here") for digest in ("mine", "other"))
     (tmp_path / "backbone").mkdir()
-    with pytest.raises(UserError, match="perfbench covariance --backbone sd"):
+    with pytest.raises(UserError) as caught:
         lookup("mine", [tmp_path / "backbone"], "sd")
+    assert "perfbench covariance --backbone sd" in advised(caught.value)
     write(other, tmp_path / "backbone" / "covariance.safetensors")
     with pytest.raises(UserError, match="another text encoder"):
         lookup("mine", [tmp_path / "backbone"], "sd")

@@ -6,14 +6,17 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from run_kit import environment, perfbench
+from safetensors.numpy import save_file
 
+from benchmarks.advice import advised
 from benchmarks.cli import mismatched, run
 from benchmarks.planning.config import PRESETS
 from benchmarks.planning.methods import VARIANTS
 from benchmarks.running.flags import ABLATIONS, ablated
-from perfusion_core.errors import UserError
+from perfusion_core.errors import MissingMasks, UserError
 
 
 def sentence(*words: str) -> str:
@@ -85,6 +88,19 @@ def test_mistakes(tmp_path):
     (tmp_path / "taken.py").write_text('NAME = "db"')
     assert "is a built-in method" in sentence("run", "--method-file", str(tmp_path / "taken.py"))
     assert "is not a run folder" in sentence("score", str(tmp_path))
+
+
+def test_the_command_says_what_to_type_where_the_core_says_what_is_missing(tmp_path):
+    """A file of another kind, found by the core; the command that makes the right one, known to the harness."""
+    save_file({"weight": np.zeros(3, np.float32)}, tmp_path / "cat.safetensors")
+    words = ["A {cat} on the beach", "--concept", f"cat={tmp_path / 'cat.safetensors'}", "--out", str(tmp_path / "out")]
+    done = perfbench("generate", *words, "--device", "cpu")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    said = done.stderr.splitlines()[-1]
+    assert said.endswith("is a safetensors file but not a concept; concepts are made by `perfbench fit perfusion`")
+    told = advised(MissingMasks("the concept 'cat' has no masks"))
+    assert told == "the concept 'cat' has no masks; `perfbench masks` makes them"
+    assert advised(UserError("as it is")) == "as it is"
 
 
 def test_ablations_stand_beside_the_method_itself():
