@@ -3,41 +3,21 @@
 The concept is `<new1> <super-category>`. Several of them are merged in closed form (Sec. 3.2 of their paper).
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors.torch import load_file
-from torch import nn
-from torch.nn.functional import linear
-
-from baselines.merging import TEXT, Weights, merged
-from baselines.parts import (
-    CLASS,
-    assert_only,
-    class_pictures,
-    learned_text,
-    own_pictures,
-    refuse_points,
-    spelled,
-    spoken,
-    stamps,
-)
-from baselines.resizing import resized
-from perfusion_core.backbone import Backbone, cross_attentions
-from perfusion_core.files import write_tensors
-from perfusion_core.latents import vae_moments
-from perfusion_core.prompts import Word, super_token, token_vector
-from perfusion_core.subject import Fitted, Subject
-from perfusion_core.training import Batch, Progress, Recipe, Validation, Write, equal_parts, train
+if TYPE_CHECKING:  # a plan reads this file without torch
+    from perfusion_core.backbone import Backbone
+    from perfusion_core.subject import Fitted, Subject
+    from perfusion_core.training import Progress, Validation, Write
 
 NAME, LABEL, VERSION = "cd", "Custom Diffusion", 1
 TRAINED, PRIOR = True, True
-FILE, TOKEN = "pytorch_custom_diffusion_weights.safetensors", "<new1>"  # diffusers' names
-RARE = "ktn"  # train_custom_diffusion.py: the first --initializer_token, whose embedding <new1> starts from
 CARRIER = "a"  # the token under <new1>; never seen, because the vector is written over its embedding
 
 
@@ -60,68 +40,6 @@ class Config:
 MINIATURE = Config(steps=500, lr=2.5e-4, resize=False)  # results/tuning-miniature; 64 pixels cannot be made a third
 
 
-# ---- what is learned ----
-
-
-class FirstTokenDetached(nn.Module):
-    """A K or V in training: the first token's output, which every prompt shares, gives no gradient."""
-
-    def __init__(self, plain: nn.Linear) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(plain.weight.detach().float().clone())
-
-    def forward(self, encodings: torch.Tensor) -> torch.Tensor:
-        out = linear(encodings, self.weight)
-        return torch.cat([out[:, :1].detach(), out[:, 1:]], dim=1)
-
-
-class Student:
-    """What is learned, and its place in the U-Net."""
-
-    def __init__(self, backbone: Backbone) -> None:
-        self.backbone = backbone
-        self.layers = cross_attentions(backbone.unet)
-        self.vector = first_vector(backbone)
-        self.sides = {
-            name: (FirstTokenDetached(layer.to_k), FirstTokenDetached(layer.to_v))
-            for name, layer in self.layers.items()
-        }
-
-    def parameters(self) -> list[nn.Parameter]:
-        return [self.vector, *(side.weight for sides in self.sides.values() for side in sides)]
-
-    def save(self, folder: Path) -> None:
-        """diffusers' layout: an empty entry for each attention that is not trained, or it will not open the file."""
-        tensors = {f"{name}.processor.to_{side}_custom_diffusion.weight": module.weight
-                   for name, sides in self.sides.items() for side, module in zip("kv", sides)}  # fmt: skip
-        others = [key for key in self.backbone.unet.attn_processors if key.removesuffix(".processor") not in self.sides]
-        tensors |= {key: torch.empty(0) for key in others}
-        write_tensors(folder / FILE, tensors, {"format": "pt"})
-        write_tensors(folder / f"{TOKEN}.safetensors", {TOKEN: self.vector}, {"format": "pt"})
-
-
-def first_vector(backbone: Backbone) -> nn.Parameter:
-    """The script asks the vocabulary: CLIP's `ktn` (42170) is a piece of words. Where there is none, the word's own."""
-    token = backbone.tokenizer.get_vocab().get(RARE)
-    if token is None:
-        token = super_token(backbone.tokenizer, RARE)
-    return nn.Parameter(token_vector(backbone.text_encoder, token))
-
-
-@contextmanager
-def placed(backbone: Backbone, sides: Mapping[str, tuple[nn.Module, nn.Module]]) -> Iterator[None]:
-    """Other K and V in the cross-attentions, for the duration."""
-    layers = cross_attentions(backbone.unet)
-    kept = {name: (layer.to_k, layer.to_v) for name, layer in layers.items()}
-    try:
-        for name, layer in layers.items():
-            layer.to_k, layer.to_v = sides[name]
-        yield
-    finally:
-        for name, layer in layers.items():
-            layer.to_k, layer.to_v = kept[name]
-
-
 def fit(
     backbone: Backbone,
     subject: Subject,
@@ -135,6 +53,16 @@ def fit(
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Train, and leave K, V and the embedding in `out` as diffusers lays them out."""
+    import torch
+
+    from baselines.custom_diffusion_student import Student, placed
+    from baselines.merging import TEXT
+    from baselines.parts import CLASS, class_pictures, learned_text, own_pictures, spoken
+    from baselines.resizing import resized
+    from perfusion_core.latents import vae_moments
+    from perfusion_core.prompts import Word
+    from perfusion_core.training import Batch, Recipe, equal_parts, train
+
     half = equal_parts(config.batch, 2 * config.accumulate)  # the concept's; class images are the other half
     student = Student(backbone)
     words = {subject.name: Word(CARRIER, student.vector)}
@@ -194,12 +122,17 @@ def fit(
     return log | {"bytes": sum(path.stat().st_size for path in out.glob("*.safetensors"))}
 
 
-# ---- put to use ----
-
-
 @contextmanager
 def apply(backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, Any]) -> Iterator[Write]:
     """`<new1> <super-category>` for each placeholder; K and V of one concept, or of all merged."""
+    import torch
+
+    from baselines.custom_diffusion_student import as_layer, load, placed
+    from baselines.merging import merged
+    from baselines.parts import assert_only, refuse_points, spelled, spoken, stamps
+    from perfusion_core.backbone import cross_attentions
+    from perfusion_core.prompts import Word
+
     refuse_points(NAME, point)
     loaded = {name: load(fitted.folder) for name, fitted in fits.items()}
     words = {name: Word(CARRIER, vector.to(backbone.device)) for name, (_, vector) in loaded.items()}
@@ -219,18 +152,3 @@ def apply(backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, An
             for old, new in zip(plain[name], (layer.to_k, layer.to_v)):
                 assert not torch.equal(old.weight, new.weight), f"{name} is the base model's"
         yield spelled(written)
-
-
-def load(folder: Path) -> tuple[Weights, torch.Tensor]:
-    """-> K and V of each layer, the embedding."""
-    tensors = load_file(folder / FILE)
-    key = ".processor.to_{}_custom_diffusion.weight".format
-    names = [name.removesuffix(key("k")) for name in tensors if name.endswith(key("k"))]
-    vector = load_file(folder / f"{TOKEN}.safetensors")[TOKEN]
-    return {name: (tensors[name + key("k")], tensors[name + key("v")]) for name in names}, vector
-
-
-def as_layer(weight: torch.Tensor, like: nn.Linear) -> nn.Linear:
-    layer = nn.Linear(like.in_features, like.out_features, bias=False, device="meta")
-    layer.weight = nn.Parameter(weight.to(like.weight), requires_grad=False)
-    return layer

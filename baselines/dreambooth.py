@@ -3,32 +3,21 @@
 The concept is `sks <super-category>`; class images beside it keep the class from becoming the concept.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from diffusers import UNet2DConditionModel
-
-from baselines.parts import (
-    CLASS,
-    RARE,
-    SLOT,
-    assert_only,
-    class_pictures,
-    frozen_text,
-    own_pictures,
-    refuse_points,
-    spelled,
-    stamps,
-)
-from perfusion_core.backbone import Backbone
 from perfusion_core.errors import UserError
-from perfusion_core.subject import Fitted, Subject
-from perfusion_core.training import Batch, Progress, Recipe, Validation, Write, train
+
+if TYPE_CHECKING:  # a plan reads this file without torch
+    from perfusion_core.backbone import Backbone
+    from perfusion_core.subject import Fitted, Subject
+    from perfusion_core.training import Progress, Validation, Write
 
 NAME, LABEL, VERSION = "db", "DreamBooth", 1
 TRAINED, PRIOR = True, True
@@ -65,6 +54,11 @@ def fit(
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Train, and leave what `UNet2DConditionModel.from_pretrained` opens in `out`."""
+    import torch
+
+    from baselines.parts import CLASS, RARE, SLOT, class_pictures, frozen_text, own_pictures, spelled
+    from perfusion_core.training import Batch, Recipe, train
+
     unet = backbone.fresh_unet().requires_grad_(True)
     unet.register_to_config(_name_or_path="")  # a folder of this machine
     pictures = own_pictures(backbone, config, subject)
@@ -119,6 +113,11 @@ def drawing_with(backbone: Backbone, unet: Any) -> Iterator[None]:
 @contextmanager
 def apply(backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, Any]) -> Iterator[Write]:
     """`sks <super-category>` for the placeholder, and the trained U-Net in the pipeline."""
+    import torch
+    from diffusers import UNet2DConditionModel
+
+    from baselines.parts import RARE, assert_only, refuse_points, spelled, stamps
+
     refuse_points(NAME, point)
     if len(fits) != 1:
         raise UserError(

@@ -3,22 +3,21 @@
 The concept is `sks <super-category>`. peft puts the matrices in, diffusers saves and loads them.
 """
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from diffusers import StableDiffusionPipeline
-from diffusers.utils import convert_state_dict_to_diffusers
-from peft import LoraConfig, get_peft_model_state_dict
+if TYPE_CHECKING:  # a plan reads this file without torch
+    import torch
 
-from baselines.parts import RARE, SLOT, frozen_text, own_pictures, refuse_points, spelled, stamps
-from perfusion_core.backbone import Backbone
-from perfusion_core.subject import Fitted, Subject
-from perfusion_core.training import Batch, Progress, Recipe, Validation, Write, train
+    from perfusion_core.backbone import Backbone
+    from perfusion_core.subject import Fitted, Subject
+    from perfusion_core.training import Progress, Validation, Write
 
 NAME, LABEL, VERSION = "lora", "LoRA", 1
 TRAINED, PRIOR = True, False
@@ -56,6 +55,9 @@ def fit(
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Train, and leave what `load_lora_weights` opens in `out`."""
+    from baselines.parts import RARE, SLOT, frozen_text, own_pictures, spelled
+    from perfusion_core.training import Batch, Recipe, train
+
     pictures = own_pictures(backbone, config, subject)
     words = f"{RARE} {subject.super_category}"
     text = f"a photo of {words}"
@@ -87,6 +89,9 @@ def fit(
 @contextmanager
 def adapted(backbone: Backbone, rank: int, seed: int) -> Iterator[list[torch.nn.Parameter]]:
     """The U-Net with new matrices beside its attention weights, for the duration."""
+    import torch
+    from peft import LoraConfig
+
     unet = backbone.unet
     recipe = LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=list(LAYERS))
     with torch.random.fork_rng([backbone.device] if backbone.device.type == "cuda" else []):
@@ -102,6 +107,10 @@ def adapted(backbone: Backbone, rank: int, seed: int) -> Iterator[list[torch.nn.
 
 
 def save(unet: Any, folder: Path) -> None:
+    from diffusers import StableDiffusionPipeline
+    from diffusers.utils import convert_state_dict_to_diffusers
+    from peft import get_peft_model_state_dict
+
     matrices = convert_state_dict_to_diffusers(get_peft_model_state_dict(unet))
     StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=matrices)
 
@@ -109,6 +118,8 @@ def save(unet: Any, folder: Path) -> None:
 @contextmanager
 def apply(backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, Any]) -> Iterator[Write]:
     """`sks <super-category>` for each placeholder; the matrices of several concepts add up, as diffusers adds them."""
+    from baselines.parts import RARE, refuse_points, spelled, stamps
+
     refuse_points(NAME, point)
     unet, before = backbone.unet, stamps(backbone)
     adapters = [f"concept_{n}" for n in range(len(fits))]
@@ -126,6 +137,8 @@ def apply(backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, An
 
 def assert_applied(backbone: Backbone, before: Mapping[str, tuple[int, int]], concepts: int) -> None:
     """Every attention projection has matrices of each concept, none of them idle; every weight is where it was."""
+    from baselines.parts import stamps
+
     after = stamps(backbone)
     beside = {name for name in after if ".lora_" in name}
     plain = {name.replace(".base_layer.", "."): stamp for name, stamp in after.items() if name not in beside}

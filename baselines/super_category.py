@@ -3,17 +3,20 @@
 In: a prompt with placeholders. Out: the same prompt with ordinary words.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from baselines.parts import refuse_points, spelled
-from perfusion_core.backbone import Backbone
 from perfusion_core.errors import UserError
-from perfusion_core.subject import Fitted, Subject
-from perfusion_core.training import Write
+
+if TYPE_CHECKING:
+    from perfusion_core.backbone import Backbone
+    from perfusion_core.subject import Fitted, Subject
+    from perfusion_core.training import Write
 
 NAME, LABEL, VERSION = "super", "SuperCategory", 1
 TRAINED, PRIOR = False, False
@@ -34,5 +37,7 @@ def fit(backbone: Backbone, subject: Subject, config: Config, out: Path, *, seed
 @contextmanager
 def apply(backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, Any]) -> Iterator[Write]:
     """Words for placeholders; the backbone is never touched."""
+    from baselines.parts import refuse_points, spelled
+
     refuse_points(NAME, point)
     yield spelled({name: fitted.super_category for name, fitted in fits.items()})

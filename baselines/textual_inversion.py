@@ -3,22 +3,21 @@
 The vector is written over an ordinary word's embedding for one call, so every row of the table stays as it is.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors.torch import load_file
-from torch import nn
+if TYPE_CHECKING:  # a plan reads this file without torch
+    import torch
+    from torch import nn
 
-from baselines.parts import assert_only, learned_text, own_pictures, refuse_points, spelled, spoken, stamps
-from perfusion_core.backbone import Backbone
-from perfusion_core.files import write_tensors
-from perfusion_core.prompts import TEMPLATES, Word, named, super_token, token_vector
-from perfusion_core.subject import Fitted, Subject
-from perfusion_core.training import Batch, Progress, Recipe, Validation, Write, equal_parts, train
+    from perfusion_core.backbone import Backbone
+    from perfusion_core.subject import Fitted, Subject
+    from perfusion_core.training import Progress, Validation, Write
 
 NAME, LABEL, VERSION = "ti", "Textual Inversion", 1
 TRAINED, PRIOR = True, False
@@ -54,6 +53,13 @@ def fit(
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Train, and leave what `load_textual_inversion` opens in `out`."""
+    import torch
+
+    from baselines.parts import learned_text, own_pictures, spoken
+    from perfusion_core.files import write_tensors
+    from perfusion_core.prompts import TEMPLATES, Word, named
+    from perfusion_core.training import Batch, Recipe, equal_parts, train
+
     count = equal_parts(config.batch, config.accumulate)
     vector = first_vector(backbone, subject.super_category)
     words = {subject.name: Word(subject.super_category, vector)}
@@ -87,12 +93,21 @@ def fit(
 
 def first_vector(backbone: Backbone, word: str) -> nn.Parameter:
     """The embedding of a word that is one token, to be learned further."""
+    from torch import nn
+
+    from perfusion_core.prompts import super_token, token_vector
+
     return nn.Parameter(token_vector(backbone.text_encoder, super_token(backbone.tokenizer, word)))
 
 
 @contextmanager
 def apply(backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, Any]) -> Iterator[Write]:
     """`sample` resolves the {names}, so the text stays as it is."""
+    import torch
+
+    from baselines.parts import assert_only, refuse_points, spelled, spoken, stamps
+    from perfusion_core.prompts import Word
+
     refuse_points(NAME, point)
     words = {name: Word(fitted.super_category, load(backbone, fitted.folder)) for name, fitted in fits.items()}
     before = stamps(backbone)
@@ -106,11 +121,15 @@ def apply(backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, An
 
 
 def load(backbone: Backbone, folder: Path) -> torch.Tensor:
+    from safetensors.torch import load_file
+
     [vector] = load_file(folder / FILE).values()
     return vector.to(backbone.device)
 
 
-@torch.no_grad()
 def said(backbone: Backbone, text: str) -> torch.Tensor:
-    encodings: torch.Tensor = backbone.pipe.encode_prompt(text, backbone.device, 1, False)[0]
+    import torch
+
+    with torch.no_grad():
+        encodings: torch.Tensor = backbone.pipe.encode_prompt(text, backbone.device, 1, False)[0]
     return encodings

@@ -1,20 +1,33 @@
 """Which device a flag names, found without loading a model."""
 
+import re
+
 from perfusion_core.errors import UserError
+from perfusion_core.hardware import has_gpu
 
 
 def device_name(given: str, elsewhere: bool = False) -> str:
     """`auto` is the first CUDA device, else the CPU; `elsewhere`: the work is done on other
     machines.
     """
-    import torch
-
     if given == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(given)
-    except RuntimeError:
-        raise UserError(f"device {given!r} is not auto, cpu, cuda or cuda:N") from None
-    if device.type == "cuda" and not elsewhere and not torch.cuda.is_available():
+        return "cuda" if has_gpu() else "cpu"
+    if not re.fullmatch(r"(cpu|cuda)(:\d{1,2})?", given):
+        _refuse_what_torch_refuses(given)
+    if device_type(given) == "cuda" and not elsewhere and not has_gpu():
         raise UserError(f"device {given!r}: no CUDA device is here; leave --device out to run on the CPU")
     return given
+
+
+def device_type(name: str) -> str:
+    """`cuda` of `cuda:1`."""
+    return name.partition(":")[0]
+
+
+def _refuse_what_torch_refuses(given: str) -> None:
+    import torch
+
+    try:
+        torch.device(given)
+    except RuntimeError:
+        raise UserError(f"device {given!r} is not auto, cpu, cuda or cuda:N") from None

@@ -3,7 +3,6 @@
 The text encoder stays in float32 (C^-1 magnifies its rounding, and it runs once a prompt); U-Net and VAE take `dtype`.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +15,9 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionMod
 
 from perfusion_core.digests import backbone_digest, text_digest
 from perfusion_core.errors import MissingCovariance, UserError, unknown
-from perfusion_core.hub import HUB, check_channels, fetch, variant_in
+from perfusion_core.hardware import fast_dtype_name
+from perfusion_core.hub import check_channels
+from perfusion_core.places import COVARIANCE, locate, variant_of
 from perfusion_core.single_file import open_single_file
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -83,10 +84,10 @@ class Backbone:
     @cached_property
     def c_inv(self) -> torch.Tensor:
         """C^-1 of the text encoder, float64 [d, d] on the device; MissingCovariance where there is none."""
-        from perfusion_core.covariance import FILE, inverse, lookup, read
+        from perfusion_core.covariance import inverse, lookup, read
 
         given = self.name if self.revision else str(self.place)  # by which it is opened again
-        beside = self.place / FILE  # what keys of fits and images count on, where it is there
+        beside = self.place / COVARIANCE  # what keys of fits and images count on, where it is there
         if beside.is_file() and read(beside).digest != self.text_digest:
             raise MissingCovariance(f"{beside} belongs to another text encoder; remove it", given)
         return inverse(lookup(self.text_digest, [self.place], given).matrix)[0].to(self.device)
@@ -155,11 +156,8 @@ def channels_last(x: torch.Tensor) -> torch.Tensor:
 
 
 def fast_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the hardware has it natively; elsewhere it is emulated and slow."""
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    able = torch.cpu.get_capabilities()
-    return torch.bfloat16 if able.get("amx_bf16") or able.get("avx512_bf16") else torch.float32
+    """What a plan says of this device, too."""
+    return DTYPES[fast_dtype_name(str(device))]
 
 
 def as_dtype(dtype: str | torch.dtype) -> torch.dtype:
@@ -168,37 +166,6 @@ def as_dtype(dtype: str | torch.dtype) -> torch.dtype:
     if dtype not in DTYPES:
         raise unknown("dtype", dtype, DTYPES)
     return DTYPES[dtype]
-
-
-def locate(where: str, revision: str | None, names: Mapping[str, Path]) -> tuple[str, Path, str | None]:
-    """-> a name for people, the folder or file, the revision. Hub checkpoints are fetched (safetensors only)."""
-    if revision and (where in names or Path(where).exists()):
-        raise UserError(f"{where} is here and no hub id, so it has no revision {revision!r}; leave the revision out")
-    if where in names:
-        if not names[where].exists():
-            raise UserError(f"the backbone {where!r} is not there: {names[where]} does not exist")
-        return where, names[where], revision
-    path = Path(where)
-    if path.is_dir():
-        if not (path / "model_index.json").is_file():
-            raise UserError(
-                f"{where} is not a backbone: no model_index.json in it (a folder in diffusers layout is wanted)"
-            )
-        return path.resolve().name, path, revision
-    if path.is_file():
-        if path.suffix != ".safetensors":
-            raise UserError(f"{where}: only .safetensors checkpoints are opened, never pickles; convert it first")
-        return path.stem, path, revision
-    if where not in HUB and (not re.fullmatch(r"[\w.-]+/[\w.-]+", where) or where.startswith(".")):
-        kinds = ["a folder", "a .safetensors file", "a hub id such as owner/name"]
-        raise unknown("backbone", where, [*names, *HUB, *kinds])
-    folder = fetch(where, revision)
-    return where, folder, folder.name  # a hub snapshot's folder is named by its commit
-
-
-def variant_of(folder: Path) -> str | None:
-    """`fp16` where a folder holds nothing but half-precision files."""
-    return variant_in(path.relative_to(folder).as_posix() for path in folder.glob("unet/*"))
 
 
 @contextmanager

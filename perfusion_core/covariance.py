@@ -16,9 +16,10 @@ from safetensors import SafetensorError, safe_open
 from perfusion_core.errors import MissingCovariance, UserError
 from perfusion_core.files import write_tensors
 from perfusion_core.hub import first_line
+from perfusion_core.places import COVARIANCE as FILE
+from perfusion_core.places import cached
 
 FORMAT = "perfbench-covariance-1"
-FILE = "covariance.safetensors"
 CONDITION = 1e4  # where C's is larger, the smallest lambda I that brings it down is added
 COLUMNS = ("caption", "text", "TEXT", "prompt", "sentence")
 READERS = {".txt": "text", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
@@ -46,15 +47,6 @@ def inverse(c: torch.Tensor) -> tuple[torch.Tensor, float]:
 
 
 # Where it lies
-
-
-def cache_dir() -> Path:
-    base = os.environ.get("PERFBENCH_CACHE")
-    return Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "perfbench"
-
-
-def cached(digest: str) -> Path:
-    return cache_dir() / "covariance" / f"{digest}.safetensors"
 
 
 def home(place: Path, digest: str, fetched: bool) -> Path:

@@ -4,11 +4,13 @@ In: a folder, or a model. Out: 16 hexadecimal digits. Imports no torch, so that 
 """
 
 import hashlib
+import json
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from weakref import WeakKeyDictionary
 
-from perfusion_core.hub import used
+from perfusion_core.hub import used, variant_in
 
 _digests: WeakKeyDictionary[Any, tuple[list[Any], str]] = WeakKeyDictionary()  # until a weight is written to
 
@@ -37,21 +39,95 @@ def text_digest(text_encoder: Any) -> str:
 
     Signs survive rounding to half precision, so a checkpoint has one digest in every dtype; any training flips some.
     """
-    import numpy as np
-
     stamp = [(weight.data_ptr(), weight._version, weight.dtype) for weight in text_encoder.parameters()]
     if text_encoder in _digests and _digests[text_encoder][0] == stamp:
         return _digests[text_encoder][1]
-    total = hashlib.sha256(text_shape(text_encoder).encode())
     named = ((name.removeprefix("text_model."), weight) for name, weight in text_encoder.named_parameters())
-    for name, weight in sorted(named):
-        total.update(f"{name} {tuple(weight.shape)}".encode())
-        total.update(np.packbits(weight.detach().signbit().cpu().numpy()).tobytes())
-    _digests[text_encoder] = stamp, total.hexdigest()[:16]
+    signs = ((name, tuple(weight.shape), weight.detach().signbit().cpu().numpy()) for name, weight in sorted(named))
+    _digests[text_encoder] = stamp, _digest_of_signs(text_shape(text_encoder), signs)
     return _digests[text_encoder][1]
 
 
 def text_shape(text_encoder: Any) -> str:
     """What has to agree for a concept to fit: vocabulary x width x layers, and the output that the U-Net reads."""
     config = text_encoder.config
-    return f"{config.vocab_size}x{config.hidden_size}x{config.num_hidden_layers}:last_hidden_state"
+    return _shape(config.vocab_size, config.hidden_size, config.num_hidden_layers)
+
+
+def _shape(vocabulary: int, width: int, layers: int) -> str:
+    return f"{vocabulary}x{width}x{layers}:last_hidden_state"
+
+
+def _digest_of_signs(shape: str, signs: Iterable[tuple[str, tuple[int, ...], Any]]) -> str:
+    """In the order of their names: each weight's name, shape and signs."""
+    import numpy as np
+
+    total = hashlib.sha256(shape.encode())
+    for name, sizes, negative in signs:
+        total.update(f"{name} {sizes}".encode())
+        total.update(np.packbits(negative).tobytes())
+    return total.hexdigest()[:16]
+
+
+# ---- the same from files ----
+
+SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}  # bytes of a number, whose sign is the last byte's highest bit
+SHAPE = ("vocab_size", "hidden_size", "num_hidden_layers")
+MORE = ("intermediate_size", "max_position_embeddings")
+
+
+def text_digest_of_files(place: Path) -> str | None:
+    """`text_digest` of the text encoder of a folder in diffusers layout, which is not loaded for it.
+
+    None where the files are anything but CLIP's own weights in one file: then only loading tells.
+    """
+    variant = variant_in(path.relative_to(place).as_posix() for path in place.glob("unet/*"))
+    weights = place / "text_encoder" / (f"model.{variant}.safetensors" if variant else "model.safetensors")
+    config = place / "text_encoder" / "config.json"
+    if not (weights.is_file() and config.is_file()):
+        return None
+    about = json.loads(config.read_text(encoding="utf-8"))
+    if about.get("model_type") != "clip_text_model" or not about.keys() >= {*SHAPE, *MORE}:
+        return None
+    with weights.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        header = json.loads(stream.read(length))
+        tensors = {name.removeprefix("text_model."): one for name, one in header.items() if name != "__metadata__"}
+        tensors.pop("embeddings.position_ids", None)  # whole numbers, in older files
+        if {name: tuple(one["shape"]) for name, one in tensors.items()} != _clip_shapes(about):
+            return None
+        if not {one["dtype"] for one in tensors.values()} <= SIZES.keys():
+            return None
+        signs = ((name, tuple(one["shape"]), _signs(stream, 8 + length, one)) for name, one in sorted(tensors.items()))
+        return _digest_of_signs(_shape(*(about[key] for key in SHAPE)), signs)
+
+
+def _signs(stream: BinaryIO, start: int, tensor: dict[str, Any]) -> Any:
+    """Whether each number of a tensor in a safetensors file is negative; its bytes begin at `start`."""
+    import numpy as np
+
+    first, end = tensor["data_offsets"]
+    stream.seek(start + first)
+    numbers = np.frombuffer(stream.read(end - first), np.uint8).reshape(-1, SIZES[tensor["dtype"]])
+    return numbers[:, -1] >= 128
+
+
+def _clip_shapes(about: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The weights of CLIP's text encoder by name, as transformers' CLIPTextModel has them."""
+    vocabulary, width, layers = (about[key] for key in SHAPE)
+    inner, positions = (about[key] for key in MORE)
+    shapes: dict[str, tuple[int, ...]] = {
+        "embeddings.token_embedding.weight": (vocabulary, width),
+        "embeddings.position_embedding.weight": (positions, width),
+        "final_layer_norm.weight": (width,),
+        "final_layer_norm.bias": (width,),
+    }
+    linear = {f"self_attn.{part}_proj": (width, width) for part in "qkv"} | {"self_attn.out_proj": (width, width)}
+    linear |= {"mlp.fc1": (inner, width), "mlp.fc2": (width, inner)}
+    for layer in range(layers):
+        for name, shape in linear.items():
+            shapes[f"encoder.layers.{layer}.{name}.weight"] = shape
+            shapes[f"encoder.layers.{layer}.{name}.bias"] = shape[:1]
+        for name in ("layer_norm1", "layer_norm2"):
+            shapes[f"encoder.layers.{layer}.{name}.weight"] = shapes[f"encoder.layers.{layer}.{name}.bias"] = (width,)
+    return shapes

@@ -3,18 +3,22 @@
 Such a file holds weights alone: the configurations are ours (layouts/), CLIP's vocabulary is the one in open_clip.
 """
 
+from __future__ import annotations
+
 import json
 import re
 import tempfile
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 
 from perfusion_core.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 Layout = dict[str, Any]
 UNET = "model.diffusion_model."
@@ -32,7 +36,7 @@ def layouts() -> dict[int, Layout]:
 def layout_of(place: Path) -> Layout:
     """The configurations that fit this file, with its own kind of prediction and size; reads the header only."""
     try:
-        with safe_open(place, "pt") as file:
+        with safe_open(place, "np") as file:
             shapes = {key: file.get_slice(key).get_shape() for key in (FIRST, TEXT) if key in file.keys()}  # noqa: SIM118
             about = file.metadata() or {}
     except SafetensorError as error:
@@ -97,6 +101,7 @@ def write_layout(layout: Layout, folder: Path) -> None:
 
 def open_single_file(place: Path, dtype: torch.dtype) -> Any:
     """The text encoder stays in float32 as everywhere."""
+    import torch
     from diffusers import StableDiffusionPipeline
 
     layout = layout_of(place)

@@ -1,9 +1,13 @@
 """What a method is given: the pictures of a concept to learn, and where it left what it learned."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)

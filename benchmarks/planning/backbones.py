@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.devices import device_name
+from benchmarks.devices import device_name, device_type
 from benchmarks.paths import backbone_names
 from benchmarks.planning.config import Config
 from benchmarks.planning.units import Facts
 from benchmarks.scoring.lookup import Scorer, find_scorer, knows_pictures_only
-from perfusion_core.digests import backbone_digest, file_sha256, text_digest
+from perfusion_core.digests import backbone_digest, file_sha256, text_digest, text_digest_of_files
 from perfusion_core.errors import UserError
+from perfusion_core.hardware import fast_dtype_name, has_gpu
+from perfusion_core.places import COVARIANCE, cached, locate, variant_of
+from perfusion_core.single_file import picture_side
 
 
 @dataclass(frozen=True)
@@ -39,16 +42,12 @@ class Models:
 
 def find(config: Config) -> Models:
     """Locate everything; fetches what has to be fetched."""
-    import torch
-
-    from perfusion_core.backbone import fast_dtype, locate
-
     check_texts(config)
     name, place, revision = locate(config.backbone, config.revision or None, backbone_names())
-    device = torch.device(device_name(config.device, elsewhere=config.engine == "ray"))
-    if config.dtype == "auto" and device.type == "cuda" and not torch.cuda.is_available():
+    device = device_name(config.device, elsewhere=config.engine == "ray")
+    if config.dtype == "auto" and device_type(device) == "cuda" and not has_gpu():
         raise UserError("dtype auto looks at the GPU, and this machine has none: give --dtype bfloat16 or float16")
-    dtype = str(fast_dtype(device)).removeprefix("torch.") if config.dtype == "auto" else config.dtype
+    dtype = fast_dtype_name(device) if config.dtype == "auto" else config.dtype
     own = (place / "scorer").is_dir()
     scorers = tuple(find_scorer(scorer, name, place) for scorer in config.scorers)
     selector = find_scorer(config.select_scorer, name, place, selects=True)
@@ -90,19 +89,16 @@ def check_texts(config: Config) -> None:
 
 def covariance_digest(place: Path) -> str:
     """Of the backbone's C, in its folder or in the cache; empty where none was estimated."""
-    from perfusion_core.covariance import FILE, cached
-
-    path = place / FILE
+    path = place / COVARIANCE
     if not (place.is_dir() and path.is_file()):
-        path = cached(text_digest(_text_encoder(place)))
+        path = cached(text_digest_of_files(place) or text_digest(_text_encoder(place)))
     return file_sha256(path)[:16] if path.is_file() else ""
 
 
 def _text_encoder(place: Path) -> Any:
+    """Loaded, where its files alone do not tell which weights it has."""
     if place.is_dir():
         from transformers import CLIPTextModel
-
-        from perfusion_core.backbone import variant_of
 
         return CLIPTextModel.from_pretrained(place / "text_encoder", use_safetensors=True, variant=variant_of(place))
     import torch
@@ -115,8 +111,6 @@ def _text_encoder(place: Path) -> Any:
 def picture_size(place: Path) -> int:
     """The side of the pictures that a backbone draws, from its configurations."""
     if place.is_file():
-        from perfusion_core.single_file import picture_side
-
         return picture_side(place)
     try:
         unet = json.loads((place / "unet" / "config.json").read_text(encoding="utf-8"))

@@ -4,7 +4,6 @@ In: a Job and a store. Out: a `Pool` for the driver; with the same device, dtype
 """
 
 import multiprocessing
-import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -14,10 +13,10 @@ from typing import Any
 
 from benchmarks.advice import advised
 from benchmarks.disk import DiskError
-from benchmarks.planning.config import Config
 from benchmarks.running.driver import Pool
 from benchmarks.running.tasks import Event, Job, Task
 from benchmarks.running.worker import Worker
+from benchmarks.running.worker_devices import devices
 from benchmarks.store.run_folder import Store
 from perfusion_core.errors import UserError
 
@@ -32,19 +31,6 @@ def make_pool(job: Job, store: Store) -> Pool:
     from benchmarks.running.ray_pool import RayPool
 
     return RayPool(job, store)
-
-
-def devices(config: Config, device: str) -> tuple[list[str], int]:
-    """Each worker's device, and the threads of each: one worker a GPU, or N on the CPU with its threads divided."""
-    if device.startswith("cuda"):
-        import torch
-
-        found = [device] if ":" in device else [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-        workers = config.workers or len(found)
-        return [found[i % len(found)] for i in range(workers)], config.threads
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = config.workers or max(1, cores // 2)
-    return [device] * workers, config.threads or max(1, cores // workers)
 
 
 class Inline:

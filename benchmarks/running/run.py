@@ -70,7 +70,7 @@ def look(prepared: Prepared) -> dict[str, Any]:
 
 def workers(prepared: Prepared) -> int:
     """How many will share the work; of a Ray cluster that was not asked for a number, nobody knows yet."""
-    from benchmarks.running.engines import devices
+    from benchmarks.running.worker_devices import devices
 
     config = prepared.config
     if config.engine == "processes":

@@ -16,6 +16,7 @@ from benchmarks.planning.units import Method, Plan
 from benchmarks.scoring.lookup import Scorer
 from benchmarks.suite.catalog import Catalog, Concept
 from perfusion_core import __version__
+from perfusion_core.hardware import has_gpu
 
 SCHEMA = 2
 LIBRARIES = [
@@ -53,9 +54,11 @@ def libraries() -> dict[str, str]:
 def device_words(device: str) -> str:
     """What calculates: `cpu (x86_64)`, `cuda (NVIDIA H100)`."""
     if device.startswith("cuda"):
+        if not has_gpu():
+            return device
         import torch
 
-        return f"{device} ({torch.cuda.get_device_name(device)})" if torch.cuda.is_available() else device
+        return f"{device} ({torch.cuda.get_device_name(device)})"
     return f"{device} ({platform.machine()})"
 
 

@@ -14,6 +14,7 @@ from benchmarks.digests import digest
 from benchmarks.suite.concept_folder import Concept
 from perfusion_core.digests import file_sha256
 from perfusion_core.errors import UserError
+from perfusion_core.hardware import has_gpu
 
 VERSION = 1  # of what is done with CLIPSeg's output
 CHOICES = ("auto", "none", "clipseg")
@@ -63,7 +64,7 @@ def from_folder(concept: Concept, folder: Path) -> Concept:
 
 def place_of(concept: Concept, key: str) -> Path:
     """Beside the concept's images where that can be written; else the cache."""
-    from perfusion_core.covariance import cache_dir
+    from perfusion_core.places import cache_dir
 
     home = concept.images[0].parent.parent
     own = (home / "concept.toml").is_file() and os.access(home, os.W_OK)
@@ -94,9 +95,7 @@ def make_missing(concepts: Iterable[Concept], model: str, device: str) -> None:
 
 
 def here(device: str) -> str:
-    import torch
-
-    return device if torch.cuda.is_available() or not device.startswith("cuda") else "cpu"
+    return device if not device.startswith("cuda") or has_gpu() else "cpu"
 
 
 def draw_masks(opened: Any, concept: Concept) -> list[Any]:

@@ -7,9 +7,10 @@ import pytest
 import torch
 from baselines_kit import apart, module, ours, prior, quick_fit, subject
 
-from baselines import custom_diffusion, dreambooth, lora, merging, parts, resizing
+from baselines import custom_diffusion, custom_diffusion_student, dreambooth, lora, merging, parts, resizing
 from baselines.captions import captions
 from benchmarks.advice import advised
+from perfusion_core import training
 from perfusion_core.backbone import Backbone, cross_attentions
 from perfusion_core.errors import UserError
 from perfusion_core.latents import Latents
@@ -35,7 +36,7 @@ def handed(monkeypatch, tiny_backbone, tmp_path):
             got.update(more, recipe=recipe, groups=groups, draw=draw, encode=encode)
             raise Handed
 
-        monkeypatch.setattr(this, "train", catch)
+        monkeypatch.setattr(training, "train", catch)
         with pytest.raises(Handed):
             config = replace(this.Config(), **changes)
             this.fit(tiny_backbone, who or subject(), config, tmp_path, seed=0, prior=prior() if this.PRIOR else None)
@@ -206,9 +207,8 @@ def test_cd_enlarges_by_a_fifth_to_two_fifths():
 
 
 def test_cd_flips_but_not_an_asymmetric_concept(handed, monkeypatch):
-    seen = []
-    monkeypatch.setattr(custom_diffusion, "resized", lambda view, down, g: (seen.append(view), real(view, down, g))[1])
-    real = resizing.resized
+    seen, real = [], resizing.resized
+    monkeypatch.setattr(resizing, "resized", lambda view, down, g: (seen.append(view), real(view, down, g))[1])
     for asymmetric in (False, True):
         who = subject(asymmetric=asymmetric)
         handed("cd", who, batch=128)["draw"](rng())
@@ -240,7 +240,7 @@ def test_cd_loss_is_the_mean_over_the_valid_part_and_class_images_weigh_the_same
 
 def test_cd_first_token_gives_no_gradient():
     plain = torch.nn.Linear(5, 3, bias=False)
-    layer = custom_diffusion.FirstTokenDetached(plain)
+    layer = custom_diffusion_student.FirstTokenDetached(plain)
     encodings = torch.randn(2, 4, 5, generator=rng(), requires_grad=True)
     out = layer(encodings)
     torch.testing.assert_close(out, plain(encodings))
@@ -296,7 +296,7 @@ def two(tiny_backbone, tmp_path_factory):
 def test_merged_layers_give_each_concepts_own_outputs_on_its_words(tiny_backbone, two):
     """And move what captions give less far than each fit does."""
     fits = two("cd")
-    loaded = {name: custom_diffusion.load(fit.folder) for name, fit in fits.items()}
+    loaded = {name: custom_diffusion_student.load(fit.folder) for name, fit in fits.items()}
     base = {name: layer.to_v.weight.clone() for name, layer in cross_attentions(tiny_backbone.unet).items()}
     plain = tiny_backbone.encode(captions())[:, 1:8].reshape(-1, 32)
     with custom_diffusion.apply(tiny_backbone, fits, {}) as write, torch.no_grad():
@@ -316,7 +316,7 @@ def test_merged_layers_give_each_concepts_own_outputs_on_its_words(tiny_backbone
 def test_a_concept_merged_with_itself_keeps_its_own_outputs(tiny_backbone, two):
     """Columns of K* that are the same twice must not make the merge singular."""
     fit = two("cd")["teddy"]
-    weights = custom_diffusion.load(fit.folder)[0]
+    weights = custom_diffusion_student.load(fit.folder)[0]
     with custom_diffusion.apply(tiny_backbone, {"teddy": fit, "twin": fit}, {}), torch.no_grad():
         mine = parts_of(tiny_backbone, "photo of a {twin} toy")
         for name, layer in cross_attentions(tiny_backbone.unet).items():

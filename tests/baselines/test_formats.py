@@ -11,7 +11,7 @@ from conftest import make_tokenizer
 from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
 
-from baselines import custom_diffusion, dreambooth, lora, textual_inversion
+from baselines import custom_diffusion_student, dreambooth, lora, textual_inversion
 from perfusion_core.backbone import Backbone, cross_attentions
 from perfusion_core.files import to_bytes
 
@@ -59,9 +59,9 @@ def test_db_opens_with_from_pretrained(tiny_backbone, fit_of):
 
 def test_cd_opens_with_load_attn_procs_if_it_is_given_the_pipeline(tiny_backbone, fit_of):
     folder, pipe = fit_of("cd").folder, stock_pipe(tiny_backbone)
-    pipe.unet.load_attn_procs(folder, weight_name=custom_diffusion.FILE, _pipeline=pipe)
-    pipe.load_textual_inversion(folder / f"{custom_diffusion.TOKEN}.safetensors")
-    tensors, processors = load_file(folder / custom_diffusion.FILE), pipe.unet.attn_processors
+    pipe.unet.load_attn_procs(folder, weight_name=custom_diffusion_student.FILE, _pipeline=pipe)
+    pipe.load_textual_inversion(folder / f"{custom_diffusion_student.TOKEN}.safetensors")
+    tensors, processors = load_file(folder / custom_diffusion_student.FILE), pipe.unet.attn_processors
     for name, layer in cross_attentions(pipe.unet).items():
         for side in "kv":
             loaded = getattr(processors[f"{name}.processor"], f"to_{side}_custom_diffusion").weight
@@ -74,7 +74,7 @@ def test_the_plain_call_still_ignores_cd_without_a_word(tiny_backbone, fit_of):
     """diffusers 0.42. The day this fails, diffusers is mended: say so in docs/baselines.md."""
     pipe = stock_pipe(tiny_backbone)
     before, base = dict(pipe.unet.attn_processors), stock_draw(pipe, tiny_backbone, BASE)
-    pipe.unet.load_attn_procs(fit_of("cd").folder, weight_name=custom_diffusion.FILE)
+    pipe.unet.load_attn_procs(fit_of("cd").folder, weight_name=custom_diffusion_student.FILE)
     assert pipe.unet.attn_processors == before
     assert apart(base, stock_draw(pipe, tiny_backbone, BASE)) == 0
 
@@ -82,9 +82,12 @@ def test_the_plain_call_still_ignores_cd_without_a_word(tiny_backbone, fit_of):
 def test_cd_has_the_keys_of_diffusers_own_file(tiny_backbone, fit_of, tmp_path):
     """Saved again by diffusers, which leaves out the empty entries that it needs to read the file."""
     folder, pipe = fit_of("cd").folder, stock_pipe(tiny_backbone)
-    pipe.unet.load_attn_procs(folder, weight_name=custom_diffusion.FILE, _pipeline=pipe)
+    pipe.unet.load_attn_procs(folder, weight_name=custom_diffusion_student.FILE, _pipeline=pipe)
     pipe.unet.save_attn_procs(tmp_path)
-    theirs, mine = load_file(tmp_path / custom_diffusion.FILE), load_file(folder / custom_diffusion.FILE)
+    theirs, mine = (
+        load_file(tmp_path / custom_diffusion_student.FILE),
+        load_file(folder / custom_diffusion_student.FILE),
+    )
     assert {name for name, tensor in mine.items() if len(tensor)} == theirs.keys()
     assert all(torch.equal(theirs[name], mine[name]) for name in theirs)
 
@@ -121,7 +124,7 @@ def test_it_is_stable_diffusion(sd15):
 
 
 def test_size_of_cd(sd15, tmp_path):
-    custom_diffusion.Student(sd15).save(tmp_path)
+    custom_diffusion_student.Student(sd15).save(tmp_path)
     size = sum(path.stat().st_size for path in tmp_path.iterdir())
     assert round(size / 1000) == told("cd")
     assert 70e6 < size < 100e6  # the paper: nearly 100 MB; Custom Diffusion's own page: 75 MB

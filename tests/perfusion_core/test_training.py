@@ -9,15 +9,16 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from perfusion_core import checkpoint, perfusion, training
+from perfusion_core import checkpoint, training
 from perfusion_core.backbone import cross_attentions
 from perfusion_core.concept import Concept
 from perfusion_core.errors import UserError
 from perfusion_core.latents import Latents, latent_masks
-from perfusion_core.perfusion import Config, Student, apply, fit
+from perfusion_core.perfusion import Config, apply, fit
 from perfusion_core.prompts import named
 from perfusion_core.rank_one import gated_edit
 from perfusion_core.sampling import sample
+from perfusion_core.student import Student, using
 from perfusion_core.subject import Fitted, Subject
 from perfusion_core.training import Batch, Diverged, Recipe, Validation, train, weighted_loss
 
@@ -387,7 +388,7 @@ def test_vanilla_rome_shows_the_mismatch_of_training_and_inference(backbone, sub
             with student.attached():
                 student.prepare(encodings)
                 trained = [layer.to_v(encodings) for layer in student.layers.values()]
-            with perfusion.using(backbone, {"teddy": concept}, "local", 0.75, 0.1):
+            with using(backbone, {"teddy": concept}, "local", 0.75, 0.1):
                 used = [layer.to_v(encodings) for layer in cross_attentions(backbone.unet).values()]
         gap[name] = max(float((a - b).abs().max()) for a, b in zip(trained, used, strict=True))
     assert gap["ours"] < 1e-5

@@ -12,6 +12,7 @@ from conftest import make_concept, make_pipe
 from safetensors.torch import load_file, save_file
 from sd_kit import pipe_of, save_single_file, tiny_layouts
 
+from baselines.custom_diffusion_student import Student
 from benchmarks.cli import run
 from benchmarks.planning import methods
 from benchmarks.planning.backbones import _text_encoder
@@ -189,7 +190,7 @@ def test_every_method_speaks_clips_words(with_clips_words, tmp_path, name):
 
 def test_cd_starts_where_its_script_does(with_clips_words):
     """train_custom_diffusion.py prints 42170 for ktn, which as a word would be two tokens: k, tn</w>."""
-    vector = methods.load("cd").Student(with_clips_words).vector
+    vector = Student(with_clips_words).vector
     assert torch.equal(vector, with_clips_words.text_encoder.get_input_embeddings().weight[42170])
 
 

@@ -11,8 +11,9 @@ import pytest
 from run_kit import arguments, content, context, environment, files, perfbench, reference, run_here, shared
 
 from benchmarks.planning.config import resolve
-from benchmarks.running.engines import devices, died
+from benchmarks.running.engines import died
 from benchmarks.running.ray_pool import connect, import_ray
+from benchmarks.running.worker_devices import devices
 from perfusion_core.errors import UserError
 
 TWO = ("--engine", "processes", "--workers", "2")

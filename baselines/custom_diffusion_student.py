@@ -1,0 +1,95 @@
+"""What Custom Diffusion learns: K, V and one embedding; their place in the U-Net, and their files.
+
+In: a backbone, or a fit's folder. Out: a `Student` for the shared loop; K and V put into the U-Net for a while.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from torch.nn.functional import linear
+
+from baselines.merging import Weights
+from perfusion_core.backbone import Backbone, cross_attentions
+from perfusion_core.files import write_tensors
+from perfusion_core.prompts import super_token, token_vector
+
+FILE, TOKEN = "pytorch_custom_diffusion_weights.safetensors", "<new1>"  # diffusers' names
+RARE = "ktn"  # train_custom_diffusion.py: the first --initializer_token, whose embedding <new1> starts from
+
+
+class FirstTokenDetached(nn.Module):
+    """A K or V in training: the first token's output, which every prompt shares, gives no gradient."""
+
+    def __init__(self, plain: nn.Linear) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(plain.weight.detach().float().clone())
+
+    def forward(self, encodings: torch.Tensor) -> torch.Tensor:
+        out = linear(encodings, self.weight)
+        return torch.cat([out[:, :1].detach(), out[:, 1:]], dim=1)
+
+
+class Student:
+    """What is learned, and its place in the U-Net."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self.backbone = backbone
+        self.layers = cross_attentions(backbone.unet)
+        self.vector = first_vector(backbone)
+        self.sides = {
+            name: (FirstTokenDetached(layer.to_k), FirstTokenDetached(layer.to_v))
+            for name, layer in self.layers.items()
+        }
+
+    def parameters(self) -> list[nn.Parameter]:
+        return [self.vector, *(side.weight for sides in self.sides.values() for side in sides)]
+
+    def save(self, folder: Path) -> None:
+        """diffusers' layout: an empty entry for each attention that is not trained, or it will not open the file."""
+        tensors = {f"{name}.processor.to_{side}_custom_diffusion.weight": module.weight
+                   for name, sides in self.sides.items() for side, module in zip("kv", sides)}  # fmt: skip
+        others = [key for key in self.backbone.unet.attn_processors if key.removesuffix(".processor") not in self.sides]
+        tensors |= {key: torch.empty(0) for key in others}
+        write_tensors(folder / FILE, tensors, {"format": "pt"})
+        write_tensors(folder / f"{TOKEN}.safetensors", {TOKEN: self.vector}, {"format": "pt"})
+
+
+def first_vector(backbone: Backbone) -> nn.Parameter:
+    """The script asks the vocabulary: CLIP's `ktn` (42170) is a piece of words. Where there is none, the word's own."""
+    token = backbone.tokenizer.get_vocab().get(RARE)
+    if token is None:
+        token = super_token(backbone.tokenizer, RARE)
+    return nn.Parameter(token_vector(backbone.text_encoder, token))
+
+
+@contextmanager
+def placed(backbone: Backbone, sides: Mapping[str, tuple[nn.Module, nn.Module]]) -> Iterator[None]:
+    """Other K and V in the cross-attentions, for the duration."""
+    layers = cross_attentions(backbone.unet)
+    kept = {name: (layer.to_k, layer.to_v) for name, layer in layers.items()}
+    try:
+        for name, layer in layers.items():
+            layer.to_k, layer.to_v = sides[name]
+        yield
+    finally:
+        for name, layer in layers.items():
+            layer.to_k, layer.to_v = kept[name]
+
+
+def load(folder: Path) -> tuple[Weights, torch.Tensor]:
+    """-> K and V of each layer, the embedding."""
+    tensors = load_file(folder / FILE)
+    key = ".processor.to_{}_custom_diffusion.weight".format
+    names = [name.removesuffix(key("k")) for name in tensors if name.endswith(key("k"))]
+    vector = load_file(folder / f"{TOKEN}.safetensors")[TOKEN]
+    return {name: (tensors[name + key("k")], tensors[name + key("v")]) for name in names}, vector
+
+
+def as_layer(weight: torch.Tensor, like: nn.Linear) -> nn.Linear:
+    layer = nn.Linear(like.in_features, like.out_features, bias=False, device="meta")
+    layer.weight = nn.Parameter(weight.to(like.weight), requires_grad=False)
+    return layer

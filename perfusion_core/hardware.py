@@ -1,0 +1,70 @@
+"""What this machine calculates with: whether it has a GPU, and which number type is fast on it.
+
+In: nothing, or a device's name. Out: facts that decide keys, so planning and working ask here. torch is loaded only
+where the answer needs it: where a driver for GPUs is there, or on a machine that cannot be read without it.
+"""
+
+import ctypes
+import platform
+from functools import cache
+from pathlib import Path
+
+NATIVE = {"amx_bf16", "avx512_bf16"}  # of x86 processors: bfloat16 in hardware
+DRIVERS = {"Linux": "libcuda.so.1", "Windows": "nvcuda.dll"}  # what every CUDA build of torch opens first
+
+
+def has_gpu() -> bool:
+    """Whether torch finds a CUDA device; without a driver it cannot, and is not asked."""
+    if not has_gpu_driver():
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+@cache
+def has_gpu_driver() -> bool:
+    """Whether this system could have a device that torch calls cuda."""
+    system = platform.system()
+    if system == "Darwin":
+        return False
+    if Path("/dev/kfd").exists() or system not in DRIVERS:  # AMD's driver; a system that only torch knows
+        return True
+    try:
+        ctypes.CDLL(DRIVERS[system])
+    except OSError:
+        return False
+    return True
+
+
+def fast_dtype_name(device: str) -> str:
+    """bfloat16 where the hardware has it natively; elsewhere it is emulated and slow."""
+    if device.partition(":")[0] == "cuda":
+        import torch
+
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+    return "bfloat16" if has_bfloat16() else "float32"
+
+
+@cache
+def has_bfloat16() -> bool:
+    """Whether the processor calculates with bfloat16 itself."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return False
+    flags = _flags(Path("/proc/cpuinfo"))
+    if flags is None:  # not Linux
+        import torch
+
+        able = torch.cpu.get_capabilities()
+        return any(able.get(name) for name in NATIVE)
+    return bool(NATIVE & flags)
+
+
+def _flags(cpuinfo: Path) -> set[str] | None:
+    """The features of the first processor, as Linux tells them."""
+    if not cpuinfo.is_file():
+        return None
+    for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+        if line.startswith("flags"):
+            return set(line.partition(":")[2].split())
+    return None

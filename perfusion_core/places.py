@@ -1,0 +1,56 @@
+"""Where things lie: a backbone by its name, C of a text encoder, the user's cache. Imports no torch.
+
+In: names, as people give them. Out: folders and files, fetched where they are of the hub.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from perfusion_core.errors import UserError, unknown
+from perfusion_core.hub import HUB, fetch, variant_in
+
+COVARIANCE = "covariance.safetensors"  # beside a backbone
+
+
+def cache_dir() -> Path:
+    """What is worth keeping and belongs to no folder of the user's: C, masks."""
+    base = os.environ.get("PERFBENCH_CACHE")
+    return Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "perfbench"
+
+
+def cached(digest: str) -> Path:
+    """C of the text encoder of this digest, where it is not beside its backbone."""
+    return cache_dir() / "covariance" / f"{digest}.safetensors"
+
+
+def locate(where: str, revision: str | None, names: Mapping[str, Path]) -> tuple[str, Path, str | None]:
+    """-> a name for people, the folder or file, the revision. Hub checkpoints are fetched (safetensors only)."""
+    if revision and (where in names or Path(where).exists()):
+        raise UserError(f"{where} is here and no hub id, so it has no revision {revision!r}; leave the revision out")
+    if where in names:
+        if not names[where].exists():
+            raise UserError(f"the backbone {where!r} is not there: {names[where]} does not exist")
+        return where, names[where], revision
+    path = Path(where)
+    if path.is_dir():
+        if not (path / "model_index.json").is_file():
+            raise UserError(
+                f"{where} is not a backbone: no model_index.json in it (a folder in diffusers layout is wanted)"
+            )
+        return path.resolve().name, path, revision
+    if path.is_file():
+        if path.suffix != ".safetensors":
+            raise UserError(f"{where}: only .safetensors checkpoints are opened, never pickles; convert it first")
+        return path.stem, path, revision
+    if where not in HUB and (not re.fullmatch(r"[\w.-]+/[\w.-]+", where) or where.startswith(".")):
+        kinds = ["a folder", "a .safetensors file", "a hub id such as owner/name"]
+        raise unknown("backbone", where, [*names, *HUB, *kinds])
+    folder = fetch(where, revision)
+    return where, folder, folder.name  # a hub snapshot's folder is named by its commit
+
+
+def variant_of(folder: Path) -> str | None:
+    """`fp16` where a folder holds nothing but half-precision files."""
+    return variant_in(path.relative_to(folder).as_posix() for path in folder.glob("unet/*"))
