@@ -4,17 +4,21 @@ Each may be interrupted and given again (`concepts add` then says that it was do
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
+
+from benchmarks.planning.points import OperatingPoint
 
 
-def _local(*biases: float) -> str:
-    return ",".join(f"local-b{bias:.2f}-t0.15" for bias in biases)
+def _points(lock: str, *biases: float, temperature: float = 0.15) -> str:
+    return ",".join(str(OperatingPoint(lock, bias, temperature)) for bias in biases)
 
 
 OUT = "results/miniature-"
-LOCAL = _local(0.60, 0.65, 0.70, 0.75)
-COLD = LOCAL.replace("-t0.15", "-t0.10")
-WIDE = _local(0.30, 0.45, 0.60, 0.75, 0.90, 1.05)
-GLOBAL = "global-b0.40-t0.15,global-b0.50-t0.15,global-b0.60-t0.15"
+BIASES = (0.60, 0.65, 0.70, 0.75)
+LOCAL = _points("local", *BIASES)
+COLD = _points("local", *BIASES, temperature=0.10)
+WIDE = _points("local", 0.30, 0.45, 0.60, 0.75, 0.90, 1.05)
+GLOBAL = _points("global", 0.40, 0.50, 0.60)
 EACH = ("perfusion", "ti,ti-selected", "cd,cd-better,cd-selected", "db,db-selected", "lora,lora-selected")
 PAIRS = ("teddy+teapot", "cat+chair", "cat+pot", "teddy+sunglasses",  # the paper's
          "dog+sunglasses", "puppy+chair", "tortoise+pot", "cat_toy+teapot")  # fmt: skip
@@ -41,7 +45,9 @@ LONGEST = f"{TI_LONGEST} --set fit.lora-selected.steps=300"
 
 def _at(steps: Sequence[int], points: str) -> str:
     """Every step of one fit of Perfusion a point, to the last of them, whatever number of steps was tuned."""
-    each = ",".join(f"{point}-s{step}" for step in steps for point in points.split(","))
+    each = ",".join(
+        str(replace(OperatingPoint.parse(point), step=step)) for step in steps for point in points.split(",")
+    )
     return f"--set fit.perfusion.steps={steps[-1]} --set keep={','.join(map(str, steps))} --set points.perfusion={each}"
 
 
@@ -57,7 +63,7 @@ def _rates() -> str:
     others = [f"{name}-selected" for name in ("cd", "db", "ti", "lora")]
     return (
         f"{FEW} --out {OUT}rates --methods perfusion,{','.join(others)} --set images=1 "
-        f"--set fit.perfusion.lr=0.03 --set fit.perfusion.lr_embedding=0.006 {_at(EARLY, _local(0.60, 0.75))} "
+        f"--set fit.perfusion.lr=0.03 --set fit.perfusion.lr_embedding=0.006 {_at(EARLY, _points('local', 0.60, 0.75))} "
         f"--trained {','.join(f'{name}={OUT}paper' for name in others)}"
     )
 
@@ -72,7 +78,7 @@ def _outline() -> str:
 
 def _mask() -> str:
     """One training image, with and without a mask: does a mask keep a background out that all images share?"""
-    one = _local(0.60)
+    one = _points("local", 0.60)
     return (
         f"{FEW} --out {OUT}mask --methods perfusion --ablation one-shot,no-mask --set images=2 "
         f"--trained perfusion={TAKEN} --set fit.perfusion-no-mask.images=1 "

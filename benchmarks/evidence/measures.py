@@ -4,11 +4,12 @@ Rows are operating points, as Grid numbers them. A list of them stands for the m
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from benchmarks.planning.points import parse_point, split_step
-from benchmarks.tables.frames import TEXT_REFERENCE, is_variant
+from benchmarks.planning.points import OperatingPoint
+from benchmarks.tables.frames import TEXT_REFERENCE
 from benchmarks.tables.grid import FLOOR, Grid
 from benchmarks.tables.statistics import (
     Interval,
@@ -28,9 +29,14 @@ INSIDE, LOWER, HIGHER = "inside", "lower", "higher"  # where a method's image si
 # ---- which operating points
 
 
+def points(grid: Grid, method: str) -> dict[int, OperatingPoint]:
+    """A method's operating points by their rows."""
+    return {m: OperatingPoint.parse(grid.points[m][1]) for m in grid.rows(method)}
+
+
 def rows(grid: Grid, method: str, lock: str = "") -> list[int]:
     """The run-time variants of a method, those of one lock where it is named; by name, so the bias goes up."""
-    found = [m for m in grid.rows(method) if is_variant(grid.points[m][1]) and grid.points[m][1].startswith(lock)]
+    found = [m for m, point in points(grid, method).items() if point.step is None and (not lock or point.lock == lock)]
     if not found:
         raise UserError(f"no operating point of {method}{f' with {lock} lock' if lock else ''} in the run")
     return found
@@ -46,20 +52,20 @@ def selected(grid: Grid, method: str) -> str:
 def matched(grid: Grid, a: str, b: str, lock: str = "") -> tuple[list[int], list[int]]:
     """The operating points that two methods share, their temperature left out of account."""
 
-    def place(m: int) -> str:
-        return grid.points[m][1].rsplit("-t", 1)[0]
+    def by_place(name: str) -> dict[OperatingPoint, int]:
+        parsed = points(grid, name)
+        return {replace(parsed[m], temperature=None): m for m in rows(grid, name, lock)}
 
-    ours, theirs = ({place(m): m for m in rows(grid, name, lock)} for name in (a, b))
-    both = [name for name in ours if name in theirs]
+    ours, theirs = by_place(a), by_place(b)
+    both = [place for place in ours if place in theirs]
     if not both:
         raise UserError(f"no operating point of {a} is also one of {b}")
-    return [ours[name] for name in both], [theirs[name] for name in both]
+    return [ours[place] for place in both], [theirs[place] for place in both]
 
 
 def ends(grid: Grid, method: str, lock: str = "local") -> tuple[list[int], list[int]]:
     """The last kept training step of a method, and the one nearest to a quarter of it."""
-    settings = {m: split_step(parse_point(grid.points[m][1])) for m in grid.rows(method)}
-    kept = [(step, m) for m, (point, step) in settings.items() if step and point.get("lock", lock) == lock]
+    kept = [(point.step, m) for m, point in points(grid, method).items() if point.step and point.lock in (None, lock)]
     if len(kept) < 2:
         raise UserError(f"fewer than two kept training steps of {method} in the run")
     last = max(kept)

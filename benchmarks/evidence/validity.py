@@ -14,7 +14,7 @@ from scipy.stats import rankdata
 from benchmarks.evidence.ledger import Evidence
 from benchmarks.evidence.measures import over_methods
 from benchmarks.evidence.verdicts import told
-from benchmarks.tables.frames import is_variant
+from benchmarks.planning.points import is_variant
 from benchmarks.tables.grid import CEILING, FLOOR, Grid
 from benchmarks.tables.sample_rows import CELL, rows_of
 from benchmarks.tables.statistics import Interval, clustered, crossed, mean_over, over_concepts

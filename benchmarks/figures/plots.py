@@ -15,7 +15,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from benchmarks.figures.label_placing import Drawn, Label
-from benchmarks.figures.style import GREY, LOOKS, Look, look, read_point, split_variant
+from benchmarks.figures.style import GREY, LOOKS, Look, look, split_variant
+from benchmarks.planning.points import OperatingPoint
 
 X, Y = "text_sim", "image_sim"
 Values = Sequence[float] | pd.Series
@@ -45,7 +46,7 @@ def series_of(table: pd.DataFrame) -> list[Series]:
     """The method rows of a table as series: same run, method, lock and temperature, ordered by bias; where training
     steps were kept, of the same bias too, ordered by step."""
     rows = table[table["kind"] == "method"].reset_index(drop=True)
-    points = [read_point(name) for name in rows["point"]]
+    points = [OperatingPoint.parse(name) for name in rows["point"]]
     strangers = sorted({name for name in rows["method"] if split_variant(name)[0] not in LOOKS})
     runs = list(dict.fromkeys(rows["run"])) if "run" in rows else [""]
     of_run = rows["run"] if "run" in rows else [""] * len(rows)
@@ -216,9 +217,9 @@ def along_bias(axes: Axes, table: pd.DataFrame, metric: str) -> Drawn:
     axes.locator_params(nbins=5)
     drawn = Drawn(axes)
     for series in series_of(table):
-        if not series.along or read_point(series.rows["point"].iloc[0]).bias is None:
+        if not series.along or OperatingPoint.parse(series.rows["point"].iloc[0]).bias is None:
             continue
-        bias = np.array([read_point(name).bias for name in series.rows["point"]], float)
+        bias = np.array([OperatingPoint.parse(name).bias for name in series.rows["point"]], float)
         low, high = (series.rows[f"{metric}_{end}"].to_numpy(float) for end in ("lo", "hi"))
         axes.fill_between(bias, low, high, color=series.look.colour, alpha=0.13, linewidth=0, zorder=1)
         drawn.lines.append(trace(axes, bias.tolist(), series.rows[metric], series.look))

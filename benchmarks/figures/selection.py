@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.figures import plots
-from benchmarks.figures.style import LOOKS, read_point, split_variant
+from benchmarks.figures.style import LOOKS, split_variant
+from benchmarks.planning.points import OperatingPoint
 from benchmarks.tables.run_view import Run, distinct_names
+from benchmarks.tables.table_text import HONEST, NAIVE
 from perfusion_core.errors import UserError
 
 
@@ -39,8 +41,9 @@ def is_main(method: str) -> bool:
 
 
 def step_of(table: pd.DataFrame) -> pd.Series:
-    """The kept training step of each row; NaN for the fit as it ended."""
-    return table["point"].str.extract(r"(?:^|-)s(\d+)$", expand=False).astype(float)
+    """The kept training step of each row; NaN for the fit as it ended, and for a choice of several points (Best H)."""
+    steps = (None if name in (NAIVE, HONEST) else OperatingPoint.parse(name).step for name in table["point"])
+    return pd.Series(list(steps), index=table.index, dtype=float)
 
 
 def needs(runs: Sequence[Run], what: bool, sentence: str) -> None:
@@ -65,7 +68,7 @@ def best_point(rows: pd.DataFrame) -> str:
 
 def short(point: str) -> str:
     """`β = 0.60, s = 100` of a point's name; nothing for `default`."""
-    told = read_point(point)
+    told = OperatingPoint.parse(point)
     parts = "" if told.bias is None else f"β = {told.bias:.2f}", "" if told.step is None else f"s = {told.step}"
     return ", ".join(filter(None, parts))
 

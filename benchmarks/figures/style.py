@@ -1,6 +1,6 @@
 """How figures look: one colour, marker and dash for each method; sizes for a two-column paper; files without dates.
 
-In: names of methods and points. Out: `Look`s, a styled figure, and PDF, SVG and PNG files.
+In: names of methods and locks. Out: `Look`s, a styled figure, and PDF, SVG and PNG files.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,6 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from benchmarks.planning.points import parse_point
 from perfusion_core.errors import UserError
 
 COLUMN, PAGE = 3.3, 6.9  # inches: the width of one column and of the page
@@ -106,35 +105,6 @@ VARIANTS = {
     "selected": "selected step", "one-shot": "one image", "trained-k": "trained K", "no-mask": "no mask",
     "train-bias": "train bias", "infer-temperature": "temperature", "vanilla-rome": "vanilla ROME",
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Point:
-    """An operating point read from its name: `local-b0.60-t0.15`, `global-b0.50-t0.15-s100`, `default`."""
-
-    lock: str | None = None
-    bias: float | None = None
-    temperature: float | None = None
-    step: int | None = None
-    rest: tuple[tuple[str, object], ...] = ()
-
-    @property
-    def family(self) -> tuple[object, ...]:
-        """What one line of a figure has in common: everything but the bias and the training step."""
-        return (self.lock, self.temperature, self.rest)
-
-
-def read_point(name: str) -> Point:
-    """The run-time parameters that a point's name tells; what it does not tell stays None."""
-    settings = parse_point(name)
-    rest = {key: value for key, value in settings.items() if key not in ("lock", "bias", "temperature", "step")}
-    return Point(
-        lock=settings.get("lock"),
-        bias=settings.get("bias"),
-        temperature=settings.get("temperature"),
-        step=settings.get("step"),
-        rest=tuple(sorted(rest.items())),
-    )
 
 
 def split_variant(method: str) -> tuple[str, str]:

@@ -25,7 +25,8 @@ from benchmarks.figures.selection import (
     step_of,
     together,
 )
-from benchmarks.figures.style import COLUMN, GREY, PAGE, look, read_point, split_variant
+from benchmarks.figures.style import COLUMN, GREY, PAGE, look, split_variant
+from benchmarks.planning.points import OperatingPoint
 from benchmarks.tables.run_view import Attended, Run, distinct_names
 from perfusion_core.errors import UserError, unknown
 
@@ -47,7 +48,7 @@ def bias(runs: Sequence[Run], wish: Wish) -> Figure:
         )
         for concept, prompt in chosen
     ]  # fmt: skip
-    columns = [picture_grid.Column(f"β = {read_point(point).bias:.2f}", front.look.text) for point in points]
+    columns = [picture_grid.Column(f"β = {OperatingPoint.parse(point).bias:.2f}", front.look.text) for point in points]
     table = pd.concat([front.rows for front in fronts])
     if not chosen:
         figure = Figure(figsize=(PAGE, 2.1), layout="constrained")
@@ -93,7 +94,7 @@ def dynamics(runs: Sequence[Run], wish: Wish) -> Figure:
         return figure
     concept, prompt = chosen[0]
     lines = []
-    kept = [{read_point(point).step: point for point in one.rows["point"]} for one in series]
+    kept = [{OperatingPoint.parse(point).step: point for point in one.rows["point"]} for one in series]
     steps = plots.few(max(map(list, kept), key=len))
     heads = [picture_grid.Column(f"s = {step}") for step in steps]
     for one, points in zip(series, kept):
@@ -175,7 +176,7 @@ def nothing_in_common(runs: Sequence[Run]) -> str:
 
 
 def gallery_head(run: str, method: str, point: str, images: int) -> picture_grid.Column:
-    style = look(method, read_point(point).lock, [method])
+    style = look(method, OperatingPoint.parse(point).lock, [method])
     name, _, lock = style.label.partition(", ")
     below = ", ".join(part for part in (lock.replace(" lock", ""), short(point)) if part)
     lines = [name] if images > 1 else textwrap.wrap(name, 12)[:2]

@@ -15,10 +15,12 @@ from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.planning.points import OperatingPoint
 from perfusion_core.errors import UserError, unknown
 
-LOCAL = tuple(f"local-b{bias:.2f}-t0.15" for bias in (0.60, 0.65, 0.70, 0.75))  # Sec. 5: the ranges of Fig. 6
-GLOBAL = tuple(f"global-b{bias:.2f}-t0.15" for bias in (0.40, 0.45, 0.50, 0.55, 0.60))
+# Sec. 5: the ranges of Fig. 6
+LOCAL = tuple(str(OperatingPoint("local", bias, 0.15)) for bias in (0.60, 0.65, 0.70, 0.75))
+GLOBAL = tuple(str(OperatingPoint("global", bias, 0.15)) for bias in (0.40, 0.45, 0.50, 0.55, 0.60))
 
 
 def _choice(default: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.digests import digest
 from benchmarks.planning.config import Config
-from benchmarks.planning.points import parse_point, point_name, split_step
+from benchmarks.planning.points import OperatingPoint
 from benchmarks.planning.units import FLOOR, Cell, Facts, Fit, Given, Method, Plan, Prior
 from benchmarks.suite.catalog import Catalog, Concept, Pair, Prompt
 from perfusion_core.errors import UserError, unknown
@@ -54,7 +54,7 @@ def make(
 def method_points(config: Config, method: Method) -> list[str]:
     """The operating points of a method: its own, its base's, or the one called default."""
     names = config.points.get(method.name) or method.points or config.points.get(method.base) or ("default",)
-    return list(dict.fromkeys(point_name(name) for name in names))
+    return list(dict.fromkeys(str(OperatingPoint.parse(name)) for name in names))
 
 
 @dataclass
@@ -90,7 +90,8 @@ class _Planner:
         self, method: Method, point: str, subjects: Sequence[tuple[tuple[Concept, ...], Prompt | Pair]]
     ) -> list[Cell]:
         """The cells of one method at one point."""
-        settings, step = split_step(parse_point(point))
+        parsed = OperatingPoint.parse(point)
+        settings, step = parsed.settings, parsed.step or 0
         if step and str(step) not in self.config.keep:
             raise UserError(f"point {point}: training step {step} is not kept; add --set keep={step}")
         given = any(name == method.name for name, _ in self.given)  # then what there is of it decides

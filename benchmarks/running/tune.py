@@ -18,6 +18,7 @@ from typing import Any
 
 from benchmarks.planning import methods
 from benchmarks.planning.config import LOCAL, Config, resolve
+from benchmarks.planning.points import OperatingPoint
 from benchmarks.store.run_json import anonymous
 from perfusion_core.errors import UserError
 
@@ -42,7 +43,7 @@ class Trials:
         return {name: float(f"{rate * factor:.6g}") for name, rate in self.rates.items()}
 
     def point(self, step: int) -> str:
-        return f"{POINTS.get(self.method, 'default')}-s{step}"
+        return str(dataclasses.replace(OperatingPoint.parse(POINTS.get(self.method, "default")), step=step))
 
 
 def tune(args: argparse.Namespace) -> int:

@@ -81,7 +81,7 @@ class Source:
 
 def read_source(run: Path, methods: Sequence[str]) -> Source:
     """The plan, the variants and the scores of a run; refuses methods that it does not have."""
-    from benchmarks.tables.frames import is_variant
+    from benchmarks.planning.points import is_variant
 
     plan = [row for row in run_folder.read_planned(run) if row["kind"] != "pair"]
     points: dict[str, list[str]] = {}

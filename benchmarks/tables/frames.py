@@ -14,12 +14,12 @@ In: the rows of cells.csv, single concepts and pairs apart (tables.split). Out: 
     hardest(cells)         method, point, metric, concept, prompt_id, value, below (the method's mean)
 """
 
-import re
 from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
+from benchmarks.planning.points import is_variant
 from benchmarks.tables.grid import FLOOR, Grid, grid_of
 from benchmarks.tables.statistics import (
     clustered,
@@ -38,11 +38,6 @@ from perfusion_core.errors import unknown
 SCORES = ["image_sim", "text_sim", "text_sim_raw", "harmonic"]
 MEANS = ["image_sim", "text_sim_raw"]  # plain means over cells: closed-form intervals
 TEXT_REFERENCE = 0.5  # of the hypervolume; on the other axis it is the image similarity of `super`
-
-
-def is_variant(point: str) -> bool:
-    """A run-time variant, and not a state of the training kept for its curve (`...-s100`)."""
-    return re.search(r"(?:^|-)s\d+(?:-|$)", point) is None
 
 
 def variants(grid: Grid, method: str) -> list[int]:

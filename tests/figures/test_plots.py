@@ -20,7 +20,8 @@ from benchmarks.figures import breakdown, charts, plots, registry, with_pictures
 from benchmarks.figures.label_placing import Drawn, Label, finish
 from benchmarks.figures.picture_grid import overlay, shorten
 from benchmarks.figures.selection import Wish
-from benchmarks.figures.style import INK, LOOKS, look, read_point, split_variant, styled
+from benchmarks.figures.style import INK, LOOKS, look, split_variant, styled
+from benchmarks.planning.points import OperatingPoint
 from benchmarks.tables.run_view import Run, spread
 from perfusion_core.errors import UserError
 
@@ -120,11 +121,11 @@ def test_a_variant_looks_like_its_method_but_hollow():
 
 
 def test_a_point_is_read_from_its_name():
-    point = read_point("global-b0.55-t0.10-s200")
+    point = OperatingPoint.parse("global-b0.55-t0.10-s200")
     assert (point.lock, point.bias, point.temperature, point.step) == ("global", 0.55, 0.10, 200)
-    assert read_point("local-b0.60-t0.15").family == read_point("local-b0.75-t0.15").family
-    assert read_point("local-b0.60-t0.15").family != read_point("local-b0.60-t0.10").family
-    assert read_point("default").bias is None
+    assert OperatingPoint.parse("local-b0.60-t0.15").family == OperatingPoint.parse("local-b0.75-t0.15").family
+    assert OperatingPoint.parse("local-b0.60-t0.15").family != OperatingPoint.parse("local-b0.60-t0.10").family
+    assert OperatingPoint.parse("default").bias is None
 
 
 # ---- labels ----

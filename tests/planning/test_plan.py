@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.planning.config import Config, resolve
 from benchmarks.planning.plan import choose_prompts, make, seed_of
-from benchmarks.planning.points import parse_point, point_name
+from benchmarks.planning.points import OperatingPoint
 from benchmarks.planning.units import Facts, Method
 from benchmarks.running.tasks import CHUNK, unit_tasks
 from benchmarks.suite.catalog import Catalog, load_catalog, shipped_prompts
@@ -241,15 +241,14 @@ def test_prompts_by_name_kind_and_number(catalog):
 
 
 def test_names_of_points():
-    assert parse_point("local-b0.60-t0.15") == {"lock": "local", "bias": 0.6, "temperature": 0.15}
-    assert parse_point("default") == {} and parse_point("default-s25") == {"step": 25}
-    assert parse_point("strength=0.5-mode=soft") == {"strength": 0.5, "mode": "soft"}
-    assert (
-        point_name("local-b0.6-t0.15") == "local-b0.60-t0.15"
-        and point_name("local-b0.625-t0.15") == "local-b0.625-t0.15"
-    )
+    parse = OperatingPoint.parse
+    assert parse("local-b0.60-t0.15").settings == {"lock": "local", "bias": 0.6, "temperature": 0.15}
+    assert parse("default").settings == {} and parse("default-s25").step == 25
+    assert parse("strength=0.5-mode=soft").settings == {"strength": 0.5, "mode": "soft"}
+    assert str(parse("local-b0.6-t0.15")) == "local-b0.60-t0.15"
+    assert str(parse("local-b0.625-t0.15")) == "local-b0.625-t0.15"
     with pytest.raises(UserError, match="'locl' is not a lock"):
-        parse_point("locl-b0.60")
+        parse("locl-b0.60")
 
 
 def test_tasks_keep_the_order_and_what_they_need(catalog):

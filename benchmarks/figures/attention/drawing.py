@@ -13,7 +13,8 @@ from matplotlib.text import Text
 
 from benchmarks.figures.label_placing import Drawn, Label
 from benchmarks.figures.plots import trace
-from benchmarks.figures.style import GREY, INK, LOOKS, Look, look, read_point, split_variant
+from benchmarks.figures.style import GREY, INK, LOOKS, Look, look, split_variant
+from benchmarks.planning.points import OperatingPoint
 
 
 def attenders(frame: pd.DataFrame) -> list[tuple[str, Look, pd.DataFrame]]:
@@ -22,7 +23,7 @@ def attenders(frame: pd.DataFrame) -> list[tuple[str, Look, pd.DataFrame]]:
     found = []
     for keys, rows in frame.groupby([key for key in ("method", "point") if key in frame], sort=False):
         method, point = (*map(str, keys), "default")[:2]
-        found.append(("/".join(map(str, keys)), look(method, read_point(point).lock, strangers), rows))
+        found.append(("/".join(map(str, keys)), look(method, OperatingPoint.parse(point).lock, strangers), rows))
     return found
 
 

@@ -23,7 +23,7 @@ from benchmarks.figures.with_pictures import gallery_columns
 from benchmarks.paths import backbone_names
 from benchmarks.planning import methods
 from benchmarks.planning.plan import seed_of
-from benchmarks.planning.points import parse_point, split_step
+from benchmarks.planning.points import OperatingPoint
 from benchmarks.planning.units import FLOOR
 from benchmarks.running.progress import Progress
 from benchmarks.store.run_folder import Store, attention_folder, concept_folder, fit_folder
@@ -170,10 +170,10 @@ def open_backbone(run: Run, device: str) -> Backbone:
 @contextmanager
 def applied(backbone: Backbone, run: Path, part: Part, files: Sequence[str]) -> Iterator[Callable[[str], str]]:
     """A part's fit in the backbone, at its point."""
-    settings, step = split_step(parse_point(part.point))
+    point = OperatingPoint.parse(part.point)
     folder = fit_folder(run, part.base, part.concept, part.fit) if part.fit else run
-    fitted = Fitted(folder / f"step-{step}" if step else folder, part.super_category)
-    with methods.load(part.base, files).apply(backbone, {part.concept: fitted}, settings) as spell:
+    fitted = Fitted(folder / f"step-{point.step}" if point.step else folder, part.super_category)
+    with methods.load(part.base, files).apply(backbone, {part.concept: fitted}, point.settings) as spell:
         yield spell
 
 

@@ -17,7 +17,8 @@ from PIL import Image
 
 from benchmarks.figures import plots
 from benchmarks.figures.selection import in_order
-from benchmarks.figures.style import read_point, split_variant
+from benchmarks.figures.style import split_variant
+from benchmarks.planning.points import OperatingPoint
 from benchmarks.suite.image_files import load_image
 from benchmarks.tables.run_view import Run, starred
 from perfusion_core.errors import UserError
@@ -90,7 +91,7 @@ def all_series(run: Run) -> Iterator[dict[str, Any]]:
     opening = sorted(range(len(found)), key=lambda number: split_variant(found[number].method)[1] != "")[:SHOWN]
     for number, one in enumerate(found):
         points = list(one.rows["point"])
-        parsed = [read_point(point) for point in points]
+        parsed = [OperatingPoint.parse(point) for point in points]
         if any(point.step is not None for point in parsed):  # kept training steps: each on its own
             groups = [([name], f"{one.look.label}, s = {point.step}") for name, point in zip(points, parsed)]
         else:
@@ -103,7 +104,12 @@ def all_series(run: Run) -> Iterator[dict[str, Any]]:
                 "ink": one.look.text,
                 "shown": number in opening and parsed[0].step is None,
                 "points": [
-                    {"id": f"{one.method}/{name}", "method": one.method, "point": name, "bias": read_point(name).bias}
+                    {
+                        "id": f"{one.method}/{name}",
+                        "method": one.method,
+                        "point": name,
+                        "bias": OperatingPoint.parse(name).bias,
+                    }
                     for name in names
                 ],
             }

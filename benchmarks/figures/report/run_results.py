@@ -13,7 +13,8 @@ import pandas as pd
 from benchmarks.figures import plots
 from benchmarks.figures.report.html import between, html_table, interval, mark, number, plural, seconds, there
 from benchmarks.figures.selection import best_point, is_main
-from benchmarks.figures.style import LOOKS, Look, Point, look, read_point, split_variant
+from benchmarks.figures.style import LOOKS, Look, look, split_variant
+from benchmarks.planning.points import OperatingPoint
 from benchmarks.tables import frames
 from benchmarks.tables.build import split
 from benchmarks.tables.run_view import Run
@@ -62,7 +63,7 @@ def row_order(row: Mapping[str, Any]) -> tuple[Any, ...]:
     last = {"floor": 1, "ceiling": 2}.get(row["kind"], 0)
     base, variant = split_variant(row["method"])
     best = row["kind"] == "best-h"
-    point = read_point(row["point"]) if row["kind"] == "method" else Point()
+    point = OperatingPoint.parse(row["point"]) if row["kind"] == "method" else OperatingPoint()
     return (
         last, place.get(base, len(place)), base, variant, best, best and row["point"] == HONEST,
         point.lock != "local", point.bias or 0.0, row["point"],
@@ -86,7 +87,7 @@ def row_name(row: Mapping[str, Any], strangers: Sequence[str] = ()) -> tuple[Loo
         return Look("", "#5f6368", "D", fill=False), "Real images", "ceiling"
     if kind == "floor":
         return look("super"), "Super-category", "floor"
-    parsed = read_point(point)
+    parsed = OperatingPoint.parse(point)
     style = look(method, parsed.lock, strangers)
     if point == "default":
         return style, style.label, ""
