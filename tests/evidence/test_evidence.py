@@ -11,7 +11,7 @@ import pytest
 from made_run import CONCEPTS, GLOBAL, LOCAL, make_run
 from PIL import Image
 
-from benchmarks.evidence import claims_page, claims_seen, judged, ledger, measures, validity, verdicts
+from benchmarks.evidence import all_claims, claims_page, claims_seen, judged, ledger, measures, validity, verdicts
 from benchmarks.evidence.commands import COMMANDS, KEPT, TAKEN, UNUSUAL
 from benchmarks.evidence.ledger import Evidence
 from benchmarks.evidence.verdicts import ABSENT, FAILS, HOLDS, OPEN
@@ -47,7 +47,7 @@ def results(tmp_path_factory):
 
 
 def found_in(folder):
-    return {row.claim: row.finding for row in ledger.ledger(folder)}
+    return {row.claim: row.finding for row in all_claims.ledger(folder)}
 
 
 def test_planted_effects_get_their_verdicts(results):
