@@ -24,18 +24,9 @@ from benchmarks.figures.selection import (
     together,
 )
 from benchmarks.figures.style import COLUMN, PAGE, Look, split_variant
+from benchmarks.planning.ablations import ABLATIONS, BASE
 from benchmarks.planning.methods import VARIANTS
 from benchmarks.tables.run_view import Run
-
-PANELS = (
-    ("one-shot", "Training images", "all", "one"),
-    ("trained-k", "Key locking", "locked K", "trained K"),
-    ("no-mask", "Mask in training", "mask", "no mask"),
-    ("train-bias", "Bias in training", "0.75", "{}"),
-    ("infer-temperature", "Temperature", "τ = 0.15", "τ = {}"),
-    ("vanilla-rome", "Edit", "gated", "vanilla ROME"),
-    ("lock", "Key lock", "local", "global"),
-)
 
 
 def pareto(runs: Sequence[Run], wish: Wish) -> Figure:
@@ -71,16 +62,16 @@ def ablation(runs: Sequence[Run], wish: Wish) -> Figure:
     base = [one for one in series if one.method == "perfusion"]
     default = next((one for one in base if one.temperature in (0.15, None)), None)
     panels = []
-    for variant, title, name, other in PANELS:
-        found = [one for one in series if one.method.startswith(f"perfusion-{variant}")]
-        if variant == "infer-temperature":
+    for change in ABLATIONS:
+        found = [one for one in series if one.method.startswith(f"{BASE}-{change.name}")]
+        if change.name == "infer-temperature":
             found += [one for one in base if one is not default]
-        if variant == "lock" and default:
-            found = [one for one in every if (one.method, one.lock) == ("perfusion", "global")]
+        if change.name == "lock" and default:
+            found = [one for one in every if (one.method, one.lock) == (BASE, "global")]
             found = [one for one in found if one.temperature == default.temperature]
-        labels = [other.format(value_of(one, variant)) for one in found]
+        labels = [change.changed.format(value_of(one, change.name)) for one in found]
         if found:
-            panels.append((title, name, list(zip(labels, found))))
+            panels.append((change.title, change.usual, list(zip(labels, found))))
     needs(
         runs, bool(default and any(title != "Key lock" for title, _, _ in panels)),
         "no ablation in it; `perfbench run --ablation one-shot,trained-k,no-mask,train-bias,infer-temperature` "

@@ -12,6 +12,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from benchmarks.planning.ablations import ABLATIONS
 from perfusion_core.errors import UserError
 
 COLUMN, PAGE = 3.3, 6.9  # inches: the width of one column and of the page
@@ -101,10 +102,7 @@ STRANGERS = [
 ]
 
 
-VARIANTS = {
-    "selected": "selected step", "one-shot": "one image", "trained-k": "trained K", "no-mask": "no mask",
-    "train-bias": "train bias", "infer-temperature": "temperature", "vanilla-rome": "vanilla ROME",
-}  # fmt: skip
+VARIANTS = {"selected": "selected step", **{one.name: one.label for one in ABLATIONS}}
 
 
 def split_variant(method: str) -> tuple[str, str]:

@@ -27,6 +27,7 @@ from benchmarks.figures.selection import (
 )
 from benchmarks.figures.style import COLUMN, GREY, PAGE, look, split_variant
 from benchmarks.planning.points import OperatingPoint
+from benchmarks.scoring.reserved import FLOOR
 from benchmarks.tables.run_view import Attended, Run, distinct_names
 from perfusion_core.errors import UserError, unknown
 
@@ -196,7 +197,7 @@ def gallery_columns(run: Run, wanted: Sequence[str], limit: int = 8) -> list[tup
         if len(series) > limit:
             series = [one for one in series if not split_variant(one.method)[1]] or series
         columns = [(one.method, best_point(one.rows)) for one in series[:limit]]
-        floor = [cell for cell in has if cell[0] == "super"]
+        floor = [cell for cell in has if cell[0] == FLOOR]
         return columns if len(columns) > min(3, limit - 1) else columns + floor
     columns = []
     for word in wanted:

@@ -17,8 +17,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from benchmarks.planning.config import GLOBAL, LOCAL, Config
-from benchmarks.planning.points import OperatingPoint
+from benchmarks.planning.ablations import ABLATIONS, BASE
+from benchmarks.planning.config import Config
 from benchmarks.planning.units import FLOOR, Method
 from perfusion_core.errors import UserError, unknown
 
@@ -47,20 +47,9 @@ class Variant:
     points: tuple[str, ...] = ()  # its own; empty: those of the base
 
 
-def _at_temperature(name: str, temperature: float) -> str:
-    return str(dataclasses.replace(OperatingPoint.parse(name), temperature=temperature))
-
-
 VARIANTS: dict[str, Variant] = {
     "cd-better": Variant("cd", steps=200 / 250),  # Custom Diffusion as the paper tuned it: 200 steps (Sec. 5)
-    "perfusion-one-shot": Variant("perfusion", {"images": 1}),  # Fig. 9a
-    "perfusion-trained-k": Variant("perfusion", {"train_k": True}),  # Fig. 9b
-    "perfusion-no-mask": Variant("perfusion", {"masks": False}),  # Fig. 9c
-    "perfusion-train-bias": Variant("perfusion", {"train_bias": 0.55}),  # Fig. 9d; 0.75 is the method's
-    "perfusion-infer-temperature": Variant(  # Fig. 9e; as in training, where 0.15 is the method's
-        "perfusion", points=tuple(_at_temperature(name, 0.10) for name in (*LOCAL, *GLOBAL))
-    ),
-    "perfusion-vanilla-rome": Variant("perfusion", {"vanilla_rome": True}),  # Fig. A.1
+    **{one.method: Variant(BASE, one.config, points=one.points) for one in ABLATIONS if one.method != BASE},
 }
 
 

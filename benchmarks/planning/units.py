@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.digests import digest
-
-FLOOR = "super"
+from benchmarks.scoring.reserved import FLOOR as FLOOR
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from benchmarks.planning.ablations import ABLATIONS, BASE
 from benchmarks.planning.config import CHOICES, PRESETS, Config, resolve
 
-ABLATIONS = ("one-shot", "trained-k", "no-mask", "train-bias", "infer-temperature", "vanilla-rome", "lock")
 FLAGS = {  # flag -> key of Config, metavar, help
     "--methods": ("methods", "A,B", "`perfbench ls methods`; super is always planned"),
     "--concepts": ("concepts", "A,B", "all, names (`perfbench ls concepts`) or folders"),
@@ -37,7 +37,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="FILE", type=Path, help="a TOML file with the same keys as --set")
     for flag, (key, metavar, words) in FLAGS.items():
         parser.add_argument(flag, dest=key, metavar=metavar, help=words)
-    parser.add_argument("--ablation", metavar="A,B", help=f"added to --methods: {', '.join(ABLATIONS)}")
+    ablations = ", ".join(one.name for one in ABLATIONS)
+    parser.add_argument("--ablation", metavar="A,B", help=f"added to --methods: {ablations}")
     parser.add_argument("--select-step", dest="select_step", action="store_true", default=None,
                         help="pick every method's training step by validation")  # fmt: skip
     parser.add_argument("--drop-images", dest="drop_images", action="store_true", default=None,
@@ -65,9 +66,10 @@ def ablated(given: str) -> list[str]:
     """Names of ablations -> methods; `lock` is Perfusion itself, whose points have both locks."""
     from perfusion_core.errors import unknown
 
+    known = {one.name: one.method for one in ABLATIONS}
     names = []
     for name in filter(None, (part.strip() for part in given.split(","))):
-        if name not in ABLATIONS:
-            raise unknown("ablation", name, ABLATIONS)
-        names.append("perfusion" if name == "lock" else f"perfusion-{name}")
-    return list(dict.fromkeys(["perfusion", *names]))
+        if name not in known:
+            raise unknown("ablation", name, known)
+        names.append(known[name])
+    return list(dict.fromkeys([BASE, *names]))

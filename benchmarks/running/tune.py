@@ -19,6 +19,7 @@ from typing import Any
 from benchmarks.planning import methods
 from benchmarks.planning.config import LOCAL, Config, resolve
 from benchmarks.planning.points import OperatingPoint
+from benchmarks.scoring.reserved import FLOOR
 from benchmarks.store.run_json import anonymous
 from perfusion_core.errors import UserError
 
@@ -51,14 +52,14 @@ def tune(args: argparse.Namespace) -> int:
     from benchmarks.planning.backbones import find
 
     factors, parts = numbers(args.factors, "--factors"), numbers(args.parts, "--parts")
-    wanted = [name for name in methods.check_names(args.methods.split(",")) if name != "super"]
+    wanted = [name for name in methods.check_names(args.methods.split(",")) if name != FLOOR]
     for name in wanted:
         if name not in TRIED:
             raise UserError(f"{name} is not tuned: its recipe follows from {', '.join(TRIED)}")
     models = find(resolve(flags={"backbone": args.backbone, "device": args.device}, sets=args.sets))
     all_trials = [trials_of(name, parts, models.miniature) for name in TRIED]
     out = Path(args.out or f"results/tuning-{models.name.replace('/', '-')}")
-    rows = [row for row in read(out / "trials.csv") if row["method"] not in (*wanted, "super")]
+    rows = [row for row in read(out / "trials.csv") if row["method"] not in (*wanted, FLOOR)]
     command = shlex.join(["perfbench", *map(str, anonymous(sys.argv[1:]))])
     made = {"backbone": models.name, "digest": models.digest[:12], "command": command}
     for factor in factors:
@@ -166,7 +167,7 @@ def rows_of(trials: Trials, factor: float, table: Sequence[Row], made: Row) -> l
 
 def mark(rows: list[Row]) -> None:
     """`chosen`: the highest harmonic mean of each method."""
-    for method in {row["method"] for row in rows} - {"super"}:
+    for method in {row["method"] for row in rows} - {FLOOR}:
         scored = [row for row in rows if row["method"] == method and row["harmonic"]]
         best = max(scored, key=lambda row: float(row["harmonic"]), default=None)
         for row in rows:
@@ -176,7 +177,7 @@ def mark(rows: list[Row]) -> None:
 
 def told(rows: Sequence[Row], wanted: Sequence[str]) -> str:
     """What was chosen, whether it lies at the edge of what was tried, and whether it beats the floor."""
-    floor = next((float(row["image_sim"]) for row in rows if row["method"] == "super"), None)
+    floor = next((float(row["image_sim"]) for row in rows if row["method"] == FLOOR), None)
     lines = []
     for method in wanted:
         mine = [row for row in rows if row["method"] == method]

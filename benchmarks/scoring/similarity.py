@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from benchmarks.scoring.reserved import REAL
 from benchmarks.scoring.scorers import Model
 from benchmarks.suite.image_files import numbered
 from perfusion_core.errors import UserError
@@ -67,8 +68,8 @@ def score_cell(
 
 def score_real(key: str, concept: str, group: str, features: np.ndarray) -> list[Row]:
     """The ceiling's rows: real against real, without self pairs."""
-    same = {"key": key, "method": "real", "point": "default", "concept": concept, "group": group, "prompt_id": "",
-            "kind": "real", "text_sim_raw": ""}  # fmt: skip
+    same = {"key": key, "method": REAL, "point": "default", "concept": concept, "group": group, "prompt_id": "",
+            "kind": REAL, "text_sim_raw": ""}  # fmt: skip
     return [{**same, "index": i, "seed": 0, "image_sim": number(value)} for i, value in enumerate(ceiling(features))]
 
 

@@ -15,6 +15,7 @@ from benchmarks.digests import digest
 from benchmarks.disk import Locks, digests_of, on_disk, remove, replace, verified
 from benchmarks.disk import read_json as read_json
 from benchmarks.planning.units import Cell, Fit, Plan, Prior, Unit
+from benchmarks.scoring.reserved import REAL as REAL
 from benchmarks.store.csv_files import PLAN_ROW, count_keys, keys_of, pack, read_frame, read_plan_file, rows_text
 from perfusion_core.errors import UserError
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 RESULTS = Path("results")
 MANIFEST = {Prior: "prior.json", Fit: "fit.json", Cell: "cell.json"}
-REAL = "real"  # method of the ceiling rows
 
 
 class Store:

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
+from benchmarks.scoring.reserved import FLOOR
 from benchmarks.store import run_folder
 from perfusion_core.digests import file_sha256
 from perfusion_core.errors import UserError, unknown
 
 KINDS = {"ranking": 3, "realism": 2}  # study -> how many pictures a screen compares
-DEFAULT_METHODS = {"ranking": ("perfusion", "cd", "db"), "realism": ("perfusion", "super")}
+DEFAULT_METHODS = {"ranking": ("perfusion", "cd", "db"), "realism": ("perfusion", FLOOR)}
 SCORES = ("image_sim", "text_sim_raw", "harmonic")  # kept with a choice, for the correlation with people
 Row = dict[str, str]  # of plan.csv
 

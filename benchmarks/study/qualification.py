@@ -14,11 +14,11 @@ from itertools import zip_longest
 from pathlib import Path
 from random import Random
 
+from benchmarks.scoring.reserved import FLOOR
 from benchmarks.study.material import Choice, Row, Source, Task, choose, intact
 from perfusion_core.errors import UserError, unknown
 
 POOL = 11  # as many as in the paper
-FLOOR = "super"
 Named = dict[str, dict[str, Task]]  # concept -> name -> trial, the best first
 
 

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.figures import style
+from benchmarks.scoring.reserved import FLOOR
 from benchmarks.study.answers import Key
 from benchmarks.study.collect import Collected, refusal_counts
 from benchmarks.study.design import RATE
@@ -24,7 +25,7 @@ STRENGTH = {3: 1.0, 2: 0.55, 1: 0.2}  # strength of a method's colour for a shar
 
 
 def label(method: str, kind: str = "") -> str:
-    if kind == "realism" and method == "super":
+    if kind == "realism" and method == FLOOR:
         return "Plain model"
     return style.look(method, strangers=[method]).label
 

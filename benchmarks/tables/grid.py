@@ -9,9 +9,11 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from benchmarks.scoring.reserved import FLOOR as FLOOR
+from benchmarks.scoring.reserved import REAL
 from benchmarks.tables.statistics import SEED, Draws, crossed_draws, drawn_means, harmonic, over_concepts
 
-FLOOR, CEILING = "super", "real"  # methods with a meaning of their own: nothing learned; the concept's own images
+CEILING = REAL
 Point = tuple[str, str]  # (method, point)
 
 

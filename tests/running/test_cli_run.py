@@ -13,9 +13,10 @@ from safetensors.numpy import save_file
 
 from benchmarks.advice import advised
 from benchmarks.cli import mismatched, run
+from benchmarks.planning.ablations import ABLATIONS
 from benchmarks.planning.config import PRESETS
 from benchmarks.planning.methods import VARIANTS
-from benchmarks.running.flags import ABLATIONS, ablated
+from benchmarks.running.flags import ablated
 from perfusion_core.errors import MissingMasks, UserError
 
 
@@ -106,7 +107,7 @@ def test_the_command_says_what_to_type_where_the_core_says_what_is_missing(tmp_p
 def test_ablations_stand_beside_the_method_itself():
     assert ablated("lock") == ["perfusion"]  # its points have both locks
     assert ablated("one-shot, lock") == ["perfusion", "perfusion-one-shot"]
-    every = ablated(",".join(ABLATIONS))
+    every = ablated(",".join(one.name for one in ABLATIONS))
     assert set(every) == {"perfusion", *(name for name in VARIANTS if name.startswith("perfusion-"))}
 
 

@@ -15,6 +15,7 @@ from benchmarks.figures.report.html import between, html_table, interval, mark, 
 from benchmarks.figures.selection import best_point, is_main
 from benchmarks.figures.style import LOOKS, Look, look, split_variant
 from benchmarks.planning.points import OperatingPoint
+from benchmarks.scoring.reserved import FLOOR
 from benchmarks.tables import frames
 from benchmarks.tables.build import split
 from benchmarks.tables.run_view import Run
@@ -86,7 +87,7 @@ def row_name(row: Mapping[str, Any], strangers: Sequence[str] = ()) -> tuple[Loo
     if kind == "ceiling":
         return Look("", "#5f6368", "D", fill=False), "Real images", "ceiling"
     if kind == "floor":
-        return look("super"), "Super-category", "floor"
+        return look(FLOOR), "Super-category", "floor"
     parsed = OperatingPoint.parse(point)
     style = look(method, parsed.lock, strangers)
     if point == "default":

@@ -20,6 +20,7 @@ from benchmarks.figures.report.html import html_table, mark, number, plural, sec
 from benchmarks.figures.report.run_results import METRICS, singles
 from benchmarks.figures.selection import Wish, best_point, in_order, is_main, short, step_of
 from benchmarks.figures.style import FORMATS, Look, styled, write
+from benchmarks.scoring.reserved import REAL
 from benchmarks.tables import frames
 from benchmarks.tables.run_view import Run
 from benchmarks.tables.table_text import commands_of, short_fits
@@ -42,7 +43,7 @@ def lead(run: Run) -> str:
     shown = table[table["kind"] == "method"]
     methods = list(dict.fromkeys(shown["method"]))
     there_, planned = int(shown["n_images"].sum()), int(shown["n_planned"].sum())
-    count, unit = run.metrics.loc[run.metrics["method"] != "real", "concept"].nunique(), "concept"
+    count, unit = run.metrics.loc[run.metrics["method"] != REAL, "concept"].nunique(), "concept"
     if run.table.empty:
         count, unit = run.plan["concept"].nunique(), "pair"
     words = [
@@ -124,16 +125,16 @@ def concepts(run: Run) -> str:
 
 def concept_table(run: Run, metrics: pd.DataFrame, metric: str, columns: Sequence[tuple[Look, str, str]]) -> str:
     values = {(row["method"], row["point"], row["concept"]): row[metric] for row in metrics.to_dict("records")}
-    names = list(dict.fromkeys(metrics.loc[metrics["method"] != "real", "concept"]))
+    names = list(dict.fromkeys(metrics.loc[metrics["method"] != REAL, "concept"]))
     shown = [values.get((method, point, name)) for _, method, point in columns for name in names]
     known = [float(value) for value in shown if value is not None and there(value)]
     low, high = (min(known), max(known)) if known else (0.0, 1.0)
-    ceiling = metric == "image_sim" and any(method == "real" for method, _, _ in values)
+    ceiling = metric == "image_sim" and any(method == REAL for method, _, _ in values)
     rows = []
     for name in names:
         cells = [tinted(values.get((method, point, name)), low, high) for _, method, point in columns]
         if ceiling:
-            cells.append(f"<td>{number(values.get(('real', 'default', name), math.nan))}</td>")
+            cells.append(f"<td>{number(values.get((REAL, 'default', name), math.nan))}</td>")
         rows.append(f"<tr><td>{escape(name.replace('_', ' '))}</td>{''.join(cells)}</tr>")
     head = [
         "Concept",
