@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks.safe_paths import below, leads_out, safe_parts
 from perfusion_core.digests import file_sha256
 from perfusion_core.errors import UserError
 
@@ -72,7 +73,7 @@ def flush_folder(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():  # of a link, the link alone
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
@@ -104,24 +105,42 @@ def digests_of(folder: Path) -> dict[str, dict[str, Any]]:
 
 def verified(folder: Path, manifest: str, key: str) -> dict[str, Any] | None:
     """The manifest of a folder whose files are all there and unchanged; None for anything else."""
-    found = read_json(folder / manifest)
-    if found is None or found.get("key") != key or not isinstance(found.get("files"), dict):
+    found = read_manifest(folder / manifest)
+    if found is None or found["key"] != key:
         return None
     try:
         for name, file in found["files"].items():
-            path = folder / name
+            path = below(folder, *safe_parts(name))
             if path.stat().st_size != file["bytes"] or file_sha256(path) != file["sha256"]:
                 return None
-    except (OSError, TypeError, KeyError):
+    except (OSError, UserError):
+        return None
+    return found
+
+
+def read_manifest(path: Path) -> dict[str, Any] | None:
+    """A unit's manifest, its `key` and `files` as they were published; None where it is damaged, or names a file
+    outside of its folder."""
+    found = read_json(path)
+    if found is None or not isinstance(found.get("key"), str) or not isinstance(found.get("files"), dict):
+        return None
+    try:
+        for name, file in found["files"].items():
+            safe_parts(name)
+            if not (isinstance(file["sha256"], str) and type(file["bytes"]) is int):
+                return None
+    except (UserError, TypeError, KeyError):
         return None
     return found
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in a file; None where there is none or it is damaged."""
+    """The object in a file; None where there is none, it is damaged, or a link to something outside of its folder."""
     try:
+        if not path.is_file() or leads_out(path):  # a device never ends
+            return None
         value = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 
@@ -165,7 +184,7 @@ class Locks:
         # One descriptor a process, never closed before its end: closing any frees all locks of the
         # process.
         if self._file is None:
-            path = str((self.root / ".lock").absolute())
+            path = str(below(self.root.absolute(), ".lock"))
             if path not in _LOCK_FILES:
                 with on_disk(self.root):
                     self.root.mkdir(parents=True, exist_ok=True)

@@ -61,7 +61,9 @@ def make_run(
         super_category=[concept.split("_")[-1] for concept in cells["concept"]],
     )
     root.mkdir(parents=True)
-    (root / "run.json").write_text(json.dumps({"scorers": [{"name": SCORER}], "started": "2023-07-15T00:00:00"}))
+    (root / "run.json").write_text(
+        json.dumps({"schema": 2, "scorers": [{"name": SCORER}], "started": "2023-07-15T00:00:00"})
+    )
     (root / "plan.csv").write_text(planned_text(plan.to_dict("records")))
     write_rows(root, frame)
     fades = {"perfusion": 0.1, "cd": 0.3, "db": 0.5, "super": 0.8}

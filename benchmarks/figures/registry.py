@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from benchmarks.figures import breakdown, charts, with_pictures
 from benchmarks.figures.selection import Wish
 from benchmarks.figures.style import styled, write
+from benchmarks.store.run_folder import figures_folder
 from benchmarks.tables.run_view import Run, open_run, same_protocol, same_scorer
 from perfusion_core.errors import UserError, unknown
 
@@ -36,7 +37,7 @@ def plot(name: str, runs: Sequence[Run], wish: Wish, out: Path | None = None) ->
         same_protocol(runs)
     with styled():
         figure = FIGURES[name](runs, wish)
-        return write(figure, out or runs[0].folder / "figures" / name)
+        return write(figure, out or figures_folder(runs[0].folder) / name)
 
 
 def plot_verb(name: str, given: Sequence[str], out: str | None, wish: Wish) -> list[Path]:

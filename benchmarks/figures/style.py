@@ -13,6 +13,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from benchmarks.planning.ablations import ABLATIONS
+from benchmarks.safe_paths import leads_out
 from perfusion_core.errors import UserError
 
 COLUMN, PAGE = 3.3, 6.9  # inches: the width of one column and of the page
@@ -146,5 +147,7 @@ def write(figure: Figure, out: Path) -> list[Path]:
     out.parent.mkdir(parents=True, exist_ok=True)
     files = [out] if suffix else [out.parent / f"{out.name}.{kind}" for kind in FORMATS]
     for file in files:
+        if leads_out(file):  # a run of somebody else may hold one to a file of yours
+            file.unlink()
         figure.savefig(file, metadata=METADATA[file.suffix[1:].lower()])
     return files

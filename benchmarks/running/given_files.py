@@ -15,7 +15,8 @@ from benchmarks.digests import digest
 from benchmarks.disk import digests_of, on_disk, read_json, verified
 from benchmarks.options import named
 from benchmarks.planning.units import Cell, Fit, Given, Method, step_of
-from benchmarks.store.run_folder import MANIFEST, Store, fit_folder, planned_fits
+from benchmarks.safe_paths import below, safe_parts
+from benchmarks.store.run_folder import MANIFEST, Store, fit_folder, planned_fits, read_run
 from benchmarks.suite.concept_folder import Concept
 from perfusion_core.digests import file_sha256
 from perfusion_core.errors import UserError
@@ -62,18 +63,18 @@ def _of(place: Path, method: Method, concept: Concept, there: Mapping[str, Path]
         known = f"there are {', '.join(sorted(there))}" if there else f"a run, or a folder with {name}/, is wanted"
         raise UserError(f"{said}: no trained files of {method.name} for {name} there ({known})")
     _refuse_another(said, place, concept)
-    path = there[name]
+    path = below(place, *there[name].relative_to(place).parts)
     if path.is_file():
         files = {FILES[method.base]: path}
         sums = {FILES[method.base]: file_sha256(path)}
         about: dict[str, Any] = {}
     else:
-        about = read_json(path / ABOUT) or {}
+        about = read_json(below(path, ABOUT)) or {}
         if "files" in about and verified(path, ABOUT, about.get("key", "")) is None:
             raise UserError(f"{said}: {path} is damaged: its files are not those it was made with")
         recorded = about.get("files") or digests_of(path)
         sums = {file: one["sha256"] for file, one in sorted(recorded.items()) if file != ABOUT}
-        files = {file: path / file for file in sums}
+        files = {file: below(path, *safe_parts(file, f"{said}: the file")) for file in sums}
     if method.base in FILES:
         for file in (FILES[method.base], *(file for file in files if file.endswith(f"/{FILES[method.base]}"))):
             _refuse_foreign(said, files.get(file, path / file), concept)
@@ -83,8 +84,10 @@ def _of(place: Path, method: Method, concept: Concept, there: Mapping[str, Path]
 
 def _refuse_another(said: str, place: Path, concept: Concept) -> None:
     """A run whose concept of this name is not the one that is asked for."""
-    theirs = ((read_json(place / "run.json") or {}).get("digests") or {}).get("concepts", {}).get(concept.name, "")
-    if not concept.digest.startswith(theirs):
+    if not (place / "run.json").is_file():
+        return
+    known = read_run(place).get("digests", {}).get("concepts", {})
+    if not concept.digest.startswith(str(known.get(concept.name, ""))):
         raise UserError(
             f"{said}: that run's {concept.name} is another concept (other images, or another super-category); "
             "rename one of the two"
@@ -147,7 +150,7 @@ def copy(run: Path, given: Given, keep: Sequence[int], out: Path) -> dict[str, A
     for name, source, sha256 in given.files:
         if (step := step_of(name)) is not None and step not in keep:
             continue
-        target = out / name
+        target = below(out, *safe_parts(name))
         if Path(source).is_file():
             with on_disk(run):
                 target.parent.mkdir(parents=True, exist_ok=True)

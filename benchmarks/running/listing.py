@@ -104,11 +104,11 @@ def presets(args: Namespace) -> Rows:
 
 def runs(args: Namespace) -> Rows:
     """The run folders under results/, the newest last."""
-    from benchmarks.store.run_folder import list_runs, read_json
+    from benchmarks.store.run_folder import known_run, list_runs
 
     rows = []
     for folder in list_runs():
-        about = read_json(folder / "run.json") or {}  # a damaged one is listed, so that it can be found
+        about = known_run(folder)  # a damaged one is listed, so that it can be found
         cells = about.get("units", {}).get("cells", {})
         rows.append({
             "run": str(folder), "methods": ",".join(about.get("methods", {})),

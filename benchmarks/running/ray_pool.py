@@ -20,6 +20,7 @@ from benchmarks.planning.backbones import Models, find
 from benchmarks.planning.units import Cell, Fit, Unit
 from benchmarks.running.tasks import Event, Group, Job, Task, Units
 from benchmarks.running.worker import Worker
+from benchmarks.safe_paths import below, safe_parts
 from benchmarks.store.run_folder import MANIFEST, REAL, Store
 from perfusion_core.errors import UserError
 
@@ -106,8 +107,9 @@ def pack(root: Path, folder: Path) -> Files:
 
 def unpack(root: Path, files: Files) -> None:
     for name, data in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(data)
+        target = below(root, *safe_parts(name))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
 
 
 @dataclass

@@ -4,13 +4,13 @@ In: plan.csv, concepts/ and images/. Out: rows/ and the tables.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.devices import device_name
-from benchmarks.disk import read_json, verified
+from benchmarks.disk import read_manifest, verified
 from benchmarks.paths import backbone_names
 from benchmarks.planning.backbones import Models
 from benchmarks.planning.config import Config, resolve
@@ -111,9 +111,14 @@ def scorable(store: Store) -> tuple[list[dict[str, Any]], int]:
     for row in planned:
         folder = store.images(row["method"], row["point"], row["concept"], row["prompt_id"])
         found = verified(folder, "cell.json", row["key"])
-        if found:
+        if found and seeds_fit(found.get("seeds"), row):
             cells.append({**row, "seeds": found["seeds"]})
     return cells, len(planned) - len(cells)
+
+
+def seeds_fit(seeds: Any, row: Mapping[str, str]) -> bool:
+    """Whether cell.json tells a seed for each planned image."""
+    return isinstance(seeds, list) and len(seeds) == int(row["n"]) and all(type(seed) is int for seed in seeds)
 
 
 def concepts_of(store: Store, cells: Sequence[dict[str, Any]]) -> dict[str, tuple[str, str, int]]:
@@ -121,8 +126,8 @@ def concepts_of(store: Store, cells: Sequence[dict[str, Any]]) -> dict[str, tupl
     groups = {row["concept"]: row["group"] for row in cells}
     out = {}
     for name in dict.fromkeys(part for row in cells for part in row["concept"].split("+")):
-        about = read_json(store.concept(name) / "concept.json")
-        if about is None or verified(store.concept(name), "concept.json", about.get("key", "")) is None:
+        about = read_manifest(store.concept(name) / "concept.json")
+        if about is None or verified(store.concept(name), "concept.json", about["key"]) is None:
             raise UserError(f"{store.concept(name)} is missing or damaged: the concept's images are needed to score")
         count = sum(path.count("/") == 0 for path in about["files"])
         out[name] = (about["key"], groups.get(name, ""), count)

@@ -93,6 +93,7 @@ def open_folder(prepared: Prepared, argv: Sequence[str]) -> Store:
     store, models, plan_file = Store(prepared.folder), prepared.models, prepared.folder / "plan.csv"
     with store.locks.locked("run.json"):
         old = read_json(prepared.folder / "run.json") or {}
+        old = old if old.get("schema") != run_json.SCHEMA or run_json.can_go_on(old) else {}  # damaged: made again
         refuse_others(prepared, old)
         before = (read_plan_file(plan_file) or ()) if old else ()
         rows = {_address(row): row for row in before} | {_address(row): row for row in map(as_row, prepared.plan.cells)}

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.safe_paths import is_name, leads_out
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -23,6 +25,7 @@ PLAN_ROW = (
     "method", "point", "concept", "group", "prompt_id", "kind", "n", "key", "fit", "template", "text", "super_category",
 )  # fmt: skip
 NUMBERS = {"index": "int64", "seed": "int64", **dict.fromkeys(PAIR_ROW[-4:], "float64")}
+PLACES = ("method", "point", "concept", "prompt_id")  # columns of plan.csv that are names of folders
 MARK = b"# sha256 "
 
 
@@ -36,13 +39,23 @@ def rows_text(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def whole(path: Path) -> bytes | None:
-    """What is above the digest; None where the file is absent or not as it was written."""
+    """What is above the digest; None where the file is absent, not as it was written, or no table of rows."""
     try:
         data = plain(path)
     except (OSError, EOFError, zlib.error):
         return None
     body, mark, end = data.rpartition(MARK)
-    return body if mark and end.strip() == hashlib.sha256(body).hexdigest().encode() else None
+    good = mark and end.strip() == hashlib.sha256(body).hexdigest().encode()
+    return body if good and _is_table(body) else None
+
+
+def _is_table(body: bytes) -> bool:
+    """Whether it is text with the columns of rows: anybody can write a digest under anything."""
+    try:
+        first = body.decode().partition("\n")[0]
+    except UnicodeDecodeError:
+        return False
+    return first.split(",") in (list(ROW), list(PAIR_ROW)) and b"\0" not in body
 
 
 def packed(path: Path) -> Path:
@@ -51,7 +64,10 @@ def packed(path: Path) -> Path:
 
 def plain(path: Path) -> bytes:
     """The file as it was before it was packed, if it was."""
-    return path.read_bytes() if path.exists() else gzip.decompress(packed(path).read_bytes())
+    there = path if path.exists() else packed(path)
+    if leads_out(there):
+        raise FileNotFoundError(f"{there} is a link that leads out of its folder")
+    return there.read_bytes() if there == path else gzip.decompress(there.read_bytes())
 
 
 def pack(path: Path) -> Path:
@@ -76,15 +92,23 @@ def count_keys(paths: Iterable[Path]) -> Counter[str]:
 
 
 def read_frame(paths: Iterable[Path]) -> "pd.DataFrame":
-    """The rows of many files, parsed at once for all that have the same columns."""
+    """The rows of many files, parsed at once for all that have the same columns; files of nonsense have none."""
     import pandas as pd
 
     bodies: dict[bytes, list[bytes]] = {}
     for body in filter(None, map(whole, paths)):
         header, _, rows = body.partition(b"\n")
         bodies.setdefault(header, []).append(rows)
-    frames = [_parsed(b"\n".join([header, b"".join(rows)])) for header, rows in sorted(bodies.items()) if any(rows)]
+    frames = [frame for header, rows in sorted(bodies.items()) if any(rows) for frame in _frames(header, rows)]
     return pd.concat(frames, ignore_index=True) if frames else _parsed(",".join(ROW).encode() + b"\n")
+
+
+def _frames(header: bytes, rows: Sequence[bytes]) -> "list[pd.DataFrame]":
+    """All of them as one frame; one by one where something in them is no number."""
+    try:
+        return [_parsed(b"\n".join([header, b"".join(rows)]))]
+    except ValueError:
+        return [frame for row in rows for frame in _frames(header, [row])] if len(rows) > 1 else []
 
 
 def _parsed(text: bytes) -> "pd.DataFrame":
@@ -108,12 +132,20 @@ def planned_text(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def read_plan_file(path: Path) -> list[dict[str, str]] | None:
-    """plan.csv as plain rows; None where it is absent or cut off."""
+    """plan.csv as plain rows; None where it is absent, cut off, or names what is no place in a run folder."""
     try:
         rows = list(csv.DictReader(io.StringIO(plain(path).decode(), newline="")))
-    except (FileNotFoundError, gzip.BadGzipFile, EOFError, zlib.error, UnicodeDecodeError):
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error):
         return None
-    return rows if all(None not in row.values() and row["n"].isdigit() for row in rows) else None
+    return rows if all(map(_is_planned, rows)) else None
+
+
+def _is_planned(row: Mapping[str, str]) -> bool:
+    """Whether a row of plan.csv is whole, and its names and keys are those of folders."""
+    if set(row) != set(PLAN_ROW) or None in row.values():
+        return False
+    names = (*(row[column] for column in PLACES), row["key"], *row["fit"].split("+"))
+    return row["n"].isdecimal() and len(row["n"]) < 7 and all(map(is_name, filter(None, names)))
 
 
 def keys_of(rows: Iterable[Mapping[str, str]]) -> set[str]:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.digests import digest
 from benchmarks.disk import Locks, digests_of, on_disk, remove, replace, verified
 from benchmarks.disk import read_json as read_json
+from benchmarks.disk import read_manifest as read_manifest
 from benchmarks.planning.units import Cell, Fit, Plan, Prior, Unit
+from benchmarks.safe_paths import below, is_name, leads_out, lies_below
 from benchmarks.scoring.reserved import REAL as REAL
 from benchmarks.store.csv_files import PLAN_ROW, count_keys, keys_of, pack, read_frame, read_plan_file, rows_text
 from perfusion_core.errors import UserError
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 RESULTS = Path("results")
 MANIFEST = {Prior: "prior.json", Fit: "fit.json", Cell: "cell.json"}
+SCHEMA = 2  # of run.json
 
 
 class Store:
@@ -37,13 +40,13 @@ class Store:
 
     def folder(self, unit: Unit) -> Path:
         if isinstance(unit, Prior):
-            return self.root / "priors" / f"{unit.super_category}-{unit.key[:8]}"
+            return below(self.root, "priors", f"{unit.super_category}-{unit.key[:8]}")
         if isinstance(unit, Fit):
             return fit_folder(self.root, unit.method, unit.concept, unit.key)
         return cell_folder(self.root, unit.method, unit.point, unit.concept, unit.prompt_id)
 
     def rows_file(self, scorer: str, method: str, point: str, concept: str) -> Path:
-        return self.root / "rows" / scorer / method / point / f"{concept}.csv"
+        return below(self.root, "rows", scorer, method, point, f"{concept}.csv")
 
     def images(self, method: str, point: str, concept: str, prompt_id: str) -> Path:
         return cell_folder(self.root, method, point, concept, prompt_id)
@@ -52,11 +55,16 @@ class Store:
         return concept_folder(self.root, name)
 
     def failure_file(self, key: str) -> Path:
-        return self.failures / f"{key[:16]}.json"
+        return below(self.root, "failed", f"{key[:16]}.json")
 
     @property
     def failures(self) -> Path:
-        return self.root / "failed"
+        return below(self.root, "failed")
+
+    @property
+    def unfinished(self) -> Path:
+        """Where everything is written before it is put in its place."""
+        return below(self.root, ".tmp")
 
     # ---- done? ----
 
@@ -98,9 +106,9 @@ class Store:
     def aside(self, key: str, resume: bool = False) -> Iterator[Path]:
         """A folder to write into, on the same file system; its key's lock must be held. Gone at the end, whatever
         happens; with `resume` an interruption leaves it, and the next call finds it as it was."""
-        path = self.root / ".tmp" / key
+        path = below(self.root, ".tmp", key)
         with on_disk(self.root):
-            if not resume:
+            if not resume or any(map(leads_out, path.rglob("*"))):
                 remove(path)
             path.mkdir(parents=True, exist_ok=True)
             for half in path.rglob("*.safetensors.*"):  # of a writer that was killed (perfusion_core/files.py)
@@ -136,9 +144,11 @@ class Store:
 
     def write_text(self, target: Path, text: str) -> None:
         """One file, published."""
-        name = digest(target.relative_to(self.root).as_posix())
+        place = target.relative_to(self.root)
+        name = digest(place.as_posix())
+        below(self.root, *place.parent.parts)
         with on_disk(self.root), self.locks.locked(name):
-            aside = self.root / ".tmp" / name
+            aside = below(self.root, ".tmp", name)
             aside.parent.mkdir(parents=True, exist_ok=True)
             try:
                 aside.write_text(text, encoding="utf-8", newline="")
@@ -172,7 +182,7 @@ class Store:
     def sweep(self, done: Collection[str] = ()) -> None:
         """Remove what killed runs left half written, except planned fits, which are resumed until they are `done`.
         What another process is writing has its lock taken and stays."""
-        folder = self.root / ".tmp"
+        folder = self.unfinished
         found = sorted(folder.iterdir()) if folder.is_dir() else []
         keep = self.planned_keys() - set(done) if found else set()
         for path in found:
@@ -204,6 +214,13 @@ def find_run(given: str | Path | None = None, results: Path | None = None) -> Pa
     raise UserError(f"{given} is not a run folder: there is no run.json in it{shown}")
 
 
+def known_run(run: Path) -> dict[str, Any]:
+    """run.json for lists of runs: nothing where it cannot be read, which no other run should suffer from."""
+    with suppress(UserError):
+        return read_run(run)
+    return {}
+
+
 def list_runs(results: Path | None = None) -> list[Path]:
     """The runs under results/, the newest last."""
     runs = [(read_json(path) or {}, path.parent) for path in (results or RESULTS).glob("*/run.json")]
@@ -211,28 +228,73 @@ def list_runs(results: Path | None = None) -> list[Path]:
 
 
 def read_run(run: Path) -> dict[str, Any]:
-    """run.json."""
+    """run.json of this version, the one reader of it."""
     found = read_json(run / "run.json")
-    if found is None:
+    if found is not None and found.get("schema") != SCHEMA:
+        raise UserError(
+            f"{run}/run.json is of schema {found.get('schema')!r:.60}, and only schema {SCHEMA} can be compared: "
+            "make that run again with this version of perfbench"
+        )
+    if found is None or not well_formed(found):
         raise UserError(f"{run / 'run.json'} is missing or damaged; give the same `perfbench run` command again")
     return found
 
 
+OBJECTS = ("config", "protocol", "digests", "backbone", "select_scorer", "methods", "libraries", "units", "seconds")
+
+
+def well_formed(about: Mapping[str, Any]) -> bool:
+    """Whether what run.json names is what it should be, and its names are names of folders."""
+    scorers, methods = about.get("scorers"), about.get("methods", {})
+    digests = about.get("digests", {})
+    if not all(isinstance(about.get(key, {}), dict) for key in (*OBJECTS, "weights")):
+        return False
+    if not all(isinstance(digests.get(key, {}), dict) for key in ("concepts", "masks", "prompts")):
+        return False
+    if not all(isinstance(about.get(key, []), list) for key in ("commands", "failures", "argv")):
+        return False
+    named = isinstance(scorers, list) and all(isinstance(one, dict) and is_name(one.get("name")) for one in scorers)
+    return bool(named and scorers) and all(map(is_name, methods))
+
+
 def cell_folder(run: Path, method: str, point: str, concept: str, prompt_id: str) -> Path:
-    return run / "images" / method / point / concept / prompt_id
+    return below(run, "images", method, point, concept, prompt_id)
+
+
+def cell_image(run: Path, method: str, point: str, concept: str, prompt_id: str, index: int) -> Path:
+    return below(run, "images", method, point, concept, prompt_id, f"{index}.png")
 
 
 def concept_folder(run: Path, concept: str) -> Path:
-    return run / "concepts" / concept
+    return below(run, "concepts", concept)
+
+
+def concept_pictures(run: Path, concept: str) -> list[Path]:
+    """The concept's images as fits and scorers saw them, 10.png after 9.png."""
+    files = (path for path in concept_folder(run, concept).glob("*.png") if not leads_out(path))
+    return sorted(files, key=lambda path: (len(path.name), path.name))
 
 
 def fit_folder(run: Path, base: str, concept: str, key: str) -> Path:
-    return run / "fits" / base / f"{concept}-{key[:8]}"
+    return below(run, "fits", base, f"{concept}-{key[:8]}")
 
 
 def attention_folder(run: Path) -> Path:
     """maps.npz and leakage.csv, and under parts/ what each method's word attended to, a file a concept."""
-    return run / "attention"
+    return below(run, "attention")
+
+
+def attention_file(run: Path, *names: str) -> Path:
+    return below(run, "attention", *names)
+
+
+def table_file(run: Path, name: str) -> Path:
+    """table.csv and the other tables."""
+    return below(run, f"{name}.csv")
+
+
+def figures_folder(run: Path) -> Path:
+    return below(run, "figures")
 
 
 def read_planned(run: Path) -> list[dict[str, str]]:
@@ -275,8 +337,9 @@ def pack_run(run: Path) -> list[Path]:
 
 def planned_fits(run: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Method, concept and fit.json of the fits that planned cells need and that are here."""
-    found = (read_json(path) or {} for path in sorted((run / "fits").glob("*/*/fit.json")))
-    by_key = {about.get("key"): about for about in found}
+    fits = below(run, "fits")
+    paths = (path for path in sorted(fits.glob("*/*/fit.json")) if lies_below(fits, path))
+    by_key = {about["key"]: about for about in map(read_manifest, paths) if about}
     rows = ((row["method"], row["concept"], row["fit"]) for row in read_planned(run))
     pairs = (
         (method, *one)
@@ -295,7 +358,9 @@ def read_fits(run: Path) -> "pd.DataFrame":
     rows = []
     for method, concept, about in planned_fits(run):
         size = sum(file["bytes"] for name, file in about["files"].items() if not name.startswith("step-"))
-        rows.append((method, concept, about["key"], size / 1000, float(about.get("seconds", "nan"))))
+        seconds = about.get("seconds")
+        seconds = float(seconds) if isinstance(seconds, (int, float)) else float("nan")
+        rows.append((method, concept, about["key"], size / 1000, seconds))
     return pd.DataFrame(rows, columns=["method", "concept", "key", "kilobytes", "train_seconds"])
 
 

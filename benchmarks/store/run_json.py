@@ -14,11 +14,12 @@ from benchmarks.planning.backbones import Models
 from benchmarks.planning.config import Config, as_dict, protocol
 from benchmarks.planning.units import Method, Plan
 from benchmarks.scoring.lookup import Scorer
+from benchmarks.store.run_folder import SCHEMA as SCHEMA
+from benchmarks.store.run_folder import well_formed
 from benchmarks.suite.catalog import Catalog, Concept
 from perfusion_core import __version__
 from perfusion_core.hardware import has_gpu
 
-SCHEMA = 2
 LIBRARIES = [
     "torch", "torchvision", "diffusers", "transformers", "open_clip_torch", "numpy", "pandas", "scipy", "safetensors",
     "pillow", "peft", "ray",
@@ -118,6 +119,19 @@ def joined(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
 
 
 # ---- run.json ----
+
+
+def can_go_on(about: Mapping[str, Any]) -> bool:
+    """Whether a command can be added to what run.json tells; where not, it is damaged and made anew."""
+    if not (well_formed(about) and {"protocol", "digests"} <= set(about)):
+        return False
+    commands, seconds, weights = (about.get(key, {}) for key in ("commands", "seconds", "weights"))
+    return (
+        {"texts", *SELECTED} <= set(about["digests"])
+        and all(isinstance(entry, dict) and "config" in entry for entry in commands)
+        and all(isinstance(value, (int, float)) for value in seconds.values())
+        and all(isinstance(value, dict) for value in weights.values())
+    )
 
 
 def about_run(

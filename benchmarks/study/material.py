@@ -63,12 +63,8 @@ class Source:
         """Concept -> the word that raters read in its place."""
         return {row["concept"]: row["super_category"] or row["concept"].replace("_", " ") for row in self.plan}
 
-    def cell(self, method: str, point: str, concept: str, prompt_id: str) -> Path:
-        return run_folder.cell_folder(self.run, method, point, concept, prompt_id)
-
     def references(self, concept: str) -> list[Path]:
-        files = run_folder.concept_folder(self.run, concept).glob("*.png")
-        return sorted(files, key=lambda path: (len(path.name), path.name))
+        return run_folder.concept_pictures(self.run, concept)
 
     def text(self, row: Row) -> str:
         """The description that raters read: the concept's placeholder replaced by its super-category word."""
@@ -141,7 +137,7 @@ def choose(source: Source, method: str, row: Row, index: int) -> Choice:
     """The picture that a method shows for the concept and prompt of `row`."""
     concept, prompt_id = row["concept"], row["prompt_id"]
     point = best_point(source, method, concept, prompt_id)
-    path = source.cell(method, point, concept, prompt_id) / f"{index}.png"
+    path = run_folder.cell_image(source.run, method, point, concept, prompt_id, index)
     return Choice(method, point, index, path, source.scores.get((method, point, concept, prompt_id), {}))
 
 
@@ -175,6 +171,6 @@ def read_tasks(source: Source, methods: Sequence[str], seed: int, allow_missing:
 
 def intact(path: Path) -> bool:
     """There, and byte for byte what its cell published."""
-    about = run_folder.read_json(path.parent / "cell.json") or {}
+    about = run_folder.read_manifest(path.parent / "cell.json") or {}
     recorded = about.get("files", {}).get(path.name)
     return bool(recorded) and path.is_file() and file_sha256(path) == recorded["sha256"]

@@ -14,6 +14,7 @@ from struct import error as StructError
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from benchmarks.safe_paths import leads_out
 from perfusion_core.errors import UserError
 
 MAX_PIXELS = 120_000_000  # refused above: no camera that we know of makes more in one frame of a concept photograph
@@ -36,8 +37,9 @@ def load_image(path: str | os.PathLike[str]) -> Image.Image:
 
 
 def numbered(folder: Path) -> list[Path]:
-    """`0.png`, `1.png`, ... of a folder, in order."""
-    return sorted((path for path in folder.glob("*.png") if re.fullmatch(r"\d+", path.stem)), key=lambda p: int(p.stem))
+    """`0.png`, `1.png`, ... of a folder, in order; no link to a picture outside of it."""
+    found = (path for path in folder.glob("*.png") if re.fullmatch(r"\d{1,9}", path.stem) and not leads_out(path))
+    return sorted(found, key=lambda path: int(path.stem))
 
 
 def load_rgb(path: str | os.PathLike[str], size: int) -> np.ndarray:

@@ -226,9 +226,11 @@ def tables_of(run: Path, allow_missing: bool = False) -> Tables:
 
 def known_costs(run: Path, here: Collection[str]) -> pd.DataFrame:
     """What a run's table already says that fits cost, of methods whose trained files are not here (not committed)."""
+    from benchmarks.store import run_folder as store
+
     columns = ["method", "kilobytes", "train_seconds"]
     try:
-        table = pd.read_csv(run / "table.csv")
+        table = pd.read_csv(store.table_file(run, "table"))
         told = table.loc[(table["kind"] == "method") & ~table["method"].isin(here), columns]
     except (OSError, ValueError, KeyError):  # none yet, or damaged
         return pd.DataFrame(columns=columns)

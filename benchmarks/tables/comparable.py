@@ -1,29 +1,17 @@
 """May two runs be compared, and what of them? In: run.json and cells of both. Out: what differs, in words; cells."""
 
 from collections.abc import Container, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from benchmarks.store.run_json import SCHEMA, changed
+from benchmarks.store.run_json import changed
 from benchmarks.tables.grid import CEILING
 from benchmarks.tables.margins import METRICS
-from perfusion_core.errors import UserError
 
 KEYS = ["method", "point", "concept", "prompt_id", "metric"]
 # parts of a run's protocol that may differ: what is being judged, repeats, and what other fields say better
 FREE = {"preset", "seed", "dtype", "fit", "trained", "keep", "revision", "backbone", "backbone_digest", "scorers"}
-
-
-def comparable(folder: Path, about: Mapping[str, Any]) -> Mapping[str, Any]:
-    """run.json of a run whose concepts and prompts are known each by its own digest."""
-    if about.get("schema") != SCHEMA:
-        raise UserError(
-            f"{folder}/run.json is of schema {about.get('schema')}, and only schema {SCHEMA} can be compared: "
-            "make that run again with this version of perfbench"
-        )
-    return about
 
 
 def protocol_of(about: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from benchmarks.tables.comparable import (
     KEYS,
     apart,
     changes,
-    comparable,
     conditions_of,
     differing,
     points_of,
@@ -154,7 +153,7 @@ def check(run: str | None, against: str, margins: str | None = None, strict: boo
         raise UserError(f"{mine.folder} cannot be checked against itself; name another run, or another reference")
     wanted = SETS[0] if same_weights(reference.about, mine.about) else SETS[1]
     margins = _set_name(margins)
-    before, now = (comparable(one.folder, one.about) for one in (reference, mine))
+    before, now = reference.about, mine.about
     differences = differing(before, now)
     of_reference, of_run = scored(reference.cells), scored(mine.cells)
     gone = points_of(of_reference) - points_of(of_run)
@@ -201,7 +200,7 @@ def calibrate(runs: Sequence[str], against: str | None = None, margins: str | No
     first = opened[0]
     target = open_run(against) if against else first
     for other in [*opened[1:], target]:
-        differences = differing(*(comparable(run.folder, run.about) for run in (first, other)))
+        differences = differing(first.about, other.about)
         if not differences and other is not target:  # a reference may have more
             differences = unpaired(scored(first.cells), scored(other.cells))
         if differences:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.safe_paths import below
 from benchmarks.store.run_folder import Store
 from perfusion_core.errors import UserError, unknown
 
@@ -31,7 +32,7 @@ Margins = Mapping[str, Margin]
 
 def read_margins(folder: Path, given: str | None, otherwise: str) -> tuple[str, Margins]:
     """The set of a reference's check.toml that was asked for; if none was, `otherwise`, or the only one there is."""
-    sets = _read(folder / FILE)
+    sets = _read(below(folder, FILE))
     name = given or (otherwise if otherwise in sets or len(sets) != 1 else next(iter(sets)))
     if name not in sets:
         raise UserError(

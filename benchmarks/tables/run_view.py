@@ -16,7 +16,7 @@ import pandas as pd
 
 from benchmarks.store import run_folder
 from benchmarks.suite.image_files import load_image
-from benchmarks.tables.comparable import comparable, differing, some
+from benchmarks.tables.comparable import differing, some
 from benchmarks.tables.sample_rows import CELL
 from perfusion_core.errors import UserError, unknown
 
@@ -38,7 +38,8 @@ class Run:
     @cached_property
     def table(self) -> pd.DataFrame:
         """Of single concepts; without rows in a run of nothing but pairs."""
-        if (self.folder / "table.csv").is_file() and not (self.folder / "table.csv").read_text().strip():
+        file = run_folder.table_file(self.folder, "table")
+        if file.is_file() and not file.read_text().strip():
             return self._csv("pair-table").iloc[:0]
         return self._csv("table")
 
@@ -56,7 +57,7 @@ class Run:
     @cached_property
     def pair_table(self) -> pd.DataFrame | None:
         """The table of pairs of concepts; None in a run without them."""
-        return self._csv("pair-table") if (self.folder / "pair-table.csv").is_file() else None
+        return self._csv("pair-table") if run_folder.table_file(self.folder, "pair-table").is_file() else None
 
     @cached_property
     def cells(self) -> pd.DataFrame:
@@ -74,7 +75,7 @@ class Run:
         return run_folder.read_plan(self.folder)
 
     def _csv(self, name: str) -> pd.DataFrame:
-        path = self.folder / f"{name}.csv"
+        path = run_folder.table_file(self.folder, name)
         if not path.is_file():
             raise UserError(f"{self.folder} has no {path.name}; `perfbench table {self.folder}` makes it")
         # an empty name is a name: `real` has no prompt
@@ -95,7 +96,7 @@ class Run:
         return {(row["prompt_id"], row["concept"]): starred(str(row["template"])) for row in plan.to_dict("records")}
 
     def image_file(self, method: str, point: str, concept: str, prompt_id: str, index: int) -> Path:
-        return run_folder.cell_folder(self.folder, method, point, concept, prompt_id) / f"{index}.png"
+        return run_folder.cell_image(self.folder, method, point, concept, prompt_id, index)
 
     def picture(self, method: str, point: str, concept: str, prompt_id: str, index: int) -> np.ndarray | None:
         """uint8 [H, W, 3]; None where there is no such image."""
@@ -104,10 +105,7 @@ class Run:
 
     def concept_files(self, concept: str) -> list[Path]:
         """The concept images; of a pair, one of the first and one of the second in turn."""
-        each = [
-            sorted(run_folder.concept_folder(self.folder, name).glob("*.png"), key=by_number)
-            for name in concept.split("+")
-        ]
+        each = [run_folder.concept_pictures(self.folder, name) for name in concept.split("+")]
         if len(each) == 1:
             return each[0]
         return [file for turn in zip(*each) for file in turn]
@@ -158,15 +156,17 @@ class Run:
 
     def attention(self) -> "Attended | None":
         """What `perfbench attention` measured, if it did."""
-        folder = run_folder.attention_folder(self.folder)
-        if not (folder / "maps.npz").is_file() or not (folder / "leakage.csv").is_file():
+        file = run_folder.attention_file
+        maps_file, leakage_file = (file(self.folder, name) for name in ("maps.npz", "leakage.csv"))
+        if not maps_file.is_file() or not leakage_file.is_file():
             return None
-        with np.load(folder / "maps.npz", allow_pickle=False) as found:
+        with np.load(maps_file, allow_pickle=False) as found:
             arrays = {name: found[name] for name in found.files}
         maps = {name.removeprefix("map/"): array for name, array in arrays.items() if name.startswith("map/")}
         names = [[str(name) for name in arrays.get(key, ())] for key in ("concepts", "texts")]
-        cells = pd.read_csv(folder / "cells.csv") if (folder / "cells.csv").is_file() else pd.DataFrame()
-        leakage = pd.read_csv(folder / "leakage.csv")
+        cells_file = file(self.folder, "cells.csv")
+        cells = pd.read_csv(cells_file) if cells_file.is_file() else pd.DataFrame()
+        leakage = pd.read_csv(leakage_file)
         return Attended(arrays["pictures"], arrays.get("masks"), names[0], names[1], maps, leakage, cells)
 
 
@@ -193,11 +193,6 @@ def number_columns(path: Path) -> list[str]:
 def starred(template: str) -> str:
     """`A {cat_toy} on the beach` -> `A cat toy* on the beach`."""
     return re.sub(r"\{([^{}]*)\}", lambda found: found[1].replace("_", " ") + "*", template)
-
-
-def by_number(file: Path) -> tuple[int, str]:
-    """10.png after 9.png."""
-    return (int(file.stem), "") if file.stem.isdigit() else (-1, file.stem)
 
 
 def spread(cells: Sequence[tuple[str, str]], limit: int) -> list[tuple[str, str]]:
@@ -249,7 +244,7 @@ def same_scorer(runs: Sequence[Run]) -> None:
 def same_protocol(runs: Sequence[Run]) -> None:
     """Nor do numbers that `perfbench check` would not compare: of other steps, another backbone, another text."""
     for one, other in combinations(runs, 2):
-        found = differing(*(comparable(run.folder, run.about) for run in (one, other)))
+        found = differing(one.about, other.about)
         if found:
             raise UserError(
                 f"{one.name} and {other.name} were not measured alike: {some(found, 'difference')}; plot them apart, "

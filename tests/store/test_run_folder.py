@@ -279,7 +279,9 @@ def test_what_readers_get(tmp_path):
     publish(store, FIT, {"weights": b"x" * 1500, "step-5/weights": b"y" * 9}, seconds=3.5)
     plan = row(CELL.key, 0) | {"n": 2, "fit": FIT.key, "template": "A {cat}", "text": "A"}
     store.write_text(run / "plan.csv", planned_text([plan]))
-    store.write_text(run / "run.json", json.dumps({"scorers": [{"name": "clip"}], "started": "2026-01-02"}))
+    store.write_text(
+        run / "run.json", json.dumps({"schema": 2, "scorers": [{"name": "clip"}], "started": "2026-01-02"})
+    )
     store.write_rows(
         store.rows_file("clip", *SINGLE), [row("stale", 0), row(CELL.key, 1), row(CELL.key, 0, image_sim="")]
     )

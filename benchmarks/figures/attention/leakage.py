@@ -20,7 +20,7 @@ import pandas as pd
 from benchmarks.digests import digest
 from benchmarks.disk import on_disk, replace
 from benchmarks.figures.attention.known_pictures import Known
-from benchmarks.store.run_folder import Store, attention_folder
+from benchmarks.store.run_folder import Store, attention_file, attention_folder
 from benchmarks.tables.grid import FLOOR
 from benchmarks.tables.run_view import Run, starred
 from benchmarks.tables.statistics import clustered
@@ -57,7 +57,7 @@ class Found:
 
 
 def part_file(store: Store, part: Part) -> Path:
-    return attention_folder(store.root) / "parts" / part.method / part.point / f"{part.concept}.npz"
+    return attention_file(store.root, "parts", part.method, part.point, f"{part.concept}.npz")
 
 
 def read_part(store: Store, part: Part) -> Found | None:

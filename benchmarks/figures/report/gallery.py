@@ -43,7 +43,8 @@ def gallery(run: Run, out: Path, budget: int = BUDGET) -> tuple[dict[str, Any], 
         for row in rows:
             n = int(planned.get((method, point, row["concept"], row["prompt"]), 0))
             folder = run.image_file(method, point, row["concept"], row["prompt"], 0).parent
-            here = {entry.name for entry in os.scandir(folder)} if n and folder.is_dir() else set()
+            there = os.scandir(folder) if n and folder.is_dir() else ()
+            here = {entry.name for entry in there if not entry.is_symlink()}
             files = [index for index in range(n) if f"{index}.png" in here]
             score = scores.get((method, point, row["concept"], row["prompt"]), "")
             if not files and not score:

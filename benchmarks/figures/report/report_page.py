@@ -30,6 +30,7 @@ def write_report(run: Run, out: Path, budget: int = BUDGET) -> Path:
     text = page(run, out, budget)
     out.parent.mkdir(parents=True, exist_ok=True)
     aside = out.with_name(f".{out.name}.tmp")
+    aside.unlink(missing_ok=True)
     aside.write_text(text, encoding="utf-8", newline="")
     aside.replace(out)
     return out

@@ -21,6 +21,7 @@ from benchmarks.figures.report.run_results import METRICS, singles
 from benchmarks.figures.selection import Wish, best_point, in_order, is_main, short, step_of
 from benchmarks.figures.style import FORMATS, Look, styled, write
 from benchmarks.scoring.reserved import REAL
+from benchmarks.store.run_folder import figures_folder
 from benchmarks.tables import frames
 from benchmarks.tables.run_view import Run
 from benchmarks.tables.table_text import commands_of, short_fits
@@ -85,7 +86,7 @@ def figure_html(run: Run, out: Path, name: str, caption: str) -> str:
     """One figure: as SVG where it is all lines, as PNG where it holds pictures."""
     with styled():
         figure = FIGURES[name]([run], Wish())
-        files = write(figure, run.folder / "figures" / name)
+        files = write(figure, figures_folder(run.folder) / name)
     file = files[FORMATS.index("png" if any(axes.images for axes in figure.axes) else "svg")]
     kind = "image/png" if file.suffix == ".png" else "image/svg+xml"
     source = f"data:{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"
