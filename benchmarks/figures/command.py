@@ -18,12 +18,14 @@ def attention(parser: argparse.ArgumentParser) -> Run:
     """
     parser.add_argument("run", nargs="?", metavar="RUN", help="a run folder, or a name under results/")
     parser.add_argument("--methods", metavar="A,B", default="", help="in this order; a method, or METHOD/POINT")
+    parser.add_argument("--method-file", metavar="FILE,..", default="", help="methods of your own in this run")
     parser.add_argument("--device", metavar="NAME", default="auto", help="auto, cpu, cuda, cuda:N")
 
     def act(args: argparse.Namespace) -> None:
         from benchmarks.figures.attention.measuring import attention
 
-        print(attention(args.run, tuple(filter(None, args.methods.split(","))), args.device), end="")
+        wanted, files = (tuple(filter(None, words.split(","))) for words in (args.methods, args.method_file))
+        print(attention(args.run, wanted, args.device, files), end="")
 
     return act
 

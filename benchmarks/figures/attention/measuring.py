@@ -39,14 +39,14 @@ VERSION = 1
 AT_ONCE = 4  # pictures a forward pass, each at every level
 
 
-def attention(given: str | None, wanted: Sequence[str] = (), device: str = "auto") -> str:
-    """Measure what is missing, write the tables; -> the table as text."""
+def attention(given: str | None, wanted: Sequence[str] = (), device: str = "auto", files: Sequence[str] = ()) -> str:
+    """Measure what is missing, write the tables; -> the table as text. `files`: methods of the user's own."""
     run = open_run(given)
     store = Store(run.folder)
-    parts = parts_of(run, wanted)
+    parts = parts_of(run, wanted, files)
     todo = [part for part in parts if read_part(store, part) is None]
     if todo:
-        measure(run, store, todo, device)
+        measure(run, store, todo, device, files)
     found = {part: one for part in parts if (one := read_part(store, part)) is not None}
     if len(found) < len(parts):
         raise UserError(f"{attention_folder(run.folder)} was changed meanwhile; give the same command again")
@@ -56,9 +56,8 @@ def attention(given: str | None, wanted: Sequence[str] = (), device: str = "auto
 # ---- what there is to do ----
 
 
-def parts_of(run: Run, wanted: Sequence[str]) -> list[Part]:
+def parts_of(run: Run, wanted: Sequence[str], files: Sequence[str] = ()) -> list[Part]:
     """Every wanted column on the concepts that all of them have a fit of."""
-    files = method_files(run)
     plan = run.plan[run.plan["kind"] != "pair"]
     columns = gallery_columns(run, wanted)
     floor = [(FLOOR, "default")] if not wanted else []
@@ -67,7 +66,7 @@ def parts_of(run: Run, wanted: Sequence[str]) -> list[Part]:
     rows: dict[tuple[str, str, str], Mapping[Any, Any]] = {
         (row["method"], row["point"], row["concept"]): row for row in plan.to_dict("records")
     }
-    bases = {method: methods.variant(method, files).base for method, _ in columns}
+    bases = {method: known_base(run, method, files) for method, _ in columns}
     fitted = [
         concept
         for concept in concepts
@@ -87,8 +86,17 @@ def parts_of(run: Run, wanted: Sequence[str]) -> list[Part]:
     ]
 
 
-def method_files(run: Run) -> list[str]:
-    return [str(Path(file).expanduser()) for file in run.about["config"].get("method_files", ())]
+def known_base(run: Run, method: str, files: Sequence[str]) -> str:
+    """The method whose module does it. Code that only run.json names is never loaded: a run may be anybody's."""
+    base = methods.variant(method, files).base
+    if base not in methods.sources(files):
+        told = run.about.get("config", {}).get("method_files", ())
+        recorded = ", ".join(map(str, told))[:200] if isinstance(told, list) and told else "FILE.py"
+        raise UserError(
+            f"{run.name}: the method {base} is in a file of its own, and code is run only from files that you name: "
+            f"look at it, then add --method-file FILE (the run was made with {recorded}), or leave it out by --methods"
+        )
+    return base
 
 
 def has_fit(run: Path, base: str, row: Mapping[Any, Any] | None) -> bool:
@@ -130,10 +138,9 @@ def seeds_of(run: Run, concept: str, known: Sequence[Known]) -> list[int]:
 # ---- doing it ----
 
 
-def measure(run: Run, store: Store, todo: Sequence[Part], device: str) -> None:
+def measure(run: Run, store: Store, todo: Sequence[Part], device: str, files: Sequence[str] = ()) -> None:
     """Each part is published when it is done, so that an interrupted command goes on."""
     backbone = open_backbone(run, device)
-    files = method_files(run)
     progress = Progress(sum(len(part.known) for part in todo))
     latents: dict[str, torch.Tensor] = {}
     try:
