@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.paths import data_dir, user_dir
+from benchmarks.safe_paths import below
 from benchmarks.suite.concept_folder import GROUPS, Concept, read_concept
 from perfusion_core.errors import UserError, unknown
 
@@ -197,13 +198,14 @@ def _own_catalog(folder: Path) -> Catalog:
         raise UserError(
             f"{folder} is not a folder; known catalogues: miniature, photos, tuning, or a folder of concepts"
         )
-    inside = folder / "concepts" if (folder / "concepts").is_dir() else folder
+    inside = below(folder, "concepts") if (folder / "concepts").is_dir() else folder
     folders = [inside] if (inside / "concept.toml").is_file() else _concept_folders(inside)
+    folders = [below(folder, *path.relative_to(folder).parts) for path in folders]
     if not folders:
         raise UserError(
             f"{folder} has no concept: `perfbench concepts add DIR --super-category WORD` makes a concept folder"
         )
-    own = folder / "prompts" / "prompts.csv"
+    own = below(folder, "prompts", "prompts.csv")
     prompts = read_prompts(own) if own.is_file() else None
     return shipped_prompts(folder.name, [read_concept(path) for path in folders], prompts)
 

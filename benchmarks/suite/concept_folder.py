@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.paths import data_dir
+from benchmarks.safe_paths import below, is_name, lies_below, shown
 from perfusion_core.digests import file_sha256
 from perfusion_core.errors import UserError, unknown
 
@@ -40,7 +42,7 @@ class Concept:
 
 def check_name(name: str) -> str:
     """A name that is safe as a folder, in a prompt's braces and in a comma-separated list."""
-    if re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name):
+    if re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name) and is_name(name):
         return name
     near = slug(name)
     hint = f"; try {near!r}" if near else ""
@@ -52,10 +54,10 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_").lstrip("0123456789_")[:64]
 
 
-def check_word(word: str, where: str = "") -> None:
-    """A super-category stands in prompts, where braces and line ends would be something else."""
-    if not word.strip() or re.search(r"[{}<>,\n\r\0]", word):
-        raise UserError(f"{where}super-category {word!r} is not a word: name the kind of thing, as in teapot")
+def check_word(word: object, where: str = "") -> None:
+    """A super-category stands in prompts, where braces would be something else, and in names of folders."""
+    if not isinstance(word, str) or re.search(r"[{}<>,]", word) or not is_name(word.strip(" ")):
+        raise UserError(f"{where}super-category {shown(word)} is not a word: name the kind of thing, as in teapot")
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -64,6 +66,16 @@ def list_images(folder: Path) -> list[Path]:
         return []
     files = (path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     return sorted((path for path in files if path.suffix.lower() in IMAGE_SUFFIXES), key=lambda path: path.name)
+
+
+def own_images(root: Path, folder: Path) -> list[Path]:
+    """The images of a folder below `root`; one that is or follows a link out of `root` is refused, because a suite or a
+    concept of somebody else would show what it finds there. What is shipped may be links of an installer."""
+    files = list_images(folder)
+    for path in files:
+        if not (lies_below(root, path) or path.is_relative_to(data_dir("concepts"))):
+            raise UserError(f"{path} is or follows a link that leads out of {root}: refused; put a copy in its place")
+    return files
 
 
 def make_concept(
@@ -79,6 +91,7 @@ def make_concept(
     hashes: Mapping[Path, str] | None = None,
 ) -> Concept:
     """A Concept of files that are read where they lie; its digest does not depend on their names or places."""
+    check_word(super_category, f"concept {name!r}: ")
     known = hashes or {}
     seen = {
         "images": [known.get(path) or file_sha256(path) for path in images],
@@ -104,7 +117,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def read_about(folder: Path) -> dict[str, Any]:
     """What concept.toml says, checked: required keys, their types, nothing unknown."""
-    path = folder / "concept.toml"
+    path = below(folder, "concept.toml")
     about = read_toml(path)
     for key in about:
         if key not in _KEYS:
@@ -149,7 +162,7 @@ def read_concept(folder: Path, about: Mapping[str, Any] | None = None) -> Concep
 
 def _listed(folder: Path, recorded: Mapping[str, str] | None, hashes: dict[Path, str]) -> list[Path]:
     """The images of a folder, verified against the recorded sha256 where there are any; fills `hashes`."""
-    files = list_images(folder)
+    files = own_images(folder.parent, folder)
     for path in files:
         hashes[path] = file_sha256(path)
     if recorded is None:
@@ -184,6 +197,7 @@ def write_concept(
     images, masks: Pillow images or uint8 arrays ([H, W, 3]; masks [H, W]), saved as PNG; or paths, copied as they are.
     """
     name = check_name(folder.name)
+    check_word(super_category, f"concept {name!r}: ")
     if group not in (*GROUPS, "other"):
         raise unknown("group", group, (*GROUPS, "other"))
     if masks and len(masks) != len(images):

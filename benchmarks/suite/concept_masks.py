@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.digests import digest
+from benchmarks.safe_paths import below
 from benchmarks.suite.concept_folder import Concept
 from perfusion_core.digests import file_sha256
 from perfusion_core.errors import UserError
@@ -68,7 +69,7 @@ def place_of(concept: Concept, key: str) -> Path:
 
     home = concept.images[0].parent.parent
     own = (home / "concept.toml").is_file() and os.access(home, os.W_OK)
-    return home / f"clipseg-{key}" if own else cache_dir() / "masks" / key
+    return below(home, f"clipseg-{key}") if own else cache_dir() / "masks" / key
 
 
 def model_digest(model: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from PIL import Image
 
 from benchmarks.paths import user_dir
+from benchmarks.safe_paths import lies_below, shown
 from benchmarks.suite.concept_folder import slug
 from perfusion_core.errors import UserError
 
@@ -41,11 +42,12 @@ def image_rows(where: str) -> list[Row]:
         raise UserError(f"data set {where!r} has no image column (it has {', '.join(rows.features)})")
     rows = rows.cast_column(column, ImageColumn(decode=False))
     labels = getattr(rows.features.get("label"), "names", None)
+    homes = [local.resolve()] if local.is_dir() else hub_homes()
     aside = user_dir() / "datasets" / slug(where)
     found = []
     for number, row in enumerate(rows):
         concept = row.get("concept") or _label(row, labels) or Path(where).name
-        found.append(Row(_file(row[column], aside, number), str(concept), row.get("super_category")))
+        found.append(Row(_file(row[column], aside, number, homes), str(concept), row.get("super_category")))
     return found
 
 
@@ -54,10 +56,21 @@ def _label(row: dict[str, Any], labels: list[str] | None) -> str | None:
     return labels[label] if labels and isinstance(label, int) else label
 
 
-def _file(image: dict[str, Any], aside: Path, number: int) -> Path:
-    """The file itself where there is one; else its bytes, as they are, under the data set's own folder."""
-    if image["path"] and Path(image["path"]).is_file():
+def hub_homes() -> list[Path]:
+    """Where `datasets` puts the files of a hub data set."""
+    from datasets import config
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return [Path(HF_HUB_CACHE), Path(config.HF_DATASETS_CACHE)]
+
+
+def _file(image: dict[str, Any], aside: Path, number: int, homes: list[Path]) -> Path:
+    """The file itself where there is one of the data set; else its bytes, as they are, under the data set's own folder.
+    A table may name any path of this machine."""
+    if image["path"] and Path(image["path"]).is_file() and any(lies_below(home, Path(image["path"])) for home in homes):
         return Path(image["path"])
+    if not image["bytes"]:
+        raise UserError(f"the data set's row {number} is no picture of its own: {shown(image['path'])} is refused")
     with Image.open(io.BytesIO(image["bytes"])) as opened:
         suffix = (opened.format or "png").lower().replace("jpeg", "jpg")
     path = aside / f"{number:05d}.{suffix}"

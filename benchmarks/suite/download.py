@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 from urllib.parse import urlsplit
 
+from benchmarks.safe_paths import below, safe_parts
 from perfusion_core.digests import file_sha256
 from perfusion_core.errors import UserError
 
@@ -147,7 +148,7 @@ def unpack(
                     raise UserError(f"{archive.name} unpacks to more than {_mb(limit)} or {MAX_FILES} files: refused")
                 if read is None or not keep(path):
                     continue
-                target = into.joinpath(*path.parts)
+                target = below(into, *safe_parts(path.as_posix(), f"{archive.name}: the file"))
                 target.parent.mkdir(parents=True, exist_ok=True)
                 written.append(target)
                 with read() as source, target.open("wb") as file:

@@ -5,9 +5,10 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import takewhile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from benchmarks.safe_paths import UnsafePath, below, safe_parts, shown
 from benchmarks.suite.catalog import (
     Catalog,
     Pair,
@@ -18,7 +19,7 @@ from benchmarks.suite.catalog import (
     read_text,
     shipped_prompts,
 )
-from benchmarks.suite.concept_folder import Concept
+from benchmarks.suite.concept_folder import Concept, own_images
 from perfusion_core.errors import UserError
 
 
@@ -106,3 +107,20 @@ def read_json(path: Path) -> Any:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise UserError(f"{path} is not valid JSON: {error}") from None
+    except (ValueError, RecursionError) as error:  # a UserError of read_text is a ValueError, too
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path} is not valid JSON: it is nested too deeply, or a number in it is too long") from None
+
+
+def place_in(folder: Path, written: object) -> Path:
+    """What a suite's file names: a relative path inside the suite, which may begin with ./"""
+    if not isinstance(written, str):
+        raise UnsafePath(f"{folder} names a file {shown(written)}, which is not a text")
+    parts = safe_parts("/".join(PurePosixPath(written).parts) or ".", f"{folder} names a file that")
+    return below(folder, *parts)
+
+
+def pictures(folder: Path, *parts: str) -> list[Path]:
+    """The images of a folder of the suite."""
+    return own_images(folder, below(folder, *parts))

@@ -9,13 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.safe_paths import below
 from benchmarks.suite.catalog import PERFUSION, Catalog, Prompt, Protocol, load_catalog, read_text, shipped_prompts
-from benchmarks.suite.concept_folder import Concept, list_images, make_concept, slug
+from benchmarks.suite.concept_folder import Concept, list_images, make_concept, own_images, slug
 from benchmarks.suite.importer_parts import (
     common_words,
     make_pairs,
     make_prompt,
     make_suite,
+    pictures,
+    place_in,
     present,
     read_json,
     read_lines,
@@ -64,8 +67,8 @@ def open_suite(spec: str) -> Catalog:
 
 def dreambench(folder: Path) -> Catalog:
     """`[dataset/]<subject>/NN.jpg` and `prompts_and_classes.txt`, as github.com/google/dreambooth publishes them."""
-    folder = folder / "dataset" if (folder / "dataset").is_dir() else folder
-    text = read_text(folder / "prompts_and_classes.txt")
+    folder = below(folder, "dataset") if (folder / "dataset").is_dir() else folder
+    text = read_text(below(folder, "prompts_and_classes.txt"))
     classes = dict(re.findall(r"^([a-z0-9_]+),([a-z ]+?)\s*$", text, re.M))
     classes.pop("subject_name", None)
     head, _, live_text = text.partition("Live Subject Prompts")
@@ -83,12 +86,12 @@ def dreambench(folder: Path) -> Catalog:
             slug(name),
             word,
             "live" if word in ("cat", "dog") else "object",
-            list_images(folder / name),
+            pictures(folder, name),
             source=f"DreamBench, dataset/{name}",
             licence="see references_and_licenses.txt of the data set",
         )
         for name, word in classes.items()
-        if list_images(folder / name)
+        if list_images(below(folder, name))
     ]
     return make_suite(
         "dreambench", DREAMBENCH, folder, here, prompts, notes=present(len(here), len(classes), "subjects")
@@ -99,34 +102,37 @@ def customconcept101(folder: Path) -> Catalog:
     """`dataset.json`, `dataset_multiconcept.json` and `prompts/*.txt` with `{}`, images under `benchmark_dataset/`."""
     try:
         return _customconcept101(folder)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(f"{folder / 'dataset.json'} is not in CustomConcept101's layout: {error!r}") from None
 
 
 def _customconcept101(folder: Path) -> Catalog:
-    entries = read_json(folder / "dataset.json")
-    multi = folder / "dataset_multiconcept.json"
+    entries = read_json(below(folder, "dataset.json"))
+    multi = below(folder, "dataset_multiconcept.json")
     groups = read_json(multi) if multi.is_file() else []
     every = {_last(entry): entry for entry in reversed([*entries, *(part for group in groups for part in group[:-1])])}
     concepts: dict[str, Concept] = {}
     prompts: dict[str, list[Prompt]] = {}
     for name, entry in sorted(every.items()):
-        images = list_images(folder / entry["instance_data_dir"])
+        images = own_images(folder, place_in(folder, entry["instance_data_dir"]))
         if not images:
             continue
-        group = Path(entry["prompt_filename"]).stem
+        prompt_file = place_in(folder, entry["prompt_filename"])
+        group = prompt_file.stem
         word = entry["class_prompt"]
         concepts[name] = make_concept(
             slug(name), word, group, images, source=f"CustomConcept101, {name}", licence="see its README"
         )
         if group not in prompts:
-            lines = read_lines(folder / entry["prompt_filename"])
+            lines = read_lines(prompt_file)
             prompts[group] = [make_prompt(f"{group}-{i:02d}", group, line, folder) for i, line in enumerate(lines, 1)]
     pairs = []
     for first, second, compose in groups:
         a, b = concepts.get(_last(first)), concepts.get(_last(second))
         if a and b:
-            lines = read_lines(folder / compose["prompt_filename_compose"])
+            lines = read_lines(place_in(folder, compose["prompt_filename_compose"]))
             texts = [line.replace("{0}", "{a}").replace("{1}", "{b}") for line in lines]
             pairs += make_pairs(a.name, b.name, texts, folder)
     flat = [prompt for lines in prompts.values() for prompt in lines]
@@ -139,10 +145,10 @@ def customdiffusion(folder: Path) -> Catalog:
     concepts: list[Concept] = []
     prompts: list[Prompt] = []
     others: list[Path] = []
-    for file in sorted((folder / "prompts").glob("*.txt")):
-        lines = read_lines(file)
+    for file in sorted(below(folder, "prompts").glob("*.txt")):
+        lines = read_lines(below(folder, "prompts", file.name))
         word = common_words([line.split("<new1>")[1] for line in lines if line.count("<new1>") == 1])
-        images = list_images(folder / "data" / word.replace(" ", "_"))
+        images = pictures(folder, "data", word.replace(" ", "_")) if word else []
         if not word:
             others.append(file)
         elif images:
@@ -166,11 +172,11 @@ def customdiffusion(folder: Path) -> Catalog:
 def dreambench_plus(folder: Path) -> Catalog:
     """`images/<category>/NN.jpg` and `captions/<category>/NN.txt`: first line the subject, then a caption a line."""
     concepts, prompts, missing = [], [], 0
-    files = sorted((folder / "captions").rglob("*.txt"))
+    files = sorted(below(folder, "captions").rglob("*.txt"))
     for file in files:
-        lines = read_lines(file)
+        lines = read_lines(below(folder, *file.relative_to(folder).parts))
         stem = file.relative_to(folder / "captions").with_suffix("")
-        images = [path for path in list_images(folder / "images" / stem.parent) if path.stem == stem.name]
+        images = [path for path in pictures(folder, "images", *stem.parent.parts) if path.stem == stem.name]
         if not images or len(lines) < 2:
             continue
         subject = lines[0]
@@ -196,10 +202,12 @@ def plain_folder(folder: Path) -> Catalog:
     places = [folder] if list_images(folder) else [path for path in sorted(folder.iterdir()) if list_images(path)]
     words = [word_of(place.name) for place in places]
     concepts = [
-        make_concept(slug(place.name), word, usual_group(word), list_images(place), source=place.name, licence="yours")
+        make_concept(
+            slug(place.name), word, usual_group(word), own_images(folder, place), source=place.name, licence="yours"
+        )
         for place, word in zip(places, words)
     ]
-    own = folder / "prompts.txt"
+    own = below(folder, "prompts.txt")
     prompts = [make_prompt(f"p{number:02d}", "all", line, own) for number, line in enumerate(read_lines(own), 1)]
     return make_suite("folder", OWN, folder, concepts, prompts, notes=words_noted(concepts))
 

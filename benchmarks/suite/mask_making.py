@@ -79,13 +79,14 @@ def masks(args: argparse.Namespace) -> None:
 
 def add_masks(images: tuple[Path, ...], found: list) -> Path:
     """8-bit grey PNGs of the images' names; concept.toml records them last, so it names nothing that is missing."""
+    from benchmarks.safe_paths import below
     from benchmarks.suite.concept_folder import read_about, toml
     from benchmarks.suite.concept_masks import write_masks
     from perfusion_core.digests import file_sha256
 
     root = images[0].parent.parent
     about = read_about(root)
-    folder = root / "masks"
+    folder = below(root, "masks")
     write_masks(found, [folder / f"{path.stem}.png" for path in images])
     if "images" in about:  # a folder whose files are recorded
         about["masks"] = {f"{path.stem}.png": file_sha256(folder / f"{path.stem}.png") for path in images}

@@ -12,6 +12,7 @@ from urllib.parse import quote, urlsplit
 
 from benchmarks.disk import Locks
 from benchmarks.paths import data_dir, user_dir
+from benchmarks.safe_paths import below
 from benchmarks.suite.concept_folder import (
     Concept,
     check_name,
@@ -191,7 +192,7 @@ def _from_archive(url: str, folder: str, home: Path, aside: Path, otherwise: str
 
 def _from_files(urls: Sequence[str], home: Path, aside: Path, pause: float) -> list[Path]:
     for url in urls:
-        _recorded_download(url, aside / Path(urlsplit(url).path).name, home, pause)
+        _recorded_download(url, below(aside, Path(urlsplit(url).path).name), home, pause)
     return images_in(aside)
 
 
