@@ -1,6 +1,6 @@
 """`python -m benchmarks.evidence` writes the tables of docs/claims.md and metrics.md; `... commands`: what to run;
 `... look RUN`: what only its pictures tell; `... take RUN DIR`: its trained files of Perfusion, to be kept; `... pack
-RUN`: its plan and rows in a tenth of the size, to be committed."""
+RUN`: its plan, cells and rows in one small file, to be committed."""
 
 import argparse
 import shutil
@@ -9,8 +9,10 @@ from pathlib import Path
 
 from benchmarks.advice import advised
 from benchmarks.evidence.commands import COMMANDS
+from benchmarks.evidence.committed import to_commit
 from benchmarks.running.given_files import FILES
-from benchmarks.store.run_folder import RESULTS, find_run, fit_folder, pack_run, planned_fits
+from benchmarks.store.packing import pack_run
+from benchmarks.store.run_folder import RESULTS, find_run, fit_folder, planned_fits
 from perfusion_core.errors import UserError
 
 
@@ -37,8 +39,8 @@ def done(do: str, run: str | None, out: Path | None = None) -> str:
 
         return write(find_run(run), open_judges(miniature_dir())).to_string(index=False)
     if do == "pack":
-        files = pack_run(find_run(run))
-        return f"{len(files)} files, {sum(path.stat().st_size for path in files):,} bytes"
+        archive = pack_run(find_run(run))
+        return f"{archive}: {archive.stat().st_size:,} bytes{to_commit(archive.parent)}"
     if do == "take":
         if out is None:
             raise UserError(

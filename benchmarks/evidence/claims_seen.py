@@ -3,6 +3,7 @@
 In: Evidence. Out: rows of the ledger.
 """
 
+import io
 import re
 from collections.abc import Sequence
 
@@ -14,6 +15,7 @@ from benchmarks.evidence.claims_front import BASELINES
 from benchmarks.evidence.ledger import Evidence, Finding, claim
 from benchmarks.evidence.measures import gain, known, rows, selected
 from benchmarks.evidence.verdicts import FAILS, HOLDS, OPEN, all_of, flipped, more, no_loss, told
+from benchmarks.store.csv_files import is_there, plain
 from benchmarks.store.run_folder import attention_folder
 from benchmarks.study.material import read_scores
 from benchmarks.tables.grid import FLOOR, Point
@@ -30,9 +32,9 @@ PLAIN = (FLOOR, "default")
 
 def looked(evidence: Evidence, run: str, file: str) -> pd.DataFrame:
     path = evidence.run(run).folder / file
-    if not path.is_file():
+    if not is_there(path):
         raise UserError(f"the pictures of miniature-{run} have not been looked at")
-    return pd.read_csv(path, keep_default_na=False, na_values=[""])
+    return pd.read_csv(io.BytesIO(plain(path)), keep_default_na=False, na_values=[""])
 
 
 def of_point(evidence: Evidence, run: str, point: Point) -> pd.Series:
@@ -181,9 +183,9 @@ def _leaves(other: str, label: str) -> None:
            "that of Perfusion (local lock, bias 0.60), mean over t; training step not selected")  # fmt: skip
     def leaves(evidence: Evidence) -> Finding:
         path = attention_folder(evidence.run("paper").folder) / "cells.csv"
-        if not path.is_file():
+        if not is_there(path):
             raise UserError("attention of miniature-paper has not been measured")
-        cells = pd.read_csv(path)
+        cells = pd.read_csv(io.BytesIO(plain(path)))
         of = cells.groupby(["method", "concept", "prompt_id"])["leakage"].mean().unstack("method")
         if not {other, "perfusion"} <= set(of):
             raise UserError(f"attention of {other} and of perfusion is needed")

@@ -174,5 +174,5 @@ COMMANDS = {
     ],
     "quickstart": _repeated(f"{QUICK} --methods perfusion,cd --concepts cat,teapot,chair", "quickstart"),
 }
-for _name in ("paper", "ablations", "contrastive", "transfer"):  # the others are small
+for _name in COMMANDS:
     COMMANDS[_name].append(f"python -m benchmarks.evidence pack {OUT}{_name}")

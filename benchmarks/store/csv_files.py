@@ -1,7 +1,7 @@
 """CSV files of a run folder: rows of scores under a digest, and plan.csv. In: rows, or paths. Out: text, rows, frames.
 
 The last line of a rows file is the sha256 of what is above it, so that a corrupted file counts as absent. A file that
-is not there is looked for with .gz behind its name: a tenth of the size, for runs that are committed.
+is not there is looked for with .gz behind its name, then in the archive of its run folder (packed.py).
 """
 
 import csv
@@ -11,10 +11,12 @@ import io
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.safe_paths import is_name, leads_out
+from benchmarks.store.packed import unpacked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,18 +37,23 @@ MARK = b"# sha256 "
 def rows_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows of one (scorer, method, point, concept), with the digest."""
     body = _csv(PAIR_ROW if rows and "image_sim_a" in rows[0] else ROW, rows)
-    return f"{body}{MARK.decode()}{hashlib.sha256(body.encode()).hexdigest()}\n"
+    return with_digest(body.encode()).decode()
+
+
+def with_digest(body: bytes) -> bytes:
+    """A rows file from what stands above its digest."""
+    return b"%s%s%s\n" % (body, MARK, hashlib.sha256(body).hexdigest().encode())
 
 
 def whole(path: Path) -> bytes | None:
-    """What is above the digest; None where the file is absent, not as it was written, or no table of rows."""
-    try:
-        data = plain(path)
-    except (OSError, EOFError, zlib.error):
-        return None
-    body, mark, end = data.rpartition(MARK)
-    good = mark and end.strip() == hashlib.sha256(body).hexdigest().encode()
-    return body if good and _is_table(body) else None
+    """What is above the digest; None where the file is absent, not as it was written, or no table of rows. A file by
+    itself counts before one of the same name in the archive, which is older."""
+    for read in (_as_it_is, _unzipped, unpacked):
+        with suppress(OSError, EOFError, zlib.error):
+            body, mark, end = read(path).rpartition(MARK)
+            if mark and end.strip() == hashlib.sha256(body).hexdigest().encode() and _is_table(body):
+                return body
+    return None
 
 
 def _is_table(body: bytes) -> bool:
@@ -58,25 +65,33 @@ def _is_table(body: bytes) -> bool:
     return first.split(",") in (list(ROW), list(PAIR_ROW)) and b"\0" not in body
 
 
-def packed(path: Path) -> Path:
+def zipped(path: Path) -> Path:
     return path.with_name(f"{path.name}.gz")
+
+
+def _as_it_is(path: Path) -> bytes:
+    if leads_out(path):
+        raise FileNotFoundError(f"{path} is a link that leads out of its folder")
+    return path.read_bytes()
+
+
+def _unzipped(path: Path) -> bytes:
+    return gzip.decompress(_as_it_is(zipped(path)))
 
 
 def plain(path: Path) -> bytes:
     """The file as it was before it was packed, if it was."""
-    there = path if path.exists() else packed(path)
-    if leads_out(there):
-        raise FileNotFoundError(f"{there} is a link that leads out of its folder")
-    return there.read_bytes() if there == path else gzip.decompress(there.read_bytes())
+    if path.exists():
+        return _as_it_is(path)
+    return _unzipped(path) if zipped(path).exists() else unpacked(path)
 
 
-def pack(path: Path) -> Path:
-    """A file becomes a small one, the same bytes at any time."""
-    aside = path.with_name(f"{path.name}.part")
-    aside.write_bytes(gzip.compress(path.read_bytes(), mtime=0))
-    aside.replace(packed(path))
-    path.unlink()
-    return packed(path)
+def is_there(path: Path) -> bool:
+    """Whether there is such a file, packed or not."""
+    try:
+        return path.is_file() or zipped(path).is_file() or bool(unpacked(path))
+    except FileNotFoundError:
+        return False
 
 
 def read_rows_file(path: Path) -> list[dict[str, str]] | None:

@@ -18,7 +18,7 @@ from benchmarks.disk import read_manifest as read_manifest
 from benchmarks.planning.units import Cell, Fit, Plan, Prior, Unit
 from benchmarks.safe_paths import below, is_name, leads_out, lies_below
 from benchmarks.scoring.reserved import REAL as REAL
-from benchmarks.store.csv_files import PLAN_ROW, count_keys, keys_of, pack, read_frame, read_plan_file, rows_text
+from benchmarks.store.csv_files import PLAN_ROW, count_keys, keys_of, read_frame, read_plan_file, rows_text
 from perfusion_core.errors import UserError
 
 if TYPE_CHECKING:
@@ -328,11 +328,6 @@ def read_rows(run: Path, scorer: str | None = None) -> "pd.DataFrame":
     rows = rows.iloc[np.lexsort((rows["index"], rows["key"].map(order)))]
     real = read_frame(store.rows_file(name, REAL, "default", concept) for concept in singles)
     return pd.concat([rows, real], ignore_index=True)
-
-
-def pack_run(run: Path) -> list[Path]:
-    """Plan and rows of a run in a tenth of the size, for a run that is to be committed."""
-    return [pack(path) for path in (*run.glob("plan.csv"), *sorted((run / "rows").rglob("*.csv")))]
 
 
 def planned_fits(run: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:

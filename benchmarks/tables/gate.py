@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t
 
-from benchmarks.store.csv_files import packed
+from benchmarks.store.csv_files import is_there
 from benchmarks.tables.comparable import (
     KEYS,
     apart,
@@ -180,8 +180,7 @@ def check(run: str | None, against: str, margins: str | None = None, strict: boo
 
 def asked_points(run: Run) -> set[tuple[str, str]]:
     """The operating points of its plan; what is kept of a run as a reference has none."""
-    plan = run.folder / "plan.csv"
-    return points_of(run.plan) if plan.is_file() or packed(plan).is_file() else set()
+    return points_of(run.plan) if is_there(run.folder / "plan.csv") else set()
 
 
 def _set_name(margins: str | None) -> str | None:

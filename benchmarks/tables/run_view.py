@@ -3,6 +3,7 @@
 In: a folder (store.py finds it). Out: a `Run`; one sentence and a command where something it should hold is not there.
 """
 
+import io
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.store import run_folder
+from benchmarks.store.csv_files import is_there, plain
 from benchmarks.suite.image_files import load_image
 from benchmarks.tables.comparable import differing, some
 from benchmarks.tables.sample_rows import CELL
@@ -76,10 +78,12 @@ class Run:
 
     def _csv(self, name: str) -> pd.DataFrame:
         path = run_folder.table_file(self.folder, name)
-        if not path.is_file():
+        if not is_there(path):
             raise UserError(f"{self.folder} has no {path.name}; `perfbench table {self.folder}` makes it")
+        text = plain(path)
         # an empty name is a name: `real` has no prompt
-        return pd.read_csv(path, keep_default_na=False, na_values={c: [""] for c in number_columns(path)})
+        empty = {column: [""] for column in number_columns(text)}
+        return pd.read_csv(io.BytesIO(text), keep_default_na=False, na_values=empty)
 
     def failures(self) -> list[dict[str, Any]]:
         """What failed and was not done since: name and traceback."""
@@ -165,7 +169,7 @@ class Run:
         maps = {name.removeprefix("map/"): array for name, array in arrays.items() if name.startswith("map/")}
         names = [[str(name) for name in arrays.get(key, ())] for key in ("concepts", "texts")]
         cells_file = file(self.folder, "cells.csv")
-        cells = pd.read_csv(cells_file) if cells_file.is_file() else pd.DataFrame()
+        cells = pd.read_csv(io.BytesIO(plain(cells_file))) if is_there(cells_file) else pd.DataFrame()
         leakage = pd.read_csv(leakage_file)
         return Attended(arrays["pictures"], arrays.get("masks"), names[0], names[1], maps, leakage, cells)
 
@@ -183,11 +187,10 @@ class Attended:
     cells: pd.DataFrame  # the same of every concept and picture; may be empty
 
 
-def number_columns(path: Path) -> list[str]:
+def number_columns(text: bytes) -> list[str]:
     """The columns of a table that hold numbers: an empty one there means not measured."""
     words = {"kind", "method", "point", "concept", "group", "prompt_id", "metric"}
-    with path.open(encoding="utf-8") as file:
-        return [name for name in file.readline().strip().split(",") if name not in words]
+    return [name for name in text.partition(b"\n")[0].decode().strip().split(",") if name not in words]
 
 
 def starred(template: str) -> str:

@@ -490,3 +490,32 @@ def test_ls_runs(tmp_path, monkeypatch, capsys):
     (tmp_path / "results" / "broken" / "run.json").write_text('{"schema"')
     assert run(["ls", "runs"]) == 0
     assert "results/mine" in (told := capsys.readouterr().out) and "results/broken" in told
+
+
+def test_a_run_goes_on_from_its_packed_rows(tmp_path, capsys):
+    """As a run that is committed does in a clone: no images, no fits, and rows in one archive."""
+    from benchmarks.store.packing import pack_run
+
+    out, other = copy_of_reference(tmp_path / "run"), tmp_path / "other"
+    assert run(["table", str(out)]) == 0
+    before = content(out)
+    pack_run(out)
+    for name in ("images", "fits", "concepts"):
+        shutil.rmtree(out / name)
+    assert run(["table", str(out)]) == 0
+    assert content(out) == {n: data for n, data in before.items() if n.count("/") == 0 and n != "plan.csv"}
+    capsys.readouterr()
+    assert run_here(shared(), out) == 0
+    assert "0 images to do" in capsys.readouterr().err
+    assert not (out / "rows").exists(), "nothing lacks, so nothing is written beside the archive"
+
+    copy_of_reference(other)
+    for folder in (out, other):
+        assert run_here(shared(), folder, "--prompts", "3", "--methods", "super") == 0
+    assert "rows" in {path.name for path in out.iterdir()}, "new rows lie beside it"
+    names = ("cells.csv", "metrics.csv", "samples.csv")
+    assert [(out / name).read_bytes() for name in names] == [(other / name).read_bytes() for name in names]
+    rows = read_rows(out)
+    pack_run(out)
+    pd.testing.assert_frame_equal(read_rows(out), rows)
+    assert not (out / "rows").exists()
