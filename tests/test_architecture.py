@@ -37,6 +37,7 @@ FLOORS = [
     ["miniature"],
     ["suite"],
     ["advice", "devices", "digests", "disk", "options", "paths", "verb"],
+    ["safe_paths"],
     ["baselines"],
     ["perfusion_core"],
 ]
