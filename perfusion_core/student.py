@@ -66,7 +66,7 @@ class Student:
         words = {self.subject.name: self.word}
         encodings, positions = encode(self.backbone.text_encoder, self.backbone.tokenizer, distinct, words)
         rows = [distinct.index(text) for text in texts]
-        return encodings[rows], [positions[row] for row in rows]
+        return repeated(encodings, rows), [positions[row] for row in rows]
 
     def encode(self, texts: list[str]) -> torch.Tensor:
         """Once an optimizer step: i_star moves towards the mean over the whole effective batch, before it is used."""
@@ -151,6 +151,15 @@ class OnePosition(nn.Module):
         out = self.plain(encodings)
         index = (torch.arange(len(out), device=out.device), torch.tensor(self.columns, device=out.device))
         return out.index_put(index, self.o_star.to(out).expand(len(out), -1))
+
+
+def repeated(encodings: torch.Tensor, rows: list[int]) -> torch.Tensor:
+    """encodings[rows], whose gradient is added up in the order of the rows whatever the number of threads.
+
+    Indexing with a list adds in any order where there are two threads, and two trainings differ.
+    """
+    each = encodings.unbind(0)
+    return torch.stack([each[row] for row in rows])
 
 
 def at(encodings: torch.Tensor, positions: list[Positions], name: str) -> torch.Tensor:

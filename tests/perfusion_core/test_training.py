@@ -424,3 +424,24 @@ def test_apply_restores_and_points_matter(backbone, subject, tmp_path):
     assert same(before, everything(backbone)) and "encode_prompt" not in vars(backbone.pipe)
     with pytest.raises(UserError, match="did you mean 'bias'"), apply(backbone, fits, {"bais": 0.3}):
         pass
+
+
+def test_the_gradient_of_repeated_texts_has_one_order_of_adding():
+    """Sixteen prompts of nine texts, as Perfusion trains; with two threads an index adds their gradients in any order."""
+    from perfusion_core.student import repeated
+
+    rows = [0, 3, 3, 8, 1, 2, 0, 7, 7, 7, 5, 4, 6, 1, 0, 3]
+    gradient = torch.randn(16, 32, 160, generator=torch.Generator().manual_seed(0))
+    in_order = torch.zeros(9, 32, 160)
+    for row, part in zip(rows, gradient):
+        in_order[row] += part
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            for _ in range(150):
+                encodings = torch.zeros(9, 32, 160, requires_grad=True)
+                repeated(encodings, rows).backward(gradient)
+                assert encodings.grad is not None and torch.equal(encodings.grad, in_order)
+    finally:
+        torch.set_num_threads(threads)
