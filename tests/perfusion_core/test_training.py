@@ -427,7 +427,7 @@ def test_apply_restores_and_points_matter(backbone, subject, tmp_path):
 
 
 def test_the_gradient_of_repeated_texts_has_one_order_of_adding():
-    """Sixteen prompts of nine texts, as Perfusion trains; with two threads an index adds their gradients in any order."""
+    """Sixteen prompts of nine texts, as Perfusion trains. Two threads let an index add gradients in any order."""
     from perfusion_core.student import repeated
 
     rows = [0, 3, 3, 8, 1, 2, 0, 7, 7, 7, 5, 4, 6, 1, 0, 3]
