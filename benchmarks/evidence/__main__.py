@@ -1,6 +1,6 @@
-"""`python -m benchmarks.evidence` writes the tables of docs/claims.md and metrics.md; `... commands`: what to run;
-`... look RUN`: what only its pictures tell; `... take RUN DIR`: its trained files of Perfusion, to be kept; `... pack
-RUN`: its plan, cells and rows in one small file, to be committed."""
+"""`python -m benchmarks.evidence` writes the tables of docs/claims.md and metrics.md, and results/README.md; `...
+commands`: what to run; `... look RUN`: what only its pictures tell; `... take RUN DIR`: its trained files of Perfusion,
+to be kept; `... pack RUN`: its plan, cells and rows in one small file, to be committed."""
 
 import argparse
 import shutil

@@ -1,6 +1,7 @@
 """docs/claims.md and docs/metrics.md: words written by hand around a table that is made from the committed results.
 
-In: pages with two marks, and the folder of results. Out: the pages with the tables between the marks.
+In: pages with two marks, and the folder of results. Out: the pages with the tables between the marks; and
+results/README.md (results_page.py).
 """
 
 from collections import Counter
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from benchmarks.evidence.all_claims import ledger
 from benchmarks.evidence.ledger import Evidence, Row
+from benchmarks.evidence.results_page import NOTES, PAGE, results_page
 from benchmarks.evidence.validity import answers
 from benchmarks.tables.table_text import aligned
 from perfusion_core.errors import UserError
@@ -43,12 +45,15 @@ def metrics_table(evidence: Evidence) -> str:
 
 
 def write(docs: Path, results: Path) -> str:
-    """Both pages; -> the ledger."""
+    """Both pages, and results/README.md where notes.toml is there to make it from; -> the ledger."""
     for folder, what in ((docs, "pages"), (results, "runs")):
         if not folder.is_dir():
             raise UserError(f"there is no folder {folder}/ of {what} here; give the command in the repository's folder")
     made = {"claims.md": claims_table(ledger(results)), "metrics.md": metrics_table(Evidence(results))}
     pages = {name: between((docs / name).read_text(encoding="utf-8"), table) for name, table in made.items()}
+    overview = results_page(results) if (results / NOTES).is_file() else None
     for name, page in pages.items():
         (docs / name).write_text(page, encoding="utf-8")
+    if overview is not None:
+        (results / PAGE).write_text(overview, encoding="utf-8")
     return made["claims.md"]

@@ -229,7 +229,7 @@ def cheap(evidence: Evidence) -> Finding:
 
 def recipe_speed(evidence: Evidence, method: str) -> tuple[float, int]:
     """Seconds a step, and steps, of a fit by the miniature's recipe."""
-    path = evidence.results / "speed" / "miniature-cpu.md"
+    path = evidence.folder("speed") / "miniature-cpu.md"
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     found = re.search(rf"^\| {method} \| \d+ \| (\d+) \| ([\d.]+) \|", text, re.MULTILINE)
     if not found:
@@ -239,7 +239,7 @@ def recipe_speed(evidence: Evidence, method: str) -> tuple[float, int]:
 
 def picked_steps(evidence: Evidence) -> float:
     """The training step that validation picked for Perfusion, mean over concepts."""
-    files = sorted((evidence.results / "miniature-concepts").glob("*.safetensors"))
+    files = sorted(evidence.folder("miniature-concepts").glob("*.safetensors"))
     if not files:
         raise UserError("no trained files of perfusion in miniature-concepts")
     return float(np.mean([Concept.load(path).steps for path in files]))

@@ -46,8 +46,11 @@ class Evidence:
         default_factory=dict, compare=False, repr=False
     )  # read once
 
+    def folder(self, name: str) -> Path:
+        return self.results / name
+
     def run(self, name: str) -> Run:
-        folder = self.results / f"miniature-{name}"
+        folder = self.folder(f"miniature-{name}")
         if not (folder / "run.json").is_file():
             raise UserError(f"{folder.name} has not been made")
         return Run(folder)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from benchmarks.scoring.reserved import FLOOR as FLOOR
 from benchmarks.scoring.reserved import REAL
-from benchmarks.tables.statistics import SEED, Draws, crossed_draws, drawn_means, harmonic, over_concepts
+from benchmarks.tables.statistics import N_DRAWS, SEED, Draws, crossed_draws, drawn_means, harmonic, over_concepts
 
 CEILING = REAL
 Point = tuple[str, str]  # (method, point)
@@ -31,6 +31,7 @@ class Grid:
     n: dict[str, np.ndarray]  # metric -> [M, C, P] images
     sd: dict[str, np.ndarray]
     seed: int = SEED  # of the bootstrap
+    n_draws: int = N_DRAWS
 
     def row(self, point: Point) -> int:
         return self.points.index(point)
@@ -48,7 +49,7 @@ class Grid:
 
     @cached_property
     def draws(self) -> Draws:
-        return crossed_draws(len(self.concepts), self.strata, seed=self.seed)
+        return crossed_draws(len(self.concepts), self.strata, self.n_draws, self.seed)
 
     @cached_property
     def base(self) -> np.ndarray:

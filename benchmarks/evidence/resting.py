@@ -1,0 +1,44 @@
+"""Which folders of results a claim rests on. In: the committed results. Out: folder -> the claims that look into it."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from benchmarks.evidence.all_claims import FAMILIES
+from benchmarks.evidence.ledger import CLAIMS, Evidence
+from benchmarks.tables.grid import Grid
+from perfusion_core.errors import UserError
+
+FEW = 20  # bootstrap draws: what a claim looks at does not depend on them, only what it finds
+
+
+@dataclass(frozen=True)
+class Watched(Evidence):
+    """Evidence that notes which folders it is asked for."""
+
+    seen: set[str] = field(default_factory=set, compare=False, repr=False)
+
+    def folder(self, name: str) -> Path:
+        self.seen.add(name)
+        return super().folder(name)
+
+    def grid(self, name: str, pairs: bool = False, only: tuple[str, ...] = ()) -> Grid:
+        self.seen.add(f"miniature-{name}")  # also where the grid is known already
+        grid = super().grid(name, pairs, only)
+        self.grids[name, pairs, only] = grid if grid.n_draws == FEW else replace(grid, n_draws=FEW)
+        return self.grids[name, pairs, only]
+
+
+def resting_on(results: Path) -> dict[str, list[str]]:
+    """Folder -> claims, in the order of docs/claims.md."""
+    assert FAMILIES, "their import fills the ledger"
+    evidence = Watched(results)
+    found: dict[str, list[str]] = {}
+    for says, _, _, find in CLAIMS:
+        evidence.seen.clear()
+        try:
+            find(evidence)
+        except UserError:
+            continue  # not measured: it rests on nothing yet
+        for name in evidence.seen:
+            found.setdefault(name, []).append(says)
+    return found

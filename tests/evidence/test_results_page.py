@@ -1,0 +1,78 @@
+"""results/ stays light and its page true: every folder told, counted and linked; what is committed is small."""
+
+import json
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from benchmarks.evidence.__main__ import done
+from benchmarks.evidence.commands import COMMANDS
+from benchmarks.evidence.committed import FILES, committed, to_commit, too_much
+from benchmarks.evidence.results_page import PAGE, read_notes, results_page
+from perfusion_core.errors import UserError
+
+ROOT = Path(__file__).parent.parent.parent
+RESULTS = ROOT / "results"
+
+
+def test_the_page_is_up_to_date():
+    """`python -m benchmarks.evidence` writes it."""
+    assert (RESULTS / PAGE).read_text(encoding="utf-8") == results_page(RESULTS)
+
+
+def test_every_folder_is_told_and_every_link_leads_somewhere():
+    notes = read_notes(RESULTS)
+    tracked = committed(ROOT)
+    folders = {path.relative_to(RESULTS).parts[0] for path in committed(RESULTS) if path.parent != RESULTS}
+    assert notes.keys() - {"dirty"} == folders
+    for name, note in notes.items():
+        if name == "dirty":
+            continue
+        assert (RESULTS / note["figure"]).resolve() in tracked, name
+        about = RESULTS / name / "run.json"
+        if not about.is_file():
+            assert note["commands"] and note["date"] and note["commit"]
+            continue
+        told = map(shlex.split, COMMANDS[name.removeprefix("miniature-")])
+        assert ["perfbench", *json.loads(about.read_text())["argv"]] in told, f"{name} was made by another command"
+
+
+def test_what_is_committed_is_little():
+    assert too_much(RESULTS, committed(RESULTS)) == []
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A folder of results in a repository of its own."""
+    run = tmp_path / "results" / "mine"
+    (run / "figures").mkdir(parents=True)
+    for name in ("run.json", "table.csv", "cells.csv"):
+        (run / name).write_text(f"{name}\n")
+    (tmp_path / ".gitignore").write_text((ROOT / ".gitignore").read_text())
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    return run
+
+
+def test_packing_counts_what_is_to_commit(checkout):
+    (checkout / "samples.csv").write_text("ignored")
+    (checkout / "figures" / "pareto.svg").write_text("ignored")
+    assert "3 files" in done("pack", str(checkout)) and not (checkout / "cells.csv").exists()
+    assert committed(checkout) == [], "nothing is tracked yet"
+    for number in range(FILES):
+        (checkout / "figures" / f"{number}.png").write_bytes(b"0")
+    with pytest.raises(UserError, match=r"mine has 18 files, at most 15: .*run.json.*; leave some out"):
+        done("pack", str(checkout))
+
+
+def test_too_much_is_said_of_each_folder_and_of_all(checkout, monkeypatch):
+    monkeypatch.setattr("benchmarks.evidence.committed.BYTES", 20)
+    files = committed(checkout, new=True)
+    assert too_much(checkout.parent, files) == ["all have 29 bytes, at most 20"]
+
+
+def test_without_a_repository_nothing_is_counted(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "plan.csv").write_text("x")
+    assert to_commit(tmp_path / "run") == ""
