@@ -51,7 +51,7 @@ def has_bfloat16() -> bool:
     """Whether the processor calculates with bfloat16 itself."""
     if platform.machine() not in ("x86_64", "AMD64"):
         return False
-    flags = _flags(Path("/proc/cpuinfo"))
+    flags = processor_flags(Path("/proc/cpuinfo"))
     if flags is None:  # not Linux
         import torch
 
@@ -60,7 +60,7 @@ def has_bfloat16() -> bool:
     return bool(NATIVE & flags)
 
 
-def _flags(cpuinfo: Path) -> set[str] | None:
+def processor_flags(cpuinfo: Path) -> set[str] | None:
     """The features of the first processor, as Linux tells them."""
     if not cpuinfo.is_file():
         return None

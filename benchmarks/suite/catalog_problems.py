@@ -131,10 +131,10 @@ def _tokens(catalog: Catalog, tokenizer: Tokenizer) -> list[str]:
 def open_tokenizer(backbone: str | None) -> Tokenizer:
     """The tokenizer of a backbone in diffusers layout (name, folder, hub id); by default CLIP's, of SD 1 and 2."""
     if backbone is None:
-        from open_clip.tokenizer import SimpleTokenizer
+        from benchmarks.suite.clip_tokens import clip_tokenizer
 
-        clip = SimpleTokenizer()
-        return Tokenizer("CLIP (Stable Diffusion 1 and 2)", lambda text: len(clip.encode(text)), 75)
+        clip = clip_tokenizer()
+        return Tokenizer("CLIP (Stable Diffusion 1 and 2)", lambda text: len(clip.encode(text).ids), 75)
     from transformers import CLIPTokenizer
 
     from benchmarks.paths import miniature_dir

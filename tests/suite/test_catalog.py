@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from open_clip.tokenizer import SimpleTokenizer
 from PIL import Image
 
 from benchmarks import cli
 from benchmarks.paths import data_dir
 from benchmarks.suite import catalog_problems
 from benchmarks.suite.catalog import Prompt, fill, leave_out, load_catalog, read_pairs, read_prompts, read_templates
+from benchmarks.suite.clip_tokens import clip_tokenizer
 from benchmarks.suite.concept_folder import read_concept, write_concept
 from perfusion_core.errors import UserError
 
@@ -372,6 +374,11 @@ def test_the_eleven_photographs():
 
 def test_super_categories_are_one_clip_token():
     tokenizer = catalog_problems.open_tokenizer(None)
+    theirs = SimpleTokenizer()
+    texts = [fill(prompt.template, "teapot") for prompt in load_catalog("miniature").prompts]
+    odd = ["It's 3D, isn't it? \u2014 caf\u00e9", "two  spaces", "\u6771\u4eac \U0001f389!!", "foo_bar-baz"]
+    for text in [*texts, *SUPER.values(), *odd]:
+        assert clip_tokenizer().encode(text).ids == theirs.encode(text), text
     assert {word: tokenizer.count(word) for word in SUPER.values()} == dict.fromkeys(SUPER.values(), 1)
     assert tokenizer.count("figurine of a borzoi") > 1
 
