@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.safe_paths import is_name, leads_out
+from benchmarks.store.frame_text import frame_of_text
 from benchmarks.store.packed import unpacked
 
 if TYPE_CHECKING:
@@ -115,27 +116,17 @@ def read_frame(paths: Iterable[Path]) -> "pd.DataFrame":
         header, _, rows = body.partition(b"\n")
         bodies.setdefault(header, []).append(rows)
     frames = [frame for header, rows in sorted(bodies.items()) if any(rows) for frame in _frames(header, rows)]
-    return pd.concat(frames, ignore_index=True) if frames else _parsed(",".join(ROW).encode() + b"\n")
+    if len(frames) == 1:
+        return frames[0]
+    return pd.concat(frames, ignore_index=True) if frames else frame_of_text(",".join(ROW).encode() + b"\n", NUMBERS)
 
 
 def _frames(header: bytes, rows: Sequence[bytes]) -> "list[pd.DataFrame]":
     """All of them as one frame; one by one where something in them is no number."""
     try:
-        return [_parsed(b"\n".join([header, b"".join(rows)]))]
+        return [frame_of_text(b"\n".join([header, b"".join(rows)]), NUMBERS)]
     except ValueError:
         return [frame for row in rows for frame in _frames(header, [row])] if len(rows) > 1 else []
-
-
-def _parsed(text: bytes) -> "pd.DataFrame":
-    import pandas as pd
-
-    names = text.partition(b"\n")[0].decode().split(",")
-    return pd.read_csv(
-        io.BytesIO(text),
-        dtype={name: NUMBERS.get(name, "str") for name in names},
-        keep_default_na=False,  # a concept may be called "null"
-        na_values={name: [""] for name in names if NUMBERS.get(name) == "float64"},
-    )
 
 
 # ---- the plan ----
@@ -161,6 +152,31 @@ def _is_planned(row: Mapping[str, str]) -> bool:
         return False
     names = (*(row[column] for column in PLACES), row["key"], *row["fit"].split("+"))
     return row["n"].isdecimal() and len(row["n"]) < 7 and all(map(is_name, filter(None, names)))
+
+
+def read_plan_frame(path: Path) -> "pd.DataFrame | None":
+    """The same as a frame, `n` a whole number."""
+    import pandas as pd
+
+    try:
+        text = plain(path)
+        frame = frame_of_text(text, {}) if text.strip() else pd.DataFrame()
+    except (OSError, EOFError, zlib.error, ValueError):
+        return None
+    if not len(frame):
+        return pd.DataFrame(columns=list(PLAN_ROW), dtype="str").astype({"n": int})
+    return frame[list(PLAN_ROW)].astype({"n": int}) if _all_planned(frame) else None
+
+
+def _all_planned(frame: "pd.DataFrame") -> bool:
+    """What `_is_planned` says of every row, asked once a value."""
+    if sorted(frame) != sorted(PLAN_ROW):
+        return False
+    keys = frame["key"][~frame["key"].str.fullmatch("[0-9a-f]{64}")]
+    names = {*keys, *(part for fit in frame["fit"].unique() for part in fit.split("+"))}
+    names |= {name for column in PLACES for name in frame[column].unique()}
+    numbers = frame["n"].unique()
+    return all(n.isdecimal() and len(n) < 7 for n in numbers) and all(map(is_name, filter(None, names)))
 
 
 def keys_of(rows: Iterable[Mapping[str, str]]) -> set[str]:

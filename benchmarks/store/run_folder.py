@@ -18,7 +18,14 @@ from benchmarks.disk import read_manifest as read_manifest
 from benchmarks.planning.units import Cell, Fit, Plan, Prior, Unit
 from benchmarks.safe_paths import below, is_name, leads_out, lies_below
 from benchmarks.scoring.reserved import REAL as REAL
-from benchmarks.store.csv_files import PLAN_ROW, count_keys, keys_of, read_frame, read_plan_file, rows_text
+from benchmarks.store.csv_files import (
+    count_keys,
+    keys_of,
+    read_frame,
+    read_plan_file,
+    read_plan_frame,
+    rows_text,
+)
 from perfusion_core.errors import UserError
 
 if TYPE_CHECKING:
@@ -301,31 +308,39 @@ def read_planned(run: Path) -> list[dict[str, str]]:
     """plan.csv as plain rows: a planned cell of all commands given in this folder."""
     rows = read_plan_file(run / "plan.csv")
     if rows is None:
-        raise UserError(f"{run / 'plan.csv'} is missing or damaged; give the same `perfbench run` command again")
+        raise _no_plan(run)
     return rows
 
 
 def read_plan(run: Path) -> "pd.DataFrame":
-    """plan.csv: a row a planned cell of all commands given in this folder."""
-    import pandas as pd
+    """The same as a frame, in a tenth of the time."""
+    plan = read_plan_frame(run / "plan.csv")
+    if plan is None:
+        raise _no_plan(run)
+    return plan
 
-    rows = pd.DataFrame(read_planned(run), columns=list(PLAN_ROW))
-    return rows.astype({"n": int})
+
+def _no_plan(run: Path) -> UserError:
+    return UserError(f"{run / 'plan.csv'} is missing or damaged; give the same `perfbench run` command again")
 
 
-def read_rows(run: Path, scorer: str | None = None) -> "pd.DataFrame":
-    """All rows of one scorer (the reported one) that belong to planned cells, as planned; and the ceiling's."""
+def read_rows(run: Path, scorer: str | None = None, plan: "pd.DataFrame | None" = None) -> "pd.DataFrame":
+    """All rows of one scorer (the reported one) that belong to planned cells, as planned; and the ceiling's. `plan`:
+    what read_plan says, where it is known."""
     import numpy as np
     import pandas as pd
 
     name = scorer or read_run(run)["scorers"][0]["name"]
-    store, plan = Store(run), read_planned(run)
-    order = pd.Series({row["key"]: number for number, row in enumerate(plan)}, dtype="int64")
-    groups = dict.fromkeys((row["method"], row["point"], row["concept"]) for row in plan)
-    singles = dict.fromkeys(part for row in plan for part in row["concept"].split("+"))
-    rows = read_frame(store.rows_file(name, *address) for address in groups)
-    rows = rows[rows["key"].isin(order.index)]
-    rows = rows.iloc[np.lexsort((rows["index"], rows["key"].map(order)))]
+    store, plan = Store(run), read_plan(run) if plan is None else plan
+    addresses = plan[["method", "point", "concept"]].drop_duplicates().itertuples(index=False, name=None)
+    singles = dict.fromkeys(part for names in plan["concept"].unique() for part in names.split("+"))
+    rows = read_frame(store.rows_file(name, *address) for address in addresses)
+    code, keys = pd.factorize(pd.concat([plan["key"], rows["key"]]))
+    place = np.full(len(keys), -1)  # of a key in the plan; -1: not planned
+    place[code[: len(plan)]] = np.arange(len(plan))
+    place = place[code[len(plan) :]]
+    order = np.lexsort((rows["index"].to_numpy(), place))
+    rows = rows.take(order[place[order] >= 0])
     real = read_frame(store.rows_file(name, REAL, "default", concept) for concept in singles)
     return pd.concat([rows, real], ignore_index=True)
 
@@ -335,12 +350,8 @@ def planned_fits(run: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
     fits = below(run, "fits")
     paths = (path for path in sorted(fits.glob("*/*/fit.json")) if lies_below(fits, path))
     by_key = {about["key"]: about for about in map(read_manifest, paths) if about}
-    rows = ((row["method"], row["concept"], row["fit"]) for row in read_planned(run))
-    pairs = (
-        (method, *one)
-        for method, concepts, keys in dict.fromkeys(rows)
-        for one in zip(concepts.split("+"), keys.split("+"))
-    )
+    rows = read_plan(run)[["method", "concept", "fit"]].drop_duplicates().itertuples(index=False, name=None)
+    pairs = ((method, *one) for method, concepts, keys in rows for one in zip(concepts.split("+"), keys.split("+")))
     for method, concept, key in dict.fromkeys(pairs):
         if key in by_key:
             yield method, concept, by_key[key]
