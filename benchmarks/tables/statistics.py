@@ -8,7 +8,7 @@ from functools import cache, cached_property
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import norm, t
+from scipy.special import ndtr, stdtrit  # what scipy.stats.norm.cdf and t.ppf are; scipy.stats takes a second to import
 
 N_DRAWS = 2000
 MANY = 100  # draws beyond the unknowns of a least-squares fit to them
@@ -42,7 +42,7 @@ def mean_over(y: np.ndarray) -> np.ndarray:
 @cache
 def t_quantile(n_concepts: int) -> float:
     """How many standard errors a 95 % interval reaches to either side: t at .975 with C - 1 degrees of freedom."""
-    return float(t.ppf(0.975, n_concepts - 1)) if n_concepts > 1 else float("nan")
+    return float(stdtrit(n_concepts - 1, 0.975)) if n_concepts > 1 else float("nan")
 
 
 def clustered(y: np.ndarray) -> Interval:
@@ -106,13 +106,15 @@ def drawn_means(y: np.ndarray, draws: Draws) -> np.ndarray:
     masks, which = np.unique(there, axis=0, return_inverse=True)  # few: one a group
     weight = (times @ masks.T)[:, which.reshape(-1)].reshape(-1, *lead)
     with np.errstate(invalid="ignore"):
-        return total / weight
+        return np.divide(total, weight, out=total)
 
 
 def over_concepts(means: np.ndarray, draws: Draws) -> np.ndarray:
     """The mean over the drawn concepts: [D, ..., C] -> [D, ...]."""
     there = ~np.isnan(means)
     times = draws.concepts.astype(float)
+    if there.all():  # as usual: every draw has as many concepts as there are
+        return np.einsum("d...c,dc->d...", means, times) / means.shape[-1]
     total = np.einsum("d...c,dc->d...", np.where(there, means, 0.0), times)
     with np.errstate(invalid="ignore"):
         return total / np.einsum("d...c,dc->d...", there, times)
@@ -155,13 +157,15 @@ def crossed(values: np.ndarray, draws: Draws, n_concepts: int) -> Interval:
 def _expansion(n_concepts: int) -> tuple[float, float]:
     """How many standard errors of the bootstrap an interval reaches to either side, and what a normal has beyond."""
     reach = float(np.sqrt(n_concepts / (n_concepts - 1))) * t_quantile(n_concepts)
-    return reach, float(norm.cdf(-reach))
+    return reach, float(ndtr(-reach))
 
 
 def harmonic(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """2ab / (a + b); 0, its limit, where either is not above zero (a cosine can be)."""
+    positive = (a > 0) & (b > 0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where((a > 0) & (b > 0), 2 * a * b / (a + b), 0 * (a + b))
+        mean = 2 * a * b / (a + b)
+        return mean if positive.all() else np.where(positive, mean, 0 * (a + b))
 
 
 def wins(a: np.ndarray, b: np.ndarray) -> np.ndarray:
