@@ -21,7 +21,16 @@ import pandas as pd
 
 from benchmarks.tables.frames import SCORES, score_intervals, variants
 from benchmarks.tables.grid import CEILING, FLOOR, Grid, grid_of
-from benchmarks.tables.sample_rows import CELL, both_concepts, is_metric, missing_of, of_pairs, refuse_missing, rows_of
+from benchmarks.tables.sample_rows import (
+    CELL,
+    both_concepts,
+    cell_codes,
+    is_metric,
+    missing_of,
+    of_pairs,
+    refuse_missing,
+    rows_of,
+)
 from benchmarks.tables.statistics import best, clustered, crossed, mean_over, over_concepts
 from benchmarks.tables.table_text import HONEST, NAIVE, markdown
 from perfusion_core.errors import UserError
@@ -32,14 +41,14 @@ CELL_COLUMNS = ["method", "point", "concept", "group", "prompt_id", "kind", "met
 def cells_of(samples: pd.DataFrame) -> pd.DataFrame:
     """Images -> cells. Images without a score do not count into n; rows in any order give the same bytes."""
     samples = both_concepts(samples.assign(prompt_id=samples["prompt_id"].fillna("").astype(str)))
-    samples = samples.sort_values([*CELL, "index"], kind="stable")
-    code = samples.groupby(CELL, sort=True, observed=True).ngroup().to_numpy()
-    _, first = np.unique(code, return_index=True)
-    keys = samples.iloc[first][[*CELL, "group", "kind"]].reset_index(drop=True)
-    odd = samples["index"].to_numpy() % 2 == 1
+    (cell,) = cell_codes(samples)
+    order = np.lexsort((samples["index"].to_numpy(), cell))
+    first, code = np.unique(cell[order], return_index=True, return_inverse=True)[1:]
+    keys = samples.iloc[order[first]][[*CELL, "group", "kind"]].reset_index(drop=True)
+    odd = samples["index"].to_numpy()[order] % 2 == 1
     out = []
-    for metric in filter(is_metric, samples.columns):
-        value = samples[metric].to_numpy(dtype=float)
+    for metric in sorted(filter(is_metric, samples.columns)):
+        value = samples[metric].to_numpy(dtype=float)[order]
         there = ~np.isnan(value)
 
         def per_cell(weight: np.ndarray, where: np.ndarray) -> np.ndarray:
@@ -50,10 +59,12 @@ def cells_of(samples: pd.DataFrame) -> pd.DataFrame:
             mean = per_cell(value, there) / n
             sd = np.sqrt(per_cell((value - mean[code]) ** 2, there) / (n - 1))
             halves = [per_cell(value, there & h) / per_cell(np.ones(len(value)), there & h) for h in (~odd, odd)]
-        frame = keys.assign(metric=metric, n=n.astype(int), mean=mean, sd=sd, even=halves[0], odd=halves[1])
+        numbers = {"mean": mean, "sd": sd, "even": halves[0], "odd": halves[1]}
+        finite = {name: np.where(np.isfinite(v), v, np.nan).round(9) for name, v in numbers.items()}
+        frame = keys.assign(metric=metric, n=n.astype(int), **finite)
         out.append(frame[frame["n"] > 0])
-    cells = pd.concat(out).sort_values([*CELL, "metric"], kind="stable")[CELL_COLUMNS].reset_index(drop=True)
-    return cells.replace([np.inf, -np.inf], np.nan).round({"mean": 9, "sd": 9, "even": 9, "odd": 9})
+    cells = pd.concat(out)  # the index is a cell's place among all
+    return cells.sort_index(kind="stable")[CELL_COLUMNS].reset_index(drop=True)
 
 
 def split(cells: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -69,7 +80,7 @@ def ceilings_of(cells: pd.DataFrame) -> pd.Series:
 
 
 def above(image: np.ndarray, limit: np.ndarray) -> np.ndarray:
-    """[C, P] 1 where a cell is more similar to the concept's images than these are to each other (limit [C])."""
+    """[..., C, P] 1 where a cell is more similar to the concept's images than these are to each other (limit [C])."""
     limit = limit[:, None]
     return np.where(np.isnan(image) | np.isnan(limit), np.nan, image > limit)
 
@@ -78,22 +89,22 @@ def metrics_of(cells: pd.DataFrame) -> pd.DataFrame:
     """Cells -> concepts. `copied` is the share of shape-preserving cells more similar to the concept's images than
     these are to each other."""
     singles, pairs = split(cells)
-    return pd.concat([_metrics(part) for part in (singles, pairs) if len(part)], ignore_index=True)
+    return pd.concat([_metrics(part, grid_of(part)) for part in (singles, pairs) if len(part)], ignore_index=True)
 
 
-def _metrics(cells: pd.DataFrame) -> pd.DataFrame:
+def _metrics(cells: pd.DataFrame, grid: Grid) -> pd.DataFrame:
     ceilings = ceilings_of(cells)
     out = []
-    grid = grid_of(cells)
     scores, images = grid.scores, grid.images
     limit = ceilings.reindex(grid.concepts).to_numpy(dtype=float)
-    for m, (method, point) in enumerate(grid.points):
-        row = pd.DataFrame({
-            "method": method, "point": point, "concept": grid.concepts, "group": grid.groups,
-            **{metric: scores[metric][m] for metric in [*SCORES, *grid.extra]},
-            "copied": mean_over(above(grid.values["image_sim"][m], limit)), "n": images[m].sum(1).astype(int),
-        })  # fmt: skip
-        out.append(row[row["n"] > 0])
+    n_points, n_concepts = len(grid.points), len(grid.concepts)
+    names = pd.DataFrame(grid.points, columns=["method", "point"])
+    rows = names.loc[names.index.repeat(n_concepts)].assign(
+        concept=grid.concepts * n_points, group=grid.groups * n_points,
+        **{metric: scores[metric].ravel() for metric in [*SCORES, *grid.extra]},
+        copied=mean_over(above(grid.values["image_sim"], limit)).ravel(), n=images.sum(2).astype(int).ravel(),
+    )  # fmt: skip
+    out.append(rows[rows["n"] > 0])
     real = cells[(cells["method"] == CEILING) & (cells["metric"] == "image_sim")]
     if len(real):
         out.append(real[["method", "point", "concept", "group", "n"]].assign(image_sim=real["mean"]))
@@ -105,7 +116,10 @@ def table_of(
     cells: pd.DataFrame, planned: pd.DataFrame | None = None, fits: pd.DataFrame | None = None
 ) -> pd.DataFrame:
     """Cells of single concepts, or of pairs -> the table, with 95 % intervals over concepts (stats.py)."""
-    grid = grid_of(cells)
+    return _table(cells, grid_of(cells), planned, fits)
+
+
+def _table(cells: pd.DataFrame, grid: Grid, planned: pd.DataFrame | None, fits: pd.DataFrame | None) -> pd.DataFrame:
     n_planned = _planned(grid, planned)
     limit = ceilings_of(cells).reindex(grid.concepts).to_numpy(dtype=float)
     out = []
@@ -219,7 +233,8 @@ def tables_of(run: Path, allow_missing: bool = False) -> Tables:
     """Everything from the rows of a run folder; an incomplete plan is refused unless allowed."""
     from benchmarks.store import run_folder as store
 
-    rows, planned, fits = rows_of(run), store.read_plan(run), store.read_fits(run)
+    planned, fits = store.read_plan(run), store.read_fits(run)
+    rows = rows_of(run, planned)
     fits = pd.concat([fits, known_costs(run, set(fits["method"]))], ignore_index=True)
     return build(rows, planned, fits, about=store.read_run(run), allow_missing=allow_missing)
 
@@ -252,19 +267,24 @@ def build(
     missing = missing_of(cells, planned)
     if not allow_missing:
         refuse_missing(missing, planned)
-    singles, pairs = split(cells)
+    tables, metrics, of_pair = [], [], planned["kind"] == "pair"
+    for part, plan in zip(split(cells), (planned[~of_pair], planned[of_pair])):
+        grid = grid_of(part) if len(part) else None
+        tables.append(_table(part, grid, plan, fits) if grid else pd.DataFrame())
+        metrics += [_metrics(part, grid)] if grid else []
+    table, pair_table = tables
     is_pair = rows["kind"] == "pair"
-    table = table_of(singles, planned[planned["kind"] != "pair"], fits) if len(singles) else pd.DataFrame()
-    pair_table = table_of(pairs, planned[planned["kind"] == "pair"], fits) if len(pairs) else pd.DataFrame()
     parts = [markdown(table, about)] if len(table) else []
     parts += [markdown(pair_table, about, title="Pairs of concepts")] if len(pair_table) else []
     rows = rows.drop(columns="key", errors="ignore")
     samples = rows.loc[~is_pair, [column for column in rows if not of_pairs(str(column))]]
-    return Tables(samples, rows[is_pair], cells, metrics_of(cells), table, pair_table, "\n".join(parts))
+    metrics_table = pd.concat(metrics, ignore_index=True)
+    return Tables(samples, rows[is_pair], cells, metrics_table, table, pair_table, "\n".join(parts))
 
 
 def write_tables(run: Path, allow_missing: bool = False) -> str:
     """Publish all tables of a run, each by one rename, table.md last; -> its text."""
+    from benchmarks.store.frame_text import text_of_frame
     from benchmarks.store.run_folder import Store
 
     tables, store = tables_of(run, allow_missing), Store(run)
@@ -272,6 +292,6 @@ def write_tables(run: Path, allow_missing: bool = False) -> str:
     if len(tables.pairs):
         frames |= {"pairs": tables.pairs, "pair-table": tables.pair_table}
     for name, frame in frames.items():
-        store.write_text(run / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
+        store.write_text(run / f"{name}.csv", text_of_frame(frame))
     store.write_text(run / "table.md", tables.text)
     return tables.text

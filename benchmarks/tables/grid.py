@@ -112,19 +112,13 @@ def _scores(values: dict[str, np.ndarray], base: np.ndarray, draws: Draws) -> di
 def grid_of(cells: pd.DataFrame) -> Grid:
     """Arrange cells. `real` has no prompts and is left out; pairs and single concepts come apart (tables.split)."""
     cells = cells[cells["method"] != CEILING]
-    points = list(
-        cells[["method", "point"]].drop_duplicates().sort_values(["method", "point"]).itertuples(index=False, name=None)
-    )
-    of_concept = cells.drop_duplicates("concept").sort_values("concept")
-    of_prompt = cells.drop_duplicates("prompt_id").sort_values("prompt_id")
-    at = (
-        pd.MultiIndex.from_tuples(points).get_indexer(pd.MultiIndex.from_frame(cells[["method", "point"]])),
-        pd.Index(of_concept["concept"]).get_indexer(cells["concept"]),
-        pd.Index(of_prompt["prompt_id"]).get_indexer(cells["prompt_id"]),
-    )
+    named = [_ranked(cells, names) for names in (["method", "point"], ["concept"], ["prompt_id"])]
+    of_point, of_concept, of_prompt = (first for first, _ in named)
+    at = tuple(rank for _, rank in named)
+    points = list(of_point[["method", "point"]].itertuples(index=False, name=None))
     shape = len(points), len(of_concept), len(of_prompt)
     values, halves, n, sd = {}, {}, {}, {}
-    for metric in ["image_sim", "text_sim_raw", *sorted(set(cells["metric"]) - {"image_sim", "text_sim_raw"})]:
+    for metric in ["image_sim", "text_sim_raw", *sorted(set(cells["metric"].unique()) - {"image_sim", "text_sim_raw"})]:
         mine = (cells["metric"] == metric).to_numpy()
         where = tuple(axis[mine] for axis in at)
 
@@ -141,3 +135,13 @@ def grid_of(cells: pd.DataFrame) -> Grid:
         points, list(of_concept["concept"]), list(of_prompt["prompt_id"]), list(of_concept["group"].astype(str)),
         list(of_prompt["kind"]), values, halves, n, sd,
     )  # fmt: skip
+
+
+def _ranked(cells: pd.DataFrame, names: list[str]) -> tuple[pd.DataFrame, np.ndarray]:
+    """The first row of each combination of values, in their order; and [n] the place of every row's among them."""
+    codes = np.zeros(len(cells), dtype=np.int64)
+    for name in names:
+        code, values = pd.factorize(cells[name], sort=True)
+        codes = codes * len(values) + code
+    _, first, rank = np.unique(codes, return_index=True, return_inverse=True)
+    return cells.iloc[first], rank

@@ -24,6 +24,15 @@ def of_pairs(column: str) -> bool:
     return re.match(r"image_sim_[ab](_|$)", column) is not None
 
 
+def cell_codes(*frames: pd.DataFrame) -> list[np.ndarray]:
+    """A number for the cell of every row, the same in all frames; they sort as the cells' names do."""
+    codes = np.zeros(sum(map(len, frames)), dtype=np.int64)
+    for column in CELL:
+        code, names = pd.factorize(pd.concat([frame[column] for frame in frames]), sort=True)
+        codes = codes * (len(names) + 1) + code
+    return np.split(codes, np.cumsum([len(frame) for frame in frames])[:-1])
+
+
 def both_concepts(rows: pd.DataFrame) -> pd.DataFrame:
     """The image similarity of a pair is the mean over its two concepts."""
     if not {"image_sim_a", "image_sim_b"} <= set(rows):
@@ -32,33 +41,40 @@ def both_concepts(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(image_sim=rows["image_sim"].astype(float).fillna(both))
 
 
-def rows_of(run: Path) -> pd.DataFrame:
+def rows_of(run: Path, plan: pd.DataFrame | None = None) -> pd.DataFrame:
     """The reported scorer's rows; what other scorers of the run say of the same images in columns with their names."""
     from benchmarks.store import run_folder
 
-    rows = run_folder.read_rows(run)
-    image = [*CELL, "index"]
+    rows = run_folder.read_rows(run, plan=plan)
     for scorer in run_folder.read_run(run)["scorers"][1:]:
-        other = both_concepts(run_folder.read_rows(run, scorer["name"]))
+        other = both_concepts(run_folder.read_rows(run, scorer["name"], plan))
         scores = [str(column) for column in other if is_metric(str(column)) and other[column].notna().any()]
         named = {column: f"{column}_{scorer['name']}" for column in scores}
-        rows = rows.merge(other[[*image, *scores]].rename(columns=named), on=image, how="left")
+        mine, theirs = cell_codes(rows, other)
+        n = 1 + int(max(rows["index"].max(), other["index"].max()))
+        image = {"left_on": mine * n + rows["index"].to_numpy(), "right_on": theirs * n + other["index"].to_numpy()}
+        rows = rows.merge(other[scores].rename(columns=named), how="left", **image).drop(columns="key_0")
     return rows
 
 
 def missing_of(cells: pd.DataFrame, planned: pd.DataFrame) -> pd.DataFrame:
     """Planned cells with fewer images scored by every scorer than planned: the plan's columns, and `there`."""
-    counts = cells.pivot_table(index=CELL, columns="metric", values="n", aggfunc="sum")
-    needed = [m for m in {"image_sim", "text_sim_raw", *counts.columns} if not of_pairs(m)]
-    merged = planned.merge(counts.reindex(columns=needed).reset_index(), on=CELL, how="left")
-    n = merged[needed].fillna(0)
-    images = [m for m in needed if m.startswith("image_sim")]
-    n[images] = n[images].mask(merged["kind"] == "deform", np.inf)  # image similarity is not theirs to have
-    for m in set(needed) - {"image_sim", "text_sim_raw"}:  # nor may another scorer have an opinion of every prompt
-        said = cells.loc[cells["metric"] == m, "prompt_id"]
-        n[m] = n[m].mask(~merged["prompt_id"].isin(said), np.inf)
-    merged = merged.assign(there=n.min(axis=1).astype(int))
-    return merged.loc[merged["there"] < merged["n"], [*planned.columns, "there"]].reset_index(drop=True)
+    mine, theirs = cell_codes(planned, cells)
+    code = np.unique(np.concatenate([mine, theirs]), return_inverse=True)[1]
+    mine, theirs = np.split(code, [len(planned)])
+    counts = []
+    for metric in {"image_sim", "text_sim_raw", *cells["metric"].unique()}:
+        if of_pairs(metric):
+            continue
+        said = (cells["metric"] == metric).to_numpy()
+        n = np.bincount(theirs[said], cells["n"].to_numpy(dtype=float)[said], minlength=len(code))[mine]
+        if metric.startswith("image_sim"):  # not a deform prompt's to have
+            n[(planned["kind"] == "deform").to_numpy()] = np.inf
+        if metric not in ("image_sim", "text_sim_raw"):  # another scorer need not have an opinion of every prompt
+            n[~planned["prompt_id"].isin(cells["prompt_id"][said].unique()).to_numpy()] = np.inf
+        counts.append(n)
+    merged = planned.assign(there=np.min(counts, axis=0).astype(int))
+    return merged[merged["there"] < merged["n"]].reset_index(drop=True)
 
 
 def refuse_missing(missing: pd.DataFrame, planned: pd.DataFrame) -> None:
