@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.planning.points import LOCKS, OperatingPoint
-from benchmarks.store.csv_files import read_plan_file
+from benchmarks.store.run_folder import read_planned
 from perfusion_core import editing
 from perfusion_core.errors import UserError
 
@@ -44,9 +44,9 @@ def test_a_name_keeps_its_order(point, random):
 
 
 def test_every_committed_name_is_printed_as_it_is_read():
-    plans = sorted(RESULTS.glob("*/plan.csv*"))
-    names = {row["point"] for plan in plans for row in read_plan_file(plan.with_name("plan.csv")) or ()}
-    assert len(plans) >= 13 and {"default", "local-b0.60-t0.15", "local-b0.60-t0.15-s100"} <= names
+    runs = [path.parent for path in sorted(RESULTS.glob("*/run.json"))]
+    names = {row["point"] for run in runs for row in read_planned(run)}
+    assert len(runs) >= 13 and {"default", "local-b0.60-t0.15", "local-b0.60-t0.15-s100"} <= names
     assert {str(OperatingPoint.parse(name)) for name in names} == names
 
 
