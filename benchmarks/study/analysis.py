@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.safe_paths import below
 from benchmarks.study.answers import read_key
 from benchmarks.study.collect import Collected, collect
 from benchmarks.study.results import Results, results_of
@@ -31,13 +32,13 @@ def analyse(folder: Path, min_agreement: float = 0.5) -> Report:
         raise UserError(f"no answer of {folder} counts ({text_of_exclusions}; see docs/studies.md for the rules)")
     results = results_of(collected.ratings, key.about["methods"], key.about["kind"])
     text = markdown(key, collected, results, min_agreement)
-    out = folder / "analysis"
+    out = below(folder, "analysis")
     out.mkdir(exist_ok=True)
     names = ("pairs", "concepts", "correlation", "places")
     frames = {"table": results.means, **{name: getattr(results, name) for name in names}}
     frames |= {"raters": collected.raters, "ratings": collected.ratings}
     for name, frame in frames.items():
-        frame.round(6).to_csv(out / f"{name}.csv", index=False, lineterminator="\n")
+        frame.round(6).to_csv(below(out, f"{name}.csv"), index=False, lineterminator="\n")
     draw(key.about["kind"], results, out / "study")
-    (out / "table.md").write_text(text + "\n", encoding="utf-8")
+    below(out, "table.md").write_text(text + "\n", encoding="utf-8")
     return Report(out, text, results, collected)

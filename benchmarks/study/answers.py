@@ -10,11 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from benchmarks.safe_paths import below, is_name, shown
 from benchmarks.study.design import QUALIFY, RATE
 from benchmarks.study.signing import genuine, sign
 from perfusion_core.errors import UserError
 
 SCHEMA = "perfbench-study-answers/1"
+KEY_SCHEMA = "perfbench-study-key/1"
 FIELDS = {"schema", "study", "rater", "session", "ticket", "answers"}
 MAX_BYTES = 256 * 1024  # a session of 500 screens takes less
 
@@ -48,7 +50,7 @@ class Key:
 
     @property
     def answers(self) -> Path:
-        return self.folder / "answers"
+        return below(self.folder, "answers")
 
     @cached_property
     def trials(self) -> dict[str, dict[str, Any]]:
@@ -81,18 +83,44 @@ class Answers:
 
 def read_key(folder: Path) -> Key:
     """The key of a study folder; one sentence where there is none."""
-    path = folder / "private" / "key.json"
+    path = below(folder, "private", "key.json")
     try:
         about = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(
             f"{folder} is not a study: there is no {path}; `perfbench study export` makes a study folder"
         ) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(
             f"{path} is damaged ({error}); take it from a backup, without it answers mean nothing"
         ) from None
+    if why := wrong_key(about):
+        raise UserError(f"{path} is damaged ({why}); take it from a backup, without it answers mean nothing")
     return Key(folder, about)
+
+
+PARTS = {"study": str, "kind": str, "methods": list, "design": dict, "secret": str, "tasks": list, "pool": list,
+         "sessions": list}  # fmt: skip
+
+
+def wrong_key(about: Any) -> str:
+    """What keeps a file from being a study's key; empty where nothing does. Its names become rows and files."""
+    if not isinstance(about, dict) or about.get("schema") != KEY_SCHEMA:
+        return f"its schema is not {KEY_SCHEMA}"
+    for name, kind in PARTS.items():
+        if not isinstance(about.get(name), kind):
+            return f"it has no {name}"
+    if not re.fullmatch(r"([0-9a-f]{2})+", about["secret"]) or not re.fullmatch(r"[0-9a-f]+", about["study"]):
+        return "its secret or its study is not hexadecimal"
+    if bad := next((name for name in about["methods"] if not is_name(name)), None):
+        return f"its method {shown(bad)} is no name"
+    for session in about["sessions"]:
+        trials = session.get("trials") if isinstance(session, dict) else None
+        if not isinstance(trials, list) or type(session.get("block")) is not int:
+            return "a session has no block or no trials"
+        if not all(isinstance(trial, dict) and {"id", "role", "task", "order"} <= set(trial) for trial in trials):
+            return "a trial has no id, role, task or order"
+    return ""
 
 
 def parse(data: bytes, key: Key) -> Answers:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.safe_paths import leads_out
 from benchmarks.study.agreement import same_order
 from benchmarks.study.answers import MAX_BYTES, Answers, Key, Refused, by_choice, parse, right_answers
 from benchmarks.study.design import QUALIFY, RATE, REPEAT
@@ -57,6 +58,9 @@ def collect(key: Key, min_agreement: float) -> Collected:
     by_rater: dict[str, list[Answers]] = defaultdict(list)
     refused = [f"{path.name}: its name does not end in .json" for path in there if path not in files]
     for path in files:
+        if leads_out(path):
+            refused.append(f"{path.name}: a link to another folder")
+            continue
         try:
             with path.open("rb") as stream:
                 answers = parse(stream.read(MAX_BYTES + 1), key)

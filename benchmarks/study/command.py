@@ -102,6 +102,12 @@ def serve_arguments(parser: argparse.ArgumentParser) -> None:
         help="default: this machine only; 0.0.0.0 for the network, with a token in the link",
     )
     parser.add_argument("--port", type=int, default=8765, help="default: 8765")
+    parser.add_argument(
+        "--name",
+        default="",
+        metavar="HOST",
+        help="by which a server in front of this one is reached: ratings.example.org",
+    )
     parser.set_defaults(act=run_serve)
 
 
@@ -129,7 +135,7 @@ def run_export(args: argparse.Namespace) -> None:
 def run_serve(args: argparse.Namespace) -> None:
     from benchmarks.study.serve import serve
 
-    serve(args.folder, args.host, args.port)
+    serve(args.folder, args.host, args.port, args.name)
 
 
 def run_analyse(args: argparse.Namespace) -> None:

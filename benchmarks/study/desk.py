@@ -1,4 +1,4 @@
-"""The desk of a served study: hands out sessions, takes answers in. All of its memory is files, so that it may die.
+"""The desk of a served study: hands out sessions, takes answers in. All that raters rely on is files: it may die.
 
 In: a study's key. Out: `answers/<session>-<rater>.json`, whole or not there, and `private/loans/`.
 """
@@ -9,13 +9,26 @@ import re
 import secrets
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.disk import flush_folder
+from benchmarks.disk import flush_folder, read_json
+from benchmarks.safe_paths import below
 from benchmarks.study.answers import Answers, Key, Refused, parse
 
 LOAN_SECONDS = 3 * 3600  # a session nobody handed in for so long goes to the next rater
+WAIT_SECONDS = 15 * 60  # the same before its first screen is answered: an address costs nothing to make up
+EACH = 8  # sessions without an answer that one address may hold; with another one it loses its oldest
 NAME = re.compile(r"(\d+)-([0-9a-f]{32})(|-stopped|-failed)\.json")
+
+
+@dataclass(frozen=True)
+class Loan:
+    """Who has a session, since when, and whether a screen of it was answered."""
+
+    rater: str
+    since: float
+    begun: bool
 
 
 class Desk:
@@ -23,8 +36,9 @@ class Desk:
 
     def __init__(self, key: Key) -> None:
         self.key = key
-        self.loans = key.folder / "private" / "loans"
+        self.loans = below(key.folder, "private", "loans")
         self.loans.mkdir(exist_ok=True)
+        self.waiting: dict[str, list[tuple[int, str]]] = {}  # address -> (session, rater); never on the disk
         key.answers.mkdir(exist_ok=True)
         self._lock = threading.Lock()
         for folder in (self.loans, key.answers):
@@ -36,8 +50,12 @@ class Desk:
         found = (NAME.fullmatch(path.name) for path in self.key.answers.iterdir())
         return [(int(name[1]), name[2], name[3]) for name in found if name]
 
-    def hand_out(self, rater: str) -> tuple[int, str]:
-        """(session, ticket): the one that the rater has, or the next that nobody has; none of a block he has done."""
+    def hand_out(self, rater: str, address: str = "") -> tuple[int, str]:
+        """(session, ticket): the one that the rater has, or the next that nobody has; none of a block he has done.
+
+        Where none is left, the one that has waited longest for its first answer: whoever holds it may still hand it in,
+        and raters who were made up keep nobody out.
+        """
         if not re.fullmatch(r"[0-9a-f]{32}", rater):
             raise Refused(422, "rater has to be 32 hexadecimal digits")
         with self._lock:
@@ -50,30 +68,53 @@ class Desk:
             blocks = {self.key.sessions[session - 1]["block"] for session in mine}
             taken = {session for session, _, how in filed if not how}
             lent = self.lent()
-            kept = [session for session, who in lent.items() if who == rater and session not in mine]
-            free = [
-                n
-                for n, session in enumerate(self.key.sessions, 1)
-                if n not in taken and session["block"] not in blocks and lent.get(n, rater) == rater
+            kept = [session for session, loan in lent.items() if loan.rater == rater and session not in mine]
+            left = [
+                n for n, session in enumerate(self.key.sessions, 1) if n not in taken and session["block"] not in blocks
             ]
-            if not (kept or free):
+            free = [n for n in left if n not in lent or lent[n].rater == rater]
+            idle = sorted((n for n in left if n in lent and not lent[n].begun), key=lambda n: lent[n].since)
+            if not (kept or free or idle):
                 raise Refused(503, "There is nothing left to do for you at the moment. Thank you!")
-            session = (kept or free)[0]
-            self.lend(session, rater)
+            session = (kept or free or idle)[0]
+            self.lend(session, rater, begun=session in kept and lent[session].begun)
+            self.count(session, rater, address)
             return session, self.key.ticket(session, rater)
 
-    def lent(self) -> dict[int, str]:
-        """session -> rater, of loans that have not run out."""
+    def begin(self, data: bytes) -> None:
+        """Keep a session for who has answered a screen of it: it is his for LOAN_SECONDS."""
+        answers = parse(data, self.key)
+        if not self.key.has_ticket(answers):
+            raise Refused(403, "this session was not handed out to this rater")
+        if not answers.ranks:
+            raise Refused(422, "no screen is answered yet")
+        with self._lock:
+            loan = self.lent().get(answers.session)
+            if loan is None or loan.rater == answers.rater:
+                self.lend(answers.session, answers.rater, begun=True)
+
+    def lent(self) -> dict[int, Loan]:
+        """session -> loan, of loans that have not run out."""
         out = {}
         for path in self.loans.glob("*.json"):
-            loan = json.loads(path.read_text())
-            if time.time() - loan["since"] < LOAN_SECONDS:
-                out[int(path.stem)] = loan["rater"]
+            loan = read_loan(path)
+            if loan and time.time() - loan.since < (LOAN_SECONDS if loan.begun else min(WAIT_SECONDS, LOAN_SECONDS)):
+                out[int(path.stem)] = loan
         return out
 
-    def lend(self, session: int, rater: str) -> None:
-        aside = written_aside(self.loans, json.dumps({"rater": rater, "since": time.time()}).encode())
+    def lend(self, session: int, rater: str, begun: bool = False) -> None:
+        loan = {"rater": rater, "since": time.time(), "begun": begun}
+        aside = written_aside(self.loans, json.dumps(loan).encode())
         os.replace(aside, self.loans / f"{session}.json")
+
+    def count(self, session: int, rater: str, address: str) -> None:
+        """Take the oldest session without an answer from an address that holds too many."""
+        lent = self.lent()
+        mine = [(n, who) for n, who in self.waiting.get(address, []) if n != session and n in lent
+                and lent[n].rater == who and not lent[n].begun]  # fmt: skip
+        for n, _ in mine[: max(0, len(mine) + 1 - EACH)]:
+            (self.loans / f"{n}.json").unlink(missing_ok=True)
+        self.waiting[address] = [*mine[max(0, len(mine) + 1 - EACH) :], (session, rater)]
 
     def take_in(self, data: bytes) -> Answers:
         """File answers, or say why not. Once this returns they are on the disk."""
@@ -102,6 +143,15 @@ class Desk:
             flush_folder(self.key.answers)
             (self.loans / f"{answers.session}.json").unlink(missing_ok=True)
         return answers
+
+
+def read_loan(path: Path) -> Loan | None:
+    """None where the file is damaged: the session is free."""
+    about = read_json(path) or {}
+    rater, since = about.get("rater"), about.get("since")
+    if not (path.stem.isdecimal() and isinstance(rater, str) and isinstance(since, (int, float))):
+        return None
+    return Loan(rater, float(since), about.get("begun") is True)
 
 
 def written_aside(folder: Path, data: bytes) -> Path:

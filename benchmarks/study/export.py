@@ -13,6 +13,7 @@ from typing import Any
 
 from benchmarks.disk import Locks
 from benchmarks.study import design as plans
+from benchmarks.study.answers import KEY_SCHEMA
 from benchmarks.study.contact_sheet import write_private
 from benchmarks.study.design import Design
 from benchmarks.study.material import DEFAULT_METHODS, KINDS, Task, read_source, read_tasks
@@ -21,7 +22,6 @@ from benchmarks.study.screens import identity, page, write_pictures
 from benchmarks.study.signing import sign
 from perfusion_core.errors import UserError, unknown
 
-SCHEMA = "perfbench-study-key/1"
 ONE_TIME = 946_684_800  # 2000-01-01: zip files know no time before 1980
 
 
@@ -104,7 +104,7 @@ def make_key(
         return {**asdict(trial), "id": trial_id(secret, study, session, position, trial, task)}
 
     return {
-        "schema": SCHEMA,
+        "schema": KEY_SCHEMA,
         "study": study,
         "kind": kind,
         "run": run.resolve().name,

@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from benchmarks.disk import Locks
+from benchmarks.safe_paths import below
 from benchmarks.study.answers import MAX_BYTES, Refused, rated, read_key
 from benchmarks.study.desk import Desk
 from perfusion_core.errors import UserError
@@ -40,8 +41,8 @@ class Handler(BaseHTTPRequestHandler):
     server_version, sys_version = "perfbench", ""
     timeout = 30  # seconds for a request to arrive: a connection that says nothing does not stay
 
-    def __init__(self, desk: Desk, token: str, *args: Any) -> None:
-        self.desk, self.token = desk, token
+    def __init__(self, desk: Desk, token: str, name: str, *args: Any) -> None:
+        self.desk, self.token, self.name = desk, token, name
         super().__init__(*args)
 
     def do_GET(self) -> None:
@@ -62,7 +63,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def inside(self) -> str:
         """The path below the token, `index.html` for none."""
-        path = urlsplit(self.path).path
+        try:
+            path = urlsplit(self.path).path
+        except ValueError:
+            raise Refused(400, "this is no address") from None
+        if not self.token and not is_ours(self.headers.get("Host", ""), self.name):
+            raise Refused(403, "this server is asked for under a name that is not its own")
         if self.token:
             given, _, path = path.lstrip("/").partition("/")
             if not hmac.compare_digest(given.encode(), self.token.encode()):
@@ -70,21 +76,44 @@ class Handler(BaseHTTPRequestHandler):
         return path.lstrip("/") or "index.html"
 
     def get(self, path: str) -> None:
-        page = self.desk.key.folder / "page"
         if path == "api/session":
             rater = parse_qs(urlsplit(self.path).query).get("rater", [""])[0]
-            session, ticket = self.desk.hand_out(rater)
+            session, ticket = self.desk.hand_out(rater, self.client_address[0])
             self.reply(200, {"status": "ok", "study": self.desk.key.study, "session": session, "ticket": ticket})
         elif path == "index.html":
-            self.send(200, "text/html; charset=utf-8", (page / path).read_bytes(), "no-store")
-        elif PICTURE.fullmatch(path) and (page / path).is_file():
-            self.send(200, "image/png", (page / path).read_bytes(), "private, max-age=86400")
+            self.send(200, "text/html; charset=utf-8", self.file(path), "no-store")
+        elif PICTURE.fullmatch(path):
+            self.send(200, "image/png", self.file(path), "private, max-age=86400")
         else:
             raise Refused(404, "there is nothing here")
 
+    def file(self, path: str) -> bytes:
+        """A file of the page; never what a link in it leads to."""
+        try:
+            return below(self.desk.key.folder, "page", *path.split("/")).read_bytes()
+        except (OSError, UserError):
+            raise Refused(404, "there is nothing here") from None
+
     def post(self, path: str) -> None:
-        if path != "api/answers":
+        if path not in ("api/answers", "api/begun"):
             raise Refused(404, "there is nothing here")
+        data = self.body()
+        if path == "api/begun":
+            self.desk.begin(data)
+            return self.reply(200, {"status": "ok", "study": self.desk.key.study})
+        answers = self.desk.take_in(data)
+        said = (
+            "did not qualify"
+            if answers.tested and not answers.qualified
+            else "complete"
+            if answers.complete
+            else "stopped early"
+        )
+        print(f"session {answers.session}: {rated(answers, self.desk.key)} trials, {said}", file=sys.stderr, flush=True)
+        self.reply(201, {"status": "arrived", "study": self.desk.key.study})
+
+    def body(self) -> bytes:
+        """What was posted, of a length that was said and is allowed."""
         if (
             self.headers.get_content_type() != "application/json"
         ):  # a page of another site cannot send this type unasked
@@ -98,16 +127,7 @@ class Handler(BaseHTTPRequestHandler):
         data = self.rfile.read(int(length))
         if len(data) < int(length):
             raise Refused(400, "the answers broke off")
-        answers = self.desk.take_in(data)
-        said = (
-            "did not qualify"
-            if answers.tested and not answers.qualified
-            else "complete"
-            if answers.complete
-            else "stopped early"
-        )
-        print(f"session {answers.session}: {rated(answers, self.desk.key)} trials, {said}", file=sys.stderr, flush=True)
-        self.reply(201, {"status": "arrived", "study": self.desk.key.study})
+        return data
 
     def reply(self, status: int, body: dict[str, Any]) -> None:
         self.send(status, "application/json", json.dumps(body).encode(), "no-store")
@@ -137,6 +157,18 @@ class Server(ThreadingHTTPServer):
             print(f"perfbench: while answering: {error!r}", file=sys.stderr, flush=True)
 
 
+def is_ours(host: str, name: str) -> bool:
+    """Whether a Host header names this machine's loopback, or `name`: a page of another site that had its own name
+    point here could read a study's screens and answer them."""
+    said = re.sub(r":\d*$", "", host.strip().lower()).strip("[]")
+    if said in ("localhost", name.lower()):
+        return bool(said)
+    try:
+        return ipaddress.ip_address(said).is_loopback
+    except ValueError:
+        return False
+
+
 def is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(socket.gethostbyname(host)).is_loopback
@@ -148,7 +180,7 @@ def is_loopback(host: str) -> bool:
 
 def token_of(folder: Path) -> str:
     """The study's token, made once: after a restart the links that were given out still work."""
-    path = folder / "private" / "token"
+    path = below(folder, "private", "token")
     if not path.is_file():
         path.write_text(secrets.token_urlsafe(12))
         path.chmod(0o600)
@@ -167,23 +199,25 @@ def reachable(host: str) -> str:
             return socket.gethostname()
 
 
-def make_server(folder: Path, host: str, port: int) -> tuple[Server, str]:
-    """(server, the link for raters)."""
+def make_server(folder: Path, host: str, port: int, name: str = "") -> tuple[Server, str]:
+    """(server, the link for raters); `name`: the one under which a server in front of this one is reached."""
     key = read_key(folder)
     if not Locks(folder / "private").try_lock("serve"):  # its start sweeps up what a killed server was writing
         raise UserError(f"{folder} is being served already; end that server first")
+    if not 0 <= port < 65536:
+        raise UserError(f"--port {port} is no port; write a number from 1 to 65535, or 0 for any that is free")
     token = "" if is_loopback(host) else token_of(folder)
     try:
-        server = Server((host, port), partial(Handler, Desk(key), token))
+        server = Server((host, port), partial(Handler, Desk(key), token, name))
     except OSError as error:
         raise UserError(f"cannot listen on {host}:{port} ({error.strerror}); choose another --port or --host") from None
     link = f"http://{reachable(host)}:{server.server_address[1]}/{token + '/' if token else ''}"
     return server, link
 
 
-def serve(folder: Path, host: str, port: int) -> None:
+def serve(folder: Path, host: str, port: int, name: str = "") -> None:
     """Until Ctrl-C."""
-    server, link = make_server(folder, host, port)
+    server, link = make_server(folder, host, port, name)
     print(link, flush=True)
     print(f"answers go to {folder / 'answers'}; Ctrl-C ends, the same command goes on", file=sys.stderr, flush=True)
     try:

@@ -114,6 +114,7 @@ function next() {
     el("said").textContent = "Each picture needs a number first.";
     return;
   }
+  tellBegun();
   const gate = state.at + 1 === study.qualify;
   state.failed = gate && !passes(); // settled before anything is saved: a reload cannot slip past the gate
   if (state.failed || state.at + 1 === trials.length) return finish();

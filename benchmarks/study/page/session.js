@@ -80,6 +80,12 @@ function answersFile() {
   return JSON.stringify({ schema: "perfbench-study-answers/1", study: study.study, rater: state.rater, session: state.session, ticket: state.ticket, answers: answered });
 }
 
+function tellBegun() { // until then the server may give this session to another rater
+  if (!collector || !state.ticket || state.told) return;
+  state.told = true;
+  ask("api/begun", { method: "POST", headers: { "Content-Type": "application/json" }, body: answersFile() });
+}
+
 async function finish() {
   const all = trials.every(complete);
   if (state.phase !== "handed") state.phase = "done";
