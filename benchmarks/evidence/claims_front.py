@@ -12,6 +12,7 @@ from benchmarks.evidence.measures import (
     INSIDE,
     LOWER,
     area_gain,
+    at_point,
     choice_gain,
     dominating,
     front_gain,
@@ -120,7 +121,7 @@ claim("So it does from a bias of 0.30 to one of 1.05 (the paper shows 0.60 to 0.
        "Written when all scores were there")  # fmt: skip
 def spans_with_locks(evidence: Evidence) -> Finding:
     grid = evidence.grid("paper")
-    a, b = (rows(grid, "perfusion", f"{lock}-b0.60-t0.15") for lock in ("global", "local"))
+    a, b = (at_point(grid, "perfusion", f"{lock}-b0.60-t0.15") for lock in ("global", "local"))
     text, image = gains(grid, a, b)
     return both(text, image, all_of([more(text, LITTLE), less(image, LITTLE)]))
 

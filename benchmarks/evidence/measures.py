@@ -42,6 +42,13 @@ def rows(grid: Grid, method: str, lock: str = "") -> list[int]:
     return found
 
 
+def at_point(grid: Grid, method: str, point: str) -> list[int]:
+    """One operating point of a method, by its whole name."""
+    if (method, point) not in grid.points:
+        raise UserError(f"no operating point {point} of {method} in the run")
+    return [grid.row((method, point))]
+
+
 def selected(grid: Grid, method: str) -> str:
     """The method with its training step picked by validation, as Perfusion's is."""
     if not grid.rows(name := f"{method}-selected"):

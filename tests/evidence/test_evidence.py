@@ -54,6 +54,8 @@ def test_planted_effects_get_their_verdicts(results):
     found = {claim: finding.verdict for claim, finding in found_in(results).items()}
     assert found["Perfusion's front lies beyond Textual Inversion"] == HOLDS
     assert found["One trained model spans the front by its bias alone, monotonically"] == HOLDS
+    locks = "One trained model spans the front by what is chosen when drawing, the lock included"
+    assert found[locks] not in (ABSENT, OPEN), "two points by their whole names"
     assert found["Key locking raises text similarity without significant harm to image similarity"] == HOLDS
     assert found["Global locking varies more over concepts than local"] == HOLDS
     assert found["Vanilla ROME is worse (the paper: corrupted, because what is trained is not what is drawn)"] == HOLDS
