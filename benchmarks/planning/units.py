@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.digests import digest
+from benchmarks.scoring.cell_row import CellRow
 from benchmarks.scoring.reserved import FLOOR as FLOOR
 
 
@@ -106,6 +107,15 @@ class Cell:
     @property
     def concept(self) -> str:
         return "+".join(self.concepts)
+
+    @property
+    def row(self) -> CellRow:
+        """The cell as plan.csv and scoring know it."""
+        return CellRow(
+            self.method, self.point, self.concept, self.group, self.prompt_id, self.kind, len(self.seeds), self.key,
+            "+".join(fit.key for fit in self.fits), self.template, self.text, "+".join(self.super_categories),
+            self.seeds,
+        )  # fmt: skip
 
 
 Unit = Prior | Fit | Cell

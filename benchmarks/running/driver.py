@@ -13,7 +13,7 @@ from typing import Protocol
 from benchmarks.planning.units import Cell, Fit, Plan, Prior, Unit
 from benchmarks.running.missing_rows import Scoring
 from benchmarks.running.progress import Progress
-from benchmarks.running.tasks import Event, Group, Task, Units, name_of, unit_tasks
+from benchmarks.running.tasks import Event, ScoringTask, Task, Units, name_of, unit_tasks
 from benchmarks.store.run_folder import Store
 from perfusion_core.errors import UserError
 
@@ -84,8 +84,8 @@ class Driver:
     def next_task(self) -> Task | None:
         """The first group whose cells are there, else the first units whose needs are met."""
         for address, needs in list(self.groups.items()):
-            if needs <= self.settled and (group := self.ready_group(address)):
-                return group
+            if needs <= self.settled and (scoring := self.ready_scoring(address)):
+                return scoring
         for _ in range(len(self.waiting)):
             task = self.waiting.popleft()
             broken = task.needs & (self.outcome.failed.keys() | self.outcome.skipped.keys())
@@ -105,19 +105,19 @@ class Driver:
             self.settled.add(unit.key)
             self.progress.add(len(unit.seeds) if isinstance(unit, Cell) else 0)
 
-    def ready_group(self, address: tuple[str, str, str]) -> Group | None:
-        """The group with what it still lacks; None where nothing is lacking or another run is scoring it."""
-        group = self.scoring.group(address, self.outcome.done)
-        if group is None:
+    def ready_scoring(self, address: tuple[str, str, str]) -> ScoringTask | None:
+        """The rows file's task with what it still lacks; None where nothing is lacking or another run is scoring it."""
+        task = self.scoring.task(address, self.outcome.done)
+        if task is None:
             del self.groups[address]
             return None
-        if not self.store.locks.try_lock(group.lock):
+        if not self.store.locks.try_lock(task.lock):
             return None
-        group = self.scoring.group(address, self.outcome.done)  # again: it may have been scored a moment ago
+        task = self.scoring.task(address, self.outcome.done)  # again: it may have been scored a moment ago
         del self.groups[address]
-        if group is None:
+        if task is None:
             self.store.locks.unlock(self.scoring.lock(address))
-        return group
+        return task
 
     # ---- what happened ----
 
@@ -128,12 +128,12 @@ class Driver:
         elif event.kind == "failed":
             self.fail(unit, event.text)
         elif event.kind == "rows":
-            assert isinstance(unit, Group)
+            assert isinstance(unit, ScoringTask)
             self.scoring.publish(unit, event.rows)
             self.store.forget_failures([unit.lock])
             self.outcome.seconds["scores"] += event.seconds
         elif event.kind == "done":
-            assert not isinstance(unit, Group)
+            assert not isinstance(unit, ScoringTask)
             self.outcome.done.add(unit.key)
             self.settled.add(unit.key)
             self.stalled = 0
@@ -141,15 +141,15 @@ class Driver:
             self.outcome.seconds[STAGES[type(unit)]] += event.seconds
             self.progress.add(len(unit.seeds) if isinstance(unit, Cell) else 0)
 
-    def fail(self, unit: Unit | Group, traceback: str) -> None:
-        name, key = name_of(unit), unit.lock if isinstance(unit, Group) else unit.key
+    def fail(self, unit: Unit | ScoringTask, traceback: str) -> None:
+        name, key = name_of(unit), unit.lock if isinstance(unit, ScoringTask) else unit.key
         self.outcome.failed[key] = name, traceback
         self.settled.add(key)
         self.store.write_failure(key, name, traceback)
         self.progress.note(f"failed: {name}: {last_line(traceback)}")
 
     def ended(self, task: Task, why: str) -> None:
-        if isinstance(task, Group):
+        if isinstance(task, ScoringTask):
             self.store.locks.unlock(task.lock)
             if why:
                 self.groups[task.method, task.point, task.concept] = task.needs
@@ -166,7 +166,7 @@ class Driver:
                 time.sleep(POLL)
                 self.stalled = 0
 
-    def died(self, unit: Unit | Group, key: str, why: str) -> None:
+    def died(self, unit: Unit | ScoringTask, key: str, why: str) -> None:
         """A worker went away in the middle of this; once more, then it is a failure."""
         self.deaths[key] += 1
         if self.deaths.total() >= HOPELESS and not self.outcome.made.total():
@@ -174,7 +174,7 @@ class Driver:
         self.progress.note(f"{why} during {name_of(unit)}")
         if self.deaths[key] >= TRIES:
             self.fail(unit, f"{why} {self.deaths[key]} times during {name_of(unit)}")
-            if isinstance(unit, Group):
+            if isinstance(unit, ScoringTask):
                 self.groups.pop((unit.method, unit.point, unit.concept), None)
 
 

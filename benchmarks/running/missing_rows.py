@@ -1,13 +1,14 @@
 """Which rows are missing, and how new ones join those that are there. No torch; the scores themselves are score.py's.
 
-In: planned cells as rows of plan.csv with their seeds. Out: groups to score; rows files.
+In: planned cells with their seeds. Out: tasks of scoring; rows files.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.digests import digest
-from benchmarks.running.tasks import Group
+from benchmarks.running.tasks import ScoringTask
+from benchmarks.scoring.cell_row import CellRow
 from benchmarks.store.csv_files import count_keys, read_rows_file
 from benchmarks.store.run_folder import REAL, Store
 
@@ -21,7 +22,7 @@ class Scoring:
     def __init__(
         self,
         store: Store,
-        cells: Sequence[Mapping[str, Any]],
+        cells: Sequence[CellRow],
         concepts: Mapping[str, tuple[str, str, int]],
         scorers: Sequence[str],
         drop: bool = False,
@@ -32,13 +33,13 @@ class Scoring:
         self.store, self.scorers, self.drop, self.again = store, tuple(scorers), drop, again
         self.renewed: set[tuple[str, Address, str]] = set()
         self.concepts = concepts
-        self.cells: dict[Address, list[Mapping[str, Any]]] = {}
+        self.cells: dict[Address, list[CellRow]] = {}
         for cell in cells:
-            self.cells.setdefault((cell["method"], cell["point"], cell["concept"]), []).append(cell)
+            self.cells.setdefault(cell.address, []).append(cell)
 
     def groups(self) -> dict[Address, frozenset[str]]:
         """What lacks rows, and the keys of the cells that must be there first."""
-        wanted = {address: frozenset(cell["key"] for cell in cells) for address, cells in self.cells.items()}
+        wanted = {address: frozenset(cell.key for cell in cells) for address, cells in self.cells.items()}
         wanted |= {(REAL, "default", name): frozenset() for name in self.concepts}
         return {address: needs for address, needs in wanted.items() if self.lacking(address)[0]}
 
@@ -55,25 +56,25 @@ class Scoring:
         if address[0] == REAL:
             key, _, n = self.concepts[address[2]]
             return {key: n}
-        return {cell["key"]: len(cell["seeds"]) for cell in self.cells[address]}
+        return {cell.key: len(cell.seeds) for cell in self.cells[address]}
 
-    def group(self, address: Address, done: set[str]) -> Group | None:
+    def task(self, address: Address, done: set[str]) -> ScoringTask | None:
         """What can be scored now; None where nothing is lacking."""
         scorers, keys = self.lacking(address)
         method, point, concept = address
         if method == REAL:
             key, group, _ = self.concepts[concept]
-            return Group(method, point, concept, group, (), scorers, key=key) if scorers else None
-        cells = tuple(cell for cell in self.cells[address] if cell["key"] in keys & done)
-        needs = frozenset(cell["key"] for cell in cells)
-        return Group(method, point, concept, cells[0]["group"], cells, scorers, needs) if cells else None
+            return ScoringTask(method, point, concept, group, (), scorers, key=key) if scorers else None
+        cells = tuple(cell for cell in self.cells[address] if cell.key in keys & done)
+        needs = frozenset(cell.key for cell in cells)
+        return ScoringTask(method, point, concept, cells[0].group, cells, scorers, needs) if cells else None
 
     def lock(self, address: Address) -> str:
         return digest(["score", *address])
 
-    def publish(self, group: Group, rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    def publish(self, task: ScoringTask, rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         """New rows beside the old ones of planned cells, by prompt and index."""
-        address = (group.method, group.point, group.concept)
+        address = (task.method, task.point, task.concept)
         for scorer, new in rows.items():
             path = self.store.rows_file(scorer, *address)
             fresh = {row["key"] for row in new}
@@ -81,11 +82,11 @@ class Scoring:
             planned = self._needed(address).keys() | self.store.planned_keys()
             old = [r for r in read_rows_file(path) or () if r["key"] in planned and r["key"] not in fresh]
             self.store.write_rows(path, sorted([*old, *new], key=lambda row: (row["prompt_id"], int(row["index"]))))
-        if not group.real:
+        if not task.real:
             self.drop_images(address)
 
     def drop_images(self, address: Address) -> None:
         """Where that is wanted, once every cell of a group is scored: all but a small gallery."""
         if self.drop and not self.lacking(address)[1]:
             for cell in self.cells[address][KEPT:]:
-                self.store.drop_images(*address, cell["prompt_id"])
+                self.store.drop_images(*address, cell.prompt_id)

@@ -18,7 +18,7 @@ from benchmarks.disk import on_disk, verified
 from benchmarks.disk import replace as take_place
 from benchmarks.planning.backbones import Models, find
 from benchmarks.planning.units import Cell, Fit, Unit
-from benchmarks.running.tasks import Event, Group, Job, Task, Units
+from benchmarks.running.tasks import Event, Job, ScoringTask, Task, Units
 from benchmarks.running.worker import Worker
 from benchmarks.safe_paths import below, safe_parts
 from benchmarks.store.run_folder import MANIFEST, REAL, Store
@@ -77,16 +77,16 @@ class Remote:
         events, self.events = self.events, []
         made: dict[str, Files] = {}
         for unit in (event.unit for event in events if event.kind == "done"):
-            assert not isinstance(unit, Group)
+            assert not isinstance(unit, ScoringTask)
             made[unit.key] = pack(self.store.root, self.store.folder(unit))
             if isinstance(unit, Cell):
                 shutil.rmtree(self.store.folder(unit))
             else:
                 self.there.add(unit.key)
-        if isinstance(task, Group):
+        if isinstance(task, ScoringTask):
             for cell in task.cells:
-                self.there.discard(cell["key"])
-                shutil.rmtree(self.store.images(task.method, task.point, task.concept, cell["prompt_id"]))
+                self.there.discard(cell.key)
+                shutil.rmtree(self.store.images(task.method, task.point, task.concept, cell.prompt_id))
         return events, made
 
 
@@ -193,11 +193,11 @@ class RayPool:
     def _inputs(self, task: Task) -> dict[str, Any]:
         """References to what the task reads, by address; workers fetch what they do not have yet."""
         folders: dict[str, Path] = {}
-        if isinstance(task, Group):
+        if isinstance(task, ScoringTask):
             folders |= {f"concept {name}": self.store.concept(name) for name in task.concept.split("+")}
             if task.method != REAL:
                 for cell in task.cells:
-                    folders[cell["key"]] = self.store.images(task.method, task.point, task.concept, cell["prompt_id"])
+                    folders[cell.key] = self.store.images(task.method, task.point, task.concept, cell.prompt_id)
             return {address: self.ray.put(pack(self.store.root, folder)) for address, folder in folders.items()}
         for unit in task.units:
             if isinstance(unit, Fit):

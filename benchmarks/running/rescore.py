@@ -4,7 +4,7 @@ In: plan.csv, concepts/ and images/. Out: rows/ and the tables.
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ from benchmarks.running.missing_rows import Scoring
 from benchmarks.running.progress import Progress
 from benchmarks.running.run import change_run, complete
 from benchmarks.running.tasks import Job
+from benchmarks.scoring.cell_row import CellRow
 from benchmarks.scoring.lookup import Scorer, find_scorer
-from benchmarks.store.run_folder import Store, find_run, read_planned, read_run
+from benchmarks.store.run_folder import Store, find_run, read_cells, read_run
 from benchmarks.store.run_json import scorer_about
 from perfusion_core.errors import UserError
 
@@ -40,10 +41,10 @@ def rescore(given: str | None, scorers: Sequence[str] = (), *, again: bool = Fal
     if gone:
         print(f"perfbench: {gone} of {gone + len(cells)} planned cells have no whole images here", file=sys.stderr)
     scoring = Scoring(store, cells, concepts_of(store, cells), names, again=again)
-    driver = Driver(store, Plan((), (), ()), scoring, {cell["key"] for cell in cells}, Progress(0))
+    driver = Driver(store, Plan((), (), ()), scoring, {cell.key for cell in cells}, Progress(0))
     job = Job(config, models, frozenset(), (), about["protocol"].get("image_prompts") == "all", device_name(device))
     outcome = driver.run(make_pool(job, store))
-    planned = read_planned(folder)
+    planned = read_cells(folder)
 
     def record(run: dict[str, Any]) -> None:
         reported, *others = joined(run["scorers"], models.scorers)
@@ -104,28 +105,27 @@ def as_recorded(scorer: Scorer, about: dict[str, Any]) -> Scorer:
     return replace(scorer, name=names[0]) if names else scorer
 
 
-def scorable(store: Store) -> tuple[list[dict[str, Any]], int]:
+def scorable(store: Store) -> tuple[list[CellRow], int]:
     """Planned cells whose images are here and whole, with their seeds; and how many are not."""
-    cells: list[dict[str, Any]] = []
-    planned = read_planned(store.root)
-    for row in planned:
-        folder = store.images(row["method"], row["point"], row["concept"], row["prompt_id"])
-        found = verified(folder, "cell.json", row["key"])
-        if found and seeds_fit(found.get("seeds"), row):
-            cells.append({**row, "seeds": found["seeds"]})
+    cells: list[CellRow] = []
+    planned = read_cells(store.root)
+    for cell in planned:
+        found = verified(store.images(*cell.address, cell.prompt_id), "cell.json", cell.key)
+        if found and seeds_fit(found.get("seeds"), cell):
+            cells.append(replace(cell, seeds=tuple(found["seeds"])))
     return cells, len(planned) - len(cells)
 
 
-def seeds_fit(seeds: Any, row: Mapping[str, str]) -> bool:
+def seeds_fit(seeds: Any, cell: CellRow) -> bool:
     """Whether cell.json tells a seed for each planned image."""
-    return isinstance(seeds, list) and len(seeds) == int(row["n"]) and all(type(seed) is int for seed in seeds)
+    return isinstance(seeds, list) and len(seeds) == cell.n and all(type(seed) is int for seed in seeds)
 
 
-def concepts_of(store: Store, cells: Sequence[dict[str, Any]]) -> dict[str, tuple[str, str, int]]:
+def concepts_of(store: Store, cells: Sequence[CellRow]) -> dict[str, tuple[str, str, int]]:
     """name -> key of its pictures, group, how many."""
-    groups = {row["concept"]: row["group"] for row in cells}
+    groups = {cell.concept: cell.group for cell in cells}
     out = {}
-    for name in dict.fromkeys(part for row in cells for part in row["concept"].split("+")):
+    for name in dict.fromkeys(part for cell in cells for part in cell.concept.split("+")):
         about = read_manifest(store.concept(name) / "concept.json")
         if about is None or verified(store.concept(name), "concept.json", about["key"]) is None:
             raise UserError(f"{store.concept(name)} is missing or damaged: the concept's images are needed to score")

@@ -26,7 +26,7 @@ from benchmarks.running.prepared import (
     usual_folder,
 )
 from benchmarks.running.progress import Progress, duration
-from benchmarks.running.tasks import as_row
+from benchmarks.scoring.cell_row import CellRow
 from benchmarks.store import run_json
 from benchmarks.store.csv_files import count_keys, keys_of, planned_text, read_plan_file
 from benchmarks.store.run_folder import Store, read_json, read_weights
@@ -96,8 +96,9 @@ def open_folder(prepared: Prepared, argv: Sequence[str]) -> Store:
         old = old if old.get("schema") != run_json.SCHEMA or run_json.can_go_on(old) else {}  # damaged: made again
         refuse_others(prepared, old)
         before = (read_plan_file(plan_file) or ()) if old else ()
-        rows = {_address(row): row for row in before} | {_address(row): row for row in map(as_row, prepared.plan.cells)}
-        store.write_text(plan_file, planned_text(rows.values()))
+        rows = [*map(CellRow.read, before), *(cell.row for cell in prepared.plan.cells)]
+        rows = list({(*row.address, row.prompt_id): row for row in rows}.values())  # of one place the later command's
+        store.write_text(plan_file, planned_text(map(vars, rows)))
         about = run_json.about_run(
             old,
             prepared.config,
@@ -110,7 +111,7 @@ def open_folder(prepared: Prepared, argv: Sequence[str]) -> Store:
         )
         mine = {scorer["name"] for scorer in about["scorers"]}
         added = [scorer for scorer in old.get("scorers", ()) if scorer["name"] not in mine]  # by `perfbench score`
-        about["scorers"] += complete(store, added, rows.values())
+        about["scorers"] += complete(store, added, rows)
         store.write_text(prepared.folder / "run.json", json.dumps(about, indent=1) + "\n")
         store.forget_failures(keys_of(before) - store.planned_keys())  # of a method that was changed since
     concept_masks.make_missing(planned_concepts(prepared), prepared.config.clipseg, prepared.device)
@@ -119,15 +120,13 @@ def open_folder(prepared: Prepared, argv: Sequence[str]) -> Store:
     return store
 
 
-def complete(
-    store: Store, scorers: Iterable[dict[str, str]], rows: Collection[Mapping[str, Any]]
-) -> list[dict[str, str]]:
+def complete(store: Store, scorers: Iterable[dict[str, str]], rows: Collection[CellRow]) -> list[dict[str, str]]:
     """Of scorers beside the reported one those that have scored every planned image: the tables need all of it."""
     kept = []
-    groups = dict.fromkeys((row["method"], row["point"], row["concept"]) for row in rows)
+    groups = dict.fromkeys(row.address for row in rows)
     for scorer in scorers:
         there = count_keys(store.rows_file(scorer["name"], *group) for group in groups)
-        if all(there[row["key"]] == int(row["n"]) for row in rows):
+        if all(there[row.key] == row.n for row in rows):
             kept.append(scorer)
         else:
             print(f"perfbench: {scorer['name']} has not scored every planned image: the tables are without it until "
@@ -156,10 +155,6 @@ def refuse_others(prepared: Prepared, old: Mapping[str, Any]) -> None:
         )
 
 
-def _address(row: Mapping[str, Any]) -> tuple[str, ...]:
-    return row["method"], row["point"], row["concept"], row["prompt_id"]
-
-
 # ---- doing it ----
 
 
@@ -173,7 +168,7 @@ def work(prepared: Prepared, store: Store) -> Outcome:
     done = store.done(plan, scorer_names(models))
     done |= place_given(store, plan.cells, done)
     concepts = {c.name: (concept_key(c, models), c.group, len(c.images)) for c in planned_concepts(prepared)}
-    cells = [{**as_row(cell), "seeds": cell.seeds} for cell in plan.cells]
+    cells = [cell.row for cell in plan.cells]
     scoring = Scoring(store, cells, concepts, scorer_names(models), drop=prepared.config.drop_images)
     about = forecast(store, plan, done)
     total = about["total"]

@@ -1,6 +1,6 @@
 """What travels between the driver and its workers: the job and its tasks there, events back. No torch.
 
-A task is a few units that share their models' state; a group is what one rows file holds.
+A task is a few units that share their models' state, or the cells of one rows file to score.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +12,7 @@ from benchmarks.digests import digest
 from benchmarks.planning.backbones import Models
 from benchmarks.planning.config import Config
 from benchmarks.planning.units import Cell, Fit, Plan, Unit
+from benchmarks.scoring.cell_row import CellRow
 from benchmarks.store.run_folder import REAL
 from benchmarks.suite.catalog import Prompt
 
@@ -40,14 +41,14 @@ class Units:
 
 
 @dataclass(frozen=True)
-class Group:
-    """Cells to score, as rows of plan.csv with their seeds; or (`real`) a concept's own images."""
+class ScoringTask:
+    """Cells of one rows file to score; or (`real`) a concept's own images."""
 
     method: str
     point: str
     concept: str
-    group: str
-    cells: tuple[Mapping[str, Any], ...]
+    group: str  # of the concept: animated, container ...
+    cells: tuple[CellRow, ...]
     scorers: tuple[str, ...]  # names
     needs: frozenset[str] = frozenset()  # their cells, done or failed
     key: str = ""  # of the concept's images, where `real`
@@ -61,15 +62,15 @@ class Group:
         return digest(["score", self.method, self.point, self.concept])
 
 
-Task = Units | Group
+Task = Units | ScoringTask
 
 
 @dataclass(frozen=True)
 class Event:
-    """begin, step, done, failed, busy (of a unit) or rows (of a group)."""
+    """begin, step, done, failed, busy (of a unit) or rows (of a scoring task)."""
 
     kind: str
-    unit: Unit | Group
+    unit: Unit | ScoringTask
     seconds: float = 0.0
     images: int = 0
     text: str = ""
@@ -106,19 +107,9 @@ def together(units: Sequence[Unit], batch: int) -> list[Sequence[Unit]]:
     return [units[start : start + many] for start in range(0, len(units), many)]
 
 
-def as_row(cell: Cell) -> dict[str, Any]:
-    """A row of plan.csv."""
-    return {
-        "method": cell.method, "point": cell.point, "concept": cell.concept, "group": cell.group,
-        "prompt_id": cell.prompt_id, "kind": cell.kind, "n": len(cell.seeds), "key": cell.key,
-        "fit": "+".join(fit.key for fit in cell.fits), "template": cell.template, "text": cell.text,
-        "super_category": "+".join(cell.super_categories),
-    }  # fmt: skip
-
-
-def name_of(unit: Unit | Group) -> str:
+def name_of(unit: Unit | ScoringTask) -> str:
     """For people: `fit perfusion/cat`."""
-    if isinstance(unit, Group):
+    if isinstance(unit, ScoringTask):
         return f"score {unit.method}/{unit.point}/{unit.concept}"
     if isinstance(unit, Cell):
         return f"{unit.method}/{unit.point}/{unit.concept}/{unit.prompt_id}"

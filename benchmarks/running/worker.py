@@ -24,7 +24,7 @@ from benchmarks.disk import DiskError, full, is_full
 from benchmarks.planning import methods
 from benchmarks.planning.plan import prior_text
 from benchmarks.planning.units import Cell, Fit, Prior, Unit
-from benchmarks.running.tasks import Event, Group, Job, Task, together
+from benchmarks.running.tasks import Event, Job, ScoringTask, Task, together
 from benchmarks.running.worker_scores import Marks
 from benchmarks.scoring.similarity import read_images
 from benchmarks.store.run_folder import Store
@@ -89,7 +89,7 @@ class Worker:
 
     def do(self, task: Task) -> None:
         """Each unit is published, or its traceback is told; a disk that takes nothing more ends the run."""
-        if isinstance(task, Group):
+        if isinstance(task, ScoringTask):
             for name in task.scorers:
                 self.marks.scorer(name)  # outside the guard: without it nothing can be scored
             self._guarded(task, lambda: self.score(task))
@@ -124,7 +124,7 @@ class Worker:
         self.say(Event("begin", unit))
         return True
 
-    def _guarded(self, unit: Unit | Group, act: Callable[[], None]) -> None:
+    def _guarded(self, unit: Unit | ScoringTask, act: Callable[[], None]) -> None:
         try:
             act()
         except DiskError:
@@ -249,10 +249,10 @@ class Worker:
         folder = self.store.folder(fit)
         return folder / f"step-{step}" if step else folder
 
-    def score(self, group: Group) -> None:
+    def score(self, task: ScoringTask) -> None:
         started = time.monotonic()
-        rows = self.marks.rows(group)
-        self.say(Event("rows", group, seconds=time.monotonic() - started, rows=rows))
+        rows = self.marks.rows(task)
+        self.say(Event("rows", task, seconds=time.monotonic() - started, rows=rows))
 
 
 def _arrays(folder: Path) -> np.ndarray:

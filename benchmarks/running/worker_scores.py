@@ -11,7 +11,7 @@ from PIL import Image
 
 from benchmarks.planning.plan import seed_of
 from benchmarks.planning.units import Fit
-from benchmarks.running.tasks import Group, Job
+from benchmarks.running.tasks import Job, ScoringTask
 from benchmarks.scoring import similarity
 from benchmarks.scoring.scorers import of_concept, open_scorer
 from benchmarks.store.run_folder import Store
@@ -41,18 +41,18 @@ class Marks:
             self._features[scorer, concept] = of_concept(self.scorer(scorer), pictures)
         return self._features[scorer, concept]
 
-    def rows(self, group: Group) -> dict[str, list[similarity.Row]]:
-        """Of a group's cells from every scorer that has none yet; each image is read once."""
-        rows: dict[str, list[similarity.Row]] = {scorer: [] for scorer in group.scorers}
-        concepts = group.concept.split("+")
-        if group.real:
-            for scorer in group.scorers:
-                features = self.features(scorer, group.concept)
-                rows[scorer] = similarity.score_real(group.key, group.concept, group.group, features)
-        for cell in group.cells:
-            folder = self.store.images(group.method, group.point, group.concept, cell["prompt_id"])
+    def rows(self, task: ScoringTask) -> dict[str, list[similarity.Row]]:
+        """Of a task's cells from every scorer that has none yet; each image is read once."""
+        rows: dict[str, list[similarity.Row]] = {scorer: [] for scorer in task.scorers}
+        concepts = task.concept.split("+")
+        if task.real:
+            for scorer in task.scorers:
+                features = self.features(scorer, task.concept)
+                rows[scorer] = similarity.score_real(task.key, task.concept, task.group, features)
+        for cell in task.cells:
+            folder = self.store.images(*cell.address, cell.prompt_id)
             pictures = similarity.read_images(folder)
-            for scorer in group.scorers:
+            for scorer in task.scorers:
                 real = [self.features(scorer, concept) for concept in concepts]
                 rows[scorer] += similarity.score_cell(self.scorer(scorer), cell, pictures, real, self.job.every_prompt)
         return rows

@@ -3,13 +3,14 @@
 Separate from generation: reads PNGs and never the models that made them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from benchmarks.scoring.cell_row import CellRow
 from benchmarks.scoring.reserved import REAL
 from benchmarks.scoring.scorers import Model
 from benchmarks.suite.image_files import numbered
@@ -42,21 +43,21 @@ def ceiling(concept: np.ndarray) -> np.ndarray:
 
 
 def score_cell(
-    model: Model, cell: Mapping[str, Any], pictures: Sequence[Image.Image], concepts: Sequence[np.ndarray], every: bool
+    model: Model, cell: CellRow, pictures: Sequence[Image.Image], concepts: Sequence[np.ndarray], every: bool
 ) -> list[Row]:
-    """A row an image. `cell` is a row of plan.csv with its `seeds`; `concepts`: features of its concepts' images;
+    """A row an image. `cell` has its seeds; `concepts`: features of its concepts' images;
     `every`: image similarity on all prompts, not only on the shape-preserving ones."""
-    if len(pictures) != len(cell["seeds"]):
-        raise UserError(f"{cell['method']}/{cell['concept']}/{cell['prompt_id']}: {len(pictures)} images are there, "
-                        f"{len(cell['seeds'])} are planned; give the same `perfbench run` command again")  # fmt: skip
+    if len(pictures) != len(cell.seeds):
+        raise UserError(f"{cell.method}/{cell.concept}/{cell.prompt_id}: {len(pictures)} images are there, "
+                        f"{len(cell.seeds)} are planned; give the same `perfbench run` command again")  # fmt: skip
     features = model.images(pictures)
     images = [image_similarity(features, concept) for concept in concepts]
-    texts = features.astype(np.float64) @ model.text(cell["text"]).astype(np.float64) if model.text else None
-    same = {name: cell[name] for name in ("key", "method", "point", "concept", "group", "prompt_id", "kind")}
+    texts = features.astype(np.float64) @ model.text(cell.text).astype(np.float64) if model.text else None
+    same = {name: getattr(cell, name) for name in ("key", "method", "point", "concept", "group", "prompt_id", "kind")}
     rows = []
-    for index, seed in enumerate(cell["seeds"]):
+    for index, seed in enumerate(cell.seeds):
         row = {**same, "index": index, "seed": seed, "image_sim": "", "text_sim_raw": ""}
-        if len(concepts) == 1 and (every or cell["kind"] != "deform"):
+        if len(concepts) == 1 and (every or cell.kind != "deform"):
             row["image_sim"] = number(images[0][index])
         if texts is not None:
             row["text_sim_raw"] = number(texts[index])

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.safe_paths import is_name, leads_out
+from benchmarks.scoring.cell_row import COLUMNS
 from benchmarks.store.frame_text import frame_of_text
 from benchmarks.store.packed import unpacked
 
@@ -23,10 +24,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ROW = ("key", "method", "point", "concept", "group", "prompt_id", "kind", "index", "seed", "image_sim", "text_sim_raw")
+PLAN_ROW = COLUMNS
 PAIR_ROW = (*ROW, "image_sim_a", "image_sim_b")
-PLAN_ROW = (
-    "method", "point", "concept", "group", "prompt_id", "kind", "n", "key", "fit", "template", "text", "super_category",
-)  # fmt: skip
 NUMBERS = {"index": "int64", "seed": "int64", **dict.fromkeys(PAIR_ROW[-4:], "float64")}
 PLACES = ("method", "point", "concept", "prompt_id")  # columns of plan.csv that are names of folders
 MARK = b"# sha256 "

@@ -17,6 +17,7 @@ from benchmarks.disk import read_json as read_json
 from benchmarks.disk import read_manifest as read_manifest
 from benchmarks.planning.units import Cell, Fit, Plan, Prior, Unit
 from benchmarks.safe_paths import below, is_name, leads_out, lies_below
+from benchmarks.scoring.cell_row import CellRow
 from benchmarks.scoring.reserved import REAL as REAL
 from benchmarks.store.csv_files import (
     count_keys,
@@ -310,6 +311,11 @@ def read_planned(run: Path) -> list[dict[str, str]]:
     if rows is None:
         raise _no_plan(run)
     return rows
+
+
+def read_cells(run: Path) -> list[CellRow]:
+    """The same as planned cells, without their seeds."""
+    return list(map(CellRow.read, read_planned(run)))
 
 
 def read_plan(run: Path) -> "pd.DataFrame":

@@ -18,6 +18,7 @@ from benchmarks.planning.units import Fit
 from benchmarks.running import progress
 from benchmarks.running.tasks import Job
 from benchmarks.running.worker_scores import Marks, harmonic
+from benchmarks.scoring.cell_row import CellRow
 from benchmarks.scoring.lookup import find_scorer
 from benchmarks.scoring.scorers import open_scorer
 from benchmarks.scoring.similarity import ceiling, image_similarity, read_images, score_cell
@@ -116,17 +117,12 @@ def test_a_cosine_that_is_not_positive_never_makes_the_best_score():
     assert harmonic(-0.2, -0.9) == -0.9 and harmonic(0.0, 0.9) == 0.0 and harmonic(0.9, -0.8) == -0.8
 
 
+CELL = CellRow("m", "default", "cat", "animated", "s01", "shape", 2, "k", "", "A {cat}", "A", "cat")
+
+
 def test_a_cell_with_lost_images_is_not_scored():
     scorer = open_scorer(find_scorer("auto", "tiny", shared() / "tiny"), "cpu")
-    cell = {
-        "method": "m",
-        "point": "default",
-        "concept": "cat",
-        "prompt_id": "s01",
-        "kind": "shape",
-        "text": "A",
-        "seeds": [1, 2],
-    }
+    cell = replace(CELL, seeds=(1, 2))
     with pytest.raises(UserError, match="1 images are there, 2 are planned"):
         score_cell(scorer, cell, [Image.new("RGB", (16, 16))], [], False)
 
@@ -166,9 +162,7 @@ def test_dino_sees_pictures_only(tmp_path):
     pictures = read_images(reference() / "concepts" / "cat")
     features = scorer.images(pictures)
     assert features.shape == (3, 16) and np.linalg.norm(features, axis=1) == pytest.approx([1, 1, 1])
-    names = {"key": "k", "method": "m", "point": "default", "concept": "cat", "group": "animated", "prompt_id": "s01"}
-    cell = names | {"kind": "shape", "text": "A", "seeds": [1, 2, 3]}
-    rows = score_cell(scorer, cell, pictures, [features], False)
+    rows = score_cell(scorer, replace(CELL, seeds=(1, 2, 3)), pictures, [features], False)
     assert all(row["text_sim_raw"] == "" and row["image_sim"] for row in rows)
 
 

@@ -306,7 +306,7 @@ def test_a_group_that_could_not_be_scored_is_a_failure_until_it_is(tmp_path, mon
     out = copy_of_reference(tmp_path / "run")
     shutil.rmtree(next(out.glob("rows/*/perfusion")))
     with monkeypatch.context() as patch:
-        patch.setattr(worker_scores.score, "score_cell", broken)
+        patch.setattr(worker_scores.similarity, "score_cell", broken)
         assert run_here(shared(), out) == 1
     assert "score perfusion/local-b0.60-t0.15/cat: ValueError: no score today" in capsys.readouterr().err
     assert read_json(out / "run.json")["finished"] is None and len(list((out / "failed").iterdir())) == 2
