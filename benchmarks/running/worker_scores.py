@@ -16,6 +16,7 @@ from benchmarks.scoring import similarity
 from benchmarks.scoring.scorers import of_concept, open_scorer
 from benchmarks.store.run_folder import Store
 from benchmarks.suite.catalog import fill, leave_out
+from benchmarks.tables.statistics import harmonic, relative_text
 
 
 class Marks:
@@ -58,7 +59,11 @@ class Marks:
         return rows
 
     def validation(self, fit: Fit, backbone: Any) -> Any:
-        """The score that picks training steps: by a scorer that is never reported."""
+        """The score that picks training steps, by a scorer that is never reported: the table's harmonic mean.
+
+        It is 0 where a cosine is not positive, so such a step never beats one where both are; of equal ones the first
+        is kept. Where plain words do not fit their own prompts, the image similarity alone decides.
+        """
         from perfusion_core.training import Validation
 
         config, prompts = self.job.config, self.job.validation
@@ -69,7 +74,7 @@ class Marks:
 
         def measure(pictures: np.ndarray) -> float:
             image, text = self._similarities(pictures, texts, real)
-            return harmonic(image, text / floor) if floor > 0 else image
+            return float(harmonic(image, relative_text(text, floor))) if floor > 0 else image
 
         return Validation(
             templates=tuple(prompt.template for prompt in prompts),
@@ -99,8 +104,3 @@ class Marks:
         text = np.mean([feature @ model.text(text) for feature, text in zip(features, texts)])
         image = 0.0 if real is None else float(similarity.image_similarity(features, real).mean())
         return image, float(text)
-
-
-def harmonic(a: float, b: float) -> float:
-    """2ab/(a+b); a cosine that is not positive counts as itself, so that the worst is never the best."""
-    return 2 * a * b / (a + b) if a > 0 and b > 0 else min(a, b)

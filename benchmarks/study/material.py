@@ -98,7 +98,7 @@ def read_scores(run: Path) -> dict[tuple[str, str, str, str], dict[str, float]]:
 
     from benchmarks.tables.build import cells_of, split
     from benchmarks.tables.grid import grid_of
-    from benchmarks.tables.statistics import harmonic, mean_over
+    from benchmarks.tables.statistics import harmonic, mean_over, relative_text
 
     rows = run_folder.read_rows(run)
     singles = split(cells_of(rows))[0] if len(rows) else rows
@@ -108,7 +108,7 @@ def read_scores(run: Path) -> dict[tuple[str, str, str, str], dict[str, float]]:
     text = grid.values["text_sim_raw"]  # [M, C, P]
     own = grid.values["image_sim"]
     image = np.where(np.isnan(own), grid.scores["image_sim"][..., None], own)
-    h = harmonic(image, text / mean_over(grid.base)[:, None])
+    h = harmonic(image, relative_text(text, mean_over(grid.base)[:, None]))
     return {
         (*grid.points[m], grid.concepts[c], grid.prompts[p]): dict(
             zip(SCORES, (float(image[m, c, p]), float(text[m, c, p]), float(h[m, c, p])))

@@ -11,7 +11,16 @@ import pandas as pd
 
 from benchmarks.scoring.reserved import FLOOR as FLOOR
 from benchmarks.scoring.reserved import REAL
-from benchmarks.tables.statistics import N_DRAWS, SEED, Draws, crossed_draws, drawn_means, harmonic, over_concepts
+from benchmarks.tables.statistics import (
+    N_DRAWS,
+    SEED,
+    Draws,
+    crossed_draws,
+    drawn_means,
+    harmonic,
+    over_concepts,
+    relative_text,
+)
 
 CEILING = REAL
 Point = tuple[str, str]  # (method, point)
@@ -103,8 +112,7 @@ def _scores(values: dict[str, np.ndarray], base: np.ndarray, draws: Draws) -> di
     above = scores["text_sim_raw"] if same else drawn_means(np.where(shared, raw, np.nan), draws)
     whole = (shared == shared[:1]).all()  # every point has the same cells: then one divisor is enough
     below = drawn_means(np.where(shared[:1] if whole else shared, base, np.nan), draws)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        scores["text_sim"] = above / below
+    scores["text_sim"] = relative_text(above, below)
     scores["harmonic"] = harmonic(scores["image_sim"], scores["text_sim"])
     return scores
 

@@ -8,6 +8,7 @@ from functools import cache, cached_property
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import ndtr, stdtrit  # what scipy.stats.norm.cdf and t.ppf are; scipy.stats takes a second to import
 
 N_DRAWS = 2000
@@ -160,8 +161,15 @@ def _expansion(n_concepts: int) -> tuple[float, float]:
     return reach, float(ndtr(-reach))
 
 
-def harmonic(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """2ab / (a + b); 0, its limit, where either is not above zero (a cosine can be)."""
+def relative_text(raw: ArrayLike, floor: ArrayLike) -> np.ndarray:
+    """Raw text similarity in units of what `super` has on the same prompts: 1 is as good as plain words."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.divide(raw, floor)
+
+
+def harmonic(a: ArrayLike, b: ArrayLike) -> np.ndarray:
+    """2ab / (a + b); 0, its limit, where either is not above zero (a cosine need not be)."""
+    a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     positive = (a > 0) & (b > 0)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = 2 * a * b / (a + b)

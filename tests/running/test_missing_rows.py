@@ -17,7 +17,7 @@ from benchmarks.planning.config import resolve
 from benchmarks.planning.units import Fit
 from benchmarks.running import progress
 from benchmarks.running.tasks import Job
-from benchmarks.running.worker_scores import Marks, harmonic
+from benchmarks.running.worker_scores import Marks
 from benchmarks.scoring.cell_row import CellRow
 from benchmarks.scoring.lookup import find_scorer
 from benchmarks.scoring.scorers import open_scorer
@@ -110,11 +110,6 @@ def test_training_steps_are_picked_by_the_second_scorer_relative_to_the_plain_wo
     assert few.score(drawn) == pytest.approx(2 * alone * text / (alone + text), abs=1e-5) != validate.score(drawn)
     again = marks.validation(replace(fit, method="cd", key="other"), None)  # no backbone: `super` is drawn once
     assert again.seeds == validate.seeds and again.score(drawn) == validate.score(drawn)
-
-
-def test_a_cosine_that_is_not_positive_never_makes_the_best_score():
-    assert harmonic(0.5, 1.0) == pytest.approx(2 / 3)
-    assert harmonic(-0.2, -0.9) == -0.9 and harmonic(0.0, 0.9) == 0.0 and harmonic(0.9, -0.8) == -0.8
 
 
 CELL = CellRow("m", "default", "cat", "animated", "s01", "shape", 2, "k", "", "A {cat}", "A", "cat")
