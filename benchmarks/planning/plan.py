@@ -145,9 +145,12 @@ class _Planner:
         return self.seeds[concept, prompt_id]
 
     def fit(self, method: Method, concept: Concept) -> Fit:
+        """The fit of a method on a concept, made once; what decides its bytes is its key."""
+        # Planned already?
         address = f"{method.name}/{concept.name}"
         if address in self.fits:
             return self.fits[address]
+        # What the training sees.
         given = self.given.get((method.name, concept.name))
         prior = self.prior(concept.super_category) if method.prior and not given else None
         select = method.select and not given
@@ -157,6 +160,7 @@ class _Planner:
                 "suite's own prompts; leave at least one of them out"
             )
         seed = seed_of(self.config.seed, concept.name, "fit", 0)
+        # All that decides bytes.
         what: dict[str, Any] = {"unit": "fit", **self.model, "method": method.base, "version": method.version,
                                 "name": concept.name}  # fmt: skip
         what["covariance"] = self.facts.covariance if method.covariance else ""
@@ -169,6 +173,7 @@ class _Planner:
             }  # fmt: skip
         key = digest(what)
         keep = self.kept(method, given)
+        # Shared with equal variants.
         same = [fit for fit in self.fits.values() if fit.key == key]  # of a variant that differs at run time only
         self.fits[address] = same[0] if same else Fit(
             method.base, concept.name, concept.super_category, method.config, prior, select, keep, seed, key, given

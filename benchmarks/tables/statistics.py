@@ -140,15 +140,19 @@ def crossed(values: np.ndarray, draws: Draws, n_concepts: int) -> Interval:
     with its concept, with its prompt, and with both. Least squares on the counts tells V_c, V_p and V_cp, the rest,
     apart; the draws are brought together until they vary by max(V_c, V_c + V_p - V_cp), as in `clustered`. A draw that
     is exactly zero stays so: it is no small number but a draw in which there was nothing to tell apart."""
+    # Deviations of the draws.
     moved = values[1:] - mean_over(values[1:])
     moved = np.where(np.isnan(moved), 0, moved)
     of_concepts, of_both = draws.spans
     spare = len(moved) - of_both.shape[1]
+    # Variance, all three parts.
     v = float(moved @ moved) / len(moved)
     if not v > 0 or spare < MANY:  # more prompts than draws can tell apart: too wide is better than too narrow
         return expanded(values, n_concepts)
+    # Concepts' part, cells' part.
     v_c = float(((moved @ of_concepts) ** 2).sum()) / len(moved)
     v_cp = (v * len(moved) - float(((moved @ of_both) ** 2).sum())) / spare
+    # Shrink to the closed form.
     share = min(max(v_c, v - 2 * v_cp) / v, 1.0)
     closer = values[0] + np.sqrt(share) * (values - values[0])
     return expanded(np.where(values == 0, 0.0, closer), n_concepts)
