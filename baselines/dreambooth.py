@@ -21,6 +21,10 @@ if TYPE_CHECKING:  # a plan reads this file without torch
 
 NAME, LABEL, VERSION = "db", "DreamBooth", 1
 TRAINED, PRIOR = True, True
+USES_COVARIANCE = False  # no byte of it depends on C
+PAIRS = False  # a whole U-Net a concept: two cannot be drawn together
+TUNED = ("lr",)
+STYLE = {"colour": "#009E73", "marker": "^", "dash": (0, (1, 1.2)), "ink": "#00795a"}
 FOLDER = "unet"  # as in any checkpoint in diffusers layout
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 NAME, LABEL, VERSION = "super", "SuperCategory", 1
 TRAINED, PRIOR = False, False
+USES_COVARIANCE = False  # no byte of it depends on C
+STYLE = {"label": "Super-category", "colour": "#5f6368", "marker": "X", "dash": (0, (1, 2))}
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
 
 from benchmarks.advice import advised
 from benchmarks.planning import methods
+from benchmarks.planning.method_text import OPTIONAL, Said, constants, said_of
 from perfusion_core.errors import UserError
 
-NAMES = ("thing", "other")
+NAMES, OTHER = ("thing", "other"), "dog"  # two concepts; the second one's super-category
 STEPS = 3
 
 
@@ -32,6 +34,8 @@ class Broken(UserError):
 
 def check(module: ModuleType, backbone: Any, word: str = "cat", tell: Callable[[str], None] = print) -> None:
     """Every check in turn; the first that fails is a `Broken` that says what to mend."""
+    said = said_at_top(module)
+    tell("says what it is at its top")
     config = methods.recipe(module, module.NAME, {"steps": STEPS} if module.TRAINED else {}, miniature=True)
     with tempfile.TemporaryDirectory(prefix="perfbench-contract-") as folder:
         out = Path(folder)
@@ -40,6 +44,12 @@ def check(module: ModuleType, backbone: Any, word: str = "cat", tell: Callable[[
             tell("trains, saves, leaves the backbone as it was")
             same_again(module, backbone, config, word, out)
             tell("the same seed gives the same files")
+            if said.uses_covariance is False:
+                without_covariance(module, backbone, config, word, out)
+                tell("does not look at C")
+            if said.one_file:
+                one_file(out / "fit", said.one_file, word)
+                tell("leaves one file")
         before = state(backbone)
         plain = picture(backbone, f"A {word} on the beach")
         first = applied(module, backbone, fits)
@@ -51,6 +61,9 @@ def check(module: ModuleType, backbone: Any, word: str = "cat", tell: Callable[[
         if module.TRAINED:
             expect(not np.array_equal(first, plain), "with the fit applied the picture must change")
             tell("changes the picture")
+        together(module, backbone, {**fits, NAMES[1]: another(module, backbone, config, out)}, said.pairs)
+        expect(same(before, state(backbone)), "two concepts together must leave the backbone as it was, too")
+        tell("draws two concepts together" if said.pairs else "draws its concepts one by one")
         try:
             with module.apply(backbone, fits, {}):
                 raise KeyboardInterrupt
@@ -77,23 +90,81 @@ def fitted(module: ModuleType, backbone: Any, config: Any, word: str, out: Path)
     return {NAMES[0]: Fitted(out / "fit", word)}
 
 
+def said_at_top(module: ModuleType) -> Said:
+    """The optional names, which plans, figures and `perfbench tune` read without running the file."""
+    assert module.__file__
+    said = said_of(module.__file__)
+    for name, value in constants(module.__file__).items():
+        if name in OPTIONAL:
+            expect(getattr(module, name) == value, f"{name} must not be changed after the line that says it")
+    for rate in said.tuned:
+        fine = isinstance(getattr(module.Config(), rate, None), float)
+        expect(fine, f"TUNED names {rate}, which is no number of Config such as 0.01")
+    return said
+
+
+def without_covariance(module: ModuleType, backbone: Any, config: Any, word: str, out: Path) -> None:
+    """A fit beside another C gives the same files."""
+    before = vars(backbone).get("c_inv")
+    width = backbone.text_encoder.config.hidden_size
+    vars(backbone)["c_inv"] = torch.linspace(1, 9, width, dtype=torch.float64).diag()
+    try:
+        same_again(module, backbone, config, word, out, "elsewhere", "USES_COVARIANCE = False, and with another C")
+    finally:
+        del vars(backbone)["c_inv"]
+        if before is not None:
+            vars(backbone)["c_inv"] = before
+
+
+def one_file(folder: Path, name: str, word: str) -> None:
+    left = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    expect(left == sorted([name, f"step-2/{name}"]), f"ONE_FILE = {name!r}, but fit left {', '.join(left)}")
+    with safe_open(folder / name, "np") as file:
+        kind = (file.metadata() or {}).get("super_category")
+    expect(kind == word, f"the header of {name} must say the super_category")
+
+
+def another(module: ModuleType, backbone: Any, config: Any, out: Path) -> Any:
+    """A second fit, of a concept of another kind."""
+    from perfusion_core.subject import Fitted
+
+    if module.TRAINED:
+        train(module, backbone, config, OTHER, out / "other", name=NAMES[1])
+    return Fitted(out / "other", OTHER)
+
+
+def together(module: ModuleType, backbone: Any, fits: dict[str, Any], pairs: bool) -> None:
+    """Both concepts in one prompt; or the sentence of a method that cannot."""
+    try:
+        with module.apply(backbone, fits, {}) as write:
+            picture(backbone, write(f"A {{{NAMES[0]}}} and a {{{NAMES[1]}}} on the beach"))
+    except UserError as error:
+        sentence = "a method that cannot draw two of its concepts together has to say PAIRS = False"
+        expect(not pairs, f"{sentence} ({error})")
+    else:
+        expect(pairs, "PAIRS = False, but apply takes two concepts; it has to raise a UserError")
+
+
 def nothing(word: str, out: Path) -> dict[str, Any]:
     from perfusion_core.subject import Fitted
 
     return {NAMES[0]: Fitted(out, word)}
 
 
-def same_again(module: ModuleType, backbone: Any, config: Any, word: str, out: Path) -> None:
-    train(module, backbone, config, word, out / "again", keep=(2,))
+def same_again(
+    module: ModuleType, backbone: Any, config: Any, word: str, out: Path, place: str = "again",
+    when: str = "the same seed must give the same bytes;",
+) -> None:  # fmt: skip
+    train(module, backbone, config, word, out / place, keep=(2,))
     files = sorted(path.relative_to(out / "fit") for path in (out / "fit").rglob("*") if path.is_file())
     for name in files:
-        alike = (out / "again" / name).is_file() and (out / "fit" / name).read_bytes() == (
-            out / "again" / name
-        ).read_bytes()
-        expect(alike, f"the same seed must give the same bytes; {name} differs")
+        other = out / place / name
+        expect(other.is_file() and (out / "fit" / name).read_bytes() == other.read_bytes(), f"{when} {name} differs")
 
 
-def train(module: ModuleType, backbone: Any, config: Any, word: str, out: Path, **more: Any) -> Any:
+def train(
+    module: ModuleType, backbone: Any, config: Any, word: str, out: Path, name: str = NAMES[0], **more: Any
+) -> Any:  # fmt: skip
     """Random pictures, the same at every call."""
     from perfusion_core.sampling import as_float
     from perfusion_core.subject import Subject
@@ -104,7 +175,7 @@ def train(module: ModuleType, backbone: Any, config: Any, word: str, out: Path, 
     masks = torch.ones(3, 1, backbone.size, backbone.size)
     out.mkdir()
     return module.fit(
-        backbone, Subject(NAMES[0], word, as_float(pictures), masks, False), config, out, seed=1, prior=prior, **more
+        backbone, Subject(name, word, as_float(pictures), masks, False), config, out, seed=1, prior=prior, **more
     )
 
 

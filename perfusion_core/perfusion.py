@@ -20,7 +20,13 @@ if TYPE_CHECKING:  # a plan reads this file without torch; what trains and draws
 
 NAME, LABEL, VERSION = "perfusion", "Perfusion", 1
 TRAINED, PRIOR = True, False
-FILE = "concept.safetensors"
+SELECTS, USES_COVARIANCE = True, True
+ONE_FILE = "concept.safetensors"
+TUNED = ("lr", "lr_embedding")
+STYLE = {
+    "colour": "#0072B2", "marker": "o", "best": "#00456b",
+    "locks": {"local": {}, "global": {"colour": "#56B4E9", "marker": "s", "dash": (0, (4, 1.6)), "ink": "#1f78ad"}},
+}  # fmt: skip
 MINIATURE = Config(lr=0.0075, lr_embedding=0.0015)  # results/tuning-miniature
 
 
@@ -68,7 +74,7 @@ def fit(
 
     def save(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        student.concept().save(folder / FILE)
+        student.concept().save(folder / ONE_FILE)
 
     with student.attached():
         log = train(
@@ -87,7 +93,7 @@ def fit(
             keep=keep,
             progress=progress,
         )
-    return log | {"bytes": (out / FILE).stat().st_size}
+    return log | {"bytes": (out / ONE_FILE).stat().st_size}
 
 
 @contextmanager
@@ -104,7 +110,7 @@ def apply(backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, An
     for key in point:
         if key not in ("lock", "bias", "temperature"):
             raise unknown("run-time parameter of perfusion", key, ("lock", "bias", "temperature"))
-    concepts = {name: Concept.load(fitted.folder / FILE) for name, fitted in fits.items()}
+    concepts = {name: Concept.load(fitted.folder / ONE_FILE) for name, fitted in fits.items()}
     lock, bias = point.get("lock", "local"), point.get("bias", BIAS)
     with using(backbone, concepts, lock, bias, point.get("temperature", TEMPERATURE)) as write:
         yield write

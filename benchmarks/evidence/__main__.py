@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.advice import advised
 from benchmarks.evidence.commands import COMMANDS
 from benchmarks.evidence.committed import to_commit
-from benchmarks.running.given_files import FILES
+from benchmarks.planning.methods import said
 from benchmarks.store.packing import pack_run
 from benchmarks.store.run_folder import RESULTS, find_run, fit_folder, planned_fits
 from perfusion_core.errors import UserError
@@ -54,7 +54,7 @@ def done(do: str, run: str | None, out: Path | None = None) -> str:
 
 def take(run: Path, out: Path) -> list[Path]:
     """Perfusion's files of a run, named as their concepts are: a place for `perfbench run --trained`."""
-    file = FILES["perfusion"]
+    file = said("perfusion").one_file
     fits = {concept: about["key"] for method, concept, about in planned_fits(run) if method == "perfusion"}
     if not fits:
         raise UserError(f"{run} has no trained files of perfusion")

@@ -95,7 +95,7 @@ def after(backbone: Backbone, catalog: Catalog) -> tuple[list[Figure], Rows]:
     for concept in catalog.concepts:
         with tempfile.TemporaryDirectory() as folder:
             perfusion.fit(backbone, subject(concept, backbone.size), perfusion.MINIATURE, Path(folder) / "fit", seed=0)
-            learned = Learned.load(Path(folder) / "fit" / perfusion.FILE)
+            learned = Learned.load(Path(folder) / "fit" / perfusion.ONE_FILE)
         rows += ratios(backbone, catalog, concept, learned)
     return figures(rows, "gate after fitting"), rows
 

@@ -15,8 +15,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from benchmarks.figures.label_placing import Drawn, Label
-from benchmarks.figures.style import GREY, LOOKS, Look, look, split_variant
+from benchmarks.figures.style import GREY, LOOKS, Look, best_of, look, split_variant, strangers_among
 from benchmarks.planning.points import OperatingPoint
+from benchmarks.scoring.reserved import OURS
 
 X, Y = "text_sim", "image_sim"
 Values = Sequence[float] | pd.Series
@@ -47,7 +48,7 @@ def series_of(table: pd.DataFrame) -> list[Series]:
     steps were kept, of the same bias too, ordered by step."""
     rows = table[table["kind"] == "method"].reset_index(drop=True)
     points = [OperatingPoint.parse(name) for name in rows["point"]]
-    strangers = sorted({name for name in rows["method"] if split_variant(name)[0] not in LOOKS})
+    strangers = strangers_among(rows["method"])
     runs = list(dict.fromkeys(rows["run"])) if "run" in rows else [""]
     of_run = rows["run"] if "run" in rows else [""] * len(rows)
     families = [(run, method, one.family) for run, method, one in zip(of_run, rows["method"], points)]
@@ -199,13 +200,9 @@ def as_trained(series: Series, every: Sequence[Series]) -> Series | None:
 
 def best_look(method: str, honest: bool) -> Look:
     """A star: dark blue for Perfusion, its own colour for another method; hollow where chosen on other images."""
-    style = (
-        LOOKS["best-h"]
-        if method == "perfusion"
-        else replace(look(method), marker="*", label=f"{look(method).label} Best H")
-    )
+    style = best_of(look(method))
     if honest:
-        name = "Best H" if method == "perfusion" else style.label
+        name = "Best H" if method == OURS else style.label
         return replace(style, label=f"{name} (split halves)", fill=False)
     return style
 
@@ -279,7 +276,7 @@ def locks(axes: Axes, local: pd.DataFrame, everywhere: pd.DataFrame) -> Drawn:
     pairs = local.merge(everywhere, on=["concept", "group"], suffixes=("", "_global"))
     plane(axes, pd.concat([local, everywhere]))
     drawn = Drawn(axes)
-    one, other = LOOKS["perfusion/local"], LOOKS["perfusion/global"]
+    one, other = LOOKS[f"{OURS}/local"], LOOKS[f"{OURS}/global"]
     for row in pairs.to_dict("records"):
         ends = [(row[X], row[Y]), (row[f"{X}_global"], row[f"{Y}_global"])]
         axes.plot(*zip(*ends), color="#9aa0a6", linewidth=0.7, zorder=2)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.figures import breakdown, charts, with_pictures
 from benchmarks.figures.selection import Wish
-from benchmarks.figures.style import styled, write
+from benchmarks.figures.style import looks_of_runs, styled, write
 from benchmarks.store.run_folder import figures_folder
 from benchmarks.tables.run_view import Run, open_run, same_protocol, same_scorer
 from perfusion_core.errors import UserError, unknown
@@ -35,7 +35,7 @@ def plot(name: str, runs: Sequence[Run], wish: Wish, out: Path | None = None) ->
     if name != "gallery":  # pictures beside each other need neither in common
         same_scorer(runs)
         same_protocol(runs)
-    with styled():
+    with styled(), looks_of_runs(run.about for run in runs):
         figure = FIGURES[name](runs, wish)
         return write(figure, out or figures_folder(runs[0].folder) / name)
 

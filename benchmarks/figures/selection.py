@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.figures import plots
-from benchmarks.figures.style import LOOKS, split_variant
+from benchmarks.figures.style import known_looks, split_variant
 from benchmarks.planning.points import OperatingPoint
+from benchmarks.scoring.reserved import OURS
 from benchmarks.tables.run_view import Run, distinct_names
 from benchmarks.tables.table_text import HONEST, NAIVE
 from perfusion_core.errors import UserError
@@ -55,7 +56,7 @@ def needs(runs: Sequence[Run], what: bool, sentence: str) -> None:
 def perfusion_fronts(run: Run) -> list[plots.Series]:
     """Perfusion's fronts over the bias, local lock first."""
     table = run.table
-    rows = table[(table["method"] == "perfusion") & (table["kind"] == "method") & step_of(table).isna()]
+    rows = table[(table["method"] == OURS) & (table["kind"] == "method") & step_of(table).isna()]
     fronts = [one for one in plots.series_of(rows) if one.along and all(one.along)]
     return sorted(fronts, key=lambda one: (one.lock != "local", one.temperature or 0))
 
@@ -75,7 +76,7 @@ def short(point: str) -> str:
 
 def in_order(series: Sequence[plots.Series]) -> list[plots.Series]:
     """Methods as the figures list them; local before global lock."""
-    order = {name: number for number, name in enumerate(LOOKS)}
+    order = {name: number for number, name in enumerate(known_looks())}
 
     def place(one: plots.Series) -> tuple[int, str, bool]:
         return order.get(split_variant(one.method)[0], len(order)), one.method, one.lock != "local"

@@ -3,17 +3,22 @@
 In: names of methods and locks. Out: `Look`s, a styled figure, and PDF, SVG and PNG files.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
 
+from benchmarks.planning import methods
 from benchmarks.planning.ablations import ABLATIONS
+from benchmarks.planning.method_text import said_of, style_problem
 from benchmarks.safe_paths import leads_out
+from benchmarks.scoring.reserved import OURS
 from perfusion_core.errors import UserError
 
 COLUMN, PAGE = 3.3, 6.9  # inches: the width of one column and of the page
@@ -70,6 +75,7 @@ class Look:
     dash: str | tuple[int, tuple[float, ...]] = "-"
     ink: str = ""  # the colour of its text, dark enough to read on white
     fill: bool = True
+    best: str = ""  # the colour of its Best H; empty: its own
 
     @property
     def text(self) -> str:
@@ -80,19 +86,43 @@ class Look:
         return self.colour if self.fill else "white"
 
 
-# Okabe and Ito's colours (safe for every kind of colour blindness), in the paper's roles: Perfusion is blue and cyan.
-LOOKS = {
-    "perfusion/local": Look("Perfusion, local lock", "#0072B2", "o"),
-    "perfusion/global": Look("Perfusion, global lock", "#56B4E9", "s", (0, (4, 1.6)), ink="#1f78ad"),
-    "perfusion": Look("Perfusion", "#0072B2", "o"),
-    "best-h": Look("Perfusion Best H", "#00456b", "*"),
-    "db": Look("DreamBooth", "#009E73", "^", (0, (1, 1.2)), ink="#00795a"),
-    "ti": Look("Textual Inversion", "#CC79A7", "D", (0, (5, 1.2, 1, 1.2)), ink="#a64f80"),
-    "cd": Look("Custom Diffusion", "#D55E00", "v", (0, (3, 1.2)), ink="#b04e00"),
-    "cd-better": Look("CD Better-HP", "#E69F00", ">", (0, (3, 1.2, 1, 1.2, 1, 1.2)), ink="#946600"),
-    "lora": Look("LoRA", "#6F4E37", "P", (0, (6, 1.5))),
-    "super": Look("Super-category", "#5f6368", "X", (0, (1, 2))),
-}
+def looks_of(name: str, label: str, style: Mapping[str, Any]) -> dict[str, Look]:
+    """A method's looks by name, and by `name/lock`, from the STYLE that its file says."""
+    look = _changed(Look(label, "", ""), style)
+    locks = {f"{name}/{lock}": _changed(replace(look, label=f"{look.label}, {lock} lock"), changes)
+             for lock, changes in style.get("locks", {}).items()}  # fmt: skip
+    return locks | {name: look}
+
+
+def _changed(look: Look, style: Mapping[str, Any]) -> Look:
+    parts = {key: value for key, value in style.items() if key != "locks"}
+    if "dash" in parts and parts["dash"] != "-":
+        start, lengths = parts["dash"]
+        parts["dash"] = (start, tuple(lengths))  # run.json has lists
+    return replace(look, **parts)
+
+
+def best_of(look: Look) -> Look:
+    """Of Best H: a star, in the method's own colour or the one it has for that."""
+    return replace(look, marker="*", colour=look.best or look.colour, label=f"{look.label} Best H")
+
+
+def _built_in() -> dict[str, Look]:
+    """Okabe and Ito's colours (safe for every kind of colour blindness), in the paper's roles: Perfusion is blue and
+    cyan."""
+    found: dict[str, Look] = {}
+    for name in methods.BUILT_IN:
+        told = said_of(methods.BUILT_IN[name])
+        found |= looks_of(name, told.label, told.style)
+        if name == OURS:
+            found["best-h"] = best_of(found[name])
+        for variant, what in methods.VARIANTS.items():
+            if what.base == name and what.style:
+                found |= looks_of(variant, what.label, what.style)
+    return found
+
+
+LOOKS = _built_in()
 # methods that came by entry point or by file, in the order of their names
 STRANGERS = [
     Look("", "#332288", "p", (0, (2, 1))),
@@ -103,24 +133,58 @@ STRANGERS = [
 ]
 
 
+NONE: Mapping[str, Look] = MappingProxyType({})
+_BROUGHT: ContextVar[Mapping[str, Look]] = ContextVar("looks of methods that runs brought", default=NONE)
+
+
+def known_looks() -> Mapping[str, Look]:
+    """The built-in methods, and those whose style the runs at hand recorded."""
+    return {**LOOKS, **_BROUGHT.get()}
+
+
+@contextmanager
+def looks_of_runs(abouts: Iterable[Mapping[str, Any]]) -> Iterator[None]:
+    """Inside the block methods of a user's own look as their files said when they were run (run.json)."""
+    found: dict[str, Look] = {}
+    for told in (one for about in abouts for one in about.get("methods", {}).values() if isinstance(one, Mapping)):
+        name, style = str(told.get("of", "")), told.get("style")
+        if not isinstance(style, Mapping) or name in LOOKS or name in methods.VARIANTS:
+            continue
+        style = {"label": told.get("label") or name, **style}
+        if not style_problem(style):  # run.json may be anybody's
+            found |= looks_of(name, style["label"], style)
+    before = _BROUGHT.set(found)
+    try:
+        yield
+    finally:
+        _BROUGHT.reset(before)
+
+
 VARIANTS = {"selected": "selected step", **{one.name: one.label for one in ABLATIONS}}
 
 
 def split_variant(method: str) -> tuple[str, str]:
     """`perfusion-one-shot` -> (`perfusion`, `one-shot`): a method that is no method of ours but begins like one."""
-    if method in LOOKS:
+    known = known_looks()
+    if method in known:
         return method, ""
-    bases = [base for base in LOOKS if method.startswith(f"{base}-")]
+    bases = [base for base in known if method.startswith(f"{base}-")]
     base = max(bases, key=len, default=method)
     return base, method[len(base) + 1 :]
+
+
+def strangers_among(names: Iterable[str]) -> list[str]:
+    """Methods without a style: they take those that are left, in the order of their names."""
+    return sorted({name for name in names if split_variant(name)[0] not in known_looks()})
 
 
 def look(method: str, lock: str | None = None, strangers: Sequence[str] = ()) -> Look:
     """The look of a method (and lock). A variant is its method's, hollow; a method nobody knows takes its turn."""
     base, variant = split_variant(method)
-    known = LOOKS.get(f"{base}/{lock}") or LOOKS.get(base)
+    looks = known_looks()
+    known = looks.get(f"{base}/{lock}") or looks.get(base)
     if known and variant:
-        name = LOOKS[base].label if lock == "local" else known.label  # local is the lock of every ablation
+        name = looks[base].label if lock == "local" else known.label  # local is the lock of every ablation
         return replace(known, label=f"{name}, {VARIANTS.get(variant, variant.replace('-', ' '))}", fill=False)
     if known:
         return known

@@ -19,6 +19,7 @@ from typing import Any
 
 from benchmarks.planning.ablations import ABLATIONS, BASE
 from benchmarks.planning.config import Config
+from benchmarks.planning.method_text import Said, assigned, constants, said_of
 from benchmarks.planning.units import FLOOR, Method
 from perfusion_core.errors import UserError, unknown
 
@@ -30,9 +31,6 @@ BUILT_IN = {
     "lora": "baselines.lora",
     "super": "baselines.super_category",
 }
-SELECTS = {"perfusion"}  # its published recipe picks the training step by validation; the others train to the end
-WITHOUT_C = {"super", "db", "ti", "lora", "cd"}  # their bytes do not depend on the backbone's C
-ALONE = {"db"}  # a whole U-Net a concept: two cannot be drawn together
 CONTRACT = ("NAME", "LABEL", "VERSION", "TRAINED", "PRIOR", "Config", "MINIATURE", "fit", "apply")
 
 
@@ -45,10 +43,17 @@ class Variant:
     select: bool | None = None  # None: as the base
     steps: float = 1.0  # times the base's
     points: tuple[str, ...] = ()  # its own; empty: those of the base
+    label: str = ""  # with a style of its own; else it looks like its base, hollow
+    style: Mapping[str, Any] = field(default_factory=dict)
 
 
 VARIANTS: dict[str, Variant] = {
-    "cd-better": Variant("cd", steps=200 / 250),  # Custom Diffusion as the paper tuned it: 200 steps (Sec. 5)
+    "cd-better": Variant(  # Custom Diffusion as the paper tuned it: 200 steps (Sec. 5)
+        "cd",
+        steps=200 / 250,
+        label="CD Better-HP",
+        style={"colour": "#E69F00", "marker": ">", "dash": (0, (3, 1.2, 1, 1.2, 1, 1.2)), "ink": "#946600"},
+    ),
     **{one.method: Variant(BASE, one.config, points=one.points) for one in ABLATIONS if one.method != BASE},
 }
 
@@ -74,7 +79,7 @@ def _name_in(path: Path) -> str:
         raise UserError(f"there is no method file {path}") from None
     except (OSError, ValueError, SyntaxError) as error:
         raise UserError(f"{path} is not a Python file that can be read: {error}") from None
-    name = _assigned(tree).get("NAME")
+    name = assigned(tree).get("NAME")
     if isinstance(name, str):
         return name
     raise UserError(f'{path} is not a method: NAME = "..." is missing; docs/methods.md shows a complete one')
@@ -83,7 +88,8 @@ def _name_in(path: Path) -> str:
 def names(files: Sequence[str] = ()) -> list[str]:
     """Every name that --methods takes."""
     known = sources(files)
-    return [*known, *VARIANTS, *(f"{name}-selected" for name in known if name != FLOOR and name not in SELECTS)]
+    usual = [name for name, where in known.items() if name != FLOOR and constants(where).get("SELECTS") is not True]
+    return [*known, *VARIANTS, *(f"{name}-selected" for name in usual)]
 
 
 def check_names(given: Iterable[str], files: Sequence[str] = ()) -> list[str]:
@@ -102,6 +108,16 @@ def variant(name: str, files: Sequence[str] = ()) -> Variant:
     if name.endswith("-selected") and name not in sources(files):
         return Variant(name.removesuffix("-selected"), select=True)
     return Variant(name)
+
+
+def said(base: str, files: Sequence[str] = ()) -> Said:
+    """What the file of a method says of it beside its recipe; imports nothing."""
+    return said_of(sources(files)[base])
+
+
+def tuned(files: Sequence[str] = ()) -> list[str]:
+    """The methods whose learning rates `perfbench tune` varies."""
+    return [name for name, where in sources(files).items() if said_of(where).tuned]
 
 
 def load(base: str, files: Sequence[str] = ()) -> ModuleType:
@@ -168,7 +184,8 @@ def _method(config: Config, name: str, miniature: bool) -> Method:
         changes["steps"] = round(what.steps * recipe(module, name, changes, miniature).steps)
     changes |= own
     made = recipe(module, name, changes, miniature)
-    select = what.select if what.select is not None else config.select_step or what.base in SELECTS
+    told = said(what.base, config.method_files)
+    select = what.select if what.select is not None else config.select_step or told.selects
     where = sources(config.method_files)[what.base]
     version = str(module.VERSION)
     if where.endswith(".py"):  # an author at work changes code more often than the number
@@ -181,9 +198,13 @@ def _method(config: Config, name: str, miniature: bool) -> Method:
         prior=module.PRIOR,
         config={f.name: getattr(made, f.name) for f in dataclasses.fields(made)},
         select=select and module.TRAINED,
-        points=what.points,
-        pairs=what.base not in ALONE,
-        covariance=what.base not in WITHOUT_C,
+        points=what.points or (() if what.base in config.points else told.points),
+        pairs=told.pairs,
+        covariance=told.uses_covariance is not False,
+        needs_covariance=told.uses_covariance is True,
+        one_file=told.one_file,
+        label=told.label,
+        style={} if what.base in BUILT_IN else told.style,
     )
 
 
@@ -191,41 +212,11 @@ def listed(files: Sequence[str] = ()) -> list[dict[str, str]]:
     """For `perfbench ls methods`: name, label, whether it is trained; read without importing torch."""
     rows = []
     for name, where in sources(files).items():
-        constants = _constants(where)
-        rows.append({"name": name, "label": str(constants.get("LABEL", name)),
-                     "trained": "no" if constants.get("TRAINED") is False else "yes", "of": where})  # fmt: skip
+        told = said_of(where)
+        rows.append({"name": name, "label": told.label or name, "trained": "yes" if told.trained else "no",
+                     "of": where})  # fmt: skip
     rows += [
         {"name": name, "label": f"a variant of {v.base}", "trained": "yes", "of": v.base}
         for name, v in VARIANTS.items()
     ]
     return rows
-
-
-def _constants(where: str) -> dict[str, Any]:
-    """The simple constants of a module, from its text."""
-    if where.endswith(".py"):
-        path = Path(where)
-    else:
-        package, _, module = where.partition(":")[0].rpartition(".")
-        spec = importlib.util.find_spec(package) if package else None
-        places = list(spec.submodule_search_locations or ()) if spec else []
-        path = Path(places[0]) / f"{module}.py" if places else Path("nowhere")
-    if not path.is_file():
-        return {}
-    return _assigned(ast.parse(path.read_text(encoding="utf-8")))
-
-
-def _assigned(tree: ast.Module) -> dict[str, Any]:
-    """The constants that a module assigns at its top: NAME = "ti", also NAME, VERSION = "ti", 1."""
-    found: dict[str, Any] = {}
-    for node in tree.body:
-        if not isinstance(node, ast.Assign):
-            continue
-        for target in node.targets:
-            several = isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple)
-            names = target.elts if isinstance(target, ast.Tuple) and several else [target]
-            values = node.value.elts if isinstance(node.value, ast.Tuple) and several else [node.value]
-            for name, value in zip(names, values):
-                if isinstance(name, ast.Name) and isinstance(value, ast.Constant):
-                    found[name.id] = value.value
-    return found

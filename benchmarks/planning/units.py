@@ -37,6 +37,10 @@ class Method:
     points: tuple[str, ...] = ()  # its own, where the configuration names none
     pairs: bool = True  # can draw two of its concepts together
     covariance: bool = True  # C of the backbone decides its bytes
+    needs_covariance: bool = False  # and without C it cannot begin
+    one_file: str = ""  # all that a fit leaves; empty: a folder
+    label: str = ""
+    style: Mapping[str, Any] = field(default_factory=dict)  # of a method that is not built in, for figures
 
 
 @dataclass(frozen=True)

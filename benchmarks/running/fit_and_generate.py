@@ -15,16 +15,15 @@ from typing import Any
 
 from benchmarks.options import named
 from benchmarks.planning import methods
-from benchmarks.running.given_files import FILES
 from perfusion_core.errors import UserError
 
-FILE = FILES["perfusion"]  # the other methods leave folders
 OWN = "; give each concept its own name"
 
 
 def fit(args: argparse.Namespace) -> None:
     """Train as a benchmark would, with the same recipe, seed, class images and validation; print what was written."""
-    methods.check_names([args.method])  # before anything that takes seconds to load
+    files = tuple(filter(None, (args.method_files or "").split(",")))
+    methods.check_names([args.method], files)  # before anything that takes seconds to load
     from benchmarks.disk import remove
     from benchmarks.planning.config import resolve
     from benchmarks.running.prepared import concept_key, pictures, planned_concepts, prepare
@@ -36,9 +35,10 @@ def fit(args: argparse.Namespace) -> None:
 
     out = Path(args.out)
     as_file = out.suffix == ".safetensors"
-    if as_file and args.method != "perfusion":
+    one_file = methods.said(methods.variant(args.method, files).base, files).one_file
+    if as_file and not one_file:
         raise UserError(f"{args.method} leaves a folder, not one file; write --out {out.with_suffix('')}")
-    if not as_file and out.suffix and args.method == "perfusion":
+    if not as_file and out.suffix and one_file:
         raise UserError(f"a concept file ends in .safetensors; write --out {out.with_suffix('.safetensors')}")
     if not as_file and out.exists():
         raise UserError(f"{out} is there already; give --out another name")
@@ -52,7 +52,7 @@ def fit(args: argparse.Namespace) -> None:
         "dtype": args.dtype,
     }
     flags |= {"revision": args.revision, "device": args.device, "seed": args.seed}
-    flags |= {"suite": args.suite, "masks": args.masks}
+    flags |= {"suite": args.suite, "masks": args.masks, "method_files": args.method_files}
     steps = [f"steps={args.steps}"] if args.steps else []
     whole = ("fit.", "select_scorer=")  # any other key is one of the method's
     sets = [text if text.startswith(whole) else f"fit.{args.method}.{text}" for text in [*steps, *args.sets]]
@@ -91,7 +91,7 @@ def fit(args: argparse.Namespace) -> None:
     (folder / "fit.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     if as_file:
         out.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(folder / FILE, out)
+        shutil.move(folder / one_file, out)
         shutil.move(folder / "fit.json", out.with_suffix(".json"))
     else:
         shutil.move(folder, out)

@@ -18,12 +18,16 @@ def fit(parser: argparse.ArgumentParser) -> Run:
     )
     parser.add_argument("--concept", required=True, metavar="NAME|DIR", help="`perfbench ls concepts`, or its folder")
     parser.add_argument(
-        "--out", required=True, metavar="FILE|DIR", help="FILE.safetensors for perfusion, else a folder"
+        "--out",
+        required=True,
+        metavar="FILE|DIR",
+        help="FILE.safetensors for perfusion, else a folder",
     )
     parser.add_argument("--set", metavar="KEY=VALUE", dest="sets", action="append", default=[],
                         help="of the method's recipe: lr=0.01, images=1, train_k=true")  # fmt: skip
     parser.add_argument("--steps", metavar="N", help="of training; default the method's own recipe")
     parser.add_argument("--masks", metavar="WHICH", help="auto, none, clipseg, or a folder of masks")
+    parser.add_argument("--method-file", metavar="FILE", dest="method_files", help="a method of your own")
     add_model_flags(parser)
 
     def act(args: argparse.Namespace) -> None:
@@ -43,7 +47,8 @@ def tune(parser: argparse.ArgumentParser) -> Run:
       perfbench tune
       perfbench tune --methods ti,cd --factors 0.25,0.5,1,2,4 --parts 0.25,0.5,1
     """
-    parser.add_argument("--methods", metavar="A,B", default="perfusion,db,ti,cd,lora", help="default: all that train")
+    parser.add_argument("--methods", metavar="A,B", help="default: all that say what to tune (docs/methods.md)")
+    parser.add_argument("--method-file", metavar="FILE,..", dest="method_files", help="methods of your own")
     parser.add_argument("--factors", metavar="X,Y", default="0.25,0.5,1,2,4", help="of the recipe's learning rates")
     parser.add_argument("--parts", metavar="X,Y", default="0.25,0.5,1", help="of the recipe's steps")
     parser.add_argument("--prompts", metavar="N", default="24", help="for each concept; default 24")

@@ -22,7 +22,6 @@ from perfusion_core.digests import file_sha256
 from perfusion_core.errors import UserError
 
 ABOUT = MANIFEST[Fit]
-FILES = {"perfusion": "concept.safetensors"}  # methods whose fit is one file
 
 
 def trained_places(given: Sequence[str]) -> dict[str, Path]:
@@ -65,8 +64,8 @@ def _of(place: Path, method: Method, concept: Concept, there: Mapping[str, Path]
     _refuse_another(said, place, concept)
     path = below(place, *there[name].relative_to(place).parts)
     if path.is_file():
-        files = {FILES[method.base]: path}
-        sums = {FILES[method.base]: file_sha256(path)}
+        files = {method.one_file: path}
+        sums = {method.one_file: file_sha256(path)}
         about: dict[str, Any] = {}
     else:
         about = read_json(below(path, ABOUT)) or {}
@@ -75,8 +74,8 @@ def _of(place: Path, method: Method, concept: Concept, there: Mapping[str, Path]
         recorded = about.get("files") or digests_of(path)
         sums = {file: one["sha256"] for file, one in sorted(recorded.items()) if file != ABOUT}
         files = {file: below(path, *safe_parts(file, f"{said}: the file")) for file in sums}
-    if method.base in FILES:
-        for file in (FILES[method.base], *(file for file in files if file.endswith(f"/{FILES[method.base]}"))):
+    if method.one_file:
+        for file in (method.one_file, *(file for file in files if file.endswith(f"/{method.one_file}"))):
             _refuse_foreign(said, files.get(file, path / file), concept)
     about = {key: value for key, value in about.items() if key not in ("key", "files")}
     return Given(tuple((file, str(files[file]), sums[file]) for file in sums), digest(sums), about)
@@ -95,7 +94,7 @@ def _refuse_another(said: str, place: Path, concept: Concept) -> None:
 
 
 def _refuse_foreign(said: str, path: Path, concept: Concept) -> None:
-    """A file that is no concept of Perfusion's, or one of another kind of thing."""
+    """A file that does not say of what kind its concept is, or says another one."""
     try:
         with safe_open(path, "np") as file:
             kind = (file.metadata() or {}).get("super_category")
@@ -121,7 +120,7 @@ def _in_run(run: Path, method: Method) -> dict[str, Path]:
 def _in_folder(place: Path, method: Method) -> dict[str, Path]:
     inside = {path.relative_to(place).parts[0] for path in place.glob("*/**/*.safetensors")}
     found = {name: place / name for name in inside}
-    if method.base in FILES:
+    if method.one_file:
         found |= {path.stem: path for path in place.glob("*.safetensors")}
     return found
 

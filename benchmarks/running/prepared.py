@@ -50,8 +50,8 @@ def prepare(config: Config) -> Prepared:
     bare = {concept.name: concept.digest for concept in (*catalog.concepts, *concepts)}
     given = find_given(config.trained, chosen, concepts, in_pairs(config, catalog, concepts) if config.trained else ())
     chosen, catalog, concepts = with_masks(config, chosen, catalog, concepts, {name for name, _ in given})
-    if not models.covariance and any(method.base == "perfusion" for method in chosen):
-        raise UserError(f"the backbone {models.name} has no C yet, which perfusion needs: "
+    if not models.covariance and (needy := [method.base for method in chosen if method.needs_covariance]):
+        raise UserError(f"the backbone {models.name} has no C yet, which {needy[0]} needs: "
                         f"perfbench covariance --backbone {config.backbone}")  # fmt: skip
     plan = make(config, catalog, concepts, chosen, models.facts, given)
     device = device_name(config.device, elsewhere=config.engine == "ray")

@@ -158,7 +158,7 @@ def sampling_jobs(backbone: Backbone, batch: int, steps: int) -> dict[str, Calla
 # ---- trainings ----
 
 TRAINED = ("perfusion", "lora rank 4", "full U-Net")  # side by side, on the same batch
-METHODS = ("perfusion", "db", "ti", "cd", "lora")  # each as its own recipe has it
+METHODS = tuple(name for name in methods.BUILT_IN if methods.said(name).trained)  # each as its own recipe has it
 EACH = 4  # steps at a time
 
 
@@ -201,7 +201,7 @@ def train_job(backbone: Backbone, name: str, batch: int, checkpointing: bool) ->
                 backbone.device,
             )
 
-    if name == "perfusion":
+    def perfusion() -> Callable[[], float]:
         student = Student(backbone, subject, Config())
 
         def act() -> float:
@@ -209,22 +209,26 @@ def train_job(backbone: Backbone, name: str, batch: int, checkpointing: bool) ->
                 return loop(student.groups(), student.encode, prepare=student.prepare)
 
         return act
+
     by_text = {named(t, "cat"): backbone.encode([t.replace("{}", "cat")])[0] for t in TEMPLATES}
 
     def known(texts: list[str]) -> torch.Tensor:
         return torch.stack([by_text[text] for text in texts])
 
-    if name == "full U-Net":
-        whole = copy.deepcopy(backbone.unet).float().requires_grad_(True)
-        return lambda: loop([{"params": list(whole.parameters()), "lr": 1e-9}], known, unet=whole)
-
-    def lora() -> float:
+    def lora() -> Callable[[], float]:
         from baselines.lora import adapted
 
-        with adapted(backbone, 4, seed=0) as matrices:
-            return loop([{"params": matrices, "lr": 1e-9}], known)
+        def act() -> float:
+            with adapted(backbone, 4, seed=0) as matrices:
+                return loop([{"params": matrices, "lr": 1e-9}], known)
 
-    return lora
+        return act
+
+    def whole() -> Callable[[], float]:
+        unet = copy.deepcopy(backbone.unet).float().requires_grad_(True)
+        return lambda: loop([{"params": list(unet.parameters()), "lr": 1e-9}], known, unet=unet)
+
+    return dict(zip(TRAINED, (perfusion, lora, whole), strict=True))[name]()
 
 
 def recipes(backbone: Backbone) -> dict[str, Any]:

@@ -17,14 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.planning import methods
-from benchmarks.planning.config import LOCAL, Config, resolve
+from benchmarks.planning.config import Config, resolve
 from benchmarks.planning.points import OperatingPoint
 from benchmarks.scoring.reserved import FLOOR
 from benchmarks.store.run_json import anonymous
 from perfusion_core.errors import UserError
 
-TRIED = ("perfusion", "db", "ti", "cd", "lora")
-POINTS = {"perfusion": LOCAL[0]}  # where a method is looked at; the others have one point only
 COLUMNS = (
     "backbone", "digest", "method", "factor", "rates", "steps", "image_sim", "text_sim", "harmonic", "n_images",
     "n_planned", "train_seconds", "chosen", "command",
@@ -39,12 +37,13 @@ class Trials:
     method: str
     rates: dict[str, float]  # its learning rates, as its recipe has them
     steps: tuple[int, ...]  # checkpoints of one fit
+    where: str = "default"  # the operating point that it is looked at
 
     def changed(self, factor: float) -> dict[str, float]:
         return {name: float(f"{rate * factor:.6g}") for name, rate in self.rates.items()}
 
     def point(self, step: int) -> str:
-        return str(dataclasses.replace(OperatingPoint.parse(POINTS.get(self.method, "default")), step=step))
+        return str(dataclasses.replace(OperatingPoint.parse(self.where), step=step))
 
 
 def tune(args: argparse.Namespace) -> int:
@@ -52,12 +51,15 @@ def tune(args: argparse.Namespace) -> int:
     from benchmarks.planning.backbones import find
 
     factors, parts = numbers(args.factors, "--factors"), numbers(args.parts, "--parts")
-    wanted = [name for name in methods.check_names(args.methods.split(",")) if name != FLOOR]
+    files = tuple(filter(None, (args.method_files or "").split(",")))
+    tuned = methods.tuned(files)
+    wanted = [name for name in methods.check_names(args.methods.split(",") if args.methods else tuned, files)
+              if name != FLOOR]  # fmt: skip
     for name in wanted:
-        if name not in TRIED:
-            raise UserError(f"{name} is not tuned: its recipe follows from {', '.join(TRIED)}")
+        if name not in tuned:
+            raise UserError(f"{name} is not tuned: its recipe follows from {', '.join(tuned)}")
     models = find(resolve(flags={"backbone": args.backbone, "device": args.device}, sets=args.sets))
-    all_trials = [trials_of(name, parts, models.miniature) for name in TRIED]
+    all_trials = [trials_of(name, parts, models.miniature, files) for name in tuned]
     out = Path(args.out or f"results/tuning-{models.name.replace('/', '-')}")
     rows = [row for row in read(out / "trials.csv") if row["method"] not in (*wanted, FLOOR)]
     command = shlex.join(["perfbench", *map(str, anonymous(sys.argv[1:]))])
@@ -87,16 +89,18 @@ def numbers(text: str, flag: str) -> list[float]:
     return found
 
 
-def trials_of(name: str, parts: Sequence[float], miniature: bool) -> Trials:
-    recipe = methods.recipe(methods.load(name), name, {}, miniature)
-    fields = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe)}
-    rates = {key: value for key, value in fields.items() if key == "lr" or key.startswith("lr_")}
+def trials_of(name: str, parts: Sequence[float], miniature: bool, files: Sequence[str] = ()) -> Trials:
+    said, recipe = methods.said(name, files), methods.recipe(methods.load(name, files), name, {}, miniature)
+    if missing := [rate for rate in said.tuned if not isinstance(getattr(recipe, rate, None), float)]:
+        raise UserError(f"{name}: TUNED names {missing[0]}, which is no number of its Config such as 0.01")
+    rates = {rate: getattr(recipe, rate) for rate in said.tuned}
     steps = sorted({max(1, round(part * recipe.steps)) for part in parts})
     if len(steps) < len(parts):
         raise UserError(
             f"--parts leaves {name} {len(steps)} different checkpoints of {recipe.steps} steps; spread them"
         )
-    return Trials(name, rates, tuple(steps))
+    where = (*Config().points.get(name, ()), *said.points, "default")[0]
+    return Trials(name, rates, tuple(steps), where)
 
 
 def config_of(
@@ -109,6 +113,7 @@ def config_of(
         "backbone": args.backbone, "suite": args.suite, "methods": tuple(wanted), "prompts": args.prompts,
         "scorers": (place_of(models.selector),), "select_scorer": place_of(models.scorers[0]), "device": args.device,
         "engine": args.engine, "workers": args.workers, "threads": args.threads, "out": str(out),
+        "method_files": args.method_files,
         "keep": tuple(str(step) for step in sorted({step for trials in all_trials for step in trials.steps})),
     }  # fmt: skip
     sets = [f"images={args.images}", f"steps={args.steps}", "validate_every=1000000"]

@@ -147,9 +147,9 @@ def about_run(
 ) -> dict[str, Any]:
     """run.json as a command begins; what earlier commands in this folder recorded stays."""
     commit = git_commit() or ""
-    versions = {
-        m.name: {"of": m.base, "version": m.version, "config": dict(m.config), "select": m.select} for m in methods
-    }
+    versions = {m.name: {"of": m.base, "version": m.version, "config": dict(m.config), "select": m.select,
+                         **({"label": m.label, "style": dict(m.style)} if m.style else {})}
+                for m in methods}  # fmt: skip
     command = {"argv": anonymous(list(argv)), "started": now(), "config": anonymous(as_dict(config))}
     earlier = [entry for entry in old.get("commands", []) if entry["config"] != command["config"]]
     return {

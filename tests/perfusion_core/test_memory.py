@@ -15,7 +15,7 @@ from perfusion_core.backbone import Backbone
 from perfusion_core.compiling import compile_backbone
 from perfusion_core.concept import Concept
 from perfusion_core.memory import draw, out_of_memory
-from perfusion_core.perfusion import FILE, Config, fit
+from perfusion_core.perfusion import ONE_FILE, Config, fit
 from perfusion_core.sampling import sample
 from perfusion_core.subject import Subject
 from perfusion_core.training import Validation
@@ -59,7 +59,7 @@ def test_training_in_parts_has_the_same_gradient(backbone, subject, tmp_path, ca
     assert parts["parts"] == {8: 4, 4: 2}[rows] and "parts" not in whole
     assert f"the batch of {rows} in {parts['parts']} parts" in caplog.messages[-1]
     np.testing.assert_allclose(parts["losses"], whole["losses"], rtol=1e-4)
-    one, other = Concept.load(tmp_path / "whole" / FILE), Concept.load(tmp_path / "parts" / FILE)
+    one, other = Concept.load(tmp_path / "whole" / ONE_FILE), Concept.load(tmp_path / "parts" / ONE_FILE)
     torch.testing.assert_close(one.i_star, other.i_star, rtol=1e-3, atol=1e-3)  # moved three times, not five
     assert (one.steps, other.steps) == (3, 3)
     moved = torch.cat(one.o_v) - torch.cat(other.o_v)

@@ -1,6 +1,8 @@
 """The contract that every method keeps, and what breaking it says; the method of docs/methods.md is one of them."""
 
+import json
 import re
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -9,7 +11,16 @@ import pytest
 from run_kit import ROOT, environment, run_here, shared
 
 from benchmarks.contract import Broken, check
+from benchmarks.figures.plots import series_of
+from benchmarks.figures.registry import plot
+from benchmarks.figures.report.report_page import write_report
+from benchmarks.figures.selection import Wish
+from benchmarks.figures.style import STRANGERS, look, looks_of_runs, styled
 from benchmarks.planning import methods
+from benchmarks.planning.config import resolve
+from benchmarks.running.prepared import prepare
+from benchmarks.tables.run_view import Run
+from perfusion_core.errors import UserError
 
 PAGE = (ROOT / "docs" / "methods.md").read_text()
 OFFSET = re.search(r"```python\n(.*?)```", PAGE, re.S)[1]
@@ -78,10 +89,103 @@ def test_the_command_runs_it(offset, tmp_path, capsys):
     assert len(list((out / "fits" / "offset").iterdir())) == 2
 
 
+STYLED = 'STYLE = {"colour": "#88641f", "marker": "d", "dash": (0, (4, 1))}'
+HEAD = "TRAINED, PRIOR = True, False\n"
+WRONG = [  # what a file says wrongly, and what the contract, or any command that reads the file, answers
+    ("PAIRS = False", "PAIRS = False, but apply takes two concepts"),
+    ('ONE_FILE = "other.safetensors"', "but fit left offset.safetensors, step-2/offset.safetensors"),
+    ('ONE_FILE = "offset.safetensors"', "the header of offset.safetensors must say the super_category"),
+    ('TUNED = ("rate",)', "TUNED names rate, which is no number of Config"),
+    ("SELECTS = 1", "SELECTS: 1 is neither True nor False"),
+    ('TUNED = "lr"', "TUNED: 'lr' is not a tuple of texts"),
+    ('POINTS = ("strongly",)', "operating point 'strongly'"),
+    ('STYLE = {"colour": "red", "marker": "o"}', "colour is 'red'; a colour such as #88641f is wanted"),
+    ('STYLE = {"colour": "#123456"}', "colour and marker are wanted"),
+    ('STYLE = {"colour": "#123456", "marker": "o", "size": 3}', "'size' is not colour, marker"),
+    ("STYLE = dict(colour='#123456', marker='o')", "a plain constant is wanted"),
+    (STYLED + "\nSTYLE['marker'] = 'o'", "STYLE must not be changed after the line that says it"),
+]
+
+
+@pytest.mark.parametrize(("more", "told"), WRONG)
+def test_what_a_file_says_wrongly_is_named(more, told, tmp_path, backbone):
+    file = tmp_path / "offset.py"
+    file.write_text(OFFSET.replace(HEAD, f"{HEAD}{more}\n"))
+    with pytest.raises(UserError) as caught:
+        check(methods.load("offset", [str(file)]), backbone, tell=lambda line: None)
+    assert told in str(caught.value)
+
+
+def test_a_byte_that_depends_on_c_is_noticed(tmp_path, backbone):
+    file = tmp_path / "offset.py"
+    zeros = "torch.zeros(backbone.text_encoder.config.hidden_size, device=backbone.device)"
+    looking = OFFSET.replace(zeros, "backbone.c_inv[0].float().clone()")
+    file.write_text(looking.replace(HEAD, f"{HEAD}USES_COVARIANCE = False\n"))
+    with pytest.raises(Broken, match="USES_COVARIANCE = False, and with another C"):
+        check(methods.load("offset", [str(file)]), backbone, tell=lambda line: None)
+
+
+def test_what_a_file_says_is_planned(tmp_path):
+    """Points, C and pairs of a file that says them; those of one that is silent are as they were."""
+    file = tmp_path / "offset.py"
+    said = 'SELECTS, USES_COVARIANCE, PAIRS = True, False, False\nPOINTS = ("strength=0.5", "strength=1")\n' + STYLED
+    plans = {}
+    for name, text in (("silent", OFFSET), ("said", OFFSET.replace(HEAD, f"{HEAD}{said}\n"))):
+        file.write_text(text)
+        flags = {"methods": ("offset",), "method_files": (str(file),), "concepts": ("cat",), "prompts": ("1",),
+                 "pairs": ("cat+teapot",), "backbone": str(shared() / "tiny"), "suite": str(shared() / "concepts"),
+                 "dtype": "float32", "device": "cpu"}  # fmt: skip
+        prepared = prepare(resolve(preset="micro", flags=flags))
+        [offset] = [one for one in prepared.methods if one.name == "offset"]
+        plans[name] = offset, {(cell.point, cell.concept) for cell in prepared.plan.cells if cell.method == "offset"}
+    silent, cells = plans["silent"]
+    assert (silent.select, silent.covariance, silent.needs_covariance, silent.one_file) == (False, True, False, "")
+    assert cells == {("default", "cat"), ("default", "cat+teapot")} and not silent.style
+    told, cells = plans["said"]
+    assert (told.select, told.covariance, told.pairs) == (True, False, False)
+    assert cells == {("strength=0.5", "cat"), ("strength=1", "cat")} and told.style["marker"] == "d"
+    assert "offset-selected" not in methods.names([str(file)]) and "ti-selected" in methods.names([])
+
+
+def test_a_method_that_needs_c_is_refused_where_there_is_none(offset, tmp_path):
+    offset.write_text(OFFSET.replace(HEAD, f"{HEAD}USES_COVARIANCE = True\n"))
+    bare = shutil.copytree(shared() / "tiny", tmp_path / "bare")
+    (bare / "covariance.safetensors").unlink()
+    more = ("--method-file", str(offset), "--methods", "offset", "--backbone", str(bare))
+    with pytest.raises(UserError, match="has no C yet, which offset needs: perfbench covariance --backbone"):
+        run_here(shared(), tmp_path / "run", *more)
+
+
 def test_an_unfinished_file_says_what_is_missing(tmp_path, backbone):
     (tmp_path / "half.py").write_text('NAME = "half"\nTRAINED = True\n')
     with pytest.raises(ValueError, match="has no LABEL, VERSION, PRIOR, Config, MINIATURE, fit, apply"):
         methods.load("half", [str(tmp_path / "half.py")])
+
+
+def test_figures_draw_it_in_its_own_style(offset, tmp_path):
+    """Also where its file is gone: the run remembers. Without STYLE it takes one that is left."""
+    offset.write_text(OFFSET.replace(HEAD, f"{HEAD}{STYLED}\n"))
+    out = tmp_path / "run"
+    more = ("--method-file", str(offset), "--methods", "offset,offset-selected", "--concepts", "cat")
+    assert run_here(shared(), out, *more) == 0
+    offset.unlink()
+    run = Run(out)
+    assert run.about["methods"]["offset"]["style"]["marker"] == "d" and "style" not in run.about["methods"]["super"]
+    with styled(), looks_of_runs([run.about]):
+        series = {one.method: one.look for one in series_of(run.table)}
+    mine, selected = series["offset"], series["offset-selected"]
+    assert (mine.label, mine.colour, mine.marker, mine.dash) == ("Offset", "#88641f", "d", (0, (4, 1)))
+    assert (selected.label, selected.marker, selected.fill) == ("Offset, selected step", "d", False)
+    for file in plot("pareto", [run], Wish(), tmp_path / "pareto.svg"):
+        assert "#88641f" in file.read_text()
+    assert write_report(run, tmp_path / "index.html").read_text().count("#88641f") > 2
+    [unstyled] = [one.look for one in series_of(run.table) if one.method == "offset"]
+    assert unstyled.label == "offset" and unstyled.colour == STRANGERS[0].colour
+    about = json.loads((out / "run.json").read_text())
+    for name in ("offset", "offset-selected"):
+        about["methods"][name]["style"]["colour"] = 'red"><script>'  # a run of somebody else
+    with looks_of_runs([about]):
+        assert look("offset", strangers=["offset"]) == unstyled
 
 
 @pytest.mark.slow

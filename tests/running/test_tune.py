@@ -13,7 +13,7 @@ from benchmarks.cli import run
 from benchmarks.planning import methods
 from benchmarks.planning.backbones import find
 from benchmarks.planning.config import Config
-from benchmarks.running.tune import TRIED, mark, told, trials_of
+from benchmarks.running.tune import mark, told, trials_of
 from perfusion_core.errors import UserError
 
 
@@ -132,7 +132,7 @@ def test_mistakes(more, message, tmp_path):
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize("method", TRIED)
+@pytest.mark.parametrize("method", methods.tuned())
 def test_the_miniature_is_set_as_the_committed_trials_say(method):
     root = Path(__file__).parents[2]
     rows = rows_in(root / "results" / "tuning-miniature")

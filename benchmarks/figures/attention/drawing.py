@@ -13,13 +13,13 @@ from matplotlib.text import Text
 
 from benchmarks.figures.label_placing import Drawn, Label
 from benchmarks.figures.plots import trace
-from benchmarks.figures.style import GREY, INK, LOOKS, Look, look, split_variant
+from benchmarks.figures.style import GREY, INK, Look, look, strangers_among
 from benchmarks.planning.points import OperatingPoint
 
 
 def attenders(frame: pd.DataFrame) -> list[tuple[str, Look, pd.DataFrame]]:
     """Name (`method` or `method/point`), look and rows of each series of attention, in the order of the rows."""
-    strangers = sorted({name for name in frame["method"] if split_variant(name)[0] not in LOOKS})
+    strangers = strangers_among(frame["method"])
     found = []
     for keys, rows in frame.groupby([key for key in ("method", "point") if key in frame], sort=False):
         method, point = (*map(str, keys), "default")[:2]

@@ -14,6 +14,7 @@ from string import Template
 from benchmarks.figures.report import sections as parts
 from benchmarks.figures.report.gallery import BUDGET, gallery, script_json
 from benchmarks.figures.report.run_results import results
+from benchmarks.figures.style import looks_of_runs
 from benchmarks.tables.run_view import Run, open_run
 
 PAGE = Path(__file__).parent / "assets"
@@ -27,7 +28,8 @@ def report_verb(given: str | None, out: str | None) -> Path:
 
 def write_report(run: Run, out: Path, budget: int = BUDGET) -> Path:
     """Build the page and put it in place in one step."""
-    text = page(run, out, budget)
+    with looks_of_runs([run.about]):
+        text = page(run, out, budget)
     out.parent.mkdir(parents=True, exist_ok=True)
     aside = out.with_name(f".{out.name}.tmp")
     aside.unlink(missing_ok=True)

@@ -13,9 +13,9 @@ import pandas as pd
 from benchmarks.figures import plots
 from benchmarks.figures.report.html import between, html_table, interval, mark, number, plural, seconds, there
 from benchmarks.figures.selection import best_point, is_main
-from benchmarks.figures.style import LOOKS, Look, look, split_variant
+from benchmarks.figures.style import Look, known_looks, look, split_variant, strangers_among
 from benchmarks.planning.points import OperatingPoint
-from benchmarks.scoring.reserved import FLOOR
+from benchmarks.scoring.reserved import FLOOR, OURS
 from benchmarks.tables import frames
 from benchmarks.tables.build import split
 from benchmarks.tables.run_view import Run
@@ -45,7 +45,7 @@ def result_table(table: pd.DataFrame) -> str:
     titles = (f'<button type="button">{title}</button>' for title in METRICS.values())
     head = ["Method", *titles, "Copied", "Images", "KB", "Training"]
     records = [dict(zip(map(str, table), row)) for row in table.to_numpy()]
-    strangers = sorted({name for name in table["method"] if split_variant(name)[0] not in LOOKS})
+    strangers = strangers_among(table["method"])
     rows = [result_row(row, ranges, strangers) for row in sorted(records, key=row_order)]
     return html_table(head, rows, "full sortable")
 
@@ -60,7 +60,7 @@ def pairs(run: Run) -> str:
 
 def row_order(row: Mapping[str, Any]) -> tuple[Any, ...]:
     """Methods as in the figures, local before global lock, Best H after its points; floor and ceiling last."""
-    place = {name: number for number, name in enumerate(LOOKS)}
+    place = {name: number for number, name in enumerate(known_looks())}
     last = {"floor": 1, "ceiling": 2}.get(row["kind"], 0)
     base, variant = split_variant(row["method"])
     best = row["kind"] == "best-h"
@@ -83,7 +83,8 @@ def row_name(row: Mapping[str, Any], strangers: Sequence[str] = ()) -> tuple[Loo
     if kind == "best-h":
         honest = point == HONEST
         style = plots.best_look(method, honest)
-        return style, ("Perfusion Best H" if method == "perfusion" else style.label), "split halves" if honest else ""
+        name = plots.best_look(method, False).label if method == OURS else style.label
+        return style, name, "split halves" if honest else ""
     if kind == "ceiling":
         return Look("", "#5f6368", "D", fill=False), "Real images", "ceiling"
     if kind == "floor":
@@ -125,7 +126,7 @@ def singles(run: Run) -> pd.DataFrame:
 def gaps(run: Run) -> str:
     """The headline comparison: how far Perfusion's front lies beyond each method, at that method's image similarity."""
     cells = singles(run)
-    if "perfusion" not in set(cells["method"]):
+    if OURS not in set(cells["method"]):
         return ""
     found = frames.front_gaps(cells)
     names = {"other": "method", "other_point": "point"}
@@ -150,7 +151,7 @@ def gaps(run: Run) -> str:
 
 def main_methods(table: pd.DataFrame) -> list[str]:
     """Methods as published, in the order of the figures."""
-    place = {name: number for number, name in enumerate(LOOKS)}
+    place = {name: number for number, name in enumerate(known_looks())}
     names = [str(name) for name in table.loc[table["kind"] == "method", "method"].unique() if is_main(name)]
     return sorted(names, key=lambda name: (place.get(split_variant(name)[0], len(place)), name))
 

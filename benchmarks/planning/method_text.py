@@ -1,0 +1,186 @@
+"""What a method's file says of itself at its top, read from its text: the file is not run.
+
+In: where a method is, a module's name or a path that ends in .py. Out: a `Said`, with defaults for what it leaves out.
+"""
+
+import ast
+import importlib.util
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from benchmarks.planning.points import OperatingPoint
+from perfusion_core.errors import UserError
+
+MARKERS = "os^v<>DdPXph8"  # matplotlib's, without the star of Best H
+UNREAD = object()  # stands for a value that only running the file would tell
+
+
+@dataclass(frozen=True)
+class Said:
+    """The optional names of the method contract (docs/methods.md), and the label."""
+
+    label: str = ""
+    trained: bool = True
+    selects: bool = False  # its recipe picks the training step by validation; else it trains to the end
+    uses_covariance: bool | None = None  # True: it needs C; False: C decides none of its bytes; None: keyed, not needed
+    pairs: bool = True  # two of its concepts can be drawn in one picture
+    one_file: str = ""  # all that a fit leaves, with the super-category in its header; empty: a folder
+    tuned: tuple[str, ...] = ()  # learning rates that `perfbench tune` varies, with the steps; empty: not tuned
+    points: tuple[str, ...] = ()  # its operating points where the configuration names none
+    style: Mapping[str, Any] = field(default_factory=dict)  # in figures; empty: one of those for methods without
+
+
+def said_of(where: str) -> Said:
+    """A mistake in one of the optional names is a UserError that says what is allowed."""
+    told = constants(where)
+    found: dict[str, Any] = {}
+    for name, (problem, _) in OPTIONAL.items():
+        if name not in told:
+            continue
+        unread = "a plain constant is wanted, which can be read without running the file"
+        if wrong := unread if told[name] is UNREAD else problem(told[name]):
+            raise UserError(f"{where}: {name}: {wrong}")
+        found[name.lower()] = told[name]
+    return Said(label=str(told.get("LABEL", "")), trained=told.get("TRAINED") is not False, **found)
+
+
+# ---- what is wrong with a value: a sentence, empty where nothing is ----
+
+
+def _is_colour(value: Any) -> bool:
+    return isinstance(value, str) and bool(re.fullmatch("#[0-9a-fA-F]{6}", value))
+
+
+def _is_marker(value: Any) -> bool:
+    return isinstance(value, str) and len(value) == 1 and value in MARKERS
+
+
+def _is_label(value: Any) -> bool:
+    return isinstance(value, str) and bool(re.fullmatch(r"[^$\n\r]{1,40}", value))
+
+
+def _is_dash(value: Any) -> bool:
+    if value == "-":
+        return True
+    if not (isinstance(value, (tuple, list)) and len(value) == 2 and isinstance(value[1], (tuple, list))):
+        return False
+    start, lengths = value
+    numbers = all(isinstance(one, (int, float)) and 0 <= one <= 100 for one in (start, *lengths))
+    return numbers and len(lengths) % 2 == 0 and sum(lengths) > 0
+
+
+STYLE: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "colour": (_is_colour, "a colour such as #88641f"),
+    "marker": (_is_marker, f"one of {MARKERS}"),
+    "dash": (_is_dash, '"-" or (0, (on, off, ...)) in points'),
+    "ink": (_is_colour, "a colour such as #88641f, dark enough to be read"),
+    "best": (_is_colour, "a colour such as #88641f"),
+    "label": (_is_label, "at most 40 characters without $"),
+}
+
+
+def style_problem(style: Any) -> str:
+    """Of a whole STYLE; `locks` has what differs at operating points of a lock."""
+    if not isinstance(style, Mapping) or not {"colour", "marker"} <= style.keys():
+        return 'colour and marker are wanted, such as {"colour": "#88641f", "marker": "d"}'
+    locks = style.get("locks", {})
+    if not isinstance(locks, Mapping):
+        return "locks: a mapping is wanted, from a lock to what differs there"
+    parts = {"": {key: value for key, value in style.items() if key != "locks"}, **locks}
+    return next(filter(None, (_parts_problem(lock, part) for lock, part in parts.items())), "")
+
+
+def _parts_problem(lock: str, parts: Any) -> str:
+    if not isinstance(parts, Mapping):
+        return f"{lock}: a mapping is wanted"
+    for key, value in parts.items():
+        if key not in STYLE:
+            return f"{key!r} is not {', '.join(STYLE)} or locks"
+        if not STYLE[key][0](value):
+            return f"{key} is {value!r}; {STYLE[key][1]} is wanted"
+    return ""
+
+
+def _flag(value: Any) -> str:
+    return "" if isinstance(value, bool) else f"{value!r} is neither True nor False"
+
+
+def _one_file(value: Any) -> str:
+    fine = isinstance(value, str) and re.fullmatch(r"[\w.-]+\.safetensors", value)
+    return "" if fine else f'{value!r} is not a name such as "concept.safetensors"'
+
+
+def _texts(value: Any) -> str:
+    fine = isinstance(value, tuple) and all(isinstance(one, str) for one in value)
+    return "" if fine else f'{value!r} is not a tuple of texts, such as ("lr",)'
+
+
+def _points(value: Any) -> str:
+    if problem := _texts(value):
+        return problem
+    try:
+        for one in value:
+            OperatingPoint.parse(one)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+OPTIONAL: dict[str, tuple[Callable[[Any], str], str]] = {  # name -> what is wrong with a value, what it is for people
+    "SELECTS": (_flag, "its training step is picked by validation"),
+    "USES_COVARIANCE": (_flag, "needs C (True) or never looks at it (False)"),
+    "PAIRS": (_flag, "two of its concepts can be drawn in one picture"),
+    "ONE_FILE": (_one_file, "all that a fit leaves"),
+    "TUNED": (_texts, "learning rates that `perfbench tune` varies"),
+    "POINTS": (_points, "its operating points"),
+    "STYLE": (style_problem, "colour and marker in figures"),
+}
+
+
+# ---- reading ----
+
+
+def constants(where: str) -> dict[str, Any]:
+    """The constants at the top of a module, from its text; of a file of the user's, as it is now."""
+    return _parsed(Path(where)) if where.endswith(".py") else _of_module(where)
+
+
+@cache
+def _of_module(where: str) -> dict[str, Any]:
+    package, _, module = where.partition(":")[0].rpartition(".")
+    spec = importlib.util.find_spec(package) if package else None
+    for place in (spec.submodule_search_locations or ()) if spec else ():
+        return _parsed(Path(place) / f"{module}.py")
+    return {}
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    return assigned(ast.parse(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
+def assigned(tree: ast.Module) -> dict[str, Any]:
+    """What a module assigns at its top: NAME = "ti", also NAME, VERSION = "ti", 1; UNREAD where it is no literal."""
+    found: dict[str, Any] = {}
+    for node in tree.body:
+        if not isinstance(node, (ast.Assign, ast.AnnAssign)) or node.value is None:
+            continue
+        targets, value = node.targets if isinstance(node, ast.Assign) else [node.target], node.value
+        for target in targets:
+            several = isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple)
+            names = target.elts if isinstance(target, ast.Tuple) and several else [target]
+            values = value.elts if isinstance(value, ast.Tuple) and several else [value]
+            for name, one in zip(names, values):
+                if isinstance(name, ast.Name):
+                    found[name.id] = _literal(one)
+    return found
+
+
+def _literal(node: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return UNREAD
