@@ -148,6 +148,19 @@ def test_the_core_knows_no_command():
             assert "perfbench" not in text.lower(), name
 
 
+def test_the_harness_asks_no_method_for_its_name():
+    """What is particular to a method, its own file says. `evidence` speaks of the paper, and may name methods."""
+    from benchmarks.planning.methods import BUILT_IN
+
+    for module, path in MODULES.items():
+        if room_of(module) in ("evidence", "perfusion_core", "baselines"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Compare):
+                values = {one.value for one in ast.walk(node) if isinstance(one, ast.Constant)}
+                assert not values & BUILT_IN.keys(), f"{module}, line {node.lineno}"
+
+
 def test_only_the_store_builds_paths_of_a_run():
     """The folders of a run folder are named in one module; readers ask it."""
     parts = re.compile(r"""["'](images|rows|fits|priors|failed)["']""")

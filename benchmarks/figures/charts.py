@@ -26,6 +26,7 @@ from benchmarks.figures.selection import (
 from benchmarks.figures.style import COLUMN, PAGE, Look, split_variant
 from benchmarks.planning.ablations import ABLATIONS, BASE
 from benchmarks.planning.methods import VARIANTS
+from benchmarks.scoring.reserved import OURS
 from benchmarks.tables.run_view import Run
 
 
@@ -57,9 +58,9 @@ def incomplete(figure: Figure, table: pd.DataFrame) -> None:
 def ablation(runs: Sequence[Run], wish: Wish) -> Figure:
     table = together(runs).drop(columns="run", errors="ignore").drop_duplicates(["kind", "method", "point"])
     table = table[(table["kind"] == "method") & step_of(table).isna() & table[plots.X].notna() & table[plots.Y].notna()]
-    every = [one for one in plots.series_of(table) if one.method.startswith("perfusion")]
+    every = [one for one in plots.series_of(table) if one.method.startswith(OURS)]
     series = [one for one in every if one.lock in ("local", None)]
-    base = [one for one in series if one.method == "perfusion"]
+    base = [one for one in series if one.method == OURS]
     default = next((one for one in base if one.temperature in (0.15, None)), None)
     panels = []
     for change in ABLATIONS:
@@ -139,7 +140,7 @@ def per_concept(runs: Sequence[Run], wish: Wish) -> Figure:
     )  # fmt: skip
     if two:
         at = {
-            lock: metrics[(metrics["method"] == "perfusion") & (metrics["point"] == fronts[lock])]
+            lock: metrics[(metrics["method"] == OURS) & (metrics["point"] == fronts[lock])]
             for lock in ("local", "global")
         }
         finish(plots.locks(plane, at["local"], at["global"]))

@@ -27,7 +27,7 @@ from benchmarks.figures.selection import (
 )
 from benchmarks.figures.style import COLUMN, GREY, PAGE, look, split_variant
 from benchmarks.planning.points import OperatingPoint
-from benchmarks.scoring.reserved import FLOOR
+from benchmarks.scoring.reserved import FLOOR, OURS
 from benchmarks.tables.run_view import Attended, Run, distinct_names
 from perfusion_core.errors import UserError, unknown
 
@@ -40,12 +40,12 @@ def bias(runs: Sequence[Run], wish: Wish) -> Figure:
     needs(runs, bool(fronts), "only one bias; `perfbench run --methods perfusion --preset paper` has nine")
     front = fronts[0]
     points = list(front.rows["point"])
-    chosen = run.choose_cells([("perfusion", point) for point in points], wish.concepts, wish.prompts, limit=3)
+    chosen = run.choose_cells([(OURS, point) for point in points], wish.concepts, wish.prompts, limit=3)
     wide = 2.15  # of the curves, where there are pictures beside them
     rows = [
         picture_grid.Row(
             run.concept_images(concept), concept, quoted(run, prompt, concept),
-            [run.picture("perfusion", point, concept, prompt, 0) for point in points],
+            [run.picture(OURS, point, concept, prompt, 0) for point in points],
         )
         for concept, prompt in chosen
     ]  # fmt: skip
@@ -79,13 +79,13 @@ def bias(runs: Sequence[Run], wish: Wish) -> Figure:
 
 def dynamics(runs: Sequence[Run], wish: Wish) -> Figure:
     table = together(runs)
-    rows = table[(table["kind"] == "method") & step_of(table).notna() & table["method"].str.startswith("perfusion")]
+    rows = table[(table["kind"] == "method") & step_of(table).notna() & table["method"].str.startswith(OURS)]
     needs(
         runs, len(rows) > 1,
         "no training steps were kept; `perfbench run --methods perfusion --ablation trained-k --set keep=50,100` "
         "with points such as local-b0.60-t0.15-s100 keeps them",
     )  # fmt: skip
-    series = sorted(plots.series_of(rows), key=lambda one: one.method != "perfusion")
+    series = sorted(plots.series_of(rows), key=lambda one: one.method != OURS)
     run = runs[0]
     cells = [(one.method, point) for one in series for point in one.rows["point"]]
     chosen = run.choose_cells(cells, wish.concepts, wish.prompts, limit=1)

@@ -9,8 +9,9 @@ from typing import Any
 
 from benchmarks.planning.config import GLOBAL, LOCAL
 from benchmarks.planning.points import OperatingPoint
+from benchmarks.scoring.reserved import OURS
 
-BASE = "perfusion"
+BASE = OURS
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.planning.points import is_variant
+from benchmarks.scoring.reserved import OURS
 from benchmarks.tables.grid import FLOOR, Grid, grid_of
 from benchmarks.tables.statistics import (
     clustered,
@@ -108,7 +109,7 @@ def per_concept(cells: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(out)
 
 
-def differences(cells: pd.DataFrame, method: str = "perfusion") -> pd.DataFrame:
+def differences(cells: pd.DataFrame, method: str = OURS) -> pd.DataFrame:
     """`method` minus every other method, each operating point against each, paired by cell."""
     grid = grid_of(cells)
     _known(grid, method)
@@ -175,7 +176,7 @@ def hypervolumes(cells: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(out, columns=["method", "hypervolume", "lo", "hi", "n_front", "n_points"])
 
 
-def front_gaps(cells: pd.DataFrame, method: str = "perfusion") -> pd.DataFrame:
+def front_gaps(cells: pd.DataFrame, method: str = OURS) -> pd.DataFrame:
     """Text similarity of `method`'s front, interpolated at another method's image similarity, minus that method's.
 
     No value beyond the front's ends; no interval where more than one bootstrap draw in twenty falls beyond them.

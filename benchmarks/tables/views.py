@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pandas as pd
 
+from benchmarks.scoring.reserved import OURS
 from benchmarks.tables import frames
 from benchmarks.tables.build import split
 from benchmarks.tables.grid import CEILING, FLOOR
@@ -41,7 +42,7 @@ def scenarios(planned: pd.DataFrame) -> dict[str, str]:
 def ours(cells: pd.DataFrame) -> str:
     """The method that the others are compared with: Perfusion, or the first one of a run without it."""
     names = sorted(set(cells["method"]) - {CEILING, FLOOR}) or [FLOOR]
-    return "perfusion" if "perfusion" in names else names[0]
+    return OURS if OURS in names else names[0]
 
 
 def _per(column: str) -> Callable[[pd.DataFrame, Mapping[str, str]], pd.DataFrame]:

@@ -20,7 +20,7 @@ from benchmarks.figures.report.html import html_table, mark, number, plural, sec
 from benchmarks.figures.report.run_results import METRICS, singles
 from benchmarks.figures.selection import Wish, best_point, in_order, is_main, short, step_of
 from benchmarks.figures.style import FORMATS, Look, styled, write
-from benchmarks.scoring.reserved import REAL
+from benchmarks.scoring.reserved import OURS, REAL
 from benchmarks.store.run_folder import figures_folder
 from benchmarks.tables import frames
 from benchmarks.tables.run_view import Run
@@ -113,7 +113,7 @@ def concepts(run: Run) -> str:
         hidden = "" if metric == "image_sim" else " hidden"
         parts.append(f'<div data-part="metric" data-name="{metric}"{hidden}>{body}</div>')
     chosen = frames.best_h(singles(run))
-    chosen = chosen[(chosen["half"] == "all") & (chosen["method"] == "perfusion")]
+    chosen = chosen[(chosen["half"] == "all") & (chosen["method"] == OURS)]
     if len(chosen):
         rows = []
         for row in chosen.to_dict("records"):
