@@ -8,6 +8,7 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -92,6 +93,26 @@ def replace(aside: Path, target: Path) -> None:
     else:
         os.replace(aside, target)
     flush_folder(target.parent)
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A file to write into, beside `path` and under a name of its own; it becomes `path` when the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        yield aside
+        flush(aside)
+        os.replace(aside, path)  # an error where a folder has that name
+        flush_folder(path.parent)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """A small file, whole or as it was before; text as UTF-8, its line ends as they are."""
+    with written_whole(path) as aside:
+        aside.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def digests_of(folder: Path) -> dict[str, dict[str, Any]]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.disk import write_whole
 from benchmarks.planning import methods
 from benchmarks.planning.config import Config, resolve
 from benchmarks.planning.points import OperatingPoint
@@ -214,6 +215,4 @@ def write(path: Path, rows: Sequence[Row]) -> None:
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    aside = path.with_suffix(".part")
-    aside.write_text(text.getvalue(), encoding="utf-8")
-    aside.replace(path)
+    write_whole(path, text.getvalue())

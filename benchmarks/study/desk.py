@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.disk import flush_folder, read_json
+from benchmarks.disk import flush_folder, read_json, write_whole
 from benchmarks.safe_paths import below
 from benchmarks.study.answers import Answers, Key, Refused, parse
 
@@ -104,8 +104,7 @@ class Desk:
 
     def lend(self, session: int, rater: str, begun: bool = False) -> None:
         loan = {"rater": rater, "since": time.time(), "begun": begun}
-        aside = written_aside(self.loans, json.dumps(loan).encode())
-        os.replace(aside, self.loans / f"{session}.json")
+        write_whole(self.loans / f"{session}.json", json.dumps(loan))
 
     def count(self, session: int, rater: str, address: str) -> None:
         """Take the oldest session without an answer from an address that holds too many."""

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.disk import Locks
+from benchmarks.disk import Locks, replace
 from benchmarks.study import design as plans
 from benchmarks.study.answers import KEY_SCHEMA
 from benchmarks.study.contact_sheet import write_private
@@ -52,9 +52,7 @@ def export(
     aside = out.absolute().with_name(f".{out.name}.new")
     shutil.rmtree(aside, ignore_errors=True)
     write_folder(aside, key, tasks, pool)
-    if out.exists():
-        shutil.rmtree(out)
-    aside.rename(out)
+    replace(aside, out)
     return summary(out, key)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.digests import digest
+from benchmarks.disk import written_whole
 from benchmarks.safe_paths import below
 from benchmarks.suite.concept_folder import Concept
 from perfusion_core.digests import file_sha256
@@ -111,11 +112,9 @@ def write_masks(found: Sequence[Any], paths: Sequence[Path]) -> None:
     """8-bit grey, each stretched to its own maximum, because CLIPSeg's may be faint; whole or absent."""
     from PIL import Image
 
-    paths[0].parent.mkdir(parents=True, exist_ok=True)
     for mask, path in zip(found, paths, strict=True):
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
-        Image.fromarray(grey(mask)).save(aside, format="PNG")
-        os.replace(aside, path)
+        with written_whole(path) as aside:
+            Image.fromarray(grey(mask)).save(aside, format="PNG")
 
 
 def grey(mask: Any) -> Any:

@@ -4,7 +4,6 @@ In: the verbs' arguments. Out: C beside the backbone or in the cache; masks in t
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -79,6 +78,7 @@ def masks(args: argparse.Namespace) -> None:
 
 def add_masks(images: tuple[Path, ...], found: list) -> Path:
     """8-bit grey PNGs of the images' names; concept.toml records them last, so it names nothing that is missing."""
+    from benchmarks.disk import write_whole
     from benchmarks.safe_paths import below
     from benchmarks.suite.concept_folder import read_about, toml
     from benchmarks.suite.concept_masks import write_masks
@@ -90,7 +90,5 @@ def add_masks(images: tuple[Path, ...], found: list) -> Path:
     write_masks(found, [folder / f"{path.stem}.png" for path in images])
     if "images" in about:  # a folder whose files are recorded
         about["masks"] = {f"{path.stem}.png": file_sha256(folder / f"{path.stem}.png") for path in images}
-        aside = root / f".concept.toml.{os.getpid()}"
-        aside.write_text(toml(about), encoding="utf-8")
-        os.replace(aside, root / "concept.toml")
+        write_whole(root / "concept.toml", toml(about))
     return folder

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from benchmarks.disk import Locks
+from benchmarks.disk import Locks, write_whole
 from benchmarks.paths import data_dir, user_dir
 from benchmarks.safe_paths import below
 from benchmarks.suite.concept_folder import (
@@ -218,6 +218,4 @@ def _recorded_download(url: str, to: Path, home: Path, pause: float) -> None:
     if to.is_file() and file_sha256(to) == known.get(url):
         return
     known[url] = download(url, to, limit=LIMIT, sha256=known.get(url), pause=pause)
-    aside = record.with_suffix(".part")
-    aside.write_text(toml({"sha256": known}), encoding="utf-8")
-    aside.replace(record)
+    write_whole(record, toml({"sha256": known}))

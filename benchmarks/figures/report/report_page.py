@@ -11,6 +11,7 @@ from html import escape
 from pathlib import Path
 from string import Template
 
+from benchmarks.disk import write_whole
 from benchmarks.figures.report import sections as parts
 from benchmarks.figures.report.gallery import BUDGET, gallery, script_json
 from benchmarks.figures.report.run_results import results
@@ -29,12 +30,7 @@ def report_verb(given: str | None, out: str | None) -> Path:
 def write_report(run: Run, out: Path, budget: int = BUDGET) -> Path:
     """Build the page and put it in place in one step."""
     with looks_of_runs([run.about]):
-        text = page(run, out, budget)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    aside = out.with_name(f".{out.name}.tmp")
-    aside.unlink(missing_ok=True)
-    aside.write_text(text, encoding="utf-8", newline="")
-    aside.replace(out)
+        write_whole(out, page(run, out, budget))
     return out
 
 

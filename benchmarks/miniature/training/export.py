@@ -4,7 +4,6 @@ In: a workshop, or weights. Out: a folder in diffusers layout, whole or not ther
 """
 
 import json
-import os
 import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Any
 
 from safetensors.torch import save_file
 
+from benchmarks.disk import replace
 from benchmarks.miniature.training import networks
 from benchmarks.miniature.training.hyperparameters import STAGES
 from benchmarks.miniature.training.judge_training import trained_judge
@@ -46,8 +46,7 @@ def export_weights(shop: Workshop, out: Path) -> None:
     _write_record(part, record)
     for path in part.rglob("*.safetensors"):
         path.chmod(0o644)  # safetensors keeps what it writes to its owner
-    shutil.rmtree(out, ignore_errors=True)
-    os.replace(part, out)
+    replace(part, out)
 
 
 def _export_pipeline(shop: Workshop, folder: Path) -> None:
@@ -117,8 +116,7 @@ def copied_weights(weights: Path, out: Path, without: Collection[str], **record:
     shutil.copytree(weights, part, ignore=left_out)
     _write_record(part, {**read_record(weights), **record})
     yield part
-    shutil.rmtree(out, ignore_errors=True)
-    part.rename(out)
+    replace(part, out)
 
 
 def _write_record(folder: Path, record: dict[str, Any]) -> None:

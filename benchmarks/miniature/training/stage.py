@@ -4,13 +4,13 @@ A file with the averages alone (what carry.py packs) is enough to go on from: th
 """
 
 import json
-import os
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from benchmarks.disk import written_whole
 from benchmarks.miniature.training.muon import Muon, split
 
 REST = 0.25  # AdamW's rate beside Muon's
@@ -87,11 +87,10 @@ class Stage:
         for n, p in self.params.items():
             state = self._state(p)
             tensors |= {f"{short}/{n}": state[name] for short, name in MOMENTS.items() if name in state}
-        part = self.path.with_suffix(".part")
         meta = {"step": str(self.step), "seconds": json.dumps(self.seconds), "cold": str(self.cold)}
         meta["elsewhere"] = json.dumps(self.elsewhere)
-        save_file({k: t.contiguous().cpu().clone() for k, t in tensors.items()}, part, meta)
-        os.replace(part, self.path)
+        with written_whole(self.path) as aside:
+            save_file({k: t.contiguous().cpu().clone() for k, t in tensors.items()}, aside, meta)
 
     def _load(self) -> None:
         with safe_open(self.path, "pt") as f, torch.no_grad():

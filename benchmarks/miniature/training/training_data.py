@@ -3,7 +3,6 @@
 In: a folder and how many shards; out: memory-mapped arrays. A shard is done when its last file is in place.
 """
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from benchmarks.disk import written_whole
 from benchmarks.miniature.world.effects import MATERIALS, STATES, STYLES
 from benchmarks.miniature.world.instance import stream
 from benchmarks.miniature.world.language import caption
@@ -82,10 +82,9 @@ def render_all(
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
-    """Whole or not there: written aside, then renamed."""
-    part = path.with_suffix(".part.npy")
-    np.save(part, array)
-    os.replace(part, path)
+    """Whole or not there."""
+    with written_whole(path) as aside, aside.open("wb") as stream:
+        np.save(stream, array)
 
 
 class Rows:
