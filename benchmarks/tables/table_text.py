@@ -44,7 +44,7 @@ def markdown(table: pd.DataFrame, about: Mapping[str, Any] | None = None, title:
                 copied,
                 images,
                 size,
-                _seconds(row["train_seconds"]),
+                seconds_text(row["train_seconds"]),
             ]
         )
     n = table["n_concepts"].max()
@@ -90,7 +90,8 @@ def estimate(value: float, lo: float, hi: float) -> str:
     return f"{value:.3f}" if np.isnan(lo) else f"{value:.3f} [{lo:.3f}, {hi:.3f}]"
 
 
-def _seconds(seconds: float) -> str:
+def seconds_text(seconds: float) -> str:
+    """119 s, 2.0 min; empty where it is not known."""
     if np.isnan(seconds):
         return ""
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"

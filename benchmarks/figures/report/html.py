@@ -69,9 +69,3 @@ def interval(value: float, lo: float, hi: float, low: float, high: float, colour
         f'<svg class="strip" viewBox="0 0 118 9" aria-hidden="true"><line x1="0" x2="118" y1="4.5" y2="4.5"/>{line}'
         f'<circle cx="{x(value)}" cy="4.5" r="3" fill="{colour}"/></svg>'
     )
-
-
-def seconds(value: float) -> str:
-    if not there(value):
-        return ""
-    return f"{value:.0f} s" if value < 120 else f"{value / 60:.1f} min"

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.figures import plots
-from benchmarks.figures.report.html import between, html_table, interval, mark, number, plural, seconds, there
+from benchmarks.figures.report.html import between, html_table, interval, mark, number, plural, there
 from benchmarks.figures.selection import best_point, is_main
 from benchmarks.figures.style import Look, known_looks, look, split_variant, strangers_among
 from benchmarks.planning.points import OperatingPoint
@@ -19,7 +19,7 @@ from benchmarks.scoring.reserved import FLOOR, OURS
 from benchmarks.tables import frames
 from benchmarks.tables.build import split
 from benchmarks.tables.run_view import Run
-from benchmarks.tables.table_text import HONEST
+from benchmarks.tables.table_text import HONEST, seconds_text
 
 METRICS = {"image_sim": "Image similarity", "text_sim": "Text similarity", "harmonic": "Harmonic mean"}
 
@@ -114,7 +114,7 @@ def result_row(row: Mapping[str, Any], ranges: Mapping[str, tuple[float, float]]
     n, planned = int(row["n_images"]), int(row["n_planned"])
     images = f"{n:,}" if n == planned else f'<span class="bad">{n:,} of {planned:,}</span>'
     size = f"{row['kilobytes']:,.0f}" if there(row["kilobytes"]) else ""
-    cells += [f"<td>{text}</td>" for text in (copied, images, size, seconds(row["train_seconds"]))]
+    cells += [f"<td>{text}</td>" for text in (copied, images, size, seconds_text(row["train_seconds"]))]
     classes = f"{row['kind']} honest" if row["point"] == HONEST else row["kind"]
     return f'<tr class="{classes}">{"".join(cells)}</tr>'
 

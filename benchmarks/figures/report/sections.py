@@ -16,15 +16,16 @@ import pandas as pd
 from benchmarks.figures import plots
 from benchmarks.figures.registry import FIGURES
 from benchmarks.figures.report.gallery import base_of
-from benchmarks.figures.report.html import html_table, mark, number, plural, seconds, there
+from benchmarks.figures.report.html import html_table, mark, number, plural, there
 from benchmarks.figures.report.run_results import METRICS, singles
 from benchmarks.figures.selection import Wish, best_point, in_order, is_main, short, step_of
 from benchmarks.figures.style import FORMATS, Look, styled, write
 from benchmarks.scoring.reserved import OURS, REAL
+from benchmarks.running.driver import last_line
 from benchmarks.store.run_folder import figures_folder
 from benchmarks.tables import frames
 from benchmarks.tables.run_view import Run
-from benchmarks.tables.table_text import commands_of, short_fits
+from benchmarks.tables.table_text import commands_of, seconds_text, short_fits
 from perfusion_core.errors import UserError
 
 CAPTIONS = {
@@ -197,7 +198,7 @@ def provenance(run: Run) -> str:
     first = {
         "Started": str(about.pop("started", "") or "")[:19].replace("T", " "),
         "Finished": str(about.pop("finished", "") or "")[:19].replace("T", " "),
-        "Time spent": ", ".join(f"{stage} {seconds(float(value))}" for stage, value in times.items()),
+        "Time spent": ", ".join(f"{stage} {seconds_text(float(value))}" for stage, value in times.items()),
         "Device": " ".join(str(about.get(name, "")) for name in ("device", "dtype")),
         "Commit": str(about.get("commit") or "") + (", changed since" if about.get("dirty") else ""),
     }
@@ -236,7 +237,3 @@ def failures(run: Run) -> str:
         summary = escape(f"{one.get('name', '')}: {last_line(trace)}")
         text += f"<details><summary>{summary}</summary><pre>{escape(trace)}</pre></details>"
     return text
-
-
-def last_line(text: str) -> str:
-    return next((line for line in reversed(text.splitlines()) if line.strip()), "")
