@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 
@@ -19,6 +20,18 @@ class Subject:
     images: torch.Tensor  # [n, 3, H, W] in [-1, 1], of the size that the backbone draws
     masks: torch.Tensor | None = None  # [n, 1, H, W] in [0, 1], soft
     asymmetric: bool = False
+
+    @classmethod
+    def of_pixels(
+        cls, name: str, super_category: str, images: np.ndarray, masks: np.ndarray | None, asymmetric: bool = False
+    ) -> Subject:
+        """From pictures as files hold them: uint8 [n, H, W, 3], and masks uint8 [n, H, W]."""
+        import torch
+
+        from perfusion_core.sampling import as_float
+
+        soft = None if masks is None else torch.from_numpy(masks).unsqueeze(1).float() / 255
+        return cls(name, super_category, as_float(images), soft, asymmetric)
 
     def mirrored(self, wanted: bool) -> bool:
         """Whether its pictures may be mirrored in training: never something with writing or one-sided marks."""

@@ -28,7 +28,6 @@ from perfusion_core.backbone import Backbone
 from perfusion_core.concept import Concept as Learned
 from perfusion_core.prompts import Word, encode, named, super_encoding, tokenize
 from perfusion_core.rank_one import concept_basis
-from perfusion_core.sampling import as_float
 from perfusion_core.subject import Subject
 
 OPEN, SHUT, MOST = 0.7, 0.3, 0.95
@@ -101,9 +100,9 @@ def after(backbone: Backbone, catalog: Catalog) -> tuple[list[Figure], Rows]:
 
 
 def subject(concept: Concept, size: int) -> Subject:
-    images = as_float(np.stack([load_rgb(path, size) for path in concept.images]))
-    masks = torch.from_numpy(np.stack([load_mask(path, size) for path in concept.masks])).unsqueeze(1).float() / 255
-    return Subject(concept.name, concept.super_category, images, masks, concept.asymmetric)
+    images = np.stack([load_rgb(path, size) for path in concept.images])
+    masks = np.stack([load_mask(path, size) for path in concept.masks])
+    return Subject.of_pixels(concept.name, concept.super_category, images, masks, concept.asymmetric)
 
 
 @torch.inference_mode()

@@ -189,15 +189,12 @@ class Worker:
         return {**told, **memory, "method": fit.method, "concept": fit.concept, "config": dict(fit.config)}
 
     def subject(self, fit: Fit) -> Any:
-        from perfusion_core.sampling import as_float
         from perfusion_core.subject import Subject
 
         folder = self.store.concept(fit.concept)
-        masks = None
-        if (folder / "masks").is_dir():
-            masks = torch.from_numpy(_arrays(folder / "masks")[..., 0]).unsqueeze(1).float() / 255
+        masks = _arrays(folder / "masks")[..., 0] if (folder / "masks").is_dir() else None
         asymmetric = fit.concept in self.job.asymmetric
-        return Subject(fit.concept, fit.super_category, as_float(_arrays(folder)), masks, asymmetric)
+        return Subject.of_pixels(fit.concept, fit.super_category, _arrays(folder), masks, asymmetric)
 
     # ---- cells ----
 
