@@ -26,7 +26,6 @@ from benchmarks.suite.concept_folder import (
     write_concept,
 )
 from benchmarks.suite.download import download, names, unpack
-from benchmarks.suite.image_files import load_image
 from perfusion_core.digests import file_sha256
 from perfusion_core.errors import UserError, unknown
 
@@ -143,12 +142,16 @@ def images_in(folder: Path) -> list[Path]:
 
 def readable(pictures: Sequence[Path]) -> list[Path]:
     """The same files, each decoded once."""
+    from benchmarks.suite.image_files import load_image
+
     for path in pictures:
         load_image(path)
     return list(pictures)
 
 
 def _moderate(path: Path) -> Any:
+    from benchmarks.suite.image_files import load_image
+
     image = load_image(path)
     image.thumbnail((_long_side(image.size), _long_side(image.size)))
     image.info.clear()  # colour profiles and EXIF, with the place where a phone took it
