@@ -5,7 +5,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 

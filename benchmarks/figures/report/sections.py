@@ -20,8 +20,8 @@ from benchmarks.figures.report.html import html_table, mark, number, plural, the
 from benchmarks.figures.report.run_results import METRICS, singles
 from benchmarks.figures.selection import Wish, best_point, in_order, is_main, short, step_of
 from benchmarks.figures.style import FORMATS, Look, styled, write
-from benchmarks.scoring.reserved import OURS, REAL
 from benchmarks.running.driver import last_line
+from benchmarks.scoring.reserved import OURS, REAL
 from benchmarks.store.run_folder import figures_folder
 from benchmarks.tables import frames
 from benchmarks.tables.run_view import Run
