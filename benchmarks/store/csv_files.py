@@ -169,7 +169,7 @@ def read_plan_frame(path: Path) -> "pd.DataFrame | None":
 
 def _all_planned(frame: "pd.DataFrame") -> bool:
     """What `_is_planned` says of every row, asked once a value."""
-    if sorted(frame) != sorted(PLAN_ROW):
+    if sorted(map(str, frame)) != sorted(PLAN_ROW):
         return False
     keys = frame["key"][~frame["key"].str.fullmatch("[0-9a-f]{64}")]
     names = {*keys, *(part for fit in frame["fit"].unique() for part in fit.split("+"))}
