@@ -38,7 +38,7 @@ def said_of(where: str) -> Said:
     """A mistake in one of the optional names is a UserError that says what is allowed."""
     told = constants(where)
     found: dict[str, Any] = {}
-    for name, (problem, _) in OPTIONAL.items():
+    for name, problem in OPTIONAL.items():
         if name not in told:
             continue
         unread = "a plain constant is wanted, which can be read without running the file"
@@ -130,14 +130,14 @@ def _points(value: Any) -> str:
     return ""
 
 
-OPTIONAL: dict[str, tuple[Callable[[Any], str], str]] = {  # name -> what is wrong with a value, what it is for people
-    "SELECTS": (_flag, "its training step is picked by validation"),
-    "USES_COVARIANCE": (_flag, "needs C (True) or never looks at it (False)"),
-    "PAIRS": (_flag, "two of its concepts can be drawn in one picture"),
-    "ONE_FILE": (_one_file, "all that a fit leaves"),
-    "TUNED": (_texts, "learning rates that `perfbench tune` varies"),
-    "POINTS": (_points, "its operating points"),
-    "STYLE": (style_problem, "colour and marker in figures"),
+OPTIONAL: dict[str, Callable[[Any], str]] = {  # what is wrong with a value
+    "SELECTS": _flag,
+    "USES_COVARIANCE": _flag,
+    "PAIRS": _flag,
+    "ONE_FILE": _one_file,
+    "TUNED": _texts,
+    "POINTS": _points,
+    "STYLE": style_problem,
 }
 
 

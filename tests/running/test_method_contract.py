@@ -1,5 +1,6 @@
 """The contract that every method keeps, and what breaking it says; the method of docs/methods.md is one of them."""
 
+import csv
 import json
 import re
 import shutil
@@ -10,6 +11,7 @@ from importlib.util import find_spec
 import pytest
 from run_kit import ROOT, environment, run_here, shared
 
+from benchmarks.cli import run
 from benchmarks.contract import Broken, check
 from benchmarks.figures.plots import series_of
 from benchmarks.figures.registry import plot
@@ -18,6 +20,7 @@ from benchmarks.figures.selection import Wish
 from benchmarks.figures.style import STRANGERS, look, looks_of_runs, styled
 from benchmarks.planning import methods
 from benchmarks.planning.config import resolve
+from benchmarks.planning.method_text import OPTIONAL
 from benchmarks.running.prepared import prepare
 from benchmarks.tables.run_view import Run
 from perfusion_core.errors import UserError
@@ -125,6 +128,10 @@ def test_a_byte_that_depends_on_c_is_noticed(tmp_path, backbone):
         check(methods.load("offset", [str(file)]), backbone, tell=lambda line: None)
 
 
+def test_every_optional_name_stands_on_the_page():
+    assert all(f"`{name}" in PAGE for name in OPTIONAL)
+
+
 def test_what_a_file_says_is_planned(tmp_path):
     """Points, C and pairs of a file that says them; those of one that is silent are as they were."""
     file = tmp_path / "offset.py"
@@ -154,6 +161,35 @@ def test_a_method_that_needs_c_is_refused_where_there_is_none(offset, tmp_path):
     more = ("--method-file", str(offset), "--methods", "offset", "--backbone", str(bare))
     with pytest.raises(UserError, match="has no C yet, which offset needs: perfbench covariance --backbone"):
         run_here(shared(), tmp_path / "run", *more)
+
+
+def test_one_file_is_fitted_tuned_and_given_to_a_run(offset, tmp_path):
+    """A method of one's own in every verb that takes the built-in ones."""
+    save = f'{SAVE[:-1]}, {{"super_category": subject.super_category}})'
+    text = OFFSET.replace(HEAD, f'{HEAD}ONE_FILE = "offset.safetensors"\nTUNED = ("lr",)\n').replace(SAVE, save)
+    offset.write_text(text)
+    kit, files = shared(), tmp_path / "files"
+    tiny = ["--method-file", str(offset), "--backbone", str(kit / "tiny"), "--device", "cpu"]
+    few = ["--steps", "2", "--set", "batch=2"]
+    fit = ["fit", "offset", "--concept", str(kit / "concepts" / "cat"), *few, *tiny]
+    assert run([*fit, "--out", str(files / "cat.safetensors")]) == 0
+    assert {path.name for path in files.iterdir()} == {"cat.safetensors", "cat.json"}
+    more = ("--method-file", str(offset), "--methods", "offset", "--concepts", "cat", "--trained", f"offset={files}")
+    assert run_here(kit, tmp_path / "run", *more) == 0
+    [given] = (tmp_path / "run" / "fits" / "offset").glob("cat-*/offset.safetensors")
+    assert given.read_bytes() == (files / "cat.safetensors").read_bytes()
+    tune = ["tune", "--methods", "offset", "--suite", str(kit / "concepts"), "--prompts", "1", "--steps", "2",
+            "--factors", "1,2", "--parts", "0.02", "--threads", "1", "--set", "concepts=cat",
+            "--set", "dtype=float32", *tiny, "--out", str(tmp_path / "tuned")]  # fmt: skip
+    assert run(tune) == 0
+    with (tmp_path / "tuned" / "trials.csv").open(newline="") as stream:
+        rates = {row["rates"] for row in csv.DictReader(stream) if row["method"] == "offset"}
+    assert rates == {"lr=0.01", "lr=0.02"}
+    offset.write_text(OFFSET)
+    with pytest.raises(UserError, match="offset leaves a folder, not one file"):
+        run([*fit, "--out", str(files / "again.safetensors")])
+    with pytest.raises(UserError, match="offset is not tuned"):
+        run(tune)
 
 
 def test_an_unfinished_file_says_what_is_missing(tmp_path, backbone):
