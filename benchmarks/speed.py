@@ -7,16 +7,15 @@ a busy moment hits all alike.
     python -m benchmarks.speed
     python -m benchmarks.speed --backbone sd15-random --recipes
     python -m benchmarks.speed --backbone sd15-random --steps 4 --batch 1 --train-batch 1
+    python -m benchmarks.speed --tables --repeats 3
 """
 
 import argparse
 import gc
 import json
-import resource
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ import torch
 
 from benchmarks.planning import methods
 from benchmarks.planning.config import Config
-from benchmarks.running import paper_cost
+from benchmarks.running import paper_cost, timed_tables
 from benchmarks.running.timed_jobs import METHODS, TRAINED, job_of, random_sd15, recipes, sampling_jobs, synchronised
 from perfusion_core.backbone import Backbone
 from perfusion_core.memory import free
@@ -82,10 +81,7 @@ def memory_of(backbone: Backbone, args: argparse.Namespace) -> float:
     job_of(backbone, args.memory_of, args.train_batch, args.checkpointing)()
     if backbone.device.type == "cuda":
         return torch.cuda.max_memory_allocated(backbone.device) / 2**30
-    # ru_maxrss would begin with the parent's peak
-    if (status := Path("/proc/self/status")).exists():
-        return int(status.read_text().partition("VmHWM:")[2].split()[0]) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
+    return timed_tables.peak_gib()
 
 
 # ---- the tables ----
@@ -180,6 +176,7 @@ def main() -> None:
     parser.add_argument("--checkpointing", action="store_true", help="recompute activations in training")
     parser.add_argument("--recipes", action="store_true",
                         help="also every method by its own recipe, and what the whole paper would cost")  # fmt: skip
+    parser.add_argument("--tables", action="store_true", help="instead: the tables of a million images, no model")
     parser.add_argument("--repeats", type=int, default=7, help="default 7")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="auto")
@@ -187,6 +184,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.memory_of:
         print(memory_of(open_backbone(args), args))
+    elif args.tables:
+        print("\n".join(timed_tables.report(args.repeats)))
     else:
         print(report(args))
 

@@ -1,6 +1,7 @@
 """`perfbench table`, `check`: numbers from a run's rows, and the regression gate."""
 
 import argparse
+import os
 
 from benchmarks.verb import Run, verb
 
@@ -24,11 +25,17 @@ def table(parser: argparse.ArgumentParser) -> Run:
     )
 
     def act(args: argparse.Namespace) -> None:
+        # its matrices are small: threads would wait for one another longer than they work
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        if args.by:
+            from benchmarks.tables.views import view
+
+            print(view(args.run, args.by), end="")
+            return
         from benchmarks.store.run_folder import find_run
         from benchmarks.tables.build import write_tables
-        from benchmarks.tables.views import view
 
-        print(view(args.run, args.by) if args.by else write_tables(find_run(args.run), args.allow_missing), end="")
+        print(write_tables(find_run(args.run), args.allow_missing), end="")
 
     return act
 

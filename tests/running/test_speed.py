@@ -10,7 +10,7 @@ import torch
 from run_kit import shared
 
 from benchmarks import speed
-from benchmarks.running import paper_cost, timed_jobs
+from benchmarks.running import paper_cost, timed_jobs, timed_tables
 from perfusion_core import rank_one
 from perfusion_core.backbone import Backbone
 
@@ -109,3 +109,11 @@ def test_the_papers_cost_is_that_of_the_page():
     assert re.search(rf"\| together \|.*\*\*{together:.0f}\*\* \|", PAGE.read_text(encoding="utf-8"))
     assert "| 52,864 | 2.5 | 36.7 |" in paper_cost.table(lines)[2]
     assert paper_cost.table(lines)[-1] == f"| together | | | **{together:.3g}** |"
+
+
+def test_the_cost_of_tables_is_measured_on_a_whole_run():
+    head, _, row = timed_tables.report(1, points=2, concepts="cat,teapot", prompts="2", images=2)
+    assert timed_tables.processor() in head
+    name, seconds, peak = [cell.strip() for cell in row.strip("|").split("|")]
+    # super and six methods of two points; two concepts, two prompts, two images
+    assert name == "104 images, 6 methods of 2 points" and float(seconds) > 0 and float(peak) > 0.01
