@@ -8,29 +8,6 @@ from itertools import combinations
 
 import numpy as np
 
-LEVELS = ("nominal", "ordinal", "interval")
-
-
-def distances(level: str, values: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Squared differences [V, V] of values that occur `counts[v]` times each (Krippendorff 2011, section D)."""
-    if level == "nominal":
-        return 1.0 - np.eye(len(values))
-    if level == "interval":
-        return (values[:, None] - values[None, :]) ** 2
-    if level == "ordinal":
-        # ranks between the middles of two values: all that lie between, and half of either end
-        middle = np.cumsum(counts) - counts / 2
-        return (middle[:, None] - middle[None, :]) ** 2
-    raise ValueError(f"level must be one of {LEVELS}, not {level!r}")
-
-
-def alpha(ratings: np.ndarray, level: str = "ordinal") -> float:
-    """Krippendorff's alpha of ratings [raters, units]: 1 - D_o / D_e. NaN where nothing was rated twice or differs."""
-    there = ~np.isnan(ratings)
-    values = np.unique(ratings[there])
-    table = ((ratings[..., None] == values) & there[..., None]).sum(0)  # [units, V]
-    return alpha_of_coincidences(coincidences(table), values, level)
-
 
 def coincidences(table: np.ndarray) -> np.ndarray:
     """[V, V]: how often two values met in a unit, from `table` [units, V]: how many raters gave it each value.
@@ -42,14 +19,21 @@ def coincidences(table: np.ndarray) -> np.ndarray:
     return share.T @ table - np.diag(share.sum(0))
 
 
-def alpha_of_coincidences(met: np.ndarray, values: np.ndarray, level: str = "ordinal") -> float:
+def ordinal_distances(met: np.ndarray) -> np.ndarray:
+    """Squared differences [V, V] of values in their order, from how often they met (Krippendorff 2011, section D)."""
+    counts = met.sum(0)
+    middle = np.cumsum(counts) - counts / 2  # between two values: all that lie between, and half of either end
+    return (middle[:, None] - middle[None, :]) ** 2
+
+
+def alpha_of_coincidences(met: np.ndarray, distances: np.ndarray) -> float:
+    """Krippendorff's alpha, 1 - D_o / D_e. NaN where nothing was rated twice or differs."""
     n_v = met.sum(0)
     n = n_v.sum()
     if n < 2:
         return float("nan")
-    delta = distances(level, values, n_v)
-    expected = (np.outer(n_v, n_v) * delta).sum() / (n - 1)
-    return float(1 - (met * delta).sum() / expected) if expected > 0 else float("nan")
+    expected = (np.outer(n_v, n_v) * distances).sum() / (n - 1)
+    return float(1 - (met * distances).sum() / expected) if expected > 0 else float("nan")
 
 
 def same_order(first: Sequence[int], second: Sequence[int]) -> list[float]:

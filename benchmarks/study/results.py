@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import spearmanr
 
-from benchmarks.study.agreement import alpha_of_coincidences, coincidences
+from benchmarks.study.agreement import alpha_of_coincidences, coincidences, ordinal_distances
 from benchmarks.study.estimate import Estimate, balanced, holm, wilcoxon_concepts
 from benchmarks.study.material import SCORES
 from benchmarks.tables.statistics import Interval, expanded
@@ -95,7 +95,7 @@ def agreement(ratings: pd.DataFrame, seed: int = 0) -> Interval:
     met = np.array([coincidences(part.to_numpy()) for _, part in table.groupby(level="concept")])  # [C, V, V]
     draws = np.random.default_rng(seed).integers(len(met), size=(DRAWS, len(met)))
     sums = [met.sum(0), *(met[draw].sum(0) for draw in draws)]
-    return expanded(np.array([alpha_of_coincidences(total, VALUES) for total in sums]), len(met))
+    return expanded(np.array([alpha_of_coincidences(total, ordinal_distances(total)) for total in sums]), len(met))
 
 
 def correlation(ratings: pd.DataFrame, methods: list[str]) -> pd.DataFrame:

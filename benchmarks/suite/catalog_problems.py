@@ -10,8 +10,7 @@ from benchmarks.suite.image_files import duplicates, load_image
 from benchmarks.suite.photographs import shipped
 from perfusion_core.errors import UserError
 
-# protocol.md, section 4, derives the split from the paper's numbers; ids are never reused, so the counts only change
-# together with it
+# prompts/README.md derives the split from the paper's numbers; ids are never reused, so the counts only change with it
 SPLIT = {("shape", "all"): 19, ("deform", "animated"): 30, ("deform", "container"): 16, ("deform", "furniture"): 11,
          ("deform", "wearable"): 10}  # fmt: skip
 VALIDATION, TEMPLATES, CONCEPTS = 8, 9, 11

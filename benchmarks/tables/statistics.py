@@ -28,11 +28,6 @@ class Interval(NamedTuple):
         return dict(zip((name, f"{name}_lo", f"{name}_hi"), self))
 
 
-def class_mean(y: np.ndarray) -> np.ndarray:
-    """Cells -> concept -> mean over concepts. y [..., C, P] -> [...]."""
-    return mean_over(mean_over(y))
-
-
 def mean_over(y: np.ndarray) -> np.ndarray:
     """Mean over the last axis of what is there; NaN, without a warning, where nothing is."""
     there = ~np.isnan(y)

@@ -12,7 +12,7 @@ from scipy.optimize import minimize
 from study_kit import answer_file, make_run, rater_id, write_answers
 
 from benchmarks.cli import run as perfbench
-from benchmarks.study.agreement import alpha, same_order
+from benchmarks.study.agreement import alpha_of_coincidences, coincidences, ordinal_distances, same_order
 from benchmarks.study.analysis import analyse
 from benchmarks.study.answers import read_key
 from benchmarks.study.collect import collect
@@ -42,6 +42,16 @@ def rank_like(mean_ranks):
 
 
 # ---- agreement ----
+
+
+def alpha(ratings, level="ordinal"):
+    """Of ratings [raters, units], NaN where there is none, at any level: studies have ordinal ones only."""
+    there = ~np.isnan(ratings)
+    values = np.unique(ratings[there])
+    met = coincidences(((ratings[..., None] == values) & there[..., None]).sum(0))
+    nominal, interval = 1.0 - np.eye(len(values)), (values[:, None] - values[None, :]) ** 2
+    distances = {"nominal": nominal, "interval": interval, "ordinal": ordinal_distances(met)}
+    return alpha_of_coincidences(met, distances[level])
 
 
 # Krippendorff, "Computing Krippendorff's Alpha-Reliability" (2011), sections A to D, and his example with 3 coders and
