@@ -116,7 +116,16 @@ def check_header(header: dict[str, str], path: str | Path) -> dict[str, str]:
         )
     if header["gate"] not in GATES:
         raise UserError(f"{path} is damaged: its gate is {header['gate']!r}, not one of {', '.join(GATES)}")
+    for key in ("placeholder", "super_category"):
+        if not is_word(header[key]):
+            raise UserError(f"{path} is refused: its {key} {header[key][:60]!r} is not a plain word")
     return header
+
+
+def is_word(text: str) -> bool:
+    """Whether a text can stand in a prompt and be a name: others write these files, and callers name files by them."""
+    fine = text.isprintable() and 0 < len(text) <= 100 and not set(text) & set('{}<>/\\:*?"|')
+    return fine and text[0] not in " .-" and text[-1] not in " ."
 
 
 def direction(encoding: torch.Tensor) -> torch.Tensor:

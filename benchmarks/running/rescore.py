@@ -23,9 +23,12 @@ from benchmarks.running.run import change_run, complete
 from benchmarks.running.tasks import Job
 from benchmarks.scoring.cell_row import CellRow
 from benchmarks.scoring.lookup import Scorer, find_scorer
-from benchmarks.store.run_folder import Store, find_run, read_cells, read_run
+from benchmarks.store.run_folder import Store, find_run, read_cells, read_run, refuse_without
 from benchmarks.store.run_json import scorer_about
 from perfusion_core.errors import UserError
+
+NEEDED = ("config.preset", "config.backbone", "config.scorers", "backbone.id", "backbone.sha256", "backbone.size",
+          "select_scorer.weights", "dtype", "protocol")  # fmt: skip
 
 
 def rescore(given: str | None, scorers: Sequence[str] = (), *, again: bool = False, device: str = "auto") -> int:
@@ -34,6 +37,7 @@ def rescore(given: str | None, scorers: Sequence[str] = (), *, again: bool = Fal
 
     folder = find_run(given)
     about, store = read_run(folder), Store(folder)
+    refuse_without(folder, about, NEEDED)
     config = recorded_config(about)
     models = recorded_models(about, config, scorers)
     cells, gone = scorable(store)
@@ -101,7 +105,8 @@ def recorded_models(about: dict[str, Any], config: Config, more: Sequence[str]) 
 def as_recorded(scorer: Scorer, about: dict[str, Any]) -> Scorer:
     """The same model has the run's name for it, wherever its folder lies here."""
     same = (scorer.kind, scorer.weights, scorer.preprocessing)
-    names = [s["name"] for s in about["scorers"] if (s["kind"], s["weights"], s["preprocessing"]) == same]
+    told = ("kind", "weights", "preprocessing")
+    names = [one["name"] for one in about["scorers"] if tuple(map(one.get, told)) == same]
     return replace(scorer, name=names[0]) if names else scorer
 
 

@@ -139,10 +139,11 @@ def planned_text(rows: Iterable[Mapping[str, Any]]) -> str:
 def read_plan_file(path: Path) -> list[dict[str, str]] | None:
     """plan.csv as plain rows; None where it is absent, cut off, or names what is no place in a run folder."""
     try:
-        rows = list(csv.DictReader(io.StringIO(plain(path).decode(), newline="")))
+        table = csv.DictReader(io.StringIO(plain(path).decode(), newline=""))
+        rows = list(table)
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error):
         return None
-    return rows if all(map(_is_planned, rows)) else None
+    return rows if set(table.fieldnames or ()) == set(PLAN_ROW) and all(map(_is_planned, rows)) else None
 
 
 def _is_planned(row: Mapping[str, str]) -> bool:
@@ -159,10 +160,10 @@ def read_plan_frame(path: Path) -> "pd.DataFrame | None":
 
     try:
         text = plain(path)
-        frame = frame_of_text(text, {}) if text.strip() else pd.DataFrame()
+        frame = frame_of_text(text, {})
     except (OSError, EOFError, zlib.error, ValueError):
         return None
-    if not len(frame):
+    if not len(frame) and list(frame) == list(PLAN_ROW):
         return pd.DataFrame(columns=list(PLAN_ROW), dtype="str").astype({"n": int})
     return frame[list(PLAN_ROW)].astype({"n": int}) if _all_planned(frame) else None
 

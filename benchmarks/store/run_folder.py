@@ -20,6 +20,7 @@ from benchmarks.safe_paths import below, is_name, leads_out, lies_below
 from benchmarks.scoring.cell_row import CellRow
 from benchmarks.scoring.reserved import REAL as REAL
 from benchmarks.store.csv_files import (
+    PLACES,
     count_keys,
     keys_of,
     read_frame,
@@ -265,6 +266,16 @@ def well_formed(about: Mapping[str, Any]) -> bool:
     return bool(named and scorers) and all(map(is_name, methods))
 
 
+def refuse_without(run: Path, about: Mapping[str, Any], needed: Iterable[str]) -> None:
+    """One sentence where run.json does not tell what a verb needs; `config.seed` is the key of a part."""
+    for place in needed:
+        part: Any = about
+        for key in place.split("."):
+            if not isinstance(part, Mapping) or key not in part:
+                raise UserError(f"{run / 'run.json'} is damaged: it does not tell {place}; make that run again")
+            part = part[key]
+
+
 def cell_folder(run: Path, method: str, point: str, concept: str, prompt_id: str) -> Path:
     return below(run, "images", method, point, concept, prompt_id)
 
@@ -345,9 +356,12 @@ def read_rows(run: Path, scorer: str | None = None, plan: "pd.DataFrame | None" 
     place = np.full(len(keys), -1)  # of a key in the plan; -1: not planned
     place[code[: len(plan)]] = np.arange(len(plan))
     place = place[code[len(plan) :]]
+    for column in PLACES:  # a file may say anything of its rows: they are those of the cell that has their key
+        place[rows[column].to_numpy() != plan[column].to_numpy()[place]] = -1
     order = np.lexsort((rows["index"].to_numpy(), place))
     rows = rows.take(order[place[order] >= 0])
     real = read_frame(store.rows_file(name, REAL, "default", concept) for concept in singles)
+    real = real[(real["method"] == REAL) & (real["point"] == "default") & real["concept"].isin(singles)]
     return pd.concat([rows, real], ignore_index=True)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.paths import data_dir
-from benchmarks.safe_paths import below, is_name, lies_below, shown
+from benchmarks.safe_paths import UnsafePath, is_name, lies_below, shown
 from perfusion_core.digests import file_sha256
 from perfusion_core.errors import UserError, unknown
 
@@ -68,14 +68,17 @@ def list_images(folder: Path) -> list[Path]:
     return sorted((path for path in files if path.suffix.lower() in IMAGE_SUFFIXES), key=lambda path: path.name)
 
 
+def own(root: Path, path: Path) -> Path:
+    """The path of a file or folder of `root`. One that is or follows a link out of `root` is refused, because a suite
+    of somebody else would show what it finds there. What is shipped may be an installer's links."""
+    if not (lies_below(root, path) or path.is_relative_to(data_dir("concepts"))):
+        raise UnsafePath(f"{path} is or follows a link that leads out of {root}: refused; put a copy in its place")
+    return path
+
+
 def own_images(root: Path, folder: Path) -> list[Path]:
-    """The images of a folder below `root`; one that is or follows a link out of `root` is refused, because a suite or a
-    concept of somebody else would show what it finds there. What is shipped may be links of an installer."""
-    files = list_images(folder)
-    for path in files:
-        if not (lies_below(root, path) or path.is_relative_to(data_dir("concepts"))):
-            raise UserError(f"{path} is or follows a link that leads out of {root}: refused; put a copy in its place")
-    return files
+    """The images of a folder below `root`."""
+    return [own(root, path) for path in list_images(own(root, folder))] if folder.is_dir() else []
 
 
 def make_concept(
@@ -117,7 +120,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def read_about(folder: Path) -> dict[str, Any]:
     """What concept.toml says, checked: required keys, their types, nothing unknown."""
-    path = below(folder, "concept.toml")
+    path = own(folder, folder / "concept.toml")
     about = read_toml(path)
     for key in about:
         if key not in _KEYS:

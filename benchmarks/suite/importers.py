@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.safe_paths import below
 from benchmarks.suite.catalog import PERFUSION, Catalog, Prompt, Protocol, load_catalog, read_text, shipped_prompts
-from benchmarks.suite.concept_folder import Concept, list_images, make_concept, own_images, slug
+from benchmarks.suite.concept_folder import Concept, make_concept, own_images, slug
 from benchmarks.suite.importer_parts import (
     common_words,
     make_pairs,
@@ -91,7 +91,7 @@ def dreambench(folder: Path) -> Catalog:
             licence="see references_and_licenses.txt of the data set",
         )
         for name, word in classes.items()
-        if list_images(below(folder, name))
+        if pictures(folder, name)
     ]
     return make_suite(
         "dreambench", DREAMBENCH, folder, here, prompts, notes=present(len(here), len(classes), "subjects")
@@ -199,7 +199,8 @@ def dreambench_plus(folder: Path) -> Catalog:
 
 def plain_folder(folder: Path) -> Catalog:
     """Images in `folder`, or in one folder a concept, and `prompts.txt` with `{}`. The folder's name is the word."""
-    places = [folder] if list_images(folder) else [path for path in sorted(folder.iterdir()) if list_images(path)]
+    folders = sorted(folder.iterdir())
+    places = [folder] if own_images(folder, folder) else [path for path in folders if own_images(folder, path)]
     words = [word_of(place.name) for place in places]
     concepts = [
         make_concept(

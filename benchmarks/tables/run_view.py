@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.safe_paths import is_name
 from benchmarks.store import run_folder
 from benchmarks.store.csv_files import is_there, plain
 from benchmarks.suite.image_files import load_image
@@ -83,7 +84,13 @@ class Run:
         text = plain(path)
         # an empty name is a name: `real` has no prompt
         empty = {column: [""] for column in number_columns(text)}
-        return pd.read_csv(io.BytesIO(text), keep_default_na=False, na_values=empty)
+        table = pd.read_csv(io.BytesIO(text), keep_default_na=False, na_values=empty)
+        for column in table.columns.intersection(CELL):
+            if not all(map(is_name, filter(None, map(str, table[column].unique())))):
+                raise UserError(
+                    f"{path} names a {column} that cannot be a folder; `perfbench table {self.folder}` makes it again"
+                )
+        return table
 
     def failures(self) -> list[dict[str, Any]]:
         """What failed and was not done since: name and traceback."""
@@ -218,8 +225,10 @@ def spread(cells: Sequence[tuple[str, str]], limit: int) -> list[tuple[str, str]
 
 
 def open_run(given: str | None) -> Run:
-    """A path, a name under results/, or the newest run."""
-    return Run(run_folder.find_run(given))
+    """A path, a name under results/, or the newest run; its run.json has to be one of this version."""
+    run = Run(run_folder.find_run(given))
+    _ = run.about
+    return run
 
 
 def distinct_names(runs: Sequence[Run]) -> list[str]:

@@ -26,7 +26,7 @@ from benchmarks.planning.plan import seed_of
 from benchmarks.planning.points import OperatingPoint
 from benchmarks.planning.units import FLOOR
 from benchmarks.running.progress import Progress
-from benchmarks.store.run_folder import Store, attention_folder, concept_folder, fit_folder
+from benchmarks.store.run_folder import Store, attention_folder, concept_folder, fit_folder, refuse_without
 from benchmarks.tables.run_view import Run, open_run
 from perfusion_core.attention import look, word_tokens
 from perfusion_core.backbone import Backbone
@@ -36,6 +36,7 @@ from perfusion_core.sampling import as_float, noise
 from perfusion_core.subject import Fitted
 
 VERSION = 1
+NEEDED = ("config.seed", "config.backbone", "backbone.sha256", "dtype")  # in run.json
 AT_ONCE = 4  # pictures a forward pass, each at every level
 
 
@@ -43,6 +44,7 @@ def attention(given: str | None, wanted: Sequence[str] = (), device: str = "auto
     """Measure what is missing, write the tables; -> the table as text. `files`: methods of the user's own."""
     run = open_run(given)
     store = Store(run.folder)
+    refuse_without(run.folder, run.about, NEEDED)
     parts = parts_of(run, wanted, files)
     todo = [part for part in parts if read_part(store, part) is None]
     if todo:
