@@ -32,7 +32,7 @@ class Broken(UserError):
     """A method does not do what the contract says."""
 
 
-def check(module: ModuleType, backbone: Any, word: str = "cat", tell: Callable[[str], None] = print) -> None:
+def check_method(module: ModuleType, backbone: Any, word: str = "cat", tell: Callable[[str], None] = print) -> None:
     """Every check in turn; the first that fails is a `Broken` that says what to mend."""
     said = said_at_top(module)
     tell("says what it is at its top")
@@ -232,7 +232,7 @@ def main() -> None:
         name = next(reversed(known)) if files else args.method
         methods.check_names([name], files)
         backbone = Backbone.open(args.backbone, device="cpu", dtype="float32", names=backbone_names())
-        check(methods.load(name, files), backbone, args.word)
+        check_method(methods.load(name, files), backbone, args.word)
     print(f"{name} keeps the contract")
 
 

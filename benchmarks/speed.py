@@ -113,7 +113,7 @@ def report(args: argparse.Namespace) -> str:
     lines += ["", *drawn, "", *training(backbone, args)]
     if args.recipes:
         trained, fits, looks = by_recipe(backbone, args)
-        lines += ["", *trained, "", *paper_cost.table(paper_cost.paper(image, fits, looks))]
+        lines += ["", *trained, "", *paper_cost.cost_table(paper_cost.paper(image, fits, looks))]
     return "\n".join(lines)
 
 

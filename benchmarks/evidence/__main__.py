@@ -33,11 +33,11 @@ def done(do: str, run: str | None, out: Path | None = None) -> str:
     if do == "commands":
         return "\n".join(command for commands in COMMANDS.values() for command in commands)
     if do == "look":
-        from benchmarks.evidence.judged import write
+        from benchmarks.evidence.judged import write_judged
         from benchmarks.miniature.training.judges import open_judges
         from benchmarks.paths import miniature_dir
 
-        return write(find_run(run), open_judges(miniature_dir())).to_string(index=False)
+        return write_judged(find_run(run), open_judges(miniature_dir())).to_string(index=False)
     if do == "pack":
         archive = pack_run(find_run(run))
         return f"{archive}: {archive.stat().st_size:,} bytes{to_commit(archive.parent)}"
@@ -47,7 +47,7 @@ def done(do: str, run: str | None, out: Path | None = None) -> str:
                 "take needs a run and a folder; write take results/miniature-paper results/miniature-concepts"
             )
         return "\n".join(map(str, take(find_run(run), out)))
-    from benchmarks.evidence.claims_page import write as write_pages
+    from benchmarks.evidence.claims_page import write_pages as write_pages
 
     return write_pages(Path("docs"), RESULTS)
 

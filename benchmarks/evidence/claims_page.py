@@ -44,7 +44,7 @@ def metrics_table(evidence: Evidence) -> str:
     return aligned([["score and truth", "question", "figure (95 % interval)"], *rows]) + "\n"
 
 
-def write(docs: Path, results: Path) -> str:
+def write_pages(docs: Path, results: Path) -> str:
     """Both pages, and results/README.md where notes.toml is there to make it from; -> the ledger."""
     for folder, what in ((docs, "pages"), (results, "runs")):
         if not folder.is_dir():

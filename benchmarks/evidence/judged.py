@@ -57,7 +57,7 @@ class Moments:
         return self.first, self.second - np.outer(self.first, self.first)
 
 
-def together(sets: Sequence[Moments]) -> Moments:
+def mean_moments(sets: Sequence[Moments]) -> Moments:
     """Of all sets, each counting the same whatever its number of pictures."""
     return Moments(np.mean([one.first for one in sets], axis=0), np.mean([one.second for one in sets], axis=0))
 
@@ -73,7 +73,9 @@ def leaving_out(sets: Sequence[Moments], aims: Sequence[Moments]) -> np.ndarray:
     """[1 + C] the distance of all concepts' sets from their aims, then without each concept in turn."""
     every = range(len(sets))
     kept = [list(every), *([k for k in every if k != gone] for gone in every if len(sets) > 1)]
-    return np.array([frechet(together([sets[k] for k in who]), together([aims[k] for k in who])) for who in kept])
+    return np.array(
+        [frechet(mean_moments([sets[k] for k in who]), mean_moments([aims[k] for k in who])) for who in kept]
+    )
 
 
 def jackknife(values: np.ndarray) -> Interval:
@@ -88,7 +90,7 @@ def jackknife(values: np.ndarray) -> Interval:
 # ---- a run
 
 
-def look(run: Run, judges: Judges) -> tuple[pd.DataFrame, pd.DataFrame]:
+def judge_run(run: Run, judges: Judges) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Operating points, and cells, of single concepts."""
     plan = run.plan[run.plan["kind"] != "pair"]
     if FLOOR not in set(plan["method"]):
@@ -176,8 +178,8 @@ def _renders(run: Run, judges: Judges, plan: pd.DataFrame, concept: str, own: bo
     return Moments.of(judges.features(np.stack([one.picture for one in known]))) if known else None
 
 
-def write(folder: Path, judges: Judges) -> pd.DataFrame:
-    points, cells = look(Run(folder), judges)
+def write_judged(folder: Path, judges: Judges) -> pd.DataFrame:
+    points, cells = judge_run(Run(folder), judges)
     for name, frame in ((LOOKED_CELLS, cells), (LOOKED, points)):
         text = frame.round(6).to_csv(index=False, lineterminator="\n")
         Store(folder).write_text(folder / name, text)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmarks.evidence.verdicts import ABSENT, OPEN, told
-from benchmarks.tables.build import split
+from benchmarks.tables.build import split_pairs
 from benchmarks.tables.grid import Grid, grid_of
 from benchmarks.tables.run_view import Run
 from benchmarks.tables.sample_rows import missing_of, refuse_missing
@@ -60,7 +60,7 @@ class Evidence:
         if (name, pairs, only) not in self.grids:
             run = self.run(name)
             refuse_missing(missing_of(run.cells, run.plan), run.plan)
-            cells = split(run.cells)[pairs]
+            cells = split_pairs(run.cells)[pairs]
             if not len(cells):
                 raise UserError(f"miniature-{name} has no {'pairs' if pairs else 'single concepts'}")
             if missing := sorted(set(only) - set(cells["concept"])):

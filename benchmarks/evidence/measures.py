@@ -105,7 +105,7 @@ def gain(grid: Grid, metric: str, a: Sequence[int], b: Sequence[int]) -> Interva
     if metric not in grid.drawn:
         raise UserError(f"no scorer of the run gave {metric}")
     difference = grid.drawn[metric][:, list(a)].mean(1) - grid.drawn[metric][:, list(b)].mean(1)  # [D, C]
-    return mean_of(grid, difference, metric)
+    return mean_interval(grid, difference, metric)
 
 
 def gains(grid: Grid, a: Sequence[int], b: Sequence[int]) -> tuple[Interval, Interval]:
@@ -113,7 +113,7 @@ def gains(grid: Grid, a: Sequence[int], b: Sequence[int]) -> tuple[Interval, Int
     return gain(grid, "text_sim", a, b), gain(grid, "image_sim", a, b)
 
 
-def mean_of(grid: Grid, drawn: np.ndarray, what: str) -> Interval:
+def mean_interval(grid: Grid, drawn: np.ndarray, what: str) -> Interval:
     """Of the mean over the concepts that have a value [D, C]."""
     return interval_of(grid, over_concepts(drawn, grid.draws), int((~np.isnan(drawn[0])).sum()), what)
 
@@ -209,4 +209,4 @@ def choice_gain(grid: Grid, of: Sequence[int]) -> Interval:
 def honest_gain(grid: Grid, metric: str, of: Sequence[int], other: int) -> Interval:
     """A score of the best point for all, less that of another method's only point."""
     difference = honest(grid, metric, of, each=False) - honest(grid, metric, [other], each=False)
-    return mean_of(grid, difference, f"{metric} of both halves")
+    return mean_interval(grid, difference, f"{metric} of both halves")

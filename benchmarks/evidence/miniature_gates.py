@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.evidence.miniature_measures import Figure, Rows, looks, mean_of, share_of
+from benchmarks.evidence.miniature_measures import Figure, Rows, looks, mean_figure, share_of
 from benchmarks.miniature.opening import drawn
 from benchmarks.miniature.world.canvas import COLORS
 from benchmarks.miniature.world.instance import stream
@@ -119,7 +119,7 @@ def rare_word(backbone: Backbone, catalog: Catalog) -> list[Figure]:
     place = len(backbone.tokenizer("a photo of").input_ids) - 1  # of the word; here the end token stands
     note = f"at the word's own place {rare[..., place].mean() / color[..., place].mean():.2f}"
     values = (rare.norm(dim=-1).mean(0) / color.norm(dim=-1).mean(0)).cpu()
-    return [mean_of("a word without a meaning: its effect on the encoding, a colour's being 1", values, note=note)]
+    return [mean_figure("a word without a meaning: its effect on the encoding, a colour's being 1", values, note=note)]
 
 
 def super_gap(backbone: Backbone, scorer: Clip, catalogs: Sequence[Catalog], n: int) -> tuple[list[Figure], Rows]:
@@ -138,6 +138,6 @@ def super_gap(backbone: Backbone, scorer: Clip, catalogs: Sequence[Catalog], n: 
             top, low = float(ceiling(real).mean()), float(image_similarity(features[word], real).mean())
             rows.append({"concept": concept.name, "ceiling": top, "super": low, "gap": top - low})
     worst: dict[str, Any] = min(rows, key=lambda row: row["gap"])
-    mean = mean_of("super below the ceiling, mean over concepts", [row["gap"] for row in rows])
+    mean = mean_figure("super below the ceiling, mean over concepts", [row["gap"] for row in rows])
     least = Figure("super below the ceiling, closest concept", worst["gap"], len(rows), 0.05, note=worst["concept"])
     return [least, mean], rows

@@ -44,12 +44,12 @@ def write_sheets(backbone: Backbone, folder: Path, n: int = 200) -> None:
     for number, image in enumerate(images):
         Image.fromarray(image).save(folder / "pictures" / f"{number:03d}.png")
     for start in range(0, n, COLUMNS**2):
-        page(images[start : start + COLUMNS**2], start).save(folder / "sheets" / f"{start:03d}.png")
-    write(folder / "asked.csv", ("number", "prompt"), enumerate(texts))
-    write(folder / "looked.csv", ("number", *JUDGED), ((number, *[""] * len(JUDGED)) for number in range(n)))
+        label_sheet(images[start : start + COLUMNS**2], start).save(folder / "sheets" / f"{start:03d}.png")
+    write_label_file(folder / "asked.csv", ("number", "prompt"), enumerate(texts))
+    write_label_file(folder / "looked.csv", ("number", *JUDGED), ((number, *[""] * len(JUDGED)) for number in range(n)))
 
 
-def page(images: np.ndarray, start: int) -> Image.Image:
+def label_sheet(images: np.ndarray, start: int) -> Image.Image:
     side = images.shape[1] * ZOOM
     rows = -(-len(images) // COLUMNS)
     sheet = Image.new("RGB", (COLUMNS * (side + 4), rows * (side + GAP)), (255, 255, 255))
@@ -60,7 +60,7 @@ def page(images: np.ndarray, start: int) -> Image.Image:
     return sheet
 
 
-def write(path: Path, head: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+def write_label_file(path: Path, head: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(head)

@@ -50,7 +50,7 @@ class Figure:
         return bool(self.value <= self.goal if self.below else self.value >= self.goal)
 
 
-def mean_of(what: str, values: Sequence[float] | np.ndarray, goal: float | None = None, note: str = "") -> Figure:
+def mean_figure(what: str, values: Sequence[float] | np.ndarray, goal: float | None = None, note: str = "") -> Figure:
     """A mean of independent values with its t interval."""
     v = np.asarray(values, dtype=np.float64)
     half = t.ppf(0.975, len(v) - 1) * v.std(ddof=1) / np.sqrt(len(v)) if len(v) > 1 else np.nan
@@ -127,7 +127,7 @@ def vae(backbone: Backbone, n: int) -> list[Figure]:
     error = (round_trip(backbone, pictures).astype(np.float64) - pictures) ** 2
     psnr = 10 * np.log10(255**2 / error.mean((1, 2, 3)))
     return [
-        mean_of("VAE: PSNR of fresh renders, dB", psnr, 28.0),
+        mean_figure("VAE: PSNR of fresh renders, dB", psnr, 28.0),
         Figure("VAE: PSNR, the worst twentieth, dB", float(np.percentile(psnr, 5)), n),
     ]
 
@@ -153,7 +153,7 @@ def judges_on_renders(backbone: Backbone, judges: Judges, n: int) -> list[Figure
         a = judges.segment(images)
         seen = truth.any((1, 2))
         iou = (a & truth).sum((1, 2))[seen] / (a | truth).sum((1, 2))[seen]
-        found.append(mean_of(f"segmenter: IoU on {where}", iou, 0.9 if where == "fresh renders" else None))
+        found.append(mean_figure(f"segmenter: IoU on {where}", iou, 0.9 if where == "fresh renders" else None))
     return found
 
 
@@ -187,7 +187,7 @@ def identity(sets: Sequence[tuple], features: Any, what: str, goal: float | None
         each[cls] = auc(cosine[apart & same], cosine[apart & ~same])
         pairs += int(apart.sum())
     worst = min(each, key=lambda cls: each[cls])
-    mean = mean_of(what, list(each.values()), goal, note or f"mean over {len(each)} classes")
+    mean = mean_figure(what, list(each.values()), goal, note or f"mean over {len(each)} classes")
     return [
         Figure(mean.what, mean.value, pairs, goal, mean.lo, mean.hi, mean.note),
         Figure(f"{what}, worst class", each[worst], pairs // len(each), note=worst),

@@ -120,28 +120,28 @@ def verdict(figure: Figure) -> str:
     return {None: "", True: "met", False: "not met"}[figure.met]
 
 
-def number(value: float) -> str:
+def format_figure(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.2f}" if abs(value) >= 10 else f"{value:.3f}"
 
 
-def table(figures: Sequence[Figure]) -> str:
+def goals_table(figures: Sequence[Figure]) -> str:
     """Markdown that is a table in a terminal as well."""
     lines = [["figure", "value", "95 % interval", "n", "goal", "verdict", "note"]]
     for f in figures:
-        interval = f"{number(f.lo)} to {number(f.hi)}" if not math.isnan(f.lo) else ""
+        interval = f"{format_figure(f.lo)} to {format_figure(f.hi)}" if not math.isnan(f.lo) else ""
         goal = "" if f.goal is None else f"at {'most' if f.below else 'least'} {f.goal:g}"
-        lines.append([f.what, number(f.value), interval, str(f.n), goal, verdict(f), f.note])
+        lines.append([f.what, format_figure(f.value), interval, str(f.n), goal, verdict(f), f.note])
     return aligned(lines)
 
 
-def summary(figures: Sequence[Figure], about: dict) -> str:
+def goals_summary(figures: Sequence[Figure], about: dict) -> str:
     goals = [f for f in figures if f.goal is not None]
     met = sum(bool(f.met) for f in goals)
     digests = ", ".join(f"{name} {value}" for name, value in about["digests"].items())
     return f"{met} of {len(goals)} goals met. Weights: {digests}. {about['device']}, {about['dtype']}."
 
 
-def write(out: Path, figures: Sequence[Figure], about: dict, rows: dict[str, Rows]) -> None:
+def write_figures(out: Path, figures: Sequence[Figure], about: dict, rows: dict[str, Rows]) -> None:
     """verify.csv, verify.json, verify.md, and a CSV for each kind of single observation."""
     out.mkdir(parents=True, exist_ok=True)
     lines = [
@@ -154,7 +154,7 @@ def write(out: Path, figures: Sequence[Figure], about: dict, rows: dict[str, Row
         if observed:
             write_csv(out / f"{name}.csv", observed)
     (out / "verify.json").write_text(json.dumps({**about, "figures": lines}, indent=1) + "\n", encoding="utf-8")
-    (out / "verify.md").write_text(f"{table(figures)}\n\n{summary(figures, about)}\n", encoding="utf-8")
+    (out / "verify.md").write_text(f"{goals_table(figures)}\n\n{goals_summary(figures, about)}\n", encoding="utf-8")
 
 
 def finite(value: float) -> str:
@@ -171,8 +171,8 @@ def write_csv(path: Path, rows: Rows) -> None:
 def verify_verb(weights: Path, out: Path, *, quick: bool, device: str, dtype: str) -> int:
     """0: every goal met; 1: not."""
     figures, about, rows = verify(weights, QUICK if quick else Sizes(), device, dtype)
-    write(out, figures, about, rows)
-    print(f"{table(figures)}\n{summary(figures, about)}")
+    write_figures(out, figures, about, rows)
+    print(f"{goals_table(figures)}\n{goals_summary(figures, about)}")
     print(f"perfbench: written to {out}", file=sys.stderr)
     return 0 if all(f.met is not False for f in figures) else 1
 
@@ -188,5 +188,5 @@ def sheets_verb(weights: Path, folder: Path, *, device: str, dtype: str) -> int:
 def looked_verb(weights: Path, folder: Path) -> int:
     from benchmarks.evidence.miniature_labels import agreement
 
-    print(table(agreement(open_judges(weights), folder)))
+    print(goals_table(agreement(open_judges(weights), folder)))
     return 0

@@ -16,7 +16,7 @@ from benchmarks.evidence.measures import over_methods
 from benchmarks.evidence.verdicts import told
 from benchmarks.planning.points import is_variant
 from benchmarks.tables.grid import CEILING, FLOOR, Grid
-from benchmarks.tables.sample_rows import CELL, rows_of
+from benchmarks.tables.sample_rows import CELL, sample_rows
 from benchmarks.tables.statistics import Interval, clustered, crossed, mean_over, over_concepts
 from perfusion_core.errors import UserError
 
@@ -118,7 +118,7 @@ QUESTIONS = {
 
 
 def answers(evidence: Evidence, run: str = "paper") -> list[Answer]:
-    grid, rows = evidence.grid(run), rows_of(evidence.run(run).folder)
+    grid, rows = evidence.grid(run), sample_rows(evidence.run(run).folder)
     found = []
     with np.errstate(invalid="ignore"):
         for metric, name in METRICS.items():

@@ -16,7 +16,7 @@ from benchmarks.figures import plots
 from benchmarks.figures.selection import Wish, best_point, in_order, is_main, needs, step_of
 from benchmarks.figures.style import INK, PAGE
 from benchmarks.tables import frames
-from benchmarks.tables.build import split
+from benchmarks.tables.build import split_pairs
 from benchmarks.tables.run_view import Run
 from benchmarks.tables.views import scenarios
 
@@ -30,9 +30,9 @@ def breakdown(runs: Sequence[Run], wish: Wish) -> Figure:
     table = run.table[
         step_of(run.table).isna() & run.table["method"].map(is_main).astype(bool) & (run.table["kind"] == "method")
     ]
-    columns = [(one.method, best_point(one.rows), one.look.label) for one in in_order(plots.series_of(table))]
+    columns = [(one.method, best_point(one.rows), one.style.label) for one in in_order(plots.series_of(table))]
     needs(runs, bool(columns), "no method in its table; `perfbench run` makes one")
-    cells = split(run.cells)[0]
+    cells = split_pairs(run.cells)[0]
     by_group = wide(frames.breakdown(cells, "group"), "group", columns)
     by_scenario = wide(frames.breakdown(cells, "scenario", scenarios(run.plan)), "scenario", columns)
     panels = {

@@ -17,13 +17,13 @@ from benchmarks.figures.selection import (
     best_point,
     in_order,
     is_main,
+    joined_tables,
     needs,
     perfusion_fronts,
     short,
     step_of,
-    together,
 )
-from benchmarks.figures.style import COLUMN, PAGE, Look, split_variant
+from benchmarks.figures.style import COLUMN, PAGE, Style, split_variant
 from benchmarks.planning.ablations import ABLATIONS, BASE
 from benchmarks.planning.methods import VARIANTS
 from benchmarks.scoring.reserved import OURS
@@ -31,7 +31,7 @@ from benchmarks.tables.run_view import Run
 
 
 def pareto(runs: Sequence[Run], wish: Wish) -> Figure:
-    table = together(runs)
+    table = joined_tables(runs)
     shown = table[step_of(table).isna() & table["method"].map(is_main).astype(bool)]
     points = shown[(shown["kind"] == "method") & shown[plots.X].notna() & shown[plots.Y].notna()]
     needs(
@@ -56,7 +56,7 @@ def incomplete(figure: Figure, table: pd.DataFrame) -> None:
 
 
 def ablation(runs: Sequence[Run], wish: Wish) -> Figure:
-    table = together(runs).drop(columns="run", errors="ignore").drop_duplicates(["kind", "method", "point"])
+    table = joined_tables(runs).drop(columns="run", errors="ignore").drop_duplicates(["kind", "method", "point"])
     table = table[(table["kind"] == "method") & step_of(table).isna() & table[plots.X].notna() & table[plots.Y].notna()]
     every = [one for one in plots.series_of(table) if one.method.startswith(OURS)]
     series = [one for one in every if one.lock in ("local", None)]
@@ -112,7 +112,7 @@ def per_concept(runs: Sequence[Run], wish: Wish) -> Figure:
     metrics = run.metrics[run.metrics[plots.X].notna()]
     table = run.table[step_of(run.table).isna() & run.table["method"].map(is_main).astype(bool)]
     fronts = {one.lock: best_point(one.rows) for one in perfusion_fronts(run)}
-    series = [(one.method, best_point(one.rows), one.look) for one in in_order(plots.series_of(table))]
+    series = [(one.method, best_point(one.rows), one.style) for one in in_order(plots.series_of(table))]
     parts = []
     for number, (method, point, _) in enumerate(series):
         mine = metrics[(metrics["method"] == method) & (metrics["point"] == point)]
@@ -147,7 +147,7 @@ def per_concept(runs: Sequence[Run], wish: Wish) -> Figure:
     return figure
 
 
-def key(style: Look, point: str) -> Line2D:
+def key(style: Style, point: str) -> Line2D:
     """A series in a legend."""
     return Line2D(
         [], [], linestyle="none", marker=style.marker, color=style.colour, markerfacecolor=style.face, markersize=4.4,

@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from benchmarks.figures.label_placing import Drawn, Label
-from benchmarks.figures.style import GREY, LOOKS, Look, best_of, look, split_variant, strangers_among
+from benchmarks.figures.style import GREY, STYLES, Style, best_of, split_variant, strangers_among, style_of
 from benchmarks.planning.points import OperatingPoint
 from benchmarks.scoring.reserved import OURS
 
@@ -25,9 +25,9 @@ T = TypeVar("T")
 AXIS = {Y: "Image similarity", X: "Text similarity (super-category = 1)", "harmonic": "Harmonic mean"}
 # what an ablation is compared with in its panel: default first, then its variants
 AGAINST = (
-    Look("", "#D55E00", "s", (0, (3, 1.2)), ink="#b04e00"),
-    Look("", "#009E73", "^", (0, (1, 1.2)), ink="#00795a"),
-    Look("", "#a64f80", "D", (0, (5, 1.2, 1, 1.2))),
+    Style("", "#D55E00", "s", (0, (3, 1.2)), ink="#b04e00"),
+    Style("", "#009E73", "^", (0, (1, 1.2)), ink="#00795a"),
+    Style("", "#a64f80", "D", (0, (5, 1.2, 1, 1.2))),
 )
 
 
@@ -38,7 +38,7 @@ class Series:
     method: str
     lock: str | None
     temperature: float | None
-    look: Look
+    style: Style
     rows: pd.DataFrame
     along: tuple[str, ...]  # a label for each row, its bias or step; empty for a single row
 
@@ -63,7 +63,7 @@ def series_of(table: pd.DataFrame) -> list[Series]:
         value = {index: points[index].step if stepped else points[index].bias for index in members}
         members = sorted(members, key=lambda index: (value[index] is not None, value[index] or 0.0))
         along = tuple("" if value[index] is None else f"{value[index]:.{0 if stepped else 2}f}" for index in members)
-        mine = look(method, first.lock, strangers)
+        mine = style_of(method, first.lock, strangers)
         if len(runs) > 1:
             mine = replace(mine, label=f"{mine.label} ({run})", fill=mine.fill and run == runs[0])
         if lines[family] > 1:
@@ -105,7 +105,7 @@ def bars(axes: Axes, rows: pd.DataFrame, colour: str, alpha: float = 0.5) -> lis
     return drawn
 
 
-def trace(axes: Axes, x: Values, y: Values, style: Look, size: float = 4.2) -> np.ndarray:
+def trace(axes: Axes, x: Values, y: Values, style: Style, size: float = 4.2) -> np.ndarray:
     """Markers, joined by a line where there are several; -> the line."""
     axes.plot(
         x, y, color=style.colour, marker=style.marker, linestyle=style.dash if len(x) > 1 else "none",
@@ -164,7 +164,7 @@ def pareto(axes: Axes, table: pd.DataFrame) -> Drawn:
     hollow: list[tuple[float, float]] = []
     every = series_of(shown)
     for series in every:
-        style, rows = series.look, series.rows
+        style, rows = series.style, series.rows
         drawn.faint += bars(axes, rows, style.colour, alpha=0.3 if series.along else 0.55)
         drawn.lines.append(trace(axes, rows[X], rows[Y], style))
         if (whole := as_trained(series, every)) is not None:
@@ -198,9 +198,9 @@ def as_trained(series: Series, every: Sequence[Series]) -> Series | None:
     return same[0] if variant == "selected" and len(same) == 1 and len(series.rows) == 1 else None
 
 
-def best_look(method: str, honest: bool) -> Look:
+def best_look(method: str, honest: bool) -> Style:
     """A star: dark blue for Perfusion, its own colour for another method; hollow where chosen on other images."""
-    style = best_of(look(method))
+    style = best_of(style_of(method))
     if honest:
         name = "Best H" if method == OURS else style.label
         return replace(style, label=f"{name} (split halves)", fill=False)
@@ -218,10 +218,10 @@ def along_bias(axes: Axes, table: pd.DataFrame, metric: str) -> Drawn:
             continue
         bias = np.array([OperatingPoint.parse(name).bias for name in series.rows["point"]], float)
         low, high = (series.rows[f"{metric}_{end}"].to_numpy(float) for end in ("lo", "hi"))
-        axes.fill_between(bias, low, high, color=series.look.colour, alpha=0.13, linewidth=0, zorder=1)
-        drawn.lines.append(trace(axes, bias.tolist(), series.rows[metric], series.look))
+        axes.fill_between(bias, low, high, color=series.style.colour, alpha=0.13, linewidth=0, zorder=1)
+        drawn.lines.append(trace(axes, bias.tolist(), series.rows[metric], series.style))
         drawn.labels.append(
-            Label(list(map(tuple, drawn.lines[-1])), series.look.label.split(", ")[-1], series.look.text)
+            Label(list(map(tuple, drawn.lines[-1])), series.style.label.split(", ")[-1], series.style.text)
         )
     return drawn
 
@@ -239,7 +239,7 @@ def paths(axes: Axes, table: pd.DataFrame) -> Drawn:
     drawn, names = Drawn(axes), []
     for turn, series in enumerate(sorted(series_of(shown), key=lambda one: split_variant(one.method)[1])):
         variant = split_variant(series.method)[1]
-        style = replace(AGAINST[(turn - 1) % len(AGAINST)], label=series.look.label) if variant else series.look
+        style = replace(AGAINST[(turn - 1) % len(AGAINST)], label=series.style.label) if variant else series.style
         drawn.faint += bars(axes, series.rows.iloc[[0, -1]], style.colour, alpha=0.35)
         spots = at(series.rows)
         drawn.lines.append(trace(axes, series.rows[X], series.rows[Y], style, size=3.6))
@@ -262,7 +262,7 @@ def few(items: Sequence[T], limit: int = 5) -> list[T]:
 
 def ablation(axes: Axes, default: Series, variants: Sequence[tuple[str, Series]], name: str = "default") -> Drawn:
     """A panel of Fig. 9: the default front against its variants'."""
-    looks = [default.look, *(AGAINST[turn % len(AGAINST)] for turn in range(len(variants)))]
+    looks = [default.style, *(AGAINST[turn % len(AGAINST)] for turn in range(len(variants)))]
     drawn = Drawn(axes)
     for style, (label, series) in zip(looks, [(name, default), *variants]):
         drawn.faint += bars(axes, series.rows, style.colour, alpha=0.2)
@@ -276,7 +276,7 @@ def locks(axes: Axes, local: pd.DataFrame, everywhere: pd.DataFrame) -> Drawn:
     pairs = local.merge(everywhere, on=["concept", "group"], suffixes=("", "_global"))
     plane(axes, pd.concat([local, everywhere]))
     drawn = Drawn(axes)
-    one, other = LOOKS[f"{OURS}/local"], LOOKS[f"{OURS}/global"]
+    one, other = STYLES[f"{OURS}/local"], STYLES[f"{OURS}/global"]
     for row in pairs.to_dict("records"):
         ends = [(row[X], row[Y]), (row[f"{X}_global"], row[f"{Y}_global"])]
         axes.plot(*zip(*ends), color="#9aa0a6", linewidth=0.7, zorder=2)
@@ -288,7 +288,7 @@ def locks(axes: Axes, local: pd.DataFrame, everywhere: pd.DataFrame) -> Drawn:
 
 
 def concept_dots(
-    axes: Axes, metrics: pd.DataFrame, metric: str, concepts: Sequence[str], looks: Sequence[Look]
+    axes: Axes, metrics: pd.DataFrame, metric: str, concepts: Sequence[str], looks: Sequence[Style]
 ) -> None:
     """Concepts as rows, one metric to the right, a marker for each look; the column `series` says whose a row is."""
     axes.set_yticks(range(len(concepts)), [name.replace("_", " ") for name in concepts])

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.figures import breakdown, charts, with_pictures
 from benchmarks.figures.selection import Wish
-from benchmarks.figures.style import looks_of_runs, styled, write
+from benchmarks.figures.style import looks_of_runs, styled, write_figure
 from benchmarks.store.run_folder import figures_folder
 from benchmarks.tables.run_view import Run, open_run, same_protocol, same_scorer
 from perfusion_core.errors import UserError, unknown
@@ -37,7 +37,7 @@ def plot(name: str, runs: Sequence[Run], wish: Wish, out: Path | None = None) ->
         same_protocol(runs)
     with styled(), looks_of_runs(run.about for run in runs):
         figure = FIGURES[name](runs, wish)
-        return write(figure, out or figures_folder(runs[0].folder) / name)
+        return write_figure(figure, out or figures_folder(runs[0].folder) / name)
 
 
 def plot_verb(name: str, given: Sequence[str], out: str | None, wish: Wish) -> list[Path]:

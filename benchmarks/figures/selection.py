@@ -28,7 +28,7 @@ class Wish:
     images: int = 1  # of each cell
 
 
-def together(runs: Sequence[Run]) -> pd.DataFrame:
+def joined_tables(runs: Sequence[Run]) -> pd.DataFrame:
     """The tables of all runs; the column `run` is there where there are several."""
     if len(runs) == 1:
         return runs[0].table

@@ -66,7 +66,7 @@ METADATA: dict[str, dict[str, None]] = {
 
 
 @dataclass(frozen=True)
-class Look:
+class Style:
     """What tells a series apart: any one of colour, marker and dash is enough."""
 
     label: str
@@ -86,15 +86,15 @@ class Look:
         return self.colour if self.fill else "white"
 
 
-def looks_of(name: str, label: str, style: Mapping[str, Any]) -> dict[str, Look]:
+def looks_of(name: str, label: str, style: Mapping[str, Any]) -> dict[str, Style]:
     """A method's looks by name, and by `name/lock`, from the STYLE that its file says."""
-    look = _changed(Look(label, "", ""), style)
+    look = _changed(Style(label, "", ""), style)
     locks = {f"{name}/{lock}": _changed(replace(look, label=f"{look.label}, {lock} lock"), changes)
              for lock, changes in style.get("locks", {}).items()}  # fmt: skip
     return locks | {name: look}
 
 
-def _changed(look: Look, style: Mapping[str, Any]) -> Look:
+def _changed(look: Style, style: Mapping[str, Any]) -> Style:
     parts = {key: value for key, value in style.items() if key != "locks"}
     if "dash" in parts and parts["dash"] != "-":
         start, lengths = parts["dash"]
@@ -102,15 +102,15 @@ def _changed(look: Look, style: Mapping[str, Any]) -> Look:
     return replace(look, **parts)
 
 
-def best_of(look: Look) -> Look:
+def best_of(look: Style) -> Style:
     """Of Best H: a star, in the method's own colour or the one it has for that."""
     return replace(look, marker="*", colour=look.best or look.colour, label=f"{look.label} Best H")
 
 
-def _built_in() -> dict[str, Look]:
+def _built_in() -> dict[str, Style]:
     """Okabe and Ito's colours (safe for every kind of colour blindness), in the paper's roles: Perfusion is blue and
     cyan."""
-    found: dict[str, Look] = {}
+    found: dict[str, Style] = {}
     for name in methods.BUILT_IN:
         told = said_of(methods.BUILT_IN[name])
         found |= looks_of(name, told.label, told.style)
@@ -122,33 +122,33 @@ def _built_in() -> dict[str, Look]:
     return found
 
 
-LOOKS = _built_in()
+STYLES = _built_in()
 # methods that came by entry point or by file, in the order of their names
 STRANGERS = [
-    Look("", "#332288", "p", (0, (2, 1))),
-    Look("", "#882255", "h", (0, (7, 2))),
-    Look("", "#117733", "<", (0, (1, 1))),
-    Look("", "#88641f", "d", (0, (4, 1, 1, 1))),
-    Look("", "#444444", "8", (0, (2, 2))),
+    Style("", "#332288", "p", (0, (2, 1))),
+    Style("", "#882255", "h", (0, (7, 2))),
+    Style("", "#117733", "<", (0, (1, 1))),
+    Style("", "#88641f", "d", (0, (4, 1, 1, 1))),
+    Style("", "#444444", "8", (0, (2, 2))),
 ]
 
 
-NONE: Mapping[str, Look] = MappingProxyType({})
-_BROUGHT: ContextVar[Mapping[str, Look]] = ContextVar("looks of methods that runs brought", default=NONE)
+NONE: Mapping[str, Style] = MappingProxyType({})
+_BROUGHT: ContextVar[Mapping[str, Style]] = ContextVar("looks of methods that runs brought", default=NONE)
 
 
-def known_looks() -> Mapping[str, Look]:
+def known_looks() -> Mapping[str, Style]:
     """The built-in methods, and those whose style the runs at hand recorded."""
-    return {**LOOKS, **_BROUGHT.get()}
+    return {**STYLES, **_BROUGHT.get()}
 
 
 @contextmanager
 def looks_of_runs(abouts: Iterable[Mapping[str, Any]]) -> Iterator[None]:
     """Inside the block methods of a user's own look as their files said when they were run (run.json)."""
-    found: dict[str, Look] = {}
+    found: dict[str, Style] = {}
     for told in (one for about in abouts for one in about.get("methods", {}).values() if isinstance(one, Mapping)):
         name, style = str(told.get("of", "")), told.get("style")
-        if not isinstance(style, Mapping) or name in LOOKS or name in methods.VARIANTS:
+        if not isinstance(style, Mapping) or name in STYLES or name in methods.VARIANTS:
             continue
         style = {"label": told.get("label") or name, **style}
         if not style_problem(style):  # run.json may be anybody's
@@ -178,7 +178,7 @@ def strangers_among(names: Iterable[str]) -> list[str]:
     return sorted({name for name in names if split_variant(name)[0] not in known_looks()})
 
 
-def look(method: str, lock: str | None = None, strangers: Sequence[str] = ()) -> Look:
+def style_of(method: str, lock: str | None = None, strangers: Sequence[str] = ()) -> Style:
     """The look of a method (and lock). A variant is its method's, hollow; a method nobody knows takes its turn."""
     base, variant = split_variant(method)
     looks = known_looks()
@@ -201,7 +201,7 @@ def styled() -> Iterator[None]:
         yield
 
 
-def write(figure: Figure, out: Path) -> list[Path]:
+def write_figure(figure: Figure, out: Path) -> list[Path]:
     """`out` with a suffix: that file; without: PDF, SVG and PNG. The same figure gives the same bytes."""
     suffix = out.suffix.lstrip(".").lower()
     if suffix and suffix not in FORMATS:

@@ -19,13 +19,13 @@ from benchmarks.figures.selection import (
     best_point,
     in_order,
     is_main,
+    joined_tables,
     needs,
     perfusion_fronts,
     short,
     step_of,
-    together,
 )
-from benchmarks.figures.style import COLUMN, GREY, PAGE, look, split_variant
+from benchmarks.figures.style import COLUMN, GREY, PAGE, split_variant, style_of
 from benchmarks.planning.points import OperatingPoint
 from benchmarks.scoring.reserved import FLOOR, OURS
 from benchmarks.tables.run_view import Attended, Run, distinct_names
@@ -49,7 +49,7 @@ def bias(runs: Sequence[Run], wish: Wish) -> Figure:
         )
         for concept, prompt in chosen
     ]  # fmt: skip
-    columns = [picture_grid.Column(f"β = {OperatingPoint.parse(point).bias:.2f}", front.look.text) for point in points]
+    columns = [picture_grid.Column(f"β = {OperatingPoint.parse(point).bias:.2f}", front.style.text) for point in points]
     table = pd.concat([front.rows for front in fronts])
     if not chosen:
         figure = Figure(figsize=(PAGE, 2.1), layout="constrained")
@@ -70,7 +70,7 @@ def bias(runs: Sequence[Run], wish: Wish) -> Figure:
     start = picture_grid.tile_size(across, columns, True) + picture_grid.WIDE_GAP
     for x, text, side, colour in (
         (start, "← concept", "left", GREY),
-        ((start + across) / 2, front.look.label, "center", front.look.text),
+        ((start + across) / 2, front.style.label, "center", front.style.text),
         (across, "prompt →", "right", GREY),
     ):
         canvas.text(x, height - 0.04, text, fontsize=6.2, color=colour, ha=side, va="baseline")
@@ -78,7 +78,7 @@ def bias(runs: Sequence[Run], wish: Wish) -> Figure:
 
 
 def dynamics(runs: Sequence[Run], wish: Wish) -> Figure:
-    table = together(runs)
+    table = joined_tables(runs)
     rows = table[(table["kind"] == "method") & step_of(table).notna() & table["method"].str.startswith(OURS)]
     needs(
         runs, len(rows) > 1,
@@ -101,7 +101,7 @@ def dynamics(runs: Sequence[Run], wish: Wish) -> Figure:
     for one, points in zip(series, kept):
         shown = [points.get(step) for step in steps]
         images = [run.picture(one.method, point, concept, prompt, 0) if point else None for point in shown]
-        lines.append(picture_grid.Row([], "", one.look.label, images))
+        lines.append(picture_grid.Row([], "", one.style.label, images))
     width = PAGE - COLUMN - 0.15
     tall = picture_grid.grid_height(width, lines, heads, concept=False) + 0.16
     height = max(tall, 2.5)
@@ -177,7 +177,7 @@ def nothing_in_common(runs: Sequence[Run]) -> str:
 
 
 def gallery_head(run: str, method: str, point: str, images: int) -> picture_grid.Column:
-    style = look(method, OperatingPoint.parse(point).lock, [method])
+    style = style_of(method, OperatingPoint.parse(point).lock, [method])
     name, _, lock = style.label.partition(", ")
     below = ", ".join(part for part in (lock.replace(" lock", ""), short(point)) if part)
     lines = [name] if images > 1 else textwrap.wrap(name, 12)[:2]

@@ -183,7 +183,7 @@ def last_line(traceback: str) -> str:
     return re.sub(r"^perfusion_core\.errors\.\w+: ", "", lines[-1]) if lines else ""
 
 
-def summary(outcome: Outcome) -> str:
+def failures_text(outcome: Outcome) -> str:
     """What failed, in lines for stderr."""
     lines = [f"  {name}: {last_line(text)}" for name, text in outcome.failed.values()]
     if outcome.skipped:

@@ -137,10 +137,10 @@ def show(args: Namespace) -> None:
     if args.concept and args.kind != "prompts":
         raise UserError("--concept goes with `perfbench ls prompts`")
     rows = LISTS[args.kind](args)
-    print(json.dumps(rows, indent=1, ensure_ascii=False) if args.json else table(rows))
+    print(json.dumps(rows, indent=1, ensure_ascii=False) if args.json else listing_table(rows))
 
 
-def table(rows: Rows) -> str:
+def listing_table(rows: Rows) -> str:
     """Rows in aligned columns, the last one as long as it is."""
     if not rows:
         return "none"

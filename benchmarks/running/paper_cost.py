@@ -38,7 +38,7 @@ def paper(image: float, fits: Mapping[str, float], looks: int) -> list[Line]:
     ]
 
 
-def table(lines: list[Line]) -> list[str]:
+def cost_table(lines: list[Line]) -> list[str]:
     """In Markdown."""
     rows = [f"| {line.what} | {line.units:,} | {line.each:.3g} | {line.hours:.3g} |" for line in lines]
     total = sum(line.hours for line in lines)

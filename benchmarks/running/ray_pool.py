@@ -71,14 +71,14 @@ class Remote:
 
         for address, files in inputs.items():
             if address not in self.there:
-                unpack(self.store.root, ray.get(files))
+                unpack_folder(self.store.root, ray.get(files))
                 self.there.add(address)
         self.worker.do(task)
         events, self.events = self.events, []
         made: dict[str, Files] = {}
         for unit in (event.unit for event in events if event.kind == "done"):
             assert not isinstance(unit, ScoringTask)
-            made[unit.key] = pack(self.store.root, self.store.folder(unit))
+            made[unit.key] = pack_folder(self.store.root, self.store.folder(unit))
             if isinstance(unit, Cell):
                 shutil.rmtree(self.store.folder(unit))
             else:
@@ -99,13 +99,13 @@ def same_models(found: Models, wanted: Models) -> Models:
     return found
 
 
-def pack(root: Path, folder: Path) -> Files:
+def pack_folder(root: Path, folder: Path) -> Files:
     return {
         path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
     }
 
 
-def unpack(root: Path, files: Files) -> None:
+def unpack_folder(root: Path, files: Files) -> None:
     for name, data in files.items():
         target = below(root, *safe_parts(name))
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -198,7 +198,7 @@ class RayPool:
             if task.method != REAL:
                 for cell in task.cells:
                     folders[cell.key] = self.store.images(task.method, task.point, task.concept, cell.prompt_id)
-            return {address: self.ray.put(pack(self.store.root, folder)) for address, folder in folders.items()}
+            return {address: self.ray.put(pack_folder(self.store.root, folder)) for address, folder in folders.items()}
         for unit in task.units:
             if isinstance(unit, Fit):
                 folders[f"concept {unit.concept}"] = self.store.concept(unit.concept)
@@ -210,7 +210,7 @@ class RayPool:
 
     def _put(self, address: str, folder: Path) -> Any:
         if address not in self.inputs:
-            self.inputs[address] = self.ray.put(pack(self.store.root, folder))
+            self.inputs[address] = self.ray.put(pack_folder(self.store.root, folder))
             while len(self.inputs) > KEEP:
                 self.inputs.popitem(last=False)
         self.inputs.move_to_end(address)
@@ -256,7 +256,7 @@ class RayPool:
         folder = self.store.folder(unit)
         with self.store.aside(unit.key) as aside, on_disk(self.store.root):
             inside = folder.relative_to(self.store.root).as_posix() + "/"
-            unpack(aside, {name.removeprefix(inside): data for name, data in files.items()})
+            unpack_folder(aside, {name.removeprefix(inside): data for name, data in files.items()})
             assert verified(aside, MANIFEST[type(unit)], unit.key), "a unit was damaged on its way"
             take_place(aside, folder)
         self.store.forget_failures([unit.key])

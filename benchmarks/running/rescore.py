@@ -15,7 +15,7 @@ from benchmarks.paths import backbone_names
 from benchmarks.planning.backbones import Models
 from benchmarks.planning.config import Config, resolve
 from benchmarks.planning.units import Plan
-from benchmarks.running.driver import Driver, summary
+from benchmarks.running.driver import Driver, failures_text
 from benchmarks.running.engines import make_pool
 from benchmarks.running.missing_rows import Scoring
 from benchmarks.running.progress import Progress
@@ -56,7 +56,7 @@ def rescore(given: str | None, scorers: Sequence[str] = (), *, again: bool = Fal
 
     change_run(store, record)
     if outcome.failed:
-        print(f"perfbench: {len(outcome.failed)} failed:\n{summary(outcome)}", file=sys.stderr)
+        print(f"perfbench: {len(outcome.failed)} failed:\n{failures_text(outcome)}", file=sys.stderr)
         return 1
     print(write_tables(folder))
     return 0

@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.digests import difference
 from benchmarks.planning.config import Config
 from benchmarks.planning.units import Plan
-from benchmarks.running.driver import Driver, Outcome, summary
+from benchmarks.running.driver import Driver, Outcome, failures_text
 from benchmarks.running.forecast import as_text, forecast
 from benchmarks.running.given_files import place_given
 from benchmarks.running.missing_rows import Scoring
@@ -39,7 +39,7 @@ LONG = 2000  # images for which a minute of compiling is worth it
 def plan(config: Config, as_json: bool) -> int:
     """Print what is planned and done; write nothing."""
     prepared = prepare(config)
-    about = look(prepared)
+    about = plan_status(prepared)
     if as_json:
         print(json.dumps(about, indent=1))
         return 0
@@ -62,7 +62,7 @@ def faster(prepared: Prepared, left: int) -> str:
     return "; ".join(advice)
 
 
-def look(prepared: Prepared) -> dict[str, Any]:
+def plan_status(prepared: Prepared) -> dict[str, Any]:
     store = Store(prepared.folder)
     done = store.done(prepared.plan, scorer_names(prepared.models)) if prepared.folder.is_dir() else set()
     return {"out": str(prepared.folder), **forecast(store, prepared.plan, done, workers(prepared))}
@@ -235,7 +235,7 @@ def finish(prepared: Prepared, store: Store, outcome: Outcome, allow_missing: bo
     made = ", ".join(f"{n} {kind}{'s' * (n > 1)}" for kind, n in outcome.made.items() if n) or "nothing new"
     print(f"perfbench: {made} in {duration(seconds)} of work", file=sys.stderr)
     if outcome.failed:
-        print(f"perfbench: {len(outcome.failed)} failed (tracebacks in {store.failures}):\n{summary(outcome)}",
+        print(f"perfbench: {len(outcome.failed)} failed (tracebacks in {store.failures}):\n{failures_text(outcome)}",
               file=sys.stderr)  # fmt: skip
     if outcome.failed and not allow_missing:
         print("perfbench: no table, because it would not be the planned one; the same command tries again, "

@@ -100,7 +100,7 @@ def unit_tasks(plan: Plan, done: set[str]) -> list[Units]:
     return tasks
 
 
-def together(units: Sequence[Unit], batch: int) -> list[Sequence[Unit]]:
+def drawn_together(units: Sequence[Unit], batch: int) -> list[Sequence[Unit]]:
     """What of a task is made at a time: one unit, or as many cells as a batch of so many images holds."""
     first = units[0]
     many = max(1, batch // len(first.seeds)) if isinstance(first, Cell) else 1

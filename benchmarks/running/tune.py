@@ -62,7 +62,7 @@ def tune(args: argparse.Namespace) -> int:
     models = find(resolve(flags={"backbone": args.backbone, "device": args.device}, sets=args.sets))
     all_trials = [trials_of(name, parts, models.miniature, files) for name in tuned]
     out = Path(args.out or f"results/tuning-{models.name.replace('/', '-')}")
-    rows = [row for row in read(out / "trials.csv") if row["method"] not in (*wanted, FLOOR)]
+    rows = [row for row in read_trials(out / "trials.csv") if row["method"] not in (*wanted, FLOOR)]
     command = shlex.join(["perfbench", *map(str, anonymous(sys.argv[1:]))])
     made = {"backbone": models.name, "digest": models.digest[:12], "command": command}
     for factor in factors:
@@ -70,11 +70,11 @@ def tune(args: argparse.Namespace) -> int:
         table = measured(config, out / "runs")
         for trials in all_trials:
             if trials.method in wanted:
-                rows += rows_of(trials, factor, table, made)
+                rows += trial_rows(trials, factor, table, made)
     floor = [row for row in table if row["kind"] == "floor"]
     rows += [{**dict.fromkeys(COLUMNS, ""), **known(row), **made} for row in floor]
     mark(rows)
-    write(out / "trials.csv", rows)
+    write_trials(out / "trials.csv", rows)
     print(told(rows, wanted), end="")
     print(out / "trials.csv")
     return 0
@@ -156,7 +156,7 @@ def known(row: Row) -> Row:
     return {key: row[key] for key in COLUMNS if key in row}
 
 
-def rows_of(trials: Trials, factor: float, table: Sequence[Row], made: Row) -> list[Row]:
+def trial_rows(trials: Trials, factor: float, table: Sequence[Row], made: Row) -> list[Row]:
     """A row a checkpoint; its scores are empty where the training diverged."""
     found = {(row["method"], row["point"]): row for row in table if row["kind"] == "method"}
     rates = " ".join(f"{name}={rate:g}" for name, rate in trials.changed(factor).items())
@@ -202,14 +202,14 @@ def told(rows: Sequence[Row], wanted: Sequence[str]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def read(path: Path) -> list[Row]:
+def read_trials(path: Path) -> list[Row]:
     if not path.is_file():
         return []
     with path.open(encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))
 
 
-def write(path: Path, rows: Sequence[Row]) -> None:
+def write_trials(path: Path, rows: Sequence[Row]) -> None:
     """Whole or not at all."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")

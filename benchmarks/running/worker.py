@@ -24,7 +24,7 @@ from benchmarks.disk import DiskError, full, is_full
 from benchmarks.planning import methods
 from benchmarks.planning.plan import prior_text
 from benchmarks.planning.units import Cell, Fit, Prior, Unit
-from benchmarks.running.tasks import Event, Job, ScoringTask, Task, together
+from benchmarks.running.tasks import Event, Job, ScoringTask, Task, drawn_together
 from benchmarks.running.worker_scores import Marks
 from benchmarks.scoring.similarity import read_images
 from benchmarks.store.run_folder import Store
@@ -95,7 +95,7 @@ class Worker:
             self._guarded(task, lambda: self.score(task))
             return
         _ = self.backbone
-        for units in together(task.units, self.job.config.batch):
+        for units in drawn_together(task.units, self.job.config.batch):
             self._units(units)
 
     def _units(self, units: Sequence[Unit]) -> None:

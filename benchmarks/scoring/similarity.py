@@ -58,11 +58,14 @@ def score_cell(
     for index, seed in enumerate(cell.seeds):
         row = {**same, "index": index, "seed": seed, "image_sim": "", "text_sim_raw": ""}
         if len(concepts) == 1 and (every or cell.kind != "deform"):
-            row["image_sim"] = number(images[0][index])
+            row["image_sim"] = format_similarity(images[0][index])
         if texts is not None:
-            row["text_sim_raw"] = number(texts[index])
+            row["text_sim_raw"] = format_similarity(texts[index])
         if len(concepts) == 2:
-            row |= {"image_sim_a": number(images[0][index]), "image_sim_b": number(images[1][index])}
+            row |= {
+                "image_sim_a": format_similarity(images[0][index]),
+                "image_sim_b": format_similarity(images[1][index]),
+            }
         rows.append(row)
     return rows
 
@@ -71,9 +74,12 @@ def score_real(key: str, concept: str, group: str, features: np.ndarray) -> list
     """The ceiling's rows: real against real, without self pairs."""
     same = {"key": key, "method": REAL, "point": "default", "concept": concept, "group": group, "prompt_id": "",
             "kind": REAL, "text_sim_raw": ""}  # fmt: skip
-    return [{**same, "index": i, "seed": 0, "image_sim": number(value)} for i, value in enumerate(ceiling(features))]
+    return [
+        {**same, "index": i, "seed": 0, "image_sim": format_similarity(value)}
+        for i, value in enumerate(ceiling(features))
+    ]
 
 
-def number(value: float) -> str:
+def format_similarity(value: float) -> str:
     """Six decimals; empty where there is none."""
     return "" if np.isnan(value) else f"{value:.6f}"

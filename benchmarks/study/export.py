@@ -18,7 +18,7 @@ from benchmarks.study.contact_sheet import write_private
 from benchmarks.study.design import Design
 from benchmarks.study.material import DEFAULT_METHODS, KINDS, Task, read_source, read_tasks
 from benchmarks.study.qualification import make_pool
-from benchmarks.study.screens import identity, page, write_pictures
+from benchmarks.study.screens import identity, screens_page, write_pictures
 from benchmarks.study.signing import sign
 from perfusion_core.errors import UserError, unknown
 
@@ -43,7 +43,7 @@ def export(
             f"a {kind} study compares {KINDS[kind]} different methods, not {', '.join(methods)}; "
             "name them with --methods"
         )
-    check(design)
+    check_design(design)
     refuse_to_overwrite(out)
     source = read_source(run, methods)
     tasks, planned = read_tasks(source, methods, design.seed, allow_missing)
@@ -53,10 +53,10 @@ def export(
     shutil.rmtree(aside, ignore_errors=True)
     write_folder(aside, key, tasks, pool)
     replace(aside, out)
-    return summary(out, key)
+    return export_summary(out, key)
 
 
-def check(design: Design) -> None:
+def check_design(design: Design) -> None:
     for name, least in (("responses", 1), ("session", 1), ("qualify", 0), ("repeats", 0)):
         if getattr(design, name) < least:
             raise UserError(f"--{name} is {getattr(design, name)}; it has to be at least {least}")
@@ -144,13 +144,13 @@ def write_folder(folder: Path, key: dict[str, Any], tasks: Sequence[Task], pool:
     (folder / "answers").mkdir()
     known = list(pool.values())
     write_pictures(images, key, tasks, known)
-    (folder / "page" / "index.html").write_text(page(key, tasks, known), encoding="utf-8")
+    (folder / "page" / "index.html").write_text(screens_page(key, tasks, known), encoding="utf-8")
     write_private(folder / "private", key, pool)
     for path in (folder / "page").rglob("*"):
         os.utime(path, (ONE_TIME, ONE_TIME))  # the times of writing would follow the order of the methods
 
 
-def summary(out: Path, key: dict[str, Any]) -> str:
+def export_summary(out: Path, key: dict[str, Any]) -> str:
     tasks, planned, responses = len(key["tasks"]), key["planned"], key["design"]["responses"]
     screens = [len(session["trials"]) for session in key["sessions"]]
     blocks = max(session["block"] for session in key["sessions"]) + 1

@@ -96,12 +96,12 @@ def read_scores(run: Path) -> dict[tuple[str, str, str, str], dict[str, float]]:
     shape-preserving prompts), so the concept's at the same operating point stands in."""
     import numpy as np
 
-    from benchmarks.tables.build import cells_of, split
+    from benchmarks.tables.build import cells_of, split_pairs
     from benchmarks.tables.grid import grid_of
     from benchmarks.tables.statistics import harmonic, mean_over, relative_text
 
     rows = run_folder.read_rows(run)
-    singles = split(cells_of(rows))[0] if len(rows) else rows
+    singles = split_pairs(cells_of(rows))[0] if len(rows) else rows
     if not len(singles) or not len(singles[singles["method"] != run_folder.REAL]):
         return {}
     grid = grid_of(singles)

@@ -43,12 +43,14 @@ def wide(ratings: pd.DataFrame, methods: list[str], column: str = "score") -> pd
     return table[methods].reset_index()
 
 
-def mean_of(rows: pd.DataFrame, y: ArrayLike) -> Estimate:
+def balanced_mean(rows: pd.DataFrame, y: ArrayLike) -> Estimate:
     """The class-balanced mean of one value a row."""
     return balanced(np.asarray(y, dtype=float), rows["concept"].to_numpy(), rows["rater"].to_numpy())
 
 
-def span(e: Estimate, prefix: str = "", bounds: tuple[float, float] = (-np.inf, np.inf)) -> dict[str, float]:
+def interval_columns(
+    e: Estimate, prefix: str = "", bounds: tuple[float, float] = (-np.inf, np.inf)
+) -> dict[str, float]:
     """lo and hi of an interval, within what is possible."""
     lo, hi = (float(np.clip(end, *bounds)) for end in (e.lo, e.hi))
     return {f"{prefix}lo": lo, f"{prefix}hi": hi}
@@ -58,10 +60,12 @@ def means(ratings: pd.DataFrame, methods: list[str], kind: str) -> pd.DataFrame:
     rows = []
     for method in methods:
         mine = ratings[ratings["method"] == method]
-        e = mean_of(mine, mine["score"])
-        shares = {f"share_{value}": mean_of(mine, mine["score"] == value).value for value in (3, 2, 1)}
+        e = balanced_mean(mine, mine["score"])
+        shares = {f"share_{value}": balanced_mean(mine, mine["score"] == value).value for value in (3, 2, 1)}
         paper = dict(zip(("paper", "paper_sem"), PAPER[kind].get(method, (np.nan, np.nan))))
-        rows.append({"method": method, "mean": e.value, "sem": e.sem, **span(e), **shares, "n": len(mine), **paper})
+        rows.append(
+            {"method": method, "mean": e.value, "sem": e.sem, **interval_columns(e), **shares, "n": len(mine), **paper}
+        )
     return pd.DataFrame(rows)
 
 
@@ -71,11 +75,11 @@ def pairs(ratings: pd.DataFrame, methods: list[str]) -> pd.DataFrame:
     rows = []
     for a, b in combinations(methods, 2):
         d = table[a] - table[b]
-        e, win = mean_of(table, d), mean_of(table, (np.sign(d) + 1) / 2)  # a tie is half a win for either
+        e, win = balanced_mean(table, d), balanced_mean(table, (np.sign(d) + 1) / 2)  # a tie is half a win for either
         rows.append({
-            "method": a, "other": b, "difference": e.value, **span(e), "p": e.p, "p_holm": np.nan,
+            "method": a, "other": b, "difference": e.value, **interval_columns(e), "p": e.p, "p_holm": np.nan,
             "p_wilcoxon": wilcoxon_concepts(d.to_numpy(float), table["concept"].to_numpy()),
-            "win_rate": win.value, **span(win, "win_", (0.0, 1.0)), "ties": float((d == 0).mean()),
+            "win_rate": win.value, **interval_columns(win, "win_", (0.0, 1.0)), "ties": float((d == 0).mean()),
         })  # fmt: skip
     frame = pd.DataFrame(rows)
     return frame.assign(p_holm=holm(frame["p"].tolist()))
@@ -108,14 +112,14 @@ def correlation(ratings: pd.DataFrame, methods: list[str]) -> pd.DataFrame:
     for metric in SCORES:
         values = wide(ratings, methods, metric)
         alike = [np.sign(scores[a] - scores[b]) * np.sign(values[a] - values[b]) for a, b in combinations(methods, 2)]
-        e = mean_of(scores, np.mean(alike, axis=0))
+        e = balanced_mean(scores, np.mean(alike, axis=0))
         if np.isnan(e.value):
             continue
         pictures = ratings.groupby(["task", "method"])[["score", metric]].mean()
         centred = (pictures - pictures.groupby(level="task").transform("mean")).dropna()
         varied = centred["score"].nunique() > 1 and centred[metric].nunique() > 1
         rho = float(spearmanr(centred["score"], centred[metric]).statistic) if varied else np.nan
-        row = {"metric": metric, "tau": e.value, **span(e, bounds=(-1.0, 1.0)), "p": e.p, "spearman": rho}
+        row = {"metric": metric, "tau": e.value, **interval_columns(e, bounds=(-1.0, 1.0)), "p": e.p, "spearman": rho}
         rows.append({**row, "n_pictures": len(centred)})
     return pd.DataFrame(rows, columns=["metric", "tau", "lo", "hi", "p", "spearman", "n_pictures"])
 
@@ -125,8 +129,8 @@ def places(ratings: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for place, letter in enumerate("ABC"[: ratings["place"].max() + 1]):
         mine = ratings[ratings["place"] == place]
-        e = mean_of(mine, mine["score"])
-        rows.append({"place": letter, "mean": e.value, **span(e)})
+        e = balanced_mean(mine, mine["score"])
+        rows.append({"place": letter, "mean": e.value, **interval_columns(e)})
     return pd.DataFrame(rows)
 
 

@@ -73,7 +73,7 @@ def page_data(key: dict[str, Any], tasks: Sequence[Task], pool: Sequence[Task]) 
     return {**about, **gate, "sessions": [[screen(trial) for trial in s["trials"]] for s in key["sessions"]]}
 
 
-def page(key: dict[str, Any], tasks: Sequence[Task], pool: Sequence[Task]) -> str:
+def screens_page(key: dict[str, Any], tasks: Sequence[Task], pool: Sequence[Task]) -> str:
     """index.html with style, script and data inside: it works from a folder as from a server."""
     kind = key["kind"]
     welcome, guide = asset(f"{kind}.html").split("<!-- guide -->")

@@ -27,14 +27,14 @@ STRENGTH = {3: 1.0, 2: 0.55, 1: 0.2}  # strength of a method's colour for a shar
 def label(method: str, kind: str = "") -> str:
     if kind == "realism" and method == FLOOR:
         return "Plain model"
-    return style.look(method, strangers=[method]).label
+    return style.style_of(method, strangers=[method]).label
 
 
-def number(value: float, digits: int = 2) -> str:
+def format_rating(value: float, digits: int = 2) -> str:
     return "" if np.isnan(value) else f"{value:.{digits}f}"
 
 
-def span(lo: float, hi: float, digits: int = 2) -> str:
+def interval_text(lo: float, hi: float, digits: int = 2) -> str:
     return "" if np.isnan(lo) else f"[{lo:.{digits}f}, {hi:.{digits}f}]"
 
 
@@ -88,9 +88,9 @@ def means_table(kind: str, unit: str, results: Results) -> str:
     for row in results.means.to_dict("records"):
         paper = "" if np.isnan(row["paper"]) else f"{row['paper']:.{d}f} ± {row['paper_sem']:.{d}f}"
         mean = [
-            number(row["mean"], d),
-            "" if np.isnan(row["sem"]) else f"± {number(row['sem'], 3)}",
-            span(row["lo"], row["hi"], d),
+            format_rating(row["mean"], d),
+            "" if np.isnan(row["sem"]) else f"± {format_rating(row['sem'], 3)}",
+            interval_text(row["lo"], row["hi"], d),
         ]
         shares = [share(row[f"share_{value}"]) for value in (3, 2, 1)]
         rows.append([label(row["method"], kind), *mean, *shares, f"{row['n']:,}", paper])
@@ -102,7 +102,7 @@ def pairs_table(kind: str, results: Results) -> str:
     rows = [["", "difference", "95 %", "p", "Holm", "Wilcoxon", "wins", "95 %", "ties"]]
     for row in results.pairs.to_dict("records"):
         names = f"{label(row['method'], kind)} − {label(row['other'], kind)}"
-        difference = [f"{row['difference']:+.{d}f}", span(row["lo"], row["hi"], d)]
+        difference = [f"{row['difference']:+.{d}f}", interval_text(row["lo"], row["hi"], d)]
         tests = [chance(row[name]) for name in ("p", "p_holm", "p_wilcoxon")]
         between = "" if np.isnan(row["win_lo"]) else f"[{row['win_lo']:.0%}, {row['win_hi']:.0%}]"
         rows.append([names, *difference, *tests, share(row["win_rate"]), between, share(row["ties"])])
@@ -112,13 +112,13 @@ def pairs_table(kind: str, results: Results) -> str:
 def alpha_text(alpha: Interval) -> str:
     if np.isnan(alpha.value):
         return "not defined, because no picture has two answers or all answers are equal"
-    between = "" if np.isnan(alpha.lo) else f" {span(alpha.lo, alpha.hi, 3)}"
+    between = "" if np.isnan(alpha.lo) else f" {interval_text(alpha.lo, alpha.hi, 3)}"
     return f"{alpha.value:.3f}{between}; 0 is chance, 1 is unanimity"
 
 
 def places_text(results: Results) -> str:
     rows = results.places.to_dict("records")
-    return ", ".join(f"{row['place']} {row['mean']:.2f} {span(row['lo'], row['hi'])}".strip() for row in rows)
+    return ", ".join(f"{row['place']} {row['mean']:.2f} {interval_text(row['lo'], row['hi'])}".strip() for row in rows)
 
 
 def correlation_table(results: Results) -> str:
@@ -126,8 +126,8 @@ def correlation_table(results: Results) -> str:
         return "The run had no scores when the study was exported."
     rows = [["", "tau in a trial", "95 %", "p", "Spearman", "pictures"]]
     for row in results.correlation.to_dict("records"):
-        tau = [f"{row['tau']:+.2f}", span(row["lo"], row["hi"]), chance(row["p"])]
-        rows.append([METRICS[row["metric"]], *tau, number(row["spearman"]), str(row["n_pictures"])])
+        tau = [f"{row['tau']:+.2f}", interval_text(row["lo"], row["hi"]), chance(row["p"])]
+        rows.append([METRICS[row["metric"]], *tau, format_rating(row["spearman"]), str(row["n_pictures"])])
     return f"""{aligned(rows)}
 
 Kendall's tau between people's order and the metric's, within a trial; Spearman's rho over pictures, within their
@@ -166,14 +166,14 @@ def draw(kind: str, results: Results, out: Path) -> list[Path]:
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1.25, 1))
         draw_means(left, kind, results)
         draw_shares(right, kind, results)
-        return style.write(figure, out)
+        return style.write_figure(figure, out)
 
 
 def draw_means(axes: Axes, kind: str, results: Results) -> None:
     rows = results.means.to_dict("records")
     methods = [row["method"] for row in rows]
     for y, row in enumerate(rows):
-        colour = style.look(row["method"], strangers=methods).colour
+        colour = style.style_of(row["method"], strangers=methods).colour
         if not np.isnan(row["lo"]):
             axes.plot([row["lo"], row["hi"]], [y, y], color=colour, linewidth=1.1)
         sem = [row["mean"] - row["sem"], row["mean"] + row["sem"]]
@@ -204,7 +204,7 @@ def draw_paper(axes: Axes, rows: Sequence[Mapping[Hashable, Any]]) -> None:
 def draw_shares(axes: Axes, kind: str, results: Results) -> None:
     rows = results.means.to_dict("records")
     for y, row in enumerate(rows):
-        colour = style.look(row["method"], strangers=[r["method"] for r in rows]).colour
+        colour = style.style_of(row["method"], strangers=[r["method"] for r in rows]).colour
         left = 0.0
         for value, strength in STRENGTH.items():
             width = row[f"share_{value}"]

@@ -37,7 +37,7 @@ def concepts(parser: argparse.ArgumentParser) -> Run:
     def act(args: argparse.Namespace) -> int:
         from benchmarks.suite import concept_actions as do
 
-        return {"fetch": do.fetch, "adopt": do.adopt, "add": do.add, "import": do.import_suite}[args.do](args)
+        return {"fetch": do.fetch_concepts, "adopt": do.adopt, "add": do.add, "import": do.import_suite}[args.do](args)
 
     return act
 
@@ -58,9 +58,9 @@ def catalog(parser: argparse.ArgumentParser) -> Run:
     check.add_argument("--backbone", metavar="NAME|DIR|HUB_ID", help="whose tokenizer; default: CLIP's, of SD 1 and 2")
 
     def act(args: argparse.Namespace) -> int:
-        from benchmarks.suite.concept_actions import check
+        from benchmarks.suite.concept_actions import check_catalog
 
-        return check(args)
+        return check_catalog(args)
 
     return act
 

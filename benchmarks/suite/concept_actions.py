@@ -16,12 +16,12 @@ from perfusion_core.errors import UserError
 T = TypeVar("T")
 
 
-def fetch(args: Namespace) -> int:
+def fetch_concepts(args: Namespace) -> int:
     """One concept after the other; what cannot be had is said, and the others go on."""
     home = _chosen(args, "photos")
 
     def get(name: str) -> Concept:
-        concept = photographs.fetch(name, home)
+        concept = photographs.fetch_photographs(name, home)
         _note(f"{name}: {concept.source}; licence: {concept.licence}")
         return concept
 
@@ -71,7 +71,7 @@ def import_suite(args: Namespace) -> int:
     return _each(suite.concepts, copy)
 
 
-def check(args: Namespace) -> int:
+def check_catalog(args: Namespace) -> int:
     """0 where nothing is wrong."""
     tokenizer = catalog_problems.open_tokenizer(args.backbone)
     wrong = 0

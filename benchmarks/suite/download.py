@@ -133,7 +133,7 @@ def _opener() -> urllib.request.OpenerDirector:
     return urllib.request.build_opener(_Redirects)
 
 
-def unpack(
+def unpack_archive(
     archive: Path, into: Path, *, keep: Callable[[PurePosixPath], bool] = lambda path: True, limit: int = 2 * 10**9
 ) -> list[Path]:
     """The files of a zip or tar archive that `keep` wants, under `into`; at most `limit` bytes in all."""

@@ -25,7 +25,7 @@ from benchmarks.suite.concept_folder import (
     toml,
     write_concept,
 )
-from benchmarks.suite.download import download, names, unpack
+from benchmarks.suite.download import download, names, unpack_archive
 from perfusion_core.digests import file_sha256
 from perfusion_core.errors import UserError, unknown
 
@@ -60,7 +60,7 @@ def select_names(wanted: str) -> list[str]:
     return chosen
 
 
-def fetch(name: str, home: Path | None = None, *, pause: float = 1.0) -> Concept:
+def fetch_photographs(name: str, home: Path | None = None, *, pause: float = 1.0) -> Concept:
     """The photographs of one concept, from the address in its concept.toml; as they are, verified, complete or not."""
     home = home or user_dir() / "photos"
     if (home / name / "concept.toml").is_file():
@@ -184,7 +184,7 @@ def _from_archive(url: str, folder: str, home: Path, aside: Path, otherwise: str
         return path.parent.name == folder and not path.name.startswith(".") and "__MACOSX" not in path.parts
 
     shutil.rmtree(aside, ignore_errors=True)
-    found = {path.parent for path in unpack(archive, aside, keep=wanted)}
+    found = {path.parent for path in unpack_archive(archive, aside, keep=wanted)}
     if len(found) != 1:
         inside = sorted({path.parent.name for path in names(archive) if "__MACOSX" not in path.parts})
         raise UserError(

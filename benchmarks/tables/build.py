@@ -29,7 +29,7 @@ from benchmarks.tables.sample_rows import (
     missing_of,
     of_pairs,
     refuse_missing,
-    rows_of,
+    sample_rows,
 )
 from benchmarks.tables.statistics import best, clustered, crossed, mean_over, over_concepts
 from benchmarks.tables.table_text import HONEST, NAIVE, markdown
@@ -67,7 +67,7 @@ def cells_of(samples: pd.DataFrame) -> pd.DataFrame:
     return cells.sort_index(kind="stable")[CELL_COLUMNS].reset_index(drop=True)
 
 
-def split(cells: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+def split_pairs(cells: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rows of single concepts, and rows of pairs."""
     pair = cells["kind"] == "pair"
     return cells[~pair], cells[pair]
@@ -88,7 +88,7 @@ def above(image: np.ndarray, limit: np.ndarray) -> np.ndarray:
 def metrics_of(cells: pd.DataFrame) -> pd.DataFrame:
     """Cells -> concepts. `copied` is the share of shape-preserving cells more similar to the concept's images than
     these are to each other."""
-    singles, pairs = split(cells)
+    singles, pairs = split_pairs(cells)
     return pd.concat([_metrics(part, grid_of(part)) for part in (singles, pairs) if len(part)], ignore_index=True)
 
 
@@ -234,9 +234,9 @@ def tables_of(run: Path, allow_missing: bool = False) -> Tables:
     from benchmarks.store import run_folder as store
 
     planned, fits = store.read_plan(run), store.read_fits(run)
-    rows = rows_of(run, planned)
+    rows = sample_rows(run, planned)
     fits = pd.concat([fits, known_costs(run, set(fits["method"]))], ignore_index=True)
-    return build(rows, planned, fits, about=store.read_run(run), allow_missing=allow_missing)
+    return make_tables(rows, planned, fits, about=store.read_run(run), allow_missing=allow_missing)
 
 
 def known_costs(run: Path, here: Collection[str]) -> pd.DataFrame:
@@ -252,7 +252,7 @@ def known_costs(run: Path, here: Collection[str]) -> pd.DataFrame:
     return told.dropna(subset="kilobytes").drop_duplicates("method")
 
 
-def build(
+def make_tables(
     rows: pd.DataFrame,
     planned: pd.DataFrame,
     fits: pd.DataFrame,
@@ -268,7 +268,7 @@ def build(
     if not allow_missing:
         refuse_missing(missing, planned)
     tables, metrics, of_pair = [], [], planned["kind"] == "pair"
-    for part, plan in zip(split(cells), (planned[~of_pair], planned[of_pair])):
+    for part, plan in zip(split_pairs(cells), (planned[~of_pair], planned[of_pair])):
         grid = grid_of(part) if len(part) else None
         tables.append(_table(part, grid, plan, fits) if grid else pd.DataFrame())
         metrics += [_metrics(part, grid)] if grid else []

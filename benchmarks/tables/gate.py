@@ -146,7 +146,7 @@ def compare(reference: pd.DataFrame, run: pd.DataFrame, margins: Margins) -> tup
 # ---- run folders ----
 
 
-def check(run: str | None, against: str, margins: str | None = None, strict: bool = False) -> Report:
+def gate_runs(run: str | None, against: str, margins: str | None = None, strict: bool = False) -> Report:
     """`run` (none: the newest) judged by the margins beside the reference."""
     mine, reference = open_run(run), open_run(against)
     if mine.folder.resolve() == reference.folder.resolve():

@@ -10,7 +10,7 @@ from math import isfinite
 from typing import Any
 from xml.etree import ElementTree
 
-from benchmarks.tables.gate import FAIL, INCONCLUSIVE, PASS, POWER, Finding, Report, calibrate, check
+from benchmarks.tables.gate import FAIL, INCONCLUSIVE, PASS, POWER, Finding, Report, calibrate, gate_runs
 from benchmarks.tables.table_text import aligned
 from perfusion_core.errors import UserError, unknown
 
@@ -22,7 +22,7 @@ def name_of(finding: Finding) -> str:
     return f"{finding.method}{point}" + (" (pairs)" if finding.of == "pairs" else "")
 
 
-def number(value: float) -> str:
+def format_loss(value: float) -> str:
     return f"{value:.4f}" if isfinite(value) else "-"
 
 
@@ -42,11 +42,17 @@ def because(finding: Finding) -> str:
     return f"{needed} {unit} like these would settle it" if needed else f"not even 1,000 {unit} would settle it"
 
 
-def rows_of(report: Report) -> list[list[str]]:
+def gate_rows(report: Report) -> list[list[str]]:
     rows = []
     for finding in report.findings:
-        loss = f"{number(finding.loss.value)} [{number(finding.loss.lo)}, {number(finding.loss.hi)}]"
-        means = [number(finding.reference), number(finding.run), loss, f"{finding.margin:g}", number(finding.caught)]
+        loss = f"{format_loss(finding.loss.value)} [{format_loss(finding.loss.lo)}, {format_loss(finding.loss.hi)}]"
+        means = [
+            format_loss(finding.reference),
+            format_loss(finding.run),
+            loss,
+            f"{finding.margin:g}",
+            format_loss(finding.caught),
+        ]
         rows.append([finding.verdict, name_of(finding), finding.metric, *means, because(finding)])
     return rows
 
@@ -65,7 +71,7 @@ def power_row(report: Report) -> list[str]:
     )
 
 
-def summary(report: Report) -> list[str]:
+def gate_summary(report: Report) -> list[str]:
     """What is said below the table; for runs that cannot be compared, all that is said."""
     title = f"{report.verdict}: {report.run} against {report.reference}"
     if report.differences:
@@ -77,20 +83,20 @@ def summary(report: Report) -> list[str]:
     return lines + [f"also differs, which is allowed: {line}" for line in report.notes]
 
 
-def table(report: Report) -> str:
-    rows = rows_of(report)
+def gate_table(report: Report) -> str:
+    rows = gate_rows(report)
     return aligned([HEAD, *rows]) + "\n\n" if rows else ""
 
 
 def as_text(report: Report) -> str:
-    return table(report) + "\n".join(summary(report)) + "\n"
+    return gate_table(report) + "\n".join(gate_summary(report)) + "\n"
 
 
 def as_markdown(report: Report) -> str:
     """For a comment on a pull request: the verdict first, what passes folded away."""
-    first, *rest = summary(report)
+    first, *rest = gate_summary(report)
     lines = [f"### perfbench check: {first}", "", *(f"- {line}" for line in rest), ""]
-    rows = rows_of(report)
+    rows = gate_rows(report)
     bad = [row for row in rows if row[0] != PASS]
     lines += [aligned([HEAD, *bad]), ""] if bad else []
     if len(bad) < len(rows):
@@ -139,7 +145,7 @@ def cases(report: Report) -> list[tuple[str, str, str]]:
     open_ = "failure" if report.strict else "skipped"
     outcome = {PASS: "passed", FAIL: "failure", INCONCLUSIVE: open_}
     found = [("comparable", "error", line) for line in report.differences]
-    for finding, row in zip(report.findings, rows_of(report)):
+    for finding, row in zip(report.findings, gate_rows(report)):
         message = f"{finding.verdict}: loss {row[5]}, margin {row[6]}: {because(finding)}"
         found.append((f"{name_of(finding)} {finding.metric}", outcome[finding.verdict], message))
     return found + [(point, open_, "not in the run") for point in report.not_run]
@@ -163,7 +169,7 @@ def as_github(report: Report) -> str:
     """Workflow commands that GitHub shows beside a pull request."""
     level = {"failure": "error", "error": "error", "skipped": "warning"}
     lines = [_command(level[outcome], name, message) for name, outcome, message in cases(report) if outcome in level]
-    first, *rest = summary(report)
+    first, *rest = gate_summary(report)
     lines.append(_command("error" if report.status else "notice", "perfbench check", first))
     if not report.differences:
         lines += [_command("notice", "perfbench check", line) for line in rest]
@@ -195,5 +201,5 @@ def check_verb(
         raise UserError("perfbench check compares two runs; write perfbench check RUN --against REFERENCE")
     if len(runs) > 1:
         raise UserError(f"one run is checked at a time, not {len(runs)}; --calibrate takes several")
-    report = check(runs[0] if runs else None, against, margins, strict)
+    report = gate_runs(runs[0] if runs else None, against, margins, strict)
     return FORMATS[form](report), report.status

@@ -41,7 +41,7 @@ def both_concepts(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(image_sim=rows["image_sim"].astype(float).fillna(both))
 
 
-def rows_of(run: Path, plan: pd.DataFrame | None = None) -> pd.DataFrame:
+def sample_rows(run: Path, plan: pd.DataFrame | None = None) -> pd.DataFrame:
     """The reported scorer's rows; what other scorers of the run say of the same images in columns with their names."""
     from benchmarks.store import run_folder
 

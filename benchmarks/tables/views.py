@@ -11,7 +11,7 @@ import pandas as pd
 
 from benchmarks.scoring.reserved import OURS
 from benchmarks.tables import frames
-from benchmarks.tables.build import split
+from benchmarks.tables.build import split_pairs
 from benchmarks.tables.grid import CEILING, FLOOR
 from benchmarks.tables.run_view import open_run
 from benchmarks.tables.table_text import aligned, estimate
@@ -69,7 +69,7 @@ def view(given: str | None, by: str) -> str:
     if by not in VIEWS:
         raise unknown("view", by, VIEWS)
     run = open_run(given)
-    singles, pairs = split(run.cells)
+    singles, pairs = split_pairs(run.cells)
     return text_of(VIEWS[by](singles if len(singles) else pairs, scenarios(run.plan)))
 
 

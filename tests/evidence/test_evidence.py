@@ -18,7 +18,7 @@ from benchmarks.evidence.verdicts import ABSENT, FAILS, HOLDS, OPEN
 from benchmarks.miniature.shipped import photographs
 from benchmarks.scoring.truth import WISHES
 from benchmarks.store.csv_files import planned_text
-from benchmarks.tables.build import split
+from benchmarks.tables.build import split_pairs
 from benchmarks.tables.grid import Grid, grid_of
 from benchmarks.tables.run_view import Run
 from benchmarks.tables.sample_rows import CELL, missing_of
@@ -163,7 +163,7 @@ def test_a_run_that_lacks_methods_or_cells_is_no_evidence(results, tmp_path):
 
 def test_a_gain_is_the_difference_of_class_balanced_means(results):
     """Against plain pandas on cells.csv."""
-    cells = split(Run(results / "miniature-ablations").cells)[0]
+    cells = split_pairs(Run(results / "miniature-ablations").cells)[0]
     grid = grid_of(cells)
     a, b = measures.matched(grid, "perfusion", "perfusion-no-mask", "local")
     got = measures.gain(grid, "image_sim", a, b)
@@ -176,7 +176,7 @@ def test_a_gain_is_the_difference_of_class_balanced_means(results):
 
 
 def test_points_are_matched_by_lock_and_bias(results):
-    grid = grid_of(split(Run(results / "miniature-ablations").cells)[0])
+    grid = grid_of(split_pairs(Run(results / "miniature-ablations").cells)[0])
     a, b = measures.matched(grid, "perfusion", "perfusion-infer-temperature")
     assert [grid.points[m][1] for m in a] == list(LOCAL)
     assert [grid.points[m][1] for m in b] == [point.replace("0.15", "0.10") for point in LOCAL]
@@ -299,19 +299,19 @@ def test_the_page_keeps_its_words_and_is_made_again_alike(results, tmp_path):
     path, other = tmp_path / "claims.md", tmp_path / "metrics.md"
     for one in (path, other):
         one.write_text(f"# Claims\n\nBefore.\n\n{claims_page.BEGIN}\nSTALE\n{claims_page.END}\n\nAfter.\n")
-    new = claims_page.write(tmp_path, results)
+    new = claims_page.write_pages(tmp_path, results)
     assert "was not scored by the truth" in other.read_text()
     once = path.read_text()
     assert once.startswith("# Claims\n\nBefore.") and once.endswith("After.\n") and "STALE" not in once
     assert new in once and f"{len(ledger.CLAIMS)} claims" in once
     with pytest.raises(UserError, match="repository's folder"):
-        claims_page.write(tmp_path / "nowhere", results)
-    claims_page.write(tmp_path, results)
+        claims_page.write_pages(tmp_path / "nowhere", results)
+    claims_page.write_pages(tmp_path, results)
     assert path.read_text() == once
     before = other.read_text()
     path.write_text("no marks")
     with pytest.raises(UserError, match="to write between"):
-        claims_page.write(tmp_path, results)
+        claims_page.write_pages(tmp_path, results)
     assert other.read_text() == before, "both pages or none"
 
 
@@ -483,7 +483,7 @@ def test_the_distance_of_two_sets_is_that_of_the_formula():
     wide = rng.normal(0, 1, (500, 6)) @ rng.normal(0, 1, (6, 6))
     assert judged.frechet(judged.Moments.of(wide), judged.Moments.of(wide)) == pytest.approx(0, abs=1e-6)
     few, many = wide[:100], wide[100:]
-    whole = judged.together([judged.Moments.of(few), judged.Moments.of(many)])
+    whole = judged.mean_moments([judged.Moments.of(few), judged.Moments.of(many)])
     even = judged.Moments.of(np.concatenate([*[few] * 4, many]))
     np.testing.assert_allclose(whole.normal()[0], even.normal()[0], atol=1e-12)
     np.testing.assert_allclose(whole.normal()[1], even.normal()[1], atol=1e-12)
@@ -553,7 +553,7 @@ def seen_run(run, concepts):
 
 def test_pictures_of_the_concept_itself_are_good_and_those_of_others_are_not(tmp_path):
     run = seen_run(tmp_path / "run", {"cat": "cat", "chair": "chair"})
-    points, cells = judged.look(run, KnowingJudges(["cat", "chair"]))
+    points, cells = judged.judge_run(run, KnowingJudges(["cat", "chair"]))
     frame = points.set_index("method")
     assert frame.loc["perfusion", "good"] == pytest.approx(0.375), "three of four of the prompts on the beach"
     assert frame.loc["perfusion", "several"] == pytest.approx(0.5)
@@ -568,13 +568,13 @@ def test_pictures_of_the_concept_itself_are_good_and_those_of_others_are_not(tmp
     assert np.isnan(by.loc[("super", "cat", "s01"), "variety"]), "none of them shows the cat"
     next(run.folder.glob("images/perfusion/default/cat/s01/3.png")).unlink()
     with pytest.raises(UserError, match="3 of 4 images of images/perfusion/default/cat/s01: they must be kept"):
-        judged.look(run, KnowingJudges(["cat", "chair"]))
+        judged.judge_run(run, KnowingJudges(["cat", "chair"]))
 
 
 def test_a_concept_that_the_world_has_not_is_looked_at_without_distances(tmp_path):
     """A cat as a lamp: nobody can render it, but whether it looks like a lamp can be said."""
     run = seen_run(tmp_path / "run", {"cat_as_lamp": "lamp", "chair_as_mug": "mug"})
-    points = judged.look(run, KnowingJudges(["cat", "chair"]))[0].set_index("method")
+    points = judged.judge_run(run, KnowingJudges(["cat", "chair"]))[0].set_index("method")
     assert points.loc["perfusion", "outline"] == 0 and points.loc["perfusion", "good"] == pytest.approx(0.375)
     assert np.isnan(points.loc["perfusion", "frechet"]) and points.loc["super", "frechet"] > 0
 

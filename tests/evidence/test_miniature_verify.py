@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from benchmarks.evidence import miniature_measures
-from benchmarks.evidence.miniature_measures import Figure, auc, mean_of, share_of, shares, wording
+from benchmarks.evidence.miniature_measures import Figure, auc, mean_figure, share_of, shares, wording
 from benchmarks.miniature.training.judges import JUDGED
 from benchmarks.miniature.world.language import read
 from benchmarks.miniature.world.picture import held_out, render
@@ -26,7 +26,7 @@ def test_auc_is_the_share_of_pairs_in_order():
 
 def test_a_mean_has_the_usual_interval():
     values = np.random.default_rng(1).normal(30, 3, 50)
-    figure = mean_of("x", values, goal=28)
+    figure = mean_figure("x", values, goal=28)
     lo, hi = stats.t.interval(0.95, 49, loc=values.mean(), scale=stats.sem(values))
     assert (figure.lo, figure.hi) == pytest.approx((lo, hi)) and figure.met
 
@@ -207,11 +207,11 @@ def test_identity_is_measured_across_scenes_only():
 
 
 def test_what_is_written_says_what_was_measured(tmp_path):
-    from benchmarks.evidence.miniature_verify import summary, table, write
+    from benchmarks.evidence.miniature_verify import goals_summary, goals_table, write_figures
 
     figures = [Figure("VAE: PSNR, dB", 27.5, 100, 28.0, 27.0, 28.0), Figure("pads", 0.1, 5, note="highest 0.2")]
     about = {"digests": {"backbone": "0123456789abcdef"}, "device": "cpu", "dtype": "float32"}
-    write(tmp_path, figures, about, {"gates": [{"token": "moon", "ratio": 0.25}], "vae": []})
+    write_figures(tmp_path, figures, about, {"gates": [{"token": "moon", "ratio": 0.25}], "vae": []})
     rows = list(csv.DictReader((tmp_path / "verify.csv").open()))
     assert rows[0]["verdict"] == "not met" and float(rows[0]["value"]) == 27.5 and rows[0]["goal"] == "28.0"
     assert rows[1]["verdict"] == "" and rows[1]["lo"] == ""
@@ -221,4 +221,4 @@ def test_what_is_written_says_what_was_measured(tmp_path):
     assert "27.50" in text and "not met" in text and "0 of 1 goals met" in text and "0123456789abcdef" in text
     assert list(csv.DictReader((tmp_path / "gates.csv").open())) == [{"token": "moon", "ratio": "0.25"}]
     assert not (tmp_path / "vae.csv").exists()
-    assert table(figures).count("\n") == 3 and "0 of 1" in summary(figures, about)
+    assert goals_table(figures).count("\n") == 3 and "0 of 1" in goals_summary(figures, about)

@@ -20,7 +20,7 @@ from benchmarks.figures import breakdown, charts, plots, registry, with_pictures
 from benchmarks.figures.label_placing import Drawn, Label, finish
 from benchmarks.figures.picture_grid import overlay, shorten
 from benchmarks.figures.selection import Wish
-from benchmarks.figures.style import INK, LOOKS, look, split_variant, styled
+from benchmarks.figures.style import INK, STYLES, split_variant, style_of, styled
 from benchmarks.planning.points import OperatingPoint
 from benchmarks.tables.run_view import Run, spread
 from perfusion_core.errors import UserError
@@ -81,7 +81,7 @@ def rows_of(run, method, kind="method"):
 
 def test_methods_differ_in_colour_marker_and_dash():
     """In greyscale the colour says little: marker and dash alone must tell methods apart."""
-    shown = [style for name, style in LOOKS.items() if name not in ("perfusion", "best-h")]
+    shown = [style for name, style in STYLES.items() if name not in ("perfusion", "best-h")]
     for one, other in itertools.combinations(shown, 2):
         assert one.marker != other.marker and one.dash != other.dash and one.colour != other.colour
 
@@ -91,10 +91,10 @@ def luminance(colour):
     return float(np.dot(parts, [0.2126, 0.7152, 0.0722]))
 
 
-@pytest.mark.parametrize("name", LOOKS)
+@pytest.mark.parametrize("name", STYLES)
 def test_text_is_dark_enough_to_read(name):
     """WCAG's contrast for text of this size: 4.5 to 1 on white."""
-    assert 1.05 / (luminance(LOOKS[name].text) + 0.05) >= 4.5
+    assert 1.05 / (luminance(STYLES[name].text) + 0.05) >= 4.5
 
 
 def deuteranope(colour):
@@ -105,7 +105,7 @@ def deuteranope(colour):
 
 
 def test_the_two_fronts_and_custom_diffusion_stay_apart_for_the_colour_blind():
-    seen = [deuteranope(LOOKS[name].colour) for name in ("perfusion/local", "perfusion/global", "cd", "cd-better")]
+    seen = [deuteranope(STYLES[name].colour) for name in ("perfusion/local", "perfusion/global", "cd", "cd-better")]
     for one, other in itertools.combinations(seen, 2):
         assert np.linalg.norm(one - other) > 0.15
 
@@ -114,9 +114,9 @@ def test_a_variant_looks_like_its_method_but_hollow():
     assert split_variant("perfusion-trained-k") == ("perfusion", "trained-k")
     assert split_variant("cd-better") == ("cd-better", "")
     assert split_variant("cd-better-selected") == ("cd-better", "selected")
-    style = look("perfusion-trained-k", "local")
-    assert (style.colour, style.fill, style.label) == (LOOKS["perfusion/local"].colour, False, "Perfusion, trained K")
-    strangers = [look(name, None, ["mine", "yours"]) for name in ("mine", "yours")]
+    style = style_of("perfusion-trained-k", "local")
+    assert (style.colour, style.fill, style.label) == (STYLES["perfusion/local"].colour, False, "Perfusion, trained K")
+    strangers = [style_of(name, None, ["mine", "yours"]) for name in ("mine", "yours")]
     assert strangers[0].marker != strangers[1].marker and strangers[0].label == "mine"
 
 
@@ -371,7 +371,7 @@ def test_a_long_legend_covers_no_axes(crowded):
 
 
 def test_names_of_many_columns_keep_apart():
-    names = [f"{style.label}{more}" for style in LOOKS.values() for more in ("", ", selected step")][:12]
+    names = [f"{style.label}{more}" for style in STYLES.values() for more in ("", ", selected step")][:12]
     with styled():
         figure = Figure(figsize=(6.9, 2.5), layout="constrained")
         axes = figure.subplots()

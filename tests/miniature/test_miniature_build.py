@@ -17,7 +17,7 @@ BUILD = """
 import sys
 from pathlib import Path
 from benchmarks.miniature.training.hyperparameters import STAGES, Recipe
-from benchmarks.miniature.training.recipe import build
+from benchmarks.miniature.training.recipe import build_miniature
 tiny = Recipe(shards=1, shard=400, text_batch=16, vae_batch=8, unet_batch=8, scorer_batch=16,
               judge_shards=1, judge_trips=40, judge_batch=48)
 minutes = dict.fromkeys(STAGES, float(sys.argv[2]))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from benchmarks.miniature.training import carry
-from benchmarks.miniature.training.muon import Muon, split
+from benchmarks.miniature.training.muon import Muon, split_parameters
 from benchmarks.miniature.training.stage import REST, Stage, spent
 from benchmarks.miniature.world.instance import stream
 from perfusion_core.errors import UserError
@@ -77,7 +77,7 @@ def test_muon_takes_hidden_matrices_and_leaves_the_rest():
     shapes = {"conv_in.weight": (32, 3, 3, 3), "mid.conv.weight": (32, 32, 3, 3), "mid.conv.bias": (32,),
               "token_embedding.weight": (100, 32), "positional_embedding": (32, 32), "own.weight": (100, 32),
               "time_embedding.linear_1.weight": (64, 32), "conv_out.weight": (4, 32, 3, 3)}  # fmt: skip
-    matrices, rest = split({name: torch.zeros(shape) for name, shape in shapes.items()})
+    matrices, rest = split_parameters({name: torch.zeros(shape) for name, shape in shapes.items()})
     assert [tuple(p.shape) for p in matrices] == [(32, 32, 3, 3), (64, 32)]
     assert len(rest) == 6
 
@@ -114,10 +114,10 @@ def work(tmp_path):
 
 
 def test_packed_averages_start_another_work_folder(work, tmp_path):
-    files = carry.pack(work, tmp_path / "packed", limit=700)
+    files = carry.pack_stages(work, tmp_path / "packed", limit=700)
     assert len(files) > 2 and all(path.stat().st_size < 15_000_000 for path in files)
     other = tmp_path / "other"
-    assert carry.unpack(tmp_path / "packed", other) == ["text", "unet"]
+    assert carry.unpack_stages(tmp_path / "packed", other) == ["text", "unet"]
     assert spent(other / "unet.safetensors") == {"steps": 12, "seconds": 0, "elsewhere": 90}
     assert (other / "scale.json").read_text() == "1.25"
     assert (other / "tokenizer" / "merges.txt").read_text() == "#version: 0.2\na b\n"
@@ -137,25 +137,25 @@ def test_packed_averages_start_another_work_folder(work, tmp_path):
 
 
 def test_what_is_further_stays_and_other_words_are_refused(work, tmp_path):
-    carry.pack(work, tmp_path / "packed")
+    carry.pack_stages(work, tmp_path / "packed")
     net = small()
     stage = Stage({"net": net}, work / "unet.safetensors", lr=0.01)
     assert (stage.seconds, stage.elsewhere) == (90, 0)
     steps(stage, net, 3)
     stage.save()
-    assert carry.unpack(tmp_path / "packed", work) == []
+    assert carry.unpack_stages(tmp_path / "packed", work) == []
     assert spent(work / "unet.safetensors")["steps"] == 15
     (work / "tokenizer" / "merges.txt").write_text("other")
     with pytest.raises(UserError, match="other words"):
-        carry.unpack(tmp_path / "packed", work)
+        carry.unpack_stages(tmp_path / "packed", work)
 
 
 def test_incomplete_luggage_is_told(work, tmp_path):
     with pytest.raises(UserError, match="no trained stage"):
-        carry.pack(tmp_path, tmp_path / "packed")
-    files = carry.pack(work, tmp_path / "packed", limit=700)
+        carry.pack_stages(tmp_path, tmp_path / "packed")
+    files = carry.pack_stages(work, tmp_path / "packed", limit=700)
     files[1].unlink()
     with pytest.raises(UserError, match="missing"):
-        carry.unpack(tmp_path / "packed", tmp_path / "other")
+        carry.unpack_stages(tmp_path / "packed", tmp_path / "other")
     with pytest.raises(UserError, match="packed training"):
-        carry.unpack(tmp_path, tmp_path / "other")
+        carry.unpack_stages(tmp_path, tmp_path / "other")

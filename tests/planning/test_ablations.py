@@ -3,7 +3,7 @@
 import dataclasses
 
 from baselines import super_category
-from benchmarks.figures.style import look
+from benchmarks.figures.style import style_of
 from benchmarks.planning.ablations import ABLATIONS, BASE
 from benchmarks.planning.methods import VARIANTS
 from benchmarks.planning.points import OperatingPoint
@@ -25,7 +25,7 @@ def test_the_table_reaches_the_flag_the_methods_and_the_legend():
         assert ablated(one.name) == list(dict.fromkeys([BASE, one.method]))
         if one.method != BASE:
             assert (VARIANTS[one.method].config, VARIANTS[one.method].points) == (one.config, one.points)
-            assert look(one.method, "local").label == f"Perfusion, {one.label}"
+            assert style_of(one.method, "local").label == f"Perfusion, {one.label}"
 
 
 def test_the_temperature_of_training_is_tried_at_every_bias():

@@ -12,12 +12,12 @@ import pytest
 from run_kit import ROOT, environment, run_here, shared
 
 from benchmarks.cli import run
-from benchmarks.contract import Broken, check
+from benchmarks.contract import Broken, check_method
 from benchmarks.figures.plots import series_of
 from benchmarks.figures.registry import plot
 from benchmarks.figures.report.report_page import write_report
 from benchmarks.figures.selection import Wish
-from benchmarks.figures.style import STRANGERS, look, looks_of_runs, styled
+from benchmarks.figures.style import STRANGERS, looks_of_runs, style_of, styled
 from benchmarks.planning import methods
 from benchmarks.planning.config import resolve
 from benchmarks.planning.method_text import OPTIONAL
@@ -48,14 +48,14 @@ def offset(tmp_path):
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_built_in_methods(name, backbone):
     said = []
-    check(methods.load(name), backbone, tell=said.append)
+    check_method(methods.load(name), backbone, tell=said.append)
     assert said[-1] == "restores after an exception"
 
 
 def test_the_method_of_the_page_is_short_and_keeps_the_contract(offset, backbone):
     assert len([line for line in OFFSET.splitlines() if line.strip()]) < 60
     said = []
-    check(methods.load("offset", [str(offset)]), backbone, tell=said.append)
+    check_method(methods.load("offset", [str(offset)]), backbone, tell=said.append)
     assert "changes the picture" in said
 
 
@@ -80,7 +80,7 @@ def test_what_breaks_it_is_named(correct, wrong, told, tmp_path):
     file.write_text(OFFSET.replace(correct, wrong))
     fresh = Backbone.open(shared() / "tiny", device="cpu", dtype="float32")
     with pytest.raises(Broken, match=told):
-        check(methods.load("offset", [str(file)]), fresh, tell=lambda line: None)
+        check_method(methods.load("offset", [str(file)]), fresh, tell=lambda line: None)
 
 
 def test_the_command_runs_it(offset, tmp_path, capsys):
@@ -115,7 +115,7 @@ def test_what_a_file_says_wrongly_is_named(more, told, tmp_path, backbone):
     file = tmp_path / "offset.py"
     file.write_text(OFFSET.replace(HEAD, f"{HEAD}{more}\n"))
     with pytest.raises(UserError) as caught:
-        check(methods.load("offset", [str(file)]), backbone, tell=lambda line: None)
+        check_method(methods.load("offset", [str(file)]), backbone, tell=lambda line: None)
     assert told in str(caught.value)
 
 
@@ -125,7 +125,7 @@ def test_a_byte_that_depends_on_c_is_noticed(tmp_path, backbone):
     looking = OFFSET.replace(zeros, "backbone.c_inv[0].float().clone()")
     file.write_text(looking.replace(HEAD, f"{HEAD}USES_COVARIANCE = False\n"))
     with pytest.raises(Broken, match="USES_COVARIANCE = False, and with another C"):
-        check(methods.load("offset", [str(file)]), backbone, tell=lambda line: None)
+        check_method(methods.load("offset", [str(file)]), backbone, tell=lambda line: None)
 
 
 def test_every_optional_name_stands_on_the_page():
@@ -208,20 +208,20 @@ def test_figures_draw_it_in_its_own_style(offset, tmp_path):
     run = Run(out)
     assert run.about["methods"]["offset"]["style"]["marker"] == "d" and "style" not in run.about["methods"]["super"]
     with styled(), looks_of_runs([run.about]):
-        series = {one.method: one.look for one in series_of(run.table)}
+        series = {one.method: one.style for one in series_of(run.table)}
     mine, selected = series["offset"], series["offset-selected"]
     assert (mine.label, mine.colour, mine.marker, mine.dash) == ("Offset", "#88641f", "d", (0, (4, 1)))
     assert (selected.label, selected.marker, selected.fill) == ("Offset, selected step", "d", False)
     for file in plot("pareto", [run], Wish(), tmp_path / "pareto.svg"):
         assert "#88641f" in file.read_text()
     assert write_report(run, tmp_path / "index.html").read_text().count("#88641f") > 2
-    [unstyled] = [one.look for one in series_of(run.table) if one.method == "offset"]
+    [unstyled] = [one.style for one in series_of(run.table) if one.method == "offset"]
     assert unstyled.label == "offset" and unstyled.colour == STRANGERS[0].colour
     about = json.loads((out / "run.json").read_text())
     for name in ("offset", "offset-selected"):
         about["methods"][name]["style"]["colour"] = 'red"><script>'  # a run of somebody else
     with looks_of_runs([about]):
-        assert look("offset", strangers=["offset"]) == unstyled
+        assert style_of("offset", strangers=["offset"]) == unstyled
 
 
 @pytest.mark.slow

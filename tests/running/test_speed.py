@@ -107,8 +107,8 @@ def test_the_papers_cost_is_that_of_the_page():
     assert [line.units for line in lines] == [52_864, 2_200, 1_408, 11, 11, 11, 11, 11]
     together = sum(line.hours for line in lines)
     assert re.search(rf"\| together \|.*\*\*{together:.0f}\*\* \|", PAGE.read_text(encoding="utf-8"))
-    assert "| 52,864 | 2.5 | 36.7 |" in paper_cost.table(lines)[2]
-    assert paper_cost.table(lines)[-1] == f"| together | | | **{together:.3g}** |"
+    assert "| 52,864 | 2.5 | 36.7 |" in paper_cost.cost_table(lines)[2]
+    assert paper_cost.cost_table(lines)[-1] == f"| together | | | **{together:.3g}** |"
 
 
 def test_the_cost_of_tables_is_measured_on_a_whole_run():

@@ -10,7 +10,7 @@ from PIL import Image
 from run_kit import make_concepts, shared
 
 from benchmarks.suite.concept_folder import make_concept, read_concept, write_concept
-from benchmarks.suite.download import unpack
+from benchmarks.suite.download import unpack_archive
 from benchmarks.suite.importers import open_suite
 from perfusion_core.errors import UserError
 
@@ -287,7 +287,7 @@ def test_archives_write_plain_names_only(victim, tmp_path, kind):
         file.writestr("cat/1.jpg", b"one")
         file.writestr(f"cat/{NAMES[kind]}" if not NAMES[kind].startswith("/") else NAMES[kind], b"x")
     with untouched(victim), pytest.raises(UserError, match="refused"):
-        unpack(archive, tmp_path / "to")
+        unpack_archive(archive, tmp_path / "to")
     assert not [path for path in (tmp_path / "to").rglob("*") if path.is_file()]
 
 
@@ -297,7 +297,7 @@ def test_archives_follow_no_link_that_is_there(victim, tmp_path):
     with zipfile.ZipFile(tmp_path / "photos.zip", "w") as file:
         file.writestr("cat/secret", b"x")
     with untouched(victim), pytest.raises(UserError, match="leads out"):
-        unpack(tmp_path / "photos.zip", tmp_path / "to")
+        unpack_archive(tmp_path / "photos.zip", tmp_path / "to")
 
 
 def test_a_word_is_checked_wherever_a_concept_is_made():

@@ -20,7 +20,7 @@ from benchmarks.suite import download as fetch
 from benchmarks.suite import photographs
 from benchmarks.suite.catalog import load_catalog
 from benchmarks.suite.concept_folder import read_concept
-from benchmarks.suite.download import download, names, unpack
+from benchmarks.suite.download import download, names, unpack_archive
 from perfusion_core.errors import UserError
 
 BODY = bytes(range(256)) * 2000  # 512,000 bytes, no two blocks of a download alike
@@ -247,7 +247,7 @@ def test_unpack(kind, tmp_path):
         zipped(archive, GOOD)
     else:
         tarred(archive, GOOD, "w:" + kind.removeprefix("tar").removeprefix("."))
-    written = unpack(archive, tmp_path / "to", keep=lambda path: path.parent.name == "cat")
+    written = unpack_archive(archive, tmp_path / "to", keep=lambda path: path.parent.name == "cat")
     assert [path.relative_to(tmp_path / "to").as_posix() for path in written] == ["data/cat/1.jpg", "data/cat/2.jpg"]
     assert [path.read_bytes() for path in written] == [b"one", b"two"]
     assert [str(name) for name in names(archive)] == [name for name, _ in GOOD]
@@ -284,7 +284,7 @@ def test_archives_that_would_write_elsewhere(kind, tmp_path):
     archive = tmp_path / "in" / "photos.archive"
     sneaky(kind, archive)
     with pytest.raises(UserError) as error:
-        unpack(archive, tmp_path / "in" / "to")
+        unpack_archive(archive, tmp_path / "in" / "to")
     assert "photos.archive" in str(error.value) and "\n" not in str(error.value)
     files = [path for path in tmp_path.rglob("*") if path.is_file() or path.is_symlink()]
     assert files == [archive], "neither outside nor inside"
@@ -301,13 +301,13 @@ def test_bombs(tmp_path):
     zipped(tmp_path / "bomb.zip", [(f"cat/{i}.jpg", bytes(10**6)) for i in range(30)])
     assert (tmp_path / "bomb.zip").stat().st_size < 100_000
     with pytest.raises(UserError, match=r"bomb\.zip unpacks to more than 5\.0 MB"):
-        unpack(tmp_path / "bomb.zip", tmp_path / "to", limit=5 * 10**6)
+        unpack_archive(tmp_path / "bomb.zip", tmp_path / "to", limit=5 * 10**6)
     tarred(tmp_path / "bomb.tgz", [("cat/1.jpg", bytes(3 * 10**7))])
     with pytest.raises(UserError, match=r"bomb\.tgz unpacks to more than"):
-        unpack(tmp_path / "bomb.tgz", tmp_path / "to", limit=5 * 10**6)
+        unpack_archive(tmp_path / "bomb.tgz", tmp_path / "to", limit=5 * 10**6)
     lying_zip(tmp_path / "lies.zip")
     with pytest.raises(UserError, match=r"lies\.zip is damaged"):
-        unpack(tmp_path / "lies.zip", tmp_path / "to", limit=5 * 10**6)
+        unpack_archive(tmp_path / "lies.zip", tmp_path / "to", limit=5 * 10**6)
     assert sum(path.stat().st_size for path in (tmp_path / "to").rglob("*") if path.is_file()) <= 5 * 10**6
 
 
@@ -315,7 +315,7 @@ def test_too_many_files(tmp_path, monkeypatch):
     monkeypatch.setattr(fetch, "MAX_FILES", 50)
     zipped(tmp_path / "many.zip", [(f"cat/{i}.jpg", b"") for i in range(60)])
     with pytest.raises(UserError, match="or 50 files"):
-        unpack(tmp_path / "many.zip", tmp_path / "to")
+        unpack_archive(tmp_path / "many.zip", tmp_path / "to")
     assert not [path for path in (tmp_path / "to").rglob("*") if path.is_file()]
 
 
@@ -342,7 +342,7 @@ def locked_zip():
 def test_broken_archives(name, data, words, tmp_path):
     (tmp_path / name).write_bytes(data)
     with pytest.raises(UserError) as error:
-        unpack(tmp_path / name, tmp_path / "to")
+        unpack_archive(tmp_path / name, tmp_path / "to")
     assert name in str(error.value) and words in str(error.value)
 
 
@@ -351,7 +351,7 @@ def test_truncated_archives(tmp_path):
     for archive in (zipped(tmp_path / "t.zip", noise), tarred(tmp_path / "t.tgz", noise)):
         archive.write_bytes(archive.read_bytes()[: archive.stat().st_size // 2])
         with pytest.raises(UserError, match=archive.name):
-            unpack(archive, tmp_path / "to")
+            unpack_archive(archive, tmp_path / "to")
         assert not [path for path in (tmp_path / "to").rglob("*") if path.is_file()]
 
 
@@ -413,12 +413,14 @@ def test_fetch_by_the_command(home, server, capsys):
 
 
 def test_fetched_once_verified_from_then_on(home, server):
-    first = photographs.fetch("puppy", home)
+    first = photographs.fetch_photographs("puppy", home)
     asked = len(server.asked)
-    assert photographs.fetch("puppy", home) == first and len(server.asked) == asked, "what is here is not fetched again"
+    assert photographs.fetch_photographs("puppy", home) == first and len(server.asked) == asked, (
+        "what is here is not fetched again"
+    )
     first.images[0].write_bytes(jpeg(99))
     with pytest.raises(UserError, match=r"00\.jpg is not the file that concept\.toml records"):
-        photographs.fetch("puppy", home)
+        photographs.fetch_photographs("puppy", home)
     # removed and fetched again: the address must still give the file that was recorded the first time
     for path in (*first.images, home / "puppy" / "concept.toml"):
         path.unlink()
@@ -426,23 +428,23 @@ def test_fetched_once_verified_from_then_on(home, server):
     (home / "puppy").rmdir()
     server.files["/puppy/00.jpg"] = jpeg(77)
     with pytest.raises(UserError, match="not the recorded file"):
-        photographs.fetch("puppy", home, pause=0)
+        photographs.fetch_photographs("puppy", home, pause=0)
     server.files["/puppy/00.jpg"] = jpeg(0)
-    assert photographs.fetch("puppy", home).digest == first.digest
+    assert photographs.fetch_photographs("puppy", home).digest == first.digest
 
 
 def test_fetch_goes_on_after_an_interruption(home, server):
     server.plan["/puppy/03.jpg"] = [{"status": 404}]
     with pytest.raises(UserError, match="404"):
-        photographs.fetch("puppy", home)
+        photographs.fetch_photographs("puppy", home)
     assert not (home / "puppy").exists(), "complete or not at all"
-    photographs.fetch("puppy", home)
+    photographs.fetch_photographs("puppy", home)
     assert sum(path == "/puppy/00.jpg" for path, _ in server.asked) == 1
 
 
 def test_a_folder_that_the_archive_lacks(home):
     with pytest.raises(UserError) as error:
-        photographs.fetch("teddy", home)
+        photographs.fetch_photographs("teddy", home)
     assert "no folder 'teddybear'" in str(error.value) and "cat, wooden_pot" in str(error.value)
     assert "perfbench concepts adopt teddy DIR" in str(error.value) and not (home / "teddy").exists()
 
@@ -450,13 +452,13 @@ def test_a_folder_that_the_archive_lacks(home):
 def test_a_hub_that_answers_otherwise(home, server):
     server.files["/api/datasets/diffusers/cat_toy_example/tree/main"] = b"<html>sign in</html>"
     with pytest.raises(UserError, match="does not list its files as the hub does"):
-        photographs.fetch("cat_toy", home)
+        photographs.fetch_photographs("cat_toy", home)
 
 
 def test_a_damaged_photograph_is_named(home, server):
     server.files["/puppy/02.jpg"] = jpeg(2)[:-20]
     with pytest.raises(UserError, match=r"02\.jpg is damaged"):
-        photographs.fetch("puppy", home)
+        photographs.fetch_photographs("puppy", home)
     assert not (home / "puppy").exists()
 
 
@@ -589,6 +591,6 @@ sys.stdin.read()
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "True\n"
         with pytest.raises(UserError, match="another `perfbench concepts fetch` is writing"):
-            photographs.fetch("cat", home, pause=0)
+            photographs.fetch_photographs("cat", home, pause=0)
         process.stdin.close()
-    assert len(photographs.fetch("cat", home, pause=0).images) == 3
+    assert len(photographs.fetch_photographs("cat", home, pause=0).images) == 3

@@ -274,8 +274,8 @@ def test_an_incomplete_plan_is_refused_and_named(samples):
     with pytest.raises(
         UserError, match=r"8 of 500 planned images have no score: cd/default dog \(2 cells\); .*--allow-missing"
     ):
-        build.build(samples[~gone], planned, NO_FITS)
-    built = build.build(samples[~gone], planned, NO_FITS, allow_missing=True)
+        build.make_tables(samples[~gone], planned, NO_FITS)
+    built = build.make_tables(samples[~gone], planned, NO_FITS, allow_missing=True)
     row = built.table.query("method == 'cd'").iloc[0]
     assert (row["n_images"], row["n_planned"]) == (92, 100)
     assert "92/100" in built.text
@@ -287,13 +287,13 @@ def test_an_image_without_a_score_is_missing(samples, column, prompt):
     first = broken.index[(broken["method"] == "cd") & (broken["concept"] == "cat") & (broken["prompt_id"] == prompt)][0]
     broken.loc[first, column] = math.nan
     with pytest.raises(UserError, match="1 of 500 planned images have no score"):
-        build.build(broken, plan_of(samples), NO_FITS)
+        build.make_tables(broken, plan_of(samples), NO_FITS)
 
 
 def test_text_similarity_divides_by_the_same_prompts(samples):
     gone = (samples["method"] == "super") & (samples["concept"] == "cat") & (samples["prompt_id"] == "a1")
     partial = samples[~gone]
-    metrics = build.build(partial, plan_of(samples), NO_FITS, allow_missing=True).metrics
+    metrics = build.make_tables(partial, plan_of(samples), NO_FITS, allow_missing=True).metrics
     got = metrics.query("method == 'cd' and concept == 'cat'").iloc[0]
     assert got["text_sim"] == pytest.approx(Loops(partial).scores("cd", "default", "cat")["text_sim"], abs=1e-8)
 
@@ -301,7 +301,9 @@ def test_text_similarity_divides_by_the_same_prompts(samples):
 def test_a_whole_missing_concept_is_not_averaged_as_zero(samples):
     gone = (samples["method"] == "cd") & (samples["concept"] == "dog")
     row = (
-        build.build(samples[~gone], plan_of(samples), NO_FITS, allow_missing=True).table.query("method == 'cd'").iloc[0]
+        build.make_tables(samples[~gone], plan_of(samples), NO_FITS, allow_missing=True)
+        .table.query("method == 'cd'")
+        .iloc[0]
     )
     loops = Loops(samples[~gone])
     mean = statistics.fmean(loops.scores("cd", "default", c)["image_sim"] for c in CONCEPTS if c != "dog")
@@ -310,7 +312,7 @@ def test_a_whole_missing_concept_is_not_averaged_as_zero(samples):
 
 def test_no_scores_at_all(samples):
     with pytest.raises(UserError, match="no image of this run has a score"):
-        build.build(samples.iloc[:0], plan_of(samples), NO_FITS, allow_missing=True)
+        build.make_tables(samples.iloc[:0], plan_of(samples), NO_FITS, allow_missing=True)
 
 
 def pair_rows(samples: pd.DataFrame) -> pd.DataFrame:
@@ -340,7 +342,7 @@ def pair_rows(samples: pd.DataFrame) -> pd.DataFrame:
 
 def test_pairs_form_a_table_of_their_own(samples, table):
     both = pair_rows(samples)
-    built = build.build(both, plan_of(both), NO_FITS)
+    built = build.make_tables(both, plan_of(both), NO_FITS)
     pd.testing.assert_frame_equal(built.table, table)
     assert built.samples.columns.tolist() == samples.columns.tolist() and len(built.samples) == len(samples)
     assert len(built.pairs) == 24 and set(built.pairs["kind"]) == {"pair"}
@@ -356,19 +358,19 @@ def test_pairs_form_a_table_of_their_own(samples, table):
 
 def test_only_pairs(samples):
     both = pair_rows(samples)
-    built = build.build(both[both["kind"] == "pair"], plan_of(both).query("kind == 'pair'"), NO_FITS)
+    built = build.make_tables(both[both["kind"] == "pair"], plan_of(both).query("kind == 'pair'"), NO_FITS)
     assert built.table.empty and built.text.startswith("# Pairs of concepts")
 
 
 def test_another_scorer_adds_columns(samples):
     more = samples.assign(image_sim_dino=samples["image_sim"] / 2)
-    built = build.build(more, plan_of(samples), NO_FITS)
+    built = build.make_tables(more, plan_of(samples), NO_FITS)
     for row in built.table.query("kind in ['method', 'floor', 'ceiling']").to_dict("records"):
         for end in ("", "_lo", "_hi"):
             assert row[f"image_sim_dino{end}"] == pytest.approx(row[f"image_sim{end}"] / 2, abs=1e-6)
     more.loc[more.index[(more["method"] == "cd") & (more["kind"] == "shape")][:3], "image_sim_dino"] = math.nan
     with pytest.raises(UserError, match="3 of 500 planned images have no score"):
-        build.build(more, plan_of(samples), NO_FITS)
+        build.make_tables(more, plan_of(samples), NO_FITS)
 
 
 # ---- a run folder, through the command ----

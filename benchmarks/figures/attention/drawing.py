@@ -13,17 +13,17 @@ from matplotlib.text import Text
 
 from benchmarks.figures.label_placing import Drawn, Label
 from benchmarks.figures.plots import trace
-from benchmarks.figures.style import GREY, INK, Look, look, strangers_among
+from benchmarks.figures.style import GREY, INK, Style, strangers_among, style_of
 from benchmarks.planning.points import OperatingPoint
 
 
-def attenders(frame: pd.DataFrame) -> list[tuple[str, Look, pd.DataFrame]]:
+def attenders(frame: pd.DataFrame) -> list[tuple[str, Style, pd.DataFrame]]:
     """Name (`method` or `method/point`), look and rows of each series of attention, in the order of the rows."""
     strangers = strangers_among(frame["method"])
     found = []
     for keys, rows in frame.groupby([key for key in ("method", "point") if key in frame], sort=False):
         method, point = (*map(str, keys), "default")[:2]
-        found.append(("/".join(map(str, keys)), look(method, OperatingPoint.parse(point).lock, strangers), rows))
+        found.append(("/".join(map(str, keys)), style_of(method, OperatingPoint.parse(point).lock, strangers), rows))
     return found
 
 

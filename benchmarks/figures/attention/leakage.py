@@ -131,7 +131,7 @@ def _wide(cells: pd.DataFrame, column: str) -> np.ndarray:
     return cells.pivot(index="concept", columns="column", values=column).to_numpy(float)
 
 
-def write(run: Run, store: Store, found: Mapping[Part, Found]) -> str:
+def write_attention(run: Run, store: Store, found: Mapping[Part, Found]) -> str:
     """cells.csv, leakage.csv, and maps.npz with one picture a concept, each time of another prompt."""
     folder, cells = attention_folder(run.folder), cells_of(found)
     own = {part.concept: [known.name for known in part.known] for part in found}

@@ -18,7 +18,7 @@ from benchmarks.devices import device_name
 from benchmarks.digests import digest
 from benchmarks.disk import verified
 from benchmarks.figures.attention.known_pictures import Known, known_pictures
-from benchmarks.figures.attention.leakage import LEVELS, Found, Part, read_part, write, write_part
+from benchmarks.figures.attention.leakage import LEVELS, Found, Part, read_part, write_attention, write_part
 from benchmarks.figures.with_pictures import gallery_columns
 from benchmarks.paths import backbone_names
 from benchmarks.planning import methods
@@ -52,7 +52,7 @@ def attention(given: str | None, wanted: Sequence[str] = (), device: str = "auto
     found = {part: one for part in parts if (one := read_part(store, part)) is not None}
     if len(found) < len(parts):
         raise UserError(f"{attention_folder(run.folder)} was changed meanwhile; give the same command again")
-    return write(run, store, found)
+    return write_attention(run, store, found)
 
 
 # ---- what there is to do ----

@@ -94,15 +94,15 @@ def all_series(run: Run) -> Iterator[dict[str, Any]]:
         points = list(one.rows["point"])
         parsed = [OperatingPoint.parse(point) for point in points]
         if any(point.step is not None for point in parsed):  # kept training steps: each on its own
-            groups = [([name], f"{one.look.label}, s = {point.step}") for name, point in zip(points, parsed)]
+            groups = [([name], f"{one.style.label}, s = {point.step}") for name, point in zip(points, parsed)]
         else:
-            same = sum(other.look.label == one.look.label for other in found) > 1 and one.temperature is not None
-            groups = [(points, f"{one.look.label}, τ {one.temperature:g}" if same else one.look.label)]
+            same = sum(other.style.label == one.style.label for other in found) > 1 and one.temperature is not None
+            groups = [(points, f"{one.style.label}, τ {one.temperature:g}" if same else one.style.label)]
         for names, label in groups:
             yield {
                 "id": f"{one.method}/{names[0]}",
                 "label": label.replace(" lock", ""),
-                "ink": one.look.text,
+                "ink": one.style.text,
                 "shown": number in opening and parsed[0].step is None,
                 "points": [
                     {

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from benchmarks.figures.style import Look
+from benchmarks.figures.style import Style
 
 SHAPES: dict[str, str] = {
     "o": '<circle cx="7" cy="7" r="4.6"/>',
@@ -37,7 +37,7 @@ def plural(count: int, word: str) -> str:
     return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
-def mark(style: Look) -> str:
+def mark(style: Style) -> str:
     """A series' marker as it is in the figures."""
     fill = style.colour if style.fill else "none"
     line = f' stroke="{style.colour}" stroke-width="1.4"' if not style.fill else ""
@@ -49,7 +49,7 @@ def there(value: Any) -> bool:
     return value is not None and not (isinstance(value, float) and math.isnan(value))
 
 
-def number(value: float, digits: int = 3) -> str:
+def format_score(value: float, digits: int = 3) -> str:
     return f"{value:.{digits}f}" if there(value) else ""
 
 

@@ -30,11 +30,11 @@ def report_verb(given: str | None, out: str | None) -> Path:
 def write_report(run: Run, out: Path, budget: int = BUDGET) -> Path:
     """Build the page and put it in place in one step."""
     with looks_of_runs([run.about]):
-        write_whole(out, page(run, out, budget))
+        write_whole(out, report_text(run, out, budget))
     return out
 
 
-def page(run: Run, out: Path, budget: int = BUDGET) -> str:
+def report_text(run: Run, out: Path, budget: int = BUDGET) -> str:
     """The whole page as text."""
     css, script = ((PAGE / name).read_text(encoding="utf-8").strip() for name in ("page.css", "page.js"))
     data, thumbs = gallery(run, out, budget)

@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.figures import plots
-from benchmarks.figures.report.html import between, html_table, interval, mark, number, plural, there
+from benchmarks.figures.report.html import between, format_score, html_table, interval, mark, plural, there
 from benchmarks.figures.selection import best_point, is_main
-from benchmarks.figures.style import Look, known_looks, look, split_variant, strangers_among
+from benchmarks.figures.style import Style, known_looks, split_variant, strangers_among, style_of
 from benchmarks.planning.points import OperatingPoint
 from benchmarks.scoring.reserved import FLOOR, OURS
 from benchmarks.tables import frames
-from benchmarks.tables.build import split
+from benchmarks.tables.build import split_pairs
 from benchmarks.tables.run_view import Run
 from benchmarks.tables.table_text import HONEST, seconds_text
 
@@ -41,7 +41,7 @@ other. Click a heading to sort.</p>"""
 
 def result_table(table: pd.DataFrame) -> str:
     """The rows of table.csv, in the order of the figures."""
-    ranges = {name: span(table, name) for name in METRICS}
+    ranges = {name: column_range(table, name) for name in METRICS}
     titles = (f'<button type="button">{title}</button>' for title in METRICS.values())
     head = ["Method", *titles, "Copied", "Images", "KB", "Training"]
     records = [dict(zip(map(str, table), row)) for row in table.to_numpy()]
@@ -71,13 +71,13 @@ def row_order(row: Mapping[str, Any]) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def span(table: pd.DataFrame, metric: str) -> tuple[float, float]:
+def column_range(table: pd.DataFrame, metric: str) -> tuple[float, float]:
     """What the little interval lines of a column have in common."""
     values = table[[metric, f"{metric}_lo", f"{metric}_hi"]].to_numpy(float)
     return (float(pd.Series(values.ravel()).min()), float(pd.Series(values.ravel()).max()))
 
 
-def row_name(row: Mapping[str, Any], strangers: Sequence[str] = ()) -> tuple[Look, str, str]:
+def row_name(row: Mapping[str, Any], strangers: Sequence[str] = ()) -> tuple[Style, str, str]:
     """A row's look, its name, and the operating point under it."""
     kind, method, point = row["kind"], row["method"], row["point"]
     if kind == "best-h":
@@ -86,11 +86,11 @@ def row_name(row: Mapping[str, Any], strangers: Sequence[str] = ()) -> tuple[Loo
         name = plots.best_look(method, False).label if method == OURS else style.label
         return style, name, "split halves" if honest else ""
     if kind == "ceiling":
-        return Look("", "#5f6368", "D", fill=False), "Real images", "ceiling"
+        return Style("", "#5f6368", "D", fill=False), "Real images", "ceiling"
     if kind == "floor":
-        return look(FLOOR), "Super-category", "floor"
+        return style_of(FLOOR), "Super-category", "floor"
     parsed = OperatingPoint.parse(point)
-    style = look(method, parsed.lock, strangers)
+    style = style_of(method, parsed.lock, strangers)
     if point == "default":
         return style, style.label, ""
     if parsed.bias is None:
@@ -108,7 +108,7 @@ def result_row(row: Mapping[str, Any], ranges: Mapping[str, tuple[float, float]]
         if not there(value):
             cells.append("<td></td>")
             continue
-        text = f"{number(value)} <small>{between(lo, hi)}</small>"
+        text = f"{format_score(value)} <small>{between(lo, hi)}</small>"
         cells.append(f'<td data-value="{value:.6f}">{text}{interval(value, lo, hi, low, high, style.colour)}</td>')
     copied = f"{row['copied']:.0%}" if there(row["copied"]) else ""
     n, planned = int(row["n_images"]), int(row["n_planned"])
@@ -120,7 +120,7 @@ def result_row(row: Mapping[str, Any], ranges: Mapping[str, tuple[float, float]]
 
 
 def singles(run: Run) -> pd.DataFrame:
-    return split(run.cells)[0]
+    return split_pairs(run.cells)[0]
 
 
 def gaps(run: Run) -> str:
@@ -135,7 +135,7 @@ def gaps(run: Run) -> str:
     rows = []
     for row in sorted((dict(zip(map(str, others), one)) for one in others.to_numpy()), key=row_order):
         style, name, under = row_name(row, [row["method"]])
-        words = [number(row["image_sim"]), f"{row['gap']:+.3f}" if there(row["gap"]) else "–"]
+        words = [format_score(row["image_sim"]), f"{row['gap']:+.3f}" if there(row["gap"]) else "–"]
         words.append(between(row["lo"], row["hi"]) or "–")
         under = f" <small>{escape(under)}</small>" if under else ""
         rest = "".join(f"<td>{word}</td>" for word in words)

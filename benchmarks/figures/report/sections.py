@@ -16,10 +16,10 @@ import pandas as pd
 from benchmarks.figures import plots
 from benchmarks.figures.registry import FIGURES
 from benchmarks.figures.report.gallery import base_of
-from benchmarks.figures.report.html import html_table, mark, number, plural, there
+from benchmarks.figures.report.html import format_score, html_table, mark, plural, there
 from benchmarks.figures.report.run_results import METRICS, singles
 from benchmarks.figures.selection import Wish, best_point, in_order, is_main, short, step_of
-from benchmarks.figures.style import FORMATS, Look, styled, write
+from benchmarks.figures.style import FORMATS, Style, styled, write_figure
 from benchmarks.running.driver import last_line
 from benchmarks.scoring.reserved import OURS, REAL
 from benchmarks.store.run_folder import figures_folder
@@ -87,7 +87,7 @@ def figure_html(run: Run, out: Path, name: str, caption: str) -> str:
     """One figure: as SVG where it is all lines, as PNG where it holds pictures."""
     with styled():
         figure = FIGURES[name]([run], Wish())
-        files = write(figure, figures_folder(run.folder) / name)
+        files = write_figure(figure, figures_folder(run.folder) / name)
     file = files[FORMATS.index("png" if any(axes.images for axes in figure.axes) else "svg")]
     kind = "image/png" if file.suffix == ".png" else "image/svg+xml"
     source = f"data:{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"
@@ -106,7 +106,7 @@ def concepts(run: Run) -> str:
     rows_of = table[table["kind"].isin(["method", "floor"]) & table["method"].map(is_main).astype(bool)]
     main = rows_of[step_of(rows_of).isna()].assign(kind="method")
     series = in_order(plots.series_of(main))
-    columns = [(one.look, one.method, best_point(one.rows)) for one in series]
+    columns = [(one.style, one.method, best_point(one.rows)) for one in series]
     choices = "".join(f'<option value="{name}">{title}</option>' for name, title in METRICS.items())
     parts = [f'<p><label>Show <select data-switch="metric">{choices}</select></label></p>']
     for metric in METRICS:
@@ -118,14 +118,14 @@ def concepts(run: Run) -> str:
     if len(chosen):
         rows = []
         for row in chosen.to_dict("records"):
-            words = [row["concept"].replace("_", " "), row["point"], *(number(row[metric]) for metric in METRICS)]
+            words = [row["concept"].replace("_", " "), row["point"], *(format_score(row[metric]) for metric in METRICS)]
             rows.append("<tr>" + "".join(f"<td>{escape(word)}</td>" for word in words) + "</tr>")
         head = ["Concept", "Best operating point", *METRICS.values()]
         parts.append(f"<details><summary>What Best H chose</summary>{html_table(head, rows, '')}</details>")
     return "".join(parts)
 
 
-def concept_table(run: Run, metrics: pd.DataFrame, metric: str, columns: Sequence[tuple[Look, str, str]]) -> str:
+def concept_table(run: Run, metrics: pd.DataFrame, metric: str, columns: Sequence[tuple[Style, str, str]]) -> str:
     values = {(row["method"], row["point"], row["concept"]): row[metric] for row in metrics.to_dict("records")}
     names = list(dict.fromkeys(metrics.loc[metrics["method"] != REAL, "concept"]))
     shown = [values.get((method, point, name)) for _, method, point in columns for name in names]
@@ -136,7 +136,7 @@ def concept_table(run: Run, metrics: pd.DataFrame, metric: str, columns: Sequenc
     for name in names:
         cells = [tinted(values.get((method, point, name)), low, high) for _, method, point in columns]
         if ceiling:
-            cells.append(f"<td>{number(values.get((REAL, 'default', name), math.nan))}</td>")
+            cells.append(f"<td>{format_score(values.get((REAL, 'default', name), math.nan))}</td>")
         rows.append(f"<tr><td>{escape(name.replace('_', ' '))}</td>{''.join(cells)}</tr>")
     head = [
         "Concept",

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from benchmarks.devices import device_name
-from benchmarks.miniature.training.carry import pack, unpack
+from benchmarks.miniature.training.carry import pack_stages, unpack_stages
 from benchmarks.miniature.training.hyperparameters import MINUTES, ON_GPU, STAGES, Recipe
 from benchmarks.options import named
 from perfusion_core.errors import UserError, unknown
@@ -66,18 +66,18 @@ def build_verb(
     compile: bool,
 ) -> int:
     """Train what is missing, then export; 0: the weights are there, 3: paused."""
-    from benchmarks.miniature.training.recipe import build
+    from benchmarks.miniature.training.recipe import build_miniature
     from benchmarks.miniature.training.workshop import Paused
 
     begun = time.monotonic()
     device, work = device_name(device), work or out.with_name(f"{out.name}.build")
     wanted, recipe = shares(device, minutes, only), recipe_of(device, sets)
     if start:
-        taken = unpack(start, work)
+        taken = unpack_stages(start, work)
         print(f"perfbench: goes on from {', '.join(taken) or 'nothing: the work folder is further'}", file=sys.stderr)
     deadline = begun + 60 * pause if pause is not None else float("inf")
     try:
-        build(work, out, recipe, device=device, minutes=wanted, deadline=deadline, compile=compile)
+        build_miniature(work, out, recipe, device=device, minutes=wanted, deadline=deadline, compile=compile)
         print(out)
         return 0
     except Paused:
@@ -85,4 +85,4 @@ def build_verb(
         return 3
     finally:
         if pack_to and any((work / f"{name}.safetensors").exists() for name in wanted):
-            pack(work, pack_to, list(wanted))
+            pack_stages(work, pack_to, list(wanted))

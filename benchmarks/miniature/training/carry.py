@@ -26,7 +26,7 @@ ALONGSIDE = (
 )
 
 
-def pack(work: Path, out: Path, names: Sequence[str] = (), limit: int = LIMIT) -> list[Path]:
+def pack_stages(work: Path, out: Path, names: Sequence[str] = (), limit: int = LIMIT) -> list[Path]:
     """The averages of every stage (or of those named) of a work folder: carry-0.safetensors ... and carry.json."""
     bins: list[dict[str, torch.Tensor]] = [{}]
     filled, about = 0, {}
@@ -60,7 +60,7 @@ def pack(work: Path, out: Path, names: Sequence[str] = (), limit: int = LIMIT) -
     return [*files, out / ABOUT]
 
 
-def unpack(folder: Path, work: Path) -> list[str]:
+def unpack_stages(folder: Path, work: Path) -> list[str]:
     """Start a work folder from what was packed; a stage that is further there stays. -> the stages that were taken."""
     if not (folder / ABOUT).is_file():
         raise UserError(f"{folder} holds no packed training: there is no {ABOUT} in it")

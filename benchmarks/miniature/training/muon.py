@@ -47,7 +47,7 @@ class Muon(torch.optim.Optimizer):
                 p.add_(orthogonal(ahead).view(p.shape), alpha=-group["lr"] * size)
 
 
-def split(params: Mapping[str, torch.Tensor]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+def split_parameters(params: Mapping[str, torch.Tensor]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """The matrices for Muon, the rest for AdamW."""
     hidden = {name: p.ndim >= 2 and min(p.shape[:2]) > 8 and not name.endswith(TABLES) for name, p in params.items()}
     return [p for n, p in params.items() if hidden[n]], [p for n, p in params.items() if not hidden[n]]

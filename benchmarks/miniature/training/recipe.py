@@ -35,7 +35,7 @@ TRAIN: dict[str, Callable[[Workshop, float], None]] = {
 }
 
 
-def build(
+def build_miniature(
     folder: Path,
     out: Path,
     recipe: Recipe,

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from benchmarks.disk import written_whole
-from benchmarks.miniature.training.muon import Muon, split
+from benchmarks.miniature.training.muon import Muon, split_parameters
 
 REST = 0.25  # AdamW's rate beside Muon's
 MOMENTS = {"m": "exp_avg", "v": "exp_avg_sq"}
@@ -44,7 +44,7 @@ class Stage:
         }
         self.ema = {n: p.detach().clone() for n, p in self.params.items()}
         self.fused = all(p.device.type == "cuda" for p in self.params.values())
-        matrices, rest = split(self.params)
+        matrices, rest = split_parameters(self.params)
         self.matrices = set(matrices)  # tensors are told apart by identity
         self.muon = Muon(matrices, lr, weight_decay=weight_decay) if matrices else None
         self.adam = torch.optim.AdamW(
