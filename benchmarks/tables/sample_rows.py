@@ -67,7 +67,8 @@ def missing_of(cells: pd.DataFrame, planned: pd.DataFrame) -> pd.DataFrame:
         if of_pairs(metric):
             continue
         said = (cells["metric"] == metric).to_numpy()
-        n = np.bincount(theirs[said], cells["n"].to_numpy(dtype=float)[said], minlength=len(code))[mine]
+        weights = cells["n"].to_numpy(dtype=float)[said]
+        n = np.bincount(theirs[said], weights, minlength=len(code))[mine].astype(float)  # of nothing it counts integers
         if metric.startswith("image_sim"):  # not a deform prompt's to have
             n[(planned["kind"] == "deform").to_numpy()] = np.inf
         if metric not in ("image_sim", "text_sim_raw"):  # another scorer need not have an opinion of every prompt
