@@ -35,7 +35,7 @@ def plot(name: str, runs: Sequence[Run], wish: Wish, out: Path | None = None) ->
     if name != "gallery":  # pictures beside each other need neither in common
         same_scorer(runs)
         same_protocol(runs)
-    with styled(), looks_of_runs(run.about for run in runs):
+    with styled(), looks_of_runs(runs):
         figure = FIGURES[name](runs, wish)
         return write_figure(figure, out or figures_folder(runs[0].folder) / name)
 

@@ -19,6 +19,7 @@ from benchmarks.planning.ablations import ABLATIONS
 from benchmarks.planning.method_text import said_of, style_problem
 from benchmarks.safe_paths import leads_out
 from benchmarks.scoring.reserved import OURS
+from benchmarks.tables.run_view import Run
 from perfusion_core.errors import UserError
 
 COLUMN, PAGE = 3.3, 6.9  # inches: the width of one column and of the page
@@ -142,11 +143,19 @@ def known_looks() -> Mapping[str, Style]:
     return {**STYLES, **_BROUGHT.get()}
 
 
+def _recorded(run: Run) -> list[Any]:
+    """What run.json says of each method. Where it cannot be read, the figure that needs it says so."""
+    try:
+        return list(run.about.get("methods", {}).values())
+    except UserError:
+        return []
+
+
 @contextmanager
-def looks_of_runs(abouts: Iterable[Mapping[str, Any]]) -> Iterator[None]:
+def looks_of_runs(runs: Iterable[Run]) -> Iterator[None]:
     """Inside the block methods of a user's own look as their files said when they were run (run.json)."""
     found: dict[str, Style] = {}
-    for told in (one for about in abouts for one in about.get("methods", {}).values() if isinstance(one, Mapping)):
+    for told in (one for run in runs for one in _recorded(run) if isinstance(one, Mapping)):
         name, style = str(told.get("of", "")), told.get("style")
         if not isinstance(style, Mapping) or name in STYLES or name in methods.VARIANTS:
             continue

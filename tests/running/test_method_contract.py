@@ -17,7 +17,7 @@ from benchmarks.figures.plots import series_of
 from benchmarks.figures.registry import plot
 from benchmarks.figures.report.report_page import write_report
 from benchmarks.figures.selection import Wish
-from benchmarks.figures.style import STRANGERS, looks_of_runs, style_of, styled
+from benchmarks.figures.style import STRANGERS, looks_of_runs, styled
 from benchmarks.planning import methods
 from benchmarks.planning.config import resolve
 from benchmarks.planning.method_text import OPTIONAL
@@ -207,7 +207,7 @@ def test_figures_draw_it_in_its_own_style(offset, tmp_path):
     offset.unlink()
     run = Run(out)
     assert run.about["methods"]["offset"]["style"]["marker"] == "d" and "style" not in run.about["methods"]["super"]
-    with styled(), looks_of_runs([run.about]):
+    with styled(), looks_of_runs([run]):
         series = {one.method: one.style for one in series_of(run.table)}
     mine, selected = series["offset"], series["offset-selected"]
     assert (mine.label, mine.colour, mine.marker, mine.dash) == ("Offset", "#88641f", "d", (0, (4, 1)))
@@ -220,8 +220,9 @@ def test_figures_draw_it_in_its_own_style(offset, tmp_path):
     about = json.loads((out / "run.json").read_text())
     for name in ("offset", "offset-selected"):
         about["methods"][name]["style"]["colour"] = 'red"><script>'  # a run of somebody else
-    with looks_of_runs([about]):
-        assert style_of("offset", strangers=["offset"]) == unstyled
+    (out / "run.json").write_text(json.dumps(about))
+    with looks_of_runs([Run(out)]):
+        assert look("offset", strangers=["offset"]) == unstyled
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ def report_verb(given: str | None, out: str | None) -> Path:
 
 def write_report(run: Run, out: Path, budget: int = BUDGET) -> Path:
     """Build the page and put it in place in one step."""
-    with looks_of_runs([run.about]):
+    with looks_of_runs([run]):
         write_whole(out, report_text(run, out, budget))
     return out
 
