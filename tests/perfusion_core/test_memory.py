@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -158,8 +159,8 @@ def test_generate_goes_on(one_at_a_time, tmp_path, caplog):
 
 
 def test_a_run_reports_the_warm_up_of_compiling(tmp_path, monkeypatch, capsys):
-    real = Backbone.compile
-    monkeypatch.setattr(Backbone, "compile", lambda self, images: real(self, images, backend="eager"))
+    eager = partial(compile_backbone, backend="eager")
+    monkeypatch.setattr("perfusion_core.compiling.compile_backbone", eager)
     assert run_here(shared(), tmp_path / "run", *MICRO, "--set", "compile=true") == 0
     assert re.search(r"perfbench: torch\.compile: warm-up took \d+ s", capsys.readouterr().err)
 
