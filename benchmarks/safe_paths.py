@@ -62,7 +62,8 @@ def safe_parts(given: object, what: str = "path") -> tuple[Name, ...]:
     """The components of a relative path with / between them: `unet/config.json`."""
     if not isinstance(given, str):
         raise UnsafePath(f"{what} {shown(given)} is not a text; a relative path is wanted")
-    why = next((why for part in given.split("/") if (why := problem(part))), "")
+    why = "it is absolute" if given.startswith("/") else ""
+    why = why or next((why for part in given.split("/") if (why := problem(part))), "")
     if why or len(given) > 10 * MOST:
         raise UnsafePath(
             f"{what} {shown(given)} is not a path inside its folder ({why or 'it is too long'}): refused; "

@@ -116,9 +116,8 @@ def read_json(path: Path) -> Any:
 def place_in(folder: Path, written: object) -> Path:
     """What a suite's file names: a relative path inside the suite, which may begin with ./"""
     if not isinstance(written, str):
-        raise UnsafePath(f"{folder} names a file {shown(written)}, which is not a text")
-    parts = safe_parts("/".join(PurePosixPath(written).parts) or ".", f"{folder} names a file that")
-    return below(folder, *parts)
+        raise UnsafePath(f"{folder}: the file {shown(written)} is not a text; a relative path is wanted")
+    return below(folder, *safe_parts(PurePosixPath(written).as_posix(), f"{folder}: the file"))
 
 
 def pictures(folder: Path, *parts: str) -> list[Path]:

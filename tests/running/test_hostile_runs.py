@@ -113,7 +113,7 @@ def test_a_plan_names_no_place_outside(there, perfbench, kind, column):
     plan = read_planned(there)
     plan[1][column] = NAMES[kind]
     (there / "plan.csv").write_text(planned_text(plan))
-    for verb in ("table", "attention"):
+    for verb in ("table", "study"):
         assert "plan.csv is missing or damaged" in perfbench(verb), verb
 
 
