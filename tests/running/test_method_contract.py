@@ -222,7 +222,7 @@ def test_figures_draw_it_in_its_own_style(offset, tmp_path):
         about["methods"][name]["style"]["colour"] = 'red"><script>'  # a run of somebody else
     (out / "run.json").write_text(json.dumps(about))
     with looks_of_runs([Run(out)]):
-        assert look("offset", strangers=["offset"]) == unstyled
+        assert style_of("offset", strangers=["offset"]) == unstyled
 
 
 @pytest.mark.slow
