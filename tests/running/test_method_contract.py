@@ -17,7 +17,7 @@ from benchmarks.figures.plots import series_of
 from benchmarks.figures.registry import plot
 from benchmarks.figures.report.report_page import write_report
 from benchmarks.figures.selection import Wish
-from benchmarks.figures.style import STRANGERS, looks_of_runs, styled
+from benchmarks.figures.style import STRANGERS, looks_of_runs, style_of, styled
 from benchmarks.planning import methods
 from benchmarks.planning.config import resolve
 from benchmarks.planning.method_text import OPTIONAL
