@@ -7,14 +7,14 @@ from benchmarks.verb import Run, verb
 
 @verb("attention")
 def attention(parser: argparse.ArgumentParser) -> Run:
-    """Measure what the concept's word attends to with each method, and how much of that leaves the object.
+    """Measure what the concept's word attends to, and how much of that leaves the object.
 
     The miniature's own concepts are drawn in the prompts' scenes, any other is shown by its images and masks. Each
     picture is noised to t = 250, 500 and 750, and seen once at each. Writes RUN/attention/; what is there is not
     measured again.
 
       perfbench attention && perfbench plot attention
-      perfbench attention results/paper-miniature-0a1b2c3d --methods ti,perfusion,perfusion-trained-k,super
+      perfbench attention results/mine --methods ti,perfusion,perfusion-trained-k,super
     """
     parser.add_argument("run", nargs="?", metavar="RUN", help="a run folder, or a name under results/")
     parser.add_argument("--methods", metavar="A,B", default="", help="in this order; a method, or METHOD/POINT")
@@ -32,14 +32,14 @@ def attention(parser: argparse.ArgumentParser) -> Run:
 
 @verb("plot")
 def plot(parser: argparse.ArgumentParser) -> Run:
-    """Draw a figure of a run: pareto, bias, dynamics, ablation, attention, per-concept, breakdown, gallery.
+    """Draw a figure: pareto, bias, dynamics, ablation, attention, per-concept, breakdown, gallery.
 
     Without RUN, the newest run. Writes PDF, SVG and PNG into the (first) run's figures/, or the one FILE of
     --out. Several runs share pareto, dynamics, ablation and gallery.
 
       perfbench plot pareto
-      perfbench plot gallery results/paper-miniature-0a1b2c3d --concepts cat,teapot --methods perfusion,cd,db
-      perfbench plot gallery --concepts cat --prompts a02 --methods perfusion/local-b0.60-t0.15 --images 8 --out cat.pdf
+      perfbench plot gallery results/mine --concepts cat,teapot --methods perfusion,cd,db
+      perfbench plot gallery --concepts cat --prompts a02 --images 8 --out cat.pdf
       perfbench plot gallery --concepts teddy+teapot
       perfbench plot gallery results/one-backbone results/another --concepts cat --methods perfusion
     """
@@ -69,7 +69,7 @@ def plot(parser: argparse.ArgumentParser) -> Run:
 
 @verb("report")
 def report(parser: argparse.ArgumentParser) -> Run:
-    """Write the page that people look at: one index.html with the table, the figures and the images of a run.
+    """Write the page that people look at: table, figures and images of a run in one index.html.
 
     Without RUN, the newest run. The page needs no server and no network, and may be sent to somebody without the run.
 

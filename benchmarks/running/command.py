@@ -15,7 +15,7 @@ def run_benchmark(parser: argparse.ArgumentParser) -> Run:
       perfbench run --methods perfusion,super --concepts cat,teapot --preset quick
       perfbench run --methods perfusion,cd --concepts all --engine processes
       perfbench run --preset paper --backbone owner/name --out results/mine --set images=4
-      perfbench run --methods perfusion --trained perfusion=results/mine --backbone fine-tuned --out results/carried
+      perfbench run --methods perfusion --trained perfusion=results/mine --backbone fine-tuned --out carried
     """
     from benchmarks.running.flags import add_flags, config_of
 

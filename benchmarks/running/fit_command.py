@@ -40,7 +40,7 @@ def fit(parser: argparse.ArgumentParser) -> Run:
 
 @verb("tune")
 def tune(parser: argparse.ArgumentParser) -> Run:
-    """Try every method's learning rates and steps on the tuning concepts: the same number of trials for each.
+    """Try learning rates and steps on the tuning concepts, the same number for every method.
 
     One fit a factor, looked at on its way; the best harmonic mean is chosen, and every trial is a row of trials.csv.
 
@@ -73,8 +73,8 @@ def tune(parser: argparse.ArgumentParser) -> Run:
 def generate(parser: argparse.ArgumentParser) -> Run:
     """Draw a prompt with concepts in it: each {name} stands for a concept file.
 
-    perfbench generate "A {cat} reading a book" --concept cat=cat.safetensors --lock global --bias 0.45 --out pictures
-    perfbench generate "A {teddy} sailing in a {pot}" --concept teddy=a.safetensors --concept pot=b.safetensors --out b
+    perfbench generate "A {cat} reading a book" --concept cat=cat.safetensors --bias 0.45 --out pictures
+    perfbench generate "A {cat} in a {pot}" --concept cat=a.safetensors --concept pot=b.safetensors --out b
     """
     parser.add_argument("prompt", help='such as "A {teddy} on the beach"; quote it')
     parser.add_argument("--concept", metavar="NAME=FILE", action="append", default=[], help="once for each {name}")
@@ -112,7 +112,7 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
 
 @verb("covariance")
 def covariance(parser: argparse.ArgumentParser) -> Run:
-    """Estimate C of a backbone's text encoder, which Perfusion needs; interrupted, the same command goes on.
+    """Estimate C of a backbone's text encoder, which Perfusion needs.
 
     Stored beside the backbone, or by the text encoder's digest in $PERFBENCH_CACHE (default ~/.cache/perfbench).
 

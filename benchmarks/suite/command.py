@@ -44,7 +44,7 @@ def concepts(parser: argparse.ArgumentParser) -> Run:
 
 @verb("catalog")
 def catalog(parser: argparse.ArgumentParser) -> Run:
-    """Check prompts and concepts: counts, ids, groups, images, licences, words that the tokenizer knows whole.
+    """Check prompts and concepts: counts, ids, groups, images, licences, words of one token.
 
     examples:
       perfbench catalog check
@@ -67,7 +67,7 @@ def catalog(parser: argparse.ArgumentParser) -> Run:
 
 @verb("masks")
 def masks(parser: argparse.ArgumentParser) -> Run:
-    """Make soft masks of concepts' images with CLIPSeg, prompted with the super-category; or look at those they have.
+    """Make soft masks of concepts' images with CLIPSeg, or look at those they have.
 
     perfbench masks my_teapot
     perfbench masks all --suite photos --device cuda

@@ -8,7 +8,7 @@ from benchmarks.verb import Run, verb
 
 @verb("table")
 def table(parser: argparse.ArgumentParser) -> Run:
-    """Make a run's tables again from its scores, and print the table; or one of the views behind it.
+    """Make a run's tables again from its scores, and print the table or a view behind it.
 
     Without RUN, the newest run. A run whose plan is not finished is refused unless --allow-missing.
 
