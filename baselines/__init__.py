@@ -1,1 +1,3 @@
-"""The methods that Perfusion is compared with, one file each; what they share is in perfusion_core."""
+"""The methods that Perfusion is compared with, one file each; what they share is in
+perfusion_core.
+"""

@@ -1,6 +1,8 @@
-"""Custom Diffusion (Kumari et al. 2023): pictures of a concept and of its class in; K, V and one embedding out.
+"""Custom Diffusion (Kumari et al. 2023): pictures of a concept and of its class in; K, V and one
+embedding out.
 
-The concept is `<new1> <super-category>`. Several of them are merged in closed form (Sec. 3.2 of their paper).
+The concept is `<new1> <super-category>`. Several of them are merged in closed form (Sec. 3.2 of
+their paper).
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ TRAINED, PRIOR = True, True
 USES_COVARIANCE = False  # no byte of it depends on C
 TUNED = ("lr",)
 STYLE = {"colour": "#D55E00", "marker": "v", "dash": (0, (3, 1.2)), "ink": "#b04e00"}
-CARRIER = "a"  # the token under <new1>; never seen, because the vector is written over its embedding
+CARRIER = (
+    "a"  # the token under <new1>; never seen, because the vector is written over its embedding
+)
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,9 @@ class Config:
     checkpointing: bool = False
 
 
-MINIATURE = Config(steps=500, lr=2.5e-4, resize=False)  # results/tuning-miniature; 64 pixels cannot be made a third
+MINIATURE = Config(
+    steps=500, lr=2.5e-4, resize=False
+)  # results/tuning-miniature; 64 pixels cannot be made a third
 
 
 def fit(
@@ -66,21 +72,34 @@ def fit(
     from perfusion_core.prompts import Word
     from perfusion_core.training import Batch, Recipe, equal_parts, train
 
-    half = equal_parts(config.batch, 2 * config.accumulate)  # the concept's; class images are the other half
+    half = equal_parts(
+        config.batch, 2 * config.accumulate
+    )  # the concept's; class images are the other half
     student = Student(backbone)
     words = {subject.name: Word(CARRIER, student.vector)}
     others = class_pictures(backbone, NAME, config, subject, prior)
     spoken_as = f"{{{subject.name}}} {subject.super_category}"
 
     def views(rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
-        """Latents of the concept's pictures in other sizes, where they are valid, and what to write before the text."""
-        order = torch.randperm(len(subject.images), generator=rng).repeat(-(-half // len(subject.images)))[:half]
+        """Latents of the concept's pictures in other sizes, where they are valid, and what to write
+        before the text.
+        """
+        order = torch.randperm(len(subject.images), generator=rng).repeat(
+            -(-half // len(subject.images))
+        )[:half]
         mirror = torch.rand(half, generator=rng) < (0.5 if subject.mirrored(config.flip) else 0.0)
-        shown = [subject.images[n].flip(-1) if m else subject.images[n] for n, m in zip(order.tolist(), mirror)]
-        pictures, valid, prefixes = zip(*(resized(picture, backbone.down, rng) for picture in shown))
+        shown = [
+            subject.images[n].flip(-1) if m else subject.images[n]
+            for n, m in zip(order.tolist(), mirror)
+        ]
+        pictures, valid, prefixes = zip(
+            *(resized(picture, backbone.down, rng) for picture in shown)
+        )
         mean, std = (part.cpu() for part in vae_moments(backbone, torch.stack(pictures)))
         mask = torch.stack(valid)
-        mask = mask / mask.mean((1, 2, 3), keepdim=True)  # so that the loss is the mean over the valid part
+        mask = mask / mask.mean(
+            (1, 2, 3), keepdim=True
+        )  # so that the loss is the mean over the valid part
         return mean + std * torch.randn(mean.shape, generator=rng), mask, list(prefixes)
 
     own = None if config.resize else own_pictures(backbone, config, subject)
@@ -94,7 +113,8 @@ def fit(
         theirs = others.draw(half, rng)[0]
         return Batch(
             torch.cat([mine.to(theirs), theirs]),
-            [prefix + TEXT.format(spoken_as) for prefix in prefixes] + [CLASS.format(subject.super_category)] * half,
+            [prefix + TEXT.format(spoken_as) for prefix in prefixes]
+            + [CLASS.format(subject.super_category)] * half,
             torch.cat([mask, torch.ones_like(mask)]),
             prior=half,
         )
@@ -108,7 +128,11 @@ def fit(
         log = train(
             backbone,
             Recipe(
-                config.steps, config.accumulate, config.prior_weight, config.weight_decay, config.clip,
+                config.steps,
+                config.accumulate,
+                config.prior_weight,
+                config.weight_decay,
+                config.clip,
                 config.checkpointing,
             ),
             [{"params": student.parameters(), "lr": config.lr}],
@@ -121,12 +145,14 @@ def fit(
             validate=validate,
             keep=keep,
             progress=progress,
-        )  # fmt: skip
+        )
     return log | {"bytes": sum(path.stat().st_size for path in out.glob("*.safetensors"))}
 
 
 @contextmanager
-def apply(backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, Any]) -> Iterator[Write]:
+def apply(
+    backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, Any]
+) -> Iterator[Write]:
     """`<new1> <super-category>` for each placeholder; K and V of one concept, or of all merged."""
     import torch
 
@@ -138,14 +164,21 @@ def apply(backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, An
 
     refuse_points(NAME, point)
     loaded = {name: load(fitted.folder) for name, fitted in fits.items()}
-    words = {name: Word(CARRIER, vector.to(backbone.device)) for name, (_, vector) in loaded.items()}
+    words = {
+        name: Word(CARRIER, vector.to(backbone.device)) for name, (_, vector) in loaded.items()
+    }
     written = {name: f"{{{name}}} {fitted.super_category}" for name, fitted in fits.items()}
     weights = next(iter(loaded.values()))[0]
     if len(fits) > 1:
         weights = merged(backbone, {name: w for name, (w, _) in loaded.items()}, words, written)
     before = stamps(backbone)
-    plain = {name: (layer.to_k, layer.to_v) for name, layer in cross_attentions(backbone.unet).items()}
-    sides = {name: (as_layer(k, plain[name][0]), as_layer(v, plain[name][1])) for name, (k, v) in weights.items()}
+    plain = {
+        name: (layer.to_k, layer.to_v) for name, layer in cross_attentions(backbone.unet).items()
+    }
+    sides = {
+        name: (as_layer(k, plain[name][0]), as_layer(v, plain[name][1]))
+        for name, (k, v) in weights.items()
+    }
     mine = {f"unet.{name}.{side}.weight" for name in sides for side in ("to_k", "to_v")}
     with ExitStack() as stack:
         stack.enter_context(placed(backbone, sides))

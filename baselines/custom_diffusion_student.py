@@ -1,6 +1,7 @@
 """What Custom Diffusion learns: K, V and one embedding; their place in the U-Net, and their files.
 
-In: a backbone, or a fit's folder. Out: a `Student` for the shared loop; K and V put into the U-Net for a while.
+In: a backbone, or a fit's folder. Out: a `Student` for the shared loop; K and V put into the U-Net
+for a while.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,11 +19,14 @@ from perfusion_core.files import write_tensors
 from perfusion_core.prompts import super_token, token_vector
 
 FILE, TOKEN = "pytorch_custom_diffusion_weights.safetensors", "<new1>"  # diffusers' names
-RARE = "ktn"  # train_custom_diffusion.py: the first --initializer_token, whose embedding <new1> starts from
+# train_custom_diffusion.py: the first --initializer_token, whose embedding <new1> starts from
+RARE = "ktn"
 
 
 class FirstTokenDetached(nn.Module):
-    """A K or V in training: the first token's output, which every prompt shares, gives no gradient."""
+    """A K or V in training: the first token's output, which every prompt shares, gives no
+    gradient.
+    """
 
     def __init__(self, plain: nn.Linear) -> None:
         super().__init__()
@@ -49,17 +53,28 @@ class Student:
         return [self.vector, *(side.weight for sides in self.sides.values() for side in sides)]
 
     def save(self, folder: Path) -> None:
-        """diffusers' layout: an empty entry for each attention that is not trained, or it will not open the file."""
-        tensors = {f"{name}.processor.to_{side}_custom_diffusion.weight": module.weight
-                   for name, sides in self.sides.items() for side, module in zip("kv", sides)}  # fmt: skip
-        others = [key for key in self.backbone.unet.attn_processors if key.removesuffix(".processor") not in self.sides]
+        """diffusers' layout: an empty entry for each attention that is not trained, or it will not
+        open the file.
+        """
+        tensors = {
+            f"{name}.processor.to_{side}_custom_diffusion.weight": module.weight
+            for name, sides in self.sides.items()
+            for side, module in zip("kv", sides)
+        }
+        others = [
+            key
+            for key in self.backbone.unet.attn_processors
+            if key.removesuffix(".processor") not in self.sides
+        ]
         tensors |= {key: torch.empty(0) for key in others}
         write_tensors(folder / FILE, tensors, {"format": "pt"})
         write_tensors(folder / f"{TOKEN}.safetensors", {TOKEN: self.vector}, {"format": "pt"})
 
 
 def first_vector(backbone: Backbone) -> nn.Parameter:
-    """The script asks the vocabulary: CLIP's `ktn` (42170) is a piece of words. Where there is none, the word's own."""
+    """The script asks the vocabulary: CLIP's `ktn` (42170) is a piece of words. Where there is
+    none, the word's own.
+    """
     token = backbone.tokenizer.get_vocab().get(RARE)
     if token is None:
         token = super_token(backbone.tokenizer, RARE)

@@ -1,6 +1,7 @@
 """DreamBooth (Ruiz et al. 2022): pictures of a concept and of its class in, a whole U-Net out.
 
-The concept is `sks <super-category>`; class images beside it keep the class from becoming the concept.
+The concept is `sks <super-category>`; class images beside it keep the class from becoming the
+concept.
 """
 
 from __future__ import annotations
@@ -30,10 +31,14 @@ FOLDER = "unet"  # as in any checkpoint in diffusers layout
 
 @dataclass(frozen=True)
 class Config:
-    """diffusers' examples/dreambooth with prior preservation, which the paper used (Sec. 5); 200 class images."""
+    """diffusers' examples/dreambooth with prior preservation, which the paper used (Sec. 5); 200
+    class images.
+    """
 
     steps: int = 800  # README: --max_train_steps=800
-    batch: int = 1  # --train_batch_size=1: so many pictures of the concept, and as many class images
+    batch: int = (
+        1  # --train_batch_size=1: so many pictures of the concept, and as many class images
+    )
     lr: float = 5e-6  # --learning_rate=5e-6
     prior_weight: float = 1.0  # --prior_loss_weight=1.0
     weight_decay: float = 0.01  # train_dreambooth.py: --adam_weight_decay
@@ -60,17 +65,30 @@ def fit(
     """Train, and leave what `UNet2DConditionModel.from_pretrained` opens in `out`."""
     import torch
 
-    from baselines.parts import CLASS, RARE, SLOT, class_pictures, frozen_text, own_pictures, spelled
+    from baselines.parts import (
+        CLASS,
+        RARE,
+        SLOT,
+        class_pictures,
+        frozen_text,
+        own_pictures,
+        spelled,
+    )
     from perfusion_core.training import Batch, Recipe, train
 
     unet = backbone.fresh_unet().requires_grad_(True)
     unet.register_to_config(_name_or_path="")  # a folder of this machine
     pictures = own_pictures(backbone, config, subject)
     others = class_pictures(backbone, NAME, config, subject, prior)
-    mine, theirs = f"a photo of {RARE} {subject.super_category}", CLASS.format(subject.super_category)
+    mine, theirs = (
+        f"a photo of {RARE} {subject.super_category}",
+        CLASS.format(subject.super_category),
+    )
 
     def draw(rng: torch.Generator) -> Batch:
-        latents = torch.cat([pictures.draw(config.batch, rng)[0], others.draw(config.batch, rng)[0]])
+        latents = torch.cat(
+            [pictures.draw(config.batch, rng)[0], others.draw(config.batch, rng)[0]]
+        )
         return Batch(latents, [mine] * config.batch + [theirs] * config.batch, prior=config.batch)
 
     @contextmanager
@@ -115,7 +133,9 @@ def drawing_with(backbone: Backbone, unet: Any) -> Iterator[None]:
 
 
 @contextmanager
-def apply(backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, Any]) -> Iterator[Write]:
+def apply(
+    backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, Any]
+) -> Iterator[Write]:
     """`sks <super-category>` for the placeholder, and the trained U-Net in the pipeline."""
     import torch
     from diffusers import UNet2DConditionModel
@@ -125,7 +145,8 @@ def apply(backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, An
     refuse_points(NAME, point)
     if len(fits) != 1:
         raise UserError(
-            f"db trains the whole U-Net, so {' and '.join(fits)} cannot be drawn together; leave db out of --pairs"
+            f"db trains the whole U-Net, so {' and '.join(fits)} cannot be drawn together; leave "
+            f"db out of --pairs"
         )
     [(name, fitted)] = fits.items()
     unet = UNet2DConditionModel.from_pretrained(
@@ -136,5 +157,7 @@ def apply(backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, An
     with drawing_with(backbone, unet):
         assert_only(before, backbone, lambda weight: weight.startswith("unet."))
         pairs = zip(plain.parameters(), unet.parameters(), strict=True)
-        assert not all(torch.equal(old, new) for old, new in pairs), "this U-Net is the base model's"
+        assert not all(torch.equal(old, new) for old, new in pairs), (
+            "this U-Net is the base model's"
+        )
         yield spelled({name: f"{RARE} {fitted.super_category}"})

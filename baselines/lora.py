@@ -1,4 +1,5 @@
-"""LoRA: pictures of a concept in, matrices of rank 4 beside the attention's weights out; not in the paper, but in use.
+"""LoRA: pictures of a concept in, matrices of rank 4 beside the attention's weights out; not in the
+paper, but in use.
 
 The concept is `sks <super-category>`. peft puts the matrices in, diffusers saves and loads them.
 """
@@ -25,7 +26,12 @@ USES_COVARIANCE = False  # no byte of it depends on C
 TUNED = ("lr",)
 STYLE = {"colour": "#6F4E37", "marker": "P", "dash": (0, (6, 1.5))}
 FILE = "pytorch_lora_weights.safetensors"  # diffusers' name for it
-LAYERS = ("to_q", "to_k", "to_v", "to_out.0")  # of self- and cross-attention, as in train_dreambooth_lora.py
+LAYERS = (
+    "to_q",
+    "to_k",
+    "to_v",
+    "to_out.0",
+)  # of self- and cross-attention, as in train_dreambooth_lora.py
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,10 @@ def fit(
         log = train(
             backbone,
             Recipe(
-                config.steps, weight_decay=config.weight_decay, clip=config.clip, checkpointing=config.checkpointing
+                config.steps,
+                weight_decay=config.weight_decay,
+                clip=config.clip,
+                checkpointing=config.checkpointing,
             ),
             [{"params": matrices, "lr": config.lr}],
             lambda rng: Batch(pictures.draw(config.batch, rng)[0], [text] * config.batch),
@@ -96,7 +105,9 @@ def adapted(backbone: Backbone, rank: int, seed: int) -> Iterator[list[torch.nn.
     from peft import LoraConfig
 
     unet = backbone.unet
-    recipe = LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=list(LAYERS))
+    recipe = LoraConfig(
+        r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=list(LAYERS)
+    )
     with torch.random.fork_rng([backbone.device] if backbone.device.type == "cuda" else []):
         torch.manual_seed(seed)  # peft draws the first matrices from the global generator
         unet.add_adapter(recipe)
@@ -119,8 +130,12 @@ def save(unet: Any, folder: Path) -> None:
 
 
 @contextmanager
-def apply(backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, Any]) -> Iterator[Write]:
-    """`sks <super-category>` for each placeholder; the matrices of several concepts add up, as diffusers adds them."""
+def apply(
+    backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, Any]
+) -> Iterator[Write]:
+    """`sks <super-category>` for each placeholder; the matrices of several concepts add up, as
+    diffusers adds them.
+    """
     from baselines.parts import RARE, refuse_points, spelled, stamps
 
     refuse_points(NAME, point)
@@ -130,7 +145,9 @@ def apply(backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, An
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several are meant
             for adapter, fitted in zip(adapters, fits.values(), strict=True):
-                unet.load_lora_adapter(fitted.folder, weight_name=FILE, prefix="unet", adapter_name=adapter)
+                unet.load_lora_adapter(
+                    fitted.folder, weight_name=FILE, prefix="unet", adapter_name=adapter
+                )
         unet.set_adapters(adapters)
         assert_applied(backbone, before, len(fits))
         yield spelled({name: f"{RARE} {fitted.super_category}" for name, fitted in fits.items()})
@@ -138,16 +155,26 @@ def apply(backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, An
         unet.unload_lora()
 
 
-def assert_applied(backbone: Backbone, before: Mapping[str, tuple[int, int]], concepts: int) -> None:
-    """Every attention projection has matrices of each concept, none of them idle; every weight is where it was."""
+def assert_applied(
+    backbone: Backbone, before: Mapping[str, tuple[int, int]], concepts: int
+) -> None:
+    """Every attention projection has matrices of each concept, none of them idle; every weight is
+    where it was.
+    """
     from baselines.parts import stamps
 
     after = stamps(backbone)
     beside = {name for name in after if ".lora_" in name}
-    plain = {name.replace(".base_layer.", "."): stamp for name, stamp in after.items() if name not in beside}
+    plain = {
+        name.replace(".base_layer.", "."): stamp
+        for name, stamp in after.items()
+        if name not in beside
+    }
     assert plain == before, "a weight of the base is changed"
     wanted = [
-        name for name in before if name.startswith("unet.") and name.endswith(tuple(f".{s}.weight" for s in LAYERS))
+        name
+        for name in before
+        if name.startswith("unet.") and name.endswith(tuple(f".{s}.weight" for s in LAYERS))
     ]
     assert len(beside) == 2 * concepts * len(wanted), "not every attention layer is adapted"
     ups = [p for name, p in backbone.unet.named_parameters() if ".lora_B." in name]

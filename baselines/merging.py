@@ -1,4 +1,5 @@
-"""Custom Diffusion's closed-form merge: K and V of several concepts in, one K and V for all of them out.
+"""Custom Diffusion's closed-form merge: K and V of several concepts in, one K and V for all of them
+out.
 
 Their Sec. 3.2; the target encodings as in the authors' composenW.py.
 """
@@ -18,8 +19,11 @@ SAME = 1e-10  # encodings that are one to float32, of concepts that have hardly 
 Weights = dict[str, tuple[torch.Tensor, torch.Tensor]]  # K and V of each layer, [d_out, d]
 
 
-def merge(weight: torch.Tensor, targets: torch.Tensor, outputs: torch.Tensor, c_inv: torch.Tensor) -> torch.Tensor:
-    """W + (V* - W K*)(D K*)^-1 D with D = K*^T C^-1, in float64: what W gives on captions moves least.
+def merge(
+    weight: torch.Tensor, targets: torch.Tensor, outputs: torch.Tensor, c_inv: torch.Tensor
+) -> torch.Tensor:
+    """W + (V* - W K*)(D K*)^-1 D with D = K*^T C^-1, in float64: what W gives on captions moves
+    least.
 
     weight [d_out, d], K* = targets [d, m], V* = outputs [d_out, m], C^-1 [d, d].
     """
@@ -31,12 +35,19 @@ def merge(weight: torch.Tensor, targets: torch.Tensor, outputs: torch.Tensor, c_
 
 @torch.no_grad()
 def merged(
-    backbone: Backbone, fitted: Mapping[str, Weights], words: Mapping[str, Word], written: Mapping[str, str]
+    backbone: Backbone,
+    fitted: Mapping[str, Weights],
+    words: Mapping[str, Word],
+    written: Mapping[str, str],
 ) -> Weights:
-    """K and V that give every concept's own outputs on its own words, and nearly the base's on anything else."""
+    """K and V that give every concept's own outputs on its own words, and nearly the base's on
+    anything else.
+    """
     plain = torch.cat(tokens(backbone, captions(), {}))  # [tokens, d]
     c_inv, _ = inverse(plain.T @ plain)  # as Perfusion's C: condition number 1e4 at most
-    targets = {name: torch.cat(said(backbone, name, text, words)) for name, text in written.items()}  # [m, d] each
+    targets = {
+        name: torch.cat(said(backbone, name, text, words)) for name, text in written.items()
+    }  # [m, d] each
     together = torch.cat(list(targets.values())).T  # K*
     result: Weights = {}
     for layer_name, layer in cross_attentions(backbone.unet).items():
@@ -49,13 +60,17 @@ def merged(
 
 
 def said(backbone: Backbone, name: str, text: str, words: Mapping[str, Word]) -> list[torch.Tensor]:
-    """Encodings of a concept's words, alone and after `photo of a`, from <new1> to the end token (composenW.py)."""
+    """Encodings of a concept's words, alone and after `photo of a`, from <new1> to the end token
+    (composenW.py).
+    """
     whole = tokens(backbone, [text, TEXT.format(text)], words)
     return [encodings[-len(whole[0]) :] for encodings in whole]
 
 
 def tokens(backbone: Backbone, texts: list[str], words: Mapping[str, Word]) -> list[torch.Tensor]:
-    """Encodings [m, d] in float64 of each text's tokens after the first, up to and with the end token."""
+    """Encodings [m, d] in float64 of each text's tokens after the first, up to and with the end
+    token.
+    """
     encodings, _ = encode(backbone.text_encoder, backbone.tokenizer, texts, words)
     filled = [spelled({name: word.text for name, word in words.items()})(text) for text in texts]
     lengths = [sum(mask) for mask in backbone.tokenizer(filled, truncation=True).attention_mask]

@@ -1,6 +1,8 @@
-"""What more than one baseline needs: texts with learned or rare words, class images, proof of what was changed.
+"""What more than one baseline needs: texts with learned or rare words, class images, proof of what
+was changed.
 
-In: a backbone and what a method learned. Out: functions for the shared loop, and the backbone with the method in it.
+In: a backbone and what a method learned. Out: functions for the shared loop, and the backbone with
+the method in it.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +22,8 @@ from perfusion_core.subject import Subject
 from perfusion_core.training import Write
 
 CLASS = TEMPLATES[0]  # "a photo of a {}": what class images are drawn from
-RARE = "sks"  # one token of CLIP's without a meaning, what diffusers' DreamBooth writes before the class
+# one token of CLIP's without a meaning, what diffusers' DreamBooth writes before the class
+RARE = "sks"
 SLOT = ""  # the name of a template's {}
 
 
@@ -44,8 +47,12 @@ def spelled(words: Mapping[str, str]) -> Write:
     return write
 
 
-def learned_text(backbone: Backbone, words: Mapping[str, Word]) -> Callable[[list[str]], torch.Tensor]:
-    """Texts with {names} -> encodings with gradient to the words' vectors; each different text once."""
+def learned_text(
+    backbone: Backbone, words: Mapping[str, Word]
+) -> Callable[[list[str]], torch.Tensor]:
+    """Texts with {names} -> encodings with gradient to the words' vectors; each different text
+    once.
+    """
 
     def encode_texts(texts: list[str]) -> torch.Tensor:
         distinct = list(dict.fromkeys(texts))
@@ -91,9 +98,13 @@ def own_pictures(backbone: Backbone, config: Flipping, subject: Subject) -> Late
 def class_pictures(
     backbone: Backbone, method: str, config: Flipping, subject: Subject, prior: np.ndarray | None
 ) -> Latents:
-    """Latents of the class images, uint8 [n, H, W, 3], that keep a method from forgetting the super-category."""
+    """Latents of the class images, uint8 [n, H, W, 3], that keep a method from forgetting the
+    super-category.
+    """
     if prior is None or not len(prior):
-        raise MissingClassImages(f"{method} learns beside class images of {subject.super_category!r}")
+        raise MissingClassImages(
+            f"{method} learns beside class images of {subject.super_category!r}"
+        )
     return Latents.of(backbone, as_float(prior), flip=subject.mirrored(config.flip))
 
 
@@ -110,8 +121,12 @@ def stamps(backbone: Backbone) -> dict[str, tuple[int, int]]:
     }
 
 
-def assert_only(before: Mapping[str, tuple[int, int]], backbone: Backbone, mine: Callable[[str], bool]) -> None:
-    """Every weight that a method calls its own was touched, and no other; `before`: the base's stamps."""
+def assert_only(
+    before: Mapping[str, tuple[int, int]], backbone: Backbone, mine: Callable[[str], bool]
+) -> None:
+    """Every weight that a method calls its own was touched, and no other; `before`: the base's
+    stamps.
+    """
     after = stamps(backbone)
     for name in before.keys() | after.keys():
         touched = before.get(name) != after.get(name)

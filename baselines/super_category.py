@@ -32,12 +32,16 @@ class Config:
 MINIATURE = Config()
 
 
-def fit(backbone: Backbone, subject: Subject, config: Config, out: Path, *, seed: int, **_: Any) -> NoReturn:
+def fit(
+    backbone: Backbone, subject: Subject, config: Config, out: Path, *, seed: int, **_: Any
+) -> NoReturn:
     raise UserError("super has nothing to train: it draws the super-category")
 
 
 @contextmanager
-def apply(backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, Any]) -> Iterator[Write]:
+def apply(
+    backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, Any]
+) -> Iterator[Write]:
     """Words for placeholders; the backbone is never touched."""
     from baselines.parts import refuse_points, spelled
 

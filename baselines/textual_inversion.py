@@ -1,6 +1,8 @@
-"""Textual Inversion (Gal et al. 2022): pictures of a concept in, one word's embedding out; nothing else is learned.
+"""Textual Inversion (Gal et al. 2022): pictures of a concept in, one word's embedding out; nothing
+else is learned.
 
-The vector is written over an ordinary word's embedding for one call, so every row of the table stays as it is.
+The vector is written over an ordinary word's embedding for one call, so every row of the table
+stays as it is.
 """
 
 from __future__ import annotations
@@ -70,7 +72,9 @@ def fit(
 
     def draw(rng: torch.Generator) -> Batch:
         which = torch.randint(len(TEMPLATES), (count,), generator=rng).tolist()
-        return Batch(pictures.draw(count, rng)[0], [named(TEMPLATES[n], subject.name) for n in which])
+        return Batch(
+            pictures.draw(count, rng)[0], [named(TEMPLATES[n], subject.name) for n in which]
+        )
 
     @contextmanager
     def current() -> Iterator[Write]:
@@ -79,13 +83,20 @@ def fit(
 
     log = train(
         backbone,
-        Recipe(config.steps, config.accumulate, weight_decay=config.weight_decay, checkpointing=config.checkpointing),
+        Recipe(
+            config.steps,
+            config.accumulate,
+            weight_decay=config.weight_decay,
+            checkpointing=config.checkpointing,
+        ),
         [{"params": [vector], "lr": config.lr}],
         draw,
         learned_text(backbone, words),
         seed=seed,
         out=out,
-        save=lambda folder: write_tensors(folder / FILE, {f"<{subject.name}>": vector}, {"format": "pt"}),
+        save=lambda folder: write_tensors(
+            folder / FILE, {f"<{subject.name}>": vector}, {"format": "pt"}
+        ),
         current=current,
         validate=validate,
         keep=keep,
@@ -104,7 +115,9 @@ def first_vector(backbone: Backbone, word: str) -> nn.Parameter:
 
 
 @contextmanager
-def apply(backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, Any]) -> Iterator[Write]:
+def apply(
+    backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, Any]
+) -> Iterator[Write]:
     """`sample` resolves the {names}, so the text stays as it is."""
     import torch
 
@@ -112,14 +125,17 @@ def apply(backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, An
     from perfusion_core.prompts import Word
 
     refuse_points(NAME, point)
-    words = {name: Word(fitted.super_category, load(backbone, fitted.folder)) for name, fitted in fits.items()}
+    words = {
+        name: Word(fitted.super_category, load(backbone, fitted.folder))
+        for name, fitted in fits.items()
+    }
     before = stamps(backbone)
     with spoken(backbone, words):
         assert_only(before, backbone, lambda weight: False)
         for name, fitted in fits.items():
-            assert not torch.equal(*(said(backbone, word) for word in (f"{{{name}}}", fitted.super_category))), (
-                f"{{{name}}} means the same as {fitted.super_category!r}"
-            )
+            assert not torch.equal(
+                *(said(backbone, word) for word in (f"{{{name}}}", fitted.super_category))
+            ), f"{{{name}}} means the same as {fitted.super_category!r}"
         yield spelled({})
 
 

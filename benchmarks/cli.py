@@ -14,8 +14,26 @@ from benchmarks.verb import VERBS
 from perfusion_core.errors import UserError, unknown
 
 ROOMS = ("running", "tables", "figures", "study", "suite", "miniature", "evidence")
-LISTED = ("run", "plan", "score", "table", "check", "attention", "plot", "report", "study", "ls", "concepts", "catalog",
-          "fit", "tune", "generate", "covariance", "masks", "miniature")  # fmt: skip
+LISTED = (
+    "run",
+    "plan",
+    "score",
+    "table",
+    "check",
+    "attention",
+    "plot",
+    "report",
+    "study",
+    "ls",
+    "concepts",
+    "catalog",
+    "fit",
+    "tune",
+    "generate",
+    "covariance",
+    "masks",
+    "miniature",
+)
 for room in ROOMS:  # each owns its verbs
     import_module(f"benchmarks.{room}.command")
 import_module("benchmarks.running.fit_command")
@@ -52,7 +70,9 @@ def versions() -> str:
 
 def usage() -> str:
     """The page of `perfbench --help`."""
-    rows = "\n".join(f"  {name:<12}{(VERBS[name].__doc__ or '').strip().splitlines()[0]}" for name in LISTED)
+    rows = "\n".join(
+        f"  {name:<12}{(VERBS[name].__doc__ or '').strip().splitlines()[0]}" for name in LISTED
+    )
     return f"""usage: perfbench VERB [options]
 
 Text-to-image personalization, measured: trains, generates, scores and plots.
@@ -92,8 +112,10 @@ def mismatched(error: BaseException | None) -> UserError | None:
     while error is not None:
         if "torchvision::nms does not exist" in str(error):
             return UserError(
-                "torch and torchvision do not belong together (operator torchvision::nms does not exist); install both "
-                "from one place: pip install --force-reinstall torch torchvision, with the same --index-url for both"
+                "torch and torchvision do not belong together (operator torchvision::nms does not "
+                "exist); install both "
+                "from one place: pip install --force-reinstall torch torchvision, with the same "
+                "--index-url for both"
             )
         error = error.__cause__ or error.__context__
     return None

@@ -32,11 +32,15 @@ class Broken(UserError):
     """A method does not do what the contract says."""
 
 
-def check_method(module: ModuleType, backbone: Any, word: str = "cat", tell: Callable[[str], None] = print) -> None:
+def check_method(
+    module: ModuleType, backbone: Any, word: str = "cat", tell: Callable[[str], None] = print
+) -> None:
     """Every check in turn; the first that fails is a `Broken` that says what to mend."""
     said = said_at_top(module)
     tell("says what it is at its top")
-    config = methods.recipe(module, module.NAME, {"steps": STEPS} if module.TRAINED else {}, miniature=True)
+    config = methods.recipe(
+        module, module.NAME, {"steps": STEPS} if module.TRAINED else {}, miniature=True
+    )
     with tempfile.TemporaryDirectory(prefix="perfbench-contract-") as folder:
         out = Path(folder)
         fits = fitted(module, backbone, config, word, out) if module.TRAINED else nothing(word, out)
@@ -54,21 +58,35 @@ def check_method(module: ModuleType, backbone: Any, word: str = "cat", tell: Cal
         plain = picture(backbone, f"A {word} on the beach")
         first = applied(module, backbone, fits)
         expect(same(before, state(backbone)), "apply must leave the backbone bit for bit as it was")
-        expect(np.array_equal(plain, picture(backbone, f"A {word} on the beach")), "after apply it must draw as before")
+        expect(
+            np.array_equal(plain, picture(backbone, f"A {word} on the beach")),
+            "after apply it must draw as before",
+        )
         tell("applies and restores")
-        expect(np.array_equal(first, applied(module, backbone, fits)), "the same fit must draw the same picture")
+        expect(
+            np.array_equal(first, applied(module, backbone, fits)),
+            "the same fit must draw the same picture",
+        )
         tell("draws the same twice")
         if module.TRAINED:
             expect(not np.array_equal(first, plain), "with the fit applied the picture must change")
             tell("changes the picture")
-        together(module, backbone, {**fits, NAMES[1]: another(module, backbone, config, out)}, said.pairs)
-        expect(same(before, state(backbone)), "two concepts together must leave the backbone as it was, too")
+        together(
+            module, backbone, {**fits, NAMES[1]: another(module, backbone, config, out)}, said.pairs
+        )
+        expect(
+            same(before, state(backbone)),
+            "two concepts together must leave the backbone as it was, too",
+        )
         tell("draws two concepts together" if said.pairs else "draws its concepts one by one")
         try:
             with module.apply(backbone, fits, {}):
                 raise KeyboardInterrupt
         except KeyboardInterrupt:
-            expect(same(before, state(backbone)), "apply must restore the backbone after an exception, too")
+            expect(
+                same(before, state(backbone)),
+                "apply must restore the backbone after an exception, too",
+            )
         tell("restores after an exception")
 
 
@@ -77,39 +95,67 @@ def fitted(module: ModuleType, backbone: Any, config: Any, word: str, out: Path)
     from perfusion_core.subject import Fitted
 
     before, steps = state(backbone), []
-    about = train(module, backbone, config, word, out / "fit", keep=(2,), progress=lambda *step: steps.append(step[0]))
+    about = train(
+        module,
+        backbone,
+        config,
+        word,
+        out / "fit",
+        keep=(2,),
+        progress=lambda *step: steps.append(step[0]),
+    )
     expect(same(before, state(backbone)), "fit must leave nothing of itself in the backbone")
     expect(isinstance(about, dict), "fit must return a mapping for fit.json")
     expect(
-        steps == list(range(1, STEPS + 1)), f"progress(step, steps, loss) must be called after each of {STEPS} steps"
+        steps == list(range(1, STEPS + 1)),
+        f"progress(step, steps, loss) must be called after each of {STEPS} steps",
     )
     expect(any((out / "fit").iterdir()), "fit must write its files into `out`")
     expect((out / "fit" / "step-2").is_dir(), "fit(keep=(2,)) must also write out/step-2/")
-    loose = [path.name for path in (out / "fit").rglob("*") if path.suffix in (".pt", ".bin", ".pkl", ".ckpt", ".pth")]
+    loose = [
+        path.name
+        for path in (out / "fit").rglob("*")
+        if path.suffix in (".pt", ".bin", ".pkl", ".ckpt", ".pth")
+    ]
     expect(not loose, f"weights are saved as safetensors, never as pickles ({', '.join(loose)})")
     return {NAMES[0]: Fitted(out / "fit", word)}
 
 
 def said_at_top(module: ModuleType) -> Said:
-    """The optional names, which plans, figures and `perfbench tune` read without running the file."""
+    """The optional names, which plans, figures and `perfbench tune` read without running the
+    file.
+    """
     assert module.__file__
     said = said_of(module.__file__)
     for name, value in constants(module.__file__).items():
         if name in OPTIONAL:
-            expect(getattr(module, name) == value, f"{name} must not be changed after the line that says it")
+            expect(
+                getattr(module, name) == value,
+                f"{name} must not be changed after the line that says it",
+            )
     for rate in said.tuned:
         fine = isinstance(getattr(module.Config(), rate, None), float)
         expect(fine, f"TUNED names {rate}, which is no number of Config such as 0.01")
     return said
 
 
-def without_covariance(module: ModuleType, backbone: Any, config: Any, word: str, out: Path) -> None:
+def without_covariance(
+    module: ModuleType, backbone: Any, config: Any, word: str, out: Path
+) -> None:
     """A fit beside another C gives the same files."""
     before = vars(backbone).get("c_inv")
     width = backbone.text_encoder.config.hidden_size
     vars(backbone)["c_inv"] = torch.linspace(1, 9, width, dtype=torch.float64).diag()
     try:
-        same_again(module, backbone, config, word, out, "elsewhere", "USES_COVARIANCE = False, and with another C")
+        same_again(
+            module,
+            backbone,
+            config,
+            word,
+            out,
+            "elsewhere",
+            "USES_COVARIANCE = False, and with another C",
+        )
     finally:
         del vars(backbone)["c_inv"]
         if before is not None:
@@ -117,8 +163,13 @@ def without_covariance(module: ModuleType, backbone: Any, config: Any, word: str
 
 
 def one_file(folder: Path, name: str, word: str) -> None:
-    left = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    expect(left == sorted([name, f"step-2/{name}"]), f"ONE_FILE = {name!r}, but fit left {', '.join(left)}")
+    left = sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+    )
+    expect(
+        left == sorted([name, f"step-2/{name}"]),
+        f"ONE_FILE = {name!r}, but fit left {', '.join(left)}",
+    )
     with safe_open(folder / name, "np") as file:
         kind = (file.metadata() or {}).get("super_category")
     expect(kind == word, f"the header of {name} must say the super_category")
@@ -156,26 +207,47 @@ def same_again(
     when: str = "the same seed must give the same bytes;",
 ) -> None:  # fmt: skip
     train(module, backbone, config, word, out / place, keep=(2,))
-    files = sorted(path.relative_to(out / "fit") for path in (out / "fit").rglob("*") if path.is_file())
+    files = sorted(
+        path.relative_to(out / "fit") for path in (out / "fit").rglob("*") if path.is_file()
+    )
     for name in files:
         other = out / place / name
-        expect(other.is_file() and (out / "fit" / name).read_bytes() == other.read_bytes(), f"{when} {name} differs")
+        expect(
+            other.is_file() and (out / "fit" / name).read_bytes() == other.read_bytes(),
+            f"{when} {name} differs",
+        )
 
 
 def train(
-    module: ModuleType, backbone: Any, config: Any, word: str, out: Path, name: str = NAMES[0], **more: Any
-) -> Any:  # fmt: skip
+    module: ModuleType,
+    backbone: Any,
+    config: Any,
+    word: str,
+    out: Path,
+    name: str = NAMES[0],
+    **more: Any,
+) -> Any:
     """Random pictures, the same at every call."""
     from perfusion_core.sampling import as_float
     from perfusion_core.subject import Subject
 
     rng = np.random.default_rng(0)
     pictures = rng.integers(0, 256, (3, backbone.size, backbone.size, 3), dtype=np.uint8)
-    prior = rng.integers(0, 256, (4, backbone.size, backbone.size, 3), dtype=np.uint8) if module.PRIOR else None
+    prior = (
+        rng.integers(0, 256, (4, backbone.size, backbone.size, 3), dtype=np.uint8)
+        if module.PRIOR
+        else None
+    )
     masks = torch.ones(3, 1, backbone.size, backbone.size)
     out.mkdir()
     return module.fit(
-        backbone, Subject(name, word, as_float(pictures), masks, False), config, out, seed=1, prior=prior, **more
+        backbone,
+        Subject(name, word, as_float(pictures), masks, False),
+        config,
+        out,
+        seed=1,
+        prior=prior,
+        **more,
     )
 
 
@@ -196,12 +268,16 @@ def state(backbone: Any) -> dict[str, torch.Tensor]:
     """Every weight of the pipeline, and what hangs on it."""
     parts = {"unet": backbone.unet, "text": backbone.text_encoder, "vae": backbone.vae}
     return {
-        f"{part}.{name}": t.detach().clone() for part, model in parts.items() for name, t in model.state_dict().items()
+        f"{part}.{name}": t.detach().clone()
+        for part, model in parts.items()
+        for name, t in model.state_dict().items()
     }
 
 
 def same(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> bool:
-    return before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    return before.keys() == after.keys() and all(
+        torch.equal(before[name], after[name]) for name in before
+    )
 
 
 def expect(fine: bool, otherwise: str) -> None:
@@ -221,7 +297,9 @@ def main() -> None:
     from benchmarks.paths import backbone_names
     from perfusion_core.backbone import Backbone
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("method", help="a file, or a name of `perfbench ls methods`")
     parser.add_argument("--backbone", default="miniature")
     parser.add_argument("--word", default="cat", help="a super-category of one token")
@@ -231,7 +309,9 @@ def main() -> None:
         known = methods.sources(files)
         name = next(reversed(known)) if files else args.method
         methods.check_names([name], files)
-        backbone = Backbone.open(args.backbone, device="cpu", dtype="float32", names=backbone_names())
+        backbone = Backbone.open(
+            args.backbone, device="cpu", dtype="float32", names=backbone_names()
+        )
         check_method(methods.load(name, files), backbone, args.word)
     print(f"{name} keeps the contract")
 

@@ -15,7 +15,9 @@ def device_name(given: str, elsewhere: bool = False) -> str:
     if not re.fullmatch(r"(cpu|cuda)(:\d{1,2})?", given):
         _refuse_what_torch_refuses(given)
     if device_type(given) == "cuda" and not elsewhere and not has_gpu():
-        raise UserError(f"device {given!r}: no CUDA device is here; leave --device out to run on the CPU")
+        raise UserError(
+            f"device {given!r}: no CUDA device is here; leave --device out to run on the CPU"
+        )
     return given
 
 

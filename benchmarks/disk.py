@@ -37,16 +37,23 @@ def on_disk(root: Path) -> Iterator[None]:
         if error.errno in _FULL:
             raise full(root) from error
         if error.errno in _CLOSED:
-            raise DiskError(f"{root} cannot be written ({error.strerror}); choose another folder with --out") from error
+            raise DiskError(
+                f"{root} cannot be written ({error.strerror}); choose another folder with --out"
+            ) from error
         raise
 
 
 def full(root: Path) -> DiskError:
-    return DiskError(f"the disk of {root} is full; what is finished is safe: free some space and give the same command")
+    return DiskError(
+        f"the disk of {root} is full; what is finished is safe: free some space and give the same "
+        f"command"
+    )
 
 
 def is_full(error: BaseException | None) -> bool:
-    """Whether a disk without space is behind this error; libraries wrap it in errors of their own."""
+    """Whether a disk without space is behind this error; libraries wrap it in errors of their
+    own.
+    """
     while error is not None:
         if getattr(error, "errno", None) in _FULL or "No space left on device" in str(error):
             return True
@@ -97,7 +104,9 @@ def replace(aside: Path, target: Path) -> None:
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A file to write into, beside `path` and under a name of its own; it becomes `path` when the block ends well."""
+    """A file to write into, beside `path` and under a name of its own; it becomes `path` when the
+    block ends well.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
@@ -118,7 +127,10 @@ def write_whole(path: Path, content: str | bytes) -> None:
 def digests_of(folder: Path) -> dict[str, dict[str, Any]]:
     """sha256 and size of every file under a folder, by its place there."""
     return {
-        path.relative_to(folder).as_posix(): {"sha256": file_sha256(path), "bytes": path.stat().st_size}
+        path.relative_to(folder).as_posix(): {
+            "sha256": file_sha256(path),
+            "bytes": path.stat().st_size,
+        }
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
@@ -140,10 +152,14 @@ def verified(folder: Path, manifest: str, key: str) -> dict[str, Any] | None:
 
 
 def read_manifest(path: Path) -> dict[str, Any] | None:
-    """A unit's manifest, its `key` and `files` as they were published; None where it is damaged, or names a file
-    outside of its folder."""
+    """A unit's manifest, its `key` and `files` as they were published; None where it is damaged, or
+    names a file outside of its folder."""
     found = read_json(path)
-    if found is None or not isinstance(found.get("key"), str) or not isinstance(found.get("files"), dict):
+    if (
+        found is None
+        or not isinstance(found.get("key"), str)
+        or not isinstance(found.get("files"), dict)
+    ):
         return None
     try:
         for name, file in found["files"].items():
@@ -156,7 +172,9 @@ def read_manifest(path: Path) -> dict[str, Any] | None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in a file; None where there is none, it is damaged, or a link to something outside of its folder."""
+    """The object in a file; None where there is none, it is damaged, or a link to something outside
+    of its folder.
+    """
     try:
         if not path.is_file() or leads_out(path):  # a device never ends
             return None

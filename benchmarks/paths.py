@@ -21,7 +21,11 @@ def user_dir() -> Path:
     """What users add and fetch: $PERFBENCH_DATA, else the usual place for a user's data."""
     if chosen := os.environ.get("PERFBENCH_DATA"):
         return Path(chosen).expanduser().resolve()
-    base = os.environ.get("XDG_DATA_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".local" / "share"
+    base = (
+        os.environ.get("XDG_DATA_HOME")
+        or os.environ.get("LOCALAPPDATA")
+        or Path.home() / ".local" / "share"
+    )
     return Path(base) / "perfbench"
 
 
@@ -36,10 +40,14 @@ def git_commit() -> str | None:
 
     def said(*words: str) -> str:
         call = ["git", "-C", str(root), *words]
-        return subprocess.run(call, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        return subprocess.run(
+            call, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
 
     try:
-        changed = said("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)results")
+        changed = said(
+            "status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)results"
+        )
         return said("rev-parse", "--short=12", "HEAD") + "-dirty" * bool(changed)
     except (OSError, subprocess.SubprocessError):
         return None

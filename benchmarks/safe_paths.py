@@ -30,7 +30,9 @@ def problem(name: str) -> str:
     """What keeps a text from being one path component on every system; empty for a safe one."""
     if not name:
         return "it is empty"
-    if not name.isprintable():  # NUL, line ends, signs that turn the direction of writing, lone surrogates
+    if (
+        not name.isprintable()
+    ):  # NUL, line ends, signs that turn the direction of writing, lone surrogates
         return "it has a character that is not printed"
     if len(name.encode()) > MOST:
         return f"it is longer than {MOST} bytes"
@@ -54,7 +56,10 @@ def safe_name(given: object, what: str = "name") -> Name:
     if not isinstance(given, str):
         raise UnsafePath(f"{what} {shown(given)} is not a text; a plain name is wanted")
     if why := problem(given):
-        raise UnsafePath(f"{what} {shown(given)} cannot be the name of a file: {why}; use letters, digits, _ and -")
+        raise UnsafePath(
+            f"{what} {shown(given)} cannot be the name of a file: {why}; use letters, digits, _ "
+            f"and -"
+        )
     return Name(given)
 
 
@@ -66,19 +71,25 @@ def safe_parts(given: object, what: str = "path") -> tuple[Name, ...]:
     why = why or next((why for part in given.split("/") if (why := problem(part))), "")
     if why or len(given) > 10 * MOST:
         raise UnsafePath(
-            f"{what} {shown(given)} is not a path inside its folder ({why or 'it is too long'}): refused; "
+            f"{what} {shown(given)} is not a path inside its folder ({why or 'it is too long'}): "
+            f"refused; "
             "write it relative, with / between plain names"
         )
     return tuple(Name(part) for part in given.split("/"))
 
 
 def below(root: Path, *names: str) -> Path:
-    """`root` / names, each of them one safe component, with no link on the way that leads out of `root`."""
+    """`root` / names, each of them one safe component, with no link on the way that leads out of
+    `root`.
+    """
     path = root.joinpath(*(safe_name(name) for name in names))
     steps = list(accumulate(names, os.path.join, initial=os.fspath(root)))[1:]
     # without a link among these steps there is none to follow; asking that is a fifth of the time
     if any(map(os.path.islink, steps)) and not lies_below(root, path):
-        raise UnsafePath(f"{path} is or follows a link that leads out of {root}: refused; put a copy in its place")
+        raise UnsafePath(
+            f"{path} is or follows a link that leads out of {root}: refused; put a copy in its "
+            f"place"
+        )
     return path
 
 

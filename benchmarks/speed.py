@@ -24,7 +24,15 @@ import torch
 from benchmarks.planning import methods
 from benchmarks.planning.config import Config
 from benchmarks.running import paper_cost, timed_tables
-from benchmarks.running.timed_jobs import METHODS, TRAINED, job_of, random_sd15, recipes, sampling_jobs, synchronised
+from benchmarks.running.timed_jobs import (
+    METHODS,
+    TRAINED,
+    job_of,
+    random_sd15,
+    recipes,
+    sampling_jobs,
+    synchronised,
+)
 from perfusion_core.backbone import Backbone
 from perfusion_core.memory import free
 
@@ -69,10 +77,26 @@ def peak_memory(args: argparse.Namespace, name: str, device: torch.device) -> fl
     process's on the CPU.
     """
     free()  # what this process keeps in store would be missing there
-    call = [sys.executable, "-m", "benchmarks.speed", "--memory-of", name, "--backbone", args.backbone,
-            "--device", str(device), "--dtype", args.dtype, "--train-batch", str(args.train_batch)]  # fmt: skip
+    call = [
+        sys.executable,
+        "-m",
+        "benchmarks.speed",
+        "--memory-of",
+        name,
+        "--backbone",
+        args.backbone,
+        "--device",
+        str(device),
+        "--dtype",
+        args.dtype,
+        "--train-batch",
+        str(args.train_batch),
+    ]
     done = subprocess.run(
-        call + ["--checkpointing"] * args.checkpointing, stdout=subprocess.PIPE, text=True, check=True
+        call + ["--checkpointing"] * args.checkpointing,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
     )
     return float(json.loads(done.stdout.strip().splitlines()[-1]))
 
@@ -102,11 +126,16 @@ def open_backbone(args: argparse.Namespace) -> Backbone:
 def report(args: argparse.Namespace) -> str:
     backbone = open_backbone(args)
     device = backbone.device
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    where = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"{torch.get_num_threads()} CPU threads"
+    )
     lines = [
         f"`python -m benchmarks.speed {' '.join(sys.argv[1:])}`".replace(" `", "`"),
         "",
-        f"{backbone.name}, {backbone.size}x{backbone.size}, {str(backbone.dtype).removeprefix('torch.')}, {where}, "
+        f"{backbone.name}, {backbone.size}x{backbone.size}, "
+        f"{str(backbone.dtype).removeprefix('torch.')}, {where}, "
         f"torch {torch.__version__.split('+')[0]}; medians of {args.repeats} interleaved repeats.",
     ]
     drawn, image = sampling(backbone, args)
@@ -120,18 +149,26 @@ def report(args: argparse.Namespace) -> str:
 def sampling(backbone: Backbone, args: argparse.Namespace) -> tuple[list[str], float]:
     """The table, and seconds of a personalised image of 50 steps."""
     acts = sampling_jobs(backbone, args.batch, args.steps)
-    times = interleaved({name: timed(act, backbone.device) for name, act in acts.items()}, args.repeats)
+    times = interleaved(
+        {name: timed(act, backbone.device) for name, act in acts.items()}, args.repeats
+    )
     base = next(iter(times.values()))
     lines = [
-        f"| sampling: {args.batch} images, {args.steps} steps, guidance 6 | s | images a second | against stock | 95 % "
+        f"| sampling: {args.batch} images, {args.steps} steps, guidance 6 | s | images a second | "
+        f"against stock | 95 % "
         "interval |",
         "|---|---|---|---|---|",
     ]
     for name, values in times.items():
         middle, low, high = ratio(values, base)
         took = float(np.median(values))
-        lines.append(f"| {name} | {took:.3f} | {args.batch / took:.3g} | {middle:.3f} | {low:.3f}-{high:.3f} |")
-    return lines, float(np.median(times["`sample`, 1 concept"])) / args.batch * Config().steps / args.steps
+        lines.append(
+            f"| {name} | {took:.3f} | {args.batch / took:.3g} | {middle:.3f} | "
+            f"{low:.3f}-{high:.3f} |"
+        )
+    return lines, float(
+        np.median(times["`sample`, 1 concept"])
+    ) / args.batch * Config().steps / args.steps
 
 
 def training(backbone: Backbone, args: argparse.Namespace) -> list[str]:
@@ -139,26 +176,44 @@ def training(backbone: Backbone, args: argparse.Namespace) -> list[str]:
     times = interleaved(jobs, args.repeats)
     del jobs
     how = ", gradient checkpointing" if args.checkpointing else ""
-    lines = [f"| training: batch {args.train_batch}{how} | s a step | steps a second | peak GiB |", "|---|---|---|---|"]
+    lines = [
+        f"| training: batch {args.train_batch}{how} | s a step | steps a second | peak GiB |",
+        "|---|---|---|---|",
+    ]
     for name, values in times.items():
         step = float(np.median(values))
-        lines.append(f"| {name} | {step:.3f} | {1 / step:.2f} | {peak_memory(args, name, backbone.device):.2f} |")
+        lines.append(
+            f"| {name} | {step:.3f} | {1 / step:.2f} | "
+            f"{peak_memory(args, name, backbone.device):.2f} |"
+        )
     return lines
 
 
-def by_recipe(backbone: Backbone, args: argparse.Namespace) -> tuple[list[str], dict[str, float], int]:
+def by_recipe(
+    backbone: Backbone, args: argparse.Namespace
+) -> tuple[list[str], dict[str, float], int]:
     """The table of all methods, seconds of a fit of each that the paper has, and how often
     Perfusion's validates.
     """
     configs = recipes(backbone)
-    jobs = {name: job_of(backbone, f"recipe of {name}", args.train_batch, args.checkpointing) for name in METHODS}
-    steps = {name: float(np.median(values)) for name, values in interleaved(jobs, args.repeats).items()}
+    jobs = {
+        name: job_of(backbone, f"recipe of {name}", args.train_batch, args.checkpointing)
+        for name in METHODS
+    }
+    steps = {
+        name: float(np.median(values)) for name, values in interleaved(jobs, args.repeats).items()
+    }
     del jobs
-    lines = ["| a fit by the recipe | batch | steps | s a step | s a fit | peak GiB |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| a fit by the recipe | batch | steps | s a step | s a fit | peak GiB |",
+        "|---|---|---|---|---|---|",
+    ]
     for name, step in steps.items():
         config, peak = configs[name], peak_memory(args, f"recipe of {name}", backbone.device)
         fit = config.steps * step
-        lines.append(f"| {name} | {config.batch} | {config.steps} | {step:.3f} | {fit:.3g} | {peak:.2f} |")
+        lines.append(
+            f"| {name} | {config.batch} | {config.steps} | {step:.3f} | {fit:.3g} | {peak:.2f} |"
+        )
     fits = {}
     for name in Config().methods:
         what = methods.variant(name)
@@ -167,16 +222,28 @@ def by_recipe(backbone: Backbone, args: argparse.Namespace) -> tuple[list[str], 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    parser.add_argument("--backbone", default="miniature", help="a name, a folder, a hub id, or sd15-random")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.speed",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--backbone", default="miniature", help="a name, a folder, a hub id, or sd15-random"
+    )
     parser.add_argument("--batch", type=int, default=8, help="images at once; default 8")
     parser.add_argument("--steps", type=int, default=50, help="of DDIM; default 50")
     parser.add_argument("--train-batch", type=int, default=16, help="default 16")
-    parser.add_argument("--checkpointing", action="store_true", help="recompute activations in training")
-    parser.add_argument("--recipes", action="store_true",
-                        help="also every method by its own recipe, and what the whole paper would cost")  # fmt: skip
-    parser.add_argument("--tables", action="store_true", help="instead: the tables of a million images, no model")
+    parser.add_argument(
+        "--checkpointing", action="store_true", help="recompute activations in training"
+    )
+    parser.add_argument(
+        "--recipes",
+        action="store_true",
+        help="also every method by its own recipe, and what the whole paper would cost",
+    )
+    parser.add_argument(
+        "--tables", action="store_true", help="instead: the tables of a million images, no model"
+    )
     parser.add_argument("--repeats", type=int, default=7, help="default 7")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="auto")

@@ -1,6 +1,7 @@
 """The registry of verbs: a decorated function describes its arguments and what to run.
 
-A verb may have subverbs, from its own room and from rooms above it. Everything heavy is imported inside what runs.
+A verb may have subverbs, from its own room and from rooms above it. Everything heavy is imported
+inside what runs.
 """
 
 import argparse
@@ -9,7 +10,9 @@ from collections.abc import Callable
 Run = Callable[[argparse.Namespace], int | None]
 Describe = Callable[[argparse.ArgumentParser], Run]
 VERBS: dict[str, Describe] = {}
-SUBVERBS: dict[str, list[tuple[str, str, Describe]]] = {}  # verb -> (name, summary, what describes it)
+SUBVERBS: dict[
+    str, list[tuple[str, str, Describe]]
+] = {}  # verb -> (name, summary, what describes it)
 
 
 def verb(name: str) -> Callable[[Describe], Describe]:
@@ -35,7 +38,9 @@ def subverb(of: str, name: str, summary: str, after: str = "") -> Callable[[Desc
 
 
 def add_subverbs(parser: argparse.ArgumentParser, of: str) -> Run:
-    """A parser for each subverb that was registered; what it returns runs the one that is asked for."""
+    """A parser for each subverb that was registered; what it returns runs the one that is asked
+    for.
+    """
     known = SUBVERBS[of]
     metavar = "|".join(name for name, _, _ in known)
     doing = parser.add_subparsers(dest="do", required=True, metavar=metavar)

@@ -1,4 +1,5 @@
-"""What a word attends to in a picture: latents, a noise level and a text in; the word's attention in every layer out.
+"""What a word attends to in a picture: latents, a noise level and a text in; the word's attention
+in every layer out.
 
 One forward pass and no sampling, so the picture, and where the object is in it, are known.
 """
@@ -20,23 +21,37 @@ class Look:
     """Attention of one word in n noised pictures."""
 
     maps: torch.Tensor  # [n, h, w] of the latent's size: mean over heads and layers
-    leakage: torch.Tensor  # [n]: share of its mass outside the object, mean over heads and layers at their resolution
+    leakage: (
+        torch.Tensor
+    )  # [n]: share of its mass outside the object, mean over heads and layers at their resolution
 
 
 def word_tokens(tokenizer: Any, template: str, name: str, written: str, stand_in: str) -> list[int]:
-    """Positions of all tokens that a method put in the place of a template's {name}: `{cat}`, `sks cat`, `{cat} cat`.
+    """Positions of all tokens that a method put in the place of a template's {name}: `{cat}`, `sks
+    cat`, `{cat} cat`.
 
-    A {name} that is left in what was written is one learned token; `stand_in` is any word of one token.
+    A {name} that is left in what was written is one learned token; `stand_in` is any word of one
+    token.
     """
     before, _, after = template.partition(f"{{{name}}}")
-    if not (written.startswith(before) and written.endswith(after) and len(written) > len(before + after)):
-        raise UserError(f"{written!r} is not {template!r} with another word for {{{name}}}: its attention is not known")
+    if not (
+        written.startswith(before)
+        and written.endswith(after)
+        and len(written) > len(before + after)
+    ):
+        raise UserError(
+            f"{written!r} is not {template!r} with another word for {{{name}}}: its attention is "
+            f"not known"
+        )
     word = written[len(before) : len(written) - len(after)].replace(f"{{{name}}}", stand_in)
-    offsets = tokenizer(before + word + after, truncation=True, return_offsets_mapping=True).offset_mapping
+    offsets = tokenizer(
+        before + word + after, truncation=True, return_offsets_mapping=True
+    ).offset_mapping
     found = [m for m, (a, b) in enumerate(offsets) if a < len(before + word) and b > len(before)]
     if not found:
         raise UserError(
-            f"{{{name}}} is cut off, the prompt is longer than {tokenizer.model_max_length} tokens: {written!r}"
+            f"{{{name}}} is cut off, the prompt is longer than {tokenizer.model_max_length} "
+            f"tokens: {written!r}"
         )
     return found
 
@@ -51,9 +66,11 @@ def look(
     levels: Sequence[int],
     masks: torch.Tensor,
 ) -> Look:
-    """One forward pass of n pictures. words: of each text the positions of its word, whose attention is summed.
+    """One forward pass of n pictures. words: of each text the positions of its word, whose
+    attention is summed.
 
-    latents, noise [n, c, h, w]; levels: the timestep of each picture; masks [n, 1, H, W], 1 on the object.
+    latents, noise [n, c, h, w]; levels: the timestep of each picture; masks [n, 1, H, W], 1 on the
+    object.
     """
     n, side = len(texts), int(backbone.unet.config.sample_size)
     distinct = list(dict.fromkeys(texts))
@@ -77,6 +94,8 @@ def look(
 
 
 def outside(mass: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-    """Share of a map [n, k, h, w] that lies outside masks [n, 1, H, W], which are averaged down to its size: [n, k]."""
+    """Share of a map [n, k, h, w] that lies outside masks [n, 1, H, W], which are averaged down to
+    its size: [n, k].
+    """
     inside = interpolate(masks, mass.shape[-2:], mode="area")
     return (mass * (1 - inside)).sum((2, 3)) / mass.sum((2, 3))

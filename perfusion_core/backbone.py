@@ -1,6 +1,8 @@
-"""Open a Stable-Diffusion-shaped checkpoint: a name, a folder, a hub id or a single file in, a Backbone out.
+"""Open a Stable-Diffusion-shaped checkpoint: a name, a folder, a hub id or a single file in, a
+Backbone out.
 
-The text encoder stays in float32 (C^-1 magnifies its rounding, and it runs once a prompt); U-Net and VAE take `dtype`.
+The text encoder stays in float32 (C^-1 magnifies its rounding, and it runs once a prompt); U-Net
+and VAE take `dtype`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,7 +27,9 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 @dataclass
 class Backbone:
-    """A checkpoint in memory. Only what `pipe` holds may be changed by a method, and only for a while."""
+    """A checkpoint in memory. Only what `pipe` holds may be changed by a method, and only for a
+    while.
+    """
 
     name: str  # what a person calls it; never a machine path
     place: Path  # folder in diffusers layout, or one .safetensors file
@@ -43,7 +47,9 @@ class Backbone:
         revision: str | None = None,
         names: Mapping[str, Path] | None = None,
     ) -> "Backbone":
-        """`names` are the short names that mean a folder: {"miniature": Path(...)}; the harness hands them in."""
+        """`names` are the short names that mean a folder: {"miniature": Path(...)}; the harness
+        hands them in.
+        """
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         kind = as_dtype(dtype) if dtype else fast_dtype(device)
         name, place, revision = locate(str(where), revision, names or {})
@@ -83,7 +89,9 @@ class Backbone:
 
     @cached_property
     def c_inv(self) -> torch.Tensor:
-        """C^-1 of the text encoder, float64 [d, d] on the device; MissingCovariance where there is none."""
+        """C^-1 of the text encoder, float64 [d, d] on the device; MissingCovariance where there is
+        none.
+        """
         from perfusion_core.covariance import inverse, lookup, read
 
         given = self.name if self.revision else str(self.place)  # by which it is opened again
@@ -127,25 +135,39 @@ class Backbone:
         return self.text_encoder(ids.to(self.device))[0]
 
     def fresh_unet(self, dtype: torch.dtype = torch.float32) -> Any:
-        """Another copy of the pretrained U-Net, read from disk, for a method that trains all of it."""
+        """Another copy of the pretrained U-Net, read from disk, for a method that trains all of
+        it.
+        """
         if self.place.is_file():
             unet = load(self.place, dtype).unet
         else:
             unet = UNet2DConditionModel.from_pretrained(
-                self.place, subfolder="unet", dtype=dtype, use_safetensors=True, variant=variant_of(self.place)
+                self.place,
+                subfolder="unet",
+                dtype=dtype,
+                use_safetensors=True,
+                variant=variant_of(self.place),
             )
         return lay_out(unet.to(self.device), self.device).requires_grad_(False).eval()
 
 
 def cross_attentions(unet: Any) -> dict[str, Any]:
     """The text cross-attentions by name, in the U-Net's own order: every method's layers."""
-    return {name: module for name, module in unet.named_modules() if name.endswith("attn2") and hasattr(module, "to_k")}
+    return {
+        name: module
+        for name, module in unet.named_modules()
+        if name.endswith("attn2") and hasattr(module, "to_k")
+    }
 
 
 def lay_out(network: Any, device: torch.device) -> Any:
-    """Channels last, which convolutions like; but not for group norms on the CPU, which take 20 times as long in it."""
+    """Channels last, which convolutions like; but not for group norms on the CPU, which take 20
+    times as long in it.
+    """
     if device.type == "cpu":
-        for norm in (module for module in network.modules() if isinstance(module, torch.nn.GroupNorm)):
+        for norm in (
+            module for module in network.modules() if isinstance(module, torch.nn.GroupNorm)
+        ):
             norm.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
             norm.register_forward_hook(lambda _, __, out: channels_last(out))
     return network.to(memory_format=torch.channels_last)
@@ -192,14 +214,23 @@ def load(place: Path, dtype: torch.dtype) -> Any:
     kinds = {"text_encoder": torch.float32, "default": dtype}
     try:
         return StableDiffusionPipeline.from_pretrained(
-            place, dtype=kinds, use_safetensors=True, variant=variant_of(place), feature_extractor=None, **common
+            place,
+            dtype=kinds,
+            use_safetensors=True,
+            variant=variant_of(place),
+            feature_extractor=None,
+            **common,
         )
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot open the backbone in {place}: {str(error).strip().splitlines()[0]}") from error
+        raise UserError(
+            f"cannot open the backbone in {place}: {str(error).strip().splitlines()[0]}"
+        ) from error
 
 
 def check_shape(pipe: Any, name: str) -> None:
-    """Stable Diffusion 1.x and 2.x and whatever is built like them; a clear sentence for the rest."""
+    """Stable Diffusion 1.x and 2.x and whatever is built like them; a clear sentence for the
+    rest.
+    """
     check_channels(name, pipe.unet.config.in_channels, pipe.vae.config.latent_channels)
     layers = cross_attentions(pipe.unet)
     width = pipe.text_encoder.config.hidden_size
@@ -207,5 +238,6 @@ def check_shape(pipe: Any, name: str) -> None:
     if not fits or any(layer.to_k.in_features != width for layer in layers.values()):
         raise UserError(
             f"the backbone {name!r} is not shaped like Stable Diffusion 1.x or 2.x: "
-            f"one text encoder of width {width} has to feed every text cross-attention of a UNet2DConditionModel"
+            f"one text encoder of width {width} has to feed every text cross-attention of a "
+            f"UNet2DConditionModel"
         )

@@ -1,4 +1,6 @@
-"""An interrupted training goes on: parameters, optimizer, random state and log in one safetensors file."""
+"""An interrupted training goes on: parameters, optimizer, random state and log in one safetensors
+file.
+"""
 
 import json
 import time
@@ -14,7 +16,9 @@ from perfusion_core.files import write_tensors
 
 FILE = "checkpoint.safetensors"
 SECONDS = 120.0  # between two of them: a training of a minute writes none
-LARGEST = 10**8  # parameters: a whole U-Net would be 10 GB every two minutes; such a training starts again
+LARGEST = (
+    10**8
+)  # parameters: a whole U-Net would be 10 GB every two minutes; such a training starts again
 
 
 @dataclass
@@ -34,7 +38,10 @@ class Checkpoint:
 
     def save(self, step: int, log: Any) -> None:
         """When it is time; `log` is a dataclass of plain numbers."""
-        if time.monotonic() - self.last < self.seconds or sum(p.numel() for p in self.parameters) > LARGEST:
+        if (
+            time.monotonic() - self.last < self.seconds
+            or sum(p.numel() for p in self.parameters) > LARGEST
+        ):
             return
         tensors = {f"parameter.{n}": p for n, p in enumerate(self.parameters)}
         tensors |= {f"state.{name}": tensor for name, tensor in self.state.items()}
@@ -47,7 +54,9 @@ class Checkpoint:
         self.last = time.monotonic()
 
     def resume(self, log: Any) -> int:
-        """-> the step that was done last, 0 where there is nothing to go on from (or it does not fit)."""
+        """-> the step that was done last, 0 where there is nothing to go on from (or it does not
+        fit).
+        """
         try:
             with safe_open(self.path, "pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -55,14 +64,18 @@ class Checkpoint:
         except (FileNotFoundError, SafetensorError):
             return 0
         shapes = {f"parameter.{n}": p.shape for n, p in enumerate(self.parameters)}
-        if {name: t.shape for name, t in tensors.items() if name.startswith("parameter.")} != shapes:
+        if {
+            name: t.shape for name, t in tensors.items() if name.startswith("parameter.")
+        } != shapes:
             return 0
         with torch.no_grad():
             for n, p in enumerate(self.parameters):
                 p.copy_(tensors[f"parameter.{n}"])
                 head = f"optimizer.{n}."
                 self.optimizer.state[p] = {
-                    name.removeprefix(head): (tensor if name.endswith(".step") else tensor.to(p.device))
+                    name.removeprefix(head): (
+                        tensor if name.endswith(".step") else tensor.to(p.device)
+                    )
                     for name, tensor in tensors.items()
                     if name.startswith(head)
                 }

@@ -1,6 +1,8 @@
-"""The concept file: what Perfusion learned, in safetensors with a readable header; nothing is ever unpickled.
+"""The concept file: what Perfusion learned, in safetensors with a readable header; nothing is ever
+unpickled.
 
-i_star, the word's embedding and o_star_V of every layer; o_star_K and C belong to the backbone and are not in it.
+i_star, the word's embedding and o_star_V of every layer; o_star_K and C belong to the backbone and
+are not in it.
 """
 
 from dataclasses import dataclass
@@ -25,7 +27,9 @@ class Concept:
     embedding: torch.Tensor  # [d]
     o_v: tuple[torch.Tensor, ...]  # [d_out] of each cross-attention, in the U-Net's order
     o_k: tuple[torch.Tensor, ...] | None  # only where K was trained
-    super_encoding: torch.Tensor  # [d]; only its direction is kept, for recognising other checkpoints
+    super_encoding: (
+        torch.Tensor
+    )  # [d]; only its direction is kept, for recognising other checkpoints
     text_digest: str
     text_shape: str
     backbone: str  # name and digest, for people
@@ -97,13 +101,18 @@ class Concept:
 
 
 def check_tensors(tensors: dict[str, torch.Tensor], width: int, outputs: int) -> None:
-    """Real, finite numbers of the sizes that the header tells; anything else would end in black pictures."""
+    """Real, finite numbers of the sizes that the header tells; anything else would end in black
+    pictures.
+    """
     sizes = {"i_star": width, "embedding": width, "super_encoding": width, "o_v": outputs}
     for name, size in sizes.items() if "o_k" not in tensors else [*sizes.items(), ("o_k", outputs)]:
         tensor = tensors[name]
         if tensor.shape != (size,):
             raise ValueError(f"{name} has the shape {list(tensor.shape)}, the header says [{size}]")
-        if not (tensor.is_floating_point() or name == "super_encoding") or not tensor.isfinite().all():
+        if (
+            not (tensor.is_floating_point() or name == "super_encoding")
+            or not tensor.isfinite().all()
+        ):
             raise ValueError(f"{name} holds something else than finite real numbers")
 
 
@@ -112,24 +121,33 @@ def check_header(header: dict[str, str], path: str | Path) -> dict[str, str]:
         raise NotAConcept(f"{path} is a safetensors file but not a concept")
     if int(header["version"]) > VERSION:
         raise UserError(
-            f"{path} was written by a newer version (format {header['version']}, this one reads up to {VERSION})"
+            f"{path} was written by a newer version (format {header['version']}, this one reads "
+            f"up to {VERSION})"
         )
     if header["gate"] not in GATES:
-        raise UserError(f"{path} is damaged: its gate is {header['gate']!r}, not one of {', '.join(GATES)}")
+        raise UserError(
+            f"{path} is damaged: its gate is {header['gate']!r}, not one of {', '.join(GATES)}"
+        )
     for key in ("placeholder", "super_category"):
         if not is_word(header[key]):
-            raise UserError(f"{path} is refused: its {key} {header[key][:60]!r} is not a plain word")
+            raise UserError(
+                f"{path} is refused: its {key} {header[key][:60]!r} is not a plain word"
+            )
     return header
 
 
 def is_word(text: str) -> bool:
-    """Whether a text can stand in a prompt and be a name: others write these files, and callers name files by them."""
+    """Whether a text can stand in a prompt and be a name: others write these files, and callers
+    name files by them.
+    """
     fine = text.isprintable() and 0 < len(text) <= 100 and not set(text) & set('{}<>/\\:*?"|')
     return fine and text[0] not in " .-" and text[-1] not in " ."
 
 
 def direction(encoding: torch.Tensor) -> torch.Tensor:
-    """Eight bits a number: only a cosine is ever asked of it. Square roots, because CLIP has a few huge outputs."""
+    """Eight bits a number: only a cosine is ever asked of it. Square roots, because CLIP has a few
+    huge outputs.
+    """
     root = encoding.detach().float().cpu().abs().sqrt() * encoding.detach().float().cpu().sign()
     return (root / root.abs().max() * 127).round().to(torch.int8)
 

@@ -1,6 +1,8 @@
-"""C of a text encoder: the uncentred covariance of its encodings over captions. Estimate, store, find, invert.
+"""C of a text encoder: the uncentred covariance of its encodings over captions. Estimate, store,
+find, invert.
 
-In: a backbone and a stream of captions. Out: a safetensors file of 8 d^2 bytes that belongs to the text encoder.
+In: a backbone and a stream of captions. Out: a safetensors file of 8 d^2 bytes that belongs to the
+text encoder.
 """
 
 import os
@@ -22,7 +24,14 @@ from perfusion_core.places import cached
 FORMAT = "perfbench-covariance-1"
 CONDITION = 1e4  # where C's is larger, the smallest lambda I that brings it down is added
 COLUMNS = ("caption", "text", "TEXT", "prompt", "sentence")
-READERS = {".txt": "text", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+READERS = {
+    ".txt": "text",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".json": "json",
+    ".jsonl": "json",
+    ".parquet": "parquet",
+}
 
 
 @dataclass(frozen=True)
@@ -50,14 +59,18 @@ def inverse(c: torch.Tensor) -> tuple[torch.Tensor, float]:
 
 
 def home(place: Path, digest: str, fetched: bool) -> Path:
-    """Beside a folder that is the user's own and can be written; the cache for hub checkpoints and single files."""
+    """Beside a folder that is the user's own and can be written; the cache for hub checkpoints and
+    single files.
+    """
     own = place.is_dir() and not fetched and os.access(place, os.W_OK)
     return place / FILE if own else cached(digest)
 
 
 def lookup(digest: str, places: Sequence[Path], name: str) -> Covariance:
     """The C of this text encoder, from a backbone's folder or the cache; never another's."""
-    found = [path for path in [*(place / FILE for place in places), cached(digest)] if path.is_file()]
+    found = [
+        path for path in [*(place / FILE for place in places), cached(digest)] if path.is_file()
+    ]
     for path in found:
         covariance = read(path)
         if covariance.digest == digest:
@@ -78,11 +91,16 @@ def read(path: Path) -> Covariance:
         with safe_open(path, "pt") as file:
             meta = file.metadata() or {}
             if meta.get("format") != FORMAT:
-                raise UserError(f"{path} is not a covariance that this version reads (format {meta.get('format')!r})")
+                raise UserError(
+                    f"{path} is not a covariance that this version reads (format "
+                    f"{meta.get('format')!r})"
+                )
             total = file.get_tensor("sum")
     except (SafetensorError, OSError) as error:
         raise MissingCovariance(f"{path} is damaged or not a covariance") from error
-    return Covariance(total, int(meta["tokens"]), int(meta["captions"]), meta["digest"], meta["source"])
+    return Covariance(
+        total, int(meta["tokens"]), int(meta["captions"]), meta["digest"], meta["source"]
+    )
 
 
 # Estimating it
@@ -100,7 +118,9 @@ def estimate(
     every: int = 100,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Covariance:
-    """In float64, over BOS..EOS tokens only, from the output that the U-Net reads; resumes from `path`.part."""
+    """In float64, over BOS..EOS tokens only, from the output that the U-Net reads; resumes from
+    `path`.part.
+    """
     part = path.with_name(f"{path.name}.part")
     sofar = start(backbone, part, source)
     stream = islice(captions, sofar.captions, limit)
@@ -127,7 +147,8 @@ def estimate(
             write(sofar, part)
     if sofar.tokens < 2 * len(sofar.total):
         raise UserError(
-            f"{sofar.captions} captions from {source} are too few for a covariance of {len(sofar.total)} numbers a side"
+            f"{sofar.captions} captions from {source} are too few for a covariance of "
+            f"{len(sofar.total)} numbers a side"
         )
     write(sofar, path)
     part.unlink(missing_ok=True)
@@ -140,7 +161,9 @@ def start(backbone: Any, part: Path, source: str) -> Covariance:
         if (sofar.digest, sofar.source) == (backbone.text_digest, source):
             return sofar
     width = backbone.text_encoder.config.hidden_size
-    return Covariance(torch.zeros(width, width, dtype=torch.float64), 0, 0, backbone.text_digest, source)
+    return Covariance(
+        torch.zeros(width, width, dtype=torch.float64), 0, 0, backbone.text_digest, source
+    )
 
 
 def read_captions(source: str, column: str | None = None, part: str = "train") -> Iterator[str]:
@@ -150,16 +173,24 @@ def read_captions(source: str, column: str | None = None, part: str = "train") -
     path = Path(source)
     if path.is_file():
         if path.suffix not in READERS:
-            raise UserError(f"{source}: captions come from {', '.join(READERS)} files or a hub data set")
+            raise UserError(
+                f"{source}: captions come from {', '.join(READERS)} files or a hub data set"
+            )
         rows = load_dataset(READERS[path.suffix], data_files=source, split="train", streaming=True)
     else:
         from datasets.exceptions import DatasetNotFoundError
 
         try:
             rows = load_dataset(source, split=part, streaming=True)
-        except (DatasetNotFoundError, FileNotFoundError, ConnectionError, ValueError) as error:  # the last: its split
+        except (
+            DatasetNotFoundError,
+            FileNotFoundError,
+            ConnectionError,
+            ValueError,
+        ) as error:  # the last: its split
             raise UserError(
-                f"{source} is neither a file nor a data set that can be fetched ({first_line(error)}); "
+                f"{source} is neither a file nor a data set that can be fetched "
+                f"({first_line(error)}); "
                 "give --captions a file or a hub id"
             ) from error
     for number, row in enumerate(rows):
@@ -176,7 +207,13 @@ def read_captions(source: str, column: str | None = None, part: str = "train") -
 
 
 def pick_column(row: dict[str, Any], column: str | None, source: str) -> str:
-    options = [column] if column else [name for name in COLUMNS if name in row] or list(row)[: len(row) == 1]
+    options = (
+        [column]
+        if column
+        else [name for name in COLUMNS if name in row] or list(row)[: len(row) == 1]
+    )
     if not options or options[0] not in row:
-        raise UserError(f"which column of {source} holds the captions? give --column one of: {', '.join(row)}")
+        raise UserError(
+            f"which column of {source} holds the captions? give --column one of: {', '.join(row)}"
+        )
     return options[0]

@@ -1,6 +1,8 @@
-"""Names for weights: of a backbone's files on disk, and of a text encoder in memory whatever its dtype.
+"""Names for weights: of a backbone's files on disk, and of a text encoder in memory whatever its
+dtype.
 
-In: a folder, or a model. Out: 16 hexadecimal digits. Imports no torch, so that plans can be made without it.
+In: a folder, or a model. Out: 16 hexadecimal digits. Imports no torch, so that plans can be made
+without it.
 """
 
 import hashlib
@@ -12,7 +14,9 @@ from weakref import WeakKeyDictionary
 
 from perfusion_core.hub import used, variant_in
 
-_digests: WeakKeyDictionary[Any, tuple[list[Any], str]] = WeakKeyDictionary()  # until a weight is written to
+_digests: WeakKeyDictionary[Any, tuple[list[Any], str]] = (
+    WeakKeyDictionary()
+)  # until a weight is written to
 
 
 def file_sha256(path: Path) -> str:
@@ -21,7 +25,9 @@ def file_sha256(path: Path) -> str:
 
 
 def backbone_digest(place: Path) -> str:
-    """Of all files that decide what a backbone draws; `place`: a folder in diffusers layout, or one file."""
+    """Of all files that decide what a backbone draws; `place`: a folder in diffusers layout, or one
+    file.
+    """
     if place.is_file():
         beside = place.with_suffix(".yaml")  # says what the U-Net predicts (single_file.py)
         more = [file_sha256(beside)] if beside.is_file() else []
@@ -29,7 +35,9 @@ def backbone_digest(place: Path) -> str:
         return hashlib.sha256(parts.encode()).hexdigest()[:16] if more else parts[:16]
     total = hashlib.sha256()
     paths = (path.relative_to(place) for path in place.rglob("*") if path.is_file())
-    for name in used(path.as_posix() for path in paths):  # in the order of their names, model_index.json first
+    for name in used(
+        path.as_posix() for path in paths
+    ):  # in the order of their names, model_index.json first
         total.update(f"{name} {file_sha256(place / name)}\n".encode())
     return total.hexdigest()[:16]
 
@@ -37,19 +45,30 @@ def backbone_digest(place: Path) -> str:
 def text_digest(text_encoder: Any) -> str:
     """Of a text encoder's weights, by their signs.
 
-    Signs survive rounding to half precision, so a checkpoint has one digest in every dtype; any training flips some.
+    Signs survive rounding to half precision, so a checkpoint has one digest in every dtype; any
+    training flips some.
     """
-    stamp = [(weight.data_ptr(), weight._version, weight.dtype) for weight in text_encoder.parameters()]
+    stamp = [
+        (weight.data_ptr(), weight._version, weight.dtype) for weight in text_encoder.parameters()
+    ]
     if text_encoder in _digests and _digests[text_encoder][0] == stamp:
         return _digests[text_encoder][1]
-    named = ((name.removeprefix("text_model."), weight) for name, weight in text_encoder.named_parameters())
-    signs = ((name, tuple(weight.shape), weight.detach().signbit().cpu().numpy()) for name, weight in sorted(named))
+    named = (
+        (name.removeprefix("text_model."), weight)
+        for name, weight in text_encoder.named_parameters()
+    )
+    signs = (
+        (name, tuple(weight.shape), weight.detach().signbit().cpu().numpy())
+        for name, weight in sorted(named)
+    )
     _digests[text_encoder] = stamp, _digest_of_signs(text_shape(text_encoder), signs)
     return _digests[text_encoder][1]
 
 
 def text_shape(text_encoder: Any) -> str:
-    """What has to agree for a concept to fit: vocabulary x width x layers, and the output that the U-Net reads."""
+    """What has to agree for a concept to fit: vocabulary x width x layers, and the output that the
+    U-Net reads.
+    """
     config = text_encoder.config
     return _shape(config.vocab_size, config.hidden_size, config.num_hidden_layers)
 
@@ -71,18 +90,28 @@ def _digest_of_signs(shape: str, signs: Iterable[tuple[str, tuple[int, ...], Any
 
 # ---- the same from files ----
 
-SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}  # bytes of a number, whose sign is the last byte's highest bit
+SIZES = {
+    "F64": 8,
+    "F32": 4,
+    "F16": 2,
+    "BF16": 2,
+}  # bytes of a number, whose sign is the last byte's highest bit
 SHAPE = ("vocab_size", "hidden_size", "num_hidden_layers")
 MORE = ("intermediate_size", "max_position_embeddings")
 
 
 def text_digest_of_files(place: Path) -> str | None:
-    """`text_digest` of the text encoder of a folder in diffusers layout, which is not loaded for it.
+    """`text_digest` of the text encoder of a folder in diffusers layout, which is not loaded for
+    it.
 
     None where the files are anything but CLIP's own weights in one file: then only loading tells.
     """
     variant = variant_in(path.relative_to(place).as_posix() for path in place.glob("unet/*"))
-    weights = place / "text_encoder" / (f"model.{variant}.safetensors" if variant else "model.safetensors")
+    weights = (
+        place
+        / "text_encoder"
+        / (f"model.{variant}.safetensors" if variant else "model.safetensors")
+    )
     config = place / "text_encoder" / "config.json"
     if not (weights.is_file() and config.is_file()):
         return None
@@ -92,18 +121,27 @@ def text_digest_of_files(place: Path) -> str | None:
     with weights.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         header = json.loads(stream.read(length))
-        tensors = {name.removeprefix("text_model."): one for name, one in header.items() if name != "__metadata__"}
+        tensors = {
+            name.removeprefix("text_model."): one
+            for name, one in header.items()
+            if name != "__metadata__"
+        }
         tensors.pop("embeddings.position_ids", None)  # whole numbers, in older files
         if {name: tuple(one["shape"]) for name, one in tensors.items()} != _clip_shapes(about):
             return None
         if not {one["dtype"] for one in tensors.values()} <= SIZES.keys():
             return None
-        signs = ((name, tuple(one["shape"]), _signs(stream, 8 + length, one)) for name, one in sorted(tensors.items()))
+        signs = (
+            (name, tuple(one["shape"]), _signs(stream, 8 + length, one))
+            for name, one in sorted(tensors.items())
+        )
         return _digest_of_signs(_shape(*(about[key] for key in SHAPE)), signs)
 
 
 def _signs(stream: BinaryIO, start: int, tensor: dict[str, Any]) -> Any:
-    """Whether each number of a tensor in a safetensors file is negative; its bytes begin at `start`."""
+    """Whether each number of a tensor in a safetensors file is negative; its bytes begin at
+    `start`.
+    """
     import numpy as np
 
     first, end = tensor["data_offsets"]
@@ -122,12 +160,16 @@ def _clip_shapes(about: dict[str, Any]) -> dict[str, tuple[int, ...]]:
         "final_layer_norm.weight": (width,),
         "final_layer_norm.bias": (width,),
     }
-    linear = {f"self_attn.{part}_proj": (width, width) for part in "qkv"} | {"self_attn.out_proj": (width, width)}
+    linear = {f"self_attn.{part}_proj": (width, width) for part in "qkv"} | {
+        "self_attn.out_proj": (width, width)
+    }
     linear |= {"mlp.fc1": (inner, width), "mlp.fc2": (width, inner)}
     for layer in range(layers):
         for name, shape in linear.items():
             shapes[f"encoder.layers.{layer}.{name}.weight"] = shape
             shapes[f"encoder.layers.{layer}.{name}.bias"] = shape[:1]
         for name in ("layer_norm1", "layer_norm2"):
-            shapes[f"encoder.layers.{layer}.{name}.weight"] = shapes[f"encoder.layers.{layer}.{name}.bias"] = (width,)
+            shapes[f"encoder.layers.{layer}.{name}.weight"] = shapes[
+                f"encoder.layers.{layer}.{name}.bias"
+            ] = (width,)
     return shapes

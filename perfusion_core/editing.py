@@ -1,7 +1,9 @@
-"""load_concepts: a stock pipeline and concept files in; inside the block, `{teddy}` in a prompt means the concept.
+"""load_concepts: a stock pipeline and concept files in; inside the block, `{teddy}` in a prompt
+means the concept.
 
-(a) `encode_prompt` is overridden on the instance; (b) `attn2.to_k/to_v` become modules that hold the same weight and
-edit what they project; (c) a module reuses its result for the encodings it saw last. On exit everything is as it was.
+(a) `encode_prompt` is overridden on the instance; (b) `attn2.to_k/to_v` become modules that hold
+the same weight and edit what they project; (c) a module reuses its result for the encodings it saw
+last. On exit everything is as it was.
 """
 
 import logging
@@ -28,7 +30,10 @@ from perfusion_core.rank_one import Edit, EditedProjection, SuperKeys, concept_b
 
 log = logging.getLogger("perfusion_core")
 ALIKE = 0.8  # cosine of super-category encodings below which another text encoder is refused
-PAST = ("Fused", "CustomDiffusion")  # attention processors that project K and V by other layers than to_k and to_v
+PAST = (
+    "Fused",
+    "CustomDiffusion",
+)  # attention processors that project K and V by other layers than to_k and to_v
 
 
 @contextmanager
@@ -44,14 +49,13 @@ def load_concepts(
 ) -> Iterator[Any]:
     """Edit `pipe` for the duration of the block: `{teddy}` in a prompt means the concept.
 
-    Args:
-        pipe: a stock diffusers pipeline with one text encoder and a U-Net.
-        concepts: files or `Concept`s by the names that stand in prompts; a list takes each one's own placeholder.
-        lock: "local" keeps the super-category's key at the concept's word, "global" in the whole prompt.
-        bias: where the gate opens, lower is more concept; a number, or one a concept.
-        temperature: how sharply the gate opens; a number, or one a concept.
-        c_inv: C^-1, where it is known already; otherwise it is looked up by the digest in the concept file.
-        force: take concepts of another text encoder even where the super-category means something else to it.
+    Args: pipe: a stock diffusers pipeline with one text encoder and a U-Net. concepts: files or
+        `Concept`s by the names that stand in prompts; a list takes each one's own placeholder.
+        lock: "local" keeps the super-category's key at the concept's word, "global" in the whole
+        prompt. bias: where the gate opens, lower is more concept; a number, or one a concept.
+        temperature: how sharply the gate opens; a number, or one a concept. c_inv: C^-1, where it
+        is known already; otherwise it is looked up by the digest in the concept file. force: take
+        concepts of another text encoder even where the super-category means something else to it.
     """
     if lock not in LOCKS:
         raise unknown("lock", lock, LOCKS)
@@ -62,7 +66,9 @@ def load_concepts(
     if not loaded:
         yield pipe
         return
-    words = {name: Word(concept.super_category, concept.embedding) for name, concept in loaded.items()}
+    words = {
+        name: Word(concept.super_category, concept.embedding) for name, concept in loaded.items()
+    }
     edit = make_edit(
         pipe,
         loaded,
@@ -92,12 +98,17 @@ def restored(layers: Mapping[str, Any]) -> Iterator[None]:
 
 @contextmanager
 def narrowed(pipe: Any) -> Iterator[None]:
-    """A ControlNet reads the prompt with layers of its own, which are not edited: of a global lock, the first half."""
+    """A ControlNet reads the prompt with layers of its own, which are not edited: of a global lock,
+    the first half.
+    """
     net, width = getattr(pipe, "controlnet", None), pipe.text_encoder.config.hidden_size
 
     def narrow(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if "encoder_hidden_states" in kwargs:
-            return args, {**kwargs, "encoder_hidden_states": kwargs["encoder_hidden_states"][..., :width]}
+            return args, {
+                **kwargs,
+                "encoder_hidden_states": kwargs["encoder_hidden_states"][..., :width],
+            }
         return (*args[:2], args[2][..., :width], *args[3:]), kwargs
 
     handle = net.register_forward_pre_hook(narrow, with_kwargs=True) if net is not None else None
@@ -109,7 +120,11 @@ def narrowed(pipe: Any) -> Iterator[None]:
 
 
 def attach(
-    layers: Mapping[str, Any], edit: Edit, o_k: list[torch.Tensor], o_v: list[torch.Tensor], lock: str = "local"
+    layers: Mapping[str, Any],
+    edit: Edit,
+    o_k: list[torch.Tensor],
+    o_v: list[torch.Tensor],
+    lock: str = "local",
 ) -> None:
     keys = EditedProjection if lock == "local" else SuperKeys
     for layer, k, v in zip(layers.values(), o_k, o_v, strict=True):
@@ -117,23 +132,43 @@ def attach(
 
 
 def make_edit(
-    pipe: Any, loaded: Mapping[str, Concept], bias: list[float], temperature: list[float], c_inv: torch.Tensor | None
+    pipe: Any,
+    loaded: Mapping[str, Concept],
+    bias: list[float],
+    temperature: list[float],
+    c_inv: torch.Tensor | None,
 ) -> Edit:
     if c_inv is None:
         first = next(iter(loaded.values()))
-        c_inv, _ = inverse(lookup(first.text_digest, folders(pipe), first.backbone.rsplit(" ", 1)[0]).matrix)
+        c_inv, _ = inverse(
+            lookup(first.text_digest, folders(pipe), first.backbone.rsplit(" ", 1)[0]).matrix
+        )
     i_star = torch.stack([concept.i_star for concept in loaded.values()]).to(c_inv.device)
-    linear_gates = [concept.gate == "linear" for concept in loaded.values()]  # ROME has neither bias nor temperature
+    linear_gates = [
+        concept.gate == "linear" for concept in loaded.values()
+    ]  # ROME has neither bias nor temperature
     beta = [0.0 if rome else b for rome, b in zip(linear_gates, bias)]
     tau = [1.0 if rome else t for rome, t in zip(linear_gates, temperature)]
     basis = concept_basis(i_star, c_inv, list(loaded))
-    return Edit(basis, torch.tensor(beta, dtype=torch.float64), torch.tensor(tau, dtype=torch.float64), linear_gates)
+    return Edit(
+        basis,
+        torch.tensor(beta, dtype=torch.float64),
+        torch.tensor(tau, dtype=torch.float64),
+        linear_gates,
+    )
 
 
-def o_star_k(pipe: Any, loaded: Mapping[str, Concept], layers: Mapping[str, Any]) -> list[torch.Tensor]:
-    """[J, d_out] of every layer: W_K e_super of this pipeline, or what was learned where K was trained."""
+def o_star_k(
+    pipe: Any, loaded: Mapping[str, Concept], layers: Mapping[str, Any]
+) -> list[torch.Tensor]:
+    """[J, d_out] of every layer: W_K e_super of this pipeline, or what was learned where K was
+    trained.
+    """
     supers = torch.stack(
-        [super_encoding(pipe.text_encoder, pipe.tokenizer, c.super_category).float() for c in loaded.values()]
+        [
+            super_encoding(pipe.text_encoder, pipe.tokenizer, c.super_category).float()
+            for c in loaded.values()
+        ]
     )
     result = []
     for number, layer in enumerate(layers.values()):
@@ -146,13 +181,19 @@ def o_star_k(pipe: Any, loaded: Mapping[str, Concept], layers: Mapping[str, Any]
 
 
 def o_star_v(loaded: Mapping[str, Concept]) -> list[torch.Tensor]:
-    return [torch.stack(layer) for layer in zip(*(concept.o_v for concept in loaded.values()), strict=True)]
+    return [
+        torch.stack(layer)
+        for layer in zip(*(concept.o_v for concept in loaded.values()), strict=True)
+    ]
 
 
-def encoder(pipe: Any, original: Callable[..., Any], words: Mapping[str, Word], lock: str) -> Callable[..., Any]:
+def encoder(
+    pipe: Any, original: Callable[..., Any], words: Mapping[str, Word], lock: str
+) -> Callable[..., Any]:
     """The pipeline's encode_prompt for prompts with {names}, in the same signature."""
 
-    # textual inversions of several tokens are written out before anything is counted; few pipelines have none
+    # textual inversions of several tokens are written out before anything is counted; few pipelines
+    # have none
     spell_out = getattr(pipe, "maybe_convert_prompt", lambda texts, tokenizer: texts)
 
     def once(texts: list[str], device: Any, lora_scale: float | None) -> torch.Tensor:
@@ -162,7 +203,9 @@ def encoder(pipe: Any, original: Callable[..., Any], words: Mapping[str, Word], 
             encodings = original(supers, device, 1, False, lora_scale=lora_scale)[0]
         if lock == "local":
             return encodings
-        return torch.cat([encodings, original(supers, device, 1, False, lora_scale=lora_scale)[0]], dim=-1)
+        return torch.cat(
+            [encodings, original(supers, device, 1, False, lora_scale=lora_scale)[0]], dim=-1
+        )
 
     def encode_prompt(
         prompt: str | list[str] | None,
@@ -177,19 +220,29 @@ def encoder(pipe: Any, original: Callable[..., Any], words: Mapping[str, Word], 
     ) -> Any:
         if clip_skip:
             raise UserError(
-                "clip_skip reads another output of the text encoder than the concepts were made for; leave it out"
+                "clip_skip reads another output of the text encoder than the concepts were made "
+                "for; leave it out"
             )
         if lock == "global" and (prompt_embeds is not None or negative_prompt_embeds is not None):
             raise UserError(
-                'lock="global" needs the prompt itself, not prompt_embeds; give prompt="..." or use lock="local"'
+                'lock="global" needs the prompt itself, not prompt_embeds; give prompt="..." or '
+                'use lock="local"'
             )
         if prompt_embeds is None:
-            prompt_embeds = once([prompt] if isinstance(prompt, str) else list(prompt or []), device, lora_scale)
+            prompt_embeds = once(
+                [prompt] if isinstance(prompt, str) else list(prompt or []), device, lora_scale
+            )
         if do_classifier_free_guidance and negative_prompt_embeds is None:
             many = len(prompt_embeds)
-            against = negative_prompt if isinstance(negative_prompt, list) else [negative_prompt or ""] * many
+            against = (
+                negative_prompt
+                if isinstance(negative_prompt, list)
+                else [negative_prompt or ""] * many
+            )
             if len(against) != many:
-                raise UserError(f"{many} prompts need one negative prompt or as many, not {len(against)}")
+                raise UserError(
+                    f"{many} prompts need one negative prompt or as many, not {len(against)}"
+                )
             negative_prompt_embeds = once(against, device, lora_scale)
         given = {
             "prompt_embeds": prompt_embeds,
@@ -214,7 +267,8 @@ def read(concepts: Mapping[str, Any] | Sequence[Any]) -> dict[str, Concept]:
     for concept in map(as_concept, concepts):
         if concept.placeholder in loaded:
             raise UserError(
-                f"two concepts have the placeholder {concept.placeholder!r}; give them names of your own: "
+                f"two concepts have the placeholder {concept.placeholder!r}; give them names of "
+                f"your own: "
                 f'{{"{concept.placeholder}": FILE, "{concept.placeholder}2": FILE}}'
             )
         loaded[concept.placeholder] = concept
@@ -226,44 +280,60 @@ def as_concept(given: str | Path | Concept) -> Concept:
 
 
 def refuse_edited(pipe: Any, layers: Mapping[str, Any]) -> None:
-    if "encode_prompt" in vars(pipe) or any(isinstance(layer.to_v, EditedProjection) for layer in layers.values()):
+    if "encode_prompt" in vars(pipe) or any(
+        isinstance(layer.to_v, EditedProjection) for layer in layers.values()
+    ):
         raise UserError("this pipeline has concepts loaded already; load them all in one call")
     for name, layer in layers.items():
         if type(layer.to_k) is not nn.Linear or type(layer.to_v) is not nn.Linear:
-            raise UserError(f"{name} has an adapter on K or V ({type(layer.to_v).__name__}); fuse or unload it first")
+            raise UserError(
+                f"{name} has an adapter on K or V ({type(layer.to_v).__name__}); fuse or unload "
+                f"it first"
+            )
         if (processor := type(layer.processor).__name__).startswith(PAST):
             raise UserError(
-                f"{name} has K and V of its own ({processor}), where a concept would change nothing; "
-                "undo that first: pipe.unfuse_qkv_projections() or pipe.unet.set_default_attn_processor()"
+                f"{name} has K and V of its own ({processor}), where a concept would change "
+                f"nothing; "
+                "undo that first: pipe.unfuse_qkv_projections() or "
+                "pipe.unet.set_default_attn_processor()"
             )
         if layer.to_v.weight.is_meta:
             raise UserError(
-                "between calls the pipeline has no weights (enable_sequential_cpu_offload), so no concept can be put "
+                "between calls the pipeline has no weights (enable_sequential_cpu_offload), so no "
+                "concept can be put "
                 "there; call pipe.enable_model_cpu_offload() instead"
             )
 
 
 def check(pipe: Any, loaded: Mapping[str, Concept], layers: Mapping[str, Any], force: bool) -> None:
     """Each concept fits this pipeline, and all of them each other."""
-    shape, sizes = text_shape(pipe.text_encoder), [layer.to_v.out_features for layer in layers.values()]
+    shape, sizes = (
+        text_shape(pipe.text_encoder),
+        [layer.to_v.out_features for layer in layers.values()],
+    )
     digest = text_digest(pipe.text_encoder) if loaded else ""
     for name, concept in loaded.items():
         if concept.text_shape != shape or [len(o) for o in concept.o_v] != sizes:
             raise UserError(
-                f"the concept {name!r} was made for another model ({concept.backbone}, text encoder "
+                f"the concept {name!r} was made for another model ({concept.backbone}, text "
+                f"encoder "
                 f"{concept.text_shape}); "
-                f"this pipeline's is {shape} with {len(sizes)} cross-attentions; fit it again on this one"
+                f"this pipeline's is {shape} with {len(sizes)} cross-attentions; fit it again on "
+                f"this one"
             )
         if concept.text_digest != digest:
             accept_other(pipe, name, concept, force)
     if len({concept.text_digest for concept in loaded.values()}) > 1:
         raise UserError(
-            f"the concepts {', '.join(loaded)} were made for different text encoders and cannot be combined"
+            f"the concepts {', '.join(loaded)} were made for different text encoders and cannot "
+            f"be combined"
         )
 
 
 def accept_other(pipe: Any, name: str, concept: Concept, force: bool) -> None:
-    """Other weights of the same shape: a fine-tuned checkpoint, as long as it means the same by the word."""
+    """Other weights of the same shape: a fine-tuned checkpoint, as long as it means the same by the
+    word.
+    """
     here = super_encoding(pipe.text_encoder, pipe.tokenizer, concept.super_category).float().cpu()
     cosine = float(torch.cosine_similarity(concept.super_encoding.float().cpu(), here, dim=0))
     sentence = (
@@ -282,9 +352,16 @@ def by_name(
     for name, value in each.items():
         if name not in loaded:
             raise unknown(f"concept in {what}", name, loaded)
-        if not isinstance(value, Real) or not isfinite(value) or (what == "temperature" and value <= 0):
+        if (
+            not isinstance(value, Real)
+            or not isfinite(value)
+            or (what == "temperature" and value <= 0)
+        ):
             above = " above 0" if what == "temperature" else ""
-            raise UserError(f"the {what} {value!r} of {name!r} is not a number{above}; leave it out for {default}")
+            raise UserError(
+                f"the {what} {value!r} of {name!r} is not a number{above}; leave it out for "
+                f"{default}"
+            )
     return [float(each.get(name, default)) for name in loaded]
 
 

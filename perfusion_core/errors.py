@@ -5,7 +5,9 @@ from difflib import get_close_matches
 
 
 class UserError(ValueError):
-    """What was given, what is allowed, what is needed; the kinds below tell a caller what it may advise."""
+    """What was given, what is allowed, what is needed; the kinds below tell a caller what it may
+    advise.
+    """
 
 
 class MissingCovariance(UserError):

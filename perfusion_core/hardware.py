@@ -1,7 +1,8 @@
 """What this machine calculates with: whether it has a GPU, and which number type is fast on it.
 
-In: nothing, or a device's name. Out: facts that decide keys, so planning and working ask here. torch is loaded only
-where the answer needs it: where a driver for GPUs is there, or on a machine that cannot be read without it.
+In: nothing, or a device's name. Out: facts that decide keys, so planning and working ask here.
+torch is loaded only where the answer needs it: where a driver for GPUs is there, or on a machine
+that cannot be read without it.
 """
 
 import ctypes
@@ -10,7 +11,10 @@ from functools import cache
 from pathlib import Path
 
 NATIVE = {"amx_bf16", "avx512_bf16"}  # of x86 processors: bfloat16 in hardware
-DRIVERS = {"Linux": "libcuda.so.1", "Windows": "nvcuda.dll"}  # what every CUDA build of torch opens first
+DRIVERS = {
+    "Linux": "libcuda.so.1",
+    "Windows": "nvcuda.dll",
+}  # what every CUDA build of torch opens first
 
 
 def has_gpu() -> bool:
@@ -28,7 +32,9 @@ def has_gpu_driver() -> bool:
     system = platform.system()
     if system == "Darwin":
         return False
-    if Path("/dev/kfd").exists() or system not in DRIVERS:  # AMD's driver; a system that only torch knows
+    if (
+        Path("/dev/kfd").exists() or system not in DRIVERS
+    ):  # AMD's driver; a system that only torch knows
         return True
     try:
         ctypes.CDLL(DRIVERS[system])

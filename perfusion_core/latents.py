@@ -1,4 +1,6 @@
-"""A concept's pictures and masks, once through the VAE: tensors in; draws of latents, mirrored or not, out."""
+"""A concept's pictures and masks, once through the VAE: tensors in; draws of latents, mirrored or
+not, out.
+"""
 
 from dataclasses import dataclass
 
@@ -9,8 +11,12 @@ from perfusion_core.backbone import Backbone
 
 
 @torch.no_grad()
-def vae_moments(backbone: Backbone, images: torch.Tensor, chunk: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation of the latents of pictures in [-1, 1], scaled as the U-Net wants them; float32."""
+def vae_moments(
+    backbone: Backbone, images: torch.Tensor, chunk: int = 4
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of the latents of pictures in [-1, 1], scaled as the U-Net wants
+    them; float32.
+    """
     means, stds = [], []
     for part in images.split(chunk):
         posterior = backbone.vae.encode(part.to(backbone.device, backbone.dtype)).latent_dist
@@ -21,7 +27,9 @@ def vae_moments(backbone: Backbone, images: torch.Tensor, chunk: int = 4) -> tup
 
 
 def latent_masks(masks: torch.Tensor, side: int) -> torch.Tensor:
-    """[n, 1, H, W] -> [n, 1, side, side], each divided by its own maximum (an empty mask becomes all ones)."""
+    """[n, 1, H, W] -> [n, 1, side, side], each divided by its own maximum (an empty mask becomes
+    all ones).
+    """
     small = interpolate(masks.float(), (side, side), mode="area")
     most = small.amax((1, 2, 3), keepdim=True)
     return torch.where(most > 0, small / most.clamp_min(1e-12), torch.ones_like(small))
@@ -37,7 +45,10 @@ class Latents:
 
     @staticmethod
     def of(
-        backbone: Backbone, images: torch.Tensor, masks: torch.Tensor | None = None, flip: bool = False
+        backbone: Backbone,
+        images: torch.Tensor,
+        masks: torch.Tensor | None = None,
+        flip: bool = False,
     ) -> "Latents":
         views = [images, images.flip(-1)] if flip else [images]
         moments = [vae_moments(backbone, view) for view in views]

@@ -1,4 +1,6 @@
-"""Soft masks of a concept's pictures, zero-shot: pictures and a super-category in, values in [0, 1] out (CLIPSeg)."""
+"""Soft masks of a concept's pictures, zero-shot: pictures and a super-category in, values in [0, 1]
+out (CLIPSeg).
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +29,8 @@ def open_clipseg(where: str | Path = MODEL, device: str | torch.device = "cpu") 
     except OSError as error:  # not there, no network
         raise UserError(
             f"cannot open CLIPSeg from {where}: {str(error).strip().splitlines()[0]}; "
-            "give --model a folder that holds it, or put masks of your own into the concept's masks/"
+            "give --model a folder that holds it, or put masks of your own into the concept's "
+            "masks/"
         ) from error
     return model.to(device).eval().requires_grad_(False), processor
 
@@ -40,10 +43,14 @@ def soft_masks(
     masks: list[np.ndarray] = []
     for start in range(0, len(pictures), chunk):
         part = [picture.convert("RGB") for picture in pictures[start : start + chunk]]
-        inputs = processor(text=[super_category] * len(part), images=part, padding=True, return_tensors="pt")
+        inputs = processor(
+            text=[super_category] * len(part), images=part, padding=True, return_tensors="pt"
+        )
         logits = model(**inputs.to(model.device)).logits
         found = logits.reshape(len(part), 1, *logits.shape[-2:]).float().sigmoid().cpu()
         for mask, picture in zip(found, part):  # CLIPSeg squeezes pictures into a square; undo that
             size = (picture.height, picture.width)
-            masks.append(interpolate(mask[None], size, mode="bilinear", align_corners=False)[0, 0].numpy())
+            masks.append(
+                interpolate(mask[None], size, mode="bilinear", align_corners=False)[0, 0].numpy()
+            )
     return masks

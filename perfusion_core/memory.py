@@ -1,4 +1,6 @@
-"""Where memory does not suffice: the same work in halves, with a word about it. In: what to do. Out: what it gave."""
+"""Where memory does not suffice: the same work in halves, with a word about it. In: what to do.
+Out: what it gave.
+"""
 
 import gc
 import logging
@@ -21,11 +23,15 @@ SAID = (  # where it is not torch's own error: the CPU's allocator, and what ask
 
 def out_of_memory(error: BaseException) -> bool:
     """CUDA's allocator has its own error; other places only a sentence."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(words in str(error) for words in SAID)
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
+        words in str(error) for words in SAID
+    )
 
 
 def free() -> None:
-    """What the failed try left: first the cycles that hold its tensors, then the allocator's blocks."""
+    """What the failed try left: first the cycles that hold its tensors, then the allocator's
+    blocks.
+    """
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -34,7 +40,9 @@ def free() -> None:
 def draw(
     backbone: Any, texts: str | Sequence[str], seeds: Sequence[int], *, steps: int, guidance: float
 ) -> tuple[np.ndarray, list[int]]:
-    """Pictures as `sample` makes them, and the sizes of the batches: one, or halves of it where memory runs out."""
+    """Pictures as `sample` makes them, and the sizes of the batches: one, or halves of it where
+    memory runs out.
+    """
     from perfusion_core.sampling import sample
 
     try:
@@ -55,25 +63,35 @@ def draw(
 
 
 class Halving:
-    """A training step in one part, or in as few as memory allows; each try starts from the same state.
+    """A training step in one part, or in as few as memory allows; each try starts from the same
+    state.
 
-    The gradient is that of the whole batch whatever the number of parts; low bits of the sums differ. Where single rows
-    are too much, the U-Net's activations are recomputed as well.
+    The gradient is that of the whole batch whatever the number of parts; low bits of the sums
+    differ. Where single rows are too much, the U-Net's activations are recomputed as well.
     """
 
-    def __init__(self, unet: Any, optimizer: Any, rng: torch.Generator, state: Mapping[str, torch.Tensor]) -> None:
+    def __init__(
+        self, unet: Any, optimizer: Any, rng: torch.Generator, state: Mapping[str, torch.Tensor]
+    ) -> None:
         self.unet, self.optimizer, self.rng, self.state = unet, optimizer, rng, state
         self.parts = 1
 
     def step(self, rows: int, attempt: Callable[[int], float]) -> float:
-        """`attempt(parts)` leaves gradients and gives the loss; a micro-batch has `rows`, so it has no more parts."""
+        """`attempt(parts)` leaves gradients and gives the loss; a micro-batch has `rows`, so it has
+        no more parts.
+        """
         while True:
-            rng, state = self.rng.get_state(), {name: tensor.clone() for name, tensor in self.state.items()}
+            rng, state = (
+                self.rng.get_state(),
+                {name: tensor.clone() for name, tensor in self.state.items()},
+            )
             self.optimizer.zero_grad(set_to_none=True)
             try:
                 return attempt(self.parts)
             except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error) or (self.parts >= rows and self.unet.is_gradient_checkpointing):
+                if not out_of_memory(error) or (
+                    self.parts >= rows and self.unet.is_gradient_checkpointing
+                ):
                     raise
             self.rng.set_state(rng)
             for name, tensor in state.items():
@@ -85,7 +103,13 @@ class Halving:
     def need_less(self, rows: int) -> None:
         if self.parts < rows:
             self.parts = min(2 * self.parts, rows)
-            log.warning(f"out of memory; going on with the batch of {rows} in {self.parts} parts (the same gradient)")
+            log.warning(
+                f"out of memory; going on with the batch of {rows} in {self.parts} parts (the "
+                f"same gradient)"
+            )
         else:
             self.unet.enable_gradient_checkpointing()
-            log.warning("out of memory with single rows; going on with gradient checkpointing (a third more time)")
+            log.warning(
+                "out of memory with single rows; going on with gradient checkpointing (a third "
+                "more time)"
+            )

@@ -1,6 +1,8 @@
-"""Perfusion as a method: pictures of a concept in, a concept file out; and the file put to use at a run-time point.
+"""Perfusion as a method: pictures of a concept in, a concept file out; and the file put to use at a
+run-time point.
 
-Key locking, gated rank-one edits trained as they are used, an online i_star (Sec. 4), and the paper's ablations.
+Key locking, gated rank-one edits trained as they are used, an online i_star (Sec. 4), and the
+paper's ablations.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 from perfusion_core.errors import MissingMasks, unknown
 from perfusion_core.perfusion_settings import BIAS, TEMPERATURE, Config
 
-if TYPE_CHECKING:  # a plan reads this file without torch; what trains and draws is imported where it does
+if (
+    TYPE_CHECKING
+):  # a plan reads this file without torch; what trains and draws is imported where it does
     from perfusion_core.backbone import Backbone
     from perfusion_core.subject import Fitted, Subject
     from perfusion_core.training import Progress, Validation, Write
@@ -24,9 +28,14 @@ SELECTS, USES_COVARIANCE = True, True
 ONE_FILE = "concept.safetensors"
 TUNED = ("lr", "lr_embedding")
 STYLE = {
-    "colour": "#0072B2", "marker": "o", "best": "#00456b",
-    "locks": {"local": {}, "global": {"colour": "#56B4E9", "marker": "s", "dash": (0, (4, 1.6)), "ink": "#1f78ad"}},
-}  # fmt: skip
+    "colour": "#0072B2",
+    "marker": "o",
+    "best": "#00456b",
+    "locks": {
+        "local": {},
+        "global": {"colour": "#56B4E9", "marker": "s", "dash": (0, (4, 1.6)), "ink": "#1f78ad"},
+    },
+}
 MINIATURE = Config(lr=0.0075, lr_embedding=0.0015)  # results/tuning-miniature
 
 
@@ -60,7 +69,9 @@ def fit(
     from perfusion_core.training import Batch, Latents, Recipe, equal_parts, train
 
     if config.masks and subject.masks is None:
-        raise MissingMasks(f"the concept {subject.name!r} has no masks; give it some, or set masks=false")
+        raise MissingMasks(
+            f"the concept {subject.name!r} has no masks; give it some, or set masks=false"
+        )
     count = equal_parts(config.batch, config.accumulate)
     student = Student(backbone, subject, config)
     few = slice(0, config.images or None)
@@ -97,8 +108,11 @@ def fit(
 
 
 @contextmanager
-def apply(backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, Any]) -> Iterator[Write]:
-    """Inside the block `{name}` in a text means the concept; gives `write`, which leaves texts as they are.
+def apply(
+    backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, Any]
+) -> Iterator[Write]:
+    """Inside the block `{name}` in a text means the concept; gives `write`, which leaves texts as
+    they are.
 
     Args:
         fits: the trained files by concept.

@@ -1,4 +1,6 @@
-"""What Perfusion can be told: when it is trained (`Config`), and when it draws. Imports no torch."""
+"""What Perfusion can be told: when it is trained (`Config`), and when it draws. Imports no
+torch.
+"""
 
 from dataclasses import dataclass
 
@@ -24,5 +26,6 @@ class Config:
     masks: bool = True  # Fig. 9c
     images: int = 0  # use only so many; 1: one-shot, Fig. 9a
     train_k: bool = False  # Fig. 9b: o_star_K learned as well
-    vanilla_rome: bool = False  # Fig. A.1: optimise the concept's position alone, then edit with Eq. 1; no validation
+    # Fig. A.1: optimise the concept's position alone, then edit with Eq. 1; no validation
+    vanilla_rome: bool = False
     checkpointing: bool = False

@@ -1,4 +1,5 @@
-"""Where things lie: a backbone by its name, C of a text encoder, the user's cache. Imports no torch.
+"""Where things lie: a backbone by its name, C of a text encoder, the user's cache. Imports no
+torch.
 
 In: names, as people give them. Out: folders and files, fetched where they are of the hub.
 """
@@ -17,7 +18,11 @@ COVARIANCE = "covariance.safetensors"  # beside a backbone
 def cache_dir() -> Path:
     """What is worth keeping and belongs to no folder of the user's: C, masks."""
     base = os.environ.get("PERFBENCH_CACHE")
-    return Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "perfbench"
+    return (
+        Path(base)
+        if base
+        else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "perfbench"
+    )
 
 
 def cached(digest: str) -> Path:
@@ -25,10 +30,17 @@ def cached(digest: str) -> Path:
     return cache_dir() / "covariance" / f"{digest}.safetensors"
 
 
-def locate(where: str, revision: str | None, names: Mapping[str, Path]) -> tuple[str, Path, str | None]:
-    """-> a name for people, the folder or file, the revision. Hub checkpoints are fetched (safetensors only)."""
+def locate(
+    where: str, revision: str | None, names: Mapping[str, Path]
+) -> tuple[str, Path, str | None]:
+    """-> a name for people, the folder or file, the revision. Hub checkpoints are fetched
+    (safetensors only).
+    """
     if revision and (where in names or Path(where).exists()):
-        raise UserError(f"{where} is here and no hub id, so it has no revision {revision!r}; leave the revision out")
+        raise UserError(
+            f"{where} is here and no hub id, so it has no revision {revision!r}; leave the "
+            f"revision out"
+        )
     if where in names:
         if not names[where].exists():
             raise UserError(f"the backbone {where!r} is not there: {names[where]} does not exist")
@@ -37,12 +49,16 @@ def locate(where: str, revision: str | None, names: Mapping[str, Path]) -> tuple
     if path.is_dir():
         if not (path / "model_index.json").is_file():
             raise UserError(
-                f"{where} is not a backbone: no model_index.json in it (a folder in diffusers layout is wanted)"
+                f"{where} is not a backbone: no model_index.json in it (a folder in diffusers "
+                f"layout is wanted)"
             )
         return path.resolve().name, path, revision
     if path.is_file():
         if path.suffix != ".safetensors":
-            raise UserError(f"{where}: only .safetensors checkpoints are opened, never pickles; convert it first")
+            raise UserError(
+                f"{where}: only .safetensors checkpoints are opened, never pickles; convert it "
+                f"first"
+            )
         return path.stem, path, revision
     if where not in HUB and (not re.fullmatch(r"[\w.-]+/[\w.-]+", where) or where.startswith(".")):
         kinds = ["a folder", "a .safetensors file", "a hub id such as owner/name"]

@@ -1,6 +1,7 @@
 """Where a concept stands in a prompt: texts with {names} in; token positions and encodings out.
 
-No token is ever added: {name} becomes a word that the tokenizer knows, and a vector is written over its embedding.
+No token is ever added: {name} becomes a word that the tokenizer knows, and a vector is written over
+its embedding.
 """
 
 import re
@@ -63,12 +64,15 @@ def super_text(text: str, words: Mapping[str, Word]) -> str:
 
 
 def super_token(tokenizer: Any, word: str) -> int:
-    """The token of a super-category, which has to be exactly one: its embedding is where a concept starts."""
+    """The token of a super-category, which has to be exactly one: its embedding is where a concept
+    starts.
+    """
     ids = tokenizer(word, add_special_tokens=False).input_ids
     if len(ids) != 1:
         pieces = " + ".join(tokenizer.convert_ids_to_tokens(ids)).replace("</w>", "") or "nothing"
         raise UserError(
-            f"the super-category {word!r} is {len(ids)} tokens to this backbone ({pieces}), and one is needed; "
+            f"the super-category {word!r} is {len(ids)} tokens to this backbone ({pieces}), and "
+            f"one is needed; "
             "choose a more common word for it, such as its last word"
         )
     return ids[0]
@@ -79,7 +83,9 @@ def token_vector(text_encoder: Any, token: int) -> torch.Tensor:
     return text_encoder.get_input_embeddings().weight[token].detach().float().clone()
 
 
-def tokenize(tokenizer: Any, texts: Sequence[str], words: Mapping[str, Word]) -> tuple[torch.Tensor, list[Positions]]:
+def tokenize(
+    tokenizer: Any, texts: Sequence[str], words: Mapping[str, Word]
+) -> tuple[torch.Tensor, list[Positions]]:
     """-> ids [n, M] of the filled texts, and where each concept stands in each of them."""
     for word in words.values():
         super_token(tokenizer, word.text)
@@ -94,7 +100,9 @@ def tokenize(tokenizer: Any, texts: Sequence[str], words: Mapping[str, Word]) ->
     )
     positions = [
         find(tokenizer, text, spans, words, offsets, ids)
-        for (text, spans), offsets, ids in zip(filled, batch.offset_mapping.tolist(), batch.input_ids.tolist())
+        for (text, spans), offsets, ids in zip(
+            filled, batch.offset_mapping.tolist(), batch.input_ids.tolist()
+        )
     ]
     return batch.input_ids, positions
 
@@ -114,19 +122,23 @@ def find(
         hits = [m for m, (a, b) in enumerate(offsets) if a < end and b > start]
         if not hits and start >= last:
             raise UserError(
-                f"{{{name}}} is cut off, the prompt is longer than {tokenizer.model_max_length} tokens: {text!r}"
+                f"{{{name}}} is cut off, the prompt is longer than {tokenizer.model_max_length} "
+                f"tokens: {text!r}"
             )
         glued = text[start - 1 : start].isalnum()  # byte pairs may split there all the same
         if glued or len(hits) != 1 or ids[hits[0]] != token or offsets[hits[0]] != [start, end]:
             raise UserError(
-                f"{{{name}}} has to stand as a word of its own, with spaces or punctuation around it: {text!r}"
+                f"{{{name}}} has to stand as a word of its own, with spaces or punctuation around "
+                f"it: {text!r}"
             )
         found.setdefault(name, []).append(hits[0])
     return found
 
 
 @contextmanager
-def written(text_encoder: Any, positions: Sequence[Positions], words: Mapping[str, Word]) -> Iterator[None]:
+def written(
+    text_encoder: Any, positions: Sequence[Positions], words: Mapping[str, Word]
+) -> Iterator[None]:
     """For one call of the text encoder: the concepts' vectors stand at their positions."""
     places = [
         (row, m, words[name].vector)
@@ -143,7 +155,10 @@ def written(text_encoder: Any, positions: Sequence[Positions], words: Mapping[st
     def write(_: Any, __: Any, embedded: torch.Tensor) -> torch.Tensor:
         assert len(embedded) == len(positions), "the hook is for one batch of prompts"
         stacked = torch.stack([vector.to(embedded) for vector in vectors])
-        index = (torch.tensor(rows, device=embedded.device), torch.tensor(columns, device=embedded.device))
+        index = (
+            torch.tensor(rows, device=embedded.device),
+            torch.tensor(columns, device=embedded.device),
+        )
         return embedded.index_put(index, stacked)
 
     handle = text_encoder.get_input_embeddings().register_forward_hook(write)
@@ -156,7 +171,9 @@ def written(text_encoder: Any, positions: Sequence[Positions], words: Mapping[st
 def encode(
     text_encoder: Any, tokenizer: Any, texts: Sequence[str], words: Mapping[str, Word]
 ) -> tuple[torch.Tensor, list[Positions]]:
-    """-> encodings [n, M, d] as the U-Net sees them (with gradient to the words' vectors), and the positions."""
+    """-> encodings [n, M, d] as the U-Net sees them (with gradient to the words' vectors), and the
+    positions.
+    """
     ids, positions = tokenize(tokenizer, texts, words)
     with written(text_encoder, positions, words):
         return text_encoder(ids.to(text_encoder.device))[0], positions
@@ -164,6 +181,10 @@ def encode(
 
 @torch.no_grad()
 def super_encoding(text_encoder: Any, tokenizer: Any, super_category: str) -> torch.Tensor:
-    """The encoding [d] of the word in "A photo of a <super-category>": where i_star and o_star_K start."""
-    encodings, positions = encode(text_encoder, tokenizer, [named(INITIAL, "it")], {"it": Word(super_category)})
+    """The encoding [d] of the word in "A photo of a <super-category>": where i_star and o_star_K
+    start.
+    """
+    encodings, positions = encode(
+        text_encoder, tokenizer, [named(INITIAL, "it")], {"it": Word(super_category)}
+    )
     return encodings[0, positions[0]["it"][0]]

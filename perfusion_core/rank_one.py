@@ -1,7 +1,9 @@
-"""The edit of a K or V projection, Eq. 1 to 4 and Appendices A, B, D: pure functions, then the modules that use them.
+"""The edit of a K or V projection, Eq. 1 to 4 and Appendices A, B, D: pure functions, then the
+modules that use them.
 
-e: encodings [..., M, d]; i_star [J, d]; o_star [J, d_out]; W [d_out, d]; C^-1 [d, d]. Everything in the C^-1 metric is
-float64: strongly related i_star cancel to many digits, and it costs J columns beside the projection's thousands.
+e: encodings [..., M, d]; i_star [J, d]; o_star [J, d_out]; W [d_out, d]; C^-1 [d, d]. Everything in
+the C^-1 metric is float64: strongly related i_star cancel to many digits, and it costs J columns
+beside the projection's thousands.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +23,9 @@ ALIKE = 1e-4  # |R_jj| / |R_11| below which 1e-9 of noise in i_star moves the ou
 
 @dataclass(frozen=True)
 class Basis:
-    """What Eq. 4 needs of the concepts; the same for all layers, since all see the same encodings."""
+    """What Eq. 4 needs of the concepts; the same for all layers, since all see the same
+    encodings.
+    """
 
     sim: torch.Tensor  # [d, J]: e @ sim = sim(i_star_j, e) / ||i_star_j||^2
     u: torch.Tensor  # [J, d]: orthonormal in the C^-1 metric, spanning the i_star
@@ -29,7 +33,9 @@ class Basis:
 
 
 def linear_gate(ratio: torch.Tensor) -> torch.Tensor:
-    """No gate: with bias 0 and temperature 1, Eq. 3 is then Eq. 2, the output of ROME's edited layer."""
+    """No gate: with bias 0 and temperature 1, Eq. 3 is then Eq. 2, the output of ROME's edited
+    layer.
+    """
     return ratio
 
 
@@ -52,19 +58,28 @@ def refuse_alike(r: torch.Tensor, names: Sequence[str]) -> None:
     left = r.diagonal().abs()
     worst = int(left.argmin())
     if left[worst] < ALIKE * left[0]:
-        cosines = (r[:, :worst].T @ r[:, worst]) / r[:, :worst].norm(dim=0)  # r = Q^T i~: the metric's dot products
+        cosines = (r[:, :worst].T @ r[:, worst]) / r[:, :worst].norm(
+            dim=0
+        )  # r = Q^T i~: the metric's dot products
         other = int(cosines.abs().argmax())
         first, second = (repr(names[j]) if names else f"number {j + 1}" for j in (other, worst))
         raise UserError(
-            f"concepts {first} and {second} are nearly the same to the text encoder and cannot share a prompt; "
+            f"concepts {first} and {second} are nearly the same to the text encoder and cannot "
+            f"share a prompt; "
             "load one of them, or fit one again with another super-category"
         )
 
 
 def split(
-    encodings: torch.Tensor, basis: Basis, bias: Number, temperature: Number, gate: Gate = torch.sigmoid
+    encodings: torch.Tensor,
+    basis: Basis,
+    bias: Number,
+    temperature: Number,
+    gate: Gate = torch.sigmoid,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """-> e orthogonal to all concepts [..., M, d] (Eq. 10), in e's dtype; gates [..., M, J], float32 or better."""
+    """-> e orthogonal to all concepts [..., M, d] (Eq. 10), in e's dtype; gates [..., M, J],
+    float32 or better.
+    """
     with torch.autocast(encodings.device.type, enabled=False):
         e = encodings.double()
         beta, tau = as_row(bias, e), as_row(temperature, e)
@@ -78,9 +93,13 @@ def as_row(value: Number, like: torch.Tensor) -> torch.Tensor:
     return torch.as_tensor(value, dtype=like.dtype, device=like.device)
 
 
-def project(orthogonal: torch.Tensor, gates: torch.Tensor, weight: torch.Tensor, o_star: torch.Tensor) -> torch.Tensor:
+def project(
+    orthogonal: torch.Tensor, gates: torch.Tensor, weight: torch.Tensor, o_star: torch.Tensor
+) -> torch.Tensor:
     """Eq. 4 of one layer: W e_orthogonal + sum_j o_star_j gate_j."""
-    kept = linear(orthogonal.to(weight.dtype), weight)  # in autocast's dtype, where there is autocast
+    kept = linear(
+        orthogonal.to(weight.dtype), weight
+    )  # in autocast's dtype, where there is autocast
     with torch.autocast(orthogonal.device.type, enabled=False):
         return kept + (gates @ o_star.to(gates)).to(kept.dtype)
 
@@ -102,9 +121,13 @@ def gated_edit(
     return project(orthogonal, gates, weight, o_star)
 
 
-def rome_update(weight: torch.Tensor, i_star: torch.Tensor, o_star: torch.Tensor, c_inv: torch.Tensor) -> torch.Tensor:
+def rome_update(
+    weight: torch.Tensor, i_star: torch.Tensor, o_star: torch.Tensor, c_inv: torch.Tensor
+) -> torch.Tensor:
     """Eq. 1: W + Lambda (C^-1 i_star)^T, for one concept: i_star [d], o_star [d_out]."""
-    w, i, o, c = (tensor.double() for tensor in (weight, i_star.reshape(-1), o_star.reshape(-1), c_inv))
+    w, i, o, c = (
+        tensor.double() for tensor in (weight, i_star.reshape(-1), o_star.reshape(-1), c_inv)
+    )
     c_i = c @ i
     return (w + torch.outer(o - w @ i, c_i) / (i @ c_i)).to(weight.dtype)
 
@@ -120,7 +143,9 @@ class Last:
         self.result: Any = None
 
     def get(self, encodings: torch.Tensor, compute: Callable[[], Any]) -> Any:
-        version = None if encodings.is_inference() else encodings._version  # changed in place: another tensor
+        version = (
+            None if encodings.is_inference() else encodings._version
+        )  # changed in place: another tensor
         mode = (version, torch.is_autocast_enabled(encodings.device.type), torch.is_grad_enabled())
         if self.key is None or self.key[0] is not encodings or self.key[1] != mode:
             self.result = compute()
@@ -129,10 +154,16 @@ class Last:
 
 
 class Edit:
-    """What all layers of a pipeline share: the concepts' subspace, their gates, the split of the last encodings."""
+    """What all layers of a pipeline share: the concepts' subspace, their gates, the split of the
+    last encodings.
+    """
 
     def __init__(
-        self, basis: Basis, bias: torch.Tensor, temperature: torch.Tensor, linear_gates: Sequence[bool] = ()
+        self,
+        basis: Basis,
+        bias: torch.Tensor,
+        temperature: torch.Tensor,
+        linear_gates: Sequence[bool] = (),
     ) -> None:
         self.basis, self.bias, self.temperature = basis, bias, temperature
         self.linear = torch.tensor(linear_gates, dtype=torch.bool)
@@ -150,7 +181,9 @@ class Edit:
 
     def compute(self, encodings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if self.basis.u.device != encodings.device:
-            self.basis = Basis(*(t.to(encodings.device) for t in (self.basis.sim, self.basis.u, self.basis.sim_u)))
+            self.basis = Basis(
+                *(t.to(encodings.device) for t in (self.basis.sim, self.basis.u, self.basis.sim_u))
+            )
         return split(encodings, self.basis, self.bias, self.temperature, self.gate)
 
 
@@ -178,7 +211,9 @@ class EditedProjection(nn.Module):
 
 
 class SuperKeys(EditedProjection):
-    """K under global lock: the second half of the joined encodings, the super-category's prompt, through plain W_K."""
+    """K under global lock: the second half of the joined encodings, the super-category's prompt,
+    through plain W_K.
+    """
 
     def compute(self, encodings: torch.Tensor) -> torch.Tensor:
         return linear(encodings[..., self.edit.width :].to(self.weight.dtype), self.weight)

@@ -1,6 +1,7 @@
 """Texts and seeds in, pictures out: DDIM with guidance, one CPU generator per image.
 
-The text side is done once per prompt: K and V of every cross-attention are computed before the loop and kept.
+The text side is done once per prompt: K and V of every cross-attention are computed before the loop
+and kept.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,9 +18,11 @@ CHUNK = 2**20  # pixels decoded at a time: the VAE's activations are the largest
 
 
 class AttentionMaps:
-    """Filled by `sample`: `maps`, float32 [n, M, h, w], mean over steps, heads and layers of the conditional branch.
+    """Filled by `sample`: `maps`, float32 [n, M, h, w], mean over steps, heads and layers of the
+    conditional branch.
 
-    Each layer's maps are resized to the latent's size and sum to 1 over the M tokens at every position.
+    Each layer's maps are resized to the latent's size and sum to 1 over the M tokens at every
+    position.
     """
 
     maps: torch.Tensor
@@ -35,7 +38,8 @@ def sample(
     guidance: float = 6.0,
     attention: AttentionMaps | None = None,
 ) -> np.ndarray:
-    """-> uint8 [n, H, W, 3]. The same call gives the same bytes on the same device, dtype and number of threads.
+    """-> uint8 [n, H, W, 3]. The same call gives the same bytes on the same device, dtype and
+    number of threads.
 
     Args:
         texts: one prompt for all images, or one a seed.
@@ -50,7 +54,9 @@ def sample(
     unet, device = backbone.unet, backbone.device
     guided = guidance != 1.0
     distinct = list(dict.fromkeys(([""] if guided else []) + texts))
-    rows = [0] * len(texts) * guided + [distinct.index(text) for text in texts]  # of the U-Net's batch
+    rows = [0] * len(texts) * guided + [
+        distinct.index(text) for text in texts
+    ]  # of the U-Net's batch
     encodings = [text_side(backbone, text) for text in distinct]
     # Noise of each seed.
     scheduler = backbone.scheduler()
@@ -73,11 +79,14 @@ def noise(backbone: Backbone, seeds: Sequence[int]) -> torch.Tensor:
     """Each image's starting noise from its own CPU generator: the same on every device."""
     side, channels = backbone.unet.config.sample_size, backbone.unet.config.in_channels
     shape = (channels, side, side)
-    return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds])
+    return torch.stack(
+        [torch.randn(shape, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds]
+    )
 
 
 def text_side(backbone: Backbone, text: str) -> torch.Tensor:
-    """[1, M, d]; through the pipeline's own method, which concepts and textual inversions hook into.
+    """[1, M, d]; through the pipeline's own method, which concepts and textual inversions hook
+    into.
 
     One text at a time, so that no other prompt of the call can move its low bits.
     """
@@ -96,8 +105,11 @@ class Fixed(nn.Module):
 
 
 @contextmanager
-def fixed_text(backbone: Backbone, encodings: list[torch.Tensor], rows: list[int]) -> Iterator[torch.Tensor]:
-    """Project every text once in every cross-attention, and let the layers hand out the results for the batch's rows.
+def fixed_text(
+    backbone: Backbone, encodings: list[torch.Tensor], rows: list[int]
+) -> Iterator[torch.Tensor]:
+    """Project every text once in every cross-attention, and let the layers hand out the results for
+    the batch's rows.
 
     Yields a tensor of the right batch and length to give to the U-Net; its values are never read.
     """
@@ -110,7 +122,9 @@ def fixed_text(backbone: Backbone, encodings: list[torch.Tensor], rows: list[int
             for side in ("to_k", "to_v"):
                 project = getattr(layer, side)
                 with torch.autocast(backbone.device.type, backbone.dtype, enabled=low):
-                    results = torch.cat([project(e) for e in encodings]).to(backbone.dtype)  # [distinct, M, d_out]
+                    results = torch.cat([project(e) for e in encodings]).to(
+                        backbone.dtype
+                    )  # [distinct, M, d_out]
                 setattr(layer, side, Fixed(results[index]))
         yield encodings[0].new_zeros(len(rows), *encodings[0].shape[1:], dtype=backbone.dtype)
     finally:
@@ -120,7 +134,9 @@ def fixed_text(backbone: Backbone, encodings: list[torch.Tensor], rows: list[int
 
 @contextmanager
 def watched(unet: Any, images: int, attention: AttentionMaps | None) -> Iterator[None]:
-    """Add up the attention of the last `images` rows of every batch, beside the computation of the picture."""
+    """Add up the attention of the last `images` rows of every batch, beside the computation of the
+    picture.
+    """
     if attention is None:
         yield
         return
@@ -130,7 +146,9 @@ def watched(unet: Any, images: int, attention: AttentionMaps | None) -> Iterator
     def add(probs: torch.Tensor) -> None:
         nonlocal total, count
         square = probs.mean(1)  # [n, M, h, w], mean over heads
-        total = total.to(square.device) + nn.functional.interpolate(square, (side, side), mode="bilinear")
+        total = total.to(square.device) + nn.functional.interpolate(
+            square, (side, side), mode="bilinear"
+        )
         count += 1
 
     with attended(unet, images, add):
@@ -140,7 +158,9 @@ def watched(unet: Any, images: int, attention: AttentionMaps | None) -> Iterator
 
 @contextmanager
 def attended(unet: Any, images: int, see: Callable[[torch.Tensor], None]) -> Iterator[None]:
-    """Inside the block every cross-attention tells the last `images` rows' probabilities [n, heads, M, h, w]."""
+    """Inside the block every cross-attention tells the last `images` rows' probabilities [n, heads,
+    M, h, w].
+    """
 
     def watch(layer: Any) -> Any:
         def hook(_: nn.Module, __: tuple, query: torch.Tensor) -> None:
@@ -153,7 +173,9 @@ def attended(unet: Any, images: int, see: Callable[[torch.Tensor], None]) -> Ite
 
         return hook
 
-    handles = [layer.to_q.register_forward_hook(watch(layer)) for layer in cross_attentions(unet).values()]
+    handles = [
+        layer.to_q.register_forward_hook(watch(layer)) for layer in cross_attentions(unet).values()
+    ]
     try:
         yield
     finally:
@@ -165,8 +187,17 @@ def decode(backbone: Backbone, latents: torch.Tensor) -> np.ndarray:
     """Latents of the diffusion to uint8 pictures."""
     latents = (latents / backbone.vae.config.scaling_factor).to(backbone.dtype)
     many = max(1, CHUNK // backbone.size**2)
-    pixels = torch.cat([backbone.vae.decode(part).sample.float().cpu() for part in latents.split(many)])
-    return ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+    pixels = torch.cat(
+        [backbone.vae.decode(part).sample.float().cpu() for part in latents.split(many)]
+    )
+    return (
+        ((pixels / 2 + 0.5).clamp(0, 1) * 255)
+        .round()
+        .to(torch.uint8)
+        .permute(0, 2, 3, 1)
+        .contiguous()
+        .numpy()
+    )
 
 
 def as_float(images: np.ndarray) -> torch.Tensor:

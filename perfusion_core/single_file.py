@@ -1,6 +1,7 @@
 """One .safetensors checkpoint of Stable Diffusion 1.x or 2.x in, a pipeline out, without a network.
 
-Such a file holds weights alone: the configurations are ours (layouts/), CLIP's vocabulary is the one in open_clip.
+Such a file holds weights alone: the configurations are ours (layouts/), CLIP's vocabulary is the
+one in open_clip.
 """
 
 from __future__ import annotations
@@ -22,33 +23,47 @@ if TYPE_CHECKING:
 
 Layout = dict[str, Any]
 UNET = "model.diffusion_model."
-FIRST, TEXT = f"{UNET}input_blocks.0.0.weight", f"{UNET}middle_block.1.transformer_blocks.0.attn2.to_k.weight"
+FIRST, TEXT = (
+    f"{UNET}input_blocks.0.0.weight",
+    f"{UNET}middle_block.1.transformer_blocks.0.attn2.to_k.weight",
+)
 V = {"v": "v_prediction", "epsilon": "epsilon", "eps": "epsilon"}
 
 
 @cache
 def layouts() -> dict[int, Layout]:
     """Stable Diffusion 1.x and 2.x by the width of what their cross-attentions read."""
-    found = [json.loads((files("perfusion_core") / "layouts" / name).read_text()) for name in ("sd1.json", "sd2.json")]
+    found = [
+        json.loads((files("perfusion_core") / "layouts" / name).read_text())
+        for name in ("sd1.json", "sd2.json")
+    ]
     return {layout["unet"]["cross_attention_dim"]: layout for layout in found}
 
 
 def layout_of(place: Path) -> Layout:
-    """The configurations that fit this file, with its own kind of prediction and size; reads the header only."""
+    """The configurations that fit this file, with its own kind of prediction and size; reads the
+    header only.
+    """
     try:
         with safe_open(place, "np") as file:
-            shapes = {key: file.get_slice(key).get_shape() for key in (FIRST, TEXT) if key in file.keys()}  # noqa: SIM118
+            names = set(file.keys())
+            shapes = {key: file.get_slice(key).get_shape() for key in (FIRST, TEXT) if key in names}
             about = file.metadata() or {}
     except SafetensorError as error:
         raise UserError(f"{place} is damaged or not a safetensors file: {error}") from error
     if len(shapes) < 2 or shapes[TEXT][1] not in layouts():
         raise UserError(
-            f"{place} is not a checkpoint of Stable Diffusion 1.x or 2.x (U-Net, VAE and text encoder in one file); "
-            "a LoRA or a part of a model is not a backbone, others are opened as a folder in diffusers layout"
+            f"{place} is not a checkpoint of Stable Diffusion 1.x or 2.x (U-Net, VAE and text "
+            f"encoder in one file); "
+            "a LoRA or a part of a model is not a backbone, others are opened as a folder in "
+            "diffusers layout"
         )
     layout: Layout = json.loads(json.dumps(layouts()[shapes[TEXT][1]]))
     if shapes[FIRST][1] != layout["unet"]["in_channels"]:
-        raise UserError(f"{place} reads {shapes[FIRST][1]} channels: an inpainting or depth model; give the plain one")
+        raise UserError(
+            f"{place} reads {shapes[FIRST][1]} channels: an inpainting or depth model; give the "
+            f"plain one"
+        )
     kind = prediction(place, about, plain=layout["pad"] != "!")
     layout["scheduler"]["prediction_type"] = kind
     if layout["pad"] == "!" and kind == "v_prediction":  # 2.x: the models of 768 pixels predict v
@@ -57,7 +72,9 @@ def layout_of(place: Path) -> Layout:
 
 
 def prediction(place: Path, about: dict[str, str], plain: bool) -> str:
-    """What the U-Net predicts; its weights do not tell: the file's header, a .yaml beside it, or 1.x's epsilon."""
+    """What the U-Net predicts; its weights do not tell: the file's header, a .yaml beside it, or
+    1.x's epsilon.
+    """
     if (told := about.get("modelspec.prediction_type")) in V:
         return V[told]
     beside = place.with_suffix(".yaml")
@@ -67,31 +84,51 @@ def prediction(place: Path, about: dict[str, str], plain: bool) -> str:
     if plain:
         return "epsilon"
     raise UserError(
-        f"{place} is a Stable Diffusion 2.x checkpoint, which may predict noise (the 512 models) or v (the 768 ones) "
-        f'and does not say which: write  parameterization: "eps"  or  parameterization: "v"  into {beside.name} there'
+        f"{place} is a Stable Diffusion 2.x checkpoint, which may predict noise (the 512 models) "
+        f"or v (the 768 ones) "
+        f'and does not say which: write  parameterization: "eps"  or  parameterization: "v"  into '
+        f"{beside.name} there"
     )
 
 
 def tokenizer_of(layout: Layout) -> Any:
-    """CLIP's tokenizer, from the byte pairs in the open_clip package; 1.x pads with its end token, 2.x with `!`."""
+    """CLIP's tokenizer, from the byte pairs in the open_clip package; 1.x pads with its end token,
+    2.x with `!`.
+    """
     from open_clip.tokenizer import SimpleTokenizer
     from transformers import CLIPTokenizer
 
     theirs = SimpleTokenizer()
-    vocab = {word.replace("<start_of_text>", "<|startoftext|>").replace("<end_of_text>", "<|endoftext|>"): n
-             for word, n in theirs.encoder.items()}  # fmt: skip
+    vocab = {
+        word.replace("<start_of_text>", "<|startoftext|>").replace(
+            "<end_of_text>", "<|endoftext|>"
+        ): n
+        for word, n in theirs.encoder.items()
+    }
     merges = sorted(theirs.bpe_ranks, key=theirs.bpe_ranks.__getitem__)
     length = layout["text_encoder"]["max_position_embeddings"]
-    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=length, pad_token=layout["pad"])
+    return CLIPTokenizer(
+        vocab=vocab, merges=merges, model_max_length=length, pad_token=layout["pad"]
+    )
 
 
 def write_layout(layout: Layout, folder: Path) -> None:
     """The folder of configurations that diffusers wants beside the weights."""
-    about: dict[str, Any] = {"_class_name": "StableDiffusionPipeline", "requires_safety_checker": False}
+    about: dict[str, Any] = {
+        "_class_name": "StableDiffusionPipeline",
+        "requires_safety_checker": False,
+    }
     kinds = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "scheduler": "DDIMScheduler"}
     about |= {part: ["diffusers", name] for part, name in kinds.items()}
-    about |= {"text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "CLIPTokenizer"]}
-    about |= {"safety_checker": [None, None], "feature_extractor": [None, None], "image_encoder": [None, None]}
+    about |= {
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+    }
+    about |= {
+        "safety_checker": [None, None],
+        "feature_extractor": [None, None],
+        "image_encoder": [None, None],
+    }
     (folder / "model_index.json").write_text(json.dumps(about))
     for part in ("unet", "vae", "text_encoder", "scheduler"):
         (folder / part).mkdir()
@@ -119,9 +156,13 @@ def open_single_file(place: Path, dtype: torch.dtype) -> Any:
                 image_encoder=None,
             )
         except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"cannot open the backbone in {place}: {str(error).strip().splitlines()[0]}") from error
+            raise UserError(
+                f"cannot open the backbone in {place}: {str(error).strip().splitlines()[0]}"
+            ) from error
     for model in (pipe.unet, pipe.vae):
-        torch.nn.Module.to(model, dtype)  # diffusers' own warns about modules that neither of them has
+        torch.nn.Module.to(
+            model, dtype
+        )  # diffusers' own warns about modules that neither of them has
     return pipe
 
 

@@ -1,6 +1,8 @@
-"""What Perfusion learns, and the layers that learn it. In: a backbone, a subject, a Config. Out: a `Student`.
+"""What Perfusion learns, and the layers that learn it. In: a backbone, a subject, a Config. Out: a
+`Student`.
 
-The shared loop trains it; `using` puts a finished concept into a backbone, as validation and `apply` do.
+The shared loop trains it; `using` puts a finished concept into a backbone, as validation and
+`apply` do.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +18,16 @@ from perfusion_core.concept import Concept
 from perfusion_core.digests import text_shape
 from perfusion_core.editing import attach, load_concepts, restored
 from perfusion_core.perfusion_settings import Config
-from perfusion_core.prompts import TEMPLATES, Positions, Word, encode, named, super_encoding, super_token, token_vector
+from perfusion_core.prompts import (
+    TEMPLATES,
+    Positions,
+    Word,
+    encode,
+    named,
+    super_encoding,
+    super_token,
+    token_vector,
+)
 from perfusion_core.rank_one import Edit, EditedProjection, concept_basis
 from perfusion_core.subject import Subject
 from perfusion_core.training import Write
@@ -37,24 +48,35 @@ class Student:
         self.o_k: list[torch.Tensor] = []
         self.o_v: list[torch.Tensor] = []
         for layer in self.layers.values():
-            for side, into, learned in ((layer.to_k, self.o_k, config.train_k), (layer.to_v, self.o_v, True)):
+            for side, into, learned in (
+                (layer.to_k, self.o_k, config.train_k),
+                (layer.to_v, self.o_v, True),
+            ):
                 o_star = linear(self.e_super[None], side.weight.detach().float())  # [1, d_out]
                 into.append(nn.Parameter(o_star) if learned else o_star)
-        bias, temperature = torch.tensor([config.train_bias, config.train_temperature]).double().to(device).split(1)
+        bias, temperature = (
+            torch.tensor([config.train_bias, config.train_temperature]).double().to(device).split(1)
+        )
         self.edit = Edit(self.basis(), bias, temperature)
         self.waiting: list[Positions] = []
         self.steps = torch.zeros((), dtype=torch.int64)
 
     @property
     def word(self) -> Word:
-        return Word(self.subject.super_category, None if self.config.vanilla_rome else self.embedding)
+        return Word(
+            self.subject.super_category, None if self.config.vanilla_rome else self.embedding
+        )
 
     def first_i_star(self) -> torch.Tensor:
-        """The super-category's encoding; for vanilla ROME its mean over the templates (Sec. 3.2, step 1)."""
+        """The super-category's encoding; for vanilla ROME its mean over the templates (Sec. 3.2,
+        step 1).
+        """
         if not self.config.vanilla_rome:
             return self.e_super.clone()
         with torch.no_grad():
-            encodings, positions = self.encode_texts([named(template, self.subject.name) for template in TEMPLATES])
+            encodings, positions = self.encode_texts(
+                [named(template, self.subject.name) for template in TEMPLATES]
+            )
         return at(encodings, positions, self.subject.name).mean(0)
 
     def basis(self) -> Any:
@@ -64,12 +86,16 @@ class Student:
         """Each different text once; there are nine."""
         distinct = list(dict.fromkeys(texts))
         words = {self.subject.name: self.word}
-        encodings, positions = encode(self.backbone.text_encoder, self.backbone.tokenizer, distinct, words)
+        encodings, positions = encode(
+            self.backbone.text_encoder, self.backbone.tokenizer, distinct, words
+        )
         rows = [distinct.index(text) for text in texts]
         return repeated(encodings, rows), [positions[row] for row in rows]
 
     def encode(self, texts: list[str]) -> torch.Tensor:
-        """Once an optimizer step: i_star moves towards the mean over the whole effective batch, before it is used."""
+        """Once an optimizer step: i_star moves towards the mean over the whole effective batch,
+        before it is used.
+        """
         encodings, self.waiting = self.encode_texts(texts)
         self.steps += 1
         if not self.config.vanilla_rome:
@@ -79,7 +105,9 @@ class Student:
         return encodings
 
     def prepare(self, encodings: torch.Tensor) -> None:
-        """Before each U-Net call: what all layers share is computed once, outside of any recomputed block."""
+        """Before each U-Net call: what all layers share is computed once, outside of any recomputed
+        block.
+        """
         if self.config.vanilla_rome:
             mine, self.waiting = self.waiting[: len(encodings)], self.waiting[len(encodings) :]
             for layer in self.layers.values():
@@ -94,7 +122,10 @@ class Student:
         with restored(self.layers):
             if self.config.vanilla_rome:
                 for layer, o_k, o_v in zip(self.layers.values(), self.o_k, self.o_v, strict=True):
-                    layer.to_k, layer.to_v = OnePosition(layer.to_k, o_k), OnePosition(layer.to_v, o_v)
+                    layer.to_k, layer.to_v = (
+                        OnePosition(layer.to_k, o_k),
+                        OnePosition(layer.to_v, o_v),
+                    )
             else:
                 attach(self.layers, self.edit, self.o_k, self.o_v)
             yield
@@ -106,7 +137,9 @@ class Student:
         with restored(self.layers):
             for layer, (to_k, to_v) in zip(self.layers.values(), self.plain, strict=True):
                 layer.to_k, layer.to_v = to_k, to_v
-            with using(self.backbone, {name: self.concept()}, "local", config.bias, config.temperature):
+            with using(
+                self.backbone, {name: self.concept()}, "local", config.bias, config.temperature
+            ):
                 yield lambda template: named(template, name)
 
     def groups(self) -> list[dict[str, Any]]:
@@ -140,7 +173,9 @@ class Student:
 
 
 class OnePosition(nn.Module):
-    """Vanilla ROME's step 2: the output is replaced where the concept's word stands, and nowhere else."""
+    """Vanilla ROME's step 2: the output is replaced where the concept's word stands, and nowhere
+    else.
+    """
 
     def __init__(self, plain: nn.Linear, o_star: torch.Tensor) -> None:
         super().__init__()
@@ -149,12 +184,16 @@ class OnePosition(nn.Module):
 
     def forward(self, encodings: torch.Tensor) -> torch.Tensor:
         out = self.plain(encodings)
-        index = (torch.arange(len(out), device=out.device), torch.tensor(self.columns, device=out.device))
+        index = (
+            torch.arange(len(out), device=out.device),
+            torch.tensor(self.columns, device=out.device),
+        )
         return out.index_put(index, self.o_star.to(out).expand(len(out), -1))
 
 
 def repeated(encodings: torch.Tensor, rows: list[int]) -> torch.Tensor:
-    """encodings[rows], whose gradient is added up in the order of the rows whatever the number of threads.
+    """encodings[rows], whose gradient is added up in the order of the rows whatever the number of
+    threads.
 
     Indexing with a list adds in any order where there are two threads, and two trainings differ.
     """

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Subject:
-    """A concept to learn. `super_category` is one word; an `asymmetric` concept is never flipped."""
+    """A concept to learn. `super_category` is one word; an `asymmetric` concept is never
+    flipped.
+    """
 
     name: str
     super_category: str
@@ -23,7 +25,12 @@ class Subject:
 
     @classmethod
     def of_pixels(
-        cls, name: str, super_category: str, images: np.ndarray, masks: np.ndarray | None, asymmetric: bool = False
+        cls,
+        name: str,
+        super_category: str,
+        images: np.ndarray,
+        masks: np.ndarray | None,
+        asymmetric: bool = False,
     ) -> Subject:
         """From pictures as files hold them: uint8 [n, H, W, 3], and masks uint8 [n, H, W]."""
         import torch
@@ -34,7 +41,9 @@ class Subject:
         return cls(name, super_category, as_float(images), soft, asymmetric)
 
     def mirrored(self, wanted: bool) -> bool:
-        """Whether its pictures may be mirrored in training: never something with writing or one-sided marks."""
+        """Whether its pictures may be mirrored in training: never something with writing or
+        one-sided marks.
+        """
         return wanted and not self.asymmetric
 
 

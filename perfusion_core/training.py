@@ -1,6 +1,8 @@
-"""The noise-prediction loop that every method shares: parameter groups and batches in, trained tensors and a log out.
+"""The noise-prediction loop that every method shares: parameter groups and batches in, trained
+tensors and a log out.
 
-A method hands in what differs: its pictures and texts (`draw`), how texts become encodings (`encode`), `save`.
+A method hands in what differs: its pictures and texts (`draw`), how texts become encodings
+(`encode`), `save`.
 """
 
 import math
@@ -42,7 +44,9 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Batch:
-    """One micro-batch; the last `prior` rows are class images, whose loss is weighted by Recipe.prior_weight."""
+    """One micro-batch; the last `prior` rows are class images, whose loss is weighted by
+    Recipe.prior_weight.
+    """
 
     latents: torch.Tensor  # [n, c, h, w]
     texts: list[str]
@@ -52,11 +56,15 @@ class Batch:
 
 @dataclass(frozen=True)
 class Validation:
-    """How the best step is found: pictures of `templates`, and a score of them that only the caller knows."""
+    """How the best step is found: pictures of `templates`, and a score of them that only the caller
+    knows.
+    """
 
     templates: tuple[str, ...]  # "A {} in a garden"
     seeds: tuple[int, ...]
-    score: Callable[[np.ndarray], float]  # of uint8 [n, H, W, 3], in the templates' order; higher is better
+    score: Callable[
+        [np.ndarray], float
+    ]  # of uint8 [n, H, W, 3], in the templates' order; higher is better
     every: int = 25
     steps: int = 50
     guidance: float = 6.0
@@ -65,7 +73,10 @@ class Validation:
 def equal_parts(batch: int, parts: int) -> int:
     """How many rows each part of a batch has."""
     if batch % parts:
-        raise UserError(f"a batch of {batch} cannot be split into {parts} equal parts; batch or accumulate must change")
+        raise UserError(
+            f"a batch of {batch} cannot be split into {parts} equal parts; batch or accumulate "
+            f"must change"
+        )
     return batch // parts
 
 
@@ -95,7 +106,9 @@ class Log:
             "validation": self.validation,
             "seconds": self.seconds,
             "images_per_second": self.images / self.seconds if self.seconds else 0.0,
-            "peak_memory_bytes": torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
+            "peak_memory_bytes": torch.cuda.max_memory_allocated(device)
+            if device.type == "cuda"
+            else None,
         }
 
 
@@ -117,22 +130,20 @@ def train(
     keep: Iterable[int] = (),
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """The loop that every method shares; -> what goes to fit.json. One seed fixes everything; an interrupted training
-    goes on from the checkpoint in `out`.
+    """The loop that every method shares; -> what goes to fit.json. One seed fixes everything; an
+    interrupted training goes on from the checkpoint in `out`.
 
-    Args:
-        recipe: steps, micro-batches, weight of the class images, clipping, gradient checkpointing.
-        groups: parameters for AdamW, `[{"params": [float32 tensors], "lr": ...}]`.
-        draw: the next micro-batch; called `recipe.accumulate` times a step.
-        encode: texts -> encodings [n, M, d]; called once a step with all its texts, gradient flows through it.
-        save: writes the method's own files into a folder.
-        unet: another one than the backbone's, for a method that trains all of it.
-        prepare: called with the encodings before each U-Net call.
-        state: tensors changed in place besides the parameters; all that changes has to be named, for checkpoints.
-        current: a context that puts the present state in place and gives `write`; needed with `validate`.
-        validate: what picks the best step; without it the last step is saved.
-        keep: steps whose state is also saved under `out/step-<n>/`.
-        progress: called with step, steps and loss after each step.
+    Args: recipe: steps, micro-batches, weight of the class images, clipping, gradient
+        checkpointing. groups: parameters for AdamW, `[{"params": [float32 tensors], "lr": ...}]`.
+        draw: the next micro-batch; called `recipe.accumulate` times a step. encode: texts ->
+        encodings [n, M, d]; called once a step with all its texts, gradient flows through it. save:
+        writes the method's own files into a folder. unet: another one than the backbone's, for a
+        method that trains all of it. prepare: called with the encodings before each U-Net call.
+        state: tensors changed in place besides the parameters; all that changes has to be named,
+        for checkpoints. current: a context that puts the present state in place and gives `write`;
+        needed with `validate`. validate: what picks the best step; without it the last step is
+        saved. keep: steps whose state is also saved under `out/step-<n>/`. progress: called with
+        step, steps and loss after each step.
     """
     unet = backbone.unet if unet is None else unet
     parameters = [p for group in groups for p in group["params"]]
@@ -152,7 +163,9 @@ def train(
         for step in range(first + 1, recipe.steps + 1):
             batches = [draw(rng) for _ in range(recipe.accumulate)]
             rows = max(len(batch.texts) for batch in batches)
-            attempt = partial(one_step, backbone, unet, recipe, batches, encode, prepare, alphas, rng, scaler)
+            attempt = partial(
+                one_step, backbone, unet, recipe, batches, encode, prepare, alphas, rng, scaler
+            )
             with quick_attention(backbone):
                 loss = halving.step(rows, attempt)
             if not math.isfinite(loss):
@@ -170,14 +183,18 @@ def train(
             if step in keep:
                 save(out / f"step-{step}")
             if validate and (step % validate.every == 0 or step == recipe.steps):
-                assert current is not None, "validation needs to know how to draw with the present state"
+                assert current is not None, (
+                    "validation needs to know how to draw with the present state"
+                )
                 judge(backbone, validate, current, log, step, lambda: save(out))
             checkpoint.save(step, log)
     log.seconds = before + time.monotonic() - started
     if not validate:
         save(out)
     checkpoint.remove()
-    split = {"parts": halving.parts} if halving.parts > 1 else {}  # of a micro-batch: memory did not suffice for it
+    split = (
+        {"parts": halving.parts} if halving.parts > 1 else {}
+    )  # of a micro-batch: memory did not suffice for it
     return log.summary(recipe.steps, backbone.device) | split
 
 
@@ -193,9 +210,11 @@ def one_step(
     scaler: Any,
     parts: int = 1,
 ) -> float:
-    """Gradients of one optimizer step -> the mean loss of its micro-batches, each computed in `parts`.
+    """Gradients of one optimizer step -> the mean loss of its micro-batches, each computed in
+    `parts`.
 
-    The text encoder runs once for all: each takes its rows as a leaf, and what they gather goes back in one sweep.
+    The text encoder runs once for all: each takes its rows as a leaf, and what they gather goes
+    back in one sweep.
     """
     encodings = encode([text for batch in batches for text in batch.texts])
     total, gathered = 0.0, []
@@ -222,7 +241,9 @@ def batch_losses(
     rng: torch.Generator,
     parts: int,
 ) -> Iterator[torch.Tensor]:
-    """Noise the latents, predict, compare: the loss, or the shares of it that `parts` of the batch have."""
+    """Noise the latents, predict, compare: the loss, or the shares of it that `parts` of the batch
+    have.
+    """
     latents, device = batch.latents.to(backbone.device), backbone.device
     noise = torch.randn(latents.shape, generator=rng).to(device)
     t = torch.randint(len(alphas), (len(latents),), generator=rng).to(device)
@@ -236,13 +257,17 @@ def batch_losses(
         some = encodings if parts == 1 else encodings[part]
         with torch.autocast(device.type, backbone.dtype, enabled=backbone.dtype != torch.float32):
             prepare(some)
-            predicted = unet(channels_last(noisy[part].to(unet.dtype)), t[part], encoder_hidden_states=some).sample
+            predicted = unet(
+                channels_last(noisy[part].to(unet.dtype)), t[part], encoder_hidden_states=some
+            ).sample
         mask = None if batch.mask is None else batch.mask[part]
         if parts == 1:
             yield weighted_loss(predicted.float(), target, mask, batch.prior, recipe.prior_weight)
         else:
             weights = row_weights(len(latents), batch.prior, recipe.prior_weight)[part].to(device)
-            yield (weights * squared_error(predicted.float(), target[part], mask).flatten(1).mean(1)).sum()
+            yield (
+                weights * squared_error(predicted.float(), target[part], mask).flatten(1).mean(1)
+            ).sum()
 
 
 def row_weights(rows: int, prior: int, prior_weight: float) -> torch.Tensor:
@@ -253,16 +278,24 @@ def row_weights(rows: int, prior: int, prior_weight: float) -> torch.Tensor:
     return weights
 
 
-def squared_error(predicted: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+def squared_error(
+    predicted: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None
+) -> torch.Tensor:
     if mask is None:
         return mse_loss(predicted, target, reduction="none")
     return mask.to(predicted) * (predicted - target) ** 2
 
 
 def weighted_loss(
-    predicted: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None, prior: int, prior_weight: float
+    predicted: torch.Tensor,
+    target: torch.Tensor,
+    mask: torch.Tensor | None,
+    prior: int,
+    prior_weight: float,
 ) -> torch.Tensor:
-    """Mean of mask * error^2 over rows, channels and positions, not divided by the mask's sum; class images apart."""
+    """Mean of mask * error^2 over rows, channels and positions, not divided by the mask's sum;
+    class images apart.
+    """
     error = squared_error(predicted, target, mask)
     if not prior:
         return error.mean()
@@ -280,7 +313,9 @@ def judge(
     """Draw, score, and keep the state if it is the best so far."""
     with current() as write:
         texts = [write(template) for template in validate.templates]
-        images, _ = draw_what_fits(backbone, texts, validate.seeds, steps=validate.steps, guidance=validate.guidance)
+        images, _ = draw_what_fits(
+            backbone, texts, validate.seeds, steps=validate.steps, guidance=validate.guidance
+        )
     score = float(validate.score(images))
     if not math.isfinite(score):
         raise Diverged(f"the validation score is {score} at step {step}; lower the learning rate")
@@ -304,7 +339,9 @@ def checkpointed(unet: Any, wanted: bool) -> Iterator[None]:
 
 
 def quick_attention(backbone: Backbone) -> AbstractContextManager[None]:
-    """Fused attention is slow backwards on the CPU; where positions are few, the plain one takes a fifth off a step."""
+    """Fused attention is slow backwards on the CPU; where positions are few, the plain one takes a
+    fifth off a step.
+    """
     few = backbone.device.type == "cpu" and backbone.unet.config.sample_size <= 32
     return sdpa_kernel(SDPBackend.MATH) if few else nullcontext()
 
@@ -316,7 +353,9 @@ def hint(loss: float, step: int, groups: Sequence[dict[str, Any]], dtype: torch.
 
 
 def bar(label: str, batch: int = 1) -> Progress:
-    """A progress bar with the loss and images a second, for one training of `batch` images a step; none in a log."""
+    """A progress bar with the loss and images a second, for one training of `batch` images a step;
+    none in a log.
+    """
     from tqdm import tqdm
 
     shown: list[Any] = []
@@ -324,7 +363,13 @@ def bar(label: str, batch: int = 1) -> Progress:
     def progress(step: int, steps: int, loss: float) -> None:
         if not shown:
             shown.append(
-                tqdm(total=steps * batch, initial=(step - 1) * batch, desc=label, unit=" images", disable=None)
+                tqdm(
+                    total=steps * batch,
+                    initial=(step - 1) * batch,
+                    desc=label,
+                    unit=" images",
+                    disable=None,
+                )
             )
         shown[0].set_postfix(step=step, loss=f"{loss:.4f}", refresh=False)
         shown[0].update(batch)

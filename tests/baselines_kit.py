@@ -1,4 +1,6 @@
-"""What the tests of the baselines share: a subject, class images, fits that changed something, stock calls."""
+"""What the tests of the baselines share: a subject, class images, fits that changed something,
+stock calls.
+"""
 
 import functools
 import importlib
@@ -12,7 +14,12 @@ from perfusion_core.sampling import noise, sample
 from perfusion_core.subject import Fitted, Subject
 
 MODULES = {"db": "dreambooth", "ti": "textual_inversion", "cd": "custom_diffusion", "lora": "lora"}
-RATES = {"db": 1e-2, "ti": 0.3, "cd": 0.1, "lora": 0.1}  # far too high, so that few steps change the pictures a lot
+RATES = {
+    "db": 1e-2,
+    "ti": 0.3,
+    "cd": 0.1,
+    "lora": 0.1,
+}  # far too high, so that few steps change the pictures a lot
 SEEDS = [3, 4]
 
 
@@ -27,10 +34,14 @@ def prior(seed: int = 1) -> np.ndarray:
 @functools.cache
 def subject(name: str = "teddy", word: str = "toy", asymmetric: bool = False) -> Subject:
     rng = torch.Generator().manual_seed(len(name))
-    return Subject(name, word, torch.rand(3, 3, 16, 16, generator=rng) * 2 - 1, asymmetric=asymmetric)
+    return Subject(
+        name, word, torch.rand(3, 3, 16, 16, generator=rng) * 2 - 1, asymmetric=asymmetric
+    )
 
 
-def quick_fit(method: str, backbone, out: Path, who: Subject | None = None, steps: int = 6, **changes) -> Fitted:
+def quick_fit(
+    method: str, backbone, out: Path, who: Subject | None = None, steps: int = 6, **changes
+) -> Fitted:
     """A short training at a rate that shows."""
     this, who = module(method), who or subject()
     config = replace(this.MINIATURE, **{"steps": steps, "batch": 4, "lr": RATES[method]} | changes)
@@ -47,7 +58,9 @@ def stock_pipe(backbone):
     """A pipeline of diffusers' own from the same folder, with the protocol's scheduler."""
     from diffusers import StableDiffusionPipeline
 
-    pipe = StableDiffusionPipeline.from_pretrained(backbone.place, safety_checker=None, requires_safety_checker=False)
+    pipe = StableDiffusionPipeline.from_pretrained(
+        backbone.place, safety_checker=None, requires_safety_checker=False
+    )
     pipe.set_progress_bar_config(disable=True)
     pipe.scheduler = backbone.scheduler()
     return pipe
@@ -55,8 +68,15 @@ def stock_pipe(backbone):
 
 def stock_draw(pipe, backbone, text: str) -> np.ndarray:
     """The pipeline's own call from the starting noise that `sample` takes."""
-    call = {"num_inference_steps": 5, "guidance_scale": 6.0, "output_type": "np", "num_images_per_prompt": len(SEEDS)}
-    return (pipe(text, latents=noise(backbone, SEEDS), **call).images * 255).round().astype(np.uint8)
+    call = {
+        "num_inference_steps": 5,
+        "guidance_scale": 6.0,
+        "output_type": "np",
+        "num_images_per_prompt": len(SEEDS),
+    }
+    return (
+        (pipe(text, latents=noise(backbone, SEEDS), **call).images * 255).round().astype(np.uint8)
+    )
 
 
 def apart(a: np.ndarray, b: np.ndarray) -> int:

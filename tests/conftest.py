@@ -1,4 +1,6 @@
-"""Shared by the tests: a tiny pipeline of Stable Diffusion's kind with random weights, saved in diffusers layout."""
+"""Shared by the tests: a tiny pipeline of Stable Diffusion's kind with random weights, saved in
+diffusers layout.
+"""
 
 import os
 from contextlib import contextmanager
@@ -8,34 +10,52 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 
 WORDS = """
-a an the of in on at is and with to photo photograph image good shown painting watercolor oil beach snow jungle
-moon garden kitchen stage water road lamp ball house front next floating cat dog toy teddy teapot chair pot
-sculpture puppy tortoise sunglasses sks ktn pll ucd sailing inside lake sitting by fire reading book wearing small
+a an the of in on at is and with to photo photograph image good shown painting watercolor oil \
+beach snow jungle
+moon garden kitchen stage water road lamp ball house front next floating cat dog toy teddy teapot \
+chair pot
+sculpture puppy tortoise sunglasses sks ktn pll ucd sailing inside lake sitting by fire reading \
+book wearing small
 very far away zoomed close up red blue gold
 """.split()  # noqa: SIM905
 
 
 def make_tokenizer(length: int = 32):
-    """A byte-level CLIP tokenizer in which each of WORDS is one token and other words fall into letters."""
+    """A byte-level CLIP tokenizer in which each of WORDS is one token and other words fall into
+    letters.
+    """
     from transformers import CLIPTokenizer
 
     letters = [chr(c) for c in range(ord("!"), ord("~") + 1)]
     vocab = dict.fromkeys([*letters, *(f"{letter}</w>" for letter in letters)])
     merges: dict[tuple[str, str], None] = {}
-    for word in WORDS:  # joined from the end, so that no pair occurs twice in a word and no two words disagree
+    for word in (
+        WORDS
+    ):  # joined from the end, so that no pair occurs twice in a word and no two words disagree
         parts = [*word[:-1], f"{word[-1]}</w>"]
         while len(parts) > 1:
             merges[parts[-2], parts[-1]] = None
             parts[-2:] = ["".join(parts[-2:])]
             vocab[parts[-1]] = None
     names = [*vocab, "<|startoftext|>", "<|endoftext|>"]
-    return CLIPTokenizer(vocab={name: i for i, name in enumerate(names)}, merges=list(merges), model_max_length=length)
+    return CLIPTokenizer(
+        vocab={name: i for i, name in enumerate(names)},
+        merges=list(merges),
+        model_max_length=length,
+    )
 
 
 def make_pipe(seed: int = 0, width: int = 32, layers: int = 2, length: int = 32):
-    """Random weights, the real classes: text width 32, 16x16 pictures, 8x8x4 latents, 4 cross-attentions or so."""
+    """Random weights, the real classes: text width 32, 16x16 pictures, 8x8x4 latents, 4
+    cross-attentions or so.
+    """
     import torch
-    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from diffusers import (
+        AutoencoderKL,
+        DDIMScheduler,
+        StableDiffusionPipeline,
+        UNet2DConditionModel,
+    )
     from transformers import CLIPTextConfig, CLIPTextModel
 
     torch.manual_seed(seed)
@@ -108,7 +128,9 @@ def tiny_backbone(tiny_pipe_dir):
 
 @pytest.fixture(scope="session")
 def tiny_c_inv(tiny_backbone):
-    """C^-1 of the tiny text encoder over random captions, estimated by the ordinary code, stored beside it."""
+    """C^-1 of the tiny text encoder over random captions, estimated by the ordinary code, stored
+    beside it.
+    """
     import random
 
     from perfusion_core.covariance import FILE, estimate
@@ -123,33 +145,57 @@ def tiny_c_inv(tiny_backbone):
 def clipseg(tmp_path_factory):
     """A tiny random CLIPSeg of the real classes."""
     import torch
-    from transformers import CLIPSegConfig, CLIPSegForImageSegmentation, CLIPSegProcessor, ViTImageProcessor
+    from transformers import (
+        CLIPSegConfig,
+        CLIPSegForImageSegmentation,
+        CLIPSegProcessor,
+        ViTImageProcessor,
+    )
 
     torch.manual_seed(0)
     tokenizer = make_tokenizer()
     text = {
-        "vocab_size": len(tokenizer), "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2,
-        "num_attention_heads": 2, "max_position_embeddings": 32, "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id,
-    }  # fmt: skip
+        "vocab_size": len(tokenizer),
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "max_position_embeddings": 32,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
     vision = {
-        "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2, "image_size": 32,
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 2,
+        "image_size": 32,
         "patch_size": 8,
-    }  # fmt: skip
+    }
     config = CLIPSegConfig(
-        text_config=text, vision_config=vision, projection_dim=16, reduce_dim=8, extract_layers=[1, 2, 3],
-        decoder_num_attention_heads=2, decoder_intermediate_size=16,
-    )  # fmt: skip
+        text_config=text,
+        vision_config=vision,
+        projection_dim=16,
+        reduce_dim=8,
+        extract_layers=[1, 2, 3],
+        decoder_num_attention_heads=2,
+        decoder_intermediate_size=16,
+    )
     folder = tmp_path_factory.mktemp("clipseg")
     CLIPSegForImageSegmentation(config).save_pretrained(folder)
     images = ViTImageProcessor(
-        size={"height": 32, "width": 32}, image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225]
+        size={"height": 32, "width": 32},
+        image_mean=[0.485, 0.456, 0.406],
+        image_std=[0.229, 0.224, 0.225],
     )
     CLIPSegProcessor(images, tokenizer).save_pretrained(folder)
     return folder
 
 
-def make_concept(backbone, name: str = "teddy", super_category: str = "toy", seed: int = 0, **changes):
+def make_concept(
+    backbone, name: str = "teddy", super_category: str = "toy", seed: int = 0, **changes
+):
     """A concept as training might leave it: near to its super-category, with random o_star_V."""
     from dataclasses import replace
 
@@ -162,7 +208,11 @@ def make_concept(backbone, name: str = "teddy", super_category: str = "toy", see
 
     rng = torch.Generator().manual_seed(seed)
     encoding = super_encoding(backbone.text_encoder, backbone.tokenizer, super_category)
-    row = backbone.text_encoder.get_input_embeddings().weight[super_token(backbone.tokenizer, super_category)].detach()
+    row = (
+        backbone.text_encoder.get_input_embeddings()
+        .weight[super_token(backbone.tokenizer, super_category)]
+        .detach()
+    )
     sizes = [layer.to_v.out_features for layer in cross_attentions(backbone.unet).values()]
     concept = Concept(
         placeholder=name,
@@ -181,7 +231,9 @@ def make_concept(backbone, name: str = "teddy", super_category: str = "toy", see
 
 @contextmanager
 def stock_attention(unet, see):
-    """diffusers' own processor in every layer, telling `see(layer, whether it is of the text, probabilities)`."""
+    """diffusers' own processor in every layer, telling `see(layer, whether it is of the text,
+    probabilities)`.
+    """
     from diffusers.models.attention_processor import AttnProcessor
 
     class Spy(AttnProcessor):

@@ -1,6 +1,7 @@
 """A hub in this process: the three answers that huggingface_hub asks for, from folders of files.
 
-`Hub({"owner/name": folder}, token=...)` serves on an address of its own and remembers what was asked.
+`Hub({"owner/name": folder}, token=...)` serves on an address of its own and remembers what was
+asked.
 """
 
 import hashlib
@@ -33,7 +34,9 @@ class Hub:
             def answer(self, body: bool) -> None:
                 path = unquote(urlsplit(self.path).path)
                 hub.asked.append(f"{self.command} {path}")
-                status, headers, content = hub.reply(path, self.headers.get("authorization", ""), token, models)
+                status, headers, content = hub.reply(
+                    path, self.headers.get("authorization", ""), token, models
+                )
                 self.send_response(status)
                 for name, value in {**headers, "Content-Length": str(len(content))}.items():
                     self.send_header(name, value)
@@ -45,26 +48,52 @@ class Hub:
         self.address = f"http://127.0.0.1:{self.server.server_address[1]}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
-    def reply(self, path: str, bearer: str, token: str, models: dict[str, Path]) -> tuple[int, dict[str, str], bytes]:
+    def reply(
+        self, path: str, bearer: str, token: str, models: dict[str, Path]
+    ) -> tuple[int, dict[str, str], bytes]:
         api = path.startswith("/api/models/")
         name = "/".join(path.removeprefix("/api/models/").strip("/").split("/")[:2])
         rest = path.removeprefix("/api/models/").strip("/").removeprefix(name).strip("/")
         if name not in models:
-            return 401, {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"}, b"{}"
+            return (
+                401,
+                {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"},
+                b"{}",
+            )
         folder = models[name]
         paths = [file for file in sorted(folder.rglob("*")) if file.is_file()]
         kind, _, what = rest.partition("/")
         if api and kind in ("", "revision"):
             if what not in ("", "main", COMMIT):
-                return 404, {"X-Error-Code": "RevisionNotFound", "X-Error-Message": "no such revision"}, b"{}"
+                return (
+                    404,
+                    {"X-Error-Code": "RevisionNotFound", "X-Error-Message": "no such revision"},
+                    b"{}",
+                )
             files = [{"rfilename": file.relative_to(folder).as_posix()} for file in paths]
             return 200, {}, json.dumps({"id": name, "sha": COMMIT, "siblings": files}).encode()
         if api and kind == "tree":
-            entries = [{"type": "file", "path": file.relative_to(folder).as_posix(), "size": file.stat().st_size,
-                        "oid": self.oid(file)} for file in paths]  # fmt: skip
+            entries = [
+                {
+                    "type": "file",
+                    "path": file.relative_to(folder).as_posix(),
+                    "size": file.stat().st_size,
+                    "oid": self.oid(file),
+                }
+                for file in paths
+            ]
             return 200, {"Content-Type": "application/json"}, json.dumps(entries).encode()
-        if kind == "resolve" and token and bearer != f"Bearer {token}":  # what is in a gated model is for all to know
-            return 403, {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access to this model is restricted"}, b"{}"
+        if (
+            kind == "resolve" and token and bearer != f"Bearer {token}"
+        ):  # what is in a gated model is for all to know
+            return (
+                403,
+                {
+                    "X-Error-Code": "GatedRepo",
+                    "X-Error-Message": "Access to this model is restricted",
+                },
+                b"{}",
+            )
         if kind == "resolve":
             file = folder / what.partition("/")[2]
             if not file.is_file():
@@ -78,7 +107,11 @@ class Hub:
 
     def fetched(self) -> set[str]:
         """Files whose bytes were asked for."""
-        return {line.partition(f"/resolve/{COMMIT}/")[2] for line in self.asked if line.startswith("GET")} - {""}
+        return {
+            line.partition(f"/resolve/{COMMIT}/")[2]
+            for line in self.asked
+            if line.startswith("GET")
+        } - {""}
 
     def close(self) -> None:
         self.server.shutdown()

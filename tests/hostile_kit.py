@@ -1,6 +1,8 @@
-"""What tests of hostile files share: bad names, a command in this process, and a watch over a folder of the user.
+"""What tests of hostile files share: bad names, a command in this process, and a watch over a
+folder of the user.
 
-In: a folder that nothing may touch. Out: what was opened in it, whether it changed, what a command said.
+In: a folder that nothing may touch. Out: what was opened in it, whether it changed, what a command
+said.
 """
 
 import os
@@ -33,7 +35,11 @@ _touched: list[str] = []
 
 
 def _hook(event: str, args: tuple) -> None:
-    if _watched and event in ("open", "os.listdir", "os.scandir") and isinstance(args[0], (str, os.PathLike)):
+    if (
+        _watched
+        and event in ("open", "os.listdir", "os.scandir")
+        and isinstance(args[0], (str, os.PathLike))
+    ):
         path = os.path.realpath(args[0])
         if path.startswith(_watched[0]):
             _touched.append(f"{event} {path}")
@@ -57,7 +63,10 @@ def untouched(victim: Path) -> Iterator[None]:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    return {path.as_posix(): path.read_bytes() if path.is_file() else b"" for path in sorted(folder.rglob("*"))}
+    return {
+        path.as_posix(): path.read_bytes() if path.is_file() else b""
+        for path in sorted(folder.rglob("*"))
+    }
 
 
 def make_victim(folder: Path) -> Path:
@@ -69,7 +78,9 @@ def make_victim(folder: Path) -> Path:
     return folder
 
 
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str]:
+def command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object
+) -> tuple[int, str]:
     """-> exit status and stderr of `perfbench WORDS`, which is never a traceback."""
     monkeypatch.setattr(sys, "argv", ["perfbench", *map(str, words)])
     capsys.readouterr()
@@ -80,7 +91,9 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     return int(ended.value.code or 0), said
 
 
-def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object) -> str:
+def refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object
+) -> str:
     """The one sentence of a command that ends with 2."""
     status, said = command(monkeypatch, capsys, *words)
     assert status == 2, said

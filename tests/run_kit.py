@@ -1,6 +1,8 @@
-"""What tests of the harness run on: a tiny random backbone with C and scorers, two concepts, and the command itself.
+"""What tests of the harness run on: a tiny random backbone with C and scorers, two concepts, and
+the command itself.
 
-In: a folder. Out: files of the real formats, made by the real libraries; nothing is trained and nothing is downloaded.
+In: a folder. Out: files of the real formats, made by the real libraries; nothing is trained and
+nothing is downloaded.
 """
 
 import atexit
@@ -27,8 +29,20 @@ ROOT = Path(__file__).parent.parent
 SCORER = {
     "model_cfg": {
         "embed_dim": 16,
-        "vision_cfg": {"image_size": 16, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
-        "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+        "vision_cfg": {
+            "image_size": 16,
+            "layers": 2,
+            "width": 32,
+            "head_width": 16,
+            "patch_size": 8,
+        },
+        "text_cfg": {
+            "context_length": 32,
+            "vocab_size": 49408,
+            "width": 32,
+            "heads": 2,
+            "layers": 2,
+        },
     },
     "preprocess_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "interpolation": "bicubic"},
 }
@@ -63,12 +77,17 @@ def make_backbone(folder: Path) -> Path:
     rng = np.random.default_rng(0)
     captions = [" ".join(rng.choice(WORDS, 8)) for _ in range(200)]
     estimate(
-        Backbone.open(folder, device="cpu", dtype="float32"), captions, folder / FILE, source="random words of tests"
+        Backbone.open(folder, device="cpu", dtype="float32"),
+        captions,
+        folder / FILE,
+        source="random words of tests",
     )
     return folder
 
 
-def make_concepts(folder: Path, names: tuple[str, ...] = ("cat", "teapot"), images: int = 3) -> Path:
+def make_concepts(
+    folder: Path, names: tuple[str, ...] = ("cat", "teapot"), images: int = 3
+) -> Path:
     """Concepts of a few random pictures with masks."""
     from benchmarks.suite.concept_folder import write_concept
 
@@ -90,20 +109,42 @@ def make_concepts(folder: Path, names: tuple[str, ...] = ("cat", "teapot"), imag
 
 
 def arguments(kit: Path, out: Path, *more: str) -> list[str]:
-    return ["--preset", "micro", "--backbone", str(kit / "tiny"), "--suite", str(kit / "concepts"), "--out", str(out),
-            "--device", "cpu", "--dtype", "float32", "--threads", "1", *more]  # fmt: skip
+    return [
+        "--preset",
+        "micro",
+        "--backbone",
+        str(kit / "tiny"),
+        "--suite",
+        str(kit / "concepts"),
+        "--out",
+        str(out),
+        "--device",
+        "cpu",
+        "--dtype",
+        "float32",
+        "--threads",
+        "1",
+        *more,
+    ]
 
 
 def environment() -> dict[str, str]:
     """One thread, no network; Ray's workers at the usual priority."""
-    ours = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "RAY_worker_niceness": "0"}
+    ours = {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT),
+        "HF_HUB_OFFLINE": "1",
+        "RAY_worker_niceness": "0",
+    }
     return {**os.environ, **ours}
 
 
 def perfbench(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """The command in a process of its own."""
     call = [sys.executable, "-m", "benchmarks.cli", *words]
-    return subprocess.run(call, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=600)
+    return subprocess.run(
+        call, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=600
+    )
 
 
 def run_here(kit: Path, out: Path, *more: str) -> int:
@@ -114,7 +155,8 @@ def run_here(kit: Path, out: Path, *more: str) -> int:
 
 
 def content(run: Path) -> dict[str, bytes]:
-    """What must not depend on when, where and how often a run was interrupted: pictures, fits, rows, tables.
+    """What must not depend on when, where and how often a run was interrupted: pictures, fits,
+    rows, tables.
 
     Left out: what holds times (run.json, manifests, train_seconds).
     """
@@ -152,7 +194,9 @@ def shared() -> Path:
 
 @functools.cache
 def context() -> Any:
-    """Real processes that start at once: they are forked from a server that has imported the libraries."""
+    """Real processes that start at once: they are forked from a server that has imported the
+    libraries.
+    """
     made = multiprocessing.get_context("forkserver")
     ours = [
         "benchmarks.running.run",
@@ -160,13 +204,17 @@ def context() -> Any:
         "benchmarks.tables.build",
         "perfusion_core.perfusion",
     ]
-    made.set_forkserver_preload(["run_kit", *ours, "baselines.super_category", "open_clip", "scipy.stats"])
+    made.set_forkserver_preload(
+        ["run_kit", *ours, "baselines.super_category", "open_clip", "scipy.stats"]
+    )
     return made
 
 
 def start(kit: Path, out: Path, *more: str, log: Path | None = None) -> Any:
     """`perfbench run` in a process of its own; what it prints goes to OUT.log."""
-    process = context().Process(target=_child, args=(arguments(kit, out, *more), log or out.with_suffix(".log")))
+    process = context().Process(
+        target=_child, args=(arguments(kit, out, *more), log or out.with_suffix(".log"))
+    )
     process.start()
     return process
 
@@ -174,8 +222,12 @@ def start(kit: Path, out: Path, *more: str, log: Path | None = None) -> Any:
 def _child(words: list[str], log: Path) -> None:
     from benchmarks import cli
 
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests started in the background inherit it ignored
-    sys.stdout = sys.stderr = log.open("a", buffering=1)  # open to the end: a traceback has to get there
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # tests started in the background inherit it ignored
+    sys.stdout = sys.stderr = log.open(
+        "a", buffering=1
+    )  # open to the end: a traceback has to get there
     sys.argv = ["perfbench", "run", *words]
     cli.main()
 
@@ -184,7 +236,9 @@ def _child(words: list[str], log: Path) -> None:
 def small_file_system(folder: Path, size: str) -> Iterator[Path]:
     """A real one of this size, which root alone can make."""
     folder.mkdir()
-    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True)
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True
+    )
     if mount.returncode:
         pytest.skip("a file system can only be mounted by root")
     try:

@@ -40,7 +40,11 @@ def png(concept: str, scene: str, fade: float, wobble: int, size: int, note: str
 
 
 def make_run(
-    root: Path, concepts: Sequence[str] = ("cat", "teapot"), prompts: int = 3, images: int = 2, size: int = 32
+    root: Path,
+    concepts: Sequence[str] = ("cat", "teapot"),
+    prompts: int = 3,
+    images: int = 2,
+    size: int = 32,
 ) -> Path:
     """A run of four methods on some concepts and prompts of each kind."""
     frame = samples(METHODS, list(concepts), prompts=prompts, images=images)
@@ -56,7 +60,10 @@ def make_run(
     plan = cells.assign(
         n=images,
         fit="",
-        template=[templates[p].replace("{}", f"{{{c}}}") for p, c in zip(cells["prompt_id"], cells["concept"])],
+        template=[
+            templates[p].replace("{}", f"{{{c}}}")
+            for p, c in zip(cells["prompt_id"], cells["concept"])
+        ],
         text="",
         super_category=[concept.split("_")[-1] for concept in cells["concept"]],
     )
@@ -73,21 +80,29 @@ def make_run(
         other = row.concept if row.method != "super" else row.concept + "-other"
         files = {
             f"{i}.png": png(
-                other, row.prompt_id, fades[row.method], i + len(row.point), size, f"{row.method} {row.prompt_id}"
+                other,
+                row.prompt_id,
+                fades[row.method],
+                i + len(row.point),
+                size,
+                f"{row.method} {row.prompt_id}",
             )
             for i in range(images)
         }
         for name, data in files.items():
             (folder / name).write_bytes(data)
         manifest = {
-            name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in files.items()
+            name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+            for name, data in files.items()
         }
         (folder / "cell.json").write_text(json.dumps({"key": row.key, "files": manifest}))
     for concept in concepts:
         folder = run_folder.concept_folder(root, concept)
         folder.mkdir(parents=True)
         for number in range(4):
-            (folder / f"{number}.png").write_bytes(png(concept, f"photo {number}", 0.0, number, size, "photo"))
+            (folder / f"{number}.png").write_bytes(
+                png(concept, f"photo {number}", 0.0, number, size, "photo")
+            )
     return root
 
 
@@ -95,13 +110,16 @@ def write_rows(root: Path, frame: pd.DataFrame) -> None:
     records = frame.round(6).astype(object).where(frame.notna(), "")
     for (method, point, concept), rows in records.groupby(["method", "point", "concept"]):
         run_folder.Store(root).write_rows(
-            run_folder.Store(root).rows_file(SCORER, method, point, concept), rows[list(ROW)].to_dict("records")
+            run_folder.Store(root).rows_file(SCORER, method, point, concept),
+            rows[list(ROW)].to_dict("records"),
         )
 
 
 # ---- raters ----
 
-Judge = Callable[[dict, np.random.Generator], list[int]]  # (task, randomness) -> numbers in the order of its choices
+Judge = Callable[
+    [dict, np.random.Generator], list[int]
+]  # (task, randomness) -> numbers in the order of its choices
 
 
 def rater_id(number: int) -> str:
@@ -109,9 +127,17 @@ def rater_id(number: int) -> str:
 
 
 def answer_file(
-    key: Key, session: int, rater: str, judge: Judge, seed: int = 0, known: bool = True, steady: bool = True
+    key: Key,
+    session: int,
+    rater: str,
+    judge: Judge,
+    seed: int = 0,
+    known: bool = True,
+    steady: bool = True,
 ) -> dict:
-    """What the page would hand in: known answers right (or wrong), repeats as the first time (or judged anew)."""
+    """What the page would hand in: known answers right (or wrong), repeats as the first time (or
+    judged anew).
+    """
     random = np.random.default_rng([seed, session, int(rater[:8], 16)])
     trials = key.sessions[session - 1]["trials"]
     given: dict[int, list[int]] = {}
@@ -126,11 +152,19 @@ def answer_file(
             mine = judge(key.task(trial), random)
         given[position] = mine
         answers.append({"trial": trial["id"], "ranks": [mine[choice] for choice in trial["order"]]})
-    return {"schema": "perfbench-study-answers/1", "study": key.study, "rater": rater, "session": session,
-            "ticket": key.ticket(session, rater), "answers": answers}  # fmt: skip
+    return {
+        "schema": "perfbench-study-answers/1",
+        "study": key.study,
+        "rater": rater,
+        "session": session,
+        "ticket": key.ticket(session, rater),
+        "answers": answers,
+    }
 
 
-def write_answers(folder: Path, judge: Judge, seed: int = 0, raters: int | None = None, **how: bool) -> Key:
+def write_answers(
+    folder: Path, judge: Judge, seed: int = 0, raters: int | None = None, **how: bool
+) -> Key:
     """One file a session; session s is done by rater s, or by one of `raters` in turn."""
     key = read_key(folder)
     for session in range(1, len(key.sessions) + 1):

@@ -1,4 +1,6 @@
-"""Imports go down the floors of the house; light modules import neither torch nor pandas; paths have one home."""
+"""Imports go down the floors of the house; light modules import neither torch nor pandas; paths
+have one home.
+"""
 
 import ast
 import re
@@ -16,8 +18,19 @@ MODULES = {
     for path in sorted((ROOT / package).rglob("*.py"))
 }
 PURE = [f"planning.{name}" for name in ("config", "units", "plan", "points", "methods")]
-PURE += [f"running.{name}" for name in ("tasks", "driver", "missing_rows", "forecast", "progress", "flags", "listing")]
-PURE += ["cli", "disk", "paths", "suite.catalog", "store.run_folder", "store.csv_files", "store.packed"]
+PURE += [
+    f"running.{name}"
+    for name in ("tasks", "driver", "missing_rows", "forecast", "progress", "flags", "listing")
+]
+PURE += [
+    "cli",
+    "disk",
+    "paths",
+    "suite.catalog",
+    "store.run_folder",
+    "store.csv_files",
+    "store.packed",
+]
 PURE += [
     "store.packing",
     "scoring.cell_row",
@@ -26,9 +39,12 @@ PURE += [
     "figures.command",
     "suite.command",
 ]
-NUMERIC = [f"tables.{name}" for name in ("statistics", "build", "gate", "comparable")]  # numpy, pandas, scipy; no torch
-# The floors of the house, top to bottom: a module imports from its own room and from the floors below it, never from
-# above or beside. docs/architecture.md draws this list. A room that is not built yet (exchange, site) has its floor.
+NUMERIC = [
+    f"tables.{name}" for name in ("statistics", "build", "gate", "comparable")
+]  # numpy, pandas, scipy; no torch
+# The floors of the house, top to bottom: a module imports from its own room and from the floors
+# below it, never from above or beside. docs/architecture.md draws this list. A room that is not
+# built yet (exchange, site) has its floor.
 FLOORS = [
     ["cli"],
     ["evidence"],
@@ -67,8 +83,12 @@ def imported(path: Path, everywhere: bool = True) -> set[str]:
 def arrows() -> list[tuple[str, str]]:
     """Every import of one of our modules by another, inside functions too, as names of modules."""
     known = {name.removesuffix(".__init__"): path for name, path in MODULES.items()}
-    return [(name, other) for name, path in known.items() for other in sorted(imported(path) & known.keys() - {name})
-            if "." in other]  # fmt: skip
+    return [
+        (name, other)
+        for name, path in known.items()
+        for other in sorted(imported(path) & known.keys() - {name})
+        if "." in other
+    ]
 
 
 def room_of(module: str) -> str:
@@ -78,17 +98,23 @@ def room_of(module: str) -> str:
 
 def test_every_room_has_its_floor():
     for module in MODULES:
-        assert room_of(module) in FLOOR or module == "benchmarks.__init__", f"{module} is in no room of FLOORS"
+        assert room_of(module) in FLOOR or module == "benchmarks.__init__", (
+            f"{module} is in no room of FLOORS"
+        )
 
 
 def test_imports_go_down():
     for module, other in arrows():
         room, below = room_of(module), room_of(other)
-        assert room == below or FLOOR[room] < FLOOR[below], f"{module} imports {other}, which is not below it"
+        assert room == below or FLOOR[room] < FLOOR[below], (
+            f"{module} imports {other}, which is not below it"
+        )
 
 
 def test_no_circles():
-    """Modules in an order in which each comes after all that it imports; graphlib names a circle."""
+    """Modules in an order in which each comes after all that it imports; graphlib names a
+    circle.
+    """
     graph: dict[str, set[str]] = {}
     for module, other in arrows():
         graph.setdefault(module, set()).add(other)
@@ -96,7 +122,9 @@ def test_no_circles():
 
 
 def picture_of_the_floors() -> str:
-    """The floors as docs/architecture.md shows them: a room a line, with the first line of what it says of itself."""
+    """The floors as docs/architecture.md shows them: a room a line, with the first line of what it
+    says of itself.
+    """
     lines = []
     for rooms in FLOORS:
         for room in rooms:
@@ -107,7 +135,9 @@ def picture_of_the_floors() -> str:
             ]
             place = next((place for place in places if place.is_file()), None)
             if place:
-                said = (ast.get_docstring(ast.parse(place.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+                said = (
+                    ast.get_docstring(ast.parse(place.read_text(encoding="utf-8"))) or ""
+                ).partition("\n")[0]
                 lines.append(f"{room:<15}{said}")
         lines.append("")
     return re.sub(r"\n{2,}", "\n\n", "\n".join(lines)).strip()
@@ -116,14 +146,18 @@ def picture_of_the_floors() -> str:
 def test_the_page_shows_the_floors():
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     shown = page.partition("```floors\n")[2].partition("\n```")[0]
-    assert shown == picture_of_the_floors(), f"docs/architecture.md should show:\n{picture_of_the_floors()}"
+    assert shown == picture_of_the_floors(), (
+        f"docs/architecture.md should show:\n{picture_of_the_floors()}"
+    )
 
 
 def test_few_files_lie_at_the_root():
     assert len(list((ROOT / "benchmarks").glob("*.py"))) <= 12
 
 
-@pytest.mark.parametrize(("names", "heavy"), [(PURE, "torch diffusers pandas"), (NUMERIC, "torch diffusers")])
+@pytest.mark.parametrize(
+    ("names", "heavy"), [(PURE, "torch diffusers pandas"), (NUMERIC, "torch diffusers")]
+)
 def test_light_modules_load_without(names, heavy):
     code = (
         "import sys, importlib\n"
@@ -132,12 +166,16 @@ def test_light_modules_load_without(names, heavy):
         f"    for heavy in {heavy.split()!r}:\n"
         "        if heavy in sys.modules: print(name, 'loads', heavy)"
     )
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
     assert loaded.stdout == ""
 
 
 def test_the_core_knows_no_command():
-    """Its sentences say what is missing; benchmarks/advice.py adds what to type. Names of its data stay as they are."""
+    """Its sentences say what is missing; benchmarks/advice.py adds what to type. Names of its data
+    stay as they are.
+    """
     # a format, a variable, the folder of the cache
     data = ('"perfbench-covariance-1"', '"PERFBENCH_CACHE"', '/ "perfbench"')
     for name, path in MODULES.items():
@@ -149,7 +187,9 @@ def test_the_core_knows_no_command():
 
 
 def test_the_harness_asks_no_method_for_its_name():
-    """What is particular to a method, its own file says. `evidence` speaks of the paper, and may name methods."""
+    """What is particular to a method, its own file says. `evidence` speaks of the paper, and may
+    name methods.
+    """
     from benchmarks.planning.methods import BUILT_IN
 
     for module, path in MODULES.items():
@@ -168,7 +208,9 @@ def test_only_the_store_builds_paths_of_a_run():
         if not name.startswith("benchmarks.") or name == "benchmarks.store.run_folder":
             continue
         built = [
-            line for line in path.read_text(encoding="utf-8").splitlines() if re.search(r"/\s*" + parts.pattern, line)
+            line
+            for line in path.read_text(encoding="utf-8").splitlines()
+            if re.search(r"/\s*" + parts.pattern, line)
         ]
         runs = [line for line in built if "run" in line or "root" in line or "store" in line]
         assert not runs, f"{name}: {runs}"

@@ -1,4 +1,6 @@
-"""Verbs that train and draw nothing load no torch; what the hardware decides is told without it, and told alike."""
+"""Verbs that train and draw nothing load no torch; what the hardware decides is told without it,
+and told alike.
+"""
 
 import contextlib
 import os
@@ -50,14 +52,28 @@ def test_planning_and_listing(tmp_path, monkeypatch):
         shutil.copyfile(file, photographs / f"{number}.png")
     every = "perfusion,db,ti,cd,lora,cd-better,perfusion-one-shot"
     run = ["--preset", "micro", "--out", str(tmp_path / "run")]
-    loads_nothing([
-        ["plan", "--json"],
-        ["plan", "--methods", every, "--pairs", "cat+teapot"],
-        ["run", "--dry-run", *run],
-        *(["ls", kind] for kind in ("methods", "concepts", "prompts", "suites", "backbones", "presets", "runs")),
-        ["catalog", "check"],
-        ["concepts", "add", str(photographs), "--super-category", "teapot", "--name", "mine"],
-    ], cwd=tmp_path)  # fmt: skip
+    loads_nothing(
+        [
+            ["plan", "--json"],
+            ["plan", "--methods", every, "--pairs", "cat+teapot"],
+            ["run", "--dry-run", *run],
+            *(
+                ["ls", kind]
+                for kind in (
+                    "methods",
+                    "concepts",
+                    "prompts",
+                    "suites",
+                    "backbones",
+                    "presets",
+                    "runs",
+                )
+            ),
+            ["catalog", "check"],
+            ["concepts", "add", str(photographs), "--super-category", "teapot", "--name", "mine"],
+        ],
+        cwd=tmp_path,
+    )
 
 
 def test_reading_a_committed_run(tmp_path):
@@ -85,10 +101,22 @@ def test_a_study(tmp_path):
     run = study_kit.make_run(tmp_path / "run")
     export(run, "ranking", tmp_path / "answered", Design(session=28))
     study_kit.write_answers(tmp_path / "answered", lambda task, random: [3, 2, 1])
-    loads_nothing([
-        ["study", "export", str(run), "--study", "ranking", "--session", "28", "--out", str(tmp_path / "study")],
-        ["study", "analyse", str(tmp_path / "answered")],
-    ])  # fmt: skip
+    loads_nothing(
+        [
+            [
+                "study",
+                "export",
+                str(run),
+                "--study",
+                "ranking",
+                "--session",
+                "28",
+                "--out",
+                str(tmp_path / "study"),
+            ],
+            ["study", "analyse", str(tmp_path / "answered")],
+        ]
+    )
 
 
 def test_the_plan_of_the_papers_protocol_takes_little_time(tmp_path):
@@ -98,7 +126,10 @@ def test_the_plan_of_the_papers_protocol_takes_little_time(tmp_path):
     done = subprocess.run(call, env=environment(), capture_output=True, text=True)
     after = os.times()
     assert done.returncode == 0, done.stderr
-    spent = sum(getattr(after, part) - getattr(before, part) for part in ("children_user", "children_system"))
+    spent = sum(
+        getattr(after, part) - getattr(before, part)
+        for part in ("children_user", "children_system")
+    )
     assert spent <= 1.5, spent
 
 
@@ -114,17 +145,24 @@ def test_hardware_is_told_as_torch_tells_it():
     assert fast_dtype(torch.device("cpu")) == (torch.bfloat16 if native else torch.float32)
     if torch.cuda.is_available():
         assert hardware.has_gpu_driver() and device_name("auto") == "cuda"
-        assert fast_dtype(torch.device("cuda")) == getattr(torch, hardware.fast_dtype_name("cuda:0"))
+        assert fast_dtype(torch.device("cuda")) == getattr(
+            torch, hardware.fast_dtype_name("cuda:0")
+        )
 
 
 def test_a_processor_is_known_by_its_flags(tmp_path):
     told = tmp_path / "cpuinfo"
-    told.write_text("processor\t: 0\nflags\t\t: fpu avx512f avx512_bf16 sse2\n\nprocessor\t: 1\nflags\t\t: fpu\n")
+    told.write_text(
+        "processor\t: 0\nflags\t\t: fpu avx512f avx512_bf16 sse2\n\nprocessor\t: 1\nflags\t\t: "
+        "fpu\n"
+    )
     assert hardware.processor_flags(told) == {"fpu", "avx512f", "avx512_bf16", "sse2"}
     assert hardware.processor_flags(tmp_path / "nowhere") is None
 
 
-@pytest.mark.parametrize("name", ["auto", "cpu", "cpu:0", "cuda", "cuda:1", "meta", "gpu", "cuda:x", "", "CPU"])
+@pytest.mark.parametrize(
+    "name", ["auto", "cpu", "cpu:0", "cuda", "cuda:1", "meta", "gpu", "cuda:x", "", "CPU"]
+)
 def test_devices_are_named_as_torch_names_them(name):
     known = name == "auto"
     with contextlib.suppress(RuntimeError):
@@ -157,5 +195,7 @@ def test_what_files_do_not_tell_is_left_to_loading(tmp_path):
     assert text_digest_of_files(tmp_path / "nothing") is None
     pipe.save_pretrained(tmp_path / "whole")
     config = tmp_path / "whole" / "text_encoder" / "config.json"
-    config.write_text(config.read_text().replace('"num_hidden_layers": 2', '"num_hidden_layers": 3'))
+    config.write_text(
+        config.read_text().replace('"num_hidden_layers": 2', '"num_hidden_layers": 3')
+    )
     assert text_digest_of_files(tmp_path / "whole") is None

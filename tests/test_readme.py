@@ -1,4 +1,5 @@
-"""README.md, CONTRIBUTING.md and the pages without tests of their own: commands that run or parse, names that exist.
+"""README.md, CONTRIBUTING.md and the pages without tests of their own: commands that run or parse,
+names that exist.
 
 The README's two set-up commands themselves are what .ci/run runs.
 """
@@ -54,7 +55,9 @@ def told(page):
 ALL = [(page, line) for page in PAGES for line in commands(page)]
 
 
-@pytest.mark.parametrize(("page", "line"), [*ALL, *((page, line) for page in PAGES for line in told(page))])
+@pytest.mark.parametrize(
+    ("page", "line"), [*ALL, *((page, line) for page in PAGES for line in told(page))]
+)
 def test_commands_parse(page, line):
     words = shlex.split(line, comments=True)[1:]
     parser = cli.Parser(prog=words[0])
@@ -71,7 +74,9 @@ def test_commands_parse(page, line):
 
 
 def test_the_commands_of_the_readme_run_in_their_order(tmp_path, monkeypatch):
-    """As written, in an empty folder with some photographs; only smaller. Stable Diffusion's need a download."""
+    """As written, in an empty folder with some photographs; only smaller. Stable Diffusion's need a
+    download.
+    """
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
     shutil.copytree(ROOT / "concepts" / "teapot" / "images", tmp_path / "my_photos")
     run = [line for page, line in ALL if page == "README.md" and "sd15" not in line]
@@ -93,14 +98,20 @@ def test_the_readme_shows_the_verbs_of_the_main_way():
     }
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/run-folder.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/run-folder.md"]
+)
 def test_files_on_the_page_exist(page):
     text = (ROOT / page).read_text(encoding="utf-8")
-    named = re.findall(r"(?<![\w/.-])((?:docs|tests|benchmarks|perfusion_core|prompts|\.ci)/[\w./-]+\w)", text)
+    named = re.findall(
+        r"(?<![\w/.-])((?:docs|tests|benchmarks|perfusion_core|prompts|\.ci)/[\w./-]+\w)", text
+    )
     assert named and [name for name in named if not (ROOT / name).exists()] == []
 
 
-def test_the_example_for_your_own_pipeline_runs_as_written(tmp_path, monkeypatch, tiny_backbone, tiny_c_inv):
+def test_the_example_for_your_own_pipeline_runs_as_written(
+    tmp_path, monkeypatch, tiny_backbone, tiny_c_inv
+):
     """Every line of it; only the hub's checkpoint is a folder here, with C beside it."""
     [code] = blocks("README.md", "python")
     hub_id = '"stable-diffusion-v1-5/stable-diffusion-v1-5"'
@@ -128,7 +139,10 @@ def test_ci_stops_when_it_says():
 
 
 def test_the_two_commands_are_tox_environments():
-    text, tox = (ROOT / "README.md").read_text(encoding="utf-8"), (ROOT / "tox.ini").read_text(encoding="utf-8")
+    text, tox = (
+        (ROOT / "README.md").read_text(encoding="utf-8"),
+        (ROOT / "tox.ini").read_text(encoding="utf-8"),
+    )
     named = re.findall(r"tox -q -e (\w+)$", text, re.M)
     assert named == ["quickstart", "tests"]
     assert all(f"[testenv:{name}]" in tox for name in named)
@@ -139,7 +153,10 @@ def test_the_pictures_of_the_readme_can_be_drawn_again(tmp_path):
     from benchmarks.miniature.sheet import main
 
     text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    told = [span.split() for span in re.findall(r"`python -m benchmarks\.miniature\.sheet ([^`]+)`", text)]
+    told = [
+        span.split()
+        for span in re.findall(r"`python -m benchmarks\.miniature\.sheet ([^`]+)`", text)
+    ]
     assert [len(words) for words in told] == [1, 5]
     for out, *words in told:
         main(tmp_path / out, words[-1:])

@@ -1,6 +1,7 @@
-"""`python -m benchmarks.evidence` writes the tables of docs/claims.md and metrics.md, and results/README.md; `...
-commands`: what to run; `... look RUN`: what only its pictures tell; `... take RUN DIR`: its trained files of Perfusion,
-to be kept; `... pack RUN`: its plan, cells and rows in one small file, to be committed."""
+"""`python -m benchmarks.evidence` writes the tables of docs/claims.md and metrics.md, and
+results/README.md; `... commands`: what to run; `... look RUN`: what only its pictures tell; `...
+take RUN DIR`: its trained files of Perfusion, to be kept; `... pack RUN`: its plan, cells and rows
+in one small file, to be committed."""
 
 import argparse
 import shutil
@@ -18,9 +19,15 @@ from perfusion_core.errors import UserError
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.evidence", description=__doc__)
-    parser.add_argument("do", nargs="?", choices=("pages", "commands", "look", "take", "pack"), default="pages")
-    parser.add_argument("run", nargs="?", metavar="RUN", help="a run folder, or a name under results/")
-    parser.add_argument("out", nargs="?", type=Path, metavar="DIR", help="of take: where to put the files")
+    parser.add_argument(
+        "do", nargs="?", choices=("pages", "commands", "look", "take", "pack"), default="pages"
+    )
+    parser.add_argument(
+        "run", nargs="?", metavar="RUN", help="a run folder, or a name under results/"
+    )
+    parser.add_argument(
+        "out", nargs="?", type=Path, metavar="DIR", help="of take: where to put the files"
+    )
     args = parser.parse_args()
     try:
         print(done(args.do, args.run, args.out))
@@ -44,7 +51,8 @@ def done(do: str, run: str | None, out: Path | None = None) -> str:
     if do == "take":
         if out is None:
             raise UserError(
-                "take needs a run and a folder; write take results/miniature-paper results/miniature-concepts"
+                "take needs a run and a folder; write take results/miniature-paper "
+                "results/miniature-concepts"
             )
         return "\n".join(map(str, take(find_run(run), out)))
     from benchmarks.evidence.claims_page import write_pages as write_pages
@@ -53,9 +61,15 @@ def done(do: str, run: str | None, out: Path | None = None) -> str:
 
 
 def take(run: Path, out: Path) -> list[Path]:
-    """Perfusion's files of a run, named as their concepts are: a place for `perfbench run --trained`."""
+    """Perfusion's files of a run, named as their concepts are: a place for `perfbench run
+    --trained`.
+    """
     file = said("perfusion").one_file
-    fits = {concept: about["key"] for method, concept, about in planned_fits(run) if method == "perfusion"}
+    fits = {
+        concept: about["key"]
+        for method, concept, about in planned_fits(run)
+        if method == "perfusion"
+    }
     if not fits:
         raise UserError(f"{run} has no trained files of perfusion")
     out.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,8 @@
-"""docs/claims.md and docs/metrics.md: words written by hand around a table that is made from the committed results.
+"""docs/claims.md and docs/metrics.md: words written by hand around a table that is made from the
+committed results.
 
-In: pages with two marks, and the folder of results. Out: the pages with the tables between the marks; and
-results/README.md (results_page.py).
+In: pages with two marks, and the folder of results. Out: the pages with the tables between the
+marks; and results/README.md (results_page.py).
 """
 
 from collections import Counter
@@ -21,7 +22,9 @@ BEGIN, END = "<!-- made by `python -m benchmarks.evidence`: begin -->", "<!-- en
 def claims_table(rows: Sequence[Row]) -> str:
     counted = Counter(row.finding.verdict for row in rows)
     head = ["claim", "in the paper", "measured as", "figure (95 % interval)", "verdict"]
-    lines = [[row.claim, row.where, row.measure, row.finding.figure, row.finding.verdict] for row in rows]
+    lines = [
+        [row.claim, row.where, row.measure, row.finding.figure, row.finding.verdict] for row in rows
+    ]
     total = ", ".join(f"{n} {verdict}" for verdict, n in counted.most_common())
     return f"{aligned([head, *lines])}\n\n{len(rows)} claims: {total}.\n"
 
@@ -45,12 +48,23 @@ def metrics_table(evidence: Evidence) -> str:
 
 
 def write_pages(docs: Path, results: Path) -> str:
-    """Both pages, and results/README.md where notes.toml is there to make it from; -> the ledger."""
+    """Both pages, and results/README.md where notes.toml is there to make it from; -> the
+    ledger.
+    """
     for folder, what in ((docs, "pages"), (results, "runs")):
         if not folder.is_dir():
-            raise UserError(f"there is no folder {folder}/ of {what} here; give the command in the repository's folder")
-    made = {"claims.md": claims_table(ledger(results)), "metrics.md": metrics_table(Evidence(results))}
-    pages = {name: between((docs / name).read_text(encoding="utf-8"), table) for name, table in made.items()}
+            raise UserError(
+                f"there is no folder {folder}/ of {what} here; give the command in the "
+                f"repository's folder"
+            )
+    made = {
+        "claims.md": claims_table(ledger(results)),
+        "metrics.md": metrics_table(Evidence(results)),
+    }
+    pages = {
+        name: between((docs / name).read_text(encoding="utf-8"), table)
+        for name, table in made.items()
+    }
     overview = results_page(results) if (results / NOTES).is_file() else None
     for name, page in pages.items():
         (docs / name).write_text(page, encoding="utf-8")

@@ -1,4 +1,5 @@
-"""Claims that scores do not tell: from the pictures as the judges see them (looks.py), from attention, sizes and times.
+"""Claims that scores do not tell: from the pictures as the judges see them (looks.py), from
+attention, sizes and times.
 
 In: Evidence. Out: rows of the ledger.
 """
@@ -41,19 +42,34 @@ def of_point(evidence: Evidence, run: str, point: Point) -> pd.Series:
     """Its row of looked.csv."""
     frame = looked(evidence, run, LOOKED).set_index(["method", "point"])
     if point not in frame.index:
-        raise UserError(f"the pictures of {'/'.join(point)} in miniature-{run} have not been looked at")
+        raise UserError(
+            f"the pictures of {'/'.join(point)} in miniature-{run} have not been looked at"
+        )
     return frame.loc[[point]].iloc[0]
 
 
 def seen_gain(
-    evidence: Evidence, run: str, column: str, a: Sequence[Point], b: Sequence[Point], kind: str = ""
+    evidence: Evidence,
+    run: str,
+    column: str,
+    a: Sequence[Point],
+    b: Sequence[Point],
+    kind: str = "",
 ) -> Interval:
     """What was seen in the pictures of points a, less that of points b, paired by cell."""
-    return known(clustered(seen_gains(evidence, run, column, a, b, kind)), f"{column} of both in miniature-{run}")
+    return known(
+        clustered(seen_gains(evidence, run, column, a, b, kind)),
+        f"{column} of both in miniature-{run}",
+    )
 
 
 def seen_gains(
-    evidence: Evidence, run: str, column: str, a: Sequence[Point], b: Sequence[Point], kind: str = ""
+    evidence: Evidence,
+    run: str,
+    column: str,
+    a: Sequence[Point],
+    b: Sequence[Point],
+    kind: str = "",
 ) -> np.ndarray:
     """[C, P] the same of every cell; NaN where either has none."""
     cells = looked(evidence, run, LOOKED_CELLS)
@@ -63,24 +79,32 @@ def seen_gains(
     def table(points: Sequence[Point]) -> pd.DataFrame:
         for point in points:
             if point not in there:
-                raise UserError(f"the pictures of {'/'.join(point)} in miniature-{run} have not been looked at")
+                raise UserError(
+                    f"the pictures of {'/'.join(point)} in miniature-{run} have not been looked at"
+                )
         mine = cells[[point in points for point in zip(cells["method"], cells["point"])]]
         return mine.pivot_table(index="concept", columns="prompt_id", values=column, aggfunc="mean")
 
     return (table(a) - table(b)).to_numpy(float)
 
 
-def shown(evidence: Evidence, run: str, methods: Sequence[str], column: str, kind: str) -> list[pd.DataFrame]:
-    """What was seen [concept, prompt] where each method has the point that a study shows: for each prompt the one with
-    the highest harmonic mean."""
+def shown(
+    evidence: Evidence, run: str, methods: Sequence[str], column: str, kind: str
+) -> list[pd.DataFrame]:
+    """What was seen [concept, prompt] where each method has the point that a study shows: for each
+    prompt the one with the highest harmonic mean."""
     cells = looked(evidence, run, LOOKED_CELLS)
     cells = cells[cells["method"].isin(methods) & (cells["kind"] == kind)]
     if missing := [name for name in methods if name not in set(cells["method"])]:
-        raise UserError(f"the pictures of {', '.join(missing)} in miniature-{run} have not been looked at")
+        raise UserError(
+            f"the pictures of {', '.join(missing)} in miniature-{run} have not been looked at"
+        )
     scores = read_scores(evidence.run(run).folder)
     keys = zip(cells["method"], cells["point"], cells["concept"], cells["prompt_id"])
     harmonic = pd.Series([scores.get(key, {}).get("harmonic", -1.0) for key in keys], cells.index)
-    chosen = cells.loc[harmonic.groupby([cells["method"], cells["concept"], cells["prompt_id"]]).idxmax()]
+    chosen = cells.loc[
+        harmonic.groupby([cells["method"], cells["concept"], cells["prompt_id"]]).idxmax()
+    ]
     of = [chosen[chosen["method"] == name] for name in methods]
     return [each.pivot(index="concept", columns="prompt_id", values=column) for each in of]
 
@@ -93,7 +117,9 @@ def points(evidence: Evidence, run: str, method: str, lock: str = "") -> list[Po
 def best_local(evidence: Evidence, run: str) -> Point:
     """Perfusion's point with local lock and the highest harmonic mean."""
     grid = evidence.grid(run)
-    return grid.points[max(rows(grid, "perfusion", "local"), key=lambda m: grid.balanced["harmonic"][0, m])]
+    return grid.points[
+        max(rows(grid, "perfusion", "local"), key=lambda m: grid.balanced["harmonic"][0, m])
+    ]
 
 
 def interval_in(row: pd.Series, name: str) -> Interval:
@@ -107,26 +133,36 @@ def interval_in(row: pd.Series, name: str) -> Interval:
 
 
 @claim("Global locking allows more variety than local", "6.1, Fig. 10",
-       "how far those images of one prompt that the judge takes for the concept lie from each other in its features "
-       "(variance), global minus local; of cells where both have two or more such images")  # fmt: skip
+       "how far those images of one prompt that the judge takes for the concept lie from each "
+       "other in its features "
+       "(variance), global minus local; of cells where both have two or more such "
+       "images")  # fmt: skip
 def variety(evidence: Evidence) -> Finding:
-    of_global, of_local = (points(evidence, "paper", "perfusion", lock) for lock in ("global", "local"))
+    of_global, of_local = (
+        points(evidence, "paper", "perfusion", lock) for lock in ("global", "local")
+    )
     each = seen_gains(evidence, "paper", "variety", of_global, of_local)
     difference = known(clustered(each), "variety of both in miniature-paper")
     cells = evidence.grid("paper").images[0] > 0
-    return Finding(f"{told(difference)}, {(~np.isnan(each)).sum()} of {cells.sum()} cells", more(difference))
+    return Finding(
+        f"{told(difference)}, {(~np.isnan(each)).sum()} of {cells.sum()} cells", more(difference)
+    )
 
 
 @claim("Raters prefer Perfusion to Custom Diffusion and DreamBooth", "5.2, Appendix I",
-       "the judges instead of people: share of images that show the instance and all that was asked for, on the "
-       "prompts that change the object; Perfusion minus each, steps selected. As in the paper, Perfusion is shown for "
+       "the judges instead of people: share of images that show the instance and all that was "
+       "asked for, on the "
+       "prompts that change the object; Perfusion minus each, steps selected. As in the paper, "
+       "Perfusion is shown for "
        "each prompt at its point with the highest harmonic mean, which favours it")  # fmt: skip
 def preferred(evidence: Evidence) -> Finding:
     grid, names = evidence.grid("paper"), ("cd", "db")
     chosen = [selected(grid, name) for name in names]
     ours, *others = shown(evidence, "paper", ["perfusion", *chosen], "good", "deform")
     parts = {
-        name: known(clustered((ours - theirs).to_numpy(float)), f"good of {name} in miniature-paper")
+        name: known(
+            clustered((ours - theirs).to_numpy(float)), f"good of {name} in miniature-paper"
+        )
         for name, theirs in zip(names, others)
     }
     figure = "; ".join(f"{name}: {told(part)}" for name, part in parts.items())
@@ -134,8 +170,10 @@ def preferred(evidence: Evidence) -> Finding:
 
 
 @claim("The generative prior is preserved", "5.2, Appendix I",
-       "Perfusion at its best local point minus the plain word: Frechet distance from renders of what was asked for "
-       "(harm is a quarter of the plain word's own distance), and the share of images in which the judge finds the "
+       "Perfusion at its best local point minus the plain word: Frechet distance from renders of "
+       "what was asked for "
+       "(harm is a quarter of the plain word's own distance), and the share of images in which "
+       "the judge finds the "
        f"kind of thing (harm is a loss of {CLASS_LOSS})")  # fmt: skip
 def preserved(evidence: Evidence) -> Finding:
     ours = best_local(evidence, "paper")
@@ -143,11 +181,15 @@ def preserved(evidence: Evidence) -> Finding:
     own = interval_in(of_point(evidence, "paper", PLAIN), "frechet").value
     kind = seen_gain(evidence, "paper", "outline", [ours], [PLAIN])
     verdict = all_of([no_loss(flipped(harm), own / 4), no_loss(kind, CLASS_LOSS)])
-    return Finding(f"distance {told(harm)}, where the plain word has {own:.3f}; kind of thing {told(kind)}", verdict)
+    return Finding(
+        f"distance {told(harm)}, where the plain word has {own:.3f}; kind of thing {told(kind)}",
+        verdict,
+    )
 
 
 @claim("Eight samples suffice for several good ones", "6.2, Fig. 14",
-       "share of cells with two or more of eight images that show the instance and all that was asked for; suffices "
+       "share of cells with two or more of eight images that show the instance and all that was "
+       "asked for; suffices "
        "where it is over a half")  # fmt: skip
 def suffice(evidence: Evidence) -> Finding:
     row = of_point(evidence, "paper", best_local(evidence, "paper"))
@@ -157,30 +199,45 @@ def suffice(evidence: Evidence) -> Finding:
 
 
 @claim("A concept takes the outline of an unusual super-category", "6.2, Fig. 13",
-       "pot as clock and shoe, cat as lamp, three of our own: share of images that the judge takes for the new kind is "
-       "over a half; image similarity above the plain word's; both at the best local point")  # fmt: skip
+       "pot as clock and shoe, cat as lamp, three of our own: share of images that the judge "
+       "takes for the new kind is "
+       "over a half; image similarity above the plain word's; both at the best local "
+       "point")  # fmt: skip
 def inherits(evidence: Evidence) -> Finding:
     grid, point = evidence.grid("unusual"), best_local(evidence, "unusual")
     image = gain(grid, "image_sim", [grid.row(point)], grid.rows(FLOOR))
     outline = interval_in(of_point(evidence, "unusual", point), "outline")
-    shown = f"{outline.value:.0%}" + (f" ({outline.lo:.0%} to {outline.hi:.0%})" if outline.lo == outline.lo else "")
-    return Finding(f"outline {shown}, image {told(image)}", all_of([more(outline, 0.5), more(image)]))
+    shown = f"{outline.value:.0%}" + (
+        f" ({outline.lo:.0%} to {outline.hi:.0%})" if outline.lo == outline.lo else ""
+    )
+    return Finding(
+        f"outline {shown}, image {told(image)}", all_of([more(outline, 0.5), more(image)])
+    )
 
 
 @claim("A concept carries over to a fine-tuned backbone", "6.2, Fig. 12",
-       "on a copy of the miniature that paints watercolours: image similarity above the plain word's, and the share of "
-       f"images in which the judge finds a style no smaller (harm is a loss of {CLASS_LOSS})")  # fmt: skip
+       "on a copy of the miniature that paints watercolours: image similarity above the plain "
+       "word's, and the share of "
+       f"images in which the judge finds a style no smaller (harm is a loss of "
+       f"{CLASS_LOSS})")  # fmt: skip
 def carries_over(evidence: Evidence) -> Finding:
     grid = evidence.grid("transfer")
     image = gain(grid, "image_sim", rows(grid, "perfusion", "local"), grid.rows(FLOOR))
-    style = seen_gain(evidence, "transfer", "styled", points(evidence, "transfer", "perfusion", "local"), [PLAIN])
-    return Finding(f"image {told(image)}, style {told(style)}", all_of([more(image), no_loss(style, CLASS_LOSS)]))
+    style = seen_gain(
+        evidence, "transfer", "styled", points(evidence, "transfer", "perfusion", "local"), [PLAIN]
+    )
+    return Finding(
+        f"image {told(image)}, style {told(style)}",
+        all_of([more(image), no_loss(style, CLASS_LOSS)]),
+    )
 
 
 def _leaves(other: str, label: str) -> None:
     @claim(f"{label}'s attention leaves the object", "1, 4, Fig. 2",
-           "share of the word's attention outside the object in noised pictures of which the truth is known, minus "
-           "that of Perfusion (local lock, bias 0.60), mean over t; training step not selected")  # fmt: skip
+           "share of the word's attention outside the object in noised pictures of which the "
+           "truth is known, minus "
+           "that of Perfusion (local lock, bias 0.60), mean over t; training step not "
+           "selected")  # fmt: skip
     def leaves(evidence: Evidence) -> Finding:
         path = attention_folder(evidence.run("paper").folder) / "cells.csv"
         if not is_there(path):
@@ -200,31 +257,52 @@ for _other in ("ti", "cd", "db"):
 # ---- what fits cost, without intervals
 
 
-@claim("A trained concept is small: 100 KB, where Custom Diffusion needs nearly 100 MB and DreamBooth several GB",
-       "abstract, 5.1", "kilobytes of a trained concept here: a hundredth of Custom Diffusion's or less (the ratio "
-       "grows with the text encoder's width; docs/baselines.md has the sizes on Stable Diffusion 1.5, where "
-       "DreamBooth needs 100,000 times as much). Known before any run, from the sizes of the layers")  # fmt: skip
+@claim("A trained concept is small: 100 KB, where Custom Diffusion needs nearly 100 MB and "
+       "DreamBooth several GB",
+       "abstract, 5.1", "kilobytes of a trained concept here: a hundredth of Custom Diffusion's "
+                        "or less (the ratio "
+       "grows with the text encoder's width; docs/baselines.md has the sizes on Stable Diffusion "
+       "1.5, where "
+       "DreamBooth needs 100,000 times as much). Known before any run, from the sizes of the "
+       "layers")  # fmt: skip
 def small(evidence: Evidence) -> Finding:
-    of, names = evidence.run("paper").table.groupby("method")["kilobytes"].max(), ("perfusion", "cd", "db")
+    of, names = (
+        evidence.run("paper").table.groupby("method")["kilobytes"].max(),
+        ("perfusion", "cd", "db"),
+    )
     if missing := [name for name in names if np.isnan(of.get(name, np.nan))]:
         raise UserError(f"miniature-paper has no kilobytes of {', '.join(missing)}")
     ours, cd, db = (float(of[name]) for name in names)
-    figure = f"{ours:,.1f} kB; Custom Diffusion {cd / ours:,.0f} times, DreamBooth {db / ours:,.0f} times as much"
+    figure = (
+        f"{ours:,.1f} kB; Custom Diffusion {cd / ours:,.0f} times, DreamBooth "
+        f"{db / ours:,.0f} times as much"
+    )
     return Finding(figure, HOLDS if ours <= min(cd, db) / 100 else FAILS)
 
 
 @claim("Less compute than Custom Diffusion (a half to a third)", "4.4",
-       "seconds a step by either recipe, measured side by side (results/speed), times Perfusion's steps until the one "
-       "that validation picks (the paper: 210 of 400 on average), and times all of them, over those of all of Custom "
-       "Diffusion's. Validation and Custom Diffusion's class images come on top. A quarter more or less settles "
-       "nothing. It was seconds of the run's fits before a review found these too noisy")  # fmt: skip
+       "seconds a step by either recipe, measured side by side (results/speed), times Perfusion's "
+       "steps until the one "
+       "that validation picks (the paper: 210 of 400 on average), and times all of them, over "
+       "those of all of Custom "
+       "Diffusion's. Validation and Custom Diffusion's class images come on top. A quarter more "
+       "or less settles "
+       "nothing. It was seconds of the run's fits before a review found these too "
+       "noisy")  # fmt: skip
 def cheap(evidence: Evidence) -> Finding:
-    (seconds, steps), (others, length) = (recipe_speed(evidence, name) for name in ("perfusion", "cd"))
+    (seconds, steps), (others, length) = (
+        recipe_speed(evidence, name) for name in ("perfusion", "cd")
+    )
     picked = picked_steps(evidence)
     shares = [seconds * n / (others * length) for n in (picked, steps)]
-    verdict = all_of([HOLDS if share < 0.75 else FAILS if share > 1.25 else OPEN for share in shares])
-    return Finding(f"{shares[0]:.2f} of its compute until the step that is picked ({picked:.0f} on average), "
-                   f"{shares[1]:.2f} for all {steps}", verdict)  # fmt: skip
+    verdict = all_of(
+        [HOLDS if share < 0.75 else FAILS if share > 1.25 else OPEN for share in shares]
+    )
+    return Finding(
+        f"{shares[0]:.2f} of its compute until the step that is picked ({picked:.0f} on average), "
+        f"{shares[1]:.2f} for all {steps}",
+        verdict,
+    )
 
 
 def recipe_speed(evidence: Evidence, method: str) -> tuple[float, int]:

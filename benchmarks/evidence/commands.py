@@ -1,4 +1,5 @@
-"""The commands that made results/miniature-*, in their order. `python -m benchmarks.evidence commands` prints them.
+"""The commands that made results/miniature-*, in their order. `python -m benchmarks.evidence
+commands` prints them.
 
 Each may be interrupted and given again (`concepts add` then says that it was done).
 """
@@ -20,7 +21,13 @@ LOCAL = _points("local", *BIASES)
 COLD = _points("local", *BIASES, temperature=0.10)
 WIDE = _points("local", 0.30, 0.45, 0.60, 0.75, 0.90, 1.05)
 GLOBAL = _points("global", 0.40, 0.50, 0.60)
-EACH = ("perfusion", "ti,ti-selected", "cd,cd-better,cd-selected", "db,db-selected", "lora,lora-selected")
+EACH = (
+    "perfusion",
+    "ti,ti-selected",
+    "cd,cd-better,cd-selected",
+    "db,db-selected",
+    "lora,lora-selected",
+)
 PAIRS = ("teddy+teapot", "cat+chair", "cat+pot", "teddy+sunglasses",  # the paper's
          "dog+sunglasses", "puppy+chair", "tortoise+pot", "cat_toy+teapot")  # fmt: skip
 UNUSUAL = (("pot", "clock"), ("pot", "shoe"), ("cat", "lamp"),  # the paper's
@@ -28,16 +35,23 @@ UNUSUAL = (("pot", "clock"), ("pot", "shoe"), ("cat", "lamp"),  # the paper's
 ODD_ONES = "results/unusual"  # where these are put
 ODD_NAMES = [f"{name}_as_{word}" for name, word in UNUSUAL]
 ODD_CONCEPTS = ",".join(f"{ODD_ONES}/{name}" for name in ODD_NAMES)
-# Trained otherwise, and drawn at Perfusion's points; the gate of vanilla ROME has neither bias nor temperature
+# Trained otherwise, and drawn at Perfusion's points; the gate of vanilla ROME has neither bias nor
+# temperature
 VARIANTS = tuple(one.name for one in ABLATIONS if one.config and one.name != "vanilla-rome")
 TAKEN = f"{OUT}concepts"  # the trained files of Perfusion that are committed: what CI draws with
-TWO = "--engine processes --workers 2"  # for two cores; of several workers one thread each wastes least
+# for two cores; of several workers one thread each wastes least
+TWO = "--engine processes --workers 2"
 RUN = f"perfbench run {TWO} --threads 1 --set compile=true"
 FEW = f"{RUN} --set batch=16"  # where a prompt has few images
 QUICK = "perfbench run --preset quick"
-# What another machine does to the same noise and weights: numbers added up in another order, or in another type
-ELSEWHERE = (*(f"--engine inline --threads {threads}" for threads in (2, 3)), f"{TWO} --set compile=true",
-             "--engine inline --threads 2 --set compile=true", f"{TWO} --set dtype=float32")  # fmt: skip
+# What another machine does to the same noise and weights: numbers added up in another order, or in
+# another type
+ELSEWHERE = (
+    *(f"--engine inline --threads {threads}" for threads in (2, 3)),
+    f"{TWO} --set compile=true",
+    "--engine inline --threads 2 --set compile=true",
+    f"{TWO} --set dtype=float32",
+)
 KEPT = (25, 50, 100, 150, 200, 250, 300, 400)
 EARLY = (50, 100, 200)  # at the paper's rates, which are four times those that were tuned
 # Who picks a step by validation picks it from as many as were tried, as Perfusion does
@@ -46,22 +60,32 @@ LONGEST = f"{TI_LONGEST} --set fit.lora-selected.steps=300"
 
 
 def _at(steps: Sequence[int], points: str) -> str:
-    """Every step of one fit of Perfusion a point, to the last of them, whatever number of steps was tuned."""
+    """Every step of one fit of Perfusion a point, to the last of them, whatever number of steps was
+    tuned.
+    """
     each = ",".join(
-        str(replace(OperatingPoint.parse(point), step=step)) for step in steps for point in points.split(",")
+        str(replace(OperatingPoint.parse(point), step=step))
+        for step in steps
+        for point in points.split(",")
     )
-    return f"--set fit.perfusion.steps={steps[-1]} --set keep={','.join(map(str, steps))} --set points.perfusion={each}"
+    return (
+        f"--set fit.perfusion.steps={steps[-1]} --set keep={','.join(map(str, steps))} --set "
+        f"points.perfusion={each}"
+    )
 
 
 def _dynamics() -> str:
     return (
-        f"{FEW} --out {OUT}dynamics --methods perfusion,perfusion-trained-k {_at(KEPT, 'local-b0.60-t0.15')} "
+        f"{FEW} --out {OUT}dynamics --methods perfusion,perfusion-trained-k "
+        f"{_at(KEPT, 'local-b0.60-t0.15')} "
         "--set images=1"
     )
 
 
 def _rates() -> str:
-    """Perfusion as published, each step and bias a point of its front; the others as they are in the paper's run."""
+    """Perfusion as published, each step and bias a point of its front; the others as they are in
+    the paper's run.
+    """
     others = [f"{name}-selected" for name in ("cd", "db", "ti", "lora")]
     return (
         f"{FEW} --out {OUT}rates --methods perfusion,{','.join(others)} --set images=1 "
@@ -80,12 +104,15 @@ def _outline() -> str:
 
 
 def _mask() -> str:
-    """One training image, with and without a mask: does a mask keep a background out that all images share?"""
+    """One training image, with and without a mask: does a mask keep a background out that all
+    images share?
+    """
     one = _points("local", 0.60)
     return (
         f"{FEW} --out {OUT}mask --methods perfusion --ablation one-shot,no-mask --set images=2 "
         f"--trained perfusion={TAKEN} --set fit.perfusion-no-mask.images=1 "
-        f"--set points.perfusion={one} --set points.perfusion-one-shot={one} --set points.perfusion-no-mask={one}"
+        f"--set points.perfusion={one} --set points.perfusion-one-shot={one} --set "
+        f"points.perfusion-no-mask={one}"
     )
 
 
@@ -121,7 +148,8 @@ COMMANDS = {
     ],
     "rates": [_rates(), *_figures("rates", "dynamics")],
     "ablations": [
-        f"{FEW} --out {OUT}ablations --methods perfusion --set images=2 --trained perfusion={TAKEN} "
+        f"{FEW} --out {OUT}ablations --methods perfusion --set images=2 --trained "
+        f"perfusion={TAKEN} "
         f"--ablation lock,{','.join(VARIANTS)},infer-temperature,vanilla-rome "
         f"--set points.perfusion={LOCAL},{GLOBAL} "
         + "".join(f"--set points.perfusion-{name}={LOCAL} " for name in VARIANTS)
@@ -137,7 +165,8 @@ COMMANDS = {
         f"--trained perfusion={OUT}paper,cd={OUT}paper,ti={OUT}paper"
     ],
     "unusual": [
-        f"perfbench concepts add concepts/{name} --super-category {word} --name {odd} --dest {ODD_ONES}"
+        f"perfbench concepts add concepts/{name} --super-category {word} --name {odd} --dest "
+        f"{ODD_ONES}"
         for (name, word), odd in zip(UNUSUAL, ODD_NAMES)
     ]
     + [
@@ -150,11 +179,13 @@ COMMANDS = {
         f"python -m benchmarks.evidence look {OUT}outline",
         *_figures("outline", "dynamics"),
         f"perfbench plot gallery {OUT}outline --concepts {','.join(ODD_NAMES)} "
-        "--methods super,perfusion/global-b0.50-t0.15-s250,perfusion/local-b0.60-t0.15-s250 --images 2",
+        "--methods super,perfusion/global-b0.50-t0.15-s250,perfusion/local-b0.60-t0.15-s250 "
+        "--images 2",
     ],
     "transfer": [
         "perfbench miniature restyle watercolor --out watercolor-miniature",
-        f"{FEW} --out {OUT}transfer --backbone watercolor-miniature --methods perfusion --set images=2 "
+        f"{FEW} --out {OUT}transfer --backbone watercolor-miniature --methods perfusion --set "
+        f"images=2 "
         f"--set points.perfusion={LOCAL} --trained perfusion={TAKEN}",
         f"python -m benchmarks.evidence look {OUT}transfer",
         *_figures("transfer", "gallery"),
@@ -162,17 +193,24 @@ COMMANDS = {
     "contrastive": [
         "perfbench miniature contrastive --out contrastive-miniature",
         f"{FEW} --out {OUT}contrastive --backbone contrastive-miniature --methods "
-        f"perfusion,cd-selected,db-selected,ti-selected --set images=2 --set points.perfusion={LOCAL},{GLOBAL} "
+        f"perfusion,cd-selected,db-selected,ti-selected --set images=2 --set "
+        f"points.perfusion={LOCAL},{GLOBAL} "
         f"{TI_LONGEST}",
-        f"perfbench plot gallery {OUT}contrastive --concepts cat,teapot,chair,pot --prompts s01,s04 --methods "
+        f"perfbench plot gallery {OUT}contrastive --concepts cat,teapot,chair,pot --prompts "
+        f"s01,s04 --methods "
         "super,perfusion/local-b0.60-t0.15,cd-selected,db-selected,ti-selected --images 2",
-        f"perfbench miniature verify --weights contrastive-miniature --out {OUT}contrastive/verify",  # 1: goals not met
+        # 1: goals not met
+        f"perfbench miniature verify --weights contrastive-miniature --out {OUT}contrastive/verify",
     ],
     "quick": [
         f"python -m benchmarks.evidence take {OUT}paper {TAKEN}",
-        *_repeated(f"{QUICK} --methods perfusion --concepts all --trained perfusion={TAKEN}", "quick"),
+        *_repeated(
+            f"{QUICK} --methods perfusion --concepts all --trained perfusion={TAKEN}", "quick"
+        ),
     ],
-    "quickstart": _repeated(f"{QUICK} --methods perfusion,cd --concepts cat,teapot,chair", "quickstart"),
+    "quickstart": _repeated(
+        f"{QUICK} --methods perfusion,cd --concepts cat,teapot,chair", "quickstart"
+    ),
 }
 for _name in COMMANDS:
     COMMANDS[_name].append(f"python -m benchmarks.evidence pack {OUT}{_name}")

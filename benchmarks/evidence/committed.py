@@ -1,4 +1,6 @@
-"""How much of results/ git keeps: at most 15 files a folder, and 18 MB in all. In: a folder. Out: its files."""
+"""How much of results/ git keeps: at most 15 files a folder, and 18 MB in all. In: a folder. Out:
+its files.
+"""
 
 import subprocess
 from collections import Counter
@@ -16,14 +18,20 @@ def committed(folder: Path, new: bool = False) -> list[Path]:
     call = ["git", "-C", str(folder), "ls-files", "-z", "--cached", *others]
     said = subprocess.run(call, capture_output=True, text=True, check=True).stdout
     found = {folder / name for name in said.split("\0") if name}
-    return sorted(path for path in found if path.is_file())  # not those that packing has just removed
+    return sorted(
+        path for path in found if path.is_file()
+    )  # not those that packing has just removed
 
 
 def too_much(results: Path, files: Sequence[Path]) -> list[str]:
     """What is over the limits, in words."""
-    counted = Counter(path.relative_to(results).parts[0] for path in files if path.parent != results)
+    counted = Counter(
+        path.relative_to(results).parts[0] for path in files if path.parent != results
+    )
     size = sum(path.stat().st_size for path in files)
-    over = [f"{name} has {n} files, at most {FILES}" for name, n in sorted(counted.items()) if n > FILES]
+    over = [
+        f"{name} has {n} files, at most {FILES}" for name, n in sorted(counted.items()) if n > FILES
+    ]
     return [*over, *([f"all have {size:,} bytes, at most {BYTES:,}"] if size > BYTES else [])]
 
 
@@ -34,5 +42,7 @@ def to_commit(run: Path) -> str:
     except (OSError, subprocess.CalledProcessError):
         return ""  # no checkout: nothing is committed
     if over := too_much(run.parent, files):
-        raise UserError(f"{'; '.join(over)}: {', '.join(path.name for path in files)}; leave some out")
+        raise UserError(
+            f"{'; '.join(over)}: {', '.join(path.name for path in files)}; leave some out"
+        )
     return f"; {len(files)} files, {sum(path.stat().st_size for path in files):,} bytes to commit"

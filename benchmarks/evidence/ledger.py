@@ -1,7 +1,8 @@
-"""The ledger: a row a claim of the paper that can be tested here, how it is measured, and what came out.
+"""The ledger: a row a claim of the paper that can be tested here, how it is measured, and what came
+out.
 
-In: the committed runs. Out: `Row`s. What a claim needs and is not there makes the row `not measured`, with the reason.
-A verdict that other draws of the bootstrap change is `inconclusive`.
+In: the committed runs. Out: `Row`s. What a claim needs and is not there makes the row `not
+measured`, with the reason. A verdict that other draws of the bootstrap change is `inconclusive`.
 """
 
 from collections.abc import Callable, Sequence
@@ -56,13 +57,17 @@ class Evidence:
         return Run(folder)
 
     def grid(self, name: str, pairs: bool = False, only: tuple[str, ...] = ()) -> Grid:
-        """Of a whole run, or `only` these concepts: an average over what happens to be there is not the planned one."""
+        """Of a whole run, or `only` these concepts: an average over what happens to be there is not
+        the planned one.
+        """
         if (name, pairs, only) not in self.grids:
             run = self.run(name)
             refuse_missing(missing_of(run.cells, run.plan), run.plan)
             cells = split_pairs(run.cells)[pairs]
             if not len(cells):
-                raise UserError(f"miniature-{name} has no {'pairs' if pairs else 'single concepts'}")
+                raise UserError(
+                    f"miniature-{name} has no {'pairs' if pairs else 'single concepts'}"
+                )
             if missing := sorted(set(only) - set(cells["concept"])):
                 raise UserError(f"miniature-{name} has no {', '.join(missing)}")
             grid = grid_of(cells[cells["concept"].isin(only)] if only else cells)

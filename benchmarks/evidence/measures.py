@@ -1,6 +1,8 @@
-"""The figures that claims are about. In: a Grid of one run (grid.py). Out: intervals over concepts and prompts.
+"""The figures that claims are about. In: a Grid of one run (grid.py). Out: intervals over concepts
+and prompts.
 
-Rows are operating points, as Grid numbers them. A list of them stands for the mean over them, or for a front.
+Rows are operating points, as Grid numbers them. A list of them stands for the mean over them, or
+for a front.
 """
 
 from collections.abc import Sequence
@@ -23,7 +25,11 @@ from benchmarks.tables.statistics import (
 )
 from perfusion_core.errors import UserError
 
-INSIDE, LOWER, HIGHER = "inside", "lower", "higher"  # where a method's image similarity lies on another's front
+INSIDE, LOWER, HIGHER = (
+    "inside",
+    "lower",
+    "higher",
+)  # where a method's image similarity lies on another's front
 
 
 # ---- which operating points
@@ -35,10 +41,18 @@ def points(grid: Grid, method: str) -> dict[int, OperatingPoint]:
 
 
 def rows(grid: Grid, method: str, lock: str = "") -> list[int]:
-    """The run-time variants of a method, those of one lock where it is named; by name, so the bias goes up."""
-    found = [m for m, point in points(grid, method).items() if point.step is None and (not lock or point.lock == lock)]
+    """The run-time variants of a method, those of one lock where it is named; by name, so the bias
+    goes up.
+    """
+    found = [
+        m
+        for m, point in points(grid, method).items()
+        if point.step is None and (not lock or point.lock == lock)
+    ]
     if not found:
-        raise UserError(f"no operating point of {method}{f' with {lock} lock' if lock else ''} in the run")
+        raise UserError(
+            f"no operating point of {method}{f' with {lock} lock' if lock else ''} in the run"
+        )
     return found
 
 
@@ -72,7 +86,11 @@ def matched(grid: Grid, a: str, b: str, lock: str = "") -> tuple[list[int], list
 
 def ends(grid: Grid, method: str, lock: str = "local") -> tuple[list[int], list[int]]:
     """The last kept training step of a method, and the one nearest to a quarter of it."""
-    kept = [(point.step, m) for m, point in points(grid, method).items() if point.step and point.lock in (None, lock)]
+    kept = [
+        (point.step, m)
+        for m, point in points(grid, method).items()
+        if point.step and point.lock in (None, lock)
+    ]
     if len(kept) < 2:
         raise UserError(f"fewer than two kept training steps of {method} in the run")
     last = max(kept)
@@ -101,10 +119,14 @@ def interval_of(grid: Grid, drawn: np.ndarray, n_concepts: int, what: str) -> In
 
 
 def gain(grid: Grid, metric: str, a: Sequence[int], b: Sequence[int]) -> Interval:
-    """Score of a minus score of b, each the mean over its operating points; class-balanced, paired by concept."""
+    """Score of a minus score of b, each the mean over its operating points; class-balanced, paired
+    by concept.
+    """
     if metric not in grid.drawn:
         raise UserError(f"no scorer of the run gave {metric}")
-    difference = grid.drawn[metric][:, list(a)].mean(1) - grid.drawn[metric][:, list(b)].mean(1)  # [D, C]
+    difference = grid.drawn[metric][:, list(a)].mean(1) - grid.drawn[metric][:, list(b)].mean(
+        1
+    )  # [D, C]
     return mean_interval(grid, difference, metric)
 
 
@@ -115,7 +137,9 @@ def gains(grid: Grid, a: Sequence[int], b: Sequence[int]) -> tuple[Interval, Int
 
 def mean_interval(grid: Grid, drawn: np.ndarray, what: str) -> Interval:
     """Of the mean over the concepts that have a value [D, C]."""
-    return interval_of(grid, over_concepts(drawn, grid.draws), int((~np.isnan(drawn[0])).sum()), what)
+    return interval_of(
+        grid, over_concepts(drawn, grid.draws), int((~np.isnan(drawn[0])).sum()), what
+    )
 
 
 def over_methods(values: np.ndarray) -> np.ndarray:
@@ -131,7 +155,9 @@ def cell_gain(grid: Grid, metric: str, a: Sequence[int], b: Sequence[int], kind:
 
 
 def spread_gain(grid: Grid, metric: str, a: Sequence[int], b: Sequence[int]) -> Interval:
-    """How much more the concepts differ from one another in a than in b: standard deviations over concepts."""
+    """How much more the concepts differ from one another in a than in b: standard deviations over
+    concepts.
+    """
     if len(grid.concepts) < 2:
         raise UserError("one concept has no spread")
 
@@ -159,10 +185,11 @@ def area_gain(grid: Grid, a: Sequence[int], b: Sequence[int]) -> Interval:
 
 
 def front_gain(grid: Grid, ours: Sequence[int], theirs: int) -> tuple[Interval, str]:
-    """Text similarity of our front at their image similarity, less theirs; and where on our front that is.
+    """Text similarity of our front at their image similarity, less theirs; and where on our front
+    that is.
 
-    A front has no value beyond its ends. There only being ahead of the nearest end on both axes counts: for us
-    below the lower end, against us above the upper one.
+    A front has no value beyond its ends. There only being ahead of the nearest end on both axes
+    counts: for us below the lower end, against us above the upper one.
     """
     image, text = grid.balanced["image_sim"], grid.balanced["text_sim"]
     gaps, places = zip(*(_gap(x[ours], y[ours], x[theirs], y[theirs]) for x, y in zip(image, text)))
@@ -185,13 +212,22 @@ def _gap(x: np.ndarray, y: np.ndarray, at: float, other: float) -> tuple[float, 
 
 
 def honest(grid: Grid, metric: str, of: Sequence[int], each: bool) -> np.ndarray:
-    """[D, C] of the point with the highest harmonic mean: for `each` concept its own, else one for all."""
+    """[D, C] of the point with the highest harmonic mean: for `each` concept its own, else one for
+    all.
+    """
     even, odd = grid.drawn_halves
-    return np.mean([_chosen(grid, a, b, metric, of, each) for a, b in ((even, odd), (odd, even))], axis=0)
+    return np.mean(
+        [_chosen(grid, a, b, metric, of, each) for a, b in ((even, odd), (odd, even))], axis=0
+    )
 
 
 def _chosen(
-    grid: Grid, choose: dict[str, np.ndarray], report: dict[str, np.ndarray], metric: str, of: Sequence[int], each: bool
+    grid: Grid,
+    choose: dict[str, np.ndarray],
+    report: dict[str, np.ndarray],
+    metric: str,
+    of: Sequence[int],
+    each: bool,
 ) -> np.ndarray:
     by, out = choose["harmonic"][:, list(of)], report[metric][:, list(of)]  # [D, K, C]
     if not each:
@@ -200,8 +236,9 @@ def _chosen(
 
 
 def choice_gain(grid: Grid, of: Sequence[int]) -> Interval:
-    """Harmonic mean with a point chosen for each concept, less that of the best one for all. A t interval over
-    concepts: other points win in other draws, which `crossed` takes for noise of cells, and is left with too little."""
+    """Harmonic mean with a point chosen for each concept, less that of the best one for all. A t
+    interval over concepts: other points win in other draws, which `crossed` takes for noise of
+    cells, and is left with too little."""
     difference = honest(grid, "harmonic", of, each=True) - honest(grid, "harmonic", of, each=False)
     return known(clustered(difference[0][:, None]), "harmonic mean of both halves in the run")
 

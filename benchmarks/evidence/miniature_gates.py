@@ -1,7 +1,8 @@
-"""Where a concept's gate opens, over all prompts; how far the super-category's pictures are from the concept's; what a
-word without a meaning is to the text encoder.
+"""Where a concept's gate opens, over all prompts; how far the super-category's pictures are from
+the concept's; what a word without a meaning is to the text encoder.
 
-In: an open backbone and the catalogue. Out: `Figure`s, and a row for every token, as perfusion_core computes them.
+In: an open backbone and the catalogue. Out: `Figure`s, and a row for every token, as perfusion_core
+computes them.
 """
 
 import tempfile
@@ -34,11 +35,19 @@ OPEN, SHUT, MOST = 0.7, 0.3, 0.95
 
 
 @torch.inference_mode()
-def ratios(backbone: Backbone, catalog: Catalog, concept: Concept, learned: Learned | None = None) -> Rows:
-    """The gate's argument before bias and temperature, sim(i*, e) / |i*|^2, at every token of the concept's prompts."""
+def ratios(
+    backbone: Backbone, catalog: Catalog, concept: Concept, learned: Learned | None = None
+) -> Rows:
+    """The gate's argument before bias and temperature, sim(i*, e) / |i*|^2, at every token of the
+    concept's prompts.
+    """
     encoder, tokenizer = backbone.text_encoder, backbone.tokenizer
     word = Word(concept.super_category, None if learned is None else learned.embedding)
-    i_star = super_encoding(encoder, tokenizer, concept.super_category) if learned is None else learned.i_star
+    i_star = (
+        super_encoding(encoder, tokenizer, concept.super_category)
+        if learned is None
+        else learned.i_star
+    )
     basis = concept_basis(i_star[None].to(backbone.device), backbone.c_inv)
     prompts = catalog.prompts_for(concept)
     texts = [named(prompt.template, "it") for prompt in prompts]
@@ -53,19 +62,34 @@ def ratios(backbone: Backbone, catalog: Catalog, concept: Concept, learned: Lear
             if m in where["it"]:
                 role = "concept"
             token = tokenizer.convert_ids_to_tokens(row[m]).removesuffix("</w>")
-            rows.append({"concept": concept.name, "super_category": concept.super_category, "prompt_id": prompt.id,
-                         "position": m, "token": token, "role": role, "ratio": float(ratio)})  # fmt: skip
+            rows.append(
+                {
+                    "concept": concept.name,
+                    "super_category": concept.super_category,
+                    "prompt_id": prompt.id,
+                    "position": m,
+                    "token": token,
+                    "role": role,
+                    "ratio": float(ratio),
+                }
+            )
     return rows
 
 
 def figures(rows: Rows, title: str) -> list[Figure]:
     """The gate at the concept, at other words, at the end token and at pads."""
-    by = {role: np.array([r["ratio"] for r in rows if r["role"] == role]) for role in ("concept", "word", "end", "pad")}
+    by = {
+        role: np.array([r["ratio"] for r in rows if r["role"] == role])
+        for role in ("concept", "word", "end", "pad")
+    }
     words = [row for row in rows if row["role"] == "word"]
     shut = np.array([row["ratio"] <= SHUT for row in words])
     asked = [f"{row['concept']} {row['prompt_id']}" for row in words]
     low, worst = by["concept"].min(), max(words, key=lambda row: row["ratio"])
-    note = f"highest {worst['ratio']:.2f} at {worst['token']!r} in {worst['prompt_id']} of {worst['super_category']}"
+    note = (
+        f"highest {worst['ratio']:.2f} at {worst['token']!r} in {worst['prompt_id']} of "
+        f"{worst['super_category']}"
+    )
     found = [
         Figure(
             f"{title}: lowest at the concept's word",
@@ -78,7 +102,9 @@ def figures(rows: Rows, title: str) -> list[Figure]:
     ]
     for role, name in (("end", "end token"), ("pad", "pads")):
         note = f"90th percentile {np.percentile(by[role], 90):.2f}, highest {by[role].max():.2f}"
-        found.append(Figure(f"{title}: mean at the {name}", float(by[role].mean()), len(by[role]), note=note))
+        found.append(
+            Figure(f"{title}: mean at the {name}", float(by[role].mean()), len(by[role]), note=note)
+        )
     return found
 
 
@@ -93,7 +119,13 @@ def after(backbone: Backbone, catalog: Catalog) -> tuple[list[Figure], Rows]:
     rows: Rows = []
     for concept in catalog.concepts:
         with tempfile.TemporaryDirectory() as folder:
-            perfusion.fit(backbone, subject(concept, backbone.size), perfusion.MINIATURE, Path(folder) / "fit", seed=0)
+            perfusion.fit(
+                backbone,
+                subject(concept, backbone.size),
+                perfusion.MINIATURE,
+                Path(folder) / "fit",
+                seed=0,
+            )
             learned = Learned.load(Path(folder) / "fit" / perfusion.ONE_FILE)
         rows += ratios(backbone, catalog, concept, learned)
     return figures(rows, "gate after fitting"), rows
@@ -102,12 +134,16 @@ def after(backbone: Backbone, catalog: Catalog) -> tuple[list[Figure], Rows]:
 def subject(concept: Concept, size: int) -> Subject:
     images = np.stack([load_rgb(path, size) for path in concept.images])
     masks = np.stack([load_mask(path, size) for path in concept.masks])
-    return Subject.of_pixels(concept.name, concept.super_category, images, masks, concept.asymmetric)
+    return Subject.of_pixels(
+        concept.name, concept.super_category, images, masks, concept.asymmetric
+    )
 
 
 @torch.inference_mode()
 def rare_word(backbone: Backbone, catalog: Catalog) -> list[Figure]:
-    """How far a word without a meaning moves the encoding, beside one colour for another; the unit is the class."""
+    """How far a word without a meaning moves the encoding, beside one colour for another; the unit
+    is the class.
+    """
     classes = sorted({concept.super_category for concept in catalog.concepts})
 
     def said(word: str) -> torch.Tensor:  # [classes, M, d]
@@ -116,14 +152,26 @@ def rare_word(backbone: Backbone, catalog: Catalog) -> list[Figure]:
     plain = said("a")
     rare = torch.stack([(said(word) - plain).norm(dim=-1) for word in RARE])
     color = torch.stack([(one - other).norm(dim=-1) for one, other in pairwise(map(said, COLORS))])
-    place = len(backbone.tokenizer("a photo of").input_ids) - 1  # of the word; here the end token stands
+    place = (
+        len(backbone.tokenizer("a photo of").input_ids) - 1
+    )  # of the word; here the end token stands
     note = f"at the word's own place {rare[..., place].mean() / color[..., place].mean():.2f}"
     values = (rare.norm(dim=-1).mean(0) / color.norm(dim=-1).mean(0)).cpu()
-    return [mean_figure("a word without a meaning: its effect on the encoding, a colour's being 1", values, note=note)]
+    return [
+        mean_figure(
+            "a word without a meaning: its effect on the encoding, a colour's being 1",
+            values,
+            note=note,
+        )
+    ]
 
 
-def super_gap(backbone: Backbone, scorer: Clip, catalogs: Sequence[Catalog], n: int) -> tuple[list[Figure], Rows]:
-    """Real against real less super-category against real, in image similarity over the shape-preserving prompts."""
+def super_gap(
+    backbone: Backbone, scorer: Clip, catalogs: Sequence[Catalog], n: int
+) -> tuple[list[Figure], Rows]:
+    """Real against real less super-category against real, in image similarity over the
+    shape-preserving prompts.
+    """
     rows: Rows = []
     features: dict[str, np.ndarray] = {}
     for catalog in catalogs:
@@ -133,11 +181,24 @@ def super_gap(backbone: Backbone, scorer: Clip, catalogs: Sequence[Catalog], n: 
             if word not in features:
                 texts = [fill(prompt.template, word) for prompt in prompts for _ in range(n)]
                 seeds = stream("verify", "super", word).integers(2**31, size=len(texts))
-                features[word] = looks(scorer, drawn(backbone, texts, [int(seed) for seed in seeds]))
-            real = looks(scorer, np.stack([load_rgb(path, backbone.size) for path in concept.images]))
-            top, low = float(ceiling(real).mean()), float(image_similarity(features[word], real).mean())
+                features[word] = looks(
+                    scorer, drawn(backbone, texts, [int(seed) for seed in seeds])
+                )
+            real = looks(
+                scorer, np.stack([load_rgb(path, backbone.size) for path in concept.images])
+            )
+            top, low = (
+                float(ceiling(real).mean()),
+                float(image_similarity(features[word], real).mean()),
+            )
             rows.append({"concept": concept.name, "ceiling": top, "super": low, "gap": top - low})
     worst: dict[str, Any] = min(rows, key=lambda row: row["gap"])
     mean = mean_figure("super below the ceiling, mean over concepts", [row["gap"] for row in rows])
-    least = Figure("super below the ceiling, closest concept", worst["gap"], len(rows), 0.05, note=worst["concept"])
+    least = Figure(
+        "super below the ceiling, closest concept",
+        worst["gap"],
+        len(rows),
+        0.05,
+        note=worst["concept"],
+    )
     return [least, mean], rows

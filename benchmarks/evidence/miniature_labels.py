@@ -1,6 +1,8 @@
-"""Are the judges right about what the models draw? Numbered sheets for a person to label, and the comparison.
+"""Are the judges right about what the models draw? Numbered sheets for a person to label, and the
+comparison.
 
-In: weights and a folder. Out: pictures, sheets and an empty looked.csv there; then, filled in, agreement as Figures.
+In: weights and a folder. Out: pictures, sheets and an empty looked.csv there; then, filled in,
+agreement as Figures.
 """
 
 import csv
@@ -27,16 +29,27 @@ def prompts(n: int) -> list[str]:
     """Held-out pairs and the benchmark's own prompts, in an order that tells nothing."""
     pairs = [wording(cls, *pair.split(":"))[0] for cls, pair in sorted(held_out())]
     catalog = load_catalog("miniature")
-    own = [fill(p.template, c.super_category) for c in catalog.concepts for p in catalog.prompts_for(c)]
+    own = [
+        fill(p.template, c.super_category) for c in catalog.concepts for p in catalog.prompts_for(c)
+    ]
     rng = stream("looking")
-    texts = [*pairs, *rng.permutation(own)][:n] if n > len(pairs) else list(rng.choice(pairs, n, replace=False))
+    texts = (
+        [*pairs, *rng.permutation(own)][:n]
+        if n > len(pairs)
+        else list(rng.choice(pairs, n, replace=False))
+    )
     return [str(text) for text in rng.permutation(texts)]
 
 
 def write_sheets(backbone: Backbone, folder: Path, n: int = 200) -> None:
-    """`pictures/`, `sheets/`, `asked.csv` (not to be read before labelling) and `looked.csv`, to be filled in."""
+    """`pictures/`, `sheets/`, `asked.csv` (not to be read before labelling) and `looked.csv`, to be
+    filled in.
+    """
     if (folder / "looked.csv").exists():
-        raise UserError(f"{folder / 'looked.csv'} is there already; choose another folder, or compare with --looked")
+        raise UserError(
+            f"{folder / 'looked.csv'} is there already; choose another folder, or compare with "
+            f"--looked"
+        )
     texts = prompts(n)
     images = drawn(backbone, texts, range(n))
     for name in ("pictures", "sheets"):
@@ -44,9 +57,15 @@ def write_sheets(backbone: Backbone, folder: Path, n: int = 200) -> None:
     for number, image in enumerate(images):
         Image.fromarray(image).save(folder / "pictures" / f"{number:03d}.png")
     for start in range(0, n, COLUMNS**2):
-        label_sheet(images[start : start + COLUMNS**2], start).save(folder / "sheets" / f"{start:03d}.png")
+        label_sheet(images[start : start + COLUMNS**2], start).save(
+            folder / "sheets" / f"{start:03d}.png"
+        )
     write_label_file(folder / "asked.csv", ("number", "prompt"), enumerate(texts))
-    write_label_file(folder / "looked.csv", ("number", *JUDGED), ((number, *[""] * len(JUDGED)) for number in range(n)))
+    write_label_file(
+        folder / "looked.csv",
+        ("number", *JUDGED),
+        ((number, *[""] * len(JUDGED)) for number in range(n)),
+    )
 
 
 def label_sheet(images: np.ndarray, start: int) -> Image.Image:
@@ -56,7 +75,9 @@ def label_sheet(images: np.ndarray, start: int) -> Image.Image:
     for k, image in enumerate(images):
         x, y = k % COLUMNS * (side + 4), k // COLUMNS * (side + GAP)
         ImageDraw.Draw(sheet).text((x + 2, y + 3), str(start + k), fill=(0, 0, 0))
-        sheet.paste(Image.fromarray(image).resize((side, side), Image.Resampling.NEAREST), (x, y + GAP))
+        sheet.paste(
+            Image.fromarray(image).resize((side, side), Image.Resampling.NEAREST), (x, y + GAP)
+        )
     return sheet
 
 
@@ -72,20 +93,37 @@ def agreement(judges: Judges, folder: Path) -> list[Figure]:
     path = folder / "looked.csv"
     if not path.is_file():
         raise UserError(
-            f"there is no {path}; `perfbench miniature verify --sheets {folder}` makes the sheets to look at"
+            f"there is no {path}; `perfbench miniature verify --sheets {folder}` makes the sheets "
+            f"to look at"
         )
     with path.open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if any(row[name].strip() not in UNSURE for name in JUDGED)]
+        rows = [
+            row
+            for row in csv.DictReader(file)
+            if any(row[name].strip() not in UNSURE for name in JUDGED)
+        ]
     if not rows:
-        raise UserError(f"{path} is empty: look at the sheets and write what they show, none where there is none")
-    pictures = np.stack([np.asarray(Image.open(folder / "pictures" / f"{int(row['number']):03d}.png")) for row in rows])
+        raise UserError(
+            f"{path} is empty: look at the sheets and write what they show, none where there is "
+            f"none"
+        )
+    pictures = np.stack(
+        [
+            np.asarray(Image.open(folder / "pictures" / f"{int(row['number']):03d}.png"))
+            for row in rows
+        ]
+    )
     said, found = judges.factors(pictures), []
     for name, values in JUDGED.items():
-        seen = [(k, row[name].strip()) for k, row in enumerate(rows) if row[name].strip() not in UNSURE]
+        seen = [
+            (k, row[name].strip()) for k, row in enumerate(rows) if row[name].strip() not in UNSURE
+        ]
         for _, value in seen:
             if value not in values:
                 raise unknown(f"{name} in {path.name}", value, values)
         if seen:
             same = [said[name][k] == value for k, value in seen]
-            found.append(rate_of(f"judge of {name}: agrees with labels given by looking", np.array(same)))
+            found.append(
+                rate_of(f"judge of {name}: agrees with labels given by looking", np.array(same))
+            )
     return found

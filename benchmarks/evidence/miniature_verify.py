@@ -1,6 +1,8 @@
-"""`perfbench miniature verify`: does the miniature draw what prompts say? The world is known, so it is measured.
+"""`perfbench miniature verify`: does the miniature draw what prompts say? The world is known, so it
+is measured.
 
-In: a folder of weights. Out: a table of figures beside their goals, as text, CSV and JSON, with the weights' digests.
+In: a folder of weights. Out: a table of figures beside their goals, as text, CSV and JSON, with the
+weights' digests.
 """
 
 import csv
@@ -47,7 +49,8 @@ def verify(
     backbone = opened(weights, device, dtype)
     assert backbone.c_inv is not None  # a clear sentence now, not after minutes
     found = {
-        name: find_scorer("auto", "miniature", weights, selects=name == "scorer2") for name in ("scorer", "scorer2")
+        name: find_scorer("auto", "miniature", weights, selects=name == "scorer2")
+        for name in ("scorer", "scorer2")
     }
     scorers = {name: Clip(scorer, device_name(device)) for name, scorer in found.items()}
     catalog, tuning = load_catalog("miniature"), load_catalog("tuning")
@@ -65,14 +68,23 @@ def verify(
 
     part("vae", lambda: miniature_measures.vae(backbone, sizes.fresh // 2))
     part("judges", lambda: miniature_measures.judges_on_renders(backbone, judges, sizes.fresh))
-    first, second = (partial(miniature_measures.looks, scorers[name]) for name in ("scorer", "scorer2"))
+    first, second = (
+        partial(miniature_measures.looks, scorers[name]) for name in ("scorer", "scorer2")
+    )
     sets = list(miniature_measures.instances(sizes.instances))
-    spoilt = [(cls, miniature_measures.harsh(backbone, pictures), who, where) for cls, pictures, who, where in sets]
+    spoilt = [
+        (cls, miniature_measures.harsh(backbone, pictures), who, where)
+        for cls, pictures, who, where in sets
+    ]
     part(
         "identity",
         lambda: [
-            *miniature_measures.identity(sets, judges.identity, "identity verifier: AUC on fresh renders", 0.98),
-            *miniature_measures.identity(spoilt, judges.identity, "identity verifier: AUC on round trips", 0.95),
+            *miniature_measures.identity(
+                sets, judges.identity, "identity verifier: AUC on fresh renders", 0.98
+            ),
+            *miniature_measures.identity(
+                spoilt, judges.identity, "identity verifier: AUC on round trips", 0.95
+            ),
             *miniature_measures.identity(sets, first, "scorer: AUC of one instance", 0.95),
             *miniature_measures.identity(sets, second, "second scorer: AUC of one instance", None),
         ],
@@ -88,7 +100,12 @@ def verify(
     part("gates", lambda: miniature_gates.before(backbone, catalog))
     part("rare", lambda: miniature_gates.rare_word(backbone, catalog))
     part("generated", lambda: miniature_measures.generated(backbone, judges, sizes.each))
-    part("super", lambda: miniature_gates.super_gap(backbone, scorers["scorer"], (catalog, tuning), sizes.supers))
+    part(
+        "super",
+        lambda: miniature_gates.super_gap(
+            backbone, scorers["scorer"], (catalog, tuning), sizes.supers
+        ),
+    )
     if sizes.fit:
         part("fitted-gates", lambda: miniature_gates.after(backbone, tuning))
     about = {
@@ -138,23 +155,37 @@ def goals_summary(figures: Sequence[Figure], about: dict) -> str:
     goals = [f for f in figures if f.goal is not None]
     met = sum(bool(f.met) for f in goals)
     digests = ", ".join(f"{name} {value}" for name, value in about["digests"].items())
-    return f"{met} of {len(goals)} goals met. Weights: {digests}. {about['device']}, {about['dtype']}."
+    return (
+        f"{met} of {len(goals)} goals met. Weights: {digests}. {about['device']}, {about['dtype']}."
+    )
 
 
 def write_figures(out: Path, figures: Sequence[Figure], about: dict, rows: dict[str, Rows]) -> None:
     """verify.csv, verify.json, verify.md, and a CSV for each kind of single observation."""
     out.mkdir(parents=True, exist_ok=True)
     lines = [
-        {"what": f.what, "value": f"{f.value:.6f}", "lo": finite(f.lo), "hi": finite(f.hi), "n": f.n,
-         "goal": "" if f.goal is None else f.goal, "verdict": verdict(f), "note": f.note}
+        {
+            "what": f.what,
+            "value": f"{f.value:.6f}",
+            "lo": finite(f.lo),
+            "hi": finite(f.hi),
+            "n": f.n,
+            "goal": "" if f.goal is None else f.goal,
+            "verdict": verdict(f),
+            "note": f.note,
+        }
         for f in figures
-    ]  # fmt: skip
+    ]
     write_csv(out / "verify.csv", lines)
     for name, observed in rows.items():
         if observed:
             write_csv(out / f"{name}.csv", observed)
-    (out / "verify.json").write_text(json.dumps({**about, "figures": lines}, indent=1) + "\n", encoding="utf-8")
-    (out / "verify.md").write_text(f"{goals_table(figures)}\n\n{goals_summary(figures, about)}\n", encoding="utf-8")
+    (out / "verify.json").write_text(
+        json.dumps({**about, "figures": lines}, indent=1) + "\n", encoding="utf-8"
+    )
+    (out / "verify.md").write_text(
+        f"{goals_table(figures)}\n\n{goals_summary(figures, about)}\n", encoding="utf-8"
+    )
 
 
 def finite(value: float) -> str:

@@ -1,4 +1,6 @@
-"""Which folders of results a claim rests on. In: the committed results. Out: folder -> the claims that look into it."""
+"""Which folders of results a claim rests on. In: the committed results. Out: folder -> the claims
+that look into it.
+"""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path

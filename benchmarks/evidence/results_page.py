@@ -25,13 +25,19 @@ SCORES = ("image_sim", "text_sim_raw")
 HEAD = ("folder", "what it answers", "pictures", "date", "commit", "state", "claims", "look at")
 INTRO = """# Results
 
-This page is written by `python -m benchmarks.evidence`, from `notes.toml` and from what lies in the folders.
+This page is written by `python -m benchmarks.evidence`, from `notes.toml` and from what lies in \
+the folders.
 
-A folder a row. *Pictures* counts those that were drawn and scored. *Date*, *commit* and *state* are those of the last
-command that was given in the folder. Where there is no run, they are those of the commit that brought its newest file.
-*Dirty* means that files differed from the commit; the [last section](#dirty-runs) says what is known of it. *Claims*
-counts the rows of [the claims](../docs/claims.md) that rest on a folder. A folder's name leads to its commands and its
-claims. [Another page](../docs/run-folder.md) says what lies in a run folder. Long tables are packed there into
+A folder a row. *Pictures* counts those that were drawn and scored. *Date*, *commit* and *state* \
+are those of the last
+command that was given in the folder. Where there is no run, they are those of the commit that \
+brought its newest file.
+*Dirty* means that files differed from the commit; the [last section](#dirty-runs) says what is \
+known of it. *Claims*
+counts the rows of [the claims](../docs/claims.md) that rest on a folder. A folder's name leads to \
+its commands and its
+claims. [Another page](../docs/run-folder.md) says what lies in a run folder. Long tables are \
+packed there into
 `packed.tar.xz`, which every command reads.
 """
 
@@ -48,10 +54,16 @@ def results_page(results: Path) -> str:
     dirty = folders.pop("dirty")
     for name in folders:
         if not (results / name).is_dir():
-            raise UserError(f"{results / NOTES} has {name}, and {results} has no such folder; leave it out")
+            raise UserError(
+                f"{results / NOTES} has {name}, and {results} has no such folder; leave it out"
+            )
     claims = resting_on(results)
     rows = [_row(results / name, note, len(claims.get(name, ()))) for name, note in folders.items()]
-    parts = [INTRO, _table([HEAD, *rows]), f"{len(CLAIMS)} claims in all; one may rest on several folders.\n"]
+    parts = [
+        INTRO,
+        _table([HEAD, *rows]),
+        f"{len(CLAIMS)} claims in all; one may rest on several folders.\n",
+    ]
     parts += [_section(name, note, claims.get(name, ())) for name, note in folders.items()]
     parts += ["## Dirty runs\n", dirty["text"], _compared(results, dirty["compared"])]
     return "\n".join(parts)
@@ -72,14 +84,25 @@ def _row(folder: Path, note: Mapping[str, Any], claims: int) -> list[str]:
         state = "[dirty](#dirty-runs)" if about["dirty"] else "clean"
     name, figure = folder.name, note["figure"]
     look = f"[{Path(figure).name}]({figure})"
-    return [f"[{name}](#{name})", note["question"], pictures, date, commit, state, str(claims or ""), look]
+    return [
+        f"[{name}](#{name})",
+        note["question"],
+        pictures,
+        date,
+        commit,
+        state,
+        str(claims or ""),
+        look,
+    ]
 
 
 def _section(name: str, note: Mapping[str, Any], claims: Sequence[str]) -> str:
     commands = note.get("commands") or COMMANDS[name.removeprefix("miniature-")]
     lines = [f"## {name}\n", "```bash", *commands, "```\n"]
     lines += [f"{note['note']}\n"] if "note" in note else []
-    lines += ["Claims that rest on it:\n", *(f"- {claim}" for claim in claims), ""] if claims else []
+    lines += (
+        ["Claims that rest on it:\n", *(f"- {claim}" for claim in claims), ""] if claims else []
+    )
     return "\n".join(lines)
 
 
@@ -87,27 +110,53 @@ def _section(name: str, note: Mapping[str, Any], claims: Sequence[str]) -> str:
 
 
 def _compared(results: Path, pairs: Sequence[Sequence[str]]) -> str:
-    head = ["run", "clean run", "same trained files", "images that both have", "same scores",
-            "image similarity: median difference", "mean", "raw text similarity: median", "mean"]  # fmt: skip
+    head = [
+        "run",
+        "clean run",
+        "same trained files",
+        "images that both have",
+        "same scores",
+        "image similarity: median difference",
+        "mean",
+        "raw text similarity: median",
+        "mean",
+    ]
     return _table([head, *(_differences(results / one, results / other) for one, other in pairs)])
 
 
 def _differences(one: Path, other: Path) -> list[str]:
-    """How far two runs are apart on the images that both have: same words, noise and operating point."""
+    """How far two runs are apart on the images that both have: same words, noise and operating
+    point.
+    """
     image = [*CELL, "index", "seed"]
     frames = [read_rows(run) for run in (one, other)]
     left, right = (frame.loc[frame["method"] != CEILING, [*image, *SCORES]] for frame in frames)
     both = left.merge(right, on=image, suffixes=("", " there"))
     apart = pd.DataFrame({score: both[score] - both[f"{score} there"] for score in SCORES})
     same = (apart.fillna(0) == 0).all(axis=1)
-    told = [f"{value:.4f}" for s in SCORES for value in (np.nanmedian(apart[s].abs()), abs(np.nanmean(apart[s])))]
-    return [one.name, other.name, _same_files(one, other), f"{len(both):,}", f"{same.mean():.0%}", *told]
+    told = [
+        f"{value:.4f}"
+        for s in SCORES
+        for value in (np.nanmedian(apart[s].abs()), abs(np.nanmean(apart[s])))
+    ]
+    return [
+        one.name,
+        other.name,
+        _same_files(one, other),
+        f"{len(both):,}",
+        f"{same.mean():.0%}",
+        *told,
+    ]
 
 
 def _same_files(one: Path, other: Path) -> str:
     """How many of a run's trained files are those of the other one."""
     mine, theirs = (
-        {(method, concept): digest for method, of in read_run(run)["weights"].items() for concept, digest in of.items()}
+        {
+            (method, concept): digest
+            for method, of in read_run(run)["weights"].items()
+            for concept, digest in of.items()
+        }
         for run in (one, other)
     )
     return f"{len(mine.items() & theirs.items())} of {len(mine)}"

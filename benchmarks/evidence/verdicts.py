@@ -1,4 +1,6 @@
-"""From an interval to a verdict. In: intervals of differences. Out: what they say of a claim, and their words."""
+"""From an interval to a verdict. In: intervals of differences. Out: what they say of a claim, and
+their words.
+"""
 
 from collections.abc import Sequence
 
@@ -39,8 +41,9 @@ def flipped(interval: Interval) -> Interval:
 
 
 def all_of(verdicts: Sequence[str]) -> str:
-    """Of a claim with several parts: all must hold, each by its own interval, so that `holds` needs no correction; one
-    part that fails is enough for `does not hold`, which chance alone gives 2.5 % of the time for every part."""
+    """Of a claim with several parts: all must hold, each by its own interval, so that `holds` needs
+    no correction; one part that fails is enough for `does not hold`, which chance alone gives 2.5 %
+    of the time for every part."""
     if FAILS in verdicts:
         return FAILS
     return HOLDS if set(verdicts) == {HOLDS} else OPEN

@@ -1,4 +1,5 @@
-"""Where methods are good and bad: a heat map of groups of concepts and of scenarios by methods, every value written.
+"""Where methods are good and bad: a heat map of groups of concepts and of scenarios by methods,
+every value written.
 
 In: a run. Out: a figure, laid out for the page.
 """
@@ -20,24 +21,38 @@ from benchmarks.tables.build import split_pairs
 from benchmarks.tables.run_view import Run
 from benchmarks.tables.views import scenarios
 
-TITLES = {"image_sim": "Image similarity", "text_gain": "Text similarity (raw cosine) gained on the super-category"}
+TITLES = {
+    "image_sim": "Image similarity",
+    "text_gain": "Text similarity (raw cosine) gained on the super-category",
+}
 PLURAL = {"container": "containers", "wearable": "wearables"}
 
 
 def breakdown(runs: Sequence[Run], wish: Wish) -> Figure:
-    """Image similarity by group of concepts; text similarity against the super-category's by group and by scenario."""
+    """Image similarity by group of concepts; text similarity against the super-category's by group
+    and by scenario.
+    """
     run = runs[0]
     table = run.table[
-        step_of(run.table).isna() & run.table["method"].map(is_main).astype(bool) & (run.table["kind"] == "method")
+        step_of(run.table).isna()
+        & run.table["method"].map(is_main).astype(bool)
+        & (run.table["kind"] == "method")
     ]
-    columns = [(one.method, best_point(one.rows), one.style.label) for one in in_order(plots.series_of(table))]
+    columns = [
+        (one.method, best_point(one.rows), one.style.label)
+        for one in in_order(plots.series_of(table))
+    ]
     needs(runs, bool(columns), "no method in its table; `perfbench run` makes one")
     cells = split_pairs(run.cells)[0]
     by_group = wide(frames.breakdown(cells, "group"), "group", columns)
-    by_scenario = wide(frames.breakdown(cells, "scenario", scenarios(run.plan)), "scenario", columns)
+    by_scenario = wide(
+        frames.breakdown(cells, "scenario", scenarios(run.plan)), "scenario", columns
+    )
     panels = {
         "image_sim": by_group["image_sim"].rename(index=PLURAL),
-        "text_gain": pd.concat([by_group["text_gain"].rename(index=PLURAL), by_scenario["text_gain"]]),
+        "text_gain": pd.concat(
+            [by_group["text_gain"].rename(index=PLURAL), by_scenario["text_gain"]]
+        ),
     }
     panels = {name: panel for name, panel in panels.items() if panel.notna().any(axis=None)}
     rows = [len(panel) for panel in panels.values()]
@@ -48,11 +63,15 @@ def breakdown(runs: Sequence[Run], wish: Wish) -> Figure:
         axes.set_title(TITLES[name], loc="left")
         axes.tick_params(labelbottom=number == len(panels) - 1)
     if "text_gain" in panels and len(by_group["text_gain"]):
-        grid[-1].axhline(len(by_group["text_gain"]), color="white", linewidth=3)  # groups above, scenarios below
+        grid[-1].axhline(
+            len(by_group["text_gain"]), color="white", linewidth=3
+        )  # groups above, scenarios below
     return figure
 
 
-def wide(found: pd.DataFrame, by: str, columns: Sequence[tuple[str, str, str]]) -> dict[str, pd.DataFrame]:
+def wide(
+    found: pd.DataFrame, by: str, columns: Sequence[tuple[str, str, str]]
+) -> dict[str, pd.DataFrame]:
     """metric -> a row a label, a column a method at its point."""
     parts = {}
     for metric in TITLES:
@@ -64,7 +83,9 @@ def wide(found: pd.DataFrame, by: str, columns: Sequence[tuple[str, str, str]]) 
 
 
 def heat(axes: Axes, panel: pd.DataFrame, signed: bool) -> None:
-    """Darker is better, in print as well; the number in each field says how much, and is dark on light everywhere."""
+    """Darker is better, in print as well; the number in each field says how much, and is dark on
+    light everywhere.
+    """
     low, high = np.nanmin(panel.to_numpy(float)), np.nanmax(panel.to_numpy(float))
     seaborn.heatmap(
         panel, ax=axes, cmap="Blues", vmin=low, vmax=high + 0.8 * max(high - low, 1e-3), annot=True,

@@ -37,7 +37,8 @@ def pareto(runs: Sequence[Run], wish: Wish) -> Figure:
     needs(
         runs,
         len(points) > 0,
-        "no method has both similarities; `perfbench run --methods perfusion,cd` with shape prompts gives them",
+        "no method has both similarities; `perfbench run --methods perfusion,cd` with shape "
+        "prompts gives them",
     )
     figure = Figure(figsize=(COLUMN, 2.9), layout="constrained")
     finish(plots.pareto(figure.subplots(), shown))
@@ -51,13 +52,28 @@ def incomplete(figure: Figure, table: pd.DataFrame) -> None:
     there, planned = int(rows["n_images"].sum()), int(rows["n_planned"].sum())
     if there < planned:
         figure.text(
-            0.995, 0.005, f"{there} of {planned} images", ha="right", va="bottom", fontsize=5.5, color="#b3261e"
+            0.995,
+            0.005,
+            f"{there} of {planned} images",
+            ha="right",
+            va="bottom",
+            fontsize=5.5,
+            color="#b3261e",
         )
 
 
 def ablation(runs: Sequence[Run], wish: Wish) -> Figure:
-    table = joined_tables(runs).drop(columns="run", errors="ignore").drop_duplicates(["kind", "method", "point"])
-    table = table[(table["kind"] == "method") & step_of(table).isna() & table[plots.X].notna() & table[plots.Y].notna()]
+    table = (
+        joined_tables(runs)
+        .drop(columns="run", errors="ignore")
+        .drop_duplicates(["kind", "method", "point"])
+    )
+    table = table[
+        (table["kind"] == "method")
+        & step_of(table).isna()
+        & table[plots.X].notna()
+        & table[plots.Y].notna()
+    ]
     every = [one for one in plots.series_of(table) if one.method.startswith(OURS)]
     series = [one for one in every if one.lock in ("local", None)]
     base = [one for one in series if one.method == OURS]
@@ -74,10 +90,12 @@ def ablation(runs: Sequence[Run], wish: Wish) -> Figure:
         if found:
             panels.append((change.title, change.usual, list(zip(labels, found))))
     needs(
-        runs, bool(default and any(title != "Key lock" for title, _, _ in panels)),
-        "no ablation in it; `perfbench run --ablation one-shot,trained-k,no-mask,train-bias,infer-temperature` "
+        runs,
+        bool(default and any(title != "Key lock" for title, _, _ in panels)),
+        "no ablation in it; `perfbench run --ablation "
+        "one-shot,trained-k,no-mask,train-bias,infer-temperature` "
         "adds them",
-    )  # fmt: skip
+    )
     assert default is not None
     across = len(panels) if len(panels) <= 5 else (len(panels) + 1) // 2
     down = -(-len(panels) // across)
@@ -94,12 +112,19 @@ def ablation(runs: Sequence[Run], wish: Wish) -> Figure:
         grid.flat[number].axis("off")
         grid.flat[number - across].tick_params(labelbottom=True)  # nothing stands below it
     figure.supxlabel(plots.AXIS[plots.X], fontsize=7)
-    finish(*(plots.ablation(axes, default, variants, name) for axes, (_, name, variants) in zip(grid.flat, panels)))
+    finish(
+        *(
+            plots.ablation(axes, default, variants, name)
+            for axes, (_, name, variants) in zip(grid.flat, panels)
+        )
+    )
     return figure
 
 
 def value_of(series: plots.Series, variant: str) -> str:
-    """What a variant's label says beyond its name: its temperature, its bias, or what follows in the method's name."""
+    """What a variant's label says beyond its name: its temperature, its bias, or what follows in
+    the method's name.
+    """
     if variant == "infer-temperature" and series.temperature is not None:
         return f"{series.temperature:g}"
     if series.method in VARIANTS and variant == "train-bias":
@@ -112,7 +137,9 @@ def per_concept(runs: Sequence[Run], wish: Wish) -> Figure:
     metrics = run.metrics[run.metrics[plots.X].notna()]
     table = run.table[step_of(run.table).isna() & run.table["method"].map(is_main).astype(bool)]
     fronts = {one.lock: best_point(one.rows) for one in perfusion_fronts(run)}
-    series = [(one.method, best_point(one.rows), one.style) for one in in_order(plots.series_of(table))]
+    series = [
+        (one.method, best_point(one.rows), one.style) for one in in_order(plots.series_of(table))
+    ]
     parts = []
     for number, (method, point, _) in enumerate(series):
         mine = metrics[(metrics["method"] == method) & (metrics["point"] == point)]
@@ -131,13 +158,20 @@ def per_concept(runs: Sequence[Run], wish: Wish) -> Figure:
     else:
         strips = list(figure.subplots(1, 2, sharey=True))
     for axes, metric in zip(strips, (plots.Y, plots.X)):
-        plots.concept_dots(axes, dots[dots[metric].notna()], metric, concepts, [style for _, _, style in series])
+        plots.concept_dots(
+            axes, dots[dots[metric].notna()], metric, concepts, [style for _, _, style in series]
+        )
     strips[1].tick_params(labelleft=False)
     handles = [key(style, short(point)) for _, point, style in series]
     figure.legend(
-        handles=handles, loc="outside upper center", ncols=ncols, frameon=False, handletextpad=0.2, columnspacing=1,
+        handles=handles,
+        loc="outside upper center",
+        ncols=ncols,
+        frameon=False,
+        handletextpad=0.2,
+        columnspacing=1,
         borderpad=0,
-    )  # fmt: skip
+    )
     if two:
         at = {
             lock: metrics[(metrics["method"] == OURS) & (metrics["point"] == fronts[lock])]
@@ -150,10 +184,17 @@ def per_concept(runs: Sequence[Run], wish: Wish) -> Figure:
 def key(style: Style, point: str) -> Line2D:
     """A series in a legend."""
     return Line2D(
-        [], [], linestyle="none", marker=style.marker, color=style.colour, markerfacecolor=style.face, markersize=4.4,
-        markeredgecolor="white" if style.fill else style.colour, markeredgewidth=0.5,
+        [],
+        [],
+        linestyle="none",
+        marker=style.marker,
+        color=style.colour,
+        markerfacecolor=style.face,
+        markersize=4.4,
+        markeredgecolor="white" if style.fill else style.colour,
+        markeredgewidth=0.5,
         label=f"{style.label} ({point})" if point else style.label,
-    )  # fmt: skip
+    )
 
 
 def group_of(run: Run, concept: str) -> str:

@@ -9,22 +9,30 @@ from benchmarks.verb import Run, verb
 def attention(parser: argparse.ArgumentParser) -> Run:
     """Measure what the concept's word attends to, and how much of that leaves the object.
 
-    The miniature's own concepts are drawn in the prompts' scenes, any other is shown by its images and masks. Each
-    picture is noised to t = 250, 500 and 750, and seen once at each. Writes RUN/attention/; what is there is not
-    measured again.
+    The miniature's own concepts are drawn in the prompts' scenes, any other is shown by its images
+    and masks. Each picture is noised to t = 250, 500 and 750, and seen once at each. Writes
+    RUN/attention/; what is there is not measured again.
 
       perfbench attention && perfbench plot attention
       perfbench attention results/mine --methods ti,perfusion,perfusion-trained-k,super
     """
-    parser.add_argument("run", nargs="?", metavar="RUN", help="a run folder, or a name under results/")
-    parser.add_argument("--methods", metavar="A,B", default="", help="in this order; a method, or METHOD/POINT")
-    parser.add_argument("--method-file", metavar="FILE,..", default="", help="methods of your own in this run")
+    parser.add_argument(
+        "run", nargs="?", metavar="RUN", help="a run folder, or a name under results/"
+    )
+    parser.add_argument(
+        "--methods", metavar="A,B", default="", help="in this order; a method, or METHOD/POINT"
+    )
+    parser.add_argument(
+        "--method-file", metavar="FILE,..", default="", help="methods of your own in this run"
+    )
     parser.add_argument("--device", metavar="NAME", default="auto", help="auto, cpu, cuda, cuda:N")
 
     def act(args: argparse.Namespace) -> None:
         from benchmarks.figures.attention.measuring import attention
 
-        wanted, files = (tuple(filter(None, words.split(","))) for words in (args.methods, args.method_file))
+        wanted, files = (
+            tuple(filter(None, words.split(","))) for words in (args.methods, args.method_file)
+        )
         print(attention(args.run, wanted, args.device, files), end="")
 
     return act
@@ -34,8 +42,8 @@ def attention(parser: argparse.ArgumentParser) -> Run:
 def plot(parser: argparse.ArgumentParser) -> Run:
     """Draw a figure: pareto, bias, dynamics, ablation, attention, per-concept, breakdown, gallery.
 
-    Without RUN, the newest run. Writes PDF, SVG and PNG into the (first) run's figures/, or the one FILE of
-    --out. Several runs share pareto, dynamics, ablation and gallery.
+    Without RUN, the newest run. Writes PDF, SVG and PNG into the (first) run's figures/, or the one
+    FILE of --out. Several runs share pareto, dynamics, ablation and gallery.
 
       perfbench plot pareto
       perfbench plot gallery results/mine --concepts cat,teapot --methods perfusion,cd,db
@@ -43,15 +51,31 @@ def plot(parser: argparse.ArgumentParser) -> Run:
       perfbench plot gallery --concepts teddy+teapot
       perfbench plot gallery results/one-backbone results/another --concepts cat --methods perfusion
     """
-    parser.add_argument("figure", help="pareto, bias, dynamics, ablation, attention, per-concept, breakdown or gallery")
-    parser.add_argument("runs", nargs="*", default=[], metavar="RUN", help="run folders, or names under results/")
-    parser.add_argument("--out", metavar="FILE", help=".pdf, .svg or .png; without a suffix, all three")
-    pictured = {"concepts": "gallery, bias, dynamics and attention", "prompts": "gallery, bias and dynamics",
-                "methods": "gallery"}  # fmt: skip
-    for name, figures in pictured.items():
-        parser.add_argument(f"--{name}", metavar="A,B", default="", help=f"of {figures}, in this order")
     parser.add_argument(
-        "--images", type=int, default=1, metavar="N", help="pictures of each cell in `gallery`; default 1"
+        "figure",
+        help="pareto, bias, dynamics, ablation, attention, per-concept, breakdown or gallery",
+    )
+    parser.add_argument(
+        "runs", nargs="*", default=[], metavar="RUN", help="run folders, or names under results/"
+    )
+    parser.add_argument(
+        "--out", metavar="FILE", help=".pdf, .svg or .png; without a suffix, all three"
+    )
+    pictured = {
+        "concepts": "gallery, bias, dynamics and attention",
+        "prompts": "gallery, bias and dynamics",
+        "methods": "gallery",
+    }
+    for name, figures in pictured.items():
+        parser.add_argument(
+            f"--{name}", metavar="A,B", default="", help=f"of {figures}, in this order"
+        )
+    parser.add_argument(
+        "--images",
+        type=int,
+        default=1,
+        metavar="N",
+        help="pictures of each cell in `gallery`; default 1",
     )
 
     def act(args: argparse.Namespace) -> None:
@@ -59,9 +83,12 @@ def plot(parser: argparse.ArgumentParser) -> Run:
         from benchmarks.figures.selection import Wish
 
         concepts, prompts, methods = (
-            tuple(filter(None, words.split(","))) for words in (args.concepts, args.prompts, args.methods)
+            tuple(filter(None, words.split(",")))
+            for words in (args.concepts, args.prompts, args.methods)
         )
-        for file in plot_verb(args.figure, args.runs, args.out, Wish(concepts, prompts, methods, args.images)):
+        for file in plot_verb(
+            args.figure, args.runs, args.out, Wish(concepts, prompts, methods, args.images)
+        ):
             print(file)
 
     return act
@@ -71,12 +98,15 @@ def plot(parser: argparse.ArgumentParser) -> Run:
 def report(parser: argparse.ArgumentParser) -> Run:
     """Write the page that people look at: table, figures and images of a run in one index.html.
 
-    Without RUN, the newest run. The page needs no server and no network, and may be sent to somebody without the run.
+    Without RUN, the newest run. The page needs no server and no network, and may be sent to
+    somebody without the run.
 
       perfbench report
       perfbench report results/quick-miniature-0a1b2c3d
     """
-    parser.add_argument("run", nargs="?", metavar="RUN", help="a run folder, or a name under results/")
+    parser.add_argument(
+        "run", nargs="?", metavar="RUN", help="a run folder, or a name under results/"
+    )
     parser.add_argument("--out", metavar="FILE", help="where to write it; default RUN/index.html")
 
     def act(args: argparse.Namespace) -> None:

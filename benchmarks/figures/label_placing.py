@@ -1,6 +1,7 @@
 """Labels beside points: each finds the nearest free place.
 
-In: axes whose limits and position are settled, labels in data coordinates, what else is drawn. Out: text on the axes.
+In: axes whose limits and position are settled, labels in data coordinates, what else is drawn. Out:
+text on the axes.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 ANGLES = np.deg2rad(np.arange(0, 360, 15))
-RADII = (4.0, 6.0, 9.0, 13.0, 18.0, 24.0, 31.0)  # points between the point and the edge of its label
+RADII = (
+    4.0,
+    6.0,
+    9.0,
+    13.0,
+    18.0,
+    24.0,
+    31.0,
+)  # points between the point and the edge of its label
 LEADER = 12.0  # a label farther than this gets a line to its point
 CLEAR = 1.0  # points kept free around a label
 SWEEPS = 4
@@ -21,7 +30,9 @@ SWEEPS = 4
 
 @dataclass(frozen=True)
 class Label:
-    """A text that belongs to a point, or to any one of several (a line's name may stand at whichever has room)."""
+    """A text that belongs to a point, or to any one of several (a line's name may stand at
+    whichever has room).
+    """
 
     at: Sequence[tuple[float, float]]
     text: str
@@ -32,12 +43,18 @@ class Label:
 
 @dataclass
 class Drawn:
-    """What an axes function drew and its labels, which `finish` places once the layout is settled."""
+    """What an axes function drew and its labels, which `finish` places once the layout is
+    settled.
+    """
 
     axes: Axes
     labels: list[Label] = field(default_factory=list)
-    lines: list[np.ndarray] = field(default_factory=list)  # polylines [n, 2], data coordinates: keep clear of them
-    faint: list[np.ndarray] = field(default_factory=list)  # intervals: keep clear where it costs little
+    lines: list[np.ndarray] = field(
+        default_factory=list
+    )  # polylines [n, 2], data coordinates: keep clear of them
+    faint: list[np.ndarray] = field(
+        default_factory=list
+    )  # intervals: keep clear where it costs little
     texts: list[Text] = field(default_factory=list)  # already written
 
 
@@ -62,8 +79,12 @@ def _trail(axes: Axes, line: np.ndarray, step: float) -> np.ndarray:
     return np.concatenate(pieces)
 
 
-def _candidates(anchors: np.ndarray, size: np.ndarray, unit: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Boxes [k, 4] (left, bottom, right, top), the anchor of each [k, 2], its distance from it in points [k]."""
+def _candidates(
+    anchors: np.ndarray, size: np.ndarray, unit: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Boxes [k, 4] (left, bottom, right, top), the anchor of each [k, 2], its distance from it in
+    points [k].
+    """
     boxes, of, far = [], [], []
     for anchor, radius, angle in product(anchors, RADII, ANGLES):
         middle = anchor + np.array([np.cos(angle), np.sin(angle)]) * (size / 2 + radius * unit)
@@ -88,7 +109,9 @@ def _inside(boxes: np.ndarray, dots: np.ndarray) -> np.ndarray:
 
 
 def place(part: Drawn) -> None:
-    """Write each label where it covers no line, no point and no other label; the first ones choose first."""
+    """Write each label where it covers no line, no point and no other label; the first ones choose
+    first.
+    """
     axes, labels = part.axes, part.labels
     figure = axes.get_figure(root=True)
     if not labels or figure is None:
@@ -99,17 +122,30 @@ def place(part: Drawn) -> None:
     anchors = [axes.transData.transform(label.at) for label in labels]
     texts = [
         axes.annotate(
-            label.text, label.at[0], (0, 0), textcoords="offset points", ha="center", va="center",
-            fontsize=label.size, color=label.colour, fontweight=label.weight, zorder=6, annotation_clip=False,
+            label.text,
+            label.at[0],
+            (0, 0),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize=label.size,
+            color=label.colour,
+            fontweight=label.weight,
+            zorder=6,
+            annotation_clip=False,
         )
         for label in labels
-    ]  # fmt: skip
+    ]
     # What they must miss.
     frame = axes.bbox
-    ring = 2.4 * unit * np.array([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]])  # about what a marker covers
+    ring = (
+        2.4 * unit * np.array([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]])
+    )  # about what a marker covers
     rings = [(anchor[:, None] + ring).reshape(-1, 2) for anchor in anchors]
     solid = np.concatenate([*(_trail(axes, line, 2 * unit) for line in part.lines), *rings])
-    faint = np.concatenate([np.empty((0, 2)), *(_trail(axes, line, 2 * unit) for line in part.faint)])
+    faint = np.concatenate(
+        [np.empty((0, 2)), *(_trail(axes, line, 2 * unit) for line in part.faint)]
+    )
     written = [np.array(text.get_window_extent(renderer).extents) for text in part.texts]
 
     # Cost of every place.
@@ -124,7 +160,10 @@ def place(part: Drawn) -> None:
         )  # fmt: skip
         places.append((box, of, far))
         cost = far * 0.8 + 60 * _inside(box, solid) + 4 * _inside(box, faint) + 40 * spill / unit
-        fixed.append(cost + 8 * sum((_overlap(box, other) for other in written), np.zeros(len(box))) / unit**2)
+        fixed.append(
+            cost
+            + 8 * sum((_overlap(box, other) for other in written), np.zeros(len(box))) / unit**2
+        )
     # Cheapest place in turn.
     chosen: list[int | None] = [None] * len(labels)
     for _ in range(SWEEPS):
@@ -141,9 +180,22 @@ def place(part: Drawn) -> None:
         left, bottom, right, top = box[pick]
         anchor = of[pick]
         text.xy = tuple(axes.transData.inverted().transform(anchor))
-        text.set_position(((left + right - 2 * anchor[0]) / 2 / unit, (bottom + top - 2 * anchor[1]) / 2 / unit))
+        text.set_position(
+            ((left + right - 2 * anchor[0]) / 2 / unit, (bottom + top - 2 * anchor[1]) / 2 / unit)
+        )
         if far[pick] >= LEADER:
             end = np.clip(anchor, [left, bottom], [right, top])
-            start = anchor + (end - anchor) * min(1.0, 3.5 * unit / max(np.hypot(*(end - anchor)), 1e-9))
+            start = anchor + (end - anchor) * min(
+                1.0, 3.5 * unit / max(np.hypot(*(end - anchor)), 1e-9)
+            )
             x, y = axes.transData.inverted().transform([start, end]).T
-            axes.plot(x, y, color=label.colour, linewidth=0.4, alpha=0.7, zorder=2.5, scalex=False, scaley=False)
+            axes.plot(
+                x,
+                y,
+                color=label.colour,
+                linewidth=0.4,
+                alpha=0.7,
+                zorder=2.5,
+                scalex=False,
+                scaley=False,
+            )

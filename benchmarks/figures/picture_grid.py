@@ -24,9 +24,13 @@ GAP, WIDE_GAP, CAPTION, LINE, GROUP = 0.035, 0.11, 0.14, 0.1, 0.15  # inches
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a grid: what the concept looks like, the prompt, and a picture (or None) for each column."""
+    """A line of a grid: what the concept looks like, the prompt, and a picture (or None) for each
+    column.
+    """
 
-    concept: Sequence[np.ndarray]  # uint8 [H, W, 3]; empty where the row above shows the same concept
+    concept: Sequence[
+        np.ndarray
+    ]  # uint8 [H, W, 3]; empty where the row above shows the same concept
     name: str
     caption: str
     pictures: Sequence[np.ndarray | None]
@@ -34,8 +38,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Column:
-    """The header of `span` neighbouring columns: a name (line breaks are kept) and a line under it. Neighbours of one
-    group have its name above them."""
+    """The header of `span` neighbouring columns: a name (line breaks are kept) and a line under it.
+    Neighbours of one group have its name above them."""
 
     text: str
     colour: str = "#202124"
@@ -46,13 +50,19 @@ class Column:
     @property
     def lines(self) -> list[tuple[str, str]]:
         """Each line with its weight."""
-        return [(line, "bold") for line in self.text.split("\n")] + ([(self.below, "normal")] if self.below else [])
+        return [(line, "bold") for line in self.text.split("\n")] + (
+            [(self.below, "normal")] if self.below else []
+        )
 
 
 def gaps(columns: Sequence[Column]) -> list[float]:
-    """The room after each column but the last: wide where columns are of several pictures, or a group ends."""
+    """The room after each column but the last: wide where columns are of several pictures, or a
+    group ends.
+    """
     wide = any(column.span > 1 for column in columns)
-    return [WIDE_GAP if wide or one.group != other.group else GAP for one, other in pairwise(columns)]
+    return [
+        WIDE_GAP if wide or one.group != other.group else GAP for one, other in pairwise(columns)
+    ]
 
 
 def tile_size(width: float, columns: Sequence[Column], concept: bool) -> float:
@@ -62,10 +72,14 @@ def tile_size(width: float, columns: Sequence[Column], concept: bool) -> float:
     return (width - room) / (tiles + bool(concept))
 
 
-def grid_height(width: float, rows: Sequence[Row], columns: Sequence[Column], concept: bool = True) -> float:
+def grid_height(
+    width: float, rows: Sequence[Row], columns: Sequence[Column], concept: bool = True
+) -> float:
     """How high the grid becomes, in inches."""
     side = tile_size(width, columns, concept)
-    return header_height(columns) + sum(side + GAP + (CAPTION if row.caption else 0) for row in rows)
+    return header_height(columns) + sum(
+        side + GAP + (CAPTION if row.caption else 0) for row in rows
+    )
 
 
 def header_height(columns: Sequence[Column]) -> float:
@@ -85,7 +99,9 @@ def shrink(picture: np.ndarray, inches: float) -> np.ndarray:
 
 
 def canvas(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
-    """Axes whose unit is the inch, y downwards from the top left corner (left, top) of the figure."""
+    """Axes whose unit is the inch, y downwards from the top left corner (left, top) of the
+    figure.
+    """
     wide, high = figure.get_size_inches()
     axes = figure.add_axes((left / wide, 1 - (top + height) / high, width / wide, height / high))
     axes.set(xlim=(0, width), ylim=(height, 0))
@@ -99,14 +115,20 @@ def show(axes: Axes, picture: np.ndarray, x: float, y: float, side: float) -> No
     w, h = side * min(1, wide / high), side * min(1, high / wide)
     x, y = x + (side - w) / 2, y + (side - h) / 2
     limits = axes.get_xlim(), axes.get_ylim()
-    axes.imshow(shrink(picture, side), extent=(x, x + w, y + h, y), interpolation="none", aspect="auto")
+    axes.imshow(
+        shrink(picture, side), extent=(x, x + w, y + h, y), interpolation="none", aspect="auto"
+    )
     axes.set(xlim=limits[0], ylim=limits[1])
 
 
 def missing(axes: Axes, x: float, y: float, side: float) -> None:
     """An empty place, said to be empty."""
-    axes.fill([x, x + side, x + side, x], [y, y, y + side, y + side], facecolor="#f4f5f6", linewidth=0)
-    axes.text(x + side / 2, y + side / 2, "no image", ha="center", va="center", fontsize=5.5, color=GREY)
+    axes.fill(
+        [x, x + side, x + side, x], [y, y, y + side, y + side], facecolor="#f4f5f6", linewidth=0
+    )
+    axes.text(
+        x + side / 2, y + side / 2, "no image", ha="center", va="center", fontsize=5.5, color=GREY
+    )
 
 
 def mosaic(axes: Axes, pictures: Sequence[np.ndarray], x: float, y: float, side: float) -> None:
@@ -122,13 +144,19 @@ def shorten(text: str, inches: float, size: float, weight: str = "normal") -> st
     font = FontProperties(size=size, weight=weight)
     if text_to_path.get_text_width_height_descent(text, font, False)[0] <= 72 * inches:
         return text
-    room = max(int(inches * 72 / ((0.62 if weight == "bold" else 0.56) * size)), 8)  # letters, about
+    room = max(
+        int(inches * 72 / ((0.62 if weight == "bold" else 0.56) * size)), 8
+    )  # letters, about
     cut = textwrap.shorten(text, room, placeholder="…")
     return cut if len(cut) > room // 2 or cut == text else text[: room - 1] + "…"
 
 
 def grid(
-    axes: Axes, rows: Sequence[Row], columns: Sequence[Column], concept: bool = True, first: str = "Concept"
+    axes: Axes,
+    rows: Sequence[Row],
+    columns: Sequence[Column],
+    concept: bool = True,
+    first: str = "Concept",
 ) -> None:
     """Headers, then each row: concept images at the left, pictures, and the prompt underneath."""
     width = axes.get_xlim()[1]
@@ -139,9 +167,15 @@ def grid(
         wide = column.span * side + (column.span - 1) * GAP
         for up, (line, weight) in enumerate(reversed(column.lines)):
             axes.text(
-                x + wide / 2, y - 0.05 - LINE * up, shorten(line, wide + GAP, 6.2, weight), ha="center", va="baseline",
-                fontsize=6.2, color=column.colour, fontweight=weight,
-            )  # fmt: skip
+                x + wide / 2,
+                y - 0.05 - LINE * up,
+                shorten(line, wide + GAP, 6.2, weight),
+                ha="center",
+                va="baseline",
+                fontsize=6.2,
+                color=column.colour,
+                fontweight=weight,
+            )
         x += wide + after
     group_names(axes, columns, starts, side)
     if concept:
@@ -171,13 +205,20 @@ def grid(
         if row.caption:
             left, right = starts[0], starts[-1] + columns[-1].span * (side + GAP) - GAP
             axes.text(
-                (left + right) / 2, y + side + 0.095, shorten(row.caption, right - left, 6.5), ha="center",
-                va="baseline", fontsize=6.5, fontstyle="italic" if row.caption.startswith("“") else "normal",
-            )  # fmt: skip
+                (left + right) / 2,
+                y + side + 0.095,
+                shorten(row.caption, right - left, 6.5),
+                ha="center",
+                va="baseline",
+                fontsize=6.5,
+                fontstyle="italic" if row.caption.startswith("“") else "normal",
+            )
         y += side + GAP + (CAPTION if row.caption else 0)
 
 
-def group_names(axes: Axes, columns: Sequence[Column], starts: Sequence[float], side: float) -> None:
+def group_names(
+    axes: Axes, columns: Sequence[Column], starts: Sequence[float], side: float
+) -> None:
     """Each group's name above its columns, and a line that shows how far it reaches."""
     for name, members in groupby(zip(columns, starts), key=lambda pair: pair[0].group):
         if not name:
@@ -186,19 +227,29 @@ def group_names(axes: Axes, columns: Sequence[Column], starts: Sequence[float], 
         column, last = mine[-1]
         left, right = mine[0][1], last + column.span * (side + GAP) - GAP
         words = shorten(name, right - left, 6.2, "bold")
-        axes.text((left + right) / 2, 0.09, words, ha="center", va="baseline", fontsize=6.2, fontweight="bold")
+        axes.text(
+            (left + right) / 2,
+            0.09,
+            words,
+            ha="center",
+            va="baseline",
+            fontsize=6.2,
+            fontweight="bold",
+        )
         axes.plot([left, right], [0.125, 0.125], color=GREY, linewidth=0.6)
 
 
 def overlay(picture: np.ndarray, weights: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
-    """The picture darkened to grey where a word's attention is low, in colour and warm where it is high; with a mask
-    (255 on the object) the object's outline in white.
+    """The picture darkened to grey where a word's attention is low, in colour and warm where it is
+    high; with a mask (255 on the object) the object's outline in white.
 
     weights [h, w] >= 0, scaled here by their maximum.
     """
     if mask is not None:  # a thin line needs pixels
         times = -(-FINE // max(mask.shape))
-        picture, mask = (np.kron(a, np.ones((times, times, 1)[: a.ndim], np.uint8)) for a in (picture, mask))
+        picture, mask = (
+            np.kron(a, np.ones((times, times, 1)[: a.ndim], np.uint8)) for a in (picture, mask)
+        )
     high, wide = picture.shape[:2]
     scaled = Image.fromarray((255 * weights / max(float(weights.max()), 1e-12)).astype(np.uint8))
     heat = np.asarray(scaled.resize((wide, high), Image.Resampling.BICUBIC), float)[..., None] / 255

@@ -1,6 +1,7 @@
 """The verb `plot`: draws a figure of one run or several and writes it.
 
-In: a figure's name and run folders. Out: PDF, SVG and PNG in the first run's `figures/`, or the file asked for.
+In: a figure's name and run folders. Out: PDF, SVG and PNG in the first run's `figures/`, or the
+file asked for.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,7 +32,10 @@ OF_ONE = ("bias", "attention", "per-concept", "breakdown")
 def plot(name: str, runs: Sequence[Run], wish: Wish, out: Path | None = None) -> list[Path]:
     """Draw one figure and write it; -> the files."""
     if name in OF_ONE and len(runs) > 1:
-        raise UserError(f"{name} is a figure of one run; give `perfbench plot {name}` for each of the {len(runs)}")
+        raise UserError(
+            f"{name} is a figure of one run; give `perfbench plot {name}` for each of the "
+            f"{len(runs)}"
+        )
     if name != "gallery":  # pictures beside each other need neither in common
         same_scorer(runs)
         same_protocol(runs)

@@ -1,4 +1,5 @@
-"""Which rows and columns of a run a figure or a page shows: methods, their best operating points, Perfusion's fronts.
+"""Which rows and columns of a run a figure or a page shows: methods, their best operating points,
+Perfusion's fronts.
 
 In: runs. Out: rows of their tables, names, and a sentence where there is nothing to show.
 """
@@ -33,7 +34,9 @@ def joined_tables(runs: Sequence[Run]) -> pd.DataFrame:
     if len(runs) == 1:
         return runs[0].table
     tables = [run.table.assign(run=name) for run, name in zip(runs, distinct_names(runs))]
-    return pd.concat([tables[0], *(table[table["kind"] == "method"] for table in tables[1:])], ignore_index=True)
+    return pd.concat(
+        [tables[0], *(table[table["kind"] == "method"] for table in tables[1:])], ignore_index=True
+    )
 
 
 def is_main(method: str) -> bool:
@@ -42,8 +45,13 @@ def is_main(method: str) -> bool:
 
 
 def step_of(table: pd.DataFrame) -> pd.Series:
-    """The kept training step of each row; NaN for the fit as it ended, and for a choice of several points (Best H)."""
-    steps = (None if name in (NAIVE, HONEST) else OperatingPoint.parse(name).step for name in table["point"])
+    """The kept training step of each row; NaN for the fit as it ended, and for a choice of several
+    points (Best H).
+    """
+    steps = (
+        None if name in (NAIVE, HONEST) else OperatingPoint.parse(name).step
+        for name in table["point"]
+    )
     return pd.Series(list(steps), index=table.index, dtype=float)
 
 
@@ -70,7 +78,10 @@ def best_point(rows: pd.DataFrame) -> str:
 def short(point: str) -> str:
     """`β = 0.60, s = 100` of a point's name; nothing for `default`."""
     told = OperatingPoint.parse(point)
-    parts = "" if told.bias is None else f"β = {told.bias:.2f}", "" if told.step is None else f"s = {told.step}"
+    parts = (
+        "" if told.bias is None else f"β = {told.bias:.2f}",
+        "" if told.step is None else f"s = {told.step}",
+    )
     return ", ".join(filter(None, parts))
 
 

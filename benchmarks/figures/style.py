@@ -1,4 +1,5 @@
-"""How figures look: one colour, marker and dash for each method; sizes for a two-column paper; files without dates.
+"""How figures look: one colour, marker and dash for each method; sizes for a two-column paper;
+files without dates.
 
 In: names of methods and locks. Out: `Look`s, a styled figure, and PDF, SVG and PNG files.
 """
@@ -109,8 +110,8 @@ def best_of(look: Style) -> Style:
 
 
 def _built_in() -> dict[str, Style]:
-    """Okabe and Ito's colours (safe for every kind of colour blindness), in the paper's roles: Perfusion is blue and
-    cyan."""
+    """Okabe and Ito's colours (safe for every kind of colour blindness), in the paper's roles:
+    Perfusion is blue and cyan."""
     found: dict[str, Style] = {}
     for name in methods.BUILT_IN:
         told = said_of(methods.BUILT_IN[name])
@@ -135,7 +136,9 @@ STRANGERS = [
 
 
 NONE: Mapping[str, Style] = MappingProxyType({})
-_BROUGHT: ContextVar[Mapping[str, Style]] = ContextVar("looks of methods that runs brought", default=NONE)
+_BROUGHT: ContextVar[Mapping[str, Style]] = ContextVar(
+    "looks of methods that runs brought", default=NONE
+)
 
 
 def known_looks() -> Mapping[str, Style]:
@@ -144,7 +147,9 @@ def known_looks() -> Mapping[str, Style]:
 
 
 def _recorded(run: Run) -> list[Any]:
-    """What run.json says of each method. Where it cannot be read, the figure that needs it says so."""
+    """What run.json says of each method. Where it cannot be read, the figure that needs it says
+    so.
+    """
     try:
         return list(run.about.get("methods", {}).values())
     except UserError:
@@ -153,7 +158,9 @@ def _recorded(run: Run) -> list[Any]:
 
 @contextmanager
 def looks_of_runs(runs: Iterable[Run]) -> Iterator[None]:
-    """Inside the block methods of a user's own look as their files said when they were run (run.json)."""
+    """Inside the block methods of a user's own look as their files said when they were run
+    (run.json).
+    """
     found: dict[str, Style] = {}
     for told in (one for run in runs for one in _recorded(run) if isinstance(one, Mapping)):
         name, style = str(told.get("of", "")), told.get("style")
@@ -173,7 +180,9 @@ VARIANTS = {"selected": "selected step", **{one.name: one.label for one in ABLAT
 
 
 def split_variant(method: str) -> tuple[str, str]:
-    """`perfusion-one-shot` -> (`perfusion`, `one-shot`): a method that is no method of ours but begins like one."""
+    """`perfusion-one-shot` -> (`perfusion`, `one-shot`): a method that is no method of ours but
+    begins like one.
+    """
     known = known_looks()
     if method in known:
         return method, ""
@@ -188,13 +197,19 @@ def strangers_among(names: Iterable[str]) -> list[str]:
 
 
 def style_of(method: str, lock: str | None = None, strangers: Sequence[str] = ()) -> Style:
-    """The look of a method (and lock). A variant is its method's, hollow; a method nobody knows takes its turn."""
+    """The look of a method (and lock). A variant is its method's, hollow; a method nobody knows
+    takes its turn.
+    """
     base, variant = split_variant(method)
     looks = known_looks()
     known = looks.get(f"{base}/{lock}") or looks.get(base)
     if known and variant:
-        name = looks[base].label if lock == "local" else known.label  # local is the lock of every ablation
-        return replace(known, label=f"{name}, {VARIANTS.get(variant, variant.replace('-', ' '))}", fill=False)
+        name = (
+            looks[base].label if lock == "local" else known.label
+        )  # local is the lock of every ablation
+        return replace(
+            known, label=f"{name}, {VARIANTS.get(variant, variant.replace('-', ' '))}", fill=False
+        )
     if known:
         return known
     turn = sorted(strangers).index(method) if method in strangers else 0
@@ -211,11 +226,14 @@ def styled() -> Iterator[None]:
 
 
 def write_figure(figure: Figure, out: Path) -> list[Path]:
-    """`out` with a suffix: that file; without: PDF, SVG and PNG. The same figure gives the same bytes."""
+    """`out` with a suffix: that file; without: PDF, SVG and PNG. The same figure gives the same
+    bytes.
+    """
     suffix = out.suffix.lstrip(".").lower()
     if suffix and suffix not in FORMATS:
         raise UserError(
-            f"cannot write a figure as {out.name!r}; --out takes .pdf, .svg or .png, or no suffix for all three"
+            f"cannot write a figure as {out.name!r}; --out takes .pdf, .svg or .png, or no suffix "
+            f"for all three"
         )
     out.parent.mkdir(parents=True, exist_ok=True)
     files = [out] if suffix else [out.parent / f"{out.name}.{kind}" for kind in FORMATS]

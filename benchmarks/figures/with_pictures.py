@@ -1,4 +1,5 @@
-"""Figures with pictures in them: a prompt over the biases, over training, prompts by methods, attention maps.
+"""Figures with pictures in them: a prompt over the biases, over training, prompts by methods,
+attention maps.
 
 In: runs. Out: figures.
 """
@@ -37,10 +38,16 @@ ROWS = 5  # of pictures, where none were asked for
 def bias(runs: Sequence[Run], wish: Wish) -> Figure:
     run = runs[0]
     fronts = perfusion_fronts(run)
-    needs(runs, bool(fronts), "only one bias; `perfbench run --methods perfusion --preset paper` has nine")
+    needs(
+        runs,
+        bool(fronts),
+        "only one bias; `perfbench run --methods perfusion --preset paper` has nine",
+    )
     front = fronts[0]
     points = list(front.rows["point"])
-    chosen = run.choose_cells([(OURS, point) for point in points], wish.concepts, wish.prompts, limit=3)
+    chosen = run.choose_cells(
+        [(OURS, point) for point in points], wish.concepts, wish.prompts, limit=3
+    )
     wide = 2.15  # of the curves, where there are pictures beside them
     rows = [
         picture_grid.Row(
@@ -49,12 +56,18 @@ def bias(runs: Sequence[Run], wish: Wish) -> Figure:
         )
         for concept, prompt in chosen
     ]  # fmt: skip
-    columns = [picture_grid.Column(f"β = {OperatingPoint.parse(point).bias:.2f}", front.style.text) for point in points]
+    columns = [
+        picture_grid.Column(f"β = {OperatingPoint.parse(point).bias:.2f}", front.style.text)
+        for point in points
+    ]
     table = pd.concat([front.rows for front in fronts])
     if not chosen:
         figure = Figure(figsize=(PAGE, 2.1), layout="constrained")
         finish(
-            *(plots.along_bias(axes, table, metric) for axes, metric in zip(figure.subplots(1, 2), (plots.Y, plots.X)))
+            *(
+                plots.along_bias(axes, table, metric)
+                for axes, metric in zip(figure.subplots(1, 2), (plots.Y, plots.X))
+            )
         )
         return figure
     left, across = wide + 0.1, min(PAGE - wide - 0.1, 0.95 * (len(columns) + 1))
@@ -79,12 +92,16 @@ def bias(runs: Sequence[Run], wish: Wish) -> Figure:
 
 def dynamics(runs: Sequence[Run], wish: Wish) -> Figure:
     table = joined_tables(runs)
-    rows = table[(table["kind"] == "method") & step_of(table).notna() & table["method"].str.startswith(OURS)]
+    rows = table[
+        (table["kind"] == "method") & step_of(table).notna() & table["method"].str.startswith(OURS)
+    ]
     needs(
-        runs, len(rows) > 1,
-        "no training steps were kept; `perfbench run --methods perfusion --ablation trained-k --set keep=50,100` "
+        runs,
+        len(rows) > 1,
+        "no training steps were kept; `perfbench run --methods perfusion --ablation trained-k "
+        "--set keep=50,100` "
         "with points such as local-b0.60-t0.15-s100 keeps them",
-    )  # fmt: skip
+    )
     series = sorted(plots.series_of(rows), key=lambda one: one.method != OURS)
     run = runs[0]
     cells = [(one.method, point) for one in series for point in one.rows["point"]]
@@ -95,26 +112,40 @@ def dynamics(runs: Sequence[Run], wish: Wish) -> Figure:
         return figure
     concept, prompt = chosen[0]
     lines = []
-    kept = [{OperatingPoint.parse(point).step: point for point in one.rows["point"]} for one in series]
+    kept = [
+        {OperatingPoint.parse(point).step: point for point in one.rows["point"]} for one in series
+    ]
     steps = plots.few(max(map(list, kept), key=len))
     heads = [picture_grid.Column(f"s = {step}") for step in steps]
     for one, points in zip(series, kept):
         shown = [points.get(step) for step in steps]
-        images = [run.picture(one.method, point, concept, prompt, 0) if point else None for point in shown]
+        images = [
+            run.picture(one.method, point, concept, prompt, 0) if point else None for point in shown
+        ]
         lines.append(picture_grid.Row([], "", one.style.label, images))
     width = PAGE - COLUMN - 0.15
     tall = picture_grid.grid_height(width, lines, heads, concept=False) + 0.16
     height = max(tall, 2.5)
-    figure = Figure(figsize=(PAGE, height), layout=ConstrainedLayoutEngine(rect=(0, 0, COLUMN / PAGE, 1)))
+    figure = Figure(
+        figsize=(PAGE, height), layout=ConstrainedLayoutEngine(rect=(0, 0, COLUMN / PAGE, 1))
+    )
     finish(plots.paths(figure.subplots(), rows))
     top = (height - tall) / 2
     picture_grid.grid(
-        picture_grid.canvas(figure, COLUMN + 0.15, top + 0.16, width, tall - 0.16), lines, heads, concept=False
+        picture_grid.canvas(figure, COLUMN + 0.15, top + 0.16, width, tall - 0.16),
+        lines,
+        heads,
+        concept=False,
     )
     figure.text(
-        (COLUMN + 0.15 + width / 2) / PAGE, 1 - (top + 0.1) / height, quoted(run, prompt, concept), fontsize=6.5,
-        fontstyle="italic", ha="center", va="baseline",
-    )  # fmt: skip
+        (COLUMN + 0.15 + width / 2) / PAGE,
+        1 - (top + 0.1) / height,
+        quoted(run, prompt, concept),
+        fontsize=6.5,
+        fontstyle="italic",
+        ha="center",
+        va="baseline",
+    )
     return figure
 
 
@@ -123,7 +154,9 @@ def quoted(run: Run, prompt: str, concept: str) -> str:
 
 
 def gallery(runs: Sequence[Run], wish: Wish) -> Figure:
-    """Rows of pictures: prompts by methods, one run or several beside each other, the concept images at the left."""
+    """Rows of pictures: prompts by methods, one run or several beside each other, the concept
+    images at the left.
+    """
     if wish.images < 1:
         raise UserError(f"--images {wish.images}: at least 1 picture of each cell has to be shown")
     # Columns of each run.
@@ -132,24 +165,33 @@ def gallery(runs: Sequence[Run], wish: Wish) -> Figure:
     of_run = [gallery_columns(run, wish.methods, limit) for run in runs]
     # Cells all runs show.
     chosen = first.choose_cells(
-        of_run[0], wish.concepts, wish.prompts, limit=ROWS,
+        of_run[0],
+        wish.concepts,
+        wish.prompts,
+        limit=ROWS,
         others=lambda concept, prompt: all(
-            run.shows(columns, concept, prompt) and run.text(prompt, concept) == first.text(prompt, concept)
+            run.shows(columns, concept, prompt)
+            and run.text(prompt, concept) == first.text(prompt, concept)
             for run, columns in zip(runs[1:], of_run[1:])
         ),
-    )  # fmt: skip
+    )
     needs(runs, bool(chosen), nothing_in_common(runs))
     columns = [
         (run, name, method, point)
         for run, name, mine in zip(runs, names, of_run)
         for method, point in mine
-        if wish.methods or any(run.shows([(method, point)], *cell) for cell in chosen)  # no method without a picture
+        if wish.methods
+        or any(
+            run.shows([(method, point)], *cell) for cell in chosen
+        )  # no method without a picture
     ]
     # A row a cell.
     rows, before, turn = [], "", 0
     for concept, prompt in chosen:
         turn = turn + 1 if concept == before else 0
-        few = first.concept_images(concept, limit=100)[4 * turn : 4 * turn + 4]  # the next ones beside the next prompt
+        few = first.concept_images(concept, limit=100)[
+            4 * turn : 4 * turn + 4
+        ]  # the next ones beside the next prompt
         images = [
             run.picture(method, point, concept, prompt, index)
             for run, _, method, point in columns
@@ -160,7 +202,8 @@ def gallery(runs: Sequence[Run], wish: Wish) -> Figure:
         before = concept
     # Heads, then the page.
     heads = [
-        gallery_head(name if len(runs) > 1 else "", method, point, wish.images) for _, name, method, point in columns
+        gallery_head(name if len(runs) > 1 else "", method, point, wish.images)
+        for _, name, method, point in columns
     ]
     width = min(PAGE, 1.05 * (len(columns) * wish.images + 1) + 0.2)
     height = picture_grid.grid_height(width, rows, heads)
@@ -172,8 +215,13 @@ def gallery(runs: Sequence[Run], wish: Wish) -> Figure:
 def nothing_in_common(runs: Sequence[Run]) -> str:
     """Why there is nothing to show."""
     if len(runs) > 1:
-        return "no concept and prompt of which each of them has an image; name other runs, --concepts or --methods"
-    return "no images of what was asked for; they were dropped, or `perfbench run` has not made them"
+        return (
+            "no concept and prompt of which each of them has an image; name other runs, "
+            "--concepts or --methods"
+        )
+    return (
+        "no images of what was asked for; they were dropped, or `perfbench run` has not made them"
+    )
 
 
 def gallery_head(run: str, method: str, point: str, images: int) -> picture_grid.Column:
@@ -185,9 +233,10 @@ def gallery_head(run: str, method: str, point: str, images: int) -> picture_grid
 
 
 def gallery_columns(run: Run, wanted: Sequence[str], limit: int = 8) -> list[tuple[str, str]]:
-    """(method, point) of each column: what was asked for, or every method at its best point, both of Perfusion's locks,
-    and the super-category where these are few; where there are too many, those that select their step are left out. A
-    run of nothing but pairs is chosen from by their table."""
+    """(method, point) of each column: what was asked for, or every method at its best point, both
+    of Perfusion's locks, and the super-category where these are few; where there are too many,
+    those that select their step are left out. A run of nothing but pairs is chosen from by their
+    table."""
     table = run.first_table[run.first_table["kind"].isin(["method", "floor"])]
     has = list(zip(table["method"], table["point"]))
     if not wanted:
@@ -212,9 +261,15 @@ def gallery_columns(run: Run, wanted: Sequence[str], limit: int = 8) -> list[tup
 
 
 def attention(runs: Sequence[Run], wish: Wish) -> Figure:
-    """Fig. 2: maps of the concept's word by method, and what of it leaves the object: over the noise, by concept."""
+    """Fig. 2: maps of the concept's word by method, and what of it leaves the object: over the
+    noise, by concept.
+    """
     found = runs[0].attention()
-    needs(runs, found is not None, f"no attention maps yet; `perfbench attention {runs[0].folder}` measures them")
+    needs(
+        runs,
+        found is not None,
+        f"no attention maps yet; `perfbench attention {runs[0].folder}` measures them",
+    )
     assert found is not None
     series = [one for one in drawing.attenders(found.leakage) if one[0] in found.maps]
     heads = []
@@ -224,7 +279,10 @@ def attention(runs: Sequence[Run], wish: Wish) -> Figure:
     rows = []
     for n in attended_to(found, wish, limit=2 if len(series) > 4 else 3):
         mask = None if found.masks is None else found.masks[n]
-        maps = [picture_grid.overlay(found.pictures[n], found.maps[name][n], mask) for name, _, _ in series]
+        maps = [
+            picture_grid.overlay(found.pictures[n], found.maps[name][n], mask)
+            for name, _, _ in series
+        ]
         text = f"“{found.texts[n]}”" if found.texts else ""
         rows.append(picture_grid.Row([found.pictures[n]], "", text, maps))
     wide = min(PAGE, 1.15 * (len(series) + 1))
@@ -238,7 +296,9 @@ def attention(runs: Sequence[Run], wish: Wish) -> Figure:
     else:
         chart = figure.subplots()
     finish(drawing.leakage(chart, found.leakage))
-    picture_grid.grid(picture_grid.canvas(figure, (PAGE - wide) / 2, 0, wide, tall), rows, heads, first="Image")
+    picture_grid.grid(
+        picture_grid.canvas(figure, (PAGE - wide) / 2, 0, wide, tall), rows, heads, first="Image"
+    )
     return figure
 
 

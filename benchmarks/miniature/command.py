@@ -25,26 +25,54 @@ def miniature(parser: argparse.ArgumentParser) -> Run:
 @subverb("miniature", "build", "train all models; interrupted, the same command goes on")
 def build(parser: argparse.ArgumentParser) -> Run:
     parser.description = (
-        "Render, train every model for its minutes, export. Progress is kept in the work folder, a checkpoint a minute."
+        "Render, train every model for its minutes, export. Progress is kept in "
+        "the work folder, a checkpoint a minute."
     )
     parser.add_argument("--out", type=Path, default=Path("miniature-weights"), metavar="DIR",
                         help="the weights; default miniature-weights")  # fmt: skip
-    parser.add_argument("--work", type=Path, metavar="DIR", help="pictures and checkpoints; default OUT.build")
+    parser.add_argument(
+        "--work", type=Path, metavar="DIR", help="pictures and checkpoints; default OUT.build"
+    )
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:N")
-    parser.add_argument("--minutes", type=float, metavar="N",
-                        help="of training, all stages together; default 215 on a CPU, 23 on a GPU")  # fmt: skip
-    parser.add_argument("--stages", metavar="A,B",
-                        help="only these: text, vae, unet, scorer, scorer2, factors, identity, segment")  # fmt: skip
     parser.add_argument(
-        "--pause", type=float, metavar="N", help="stop after N minutes, with exit status 3, to go on later"
+        "--minutes",
+        type=float,
+        metavar="N",
+        help="of training, all stages together; default 215 on a CPU, 23 on a GPU",
     )
-    parser.add_argument("--start", type=Path, metavar="DIR", help="go on from weights that --pack wrote elsewhere")
     parser.add_argument(
-        "--pack", type=Path, metavar="DIR", help="at the end, also when paused: averaged weights in files of 15 MB"
+        "--stages",
+        metavar="A,B",
+        help="only these: text, vae, unet, scorer, scorer2, factors, identity, segment",
     )
-    parser.add_argument("--set", dest="sets", action="append", default=[], metavar="NAME=VALUE",
-                        help="another recipe: own_token=0 leaves out the loss that keeps words apart")  # fmt: skip
-    parser.add_argument("--compile", action="store_true", help="networks by torch.compile; pays on a GPU after minutes")
+    parser.add_argument(
+        "--pause",
+        type=float,
+        metavar="N",
+        help="stop after N minutes, with exit status 3, to go on later",
+    )
+    parser.add_argument(
+        "--start", type=Path, metavar="DIR", help="go on from weights that --pack wrote elsewhere"
+    )
+    parser.add_argument(
+        "--pack",
+        type=Path,
+        metavar="DIR",
+        help="at the end, also when paused: averaged weights in files of 15 MB",
+    )
+    parser.add_argument(
+        "--set",
+        dest="sets",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="another recipe: own_token=0 leaves out the loss that keeps words apart",
+    )
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="networks by torch.compile; pays on a GPU after minutes",
+    )
 
     def act(args: argparse.Namespace) -> int:
         from benchmarks.miniature.training.build import build_verb
@@ -69,36 +97,67 @@ def build(parser: argparse.ArgumentParser) -> Run:
 def show(parser: argparse.ArgumentParser) -> Run:
     from benchmarks.miniature.show import words
 
-    parser.description = "Draw a prompt by the models and by the renderer, above each other in one picture."
+    parser.description = (
+        "Draw a prompt by the models and by the renderer, above each other in one picture."
+    )
     parser.epilog = f"words of this world:\n{words()}"
     parser.add_argument("prompt", help='such as "a dog reading a book on the moon"; quote it')
     parser.add_argument("--n", type=int, default=8, metavar="N", help="pictures; default 8")
-    parser.add_argument("--out", type=Path, default=Path("show.png"), metavar="FILE", help="default show.png")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the first picture; default 0")
+    parser.add_argument(
+        "--out", type=Path, default=Path("show.png"), metavar="FILE", help="default show.png"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of the first picture; default 0"
+    )
     add_model_flags(parser)
 
     def act(args: argparse.Namespace) -> None:
         from benchmarks.miniature.show import show_verb
 
         weights, device, dtype = args.weights, args.device, args.dtype
-        print(show_verb(args.prompt, args.n, args.out, weights=weights, seed=args.seed, device=device, dtype=dtype))
+        print(
+            show_verb(
+                args.prompt,
+                args.n,
+                args.out,
+                weights=weights,
+                seed=args.seed,
+                device=device,
+                dtype=dtype,
+            )
+        )
 
     return act
 
 
 @subverb("miniature", "restyle", "a fine-tuned copy that draws everything in one style")
 def restyle(parser: argparse.ArgumentParser) -> Run:
-    parser.description = "Fine-tune a copy of the U-Net on one style: a backbone to carry trained concepts over to."
+    parser.description = (
+        "Fine-tune a copy of the U-Net on one style: a backbone to carry trained concepts over to."
+    )
     parser.add_argument("style", help="oil, watercolor, sketch or pixel")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="the new backbone; default STYLE-miniature")
-    parser.add_argument("--steps", type=int, default=400, metavar="N", help="of 32 pictures; default 400")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="the new backbone; default STYLE-miniature"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=400, metavar="N", help="of 32 pictures; default 400"
+    )
     add_model_flags(parser)
 
     def act(args: argparse.Namespace) -> None:
         from benchmarks.miniature.training.restyle import restyle
 
         out = args.out or Path(f"{args.style}-miniature")
-        print(restyle(args.weights, args.style, out, steps=args.steps, device=args.device, dtype=args.dtype))
+        print(
+            restyle(
+                args.weights,
+                args.style,
+                out,
+                steps=args.steps,
+                device=args.device,
+                dtype=args.dtype,
+            )
+        )
 
     return act
 
@@ -106,13 +165,18 @@ def restyle(parser: argparse.ArgumentParser) -> Run:
 @subverb("miniature", "contrastive", "a copy whose text encoder was not taught to keep words apart")
 def contrastive(parser: argparse.ArgumentParser) -> Run:
     parser.description = (
-        "Train a text encoder by the contrastive loss alone, as CLIP's was, then a copy of the U-Net until it "
+        "Train a text encoder by the contrastive loss alone, as CLIP's was, then a copy of the "
+        "U-Net until it "
         "understands the new encodings. Interrupted, the same command goes on."
     )
     parser.add_argument("--out", type=Path, default=Path("contrastive-miniature"), metavar="DIR",
                         help="the new backbone; default contrastive-miniature")  # fmt: skip
-    parser.add_argument("--work", type=Path, metavar="DIR", help="pictures and checkpoints; default OUT.build")
-    parser.add_argument("--minutes", type=float, default=60, metavar="N", help="of training; default 60")
+    parser.add_argument(
+        "--work", type=Path, metavar="DIR", help="pictures and checkpoints; default OUT.build"
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=60, metavar="N", help="of training; default 60"
+    )
     parser.add_argument("--compile", action="store_true", help="networks by torch.compile")
     add_place_flags(parser)
 
@@ -122,7 +186,16 @@ def contrastive(parser: argparse.ArgumentParser) -> Run:
 
         work = args.work or args.out.with_name(f"{args.out.name}.build")
         device, minutes = device_name(args.device), args.minutes
-        print(contrastive(args.weights, args.out, work=work, minutes=minutes, device=device, compile=args.compile))
+        print(
+            contrastive(
+                args.weights,
+                args.out,
+                work=work,
+                minutes=minutes,
+                device=device,
+                compile=args.compile,
+            )
+        )
 
     return act
 
@@ -130,12 +203,18 @@ def contrastive(parser: argparse.ArgumentParser) -> Run:
 def add_model_flags(parser: argparse.ArgumentParser) -> None:
     """Which weights, on which device, in which dtype."""
     add_place_flags(parser)
-    parser.add_argument("--dtype", default="auto", metavar="NAME", help="auto, float32, bfloat16, float16")
+    parser.add_argument(
+        "--dtype", default="auto", metavar="NAME", help="auto, float32, bfloat16, float16"
+    )
 
 
 def add_place_flags(parser: argparse.ArgumentParser) -> None:
     """Which weights, on which device."""
     parser.add_argument(
-        "--weights", type=Path, default=miniature_dir(), metavar="DIR", help="default: the shipped ones"
+        "--weights",
+        type=Path,
+        default=miniature_dir(),
+        metavar="DIR",
+        help="default: the shipped ones",
     )
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:N")

@@ -1,4 +1,5 @@
-"""Every prompt in one picture: as the world draws it or, for the words behind the file, as the models draw it.
+"""Every prompt in one picture: as the world draws it or, for the words behind the file, as the
+models draw it.
 
 python -m benchmarks.miniature.sheet docs/images/world.png
 python -m benchmarks.miniature.sheet docs/images/generated.jpg cat teapot chair sunglasses
@@ -22,11 +23,17 @@ ACROSS, PIXELS_BETWEEN = 16, 12
 
 
 def world_sheet(catalog: Catalog) -> list[np.ndarray]:
-    """The 86 prompts and the pairs, in their order, with the concepts of each prompt's group in turn."""
+    """The 86 prompts and the pairs, in their order, with the concepts of each prompt's group in
+    turn.
+    """
     pictures = []
     for number, prompt in enumerate(catalog.prompts):
         fitting = [c.super_category for c in catalog.concepts if prompt in catalog.prompts_for(c)]
-        pictures.append(render(read(prompt.template.format(fitting[number % len(fitting)]), seed=number), number)[0])
+        pictures.append(
+            render(
+                read(prompt.template.format(fitting[number % len(fitting)]), seed=number), number
+            )[0]
+        )
     return pictures
 
 
@@ -41,7 +48,9 @@ def generated_sheet(catalog: Catalog, word: str, backbone: Backbone) -> list[np.
 
 def tiled(pictures: list[np.ndarray]) -> np.ndarray:
     pictures = [*pictures, *[np.full_like(pictures[0], 255)] * (-len(pictures) % ACROSS)]
-    return np.concatenate([np.concatenate(pictures[k : k + ACROSS], axis=1) for k in range(0, len(pictures), ACROSS)])
+    return np.concatenate(
+        [np.concatenate(pictures[k : k + ACROSS], axis=1) for k in range(0, len(pictures), ACROSS)]
+    )
 
 
 def main(out: Path, words: list[str]) -> None:

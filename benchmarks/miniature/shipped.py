@@ -1,4 +1,5 @@
-"""The shipped concepts: eleven instances that training never saw and three for tuning, as ordinary concept folders.
+"""The shipped concepts: eleven instances that training never saw and three for tuning, as ordinary
+concept folders.
 
 `python -m benchmarks.miniature.shipped OUT` writes them again, byte for byte.
 """
@@ -69,7 +70,9 @@ def _mirrored(one: Instance, mask: np.ndarray) -> bool:
 
 
 def nearest(name: str) -> tuple[float, float]:
-    """Distance of a concept's identity to the nearest training instance; median distance between two of those."""
+    """Distance of a concept's identity to the nearest training instance; median distance between
+    two of those.
+    """
     one = instance_of(name)
     pool = np.stack([make_instance(one.cls, ("pool", k)).vector() for k in range(POOL)])
     typical = np.linalg.norm(pool[: POOL // 2] - pool[POOL // 2 :], axis=1)

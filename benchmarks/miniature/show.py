@@ -1,4 +1,5 @@
-"""`perfbench miniature show`: a prompt in, one picture out: what the models draw above what the renderer draws.
+"""`perfbench miniature show`: a prompt in, one picture out: what the models draw above what the
+renderer draws.
 
 The words that both know are the tables of language.py; any other word is refused with a sentence.
 """
@@ -12,7 +13,17 @@ from PIL import Image, ImageDraw
 
 from benchmarks.miniature.world.canvas import COLORS
 from benchmarks.miniature.world.instance import PATTERNS, Instance, make_instance
-from benchmarks.miniature.world.language import ACTIVITY, CONDITION, LOOK, MADE_OF, OUTFIT, PLACE, RARE, TOGETHER, read
+from benchmarks.miniature.world.language import (
+    ACTIVITY,
+    CONDITION,
+    LOOK,
+    MADE_OF,
+    OUTFIT,
+    PLACE,
+    RARE,
+    TOGETHER,
+    read,
+)
 from benchmarks.miniature.world.picture import CLASSES, PIXELS, POOL, Picture, render
 from perfusion_core.errors import UserError
 
@@ -48,11 +59,17 @@ def _wrapped(kind: str, text: str, width: int = 112) -> str:
 
 
 def asked(prompt: str, seed: object) -> Picture:
-    """The picture of a prompt; a colour or a pattern before a thing chooses an instance that has it."""
+    """The picture of a prompt; a colour or a pattern before a thing chooses an instance that has
+    it.
+    """
     described = _described(prompt)
     adjectives = (*COLORS, *PATTERNS, *RARE)
-    bare = re.sub(rf"\b({'|'.join(adjectives)})\b(?=(?: (?:{'|'.join(adjectives)}))* (?:{'|'.join(CLASSES)})\b)", "",
-                  prompt.lower())  # fmt: skip
+    bare = re.sub(
+        rf"\b({'|'.join(adjectives)})\b(?=(?: (?:{'|'.join(adjectives)}))* "
+        rf"(?:{'|'.join(CLASSES)})\b)",
+        "",
+        prompt.lower(),
+    )
     picture = read(re.sub(r"\s+", " ", bare), seed=seed)
     one = _like(picture.one, described[0], seed) if described else picture.one
     other = picture.other
@@ -85,7 +102,8 @@ def _like(one: Instance, wanted: set[str], seed: object) -> Instance:
         if wanted <= {other.main_name, other.pattern}:
             return other
     raise UserError(
-        f"a {one.cls} cannot be {' and '.join(sorted(wanted))}: one colour and one pattern can be asked for"
+        f"a {one.cls} cannot be {' and '.join(sorted(wanted))}: one colour and one pattern can be "
+        f"asked for"
     )
 
 
@@ -109,7 +127,9 @@ def sheet(rows: dict[str, np.ndarray], title: str) -> Image.Image:
     return page
 
 
-def show_verb(prompt: str, n: int, out: Path, *, weights: Path, seed: int, device: str, dtype: str) -> Path:
+def show_verb(
+    prompt: str, n: int, out: Path, *, weights: Path, seed: int, device: str, dtype: str
+) -> Path:
     """Write the sheet; -> its path."""
     if not 1 <= n <= MOST:
         raise UserError(f"--n {n}: between 1 and {MOST} pictures are shown")

@@ -1,6 +1,7 @@
 """Perfusion's ablations (Fig. 9, Fig. A.1), each told once. In: nothing. Out: the table ABLATIONS.
 
-`perfbench run --ablation NAME` plans the method `perfusion-NAME`; `plot ablation` draws a panel for each.
+`perfbench run --ablation NAME` plans the method `perfusion-NAME`; `plot ablation` draws a panel for
+each.
 """
 
 from collections.abc import Mapping
@@ -28,21 +29,38 @@ class Ablation:
 
     @property
     def method(self) -> str:
-        """Its name in rows. The locks are operating points of Perfusion itself, and no method of their own."""
+        """Its name in rows. The locks are operating points of Perfusion itself, and no method of
+        their own.
+        """
         return f"{BASE}-{self.name}" if self.config or self.points else BASE
 
 
 def _at_temperature(temperature: float, names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(str(replace(OperatingPoint.parse(name), temperature=temperature)) for name in names)
+    return tuple(
+        str(replace(OperatingPoint.parse(name), temperature=temperature)) for name in names
+    )
 
 
 ABLATIONS = (
     Ablation("one-shot", "one image", "Training images", "all", "one", {"images": 1}),  # Fig. 9a
-    Ablation("trained-k", "trained K", "Key locking", "locked K", "trained K", {"train_k": True}),  # Fig. 9b
-    Ablation("no-mask", "no mask", "Mask in training", "mask", "no mask", {"masks": False}),  # Fig. 9c
-    Ablation("train-bias", "train bias", "Bias in training", "0.75", "{}", {"train_bias": 0.55}),  # Fig. 9d
-    Ablation("infer-temperature", "temperature", "Temperature", "τ = 0.15", "τ = {}",  # Fig. 9e; as in training
-             points=_at_temperature(0.10, (*LOCAL, *GLOBAL))),
-    Ablation("vanilla-rome", "vanilla ROME", "Edit", "gated", "vanilla ROME", {"vanilla_rome": True}),  # Fig. A.1
+    # Fig. 9b
+    Ablation("trained-k", "trained K", "Key locking", "locked K", "trained K", {"train_k": True}),
+    # Fig. 9c
+    Ablation("no-mask", "no mask", "Mask in training", "mask", "no mask", {"masks": False}),
+    # Fig. 9d
+    Ablation("train-bias", "train bias", "Bias in training", "0.75", "{}", {"train_bias": 0.55}),
+    # Fig. 9e; as in training
+    Ablation(
+        "infer-temperature",
+        "temperature",
+        "Temperature",
+        "τ = 0.15",
+        "τ = {}",
+        points=_at_temperature(0.10, (*LOCAL, *GLOBAL)),
+    ),
+    # Fig. A.1
+    Ablation(
+        "vanilla-rome", "vanilla ROME", "Edit", "gated", "vanilla ROME", {"vanilla_rome": True}
+    ),
     Ablation("lock", "lock", "Key lock", "local", "global"),
-)  # fmt: skip
+)

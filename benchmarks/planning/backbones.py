@@ -46,14 +46,18 @@ def find(config: Config) -> Models:
     name, place, revision = locate(config.backbone, config.revision or None, backbone_names())
     device = device_name(config.device, elsewhere=config.engine == "ray")
     if config.dtype == "auto" and device_type(device) == "cuda" and not has_gpu():
-        raise UserError("dtype auto looks at the GPU, and this machine has none: give --dtype bfloat16 or float16")
+        raise UserError(
+            "dtype auto looks at the GPU, and this machine has none: give --dtype bfloat16 or "
+            "float16"
+        )
     dtype = fast_dtype_name(device) if config.dtype == "auto" else config.dtype
     own = (place / "scorer").is_dir()
     scorers = tuple(find_scorer(scorer, name, place) for scorer in config.scorers)
     selector = find_scorer(config.select_scorer, name, place, selects=True)
     if selector.weights in {scorer.weights for scorer in scorers}:
         raise UserError(
-            f"select_scorer {config.select_scorer!r} is also a reported scorer: nothing may be fitted to the judge"
+            f"select_scorer {config.select_scorer!r} is also a reported scorer: nothing may be "
+            f"fitted to the judge"
         )
     if len({scorer.name for scorer in scorers}) < len(scorers):
         raise UserError(f"scorers={','.join(config.scorers)} names one scorer twice")
@@ -72,17 +76,21 @@ def find(config: Config) -> Models:
 
 
 def check_texts(config: Config) -> None:
-    """The reported scorer and the one that picks training steps have to know texts; refused before one is fetched."""
+    """The reported scorer and the one that picks training steps have to know texts; refused before
+    one is fetched.
+    """
     first, selector = config.scorers[:1], config.select_scorer
     if any(map(knows_pictures_only, first)):
         with_texts = ",".join(dict.fromkeys(("auto", *config.scorers)))
         raise UserError(
-            f"{first[0]!r} sees pictures only, and no table can be made without text similarity by the first scorer: "
+            f"{first[0]!r} sees pictures only, and no table can be made without text similarity "
+            f"by the first scorer: "
             f"name one that knows texts before it, for example --scorers {with_texts}"
         )
     if knows_pictures_only(selector):
         raise UserError(
-            f"select_scorer {selector!r} sees pictures only, and training steps are picked by text similarity, too: "
+            f"select_scorer {selector!r} sees pictures only, and training steps are picked by "
+            f"text similarity, too: "
             "leave it out, or name a CLIP model or its folder"
         )
 
@@ -100,7 +108,9 @@ def _text_encoder(place: Path) -> Any:
     if place.is_dir():
         from transformers import CLIPTextModel
 
-        return CLIPTextModel.from_pretrained(place / "text_encoder", use_safetensors=True, variant=variant_of(place))
+        return CLIPTextModel.from_pretrained(
+            place / "text_encoder", use_safetensors=True, variant=variant_of(place)
+        )
     import torch
 
     from perfusion_core.backbone import load

@@ -1,7 +1,7 @@
 """Preset, TOML file, flags and `--set` in; one frozen Config out, with its digests.
 
-Every field says what it is: a choice (may grow in an existing run folder), protocol (may not change there), or place
-(where and how the work is done; changes no result).
+Every field says what it is: a choice (may grow in an existing run folder), protocol (may not change
+there), or place (where and how the work is done; changes no result).
 """
 
 import json
@@ -44,12 +44,18 @@ class Config:
     dtype: str = "auto"  # float32, bfloat16, float16; auto: what the hardware has natively
     seed: int = 0
 
-    methods: tuple[str, ...] = _choice(("perfusion", "db", "ti", "cd", "cd-better"))  # super is always planned
+    methods: tuple[str, ...] = _choice(
+        ("perfusion", "db", "ti", "cd", "cd-better")
+    )  # super is always planned
     concepts: tuple[str, ...] = _choice(("all",))
-    prompts: tuple[str, ...] = _choice(("all",))  # all, shape, deform, ids, or a number: so many for each concept
+    prompts: tuple[str, ...] = _choice(
+        ("all",)
+    )  # all, shape, deform, ids, or a number: so many for each concept
     pairs: tuple[str, ...] = _choice(())  # teddy+teapot
-    points: dict[str, tuple[str, ...]] = field(  # operating points by method; a method not named here has `default`
-        default_factory=lambda: {"perfusion": (*LOCAL, *GLOBAL)}, metadata={"role": "choice"}
+    points: dict[str, tuple[str, ...]] = (
+        field(  # operating points by method; a method not named here has `default`
+            default_factory=lambda: {"perfusion": (*LOCAL, *GLOBAL)}, metadata={"role": "choice"}
+        )
     )
     scorers: tuple[str, ...] = ("auto",)  # the first is the reported one; more may be added later
 
@@ -57,14 +63,23 @@ class Config:
     steps: int = 50  # of DDIM
     guidance: float = 6.0
     prior_images: int = 200  # class images of a super-category
-    recipe: str = "auto"  # published, miniature; auto: miniature where the backbone carries its own scorer
+    recipe: str = (
+        "auto"  # published, miniature; auto: miniature where the backbone carries its own scorer
+    )
     train_steps: int = 0  # of every method at most; 0: each method's own recipe
-    keep: tuple[str, ...] = _choice(())  # training steps whose state is kept as well, for points such as default-s100
-    select_step: bool = False  # every method picks its training step by validation, not only those whose recipe does
+    keep: tuple[str, ...] = _choice(
+        ()
+    )  # training steps whose state is kept as well, for points such as default-s100
+    # every method picks its training step by validation, not only those whose recipe does
+    select_step: bool = False
     validate_every: int = 25
     select_scorer: str = "auto"  # picks training steps; never the reported one
-    fit: dict[str, dict[str, Any]] = field(default_factory=dict)  # changes of a method's own Config: fit.ti.lr
-    trained: tuple[str, ...] = ()  # perfusion=RUN_OR_FOLDER: its trained files are there, and not trained again
+    fit: dict[str, dict[str, Any]] = field(
+        default_factory=dict
+    )  # changes of a method's own Config: fit.ti.lr
+    trained: tuple[
+        str, ...
+    ] = ()  # perfusion=RUN_OR_FOLDER: its trained files are there, and not trained again
 
     out: str = _place("")
     device: str = _place("auto")
@@ -72,8 +87,12 @@ class Config:
     workers: int = _place(0)  # 0: one a device
     threads: int = _place(0)  # a worker; 0: the cores divided by the workers
     ray_address: str = _place("")
-    compile: bool = _place(False)  # torch.compile for the U-Net: a minute of warm-up a worker, low bits may differ
-    batch: int = _place(0)  # images drawn at a time, of several prompts; 0: those of one prompt. Low bits may differ
+    compile: bool = _place(
+        False
+    )  # torch.compile for the U-Net: a minute of warm-up a worker, low bits may differ
+    batch: int = _place(
+        0
+    )  # images drawn at a time, of several prompts; 0: those of one prompt. Low bits may differ
     method_files: tuple[str, ...] = _place(())
     drop_images: bool = _place(False)  # once scored; the tables need rows only
 
@@ -106,16 +125,26 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
             "train_steps": 100,
         },
     ),
-    "paper": ("the protocol: 11 concepts, 86 prompts, 8 images, 50 steps, every published bias", {}),
+    "paper": (
+        "the protocol: 11 concepts, 86 prompts, 8 images, 50 steps, every published bias",
+        {},
+    ),
 }
 
-CHOICES = {"dtype": ("auto", "float32", "bfloat16", "float16"), "engine": ("inline", "processes", "ray"),
-           "recipe": ("auto", "published", "miniature")}  # fmt: skip
+CHOICES = {
+    "dtype": ("auto", "float32", "bfloat16", "float16"),
+    "engine": ("inline", "processes", "ray"),
+    "recipe": ("auto", "published", "miniature"),
+}
 _TYPES = typing.get_type_hints(Config)
 
 
 def resolve(
-    *, preset: str = "", toml: Path | None = None, flags: Mapping[str, Any] | None = None, sets: Sequence[str] = ()
+    *,
+    preset: str = "",
+    toml: Path | None = None,
+    flags: Mapping[str, Any] | None = None,
+    sets: Sequence[str] = (),
 ) -> Config:
     """Later ones win: preset, TOML file, flags, `--set key=value`."""
     from_file = _read_toml(toml) if toml else {}
@@ -161,20 +190,32 @@ def _with(config: Config, key: str, value: Any) -> Config:
         raise unknown("key", key, set(_TYPES) - {"preset"})
     if name == "points":
         if not rest or "." in rest:
-            raise UserError(f"{key} is not points.METHOD; write for example points.perfusion=local-b0.60-t0.15")
+            raise UserError(
+                f"{key} is not points.METHOD; write for example points.perfusion=local-b0.60-t0.15"
+            )
         return replace(config, points={**config.points, rest: _coerce(key, value, tuple[str, ...])})
     if name == "fit":
         method, _, option = rest.partition(".")
         if not option or "." in option:
-            raise UserError(f"{key} is not fit.METHOD.OPTION; write for example fit.perfusion.steps=200")
-        return replace(config, fit={**config.fit, method: {**config.fit.get(method, {}), option: _literal(value, key)}})
+            raise UserError(
+                f"{key} is not fit.METHOD.OPTION; write for example fit.perfusion.steps=200"
+            )
+        return replace(
+            config,
+            fit={
+                **config.fit,
+                method: {**config.fit.get(method, {}), option: _literal(value, key)},
+            },
+        )
     if rest:
         raise UserError(f"{key}: {name} has no parts; write {name}=VALUE")
     return replace(config, **{name: _coerce(key, value, _TYPES[name])})
 
 
 def _literal(value: Any, key: str) -> Any:
-    """Words of the command line as TOML reads them: numbers, true/false, lists; anything else is text."""
+    """Words of the command line as TOML reads them: numbers, true/false, lists; anything else is
+    text.
+    """
     if isinstance(value, str):
         try:
             value = tomllib.loads(f"x = {value}")["x"]
@@ -189,14 +230,24 @@ def _literal(value: Any, key: str) -> Any:
 
 def _coerce(key: str, value: Any, kind: Any) -> Any:
     if isinstance(kind, types.GenericAlias):  # tuple[str, ...]
-        parts = value.split(",") if isinstance(value, str) else value if isinstance(value, (list, tuple)) else [value]
+        parts = (
+            value.split(",")
+            if isinstance(value, str)
+            else value
+            if isinstance(value, (list, tuple))
+            else [value]
+        )
         return tuple(str(part).strip() for part in parts if str(part).strip())
     value = _literal(value, key) if kind is not str else value
     if kind is float and type(value) is int:
         value = float(value)
     if type(value) is not kind:
-        wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]
-        raise UserError(f"{key}={value!r}: {wanted} is wanted, for example {key}={getattr(Config(), key)!r}")
+        wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[
+            kind
+        ]
+        raise UserError(
+            f"{key}={value!r}: {wanted} is wanted, for example {key}={getattr(Config(), key)!r}"
+        )
     return value
 
 
@@ -204,16 +255,29 @@ def _checked(config: Config) -> Config:
     for key, allowed in CHOICES.items():
         if getattr(config, key) not in allowed:
             raise unknown(key, getattr(config, key), allowed)
-    for key, least in {"images": 1, "steps": 1, "prior_images": 1, "validate_every": 1, "train_steps": 0, "workers": 0,
-                       "threads": 0, "batch": 0, "seed": 0}.items():  # fmt: skip
+    for key, least in {
+        "images": 1,
+        "steps": 1,
+        "prior_images": 1,
+        "validate_every": 1,
+        "train_steps": 0,
+        "workers": 0,
+        "threads": 0,
+        "batch": 0,
+        "seed": 0,
+    }.items():
         if getattr(config, key) < least:
             raise UserError(f"{key}={getattr(config, key)}: at least {least} is needed")
     for key in ("concepts", "prompts", "scorers"):
         if not getattr(config, key):
-            raise UserError(f"{key} is empty; write for example --{key} {','.join(getattr(Config(), key))}")
+            raise UserError(
+                f"{key} is empty; write for example --{key} {','.join(getattr(Config(), key))}"
+            )
     for step in config.keep:
         if not step.isdigit():
-            raise UserError(f"keep={step!r}: training steps are whole numbers, for example keep=50,100")
+            raise UserError(
+                f"keep={step!r}: training steps are whole numbers, for example keep=50,100"
+            )
     return config
 
 

@@ -1,6 +1,7 @@
 """What a method's file says of itself at its top, read from its text: the file is not run.
 
-In: where a method is, a module's name or a path that ends in .py. Out: a `Said`, with defaults for what it leaves out.
+In: where a method is, a module's name or a path that ends in .py. Out: a `Said`, with defaults for
+what it leaves out.
 """
 
 import ast
@@ -25,13 +26,23 @@ class Said:
 
     label: str = ""
     trained: bool = True
-    selects: bool = False  # its recipe picks the training step by validation; else it trains to the end
-    uses_covariance: bool | None = None  # True: it needs C; False: C decides none of its bytes; None: keyed, not needed
+    selects: bool = (
+        False  # its recipe picks the training step by validation; else it trains to the end
+    )
+    uses_covariance: bool | None = (
+        None  # True: it needs C; False: C decides none of its bytes; None: keyed, not needed
+    )
     pairs: bool = True  # two of its concepts can be drawn in one picture
-    one_file: str = ""  # all that a fit leaves, with the super-category in its header; empty: a folder
-    tuned: tuple[str, ...] = ()  # learning rates that `perfbench tune` varies, with the steps; empty: not tuned
+    one_file: str = (
+        ""  # all that a fit leaves, with the super-category in its header; empty: a folder
+    )
+    tuned: tuple[
+        str, ...
+    ] = ()  # learning rates that `perfbench tune` varies, with the steps; empty: not tuned
     points: tuple[str, ...] = ()  # its operating points where the configuration names none
-    style: Mapping[str, Any] = field(default_factory=dict)  # in figures; empty: one of those for methods without
+    style: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # in figures; empty: one of those for methods without
 
 
 def said_of(where: str) -> Said:
@@ -66,7 +77,9 @@ def _is_label(value: Any) -> bool:
 def _is_dash(value: Any) -> bool:
     if value == "-":
         return True
-    if not (isinstance(value, (tuple, list)) and len(value) == 2 and isinstance(value[1], (tuple, list))):
+    if not (
+        isinstance(value, (tuple, list)) and len(value) == 2 and isinstance(value[1], (tuple, list))
+    ):
         return False
     start, lengths = value
     numbers = all(isinstance(one, (int, float)) and 0 <= one <= 100 for one in (start, *lengths))
@@ -145,7 +158,9 @@ OPTIONAL: dict[str, Callable[[Any], str]] = {  # what is wrong with a value
 
 
 def constants(where: str) -> dict[str, Any]:
-    """The constants at the top of a module, from its text; of a file of the user's, as it is now."""
+    """The constants at the top of a module, from its text; of a file of the user's, as it is
+    now.
+    """
     return _parsed(Path(where)) if where.endswith(".py") else _of_module(where)
 
 
@@ -163,7 +178,9 @@ def _parsed(path: Path) -> dict[str, Any]:
 
 
 def assigned(tree: ast.Module) -> dict[str, Any]:
-    """What a module assigns at its top: NAME = "ti", also NAME, VERSION = "ti", 1; UNREAD where it is no literal."""
+    """What a module assigns at its top: NAME = "ti", also NAME, VERSION = "ti", 1; UNREAD where it
+    is no literal.
+    """
     found: dict[str, Any] = {}
     for node in tree.body:
         if not isinstance(node, (ast.Assign, ast.AnnAssign)) or node.value is None:

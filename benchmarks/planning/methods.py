@@ -1,4 +1,5 @@
-"""The methods by name: built in, installed (entry points `perfbench.methods`), or in a file of the user's.
+"""The methods by name: built in, installed (entry points `perfbench.methods`), or in a file of the
+user's.
 
 In: names. Out: modules with the names of the method contract, and what the plan must know of them.
 Knowing the names costs no import.
@@ -52,14 +53,25 @@ VARIANTS: dict[str, Variant] = {
         "cd",
         steps=200 / 250,
         label="CD Better-HP",
-        style={"colour": "#E69F00", "marker": ">", "dash": (0, (3, 1.2, 1, 1.2, 1, 1.2)), "ink": "#946600"},
+        style={
+            "colour": "#E69F00",
+            "marker": ">",
+            "dash": (0, (3, 1.2, 1, 1.2, 1, 1.2)),
+            "ink": "#946600",
+        },
     ),
-    **{one.method: Variant(BASE, one.config, points=one.points) for one in ABLATIONS if one.method != BASE},
+    **{
+        one.method: Variant(BASE, one.config, points=one.points)
+        for one in ABLATIONS
+        if one.method != BASE
+    },
 }
 
 
 def sources(files: Sequence[str] = ()) -> dict[str, str]:
-    """Name -> where it is: a module, or a path that ends in .py. Reads files without running them."""
+    """Name -> where it is: a module, or a path that ends in .py. Reads files without running
+    them.
+    """
     found = dict(BUILT_IN)
     for point in entry_points(group="perfbench.methods"):
         found.setdefault(point.name, point.value)
@@ -82,13 +94,19 @@ def _name_in(path: Path) -> str:
     name = assigned(tree).get("NAME")
     if isinstance(name, str):
         return name
-    raise UserError(f'{path} is not a method: NAME = "..." is missing; docs/methods.md shows a complete one')
+    raise UserError(
+        f'{path} is not a method: NAME = "..." is missing; docs/methods.md shows a complete one'
+    )
 
 
 def names(files: Sequence[str] = ()) -> list[str]:
     """Every name that --methods takes."""
     known = sources(files)
-    usual = [name for name, where in known.items() if name != FLOOR and constants(where).get("SELECTS") is not True]
+    usual = [
+        name
+        for name, where in known.items()
+        if name != FLOOR and constants(where).get("SELECTS") is not True
+    ]
     return [*known, *VARIANTS, *(f"{name}-selected" for name in usual)]
 
 
@@ -123,17 +141,22 @@ def tuned(files: Sequence[str] = ()) -> list[str]:
 def load(base: str, files: Sequence[str] = ()) -> ModuleType:
     """The module of a method, checked against the contract."""
     where = sources(files)[base]
-    module = _from_file(base, Path(where)) if where.endswith(".py") else importlib.import_module(where)
+    module = (
+        _from_file(base, Path(where)) if where.endswith(".py") else importlib.import_module(where)
+    )
     missing = [name for name in CONTRACT if not hasattr(module, name)]
     if missing:
         raise UserError(
-            f"the method {base} ({where}) has no {', '.join(missing)}; docs/methods.md shows a complete one"
+            f"the method {base} ({where}) has no {', '.join(missing)}; docs/methods.md shows a "
+            f"complete one"
         )
     return module
 
 
 def _from_file(name: str, path: Path) -> ModuleType:
-    text = hashlib.sha256(path.read_bytes()).hexdigest()  # as in its version: a file that was changed is read again
+    text = hashlib.sha256(
+        path.read_bytes()
+    ).hexdigest()  # as in its version: a file that was changed is read again
     address = f"perfbench_method_{name.replace('-', '_')}_{text[:12]}"
     if address in sys.modules and sys.modules[address].__file__ == str(path):
         return sys.modules[address]
@@ -157,7 +180,11 @@ def recipe(module: ModuleType, name: str, changes: Mapping[str, Any], miniature:
         if key not in known:
             raise unknown(f"option of {name}", key, known)
         old = known[key]
-        wrong = old is not None and type(value) is not type(old) and not (type(old) is float and type(value) is int)
+        wrong = (
+            old is not None
+            and type(value) is not type(old)
+            and not (type(old) is float and type(value) is int)
+        )
         if wrong and not (isinstance(old, (tuple, list)) and isinstance(value, (tuple, list))):
             raise UserError(f"fit.{name}.{key}={value!r}: its value is like {old!r}")
     return dataclasses.replace(base, **changes)
@@ -170,7 +197,10 @@ def resolve(config: Config, miniature: bool) -> tuple[Method, ...]:
         for name in named:
             if name not in known:
                 raise unknown(f"method in {key}", name, known)
-    return tuple(_method(config, name, miniature) for name in check_names(config.methods, config.method_files))
+    return tuple(
+        _method(config, name, miniature)
+        for name in check_names(config.methods, config.method_files)
+    )
 
 
 def _method(config: Config, name: str, miniature: bool) -> Method:
@@ -209,12 +239,20 @@ def _method(config: Config, name: str, miniature: bool) -> Method:
 
 
 def listed(files: Sequence[str] = ()) -> list[dict[str, str]]:
-    """For `perfbench ls methods`: name, label, whether it is trained; read without importing torch."""
+    """For `perfbench ls methods`: name, label, whether it is trained; read without importing
+    torch.
+    """
     rows = []
     for name, where in sources(files).items():
         told = said_of(where)
-        rows.append({"name": name, "label": told.label or name, "trained": "yes" if told.trained else "no",
-                     "of": where})  # fmt: skip
+        rows.append(
+            {
+                "name": name,
+                "label": told.label or name,
+                "trained": "yes" if told.trained else "no",
+                "of": where,
+            }
+        )
     rows += [
         {"name": name, "label": f"a variant of {v.base}", "trained": "yes", "of": v.base}
         for name, v in VARIANTS.items()

@@ -17,7 +17,9 @@ Subject = tuple[tuple[Concept, ...], Prompt | Pair]
 
 def seed_of(base: int, concept: str, prompt_id: str, index: int) -> int:
     """The seed of an image; 48 bits, so that it survives any table."""
-    return int.from_bytes(hashlib.sha256(f"{base}|{concept}|{prompt_id}|{index}".encode()).digest()[:6], "big")
+    return int.from_bytes(
+        hashlib.sha256(f"{base}|{concept}|{prompt_id}|{index}".encode()).digest()[:6], "big"
+    )
 
 
 def prior_text(super_category: str) -> str:
@@ -33,18 +35,26 @@ def make(
     facts: Facts,
     given: Mapping[tuple[str, str], Given] | None = None,
 ) -> Plan:
-    """The whole plan for these concepts; `given`: trained files by names of method and concept. `super` comes first:
-    the others are compared with it."""
+    """The whole plan for these concepts; `given`: trained files by names of method and concept.
+    `super` comes first: the others are compared with it."""
     floor = [method for method in methods if method.base == FLOOR]
     if not floor:
         raise UserError("the method super must be planned: normalised text similarity needs it")
     planner = _Planner(config, catalog, facts, given or {})
-    subjects: list[Subject] = [*_single(config, catalog, concepts), *_pairs(config, catalog, concepts)]
+    subjects: list[Subject] = [
+        *_single(config, catalog, concepts),
+        *_pairs(config, catalog, concepts),
+    ]
     if not subjects:
-        raise UserError(f"no prompt is left of {','.join(config.prompts)} for {', '.join(c.name for c in concepts)}")
+        raise UserError(
+            f"no prompt is left of {','.join(config.prompts)} for "
+            f"{', '.join(c.name for c in concepts)}"
+        )
     cells: list[Cell] = []
     for method in [*floor, *(method for method in methods if method.base != FLOOR)]:
-        mine = subjects if method.pairs else [subject for subject in subjects if len(subject[0]) == 1]
+        mine = (
+            subjects if method.pairs else [subject for subject in subjects if len(subject[0]) == 1]
+        )
         for point in method_points(config, method):
             cells += planner.cells(method, point, mine)
     fits = {fit.key: fit for fit in planner.fits.values()}
@@ -53,7 +63,12 @@ def make(
 
 def method_points(config: Config, method: Method) -> list[str]:
     """The operating points of a method: its own, its base's, or the one called default."""
-    names = config.points.get(method.name) or method.points or config.points.get(method.base) or ("default",)
+    names = (
+        config.points.get(method.name)
+        or method.points
+        or config.points.get(method.base)
+        or ("default",)
+    )
     return list(dict.fromkeys(str(OperatingPoint.parse(name)) for name in names))
 
 
@@ -82,21 +97,33 @@ class _Planner:
         }
 
     def selected(self, method: Method) -> dict[str, Any]:
-        """What decides which training step is picked: a fit on a few of the images is judged by these alone."""
+        """What decides which training step is picked: a fit on a few of the images is judged by
+        these alone.
+        """
         few = method.config.get("images")
         return {**self.selection, "images": few} if few else self.selection
 
     def cells(
-        self, method: Method, point: str, subjects: Sequence[tuple[tuple[Concept, ...], Prompt | Pair]]
+        self,
+        method: Method,
+        point: str,
+        subjects: Sequence[tuple[tuple[Concept, ...], Prompt | Pair]],
     ) -> list[Cell]:
         """The cells of one method at one point."""
         parsed = OperatingPoint.parse(point)
         settings, step = parsed.settings, parsed.step or 0
         if step and str(step) not in self.config.keep:
-            raise UserError(f"point {point}: training step {step} is not kept; add --set keep={step}")
-        given = any(name == method.name for name, _ in self.given)  # then what there is of it decides
+            raise UserError(
+                f"point {point}: training step {step} is not kept; add --set keep={step}"
+            )
+        given = any(
+            name == method.name for name, _ in self.given
+        )  # then what there is of it decides
         if not given and step > (steps := method.config.get("steps", 0)):
-            raise UserError(f"point {point}: {method.name} trains {steps} steps; name another step, or another method")
+            raise UserError(
+                f"point {point}: {method.name} trains {steps} steps; name another step, or "
+                f"another method"
+            )
         how = {
             "name": method.name,
             "at": point,
@@ -107,7 +134,10 @@ class _Planner:
         }
         how["covariance"] = self.facts.covariance if method.covariance else ""
         shared = digest({"unit": "cell", **self.model, **self.sampling, **how})
-        return [self.cell(method, point, settings, step, shared, concepts, prompt) for concepts, prompt in subjects]
+        return [
+            self.cell(method, point, settings, step, shared, concepts, prompt)
+            for concepts, prompt in subjects
+        ]
 
     def cell(
         self,
@@ -124,24 +154,46 @@ class _Planner:
         for fit in fits:
             if step and fit.given and step not in fit.keep:
                 raise UserError(
-                    f"point {point}: the trained files of {method.name} for {fit.concept} have no state of step {step}"
+                    f"point {point}: the trained files of {method.name} for {fit.concept} have no "
+                    f"state of step {step}"
                 )
         seeds = self.noise("+".join(names), prompt.id)
         template = _placed(prompt, names)
-        key = digest({"shared": shared, "fits": [fit.key for fit in fits], "template": template, "super": supers,
-                      "seeds": seeds})  # fmt: skip
+        key = digest(
+            {
+                "shared": shared,
+                "fits": [fit.key for fit in fits],
+                "template": template,
+                "super": supers,
+                "seeds": seeds,
+            }
+        )
         single = isinstance(prompt, Prompt)
         return Cell(
-            method.name, method.base, point, settings, step, names, supers,
-            concepts[0].group if single else "pair", prompt.id, prompt.kind if isinstance(prompt, Prompt) else "pair",
-            template, self.catalog.scored_text(prompt, *concepts), seeds, fits, key,
-        )  # fmt: skip
+            method.name,
+            method.base,
+            point,
+            settings,
+            step,
+            names,
+            supers,
+            concepts[0].group if single else "pair",
+            prompt.id,
+            prompt.kind if isinstance(prompt, Prompt) else "pair",
+            template,
+            self.catalog.scored_text(prompt, *concepts),
+            seeds,
+            fits,
+            key,
+        )
 
     def noise(self, concept: str, prompt_id: str) -> tuple[int, ...]:
         """The seeds of a cell: the same for every method and point."""
         if (concept, prompt_id) not in self.seeds:
             base, n = self.config.seed, self.config.images
-            self.seeds[concept, prompt_id] = tuple(seed_of(base, concept, prompt_id, index) for index in range(n))
+            self.seeds[concept, prompt_id] = tuple(
+                seed_of(base, concept, prompt_id, index) for index in range(n)
+            )
         return self.seeds[concept, prompt_id]
 
     def fit(self, method: Method, concept: Concept) -> Fit:
@@ -156,28 +208,53 @@ class _Planner:
         select = method.select and not given
         if select and not self.catalog.validation:
             raise UserError(
-                f"{method.name} picks its training step by prompts/validation.csv, and all of these are among the "
+                f"{method.name} picks its training step by prompts/validation.csv, and all of "
+                f"these are among the "
                 "suite's own prompts; leave at least one of them out"
             )
         seed = seed_of(self.config.seed, concept.name, "fit", 0)
         # All that decides bytes.
-        what: dict[str, Any] = {"unit": "fit", **self.model, "method": method.base, "version": method.version,
-                                "name": concept.name}  # fmt: skip
+        what: dict[str, Any] = {
+            "unit": "fit",
+            **self.model,
+            "method": method.base,
+            "version": method.version,
+            "name": concept.name,
+        }
         what["covariance"] = self.facts.covariance if method.covariance else ""
         if given:
             what["given"] = given.digest
         else:
             what |= {
-                "config": dict(method.config), "concept": concept.digest, "training": self.training, "seed": seed,
-                "select": self.selected(method) if select else None, "prior": prior.key if prior else None,
-            }  # fmt: skip
+                "config": dict(method.config),
+                "concept": concept.digest,
+                "training": self.training,
+                "seed": seed,
+                "select": self.selected(method) if select else None,
+                "prior": prior.key if prior else None,
+            }
         key = digest(what)
         keep = self.kept(method, given)
         # Shared with equal variants.
-        same = [fit for fit in self.fits.values() if fit.key == key]  # of a variant that differs at run time only
-        self.fits[address] = same[0] if same else Fit(
-            method.base, concept.name, concept.super_category, method.config, prior, select, keep, seed, key, given
-        )  # fmt: skip
+        same = [
+            fit for fit in self.fits.values() if fit.key == key
+        ]  # of a variant that differs at run time only
+        self.fits[address] = (
+            same[0]
+            if same
+            else Fit(
+                method.base,
+                concept.name,
+                concept.super_category,
+                method.config,
+                prior,
+                select,
+                keep,
+                seed,
+                key,
+                given,
+            )
+        )
         return self.fits[address]
 
     def kept(self, method: Method, given: Given | None) -> tuple[int, ...]:
@@ -188,8 +265,18 @@ class _Planner:
 
     def prior(self, word: str) -> Prior:
         if word not in self.priors:
-            seeds = tuple(seed_of(self.config.seed, word, "prior", i) for i in range(self.config.prior_images))
-            key = digest({"unit": "prior", **self.model, **self.sampling, "text": prior_text(word), "seeds": seeds})
+            seeds = tuple(
+                seed_of(self.config.seed, word, "prior", i) for i in range(self.config.prior_images)
+            )
+            key = digest(
+                {
+                    "unit": "prior",
+                    **self.model,
+                    **self.sampling,
+                    "text": prior_text(word),
+                    "seeds": seeds,
+                }
+            )
             self.priors[word] = Prior(word, seeds, key)
         return self.priors[word]
 
@@ -204,7 +291,9 @@ def _single(config: Config, catalog: Catalog, concepts: Sequence[Concept]) -> It
 
 
 def choose_prompts(given: Sequence[str], prompts: Sequence[Prompt], group: str) -> list[Prompt]:
-    """The prompts for a concept of this group: `all`, `shape`, `deform`, ids, or so many of them, half of each kind."""
+    """The prompts for a concept of this group: `all`, `shape`, `deform`, ids, or so many of them,
+    half of each kind.
+    """
     mine = [prompt for prompt in prompts if prompt.group in ("all", group)]
     known, picked = {prompt.id for prompt in prompts}, set[str]()
     for word in given:
@@ -237,7 +326,8 @@ def _pairs(config: Config, catalog: Catalog, concepts: Sequence[Concept]) -> Ite
         prompts = catalog.pairs_for(a, b)
         if not prompts:
             raise UserError(
-                f"--pairs {text}: no pair prompt is for {a.group} with {b.group}; try {names[1]}+{names[0]}"
+                f"--pairs {text}: no pair prompt is for {a.group} with {b.group}; try "
+                f"{names[1]}+{names[0]}"
             )
         for prompt in prompts:
             yield (a, b), prompt

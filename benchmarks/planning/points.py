@@ -16,9 +16,11 @@ NUMBER = r"\d+(?:\.\d+)?"
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """Lock, bias and temperature of Perfusion; a kept training step; settings of a method of one's own.
+    """Lock, bias and temperature of Perfusion; a kept training step; settings of a method of one's
+    own.
 
-    What a name does not say is None, and left to the method. Without any setting the name is `default`.
+    What a name does not say is None, and left to the method. Without any setting the name is
+    `default`.
     """
 
     lock: str | None = None
@@ -26,7 +28,8 @@ class OperatingPoint:
     temperature: float | None = None
     step: int | None = None  # a state kept on the way; None: the fit as it ended
     free: tuple[tuple[str, str], ...] = ()  # other settings by key, their values as text, sorted
-    # As its name was written: rows and folders of a run bear that name. Two orders are equal points.
+    # As its name was written: rows and folders of a run bear that name. Two orders are equal
+    # points.
     order: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     @classmethod
@@ -37,7 +40,8 @@ class OperatingPoint:
             key, value = _setting(name, token)
             if key in found:
                 raise UserError(
-                    f"operating point {name!r} says {key.rstrip('=')} twice, {found[key]} and {value}; write one"
+                    f"operating point {name!r} says {key.rstrip('=')} twice, {found[key]} and "
+                    f"{value}; write one"
                 )
             found[key] = value
         numbers = {key: float(found[key]) for key in ("bias", "temperature") if key in found}
@@ -45,16 +49,24 @@ class OperatingPoint:
             lock=found.get("lock"),
             **numbers,
             step=int(found["step"]) if "step" in found else None,
-            free=tuple(sorted((key[:-1], value) for key, value in found.items() if key.endswith("="))),
+            free=tuple(
+                sorted((key[:-1], value) for key, value in found.items() if key.endswith("="))
+            ),
             order=tuple(found),
         )
 
     def __str__(self) -> str:
-        """The name: the parts in the order in which they were written, numbers with two decimals at least."""
+        """The name: the parts in the order in which they were written, numbers with two decimals at
+        least.
+        """
         parts = {"default": "default"} if "default" in self.order else {}
         parts |= {"lock": self.lock} if self.lock is not None else {}
         parts |= {"bias": f"b{_decimals(self.bias)}"} if self.bias is not None else {}
-        parts |= {"temperature": f"t{_decimals(self.temperature)}"} if self.temperature is not None else {}
+        parts |= (
+            {"temperature": f"t{_decimals(self.temperature)}"}
+            if self.temperature is not None
+            else {}
+        )
         parts |= {f"{key}=": f"{key}={value}" for key, value in self.free}
         if not self.order and not parts:
             parts["default"] = "default"  # of default-s100, made and not read
@@ -64,14 +76,20 @@ class OperatingPoint:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What a method's `apply` gets: all but the training step, which says which files it gets."""
+        """What a method's `apply` gets: all but the training step, which says which files it
+        gets.
+        """
         named = {"lock": self.lock, "bias": self.bias, "temperature": self.temperature}
-        free = {key: float(value) if re.fullmatch(NUMBER, value) else value for key, value in self.free}
+        free = {
+            key: float(value) if re.fullmatch(NUMBER, value) else value for key, value in self.free
+        }
         return {key: value for key, value in named.items() if value is not None} | free
 
     @property
     def family(self) -> tuple[object, ...]:
-        """What one line of a figure has in common: everything but the bias and the training step."""
+        """What one line of a figure has in common: everything but the bias and the training
+        step.
+        """
         return (self.lock, self.temperature, self.free)
 
 
@@ -81,7 +99,9 @@ def is_variant(name: str) -> bool:
 
 
 def _setting(name: str, token: str) -> tuple[str, str]:
-    """The field that a part of a name sets (`key=` where it is a free one), and its value as text."""
+    """The field that a part of a name sets (`key=` where it is a free one), and its value as
+    text.
+    """
     if token == "default" or token in LOCKS:
         return ("default" if token == "default" else "lock"), token
     if found := re.fullmatch(rf"([bt])({NUMBER})", token):
@@ -91,7 +111,8 @@ def _setting(name: str, token: str) -> tuple[str, str]:
     if (found := re.fullmatch(r"([a-z_]+)=([A-Za-z0-9._]+)", token)) and found[1] != "step":
         return f"{found[1]}=", found[2]
     raise UserError(
-        f"operating point {name!r}: {token!r} is not a lock ({', '.join(LOCKS)}), b<bias>, t<temperature>, "
+        f"operating point {name!r}: {token!r} is not a lock ({', '.join(LOCKS)}), b<bias>, "
+        f"t<temperature>, "
         "s<training step> or key=value; write for example local-b0.60-t0.15"
     )
 

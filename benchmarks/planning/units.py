@@ -1,4 +1,5 @@
-"""What a plan consists of: priors, fits and cells, each with the digest of all that determines its bytes as its key.
+"""What a plan consists of: priors, fits and cells, each with the digest of all that determines its
+bytes as its key.
 
 Nothing else enters a key: no device, no engine, no order. Pure, no torch.
 """
@@ -40,7 +41,9 @@ class Method:
     needs_covariance: bool = False  # and without C it cannot begin
     one_file: str = ""  # all that a fit leaves; empty: a folder
     label: str = ""
-    style: Mapping[str, Any] = field(default_factory=dict)  # of a method that is not built in, for figures
+    style: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # of a method that is not built in, for figures
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,9 @@ class Given:
     """Files of a fit that was trained elsewhere."""
 
     files: tuple[tuple[str, str, str], ...]  # name in the fit's folder, where it is, sha256
-    digest: str  # of them all: unlike a training, the end does not determine the states kept on the way
+    digest: (
+        str  # of them all: unlike a training, the end does not determine the states kept on the way
+    )
     about: Mapping[str, Any] = field(default_factory=dict)  # what is told of the training
 
     @property
@@ -116,10 +121,20 @@ class Cell:
     def row(self) -> CellRow:
         """The cell as plan.csv and scoring know it."""
         return CellRow(
-            self.method, self.point, self.concept, self.group, self.prompt_id, self.kind, len(self.seeds), self.key,
-            "+".join(fit.key for fit in self.fits), self.template, self.text, "+".join(self.super_categories),
+            self.method,
+            self.point,
+            self.concept,
+            self.group,
+            self.prompt_id,
+            self.kind,
+            len(self.seeds),
+            self.key,
+            "+".join(fit.key for fit in self.fits),
+            self.template,
+            self.text,
+            "+".join(self.super_categories),
             self.seeds,
-        )  # fmt: skip
+        )
 
 
 Unit = Prior | Fit | Cell

@@ -10,18 +10,21 @@ from benchmarks.verb import Run, verb
 def run_benchmark(parser: argparse.ArgumentParser) -> Run:
     """Train, generate and score what is missing, then write and print the tables.
 
-    Interrupted at any moment, the same command goes on. Adding methods, concepts or prompts extends the run folder.
+    Interrupted at any moment, the same command goes on. Adding methods, concepts or prompts extends
+    the run folder.
 
       perfbench run --methods perfusion,super --concepts cat,teapot --preset quick
       perfbench run --methods perfusion,cd --concepts all --engine processes
       perfbench run --preset paper --backbone owner/name --out results/mine --set images=4
-      perfbench run --methods perfusion --trained perfusion=results/mine --backbone fine-tuned --out carried
+      perfbench run --methods perfusion --trained perfusion=results/mine --backbone tuned
     """
     from benchmarks.running.flags import add_flags, config_of
 
     add_flags(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
-    parser.add_argument("--allow-missing", action="store_true", help="tables of what is there, with n/planned")
+    parser.add_argument(
+        "--allow-missing", action="store_true", help="tables of what is there, with n/planned"
+    )
 
     def act(args: argparse.Namespace) -> int:
         config = config_of(args)
@@ -62,9 +65,14 @@ def score(parser: argparse.ArgumentParser) -> Run:
       perfbench score results/paper-miniature-0a1b2c3d --again
       perfbench score --scorers dino
     """
-    parser.add_argument("run", nargs="?", metavar="RUN", help="a run folder, or a name under results/")
     parser.add_argument(
-        "--scorers", metavar="A,B", default="", help="more: truth, a folder, clip:MODEL:TAG, dino, dinov2, timm:MODEL"
+        "run", nargs="?", metavar="RUN", help="a run folder, or a name under results/"
+    )
+    parser.add_argument(
+        "--scorers",
+        metavar="A,B",
+        default="",
+        help="more: truth, a folder, clip:MODEL:TAG, dino, dinov2, timm:MODEL",
     )
     parser.add_argument("--again", action="store_true", help="also rows that are there")
     parser.add_argument("--device", metavar="NAME", default="auto", help="auto, cpu, cuda, cuda:N")
@@ -86,7 +94,9 @@ def ls(parser: argparse.ArgumentParser) -> Run:
       perfbench ls prompts --concept cat
       perfbench ls concepts --suite dreambench:DIR --json
     """
-    parser.add_argument("kind", help="methods, concepts, prompts, suites, backbones, presets or runs")
+    parser.add_argument(
+        "kind", help="methods, concepts, prompts, suites, backbones, presets or runs"
+    )
     parser.add_argument("--concept", metavar="NAME", help="with prompts: those of one concept")
     parser.add_argument(
         "--suite",

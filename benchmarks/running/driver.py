@@ -1,6 +1,7 @@
 """The driver: hands tasks to a pool of workers until everything is done or has failed. No torch.
 
-In: a plan, a store, a pool (inline, processes or ray: all do the same tasks). Out: an `Outcome`; the units on disk.
+In: a plan, a store, a pool (inline, processes or ray: all do the same tasks). Out: an `Outcome`;
+the units on disk.
 """
 
 import re
@@ -24,7 +25,9 @@ POLL = 0.2  # seconds between looks at what another run in the same folder is do
 
 
 class Pool(Protocol):
-    """Workers. `start` may return at once; `pump` hands events to the driver and returns workers that became free."""
+    """Workers. `start` may return at once; `pump` hands events to the driver and returns workers
+    that became free.
+    """
 
     def idle(self) -> list[int]: ...
     def start(self, worker: int, task: Task) -> None: ...
@@ -42,13 +45,17 @@ class Outcome:
     made: Counter[str] = field(default_factory=Counter)
     failed: dict[str, tuple[str, str]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)  # their fit failed
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys((*STAGES.values(), "scores"), 0.0))
+    seconds: dict[str, float] = field(
+        default_factory=lambda: dict.fromkeys((*STAGES.values(), "scores"), 0.0)
+    )
 
 
 class Driver:
     """One `run` in one folder."""
 
-    def __init__(self, store: Store, plan: Plan, scoring: Scoring, done: set[str], progress: Progress) -> None:
+    def __init__(
+        self, store: Store, plan: Plan, scoring: Scoring, done: set[str], progress: Progress
+    ) -> None:
         self.store, self.scoring, self.progress = store, scoring, progress
         self.outcome = Outcome(set(done))
         self.waiting: deque[Units] = deque(unit_tasks(plan, done))
@@ -106,14 +113,18 @@ class Driver:
             self.progress.add(len(unit.seeds) if isinstance(unit, Cell) else 0)
 
     def ready_scoring(self, address: tuple[str, str, str]) -> ScoringTask | None:
-        """The rows file's task with what it still lacks; None where nothing is lacking or another run is scoring it."""
+        """The rows file's task with what it still lacks; None where nothing is lacking or another
+        run is scoring it.
+        """
         task = self.scoring.task(address, self.outcome.done)
         if task is None:
             del self.groups[address]
             return None
         if not self.store.locks.try_lock(task.lock):
             return None
-        task = self.scoring.task(address, self.outcome.done)  # again: it may have been scored a moment ago
+        task = self.scoring.task(
+            address, self.outcome.done
+        )  # again: it may have been scored a moment ago
         del self.groups[address]
         if task is None:
             self.store.locks.unlock(self.scoring.lock(address))
@@ -170,7 +181,10 @@ class Driver:
         """A worker went away in the middle of this; once more, then it is a failure."""
         self.deaths[key] += 1
         if self.deaths.total() >= HOPELESS and not self.outcome.made.total():
-            raise UserError(f"workers keep dying before they finish anything ({why}); try --engine inline to see why")
+            raise UserError(
+                f"workers keep dying before they finish anything ({why}); try --engine inline to "
+                f"see why"
+            )
         self.progress.note(f"{why} during {name_of(unit)}")
         if self.deaths[key] >= TRIES:
             self.fail(unit, f"{why} {self.deaths[key]} times during {name_of(unit)}")

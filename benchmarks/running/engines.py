@@ -1,6 +1,8 @@
-"""Where the work is done: in this process, in several, or on a Ray cluster. All call work.py with the same tasks.
+"""Where the work is done: in this process, in several, or on a Ray cluster. All call work.py with
+the same tasks.
 
-In: a Job and a store. Out: a `Pool` for the driver; with the same device, dtype and threads, the same bytes.
+In: a Job and a store. Out: a `Pool` for the driver; with the same device, dtype and threads, the
+same bytes.
 """
 
 import multiprocessing
@@ -138,11 +140,15 @@ class Processes:
 
 
 def fresh_processes() -> Any:
-    """Processes that share nothing with this one; where the system can, the libraries are imported once for all."""
+    """Processes that share nothing with this one; where the system can, the libraries are imported
+    once for all.
+    """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["benchmarks.running.worker", "perfusion_core.training", "open_clip"])
+    context.set_forkserver_preload(
+        ["benchmarks.running.worker", "perfusion_core.training", "open_clip"]
+    )
     return context
 
 

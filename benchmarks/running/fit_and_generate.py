@@ -21,7 +21,9 @@ OWN = "; give each concept its own name"
 
 
 def fit(args: argparse.Namespace) -> None:
-    """Train as a benchmark would, with the same recipe, seed, class images and validation; print what was written."""
+    """Train as a benchmark would, with the same recipe, seed, class images and validation; print
+    what was written.
+    """
     files = tuple(filter(None, (args.method_files or "").split(",")))
     methods.check_names([args.method], files)  # before anything that takes seconds to load
     from benchmarks.disk import remove
@@ -37,9 +39,13 @@ def fit(args: argparse.Namespace) -> None:
     as_file = out.suffix == ".safetensors"
     one_file = methods.said(methods.variant(args.method, files).base, files).one_file
     if as_file and not one_file:
-        raise UserError(f"{args.method} leaves a folder, not one file; write --out {out.with_suffix('')}")
+        raise UserError(
+            f"{args.method} leaves a folder, not one file; write --out {out.with_suffix('')}"
+        )
     if not as_file and out.suffix and one_file:
-        raise UserError(f"a concept file ends in .safetensors; write --out {out.with_suffix('.safetensors')}")
+        raise UserError(
+            f"a concept file ends in .safetensors; write --out {out.with_suffix('.safetensors')}"
+        )
     if not as_file and out.exists():
         raise UserError(f"{out} is there already; give --out another name")
     given = Path(args.concept)
@@ -55,12 +61,21 @@ def fit(args: argparse.Namespace) -> None:
     flags |= {"suite": args.suite, "masks": args.masks, "method_files": args.method_files}
     steps = [f"steps={args.steps}"] if args.steps else []
     whole = ("fit.", "select_scorer=")  # any other key is one of the method's
-    sets = [text if text.startswith(whole) else f"fit.{args.method}.{text}" for text in [*steps, *args.sets]]
-    prepared = prepare(replace(resolve(flags=flags, sets=sets), scorers=()))  # nothing is reported: fetch none
+    sets = [
+        text if text.startswith(whole) else f"fit.{args.method}.{text}"
+        for text in [*steps, *args.sets]
+    ]
+    prepared = prepare(
+        replace(resolve(flags=flags, sets=sets), scorers=())
+    )  # nothing is reported: fetch none
     store = Store(out.parent / f".{out.name}.fit")  # an interrupted training goes on from here
     make_missing(planned_concepts(prepared), prepared.config.clipseg, prepared.device)
     for one in planned_concepts(prepared):
-        store.publish_concept(one.name, concept_key(one, prepared.models), partial(pictures, one, prepared.models.size))
+        store.publish_concept(
+            one.name,
+            concept_key(one, prepared.models),
+            partial(pictures, one, prepared.models.size),
+        )
     job = Job(
         config=prepared.config,
         models=prepared.models,
@@ -73,7 +88,9 @@ def fit(args: argparse.Namespace) -> None:
     unit = next(fit for fit in prepared.plan.fits if fit.method)
     if unit.prior and not store.verified(unit.prior):
         print(
-            f"perfbench: {len(unit.prior.seeds)} class images of {unit.prior.super_category!r} first", file=sys.stderr
+            f"perfbench: {len(unit.prior.seeds)} class images of {unit.prior.super_category!r} "
+            f"first",
+            file=sys.stderr,
         )
     folder = store.root / unit.key
     module = worker.method(unit.method)
@@ -114,16 +131,23 @@ def class_images(worker: Any, unit: Any) -> Any:
 
 def tell(about: Mapping[str, Any], out: Path) -> None:
     score = f", validation {about['score']:.4f}" if about.get("score") is not None else ""
-    size = sum(path.stat().st_size for path in ([out] if out.is_file() else out.rglob("*")) if path.is_file())
+    size = sum(
+        path.stat().st_size
+        for path in ([out] if out.is_file() else out.rglob("*"))
+        if path.is_file()
+    )
     print(
-        f"perfbench: step {about.get('steps')}{score}, {about.get('seconds', 0):.0f} s, {size / 1000:.1f} kB",
+        f"perfbench: step {about.get('steps')}{score}, {about.get('seconds', 0):.0f} s, "
+        f"{size / 1000:.1f} kB",
         file=sys.stderr,
     )
     print(out)
 
 
 def generate(args: argparse.Namespace) -> None:
-    """Draw a prompt whose {names} are concept files; one PNG an image, its prompt and seed in the metadata."""
+    """Draw a prompt whose {names} are concept files; one PNG an image, its prompt and seed in the
+    metadata.
+    """
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
@@ -137,11 +161,16 @@ def generate(args: argparse.Namespace) -> None:
     files = named(args.concept, "--concept", "NAME=FILE", OWN)
     missing = [name for name in PLACEHOLDER.findall(args.prompt) if name not in files]
     if missing:
-        raise UserError(f"the prompt names {{{missing[0]}}} but no file stands for it; add --concept {missing[0]}=FILE")
+        raise UserError(
+            f"the prompt names {{{missing[0]}}} but no file stands for it; add --concept "
+            f"{missing[0]}=FILE"
+        )
     seeds = list(range(args.seed, args.seed + args.n))
     dtype = None if args.dtype == "auto" else args.dtype
     device, names = device_name(args.device), backbone_names()
-    backbone = Backbone.open(args.backbone, device=device, dtype=dtype, revision=args.revision, names=names)
+    backbone = Backbone.open(
+        args.backbone, device=device, dtype=dtype, revision=args.revision, names=names
+    )
     bias, temperature = numbers(args.bias, "--bias"), numbers(args.temperature, "--temperature")
     with load_concepts(backbone.pipe, files, args.lock, bias, temperature, force=args.force):
         images, _ = draw(backbone, args.prompt, seeds, steps=args.steps, guidance=args.guidance)
@@ -160,7 +189,10 @@ def numbers(given: str, flag: str) -> float | dict[str, float]:
     try:
         if "=" not in given:
             return float(given)
-        return {name: float(value) for name, value in named(given.split(","), flag, "NAME=NUMBER", OWN).items()}
+        return {
+            name: float(value)
+            for name, value in named(given.split(","), flag, "NAME=NUMBER", OWN).items()
+        }
     except ValueError as error:
         if isinstance(error, UserError):
             raise

@@ -14,9 +14,16 @@ def fit(parser: argparse.ArgumentParser) -> Run:
     """
     parser.add_argument("method", help="`perfbench ls methods`")
     parser.add_argument(
-        "--suite", metavar="DIR", help="where the name is looked up; default: the backbone's own concepts"
+        "--suite",
+        metavar="DIR",
+        help="where the name is looked up; default: the backbone's own concepts",
     )
-    parser.add_argument("--concept", required=True, metavar="NAME|DIR", help="`perfbench ls concepts`, or its folder")
+    parser.add_argument(
+        "--concept",
+        required=True,
+        metavar="NAME|DIR",
+        help="`perfbench ls concepts`, or its folder",
+    )
     parser.add_argument(
         "--out",
         required=True,
@@ -26,8 +33,12 @@ def fit(parser: argparse.ArgumentParser) -> Run:
     parser.add_argument("--set", metavar="KEY=VALUE", dest="sets", action="append", default=[],
                         help="of the method's recipe: lr=0.01, images=1, train_k=true")  # fmt: skip
     parser.add_argument("--steps", metavar="N", help="of training; default the method's own recipe")
-    parser.add_argument("--masks", metavar="WHICH", help="auto, none, clipseg, or a folder of masks")
-    parser.add_argument("--method-file", metavar="FILE", dest="method_files", help="a method of your own")
+    parser.add_argument(
+        "--masks", metavar="WHICH", help="auto, none, clipseg, or a folder of masks"
+    )
+    parser.add_argument(
+        "--method-file", metavar="FILE", dest="method_files", help="a method of your own"
+    )
     add_model_flags(parser)
 
     def act(args: argparse.Namespace) -> None:
@@ -42,24 +53,39 @@ def fit(parser: argparse.ArgumentParser) -> Run:
 def tune(parser: argparse.ArgumentParser) -> Run:
     """Try learning rates and steps on the tuning concepts, the same number for every method.
 
-    One fit a factor, looked at on its way; the best harmonic mean is chosen, and every trial is a row of trials.csv.
+    One fit a factor, looked at on its way; the best harmonic mean is chosen, and every trial is a
+    row of trials.csv.
 
       perfbench tune
       perfbench tune --methods ti,cd --factors 0.25,0.5,1,2,4 --parts 0.25,0.5,1
     """
-    parser.add_argument("--methods", metavar="A,B", help="default: all that say what to tune (docs/methods.md)")
-    parser.add_argument("--method-file", metavar="FILE,..", dest="method_files", help="methods of your own")
-    parser.add_argument("--factors", metavar="X,Y", default="0.25,0.5,1,2,4", help="of the recipe's learning rates")
-    parser.add_argument("--parts", metavar="X,Y", default="0.25,0.5,1", help="of the recipe's steps")
+    parser.add_argument(
+        "--methods", metavar="A,B", help="default: all that say what to tune (docs/methods.md)"
+    )
+    parser.add_argument(
+        "--method-file", metavar="FILE,..", dest="method_files", help="methods of your own"
+    )
+    parser.add_argument(
+        "--factors", metavar="X,Y", default="0.25,0.5,1,2,4", help="of the recipe's learning rates"
+    )
+    parser.add_argument(
+        "--parts", metavar="X,Y", default="0.25,0.5,1", help="of the recipe's steps"
+    )
     parser.add_argument("--prompts", metavar="N", default="24", help="for each concept; default 24")
     parser.add_argument("--images", metavar="N", default="1", help="a prompt; default 1")
     parser.add_argument("--steps", metavar="N", default="25", help="of DDIM; default 25")
-    parser.add_argument("--suite", metavar="DIR", default="tuning", help="default: the three tuning concepts")
-    parser.add_argument("--backbone", metavar="WHICH", default="miniature", help="a name, folder, file, hub id")
+    parser.add_argument(
+        "--suite", metavar="DIR", default="tuning", help="default: the three tuning concepts"
+    )
+    parser.add_argument(
+        "--backbone", metavar="WHICH", default="miniature", help="a name, folder, file, hub id"
+    )
     parser.add_argument("--out", metavar="DIR", help="default: results/tuning-<backbone>")
     for name in ("device", "engine", "workers", "threads"):
         parser.add_argument(f"--{name}", metavar="X", help=f"as in `perfbench run --{name}`")
-    parser.add_argument("--set", metavar="KEY=VALUE", dest="sets", action="append", default=[], help="as in run")
+    parser.add_argument(
+        "--set", metavar="KEY=VALUE", dest="sets", action="append", default=[], help="as in run"
+    )
 
     def act(args: argparse.Namespace) -> int:
         from benchmarks.running.tune import tune
@@ -73,23 +99,37 @@ def tune(parser: argparse.ArgumentParser) -> Run:
 def generate(parser: argparse.ArgumentParser) -> Run:
     """Draw a prompt with concepts in it: each {name} stands for a concept file.
 
-    perfbench generate "A {cat} reading a book" --concept cat=cat.safetensors --bias 0.45 --out pictures
-    perfbench generate "A {cat} in a {pot}" --concept cat=a.safetensors --concept pot=b.safetensors --out b
+    perfbench generate "A {cat} reading a book" --concept cat=cat.safetensors --out pictures
+    perfbench generate "A {cat} in a {pot}" --concept cat=FILE --concept pot=FILE --out pictures
     """
     parser.add_argument("prompt", help='such as "A {teddy} on the beach"; quote it')
-    parser.add_argument("--concept", metavar="NAME=FILE", action="append", default=[], help="once for each {name}")
+    parser.add_argument(
+        "--concept", metavar="NAME=FILE", action="append", default=[], help="once for each {name}"
+    )
     parser.add_argument("--out", required=True, metavar="DIR", help="<seed>.png are written there")
     parser.add_argument("-n", type=int, default=8, metavar="N", help="images; default 8")
     parser.add_argument(
-        "--bias", default="0.6", metavar="B", help="of the gate, lower is more concept; or teddy=0.5,brew=0.7"
+        "--bias",
+        default="0.6",
+        metavar="B",
+        help="of the gate, lower is more concept; or teddy=0.5,brew=0.7",
     )
-    parser.add_argument("--temperature", default="0.15", metavar="T", help="of the gate; default 0.15")
     parser.add_argument(
-        "--lock", default="local", metavar="LOCK", help="local or global (try --bias 0.4 to 0.6 with it)"
+        "--temperature", default="0.15", metavar="T", help="of the gate; default 0.15"
+    )
+    parser.add_argument(
+        "--lock",
+        default="local",
+        metavar="LOCK",
+        help="local or global (try --bias 0.4 to 0.6 with it)",
     )
     parser.add_argument("--steps", type=int, default=50, metavar="N", help="of DDIM; default 50")
     parser.add_argument("--guidance", type=float, default=6.0, metavar="G", help="default 6")
-    parser.add_argument("--force", action="store_true", help="even if the concept seems to be of another text encoder")
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="even if the concept seems to be of another text encoder",
+    )
     add_model_flags(parser)
 
     def act(args: argparse.Namespace) -> None:
@@ -102,31 +142,50 @@ def generate(parser: argparse.ArgumentParser) -> Run:
 
 def add_model_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--backbone", default="miniature", metavar="WHICH", help="a name, folder, .safetensors file, hub id"
+        "--backbone",
+        default="miniature",
+        metavar="WHICH",
+        help="a name, folder, .safetensors file, hub id",
     )
     parser.add_argument("--revision", metavar="NAME", help="of a hub id: a branch, tag or commit")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:N")
-    parser.add_argument("--dtype", default="auto", metavar="NAME", help="auto, float32, bfloat16, float16")
+    parser.add_argument(
+        "--dtype", default="auto", metavar="NAME", help="auto, float32, bfloat16, float16"
+    )
 
 
 @verb("covariance")
 def covariance(parser: argparse.ArgumentParser) -> Run:
     """Estimate C of a backbone's text encoder, which Perfusion needs.
 
-    Stored beside the backbone, or by the text encoder's digest in $PERFBENCH_CACHE (default ~/.cache/perfbench).
+    Stored beside the backbone, or by the text encoder's digest in $PERFBENCH_CACHE (default
+    ~/.cache/perfbench).
 
       perfbench covariance --backbone sd15
       perfbench covariance --backbone my/model --captions captions.txt --limit 20000
     """
     usual = "google-research-datasets/conceptual_captions"
-    parser.add_argument("--backbone", required=True, metavar="WHICH", help="a name, folder, .safetensors file, hub id")
+    parser.add_argument(
+        "--backbone",
+        required=True,
+        metavar="WHICH",
+        help="a name, folder, .safetensors file, hub id",
+    )
     parser.add_argument("--revision", metavar="NAME", help="of a hub id: a branch, tag or commit")
-    parser.add_argument("--captions", default=usual, metavar="FILE|DATASET",
-                        help=f"text, csv, jsonl or parquet, or a hub data set; default {usual}")  # fmt: skip
-    parser.add_argument("--limit", type=int, default=100_000, metavar="N", help="captions; default 100000")
+    parser.add_argument(
+        "--captions",
+        default=usual,
+        metavar="FILE|DATASET",
+        help=f"text, csv, jsonl or parquet, or a hub data set; default {usual}",
+    )
+    parser.add_argument(
+        "--limit", type=int, default=100_000, metavar="N", help="captions; default 100000"
+    )
     parser.add_argument("--column", metavar="NAME", help="that holds the captions; usually found")
-    parser.add_argument("--split", default="train", metavar="NAME", help="of a hub data set; default train")
+    parser.add_argument(
+        "--split", default="train", metavar="NAME", help="of a hub data set; default train"
+    )
     parser.add_argument("--batch", type=int, default=64, metavar="N", help="default 64")
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:N")
 

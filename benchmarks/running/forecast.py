@@ -1,4 +1,6 @@
-"""What is planned, done and left, and how long it may take, learned from finished units. No torch."""
+"""What is planned, done and left, and how long it may take, learned from finished units. No
+torch.
+"""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -13,7 +15,9 @@ LOOK = 50  # finished units of a kind that are looked at
 
 
 def forecast(store: Store, plan: Plan, done: set[str], workers: int = 1) -> dict[str, Any]:
-    """Counts by method, and the seconds left; None for those where nothing of the kind was finished yet."""
+    """Counts by method, and the seconds left; None for those where nothing of the kind was finished
+    yet.
+    """
     rows: dict[str, dict[str, Any]] = {}
     for cell in plan.cells:
         empty = {
@@ -36,7 +40,10 @@ def forecast(store: Store, plan: Plan, done: set[str], workers: int = 1) -> dict
     for row in rows.values():
         row["points"], fits = len(row["points"]), row["fits"]
         row["fits"], row["fits_done"] = len(fits), len(fits & done)
-    total = {name: sum(row[name] for row in rows.values()) for name in ("cells", "cells_done", "images", "images_done")}
+    total = {
+        name: sum(row[name] for row in rows.values())
+        for name in ("cells", "cells_done", "images", "images_done")
+    }
     for kind, units in (("fits", plan.fits), ("priors", plan.priors)):
         total |= {kind: len(units), f"{kind}_done": sum(unit.key in done for unit in units)}
     seconds, unknown = seconds_left(store, plan, done)
@@ -73,15 +80,27 @@ def seconds_left(store: Store, plan: Plan, done: set[str]) -> tuple[float | None
     left, unknown = 0.0, []
     todo: dict[tuple[str, str], int] = defaultdict(int)
     for unit in plan.units:
-        if unit.key not in done and not getattr(unit, "given", None):  # what is given is copied, which takes no time
-            kind = "image" if isinstance(unit, Cell) else "fit" if hasattr(unit, "method") else "prior"
-            todo[kind, getattr(unit, "method", "")] += len(unit.seeds) if isinstance(unit, Cell) else 1
+        if unit.key not in done and not getattr(
+            unit, "given", None
+        ):  # what is given is copied, which takes no time
+            kind = (
+                "image" if isinstance(unit, Cell) else "fit" if hasattr(unit, "method") else "prior"
+            )
+            todo[kind, getattr(unit, "method", "")] += (
+                len(unit.seeds) if isinstance(unit, Cell) else 1
+            )
     for (kind, method), n in todo.items():
-        times = {"image": image[method] or ([usual] if usual else []), "fit": fit[method], "prior": prior}[kind]
+        times = {
+            "image": image[method] or ([usual] if usual else []),
+            "fit": fit[method],
+            "prior": prior,
+        }[kind]
         if times:
             left += n * median(times)
         else:
-            unknown.append({"image": "images", "fit": f"fits of {method}", "prior": "class images"}[kind])
+            unknown.append(
+                {"image": "images", "fit": f"fits of {method}", "prior": "class images"}[kind]
+            )
     return (None if unknown and not left else left), sorted(set(unknown))
 
 
@@ -93,7 +112,8 @@ def as_text(about: Mapping[str, Any]) -> str:
         fits, cells, images = (f"{row[f'{k}_done']}/{row[k]}" for k in ("fits", "cells", "images"))
         lines.append(f"{row['method']:<24}{row['points']:>7}{fits:>12}{cells:>16}{images:>18}")
     lines.append(
-        "(done/planned)" + (f"; class images of {total['priors']} super-categories" if total["priors"] else "")
+        "(done/planned)"
+        + (f"; class images of {total['priors']} super-categories" if total["priors"] else "")
     )
     return "\n".join([*lines, time_left(about)])
 

@@ -1,7 +1,8 @@
 """Trained files that a run is given instead of training them: `--trained METHOD=PLACE`. No torch.
 
-In: places, each another run's folder, or a folder that has a folder of files (for Perfusion: or one file) a concept.
-Out: `Given` for each method and concept, which the plan needs; and their copies in the run folder.
+In: places, each another run's folder, or a folder that has a folder of files (for Perfusion: or one
+file) a concept. Out: `Given` for each method and concept, which the plan needs; and their copies in
+the run folder.
 """
 
 import shutil
@@ -31,23 +32,41 @@ def trained_places(given: Sequence[str]) -> dict[str, Path]:
 
 
 def find_given(
-    given: Sequence[str], methods: Sequence[Method], concepts: Iterable[Concept], paired: Iterable[Concept] = ()
+    given: Sequence[str],
+    methods: Sequence[Method],
+    concepts: Iterable[Concept],
+    paired: Iterable[Concept] = (),
 ) -> dict[tuple[str, str], Given]:
-    """The trained files of every method that is given some, by names of method and concept; `paired`: concepts that
-    stand in pairs. A variant that trains as its base does shares them."""
+    """The trained files of every method that is given some, by names of method and concept;
+    `paired`: concepts that stand in pairs. A variant that trains as its base does shares them."""
     places = trained_places(given)
     known = {method.name: method for method in methods if method.trained}
     single, every = ({one.name: one for one in some} for some in (concepts, (*concepts, *paired)))
     found: dict[tuple[str, str], Given] = {}
     for name, place in places.items():
         if name not in known:
-            raise UserError(f"--trained {name}={place}: this run trains {', '.join(known) or 'no method'}, not {name}")
-        there = _in_run(place, known[name]) if (place / "run.json").is_file() else _in_folder(place, known[name])
+            raise UserError(
+                f"--trained {name}={place}: this run trains {', '.join(known) or 'no method'}, "
+                f"not {name}"
+            )
+        there = (
+            _in_run(place, known[name])
+            if (place / "run.json").is_file()
+            else _in_folder(place, known[name])
+        )
         for concept in (every if known[name].pairs else single).values():
             found[name, concept.name] = _of(place, known[name], concept, there)
     for name, method in known.items():
-        if name not in places and method.base in places and _trains_alike(method, known[method.base]):
-            found |= {(name, concept): files for (base, concept), files in found.items() if base == method.base}
+        if (
+            name not in places
+            and method.base in places
+            and _trains_alike(method, known[method.base])
+        ):
+            found |= {
+                (name, concept): files
+                for (base, concept), files in found.items()
+                if base == method.base
+            }
     return found
 
 
@@ -59,7 +78,11 @@ def _of(place: Path, method: Method, concept: Concept, there: Mapping[str, Path]
     """What is there of one concept; each file with its digest, which its copy must have."""
     said, name = f"--trained {method.name}={place}", concept.name
     if name not in there:
-        known = f"there are {', '.join(sorted(there))}" if there else f"a run, or a folder with {name}/, is wanted"
+        known = (
+            f"there are {', '.join(sorted(there))}"
+            if there
+            else f"a run, or a folder with {name}/, is wanted"
+        )
         raise UserError(f"{said}: no trained files of {method.name} for {name} there ({known})")
     _refuse_another(said, place, concept)
     path = below(place, *there[name].relative_to(place).parts)
@@ -75,7 +98,10 @@ def _of(place: Path, method: Method, concept: Concept, there: Mapping[str, Path]
         sums = {file: one["sha256"] for file, one in sorted(recorded.items()) if file != ABOUT}
         files = {file: below(path, *safe_parts(file, f"{said}: the file")) for file in sums}
     if method.one_file:
-        for file in (method.one_file, *(file for file in files if file.endswith(f"/{method.one_file}"))):
+        for file in (
+            method.one_file,
+            *(file for file in files if file.endswith(f"/{method.one_file}")),
+        ):
             _refuse_foreign(said, files.get(file, path / file), concept)
     about = {key: value for key, value in about.items() if key not in ("key", "files")}
     return Given(tuple((file, str(files[file]), sums[file]) for file in sums), digest(sums), about)
@@ -88,7 +114,8 @@ def _refuse_another(said: str, place: Path, concept: Concept) -> None:
     known = read_run(place).get("digests", {}).get("concepts", {})
     if not concept.digest.startswith(str(known.get(concept.name, ""))):
         raise UserError(
-            f"{said}: that run's {concept.name} is another concept (other images, or another super-category); "
+            f"{said}: that run's {concept.name} is another concept (other images, or another "
+            f"super-category); "
             "rename one of the two"
         )
 
@@ -99,7 +126,9 @@ def _refuse_foreign(said: str, path: Path, concept: Concept) -> None:
         with safe_open(path, "np") as file:
             kind = (file.metadata() or {}).get("super_category")
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{said}: {path} is not a concept file, or it is damaged: {error}") from None
+        raise UserError(
+            f"{said}: {path} is not a concept file, or it is damaged: {error}"
+        ) from None
     if kind != concept.super_category:
         other = f"a concept of the kind {kind!r}" if kind else "not a concept file"
         raise UserError(f"{said}: {path} is {other}; {concept.name} is a {concept.super_category}")
@@ -129,8 +158,16 @@ def _in_folder(place: Path, method: Method) -> dict[str, Path]:
 
 
 def place_given(store: Store, cells: Iterable[Cell], done: set[str]) -> set[str]:
-    """Copy what cells that are left need; -> keys. The driver does it, because workers may be on other machines."""
-    fits = {fit.key: fit for cell in cells if cell.key not in done for fit in cell.fits if fit.key not in done}
+    """Copy what cells that are left need; -> keys. The driver does it, because workers may be on
+    other machines.
+    """
+    fits = {
+        fit.key: fit
+        for cell in cells
+        if cell.key not in done
+        for fit in cell.fits
+        if fit.key not in done
+    }
     placed = set()
     for key, fit in fits.items():
         if fit.given is None:
@@ -145,7 +182,9 @@ def place_given(store: Store, cells: Iterable[Cell], done: set[str]) -> set[str]
 
 
 def copy(run: Path, given: Given, keep: Sequence[int], out: Path) -> dict[str, Any]:
-    """The files, and what fit.json told of their training; refused where they are not those of the plan any more."""
+    """The files, and what fit.json told of their training; refused where they are not those of the
+    plan any more.
+    """
     for name, source, sha256 in given.files:
         if (step := step_of(name)) is not None and step not in keep:
             continue
@@ -155,5 +194,7 @@ def copy(run: Path, given: Given, keep: Sequence[int], out: Path) -> dict[str, A
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, target)
         if not target.is_file() or file_sha256(target) != sha256:
-            raise UserError(f"{source} has changed since the run was planned; give the command again")
+            raise UserError(
+                f"{source} has changed since the run was planned; give the command again"
+            )
     return {**given.about, "given": given.digest}

@@ -1,4 +1,6 @@
-"""`perfbench ls`: one small function a kind. In: the command's arguments. Out: rows, printed as a table or as JSON."""
+"""`perfbench ls`: one small function a kind. In: the command's arguments. Out: rows, printed as a
+table or as JSON.
+"""
 
 import json
 from argparse import Namespace
@@ -55,11 +57,16 @@ def concepts(args: Namespace) -> Rows:
 
 
 def suites(args: Namespace) -> Rows:
-    """The catalogues and the layouts of other people's suites, with the protocol that each is measured by."""
+    """The catalogues and the layouts of other people's suites, with the protocol that each is
+    measured by.
+    """
     from benchmarks.suite.catalog import PERFUSION
     from benchmarks.suite.importers import PROTOCOLS, SUITES
 
-    rows = [("miniature", PERFUSION, "the eleven, drawn; shipped"), ("photos", PERFUSION, "the eleven, photographed")]
+    rows = [
+        ("miniature", PERFUSION, "the eleven, drawn; shipped"),
+        ("photos", PERFUSION, "the eleven, photographed"),
+    ]
     rows += [(f"{name}:DIR", PROTOCOLS[name], first_line(read)) for name, read in SUITES.items()]
     return [
         {
@@ -89,9 +96,14 @@ def backbones(args: Namespace) -> Rows:
     from benchmarks.paths import backbone_names
     from perfusion_core.hub import HUB
 
-    rows = [("this package", name, (place / "model_index.json").is_file()) for name, place in backbone_names().items()]
+    rows = [
+        ("this package", name, (place / "model_index.json").is_file())
+        for name, place in backbone_names().items()
+    ]
     for name, hub_id in HUB.items():
-        rows.append((hub_id, name, isinstance(try_to_load_from_cache(hub_id, "model_index.json"), str)))
+        rows.append(
+            (hub_id, name, isinstance(try_to_load_from_cache(hub_id, "model_index.json"), str))
+        )
     return [{"name": name, "here": "yes" if here else "no", "of": of} for of, name, here in rows]
 
 
@@ -110,12 +122,17 @@ def runs(args: Namespace) -> Rows:
     for folder in list_runs():
         about = known_run(folder)  # a damaged one is listed, so that it can be found
         cells = about.get("units", {}).get("cells", {})
-        rows.append({
-            "run": str(folder), "methods": ",".join(about.get("methods", {})),
-            "backbone": about.get("backbone", {}).get("id", "?"),
-            "cells": f"{cells.get('done', 0)}/{cells.get('planned', '?')}", "failed": len(about.get("failures", [])),
-            "started": about.get("started", "?"), "finished": about.get("finished") or "no",
-        })  # fmt: skip
+        rows.append(
+            {
+                "run": str(folder),
+                "methods": ",".join(about.get("methods", {})),
+                "backbone": about.get("backbone", {}).get("id", "?"),
+                "cells": f"{cells.get('done', 0)}/{cells.get('planned', '?')}",
+                "failed": len(about.get("failures", [])),
+                "started": about.get("started", "?"),
+                "finished": about.get("finished") or "no",
+            }
+        )
     return rows
 
 
@@ -125,9 +142,14 @@ def first_line(what: object) -> str:
 
 
 LISTS: dict[str, Callable[[Namespace], Rows]] = {
-    "methods": methods, "concepts": concepts, "prompts": prompts, "suites": suites, "backbones": backbones,
-    "presets": presets, "runs": runs,
-}  # fmt: skip
+    "methods": methods,
+    "concepts": concepts,
+    "prompts": prompts,
+    "suites": suites,
+    "backbones": backbones,
+    "presets": presets,
+    "runs": runs,
+}
 
 
 def show(args: Namespace) -> None:
@@ -146,4 +168,6 @@ def listing_table(rows: Rows) -> str:
         return "none"
     lines = [list(rows[0]), *([str(value) for value in row.values()] for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines
+    )

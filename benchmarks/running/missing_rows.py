@@ -1,4 +1,5 @@
-"""Which rows are missing, and how new ones join those that are there. No torch; the scores themselves are score.py's.
+"""Which rows are missing, and how new ones join those that are there. No torch; the scores
+themselves are score.py's.
 
 In: planned cells with their seeds. Out: tasks of scoring; rows files.
 """
@@ -28,8 +29,9 @@ class Scoring:
         drop: bool = False,
         again: bool = False,
     ) -> None:
-        """`concepts`: name -> (key of its pictures, group, how many). `again`: rows that are there count as lacking
-        until new ones have taken their place; those of images that are gone stay."""
+        """`concepts`: name -> (key of its pictures, group, how many). `again`: rows that are there
+        count as lacking until new ones have taken their place; those of images that are gone
+        stay."""
         self.store, self.scorers, self.drop, self.again = store, tuple(scorers), drop, again
         self.renewed: set[tuple[str, Address, str]] = set()
         self.concepts = concepts
@@ -39,7 +41,9 @@ class Scoring:
 
     def groups(self) -> dict[Address, frozenset[str]]:
         """What lacks rows, and the keys of the cells that must be there first."""
-        wanted = {address: frozenset(cell.key for cell in cells) for address, cells in self.cells.items()}
+        wanted = {
+            address: frozenset(cell.key for cell in cells) for address, cells in self.cells.items()
+        }
         wanted |= {(REAL, "default", name): frozenset() for name in self.concepts}
         return {address: needs for address, needs in wanted.items() if self.lacking(address)[0]}
 
@@ -64,10 +68,18 @@ class Scoring:
         method, point, concept = address
         if method == REAL:
             key, group, _ = self.concepts[concept]
-            return ScoringTask(method, point, concept, group, (), scorers, key=key) if scorers else None
+            return (
+                ScoringTask(method, point, concept, group, (), scorers, key=key)
+                if scorers
+                else None
+            )
         cells = tuple(cell for cell in self.cells[address] if cell.key in keys & done)
         needs = frozenset(cell.key for cell in cells)
-        return ScoringTask(method, point, concept, cells[0].group, cells, scorers, needs) if cells else None
+        return (
+            ScoringTask(method, point, concept, cells[0].group, cells, scorers, needs)
+            if cells
+            else None
+        )
 
     def lock(self, address: Address) -> str:
         return digest(["score", *address])
@@ -80,8 +92,14 @@ class Scoring:
             fresh = {row["key"] for row in new}
             self.renewed |= {(scorer, address, key) for key in fresh}
             planned = self._needed(address).keys() | self.store.planned_keys()
-            old = [r for r in read_rows_file(path) or () if r["key"] in planned and r["key"] not in fresh]
-            self.store.write_rows(path, sorted([*old, *new], key=lambda row: (row["prompt_id"], int(row["index"]))))
+            old = [
+                r
+                for r in read_rows_file(path) or ()
+                if r["key"] in planned and r["key"] not in fresh
+            ]
+            self.store.write_rows(
+                path, sorted([*old, *new], key=lambda row: (row["prompt_id"], int(row["index"])))
+            )
         if not task.real:
             self.drop_images(address)
 

@@ -1,4 +1,6 @@
-"""What is asked, found and planned before anything is done. In: a Config. Out: `Prepared`; nothing is written."""
+"""What is asked, found and planned before anything is done. In: a Config. Out: `Prepared`; nothing
+is written.
+"""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -38,7 +40,9 @@ class Prepared:
 
 
 def prepare(config: Config) -> Prepared:
-    """Names first, which costs no torch and finds typing mistakes at once; then models, methods and the plan."""
+    """Names first, which costs no torch and finds typing mistakes at once; then models, methods and
+    the plan.
+    """
     methods.check_names(config.methods, config.method_files)
     catalog = open_catalog(config)
     config = with_suite(config, catalog)
@@ -48,9 +52,18 @@ def prepare(config: Config) -> Prepared:
     models = find(config)
     chosen = methods.resolve(config, models.miniature)
     bare = {concept.name: concept.digest for concept in (*catalog.concepts, *concepts)}
-    given = find_given(config.trained, chosen, concepts, in_pairs(config, catalog, concepts) if config.trained else ())
-    chosen, catalog, concepts = with_masks(config, chosen, catalog, concepts, {name for name, _ in given})
-    if not models.covariance and (needy := [method.base for method in chosen if method.needs_covariance]):
+    given = find_given(
+        config.trained,
+        chosen,
+        concepts,
+        in_pairs(config, catalog, concepts) if config.trained else (),
+    )
+    chosen, catalog, concepts = with_masks(
+        config, chosen, catalog, concepts, {name for name, _ in given}
+    )
+    if not models.covariance and (
+        needy := [method.base for method in chosen if method.needs_covariance]
+    ):
         raise UserError(f"the backbone {models.name} has no C yet, which {needy[0]} needs: "
                         f"perfbench covariance --backbone {config.backbone}")  # fmt: skip
     plan = make(config, catalog, concepts, chosen, models.facts, given)
@@ -66,11 +79,18 @@ def usual_folder(config: Config, models: Models, protocol: Mapping[str, Any]) ->
 
 
 def chosen_concepts(config: Config, catalog: Catalog) -> tuple[Concept, ...]:
-    """Each once; two different ones cannot share a name, because it is their place in the run folder."""
+    """Each once; two different ones cannot share a name, because it is their place in the run
+    folder.
+    """
     found: dict[str, Concept] = {}
-    for concept in (concept for name in config.concepts for concept in catalog.select_concepts(name)):
+    for concept in (
+        concept for name in config.concepts for concept in catalog.select_concepts(name)
+    ):
         if found.setdefault(concept.name, concept).digest != concept.digest:
-            raise UserError(f"--concepts has two different concepts called {concept.name}; rename the folder of one")
+            raise UserError(
+                f"--concepts has two different concepts called {concept.name}; rename the folder "
+                f"of one"
+            )
     return tuple(found.values())
 
 
@@ -86,7 +106,9 @@ def by_name(names: Iterable[str], concepts: tuple[Concept, ...], catalog: Catalo
 
 
 def open_catalog(config: Config) -> Catalog:
-    """The suite that was asked for; else the drawn concepts for a miniature, the photographs for anything else."""
+    """The suite that was asked for; else the drawn concepts for a miniature, the photographs for
+    anything else.
+    """
     from benchmarks.suite.importers import open_suite
 
     place = backbone_names().get(config.backbone, Path(config.backbone))
@@ -94,13 +116,24 @@ def open_catalog(config: Config) -> Catalog:
 
 
 def with_suite(config: Config, catalog: Catalog) -> Config:
-    """Another suite brings its own number of images, steps and guidance, where nothing else was asked for."""
+    """Another suite brings its own number of images, steps and guidance, where nothing else was
+    asked for.
+    """
     theirs, plain = catalog.protocol, Config()
-    wanted: dict[str, Any] = {"images": theirs.images_per_prompt, "steps": theirs.steps, "guidance": theirs.guidance}
+    wanted: dict[str, Any] = {
+        "images": theirs.images_per_prompt,
+        "steps": theirs.steps,
+        "guidance": theirs.guidance,
+    }
     if theirs == PERFUSION or config.preset != "paper":
         return config
     return replace(
-        config, **{key: value for key, value in wanted.items() if getattr(config, key) == getattr(plain, key)}
+        config,
+        **{
+            key: value
+            for key, value in wanted.items()
+            if getattr(config, key) == getattr(plain, key)
+        },
     )
 
 
@@ -111,9 +144,14 @@ def with_masks(
     concepts: tuple[Concept, ...],
     given: Collection[str] = (),  # methods that are not trained here
 ) -> tuple[tuple[Method, ...], Catalog, tuple[Concept, ...]]:
-    """The masks that were asked for, where a method looks at masks at all; `none` also tells the methods so."""
+    """The masks that were asked for, where a method looks at masks at all; `none` also tells the
+    methods so.
+    """
     if config.masks == "none":
-        chosen = tuple(replace(m, config={**m.config, "masks": False}) if "masks" in m.config else m for m in chosen)
+        chosen = tuple(
+            replace(m, config={**m.config, "masks": False}) if "masks" in m.config else m
+            for m in chosen
+        )
     elif not any(method.config.get("masks") and method.name not in given for method in chosen):
         return chosen, catalog, concepts
     masked = concept_masks.chooser(config.masks, config.clipseg)
@@ -133,7 +171,9 @@ def concept_key(concept: Concept, models: Models) -> str:
 
 
 def pictures(concept: Concept, size: int, out: Path) -> None:
-    """A concept's images, and masks where it has them, as the backbone draws: squares of its size."""
+    """A concept's images, and masks where it has them, as the backbone draws: squares of its
+    size.
+    """
     from PIL import Image
 
     from benchmarks.suite.image_files import load_mask, load_rgb

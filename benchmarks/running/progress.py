@@ -1,4 +1,6 @@
-"""How far a run is: a bar with images/s, time left and the current unit; without a terminal a line now and then."""
+"""How far a run is: a bar with images/s, time left and the current unit; without a terminal a line
+now and then.
+"""
 
 import sys
 import time
@@ -16,9 +18,11 @@ class Progress:
         self.stream = stream or sys.stderr
         self.total, self.count, self.unit = images, 0, ""
         self.started = self.spoke = time.monotonic()
-        self.bar = tqdm(total=images, unit="image", file=self.stream, smoothing=0.05, dynamic_ncols=True) if (
-            self.stream.isatty()
-        ) else None  # fmt: skip
+        self.bar = (
+            tqdm(total=images, unit="image", file=self.stream, smoothing=0.05, dynamic_ncols=True)
+            if (self.stream.isatty())
+            else None
+        )
 
     def current(self, unit: str) -> None:
         self.unit = unit
@@ -50,7 +54,8 @@ class Progress:
             rate = self.count / (now - self.started)
             left = f", {duration((self.total - self.count) / rate)} left" if rate else ""
             print(
-                f"perfbench: {self.count}/{self.total} images, {rate:.1f} images/s{left}; {self.unit}",
+                f"perfbench: {self.count}/{self.total} images, {rate:.1f} images/s{left}; "
+                f"{self.unit}",
                 file=self.stream,
                 flush=True,
             )

@@ -1,4 +1,5 @@
-"""The same work on a Ray cluster. No shared file system: what a task needs travels with it, what it made travels back.
+"""The same work on a Ray cluster. No shared file system: what a task needs travels with it, what it
+made travels back.
 
 In: a Job and the driver's run folder. Out: a `Pool`; only the driver writes the run folder.
 """
@@ -31,7 +32,9 @@ KEEP = 4  # fits that the driver holds ready for workers; another one is read ag
 
 
 class Remote:
-    """A worker on some node, with a run folder of its own that nobody else sees. An actor: its models stay loaded."""
+    """A worker on some node, with a run folder of its own that nobody else sees. An actor: its
+    models stay loaded.
+    """
 
     def __init__(self, job: Job, method_files: Mapping[str, bytes]) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="perfbench-"))
@@ -86,22 +89,34 @@ class Remote:
         if isinstance(task, ScoringTask):
             for cell in task.cells:
                 self.there.discard(cell.key)
-                shutil.rmtree(self.store.images(task.method, task.point, task.concept, cell.prompt_id))
+                shutil.rmtree(
+                    self.store.images(task.method, task.point, task.concept, cell.prompt_id)
+                )
         return events, made
 
 
 def same_models(found: Models, wanted: Models) -> Models:
     """The models of this node, if they are the driver's to the byte."""
     mine = (found.digest, found.covariance, found.selector.name, *(s.name for s in found.scorers))
-    theirs = (wanted.digest, wanted.covariance, wanted.selector.name, *(s.name for s in wanted.scorers))
+    theirs = (
+        wanted.digest,
+        wanted.covariance,
+        wanted.selector.name,
+        *(s.name for s in wanted.scorers),
+    )
     if mine != theirs:
-        raise UserError(f"this node has another backbone, C or scorer under the name {wanted.name} than the driver has")
+        raise UserError(
+            f"this node has another backbone, C or scorer under the name {wanted.name} than the "
+            f"driver has"
+        )
     return found
 
 
 def pack_folder(root: Path, folder: Path) -> Files:
     return {
-        path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
     }
 
 
@@ -121,7 +136,9 @@ class _Actor:
 
 
 class RayPool:
-    """Actors of a cluster; one that is lost with its node is replaced on another, and its task is given again."""
+    """Actors of a cluster; one that is lost with its node is replaced on another, and its task is
+    given again.
+    """
 
     def __init__(self, job: Job, store: Store) -> None:
         ray = import_ray()
@@ -134,10 +151,18 @@ class RayPool:
         self.threads = job.config.threads or (4 if cuda else 2)
         usual = int(have.get("GPU", 0)) if cuda else int(have.get("CPU", 1)) // self.threads
         if not (job.config.workers or usual):
-            raise UserError(f"the Ray cluster has no {'GPU' if cuda else 'free CPU'} (it has {dict(have)})")
+            raise UserError(
+                f"the Ray cluster has no {'GPU' if cuda else 'free CPU'} (it has {dict(have)})"
+            )
         self.job = replace(job, device="cuda:0" if cuda else job.device, threads=self.threads)
-        self.resources = {"num_cpus": self.threads, "num_gpus": 1 if cuda else 0, "max_concurrency": 2}
-        self.methods = {Path(file).name: Path(file).read_bytes() for file in job.config.method_files}
+        self.resources = {
+            "num_cpus": self.threads,
+            "num_gpus": 1 if cuda else 0,
+            "max_concurrency": 2,
+        }
+        self.methods = {
+            Path(file).name: Path(file).read_bytes() for file in job.config.method_files
+        }
         self.inputs: OrderedDict[str, Any] = OrderedDict()
         self.early: list[Event] = []
         self.actors = [_Actor(self._spawn()) for _ in range(job.config.workers or usual)]
@@ -155,12 +180,17 @@ class RayPool:
         while not found:
             found, _ = self.ray.wait(asked, num_returns=1, timeout=PATIENCE)
             if not found:
-                print("perfbench: waiting for a Ray worker to start; `ray status` tells what is free", file=sys.stderr)
+                print(
+                    "perfbench: waiting for a Ray worker to start; `ray status` tells what is free",
+                    file=sys.stderr,
+                )
         try:
             self.ray.get(found[0])
         except self.ray.exceptions.RayActorError as error:
             self.close(kill=True)
-            raise UserError(f"a Ray worker cannot start: {str(error).strip().splitlines()[-1]}") from error
+            raise UserError(
+                f"a Ray worker cannot start: {str(error).strip().splitlines()[-1]}"
+            ) from error
 
     def idle(self) -> list[int]:
         return [number for number, actor in enumerate(self.actors) if actor.task is None]
@@ -191,14 +221,23 @@ class RayPool:
         return True
 
     def _inputs(self, task: Task) -> dict[str, Any]:
-        """References to what the task reads, by address; workers fetch what they do not have yet."""
+        """References to what the task reads, by address; workers fetch what they do not have
+        yet.
+        """
         folders: dict[str, Path] = {}
         if isinstance(task, ScoringTask):
-            folders |= {f"concept {name}": self.store.concept(name) for name in task.concept.split("+")}
+            folders |= {
+                f"concept {name}": self.store.concept(name) for name in task.concept.split("+")
+            }
             if task.method != REAL:
                 for cell in task.cells:
-                    folders[cell.key] = self.store.images(task.method, task.point, task.concept, cell.prompt_id)
-            return {address: self.ray.put(pack_folder(self.store.root, folder)) for address, folder in folders.items()}
+                    folders[cell.key] = self.store.images(
+                        task.method, task.point, task.concept, cell.prompt_id
+                    )
+            return {
+                address: self.ray.put(pack_folder(self.store.root, folder))
+                for address, folder in folders.items()
+            }
         for unit in task.units:
             if isinstance(unit, Fit):
                 folders[f"concept {unit.concept}"] = self.store.concept(unit.concept)
@@ -220,9 +259,15 @@ class RayPool:
         early, self.early = self.early, []
         for event in early:
             handle(event)
-        busy = {actor.result: number for number, actor in enumerate(self.actors) if actor.task is not None}
+        busy = {
+            actor.result: number
+            for number, actor in enumerate(self.actors)
+            if actor.task is not None
+        }
         ready, _ = self.ray.wait(list(busy), num_returns=len(busy), timeout=timeout)
-        ended = [(busy[result], *self._collect(self.actors[busy[result]], handle)) for result in ready]
+        ended = [
+            (busy[result], *self._collect(self.actors[busy[result]], handle)) for result in ready
+        ]
         for number, _, why in ended:
             if why:
                 self.actors[number] = _Actor(self._spawn())
@@ -296,10 +341,15 @@ def import_ray() -> Any:
 def connect(ray: Any, address: str) -> None:
     """An existing cluster, or one of this machine for the time of the run."""
     try:
-        ray.init(address=address or "local", log_to_driver=False, include_dashboard=False if not address else None,
-                 logging_level="WARNING")  # fmt: skip
+        ray.init(
+            address=address or "local",
+            log_to_driver=False,
+            include_dashboard=False if not address else None,
+            logging_level="WARNING",
+        )
     except Exception as error:  # Ray raises nothing narrower where its processes do not start
         shown = str(error).strip().splitlines()[0]
         raise UserError(
-            f"cannot connect to Ray at {address or 'this machine'}: {shown}; `ray status` tells more"
+            f"cannot connect to Ray at {address or 'this machine'}: {shown}; `ray status` tells "
+            f"more"
         ) from error

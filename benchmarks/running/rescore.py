@@ -1,4 +1,5 @@
-"""`perfbench score`: rows again from the images of a run folder, on this machine or another. Needs no backbone.
+"""`perfbench score`: rows again from the images of a run folder, on this machine or another. Needs
+no backbone.
 
 In: plan.csv, concepts/ and images/. Out: rows/ and the tables.
 """
@@ -27,11 +28,22 @@ from benchmarks.store.run_folder import Store, find_run, read_cells, read_run, r
 from benchmarks.store.run_json import scorer_about
 from perfusion_core.errors import UserError
 
-NEEDED = ("config.preset", "config.backbone", "config.scorers", "backbone.id", "backbone.sha256", "backbone.size",
-          "select_scorer.weights", "dtype", "protocol")  # fmt: skip
+NEEDED = (
+    "config.preset",
+    "config.backbone",
+    "config.scorers",
+    "backbone.id",
+    "backbone.sha256",
+    "backbone.size",
+    "select_scorer.weights",
+    "dtype",
+    "protocol",
+)
 
 
-def rescore(given: str | None, scorers: Sequence[str] = (), *, again: bool = False, device: str = "auto") -> int:
+def rescore(
+    given: str | None, scorers: Sequence[str] = (), *, again: bool = False, device: str = "auto"
+) -> int:
     """Rows that are missing, or all of them with `again`; more `scorers` are added to the run."""
     from benchmarks.tables.build import write_tables
 
@@ -43,10 +55,20 @@ def rescore(given: str | None, scorers: Sequence[str] = (), *, again: bool = Fal
     cells, gone = scorable(store)
     names = [scorer.name for scorer in models.scorers]
     if gone:
-        print(f"perfbench: {gone} of {gone + len(cells)} planned cells have no whole images here", file=sys.stderr)
+        print(
+            f"perfbench: {gone} of {gone + len(cells)} planned cells have no whole images here",
+            file=sys.stderr,
+        )
     scoring = Scoring(store, cells, concepts_of(store, cells), names, again=again)
     driver = Driver(store, Plan((), (), ()), scoring, {cell.key for cell in cells}, Progress(0))
-    job = Job(config, models, frozenset(), (), about["protocol"].get("image_prompts") == "all", device_name(device))
+    job = Job(
+        config,
+        models,
+        frozenset(),
+        (),
+        about["protocol"].get("image_prompts") == "all",
+        device_name(device),
+    )
     outcome = driver.run(make_pool(job, store))
     planned = read_cells(folder)
 
@@ -56,31 +78,45 @@ def rescore(given: str | None, scorers: Sequence[str] = (), *, again: bool = Fal
 
     change_run(store, record)
     if outcome.failed:
-        print(f"perfbench: {len(outcome.failed)} failed:\n{failures_text(outcome)}", file=sys.stderr)
+        print(
+            f"perfbench: {len(outcome.failed)} failed:\n{failures_text(outcome)}", file=sys.stderr
+        )
         return 1
     print(write_tables(folder))
     return 0
 
 
 def joined(recorded: Sequence[dict[str, str]], scorers: Sequence[Scorer]) -> list[dict[str, str]]:
-    """What run.json says of scorers: those that were asked for, and those of other commands, whose rows stay."""
+    """What run.json says of scorers: those that were asked for, and those of other commands, whose
+    rows stay.
+    """
     found = {scorer.name: scorer_about(scorer) for scorer in scorers}
     return [*found.values(), *(about for about in recorded if about["name"] not in found)]
 
 
 def recorded_config(about: dict[str, Any]) -> Config:
     """The configuration of a run, with this machine's place for the work."""
-    kept = {key: value for key, value in about["config"].items() if key in ("preset", "backbone", "scorers")}
-    return resolve(preset=kept["preset"], flags={"backbone": kept["backbone"], "scorers": kept["scorers"]})
+    kept = {
+        key: value
+        for key, value in about["config"].items()
+        if key in ("preset", "backbone", "scorers")
+    }
+    return resolve(
+        preset=kept["preset"], flags={"backbone": kept["backbone"], "scorers": kept["scorers"]}
+    )
 
 
 def recorded_models(about: dict[str, Any], config: Config, more: Sequence[str]) -> Models:
-    """The scorers of a run as they are found here, the reported one first: it must be the same, wherever it lies."""
+    """The scorers of a run as they are found here, the reported one first: it must be the same,
+    wherever it lies.
+    """
     place = backbone_names().get(config.backbone, Path(config.backbone).expanduser())
     reported = about["scorers"][0]["name"]
 
     def named(given: Sequence[str]) -> dict[str, Scorer]:
-        found = (as_recorded(find_scorer(name, about["backbone"]["id"], place), about) for name in given)
+        found = (
+            as_recorded(find_scorer(name, about["backbone"]["id"], place), about) for name in given
+        )
         return {scorer.name: scorer for scorer in found}
 
     extra = named(more)
@@ -88,10 +124,14 @@ def recorded_models(about: dict[str, Any], config: Config, more: Sequence[str]) 
     found = {**known, **extra}
     for scorer in found.values():
         if scorer.weights == about["select_scorer"]["weights"]:
-            raise UserError(f"{scorer.name} picked this run's training steps; nothing may be fitted to the judge")
+            raise UserError(
+                f"{scorer.name} picked this run's training steps; nothing may be fitted to the "
+                f"judge"
+            )
     if reported not in found:
         raise UserError(
-            f"the run was scored by {reported}, and {config.scorers[0]!r} is {next(iter(known))} on this machine; "
+            f"the run was scored by {reported}, and {config.scorers[0]!r} is {next(iter(known))} "
+            f"on this machine; "
             "their rows are not comparable: name the folder of that scorer with --scorers"
         )
     first = found.pop(reported)
@@ -123,7 +163,11 @@ def scorable(store: Store) -> tuple[list[CellRow], int]:
 
 def seeds_fit(seeds: Any, cell: CellRow) -> bool:
     """Whether cell.json tells a seed for each planned image."""
-    return isinstance(seeds, list) and len(seeds) == cell.n and all(type(seed) is int for seed in seeds)
+    return (
+        isinstance(seeds, list)
+        and len(seeds) == cell.n
+        and all(type(seed) is int for seed in seeds)
+    )
 
 
 def concepts_of(store: Store, cells: Sequence[CellRow]) -> dict[str, tuple[str, str, int]]:
@@ -133,7 +177,10 @@ def concepts_of(store: Store, cells: Sequence[CellRow]) -> dict[str, tuple[str, 
     for name in dict.fromkeys(part for cell in cells for part in cell.concept.split("+")):
         about = read_manifest(store.concept(name) / "concept.json")
         if about is None or verified(store.concept(name), "concept.json", about["key"]) is None:
-            raise UserError(f"{store.concept(name)} is missing or damaged: the concept's images are needed to score")
+            raise UserError(
+                f"{store.concept(name)} is missing or damaged: the concept's images are needed to "
+                f"score"
+            )
         count = sum(path.count("/") == 0 for path in about["files"])
         out[name] = (about["key"], groups.get(name, ""), count)
     return out

@@ -1,6 +1,7 @@
 """`perfbench run` and `plan`: a Config in; a run folder with its table out.
 
-Reading order: prepare (prepared.py: what is asked) -> open_folder (may it be done here) -> work -> finish (tables).
+Reading order: prepare (prepared.py: what is asked) -> open_folder (may it be done here) -> work ->
+finish (tables).
 """
 
 import json
@@ -64,12 +65,18 @@ def faster(prepared: Prepared, left: int) -> str:
 
 def plan_status(prepared: Prepared) -> dict[str, Any]:
     store = Store(prepared.folder)
-    done = store.done(prepared.plan, scorer_names(prepared.models)) if prepared.folder.is_dir() else set()
+    done = (
+        store.done(prepared.plan, scorer_names(prepared.models))
+        if prepared.folder.is_dir()
+        else set()
+    )
     return {"out": str(prepared.folder), **forecast(store, prepared.plan, done, workers(prepared))}
 
 
 def workers(prepared: Prepared) -> int:
-    """How many will share the work; of a Ray cluster that was not asked for a number, nobody knows yet."""
+    """How many will share the work; of a Ray cluster that was not asked for a number, nobody knows
+    yet.
+    """
     from benchmarks.running.worker_devices import devices
 
     config = prepared.config
@@ -78,7 +85,9 @@ def workers(prepared: Prepared) -> int:
     return config.workers or 1 if config.engine == "ray" else 1
 
 
-def run(config: Config, argv: Sequence[str], *, dry_run: bool = False, allow_missing: bool = False) -> int:
+def run(
+    config: Config, argv: Sequence[str], *, dry_run: bool = False, allow_missing: bool = False
+) -> int:
     """Train, generate, score what is missing; write and print the tables."""
     if dry_run:
         return plan(config, as_json=False)
@@ -93,11 +102,15 @@ def open_folder(prepared: Prepared, argv: Sequence[str]) -> Store:
     store, models, plan_file = Store(prepared.folder), prepared.models, prepared.folder / "plan.csv"
     with store.locks.locked("run.json"):
         old = read_json(prepared.folder / "run.json") or {}
-        old = old if old.get("schema") != run_json.SCHEMA or run_json.can_go_on(old) else {}  # damaged: made again
+        old = (
+            old if old.get("schema") != run_json.SCHEMA or run_json.can_go_on(old) else {}
+        )  # damaged: made again
         refuse_others(prepared, old)
         before = (read_plan_file(plan_file) or ()) if old else ()
         rows = [*map(CellRow.read, before), *(cell.row for cell in prepared.plan.cells)]
-        rows = list({(*row.address, row.prompt_id): row for row in rows}.values())  # of one place the later command's
+        rows = list(
+            {(*row.address, row.prompt_id): row for row in rows}.values()
+        )  # of one place the later command's
         store.write_text(plan_file, planned_text(map(vars, rows)))
         about = run_json.about_run(
             old,
@@ -110,18 +123,28 @@ def open_folder(prepared: Prepared, argv: Sequence[str]) -> Store:
             device=prepared.device,
         )
         mine = {scorer["name"] for scorer in about["scorers"]}
-        added = [scorer for scorer in old.get("scorers", ()) if scorer["name"] not in mine]  # by `perfbench score`
+        added = [
+            scorer for scorer in old.get("scorers", ()) if scorer["name"] not in mine
+        ]  # by `perfbench score`
         about["scorers"] += complete(store, added, rows)
         store.write_text(prepared.folder / "run.json", json.dumps(about, indent=1) + "\n")
-        store.forget_failures(keys_of(before) - store.planned_keys())  # of a method that was changed since
+        store.forget_failures(
+            keys_of(before) - store.planned_keys()
+        )  # of a method that was changed since
     concept_masks.make_missing(planned_concepts(prepared), prepared.config.clipseg, prepared.device)
     for concept in planned_concepts(prepared):
-        store.publish_concept(concept.name, concept_key(concept, models), partial(pictures, concept, models.size))
+        store.publish_concept(
+            concept.name, concept_key(concept, models), partial(pictures, concept, models.size)
+        )
     return store
 
 
-def complete(store: Store, scorers: Iterable[dict[str, str]], rows: Collection[CellRow]) -> list[dict[str, str]]:
-    """Of scorers beside the reported one those that have scored every planned image: the tables need all of it."""
+def complete(
+    store: Store, scorers: Iterable[dict[str, str]], rows: Collection[CellRow]
+) -> list[dict[str, str]]:
+    """Of scorers beside the reported one those that have scored every planned image: the tables
+    need all of it.
+    """
     kept = []
     groups = dict.fromkeys(row.address for row in rows)
     for scorer in scorers:
@@ -129,8 +152,12 @@ def complete(store: Store, scorers: Iterable[dict[str, str]], rows: Collection[C
         if all(there[row.key] == row.n for row in rows):
             kept.append(scorer)
         else:
-            print(f"perfbench: {scorer['name']} has not scored every planned image: the tables are without it until "
-                  f"`perfbench score {store.root} --scorers ...` names it again", file=sys.stderr)  # fmt: skip
+            print(
+                f"perfbench: {scorer['name']} has not scored every planned image: the tables are "
+                f"without it until "
+                f"`perfbench score {store.root} --scorers ...` names it again",
+                file=sys.stderr,
+            )
     return kept
 
 
@@ -143,14 +170,22 @@ def refuse_others(prepared: Prepared, old: Mapping[str, Any]) -> None:
         other = prepared.folder.with_name(prepared.folder.name + "-2")
     if old.get("schema") != run_json.SCHEMA:
         raise UserError(
-            f"{prepared.folder} was made by another version of perfbench (run.json of schema {old.get('schema')}, "
+            f"{prepared.folder} was made by another version of perfbench (run.json of schema "
+            f"{old.get('schema')}, "
             f"this one writes {run_json.SCHEMA}); give another folder, such as --out {other}"
         )
-    changes = difference(old["protocol"], prepared.protocol) + run_json.changed(old["digests"], prepared.digests)
+    changes = difference(old["protocol"], prepared.protocol) + run_json.changed(
+        old["digests"], prepared.digests
+    )
     if changes:
-        what = "with other concepts or prompts" if old["protocol"] == prepared.protocol else "of another protocol"
+        what = (
+            "with other concepts or prompts"
+            if old["protocol"] == prepared.protocol
+            else "of another protocol"
+        )
         raise UserError(
-            f"{prepared.folder} holds a run {what} ({'; '.join(changes)}); numbers of both must not be mixed: "
+            f"{prepared.folder} holds a run {what} ({'; '.join(changes)}); numbers of both must "
+            f"not be mixed: "
             f"give the old settings, or another folder, such as --out {other}"
         )
 
@@ -167,9 +202,13 @@ def work(prepared: Prepared, store: Store) -> Outcome:
     store.sweep()
     done = store.done(plan, scorer_names(models))
     done |= place_given(store, plan.cells, done)
-    concepts = {c.name: (concept_key(c, models), c.group, len(c.images)) for c in planned_concepts(prepared)}
+    concepts = {
+        c.name: (concept_key(c, models), c.group, len(c.images)) for c in planned_concepts(prepared)
+    }
     cells = [cell.row for cell in plan.cells]
-    scoring = Scoring(store, cells, concepts, scorer_names(models), drop=prepared.config.drop_images)
+    scoring = Scoring(
+        store, cells, concepts, scorer_names(models), drop=prepared.config.drop_images
+    )
     about = forecast(store, plan, done)
     total = about["total"]
     left = total["images"] - total["images_done"]
@@ -204,16 +243,28 @@ def record(store: Store, plan: Plan, outcome: Outcome) -> None:
     units = {"priors": plan.priors, "fits": plan.fits, "cells": plan.cells}
     keys = {kind: {unit.key for unit in of} for kind, of in units.items()}  # type: ignore[attr-defined]
     failed, done = outcome.failed.keys() | outcome.skipped.keys(), outcome.done
-    counts = {k: {"planned": len(v), "done": len(v & done), "failed": len(v & failed)} for k, v in keys.items()}
-    failures = [{"unit": name, "error": text.strip().splitlines()[-1]} for name, text in outcome.failed.values()]
+    counts = {
+        k: {"planned": len(v), "done": len(v & done), "failed": len(v & failed)}
+        for k, v in keys.items()
+    }
+    failures = [
+        {"unit": name, "error": text.strip().splitlines()[-1]}
+        for name, text in outcome.failed.values()
+    ]
 
     def change(about: dict[str, Any]) -> None:
         seconds = about.get("seconds", {})
         about["units"], about["failures"] = counts, failures
         weights = about.get("weights", {})  # stay known where the trained files are gone
-        about["weights"] = weights | {k: weights.get(k, {}) | new for k, new in read_weights(store.root).items()}
-        about["seconds"] = {k: round(seconds.get(k, 0.0) + v, 3) for k, v in outcome.seconds.items()}
-        whole = not failures and counts["cells"]["done"] == counts["cells"]["planned"]  # from committed rows: no fits
+        about["weights"] = weights | {
+            k: weights.get(k, {}) | new for k, new in read_weights(store.root).items()
+        }
+        about["seconds"] = {
+            k: round(seconds.get(k, 0.0) + v, 3) for k, v in outcome.seconds.items()
+        }
+        whole = (
+            not failures and counts["cells"]["done"] == counts["cells"]["planned"]
+        )  # from committed rows: no fits
         about["finished"] = run_json.now() if whole else None
 
     change_run(store, change)
@@ -232,14 +283,24 @@ def finish(prepared: Prepared, store: Store, outcome: Outcome, allow_missing: bo
     from benchmarks.tables.build import write_tables
 
     seconds = sum(outcome.seconds.values())
-    made = ", ".join(f"{n} {kind}{'s' * (n > 1)}" for kind, n in outcome.made.items() if n) or "nothing new"
+    made = (
+        ", ".join(f"{n} {kind}{'s' * (n > 1)}" for kind, n in outcome.made.items() if n)
+        or "nothing new"
+    )
     print(f"perfbench: {made} in {duration(seconds)} of work", file=sys.stderr)
     if outcome.failed:
-        print(f"perfbench: {len(outcome.failed)} failed (tracebacks in {store.failures}):\n{failures_text(outcome)}",
-              file=sys.stderr)  # fmt: skip
+        print(
+            f"perfbench: {len(outcome.failed)} failed (tracebacks in "
+            f"{store.failures}):\n{failures_text(outcome)}",
+            file=sys.stderr,
+        )
     if outcome.failed and not allow_missing:
-        print("perfbench: no table, because it would not be the planned one; the same command tries again, "
-              "--allow-missing averages what is there", file=sys.stderr)  # fmt: skip
+        print(
+            "perfbench: no table, because it would not be the planned one; the same command tries "
+            "again, "
+            "--allow-missing averages what is there",
+            file=sys.stderr,
+        )
         return 1
     print(write_tables(store.root, allow_missing=allow_missing))
     store.sweep(outcome.done)

@@ -1,4 +1,5 @@
-"""What travels between the driver and its workers: the job and its tasks there, events back. No torch.
+"""What travels between the driver and its workers: the job and its tasks there, events back. No
+torch.
 
 A task is a few units that share their models' state, or the cells of one rows file to score.
 """
@@ -27,7 +28,8 @@ class Job:
     models: Models
     asymmetric: frozenset[str]  # concepts that are never flipped
     validation: tuple[Prompt, ...]
-    every_prompt: bool  # image similarity on all prompts (other suites), not only on the shape-preserving ones
+    # image similarity on all prompts (other suites), not only on the shape-preserving ones
+    every_prompt: bool
     device: str = "cpu"
     threads: int = 0
 
@@ -101,7 +103,9 @@ def unit_tasks(plan: Plan, done: set[str]) -> list[Units]:
 
 
 def drawn_together(units: Sequence[Unit], batch: int) -> list[Sequence[Unit]]:
-    """What of a task is made at a time: one unit, or as many cells as a batch of so many images holds."""
+    """What of a task is made at a time: one unit, or as many cells as a batch of so many images
+    holds.
+    """
     first = units[0]
     many = max(1, batch // len(first.seeds)) if isinstance(first, Cell) else 1
     return [units[start : start + many] for start in range(0, len(units), many)]

@@ -1,6 +1,8 @@
-"""What `benchmarks.speed` times: pictures with and without concepts, training steps side by side, every recipe.
+"""What `benchmarks.speed` times: pictures with and without concepts, training steps side by side,
+every recipe.
 
-In: a backbone. Out: functions to be called again and again; those of trainings give their own seconds a step.
+In: a backbone. Out: functions to be called again and again; those of trainings give their own
+seconds a step.
 """
 
 import copy
@@ -29,15 +31,26 @@ from perfusion_core.subject import Subject
 from perfusion_core.training import Batch, Latents, Progress, Recipe, train
 
 WORDS = ("cat", "dog", "teapot")
-PROMPTS = {0: "a photo of a cat", 1: "a photo of a {cat}", 3: "a photo of a {cat} and a {dog} in a {teapot}"}
+PROMPTS = {
+    0: "a photo of a cat",
+    1: "a photo of a {cat}",
+    3: "a photo of a {cat} and a {dog} in a {teapot}",
+}
 
 
 # ---- models ----
 
 
 def random_sd15(device: str, dtype: torch.dtype) -> Backbone:
-    """Stable Diffusion 1.5's sizes, all of them, with random weights: for times and bytes, not for pictures."""
-    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    """Stable Diffusion 1.5's sizes, all of them, with random weights: for times and bytes, not for
+    pictures.
+    """
+    from diffusers import (
+        AutoencoderKL,
+        DDIMScheduler,
+        StableDiffusionPipeline,
+        UNet2DConditionModel,
+    )
     from transformers import CLIPTextConfig, CLIPTextModel
 
     from perfusion_core.single_file import layouts, tokenizer_of
@@ -49,7 +62,13 @@ def random_sd15(device: str, dtype: torch.dtype) -> Backbone:
         unet = in_dtype(dtype, lambda: UNet2DConditionModel.from_config(layout["unet"]))
         vae = in_dtype(dtype, lambda: AutoencoderKL.from_config(layout["vae"]))
         encoder = CLIPTextModel(CLIPTextConfig(**layout["text_encoder"]))
-    parts = {"vae": vae, "text_encoder": encoder, "tokenizer": tokenizer, "unet": unet, "scheduler": scheduler}
+    parts = {
+        "vae": vae,
+        "text_encoder": encoder,
+        "tokenizer": tokenizer,
+        "unet": unet,
+        "scheduler": scheduler,
+    }
     none = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     pipe: Any = StableDiffusionPipeline(**parts, **none)
     pipe.set_progress_bar_config(disable=True)
@@ -60,7 +79,9 @@ def random_sd15(device: str, dtype: torch.dtype) -> Backbone:
     backbone = Backbone("sd15-random", Path("sd15-random"), None, pipe, torch.device(device), dtype)
     backbone.__dict__["digest"] = "0" * 16
     backbone.__dict__["c_inv"] = torch.eye(768, dtype=torch.float64, device=device)
-    backbone.__dict__["fresh_unet"] = lambda dtype=torch.float32: copy.deepcopy(unet).to(dtype)  # there is no disk
+    backbone.__dict__["fresh_unet"] = lambda dtype=torch.float32: copy.deepcopy(unet).to(
+        dtype
+    )  # there is no disk
     return backbone
 
 
@@ -125,7 +146,12 @@ def stock_pipeline(backbone: Backbone) -> Any:
 def sampling_jobs(backbone: Backbone, batch: int, steps: int) -> dict[str, Callable[[], Any]]:
     concepts = {word: random_concept(backbone, word, n) for n, word in enumerate(WORDS)}
     pipe, seeds = stock_pipeline(backbone), range(batch)
-    call = {"num_images_per_prompt": batch, "num_inference_steps": steps, "guidance_scale": 6.0, "output_type": "np"}
+    call = {
+        "num_images_per_prompt": batch,
+        "num_inference_steps": steps,
+        "guidance_scale": 6.0,
+        "output_type": "np",
+    }
 
     def load(into: Any, many: int) -> Any:
         return load_concepts(into, dict(list(concepts.items())[:many]), c_inv=backbone.c_inv)
@@ -158,7 +184,9 @@ def sampling_jobs(backbone: Backbone, batch: int, steps: int) -> dict[str, Calla
 # ---- trainings ----
 
 TRAINED = ("perfusion", "lora rank 4", "full U-Net")  # side by side, on the same batch
-METHODS = tuple(name for name in methods.BUILT_IN if methods.said(name).trained)  # each as its own recipe has it
+METHODS = tuple(
+    name for name in methods.BUILT_IN if methods.said(name).trained
+)  # each as its own recipe has it
 EACH = 4  # steps at a time
 
 
@@ -169,7 +197,9 @@ def synchronised(device: torch.device) -> float:
 
 
 def seconds_a_step(run: Callable[[Progress], Any], device: torch.device) -> float:
-    """Of the steps after the first one: neither what comes before, nor the optimizer's set-up, nor saving counts."""
+    """Of the steps after the first one: neither what comes before, nor the optimizer's set-up, nor
+    saving counts.
+    """
     ends: list[float] = []
     run(lambda step, steps, loss: ends.append(synchronised(device)))
     return (ends[-1] - ends[0]) / (len(ends) - 1)
@@ -182,7 +212,9 @@ def subject_of(backbone: Backbone) -> Subject:
     return Subject("cat", "cat", images, torch.ones(4, 1, size, size))
 
 
-def train_job(backbone: Backbone, name: str, batch: int, checkpointing: bool) -> Callable[[], float]:
+def train_job(
+    backbone: Backbone, name: str, batch: int, checkpointing: bool
+) -> Callable[[], float]:
     """A few training steps of one of TRAINED through the shared loop -> seconds a step."""
     subject = subject_of(backbone)
     pictures = Latents.of(backbone, subject.images, subject.masks)
@@ -192,12 +224,21 @@ def train_job(backbone: Backbone, name: str, batch: int, checkpointing: bool) ->
         texts = [named(TEMPLATES[n % len(TEMPLATES)], "cat") for n in range(batch)]
         return Batch(latents, texts, mask)
 
-    def loop(groups: list[dict[str, Any]], encode: Callable[[list[str]], torch.Tensor], **more: Any) -> float:
+    def loop(
+        groups: list[dict[str, Any]], encode: Callable[[list[str]], torch.Tensor], **more: Any
+    ) -> float:
         recipe = Recipe(EACH, checkpointing=checkpointing)
         with tempfile.TemporaryDirectory() as out:
-            fixed: dict[str, Any] = {"seed": 0, "out": Path(out), "save": lambda folder: None, **more}
+            fixed: dict[str, Any] = {
+                "seed": 0,
+                "out": Path(out),
+                "save": lambda folder: None,
+                **more,
+            }
             return seconds_a_step(
-                lambda progress: train(backbone, recipe, groups, draw, encode, progress=progress, **fixed),
+                lambda progress: train(
+                    backbone, recipe, groups, draw, encode, progress=progress, **fixed
+                ),
                 backbone.device,
             )
 
@@ -241,7 +282,11 @@ def recipe_job(backbone: Backbone, name: str) -> Callable[[], float]:
     """The first steps of a whole fit by its recipe, without validation -> seconds a step."""
     module, size = methods.load(name), backbone.size
     config = dataclasses.replace(recipes(backbone)[name], steps=EACH)
-    prior = np.random.default_rng(0).integers(0, 256, (4, size, size, 3), np.uint8) if module.PRIOR else None
+    prior = (
+        np.random.default_rng(0).integers(0, 256, (4, size, size, 3), np.uint8)
+        if module.PRIOR
+        else None
+    )
     subject = subject_of(backbone)
 
     def act() -> float:

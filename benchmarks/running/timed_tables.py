@@ -1,6 +1,8 @@
-"""What the tables of a large run cost: a run folder of a million made-up scores, and `perfbench table` of it.
+"""What the tables of a large run cost: a run folder of a million made-up scores, and `perfbench
+table` of it.
 
-In: a folder, how many operating points each method has. Out: seconds of processor time, GiB of memory.
+In: a folder, how many operating points each method has. Out: seconds of processor time, GiB of
+memory.
 """
 
 import json
@@ -38,9 +40,13 @@ print(json.dumps([seconds, peak_gib()]))
 
 def peak_gib() -> float:
     """The most memory that this process had."""
-    if (status := Path("/proc/self/status")).exists():  # ru_maxrss would begin with the parent's peak
+    if (
+        status := Path("/proc/self/status")
+    ).exists():  # ru_maxrss would begin with the parent's peak
         return int(status.read_text().partition("VmHWM:")[2].split()[0]) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+        2**30 if sys.platform == "darwin" else 2**20
+    )
 
 
 def make_run(folder: Path, points: int = POINTS, **flags: Any) -> int:
@@ -68,12 +74,30 @@ def scored(cell: Cell, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
         zip(cell.seeds, rng.normal((0.75, 0.27), 0.03, (len(cell.seeds), 2)))
     ):
         seen = f"{image:.6f}" if cell.kind == "shape" else ""
-        yield {**about, "index": index, "seed": seed, "image_sim": seen, "text_sim_raw": f"{text:.6f}"}
+        yield {
+            **about,
+            "index": index,
+            "seed": seed,
+            "image_sim": seen,
+            "text_sim_raw": f"{text:.6f}",
+        }
 
 
-def write_ceiling(store: Store, scorer: str, concept: str, group: str, rng: np.random.Generator) -> None:
-    about = {"key": "", "method": REAL, "point": "default", "concept": concept, "group": group, "kind": "real"}
-    rows = [{**about, "index": n, "seed": 0, "image_sim": f"{v:.6f}"} for n, v in enumerate(rng.normal(0.85, 0.01, 5))]
+def write_ceiling(
+    store: Store, scorer: str, concept: str, group: str, rng: np.random.Generator
+) -> None:
+    about = {
+        "key": "",
+        "method": REAL,
+        "point": "default",
+        "concept": concept,
+        "group": group,
+        "kind": "real",
+    }
+    rows = [
+        {**about, "index": n, "seed": 0, "image_sim": f"{v:.6f}"}
+        for n, v in enumerate(rng.normal(0.85, 0.01, 5))
+    ]
     store.write_rows(store.rows_file(scorer, REAL, "default", concept), rows)
 
 
@@ -101,5 +125,6 @@ def report(repeats: int, points: int = POINTS, **flags: Any) -> list[str]:
     return [
         f"| `perfbench table`, 2,000 draws, {processor()} | s of processor time | peak GiB |",
         "|---|---|---|",
-        f"| {images:,} images, {len(METHODS)} methods of {points} points | {seconds:.1f} | {peak:.2f} |",
+        f"| {images:,} images, {len(METHODS)} methods of {points} points | {seconds:.1f} | "
+        f"{peak:.2f} |",
     ]

@@ -1,7 +1,8 @@
-"""`perfbench tune`: every method gets the same trials over its learning rate and its steps; a table of all of them out.
+"""`perfbench tune`: every method gets the same trials over its learning rate and its steps; a table
+of all of them out.
 
-In: the verb's arguments. Trials are ordinary runs on the tuning concepts, one folder a factor of the learning rates,
-scored by the scorer that picks training steps and is never reported.
+In: the verb's arguments. Trials are ordinary runs on the tuning concepts, one folder a factor of
+the learning rates, scored by the scorer that picks training steps and is never reported.
 """
 
 import argparse
@@ -25,9 +26,21 @@ from benchmarks.store.run_json import anonymous
 from perfusion_core.errors import UserError
 
 COLUMNS = (
-    "backbone", "digest", "method", "factor", "rates", "steps", "image_sim", "text_sim", "harmonic", "n_images",
-    "n_planned", "train_seconds", "chosen", "command",
-)  # fmt: skip
+    "backbone",
+    "digest",
+    "method",
+    "factor",
+    "rates",
+    "steps",
+    "image_sim",
+    "text_sim",
+    "harmonic",
+    "n_images",
+    "n_planned",
+    "train_seconds",
+    "chosen",
+    "command",
+)
 Row = dict[str, Any]
 
 
@@ -48,14 +61,19 @@ class Trials:
 
 
 def tune(args: argparse.Namespace) -> int:
-    """All trials, the table, and what it says; an error where one failed for another reason than its learning rate."""
+    """All trials, the table, and what it says; an error where one failed for another reason than
+    its learning rate.
+    """
     from benchmarks.planning.backbones import find
 
     factors, parts = numbers(args.factors, "--factors"), numbers(args.parts, "--parts")
     files = tuple(filter(None, (args.method_files or "").split(",")))
     tuned = methods.tuned(files)
-    wanted = [name for name in methods.check_names(args.methods.split(",") if args.methods else tuned, files)
-              if name != FLOOR]  # fmt: skip
+    wanted = [
+        name
+        for name in methods.check_names(args.methods.split(",") if args.methods else tuned, files)
+        if name != FLOOR
+    ]
     for name in wanted:
         if name not in tuned:
             raise UserError(f"{name} is not tuned: its recipe follows from {', '.join(tuned)}")
@@ -86,42 +104,73 @@ def numbers(text: str, flag: str) -> list[float]:
     except ValueError:
         found = []
     if not found or min(found) <= 0:
-        raise UserError(f"{flag} {text!r} is not a list of numbers above 0; write for example {flag} 0.5,1,2")
+        raise UserError(
+            f"{flag} {text!r} is not a list of numbers above 0; write for example {flag} 0.5,1,2"
+        )
     return found
 
 
-def trials_of(name: str, parts: Sequence[float], miniature: bool, files: Sequence[str] = ()) -> Trials:
-    said, recipe = methods.said(name, files), methods.recipe(methods.load(name, files), name, {}, miniature)
-    if missing := [rate for rate in said.tuned if not isinstance(getattr(recipe, rate, None), float)]:
-        raise UserError(f"{name}: TUNED names {missing[0]}, which is no number of its Config such as 0.01")
+def trials_of(
+    name: str, parts: Sequence[float], miniature: bool, files: Sequence[str] = ()
+) -> Trials:
+    said, recipe = (
+        methods.said(name, files),
+        methods.recipe(methods.load(name, files), name, {}, miniature),
+    )
+    if missing := [
+        rate for rate in said.tuned if not isinstance(getattr(recipe, rate, None), float)
+    ]:
+        raise UserError(
+            f"{name}: TUNED names {missing[0]}, which is no number of its Config such as 0.01"
+        )
     rates = {rate: getattr(recipe, rate) for rate in said.tuned}
     steps = sorted({max(1, round(part * recipe.steps)) for part in parts})
     if len(steps) < len(parts):
         raise UserError(
-            f"--parts leaves {name} {len(steps)} different checkpoints of {recipe.steps} steps; spread them"
+            f"--parts leaves {name} {len(steps)} different checkpoints of {recipe.steps} steps; "
+            f"spread them"
         )
     where = (*Config().points.get(name, ()), *said.points, "default")[0]
     return Trials(name, rates, tuple(steps), where)
 
 
 def config_of(
-    args: argparse.Namespace, all_trials: Sequence[Trials], wanted: Sequence[str], factor: float, models: Any, out: Path
+    args: argparse.Namespace,
+    all_trials: Sequence[Trials],
+    wanted: Sequence[str],
+    factor: float,
+    models: Any,
+    out: Path,
 ) -> Config:
-    """One run: all methods at this factor. What is not asked for is set as well, so that a later call may add it."""
-    # The run's reported scorer is the one that picks steps; a method that validates gets the other one, and what it
-    # picks is not looked at: every trial is a kept step.
+    """One run: all methods at this factor. What is not asked for is set as well, so that a later
+    call may add it.
+    """
+    # The run's reported scorer is the one that picks steps; a method that validates gets the other
+    # one, and what it picks is not looked at: every trial is a kept step.
     flags = {
-        "backbone": args.backbone, "suite": args.suite, "methods": tuple(wanted), "prompts": args.prompts,
-        "scorers": (place_of(models.selector),), "select_scorer": place_of(models.scorers[0]), "device": args.device,
-        "engine": args.engine, "workers": args.workers, "threads": args.threads, "out": str(out),
+        "backbone": args.backbone,
+        "suite": args.suite,
+        "methods": tuple(wanted),
+        "prompts": args.prompts,
+        "scorers": (place_of(models.selector),),
+        "select_scorer": place_of(models.scorers[0]),
+        "device": args.device,
+        "engine": args.engine,
+        "workers": args.workers,
+        "threads": args.threads,
+        "out": str(out),
         "method_files": args.method_files,
-        "keep": tuple(str(step) for step in sorted({step for trials in all_trials for step in trials.steps})),
-    }  # fmt: skip
+        "keep": tuple(
+            str(step) for step in sorted({step for trials in all_trials for step in trials.steps})
+        ),
+    }
     sets = [f"images={args.images}", f"steps={args.steps}", "validate_every=1000000"]
     for trials in all_trials:
         sets.append(f"points.{trials.method}={','.join(map(trials.point, trials.steps))}")
         sets.append(f"fit.{trials.method}.steps={trials.steps[-1]}")
-        sets += [f"fit.{trials.method}.{name}={rate!r}" for name, rate in trials.changed(factor).items()]
+        sets += [
+            f"fit.{trials.method}.{name}={rate!r}" for name, rate in trials.changed(factor).items()
+        ]
     return resolve(flags=flags, sets=[*sets, *args.sets])
 
 
@@ -143,7 +192,9 @@ def measured(config: Config, runs: Path) -> list[Row]:
     outcome = work(prepared, store)
     others = [text for _, text in outcome.failed.values() if "Diverged" not in text]
     if others:
-        raise UserError(f"a trial failed: {others[0].strip().splitlines()[-1]}; see {store.failures}")
+        raise UserError(
+            f"a trial failed: {others[0].strip().splitlines()[-1]}; see {store.failures}"
+        )
     write_tables(store.root, allow_missing=True)
     with (store.root / "table.csv").open(encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))
@@ -182,7 +233,9 @@ def mark(rows: list[Row]) -> None:
 
 
 def told(rows: Sequence[Row], wanted: Sequence[str]) -> str:
-    """What was chosen, whether it lies at the edge of what was tried, and whether it beats the floor."""
+    """What was chosen, whether it lies at the edge of what was tried, and whether it beats the
+    floor.
+    """
     floor = next((float(row["image_sim"]) for row in rows if row["method"] == FLOOR), None)
     lines = []
     for method in wanted:
@@ -192,7 +245,10 @@ def told(rows: Sequence[Row], wanted: Sequence[str]) -> str:
             lines.append(f"{method}: every trial diverged; try smaller --factors")
             continue
         changes = ", ".join([f"steps={best['steps']}", *best["rates"].split()])
-        line = f"{method}: {changes}; harmonic {float(best['harmonic']):.3f}, image {float(best['image_sim']):.3f}"
+        line = (
+            f"{method}: {changes}; harmonic {float(best['harmonic']):.3f}, image "
+            f"{float(best['image_sim']):.3f}"
+        )
         line += "" if floor is None else f" (super {floor:.3f})"
         for what, kind in (("factor", "learning rates"), ("steps", "steps")):
             values = sorted({float(row[what]) for row in mine})

@@ -1,6 +1,8 @@
-"""One unit of work at a time: make class images, fit a concept, draw a cell, score a group. Models open once a process.
+"""One unit of work at a time: make class images, fit a concept, draw a cell, score a group. Models
+open once a process.
 
-In: a `Job` (what every worker knows) and a `Task`. Out: units published in a run folder, rows handed back as events.
+In: a `Job` (what every worker knows) and a `Task`. Out: units published in a run folder, rows
+handed back as events.
 """
 
 import sys
@@ -35,7 +37,9 @@ PRIOR_BATCH = 8  # always the same, so that no byte depends on memory or workers
 
 @dataclass(frozen=True)
 class Drawn:
-    """A cell's pictures, the sizes of the batches in which it and others were drawn, its share of the seconds."""
+    """A cell's pictures, the sizes of the batches in which it and others were drawn, its share of
+    the seconds.
+    """
 
     pictures: np.ndarray
     batches: list[int]
@@ -68,7 +72,10 @@ class Worker:
         models = self.job.models
         backbone = Backbone.open(models.place, device=self.job.device, dtype=models.dtype)
         if backbone.digest != models.digest:
-            raise UserError(f"the backbone {models.name} is another one on this machine than the plan was made for")
+            raise UserError(
+                f"the backbone {models.name} is another one on this machine than the plan was "
+                f"made for"
+            )
         if self.job.config.compile:
             seconds = compile_backbone(backbone, max(self.job.config.images, self.job.config.batch))
             print(f"perfbench: torch.compile: warm-up took {seconds:.0f} s", file=sys.stderr)
@@ -88,7 +95,9 @@ class Worker:
         self._stack.close()
 
     def do(self, task: Task) -> None:
-        """Each unit is published, or its traceback is told; a disk that takes nothing more ends the run."""
+        """Each unit is published, or its traceback is told; a disk that takes nothing more ends the
+        run.
+        """
         if isinstance(task, ScoringTask):
             for name in task.scorers:
                 self.marks.scorer(name)  # outside the guard: without it nothing can be scored
@@ -129,7 +138,9 @@ class Worker:
             act()
         except DiskError:
             raise
-        except Exception as error:  # whatever a method raises: told with its traceback, the other units go on
+        except (
+            Exception
+        ) as error:  # whatever a method raises: told with its traceback, the other units go on
             self.close()
             if is_full(error):
                 raise full(self.store.root) from error
@@ -146,7 +157,14 @@ class Worker:
             if unit.key in self._drawn:
                 seconds += self._drawn[unit.key].seconds
             self.store.publish(unit, out, {"seconds": round(seconds, 3), **about})
-        self.say(Event("done", unit, seconds=seconds, images=0 if isinstance(unit, Fit) else len(unit.seeds)))
+        self.say(
+            Event(
+                "done",
+                unit,
+                seconds=seconds,
+                images=0 if isinstance(unit, Fit) else len(unit.seeds),
+            )
+        )
 
     # ---- priors and fits ----
 
@@ -158,12 +176,16 @@ class Worker:
         starts = range(0, len(prior.seeds), PRIOR_BATCH)
         for start in starts:
             seeds = prior.seeds[start : start + PRIOR_BATCH]
-            pictures, sizes = draw(self.backbone, text, seeds, steps=config.steps, guidance=config.guidance)
+            pictures, sizes = draw(
+                self.backbone, text, seeds, steps=config.steps, guidance=config.guidance
+            )
             batches += sizes
             for picture in pictures:
                 Image.fromarray(picture).save(out / f"{n}.png")
                 n += 1
-        split = {"batches": batches} if len(batches) > len(starts) else {}  # out of memory: as in a cell
+        split = (
+            {"batches": batches} if len(batches) > len(starts) else {}
+        )  # out of memory: as in a cell
         return {"super_category": prior.super_category, "text": text, "images": n, **split}
 
     def fit(self, fit: Fit, out: Path) -> dict[str, Any]:
@@ -173,7 +195,9 @@ class Worker:
         prior = _arrays(self.store.folder(fit.prior)) if fit.prior else None
         cuda = self.backbone.device.type == "cuda"
         if cuda:
-            torch.cuda.reset_peak_memory_stats(self.backbone.device)  # a worker's GPU need not be the first
+            torch.cuda.reset_peak_memory_stats(
+                self.backbone.device
+            )  # a worker's GPU need not be the first
         told = module.fit(
             self.backbone,
             self.subject(fit),
@@ -183,10 +207,22 @@ class Worker:
             prior=prior,
             validate=self.marks.validation(fit, self.backbone) if fit.select else None,
             keep=fit.keep,
-            progress=lambda step, steps, loss: self.say(Event("step", fit, text=f"{step}/{steps} loss {loss:.3f}")),
+            progress=lambda step, steps, loss: self.say(
+                Event("step", fit, text=f"{step}/{steps} loss {loss:.3f}")
+            ),
         )
-        memory = {"peak_memory_bytes": torch.cuda.max_memory_allocated(self.backbone.device)} if cuda else {}
-        return {**told, **memory, "method": fit.method, "concept": fit.concept, "config": dict(fit.config)}
+        memory = (
+            {"peak_memory_bytes": torch.cuda.max_memory_allocated(self.backbone.device)}
+            if cuda
+            else {}
+        )
+        return {
+            **told,
+            **memory,
+            "method": fit.method,
+            "concept": fit.concept,
+            "config": dict(fit.config),
+        }
 
     def subject(self, fit: Fit) -> Any:
         from perfusion_core.subject import Subject
@@ -194,7 +230,9 @@ class Worker:
         folder = self.store.concept(fit.concept)
         masks = _arrays(folder / "masks")[..., 0] if (folder / "masks").is_dir() else None
         asymmetric = fit.concept in self.job.asymmetric
-        return Subject.of_pixels(fit.concept, fit.super_category, _arrays(folder), masks, asymmetric)
+        return Subject.of_pixels(
+            fit.concept, fit.super_category, _arrays(folder), masks, asymmetric
+        )
 
     # ---- cells ----
 
@@ -205,7 +243,9 @@ class Worker:
             for key, value in {"prompt": cell.template, "seed": str(seed), "key": cell.key}.items():
                 about.add_text(key, value)
             Image.fromarray(picture).save(out / f"{index}.png", pnginfo=about)
-        other = {"batches": drawn.batches} if drawn.batches != [len(cell.seeds)] else {}  # the byte guarantee ends here
+        other = (
+            {"batches": drawn.batches} if drawn.batches != [len(cell.seeds)] else {}
+        )  # the byte guarantee ends here
         return {"template": cell.template, "text": cell.text, "seeds": cell.seeds, **other}
 
     def _draw_together(self, cells: Sequence[Cell]) -> None:
@@ -224,21 +264,37 @@ class Worker:
         write = self.write(cells[0])
         texts = [text for cell in cells for text in [write(cell.template)] * len(cell.seeds)]
         seeds = [seed for cell in cells for seed in cell.seeds]
-        pictures, batches = draw(self.backbone, texts, seeds, steps=config.steps, guidance=config.guidance)
+        pictures, batches = draw(
+            self.backbone, texts, seeds, steps=config.steps, guidance=config.guidance
+        )
         ends = np.cumsum([len(cell.seeds) for cell in cells])
         each = (time.monotonic() - started) / len(cells)
         return [Drawn(part, batches, each) for part in np.split(pictures, ends[:-1])]
 
     def write(self, cell: Cell) -> Callable[[str], str]:
-        """Apply the cell's fits at its point; what was applied for the cell before is kept where it is the same."""
+        """Apply the cell's fits at its point; what was applied for the cell before is kept where it
+        is the same.
+        """
         from perfusion_core.subject import Fitted
 
-        same = (cell.base, tuple(fit.key for fit in cell.fits), cell.step, tuple(cell.settings.items()), cell.concepts)
+        same = (
+            cell.base,
+            tuple(fit.key for fit in cell.fits),
+            cell.step,
+            tuple(cell.settings.items()),
+            cell.concepts,
+        )
         if self._applied is None or self._applied[0] != same:
             self.close()
-            folders = [self._fit_folder(fit, cell.step) for fit in cell.fits] or [self.store.root] * len(cell.concepts)
-            fits = {n: Fitted(f, s) for n, f, s in zip(cell.concepts, folders, cell.super_categories)}
-            write = self._stack.enter_context(self.method(cell.base).apply(self.backbone, fits, dict(cell.settings)))
+            folders = [self._fit_folder(fit, cell.step) for fit in cell.fits] or [
+                self.store.root
+            ] * len(cell.concepts)
+            fits = {
+                n: Fitted(f, s) for n, f, s in zip(cell.concepts, folders, cell.super_categories)
+            }
+            write = self._stack.enter_context(
+                self.method(cell.base).apply(self.backbone, fits, dict(cell.settings))
+            )
             self._applied = same, write
         return self._applied[1]
 

@@ -1,6 +1,8 @@
-"""What scorers say, once a process each: rows of a group of cells, and the score that picks a fit's training steps.
+"""What scorers say, once a process each: rows of a group of cells, and the score that picks a fit's
+training steps.
 
-In: a `Job`, a run folder. Out: rows; a `Validation` for a fit. All it draws are plain words, by the backbone alone.
+In: a `Job`, a run folder. Out: rows; a `Validation` for a fit. All it draws are plain words, by the
+backbone alone.
 """
 
 from collections.abc import Sequence
@@ -26,7 +28,9 @@ class Marks:
         self.job, self.store = job, store
         self._scorers: dict[str, similarity.Model] = {}
         self._features: dict[tuple[str, str], np.ndarray] = {}
-        self._plain: dict[str, float] = {}  # raw text similarity of plain pictures, by super-category
+        self._plain: dict[
+            str, float
+        ] = {}  # raw text similarity of plain pictures, by super-category
 
     def scorer(self, name: str) -> similarity.Model:
         if name not in self._scorers:
@@ -55,21 +59,30 @@ class Marks:
             pictures = similarity.read_images(folder)
             for scorer in task.scorers:
                 real = [self.features(scorer, concept) for concept in concepts]
-                rows[scorer] += similarity.score_cell(self.scorer(scorer), cell, pictures, real, self.job.every_prompt)
+                rows[scorer] += similarity.score_cell(
+                    self.scorer(scorer), cell, pictures, real, self.job.every_prompt
+                )
         return rows
 
     def validation(self, fit: Fit, backbone: Any) -> Any:
-        """The score that picks training steps, by a scorer that is never reported: the table's harmonic mean.
+        """The score that picks training steps, by a scorer that is never reported: the table's
+        harmonic mean.
 
-        It is 0 where a cosine is not positive, so such a step never beats one where both are; of equal ones the first
-        is kept. Where plain words do not fit their own prompts, the image similarity alone decides.
+        It is 0 where a cosine is not positive, so such a step never beats one where both are; of
+        equal ones the first is kept. Where plain words do not fit their own prompts, the image
+        similarity alone decides.
         """
         from perfusion_core.training import Validation
 
         config, prompts = self.job.config, self.job.validation
-        seeds = [seed_of(config.seed, fit.super_category, f"validation-{prompt.id}", 0) for prompt in prompts]
+        seeds = [
+            seed_of(config.seed, fit.super_category, f"validation-{prompt.id}", 0)
+            for prompt in prompts
+        ]
         texts = [leave_out(prompt.template) for prompt in prompts]
-        real = self.features(self.job.models.selector.name, fit.concept)[: fit.config.get("images") or None]
+        real = self.features(self.job.models.selector.name, fit.concept)[
+            : fit.config.get("images") or None
+        ]
         floor = self._floor(backbone, fit.super_category, seeds)
 
         def measure(pictures: np.ndarray) -> float:
@@ -86,7 +99,9 @@ class Marks:
         )
 
     def _floor(self, backbone: Any, super_category: str, seeds: Sequence[int]) -> float:
-        """Raw text similarity of what the backbone alone draws for the validation prompts; once a super-category."""
+        """Raw text similarity of what the backbone alone draws for the validation prompts; once a
+        super-category.
+        """
         from perfusion_core.memory import draw
 
         if super_category not in self._plain:
@@ -97,7 +112,9 @@ class Marks:
             self._plain[super_category] = self._similarities(pictures, bare, None)[1]
         return self._plain[super_category]
 
-    def _similarities(self, pictures: np.ndarray, texts: Sequence[str], real: np.ndarray | None) -> tuple[float, float]:
+    def _similarities(
+        self, pictures: np.ndarray, texts: Sequence[str], real: np.ndarray | None
+    ) -> tuple[float, float]:
         model = self.scorer(self.job.models.selector.name)
         assert model.text, "picking training steps needs a scorer that knows texts"
         features = model.images([Image.fromarray(picture) for picture in pictures])

@@ -1,4 +1,5 @@
-"""A planned cell as plan.csv has it: what is handed to scoring, and what a plan that was read gives back.
+"""A planned cell as plan.csv has it: what is handed to scoring, and what a plan that was read gives
+back.
 
 In: a plan's cell, or a row of text. Out: a `CellRow`.
 """
@@ -9,7 +10,9 @@ from dataclasses import dataclass, fields
 
 @dataclass(frozen=True)
 class CellRow:
-    """The columns of plan.csv in their order; and the seeds of the cell's images, which a plan or cell.json tells."""
+    """The columns of plan.csv in their order; and the seeds of the cell's images, which a plan or
+    cell.json tells.
+    """
 
     method: str
     point: str

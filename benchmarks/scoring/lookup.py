@@ -17,14 +17,30 @@ from perfusion_core.hub import tell
 
 SD_SCORER = "clip:ViT-B-32-quickgelu:openai"  # the reported one on photographs
 SD_SELECTOR = "clip:ViT-B-32:laion2b_s34b_b79k"  # picks training steps: other data, never reported
-DINO = {"dino": "timm:vit_small_patch16_224.dino", "dinov2": "timm:vit_small_patch14_dinov2.lvd142m"}
-PIXELS = ("size", "crop_size", "image_mean", "image_std", "resample", "input_size", "mean", "std", "interpolation",
-          "crop_pct", "crop_mode")  # fmt: skip
+DINO = {
+    "dino": "timm:vit_small_patch16_224.dino",
+    "dinov2": "timm:vit_small_patch14_dinov2.lvd142m",
+}
+PIXELS = (
+    "size",
+    "crop_size",
+    "image_mean",
+    "image_std",
+    "resample",
+    "input_size",
+    "mean",
+    "std",
+    "interpolation",
+    "crop_pct",
+    "crop_mode",
+)
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """One scorer: its name ends in 8 characters of its digest, so another model can never pass for it."""
+    """One scorer: its name ends in 8 characters of its digest, so another model can never pass for
+    it.
+    """
 
     name: str
     kind: str  # clip, timm, dino, truth
@@ -40,7 +56,9 @@ def knows_pictures_only(scorer: str) -> bool:
 
 
 def find_scorer(given: str, backbone: str, place: Path, selects: bool = False) -> Scorer:
-    """`auto`, a folder with an open_clip model, clip:MODEL:TAG, dino, dinov2, timm:MODEL, dino:HUB_ID, or truth."""
+    """`auto`, a folder with an open_clip model, clip:MODEL:TAG, dino, dinov2, timm:MODEL,
+    dino:HUB_ID, or truth.
+    """
     if given == "auto":
         folder = place / ("scorer2" if selects else "scorer")
         if place.is_dir() and folder.is_dir():
@@ -58,7 +76,8 @@ def find_scorer(given: str, backbone: str, place: Path, selects: bool = False) -
         return _vision(kind, source)
     raise UserError(
         f"unknown scorer {given!r} (known: auto, truth, {', '.join(DINO)}, timm:MODEL_OR_FOLDER, "
-        f"dino:FOLDER_OR_HUB_ID, a folder with open_clip_config.json, clip:MODEL:TAG such as {SD_SCORER})"
+        f"dino:FOLDER_OR_HUB_ID, a folder with open_clip_config.json, clip:MODEL:TAG such as "
+        f"{SD_SCORER})"
     )
 
 
@@ -68,7 +87,10 @@ def _folder_scorer(folder: Path, name: str) -> Scorer:
         if not path.is_file():
             raise UserError(f"{folder} is not a scorer: there is no {path.name} in it")
     about = json.loads(config.read_text(encoding="utf-8"))
-    pixels = {"side": about["model_cfg"]["vision_cfg"].get("image_size"), **about.get("preprocess_cfg", {})}
+    pixels = {
+        "side": about["model_cfg"]["vision_cfg"].get("image_size"),
+        **about.get("preprocess_cfg", {}),
+    }
     return _scorer(name, "clip", str(folder.resolve()), file_sha256(weights), digest(about), pixels)
 
 
@@ -77,7 +99,10 @@ def _truth(place: Path, backbone: str) -> Scorer:
     from benchmarks.miniature.training.judges import FOLDER, judges_digest
 
     if not (place / FOLDER).is_dir():
-        raise UserError(f"the scorer truth needs judges, which the backbone {backbone} has not; the miniature has them")
+        raise UserError(
+            f"the scorer truth needs judges, which the backbone {backbone} has not; the miniature "
+            f"has them"
+        )
     return _scorer("truth", "truth", str(place.resolve()), judges_digest(place), "", {})
 
 
@@ -86,13 +111,20 @@ def _named_clip(source: str) -> Scorer:
 
     model, tag = source.split(":")
     if source.replace(":", "/") not in {"/".join(pair) for pair in open_clip.list_pretrained()}:
-        raise UserError(f"open_clip has no {model} with weights {tag}; `open_clip.list_pretrained()` shows what it has")
+        raise UserError(
+            f"open_clip has no {model} with weights {tag}; `open_clip.list_pretrained()` shows "
+            f"what it has"
+        )
     about = open_clip.get_pretrained_cfg(model, tag)
-    wants, has = about.get("quick_gelu", False), open_clip.get_model_config(model).get("quick_gelu", False)
+    wants, has = (
+        about.get("quick_gelu", False),
+        open_clip.get_model_config(model).get("quick_gelu", False),
+    )
     if wants != has:  # open_clip only warns, and the scores would silently be another model's
         right = f"{model}-quickgelu" if wants else model.removesuffix("-quickgelu")
         raise UserError(
-            f"clip:{source} joins weights and an activation that do not belong together; use clip:{right}:{tag}"
+            f"clip:{source} joins weights and an activation that do not belong together; use "
+            f"clip:{right}:{tag}"
         )
     if about.get("hf_hub"):
         tell(about["hf_hub"].strip("/"), ["open_clip_model.safetensors"])
@@ -102,16 +134,22 @@ def _named_clip(source: str) -> Scorer:
         raise _unfetched(f"clip:{source}", error) from error
     if path.suffix != ".safetensors":
         raise UserError(
-            f"clip:{source}: its weights are {path.name}, a pickle, which is never read; choose other weights"
+            f"clip:{source}: its weights are {path.name}, a pickle, which is never read; choose "
+            f"other weights"
         )
     side = open_clip.get_model_config(model)["vision_cfg"]["image_size"]
-    pixels = {"side": side, **{key: about[key] for key in ("mean", "std", "interpolation", "resize_mode")}}
+    pixels = {
+        "side": side,
+        **{key: about[key] for key in ("mean", "std", "interpolation", "resize_mode")},
+    }
     what = digest({k: v for k, v in about.items() if k != "url"})
     return _scorer(f"{model}-{tag}", "clip", source, file_sha256(path), what, pixels)
 
 
 def _vision(kind: str, source: str) -> Scorer:
-    """A model of pictures alone: timm's (a name or a folder), or transformers' (a folder or a hub id)."""
+    """A model of pictures alone: timm's (a name or a folder), or transformers' (a folder or a hub
+    id).
+    """
     folder = Path(source)
     if not folder.is_dir():
         from huggingface_hub import snapshot_download
@@ -126,9 +164,15 @@ def _vision(kind: str, source: str) -> Scorer:
     weights = folder / "model.safetensors"
     if not weights.is_file():
         raise UserError(f"{kind}:{source}: there is no model.safetensors; pickles are never read")
-    configs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*config.json"))]
-    pixels = {key: value for about in configs for key, value in about.get("pretrained_cfg", about).items()
-              if key in PIXELS}  # fmt: skip
+    configs = [
+        json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*config.json"))
+    ]
+    pixels = {
+        key: value
+        for about in configs
+        for key, value in about.get("pretrained_cfg", about).items()
+        if key in PIXELS
+    }
     name = source.rsplit("/", 1)[-1]
     name = name if kind == "timm" else f"dino-{name}"
     return _scorer(name, kind, str(folder), file_sha256(weights), digest(configs), pixels)
@@ -137,12 +181,16 @@ def _vision(kind: str, source: str) -> Scorer:
 def _unfetched(scorer: str, error: BaseException) -> UserError:
     why = str(error).strip().splitlines()[0]
     return UserError(
-        f"cannot fetch the scorer {scorer}: {why}; give the same command once with a network, or the folder of a model "
-        "that is here: --scorers FOLDER, and --set select_scorer=FOLDER for the one that picks training steps"
+        f"cannot fetch the scorer {scorer}: {why}; give the same command once with a network, or "
+        f"the folder of a model "
+        "that is here: --scorers FOLDER, and --set select_scorer=FOLDER for the one that picks "
+        "training steps"
     )
 
 
-def _scorer(name: str, kind: str, source: str, weights: str, preprocessing: str, pixels: Mapping[str, Any]) -> Scorer:
+def _scorer(
+    name: str, kind: str, source: str, weights: str, preprocessing: str, pixels: Mapping[str, Any]
+) -> Scorer:
     version = digest([kind, weights, preprocessing])[:8]
     name = f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}-{version}"
     return Scorer(name, kind, source, weights, preprocessing, canonical(pixels))

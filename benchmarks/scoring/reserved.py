@@ -1,5 +1,9 @@
-"""Names of methods with a meaning of their own, in plans, rows and tables. In: nothing. Out: three constants."""
+"""Names of methods with a meaning of their own, in plans, rows and tables. In: nothing. Out: three
+constants.
+"""
 
 OURS = "perfusion"  # what the others are compared with: differences, fronts, ablations
-FLOOR = "super"  # baselines/super_category.py: plain words, nothing learned; text similarity is relative to it
-REAL = "real"  # no method: rows of a concept's own images against each other, the ceiling of image similarity
+# baselines/super_category.py: plain words, nothing learned; text similarity is relative to it
+FLOOR = "super"
+# no method: rows of a concept's own images against each other, the ceiling of image similarity
+REAL = "real"

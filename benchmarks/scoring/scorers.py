@@ -1,4 +1,6 @@
-"""The models behind the scores. In: pictures and texts. Out: unit vectors, float32; a cosine is their dot product."""
+"""The models behind the scores. In: pictures and texts. Out: unit vectors, float32; a cosine is
+their dot product.
+"""
 
 import warnings
 from collections.abc import Sequence
@@ -23,9 +25,13 @@ class Clip:
         import open_clip
 
         local = Path(scorer.source).is_dir()
-        model, _, tag = (f"local-dir:{scorer.source}", "", None) if local else scorer.source.partition(":")
+        model, _, tag = (
+            (f"local-dir:{scorer.source}", "", None) if local else scorer.source.partition(":")
+        )
         try:
-            with warnings.catch_warnings():  # another activation than the weights': the scores would be another model's
+            with (
+                warnings.catch_warnings()
+            ):  # another activation than the weights': the scores would be another model's
                 warnings.filterwarnings("error", message=".*GELU")
                 self.model, _, self.prepare = open_clip.create_model_and_transforms(
                     model, pretrained=tag, device=device, precision="fp32"
@@ -49,12 +55,16 @@ class Clip:
     def text(self, text: str) -> np.ndarray:
         """[d]; each text once a process."""
         if text not in self._texts:
-            self._texts[text] = _unit(self.model.encode_text(self.tokenize([text]).to(self.device)))[0]
+            self._texts[text] = _unit(
+                self.model.encode_text(self.tokenize([text]).to(self.device))
+            )[0]
         return self._texts[text]
 
 
 class Timm:
-    """A vision transformer of timm's, such as DINO: pictures only, by the class token after the last norm."""
+    """A vision transformer of timm's, such as DINO: pictures only, by the class token after the
+    last norm.
+    """
 
     text = None
 
@@ -68,7 +78,9 @@ class Timm:
                 f"the scorer {scorer.name} cannot be opened: {str(error).strip().splitlines()[0]}"
             ) from error
         self.model = made.to(device).float().eval().requires_grad_(False)
-        self.prepare: Any = timm.data.create_transform(**timm.data.resolve_model_data_config(made), is_training=False)
+        self.prepare: Any = timm.data.create_transform(
+            **timm.data.resolve_model_data_config(made), is_training=False
+        )
         self.device = device
 
     @torch.inference_mode()
@@ -87,7 +99,12 @@ class Dino:
         from transformers import AutoImageProcessor, AutoModel
 
         try:
-            self.model: Any = AutoModel.from_pretrained(scorer.source, use_safetensors=True).to(device).float().eval()
+            self.model: Any = (
+                AutoModel.from_pretrained(scorer.source, use_safetensors=True)
+                .to(device)
+                .float()
+                .eval()
+            )
             self.prepare: Any = AutoImageProcessor.from_pretrained(scorer.source)
         except (OSError, ValueError) as error:
             raise UserError(
@@ -98,7 +115,9 @@ class Dino:
     @torch.inference_mode()
     def images(self, pictures: Sequence[Image.Image]) -> np.ndarray:
         """[n, d]"""
-        batch = self.prepare(images=list(pictures), return_tensors="pt")["pixel_values"].to(self.device)
+        batch = self.prepare(images=list(pictures), return_tensors="pt")["pixel_values"].to(
+            self.device
+        )
         return _unit(self.model(pixel_values=batch).last_hidden_state[:, 0])
 
 

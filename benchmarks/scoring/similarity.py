@@ -1,4 +1,5 @@
-"""Images in, rows out: similarity of generated images to the concept's and to the prompt, and the ceiling's rows.
+"""Images in, rows out: similarity of generated images to the concept's and to the prompt, and the
+ceiling's rows.
 
 Separate from generation: reads PNGs and never the models that made them.
 """
@@ -34,7 +35,9 @@ def image_similarity(generated: np.ndarray, concept: np.ndarray) -> np.ndarray:
 
 
 def ceiling(concept: np.ndarray) -> np.ndarray:
-    """[m, d] -> [m]: the mean cosine of each concept image with the *others*; a lone image has none."""
+    """[m, d] -> [m]: the mean cosine of each concept image with the *others*; a lone image has
+    none.
+    """
     m = len(concept)
     if m < 2:
         return np.full(m, np.nan)
@@ -43,17 +46,30 @@ def ceiling(concept: np.ndarray) -> np.ndarray:
 
 
 def score_cell(
-    model: Model, cell: CellRow, pictures: Sequence[Image.Image], concepts: Sequence[np.ndarray], every: bool
+    model: Model,
+    cell: CellRow,
+    pictures: Sequence[Image.Image],
+    concepts: Sequence[np.ndarray],
+    every: bool,
 ) -> list[Row]:
     """A row an image. `cell` has its seeds; `concepts`: features of its concepts' images;
     `every`: image similarity on all prompts, not only on the shape-preserving ones."""
     if len(pictures) != len(cell.seeds):
-        raise UserError(f"{cell.method}/{cell.concept}/{cell.prompt_id}: {len(pictures)} images are there, "
-                        f"{len(cell.seeds)} are planned; give the same `perfbench run` command again")  # fmt: skip
+        raise UserError(
+            f"{cell.method}/{cell.concept}/{cell.prompt_id}: {len(pictures)} images are there, "
+            f"{len(cell.seeds)} are planned; give the same `perfbench run` command again"
+        )
     features = model.images(pictures)
     images = [image_similarity(features, concept) for concept in concepts]
-    texts = features.astype(np.float64) @ model.text(cell.text).astype(np.float64) if model.text else None
-    same = {name: getattr(cell, name) for name in ("key", "method", "point", "concept", "group", "prompt_id", "kind")}
+    texts = (
+        features.astype(np.float64) @ model.text(cell.text).astype(np.float64)
+        if model.text
+        else None
+    )
+    same = {
+        name: getattr(cell, name)
+        for name in ("key", "method", "point", "concept", "group", "prompt_id", "kind")
+    }
     rows = []
     for index, seed in enumerate(cell.seeds):
         row = {**same, "index": index, "seed": seed, "image_sim": "", "text_sim_raw": ""}
@@ -72,8 +88,16 @@ def score_cell(
 
 def score_real(key: str, concept: str, group: str, features: np.ndarray) -> list[Row]:
     """The ceiling's rows: real against real, without self pairs."""
-    same = {"key": key, "method": REAL, "point": "default", "concept": concept, "group": group, "prompt_id": "",
-            "kind": REAL, "text_sim_raw": ""}  # fmt: skip
+    same = {
+        "key": key,
+        "method": REAL,
+        "point": "default",
+        "concept": concept,
+        "group": group,
+        "prompt_id": "",
+        "kind": REAL,
+        "text_sim_raw": "",
+    }
     return [
         {**same, "index": i, "seed": 0, "image_sim": format_similarity(value)}
         for i, value in enumerate(ceiling(features))

@@ -1,6 +1,8 @@
-"""The truth as a scorer, for the miniature alone: is it this instance, is there what the prompt asks for?
+"""The truth as a scorer, for the miniature alone: is it this instance, is there what the prompt
+asks for?
 
-In: pictures, and texts as scores use them. Out: vectors; a dot product is the true identity or the share of wishes met.
+In: pictures, and texts as scores use them. Out: vectors; a dot product is the true identity or the
+share of wishes met.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,7 +35,9 @@ class Truth:
         """[n, identity + factors]"""
         pixels = np.stack([np.asarray(picture.resize((PIXELS, PIXELS))) for picture in pictures])
         said = self.judges.factors(pixels)
-        seen = np.array([[said[name][k] == value for name, value in PLACES] for k in range(len(pixels))])
+        seen = np.array(
+            [[said[name][k] == value for name, value in PLACES] for k in range(len(pixels))]
+        )
         return np.concatenate([self.judges.identity(pixels), seen.astype(np.float32)], axis=1)
 
     def concept(self, pictures: Sequence[Image.Image]) -> np.ndarray:
@@ -41,7 +45,9 @@ class Truth:
         return self.images(pictures) * np.repeat([1, 0], [self.width, len(PLACES)])
 
     def text(self, text: str) -> np.ndarray:
-        """[identity + factors]: dot product with a picture's vector is the share of wishes that it meets."""
+        """[identity + factors]: dot product with a picture's vector is the share of wishes that it
+        meets.
+        """
         asked = wishes().get(text, ())
         found = np.array([place in asked for place in PLACES], dtype=np.float32)
         share = found / len(asked) if asked else np.full(len(PLACES), np.nan)
@@ -61,7 +67,11 @@ def wishes() -> dict[str, tuple[tuple[str, str], ...]]:
             text = fill(prompt.template, concept.super_category)
             guesses = [read(text, seed=seed) for seed in range(GUESSES)]
             values = {name: {getattr(picture, name) for picture in guesses} for name in WISHES}
-            asked = [(name, said.pop()) for name, said in values.items() if len(said) == 1 and said != {None}]
+            asked = [
+                (name, said.pop())
+                for name, said in values.items()
+                if len(said) == 1 and said != {None}
+            ]
             found[bare] = tuple(asked)
     return found
 
@@ -69,7 +79,9 @@ def wishes() -> dict[str, tuple[tuple[str, str], ...]]:
 def granted(said: Mapping[str, np.ndarray], text: str) -> np.ndarray:
     """Of pictures, by what the judges said of them: which show all that the prompt asks for."""
     if text not in wishes():
-        raise UserError(f"nobody knows what {text!r} asks for; the prompts of the miniature are known")
+        raise UserError(
+            f"nobody knows what {text!r} asks for; the prompts of the miniature are known"
+        )
     right = np.ones(len(said[WISHES[0]]), dtype=bool)
     for name, value in wishes()[text]:
         right &= said[name] == value

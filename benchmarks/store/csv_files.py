@@ -1,7 +1,9 @@
-"""CSV files of a run folder: rows of scores under a digest, and plan.csv. In: rows, or paths. Out: text, rows, frames.
+"""CSV files of a run folder: rows of scores under a digest, and plan.csv. In: rows, or paths. Out:
+text, rows, frames.
 
-The last line of a rows file is the sha256 of what is above it, so that a corrupted file counts as absent. A file that
-is not there is looked for with .gz behind its name, then in the archive of its run folder (packed.py).
+The last line of a rows file is the sha256 of what is above it, so that a corrupted file counts as
+absent. A file that is not there is looked for with .gz behind its name, then in the archive of its
+run folder (packed.py).
 """
 
 import csv
@@ -23,11 +25,28 @@ from benchmarks.store.packed import unpacked
 if TYPE_CHECKING:
     import pandas as pd
 
-ROW = ("key", "method", "point", "concept", "group", "prompt_id", "kind", "index", "seed", "image_sim", "text_sim_raw")
+ROW = (
+    "key",
+    "method",
+    "point",
+    "concept",
+    "group",
+    "prompt_id",
+    "kind",
+    "index",
+    "seed",
+    "image_sim",
+    "text_sim_raw",
+)
 PLAN_ROW = COLUMNS
 PAIR_ROW = (*ROW, "image_sim_a", "image_sim_b")
 NUMBERS = {"index": "int64", "seed": "int64", **dict.fromkeys(PAIR_ROW[-4:], "float64")}
-PLACES = ("method", "point", "concept", "prompt_id")  # columns of plan.csv that are names of folders
+PLACES = (
+    "method",
+    "point",
+    "concept",
+    "prompt_id",
+)  # columns of plan.csv that are names of folders
 MARK = b"# sha256 "
 
 
@@ -46,12 +65,16 @@ def with_digest(body: bytes) -> bytes:
 
 
 def whole(path: Path) -> bytes | None:
-    """What is above the digest; None where the file is absent, not as it was written, or no table of rows. A file by
-    itself counts before one of the same name in the archive, which is older."""
+    """What is above the digest; None where the file is absent, not as it was written, or no table
+    of rows. A file by itself counts before one of the same name in the archive, which is older."""
     for read in (_as_it_is, _unzipped, unpacked):
         with suppress(OSError, EOFError, zlib.error):
             body, mark, end = read(path).rpartition(MARK)
-            if mark and end.strip() == hashlib.sha256(body).hexdigest().encode() and _is_table(body):
+            if (
+                mark
+                and end.strip() == hashlib.sha256(body).hexdigest().encode()
+                and _is_table(body)
+            ):
                 return body
     return None
 
@@ -101,23 +124,38 @@ def read_rows_file(path: Path) -> list[dict[str, str]] | None:
 
 
 def count_keys(paths: Iterable[Path]) -> Counter[str]:
-    """Rows by key, which is the first column; files that are absent or not as they were written have none."""
+    """Rows by key, which is the first column; files that are absent or not as they were written
+    have none.
+    """
     bodies = filter(None, map(whole, paths))
-    return Counter(line.partition(b",")[0].decode() for body in bodies for line in body.splitlines()[1:])
+    return Counter(
+        line.partition(b",")[0].decode() for body in bodies for line in body.splitlines()[1:]
+    )
 
 
 def read_frame(paths: Iterable[Path]) -> "pd.DataFrame":
-    """The rows of many files, parsed at once for all that have the same columns; files of nonsense have none."""
+    """The rows of many files, parsed at once for all that have the same columns; files of nonsense
+    have none.
+    """
     import pandas as pd
 
     bodies: dict[bytes, list[bytes]] = {}
     for body in filter(None, map(whole, paths)):
         header, _, rows = body.partition(b"\n")
         bodies.setdefault(header, []).append(rows)
-    frames = [frame for header, rows in sorted(bodies.items()) if any(rows) for frame in _frames(header, rows)]
+    frames = [
+        frame
+        for header, rows in sorted(bodies.items())
+        if any(rows)
+        for frame in _frames(header, rows)
+    ]
     if len(frames) == 1:
         return frames[0]
-    return pd.concat(frames, ignore_index=True) if frames else frame_of_text(",".join(ROW).encode() + b"\n", NUMBERS)
+    return (
+        pd.concat(frames, ignore_index=True)
+        if frames
+        else frame_of_text(",".join(ROW).encode() + b"\n", NUMBERS)
+    )
 
 
 def _frames(header: bytes, rows: Sequence[bytes]) -> "list[pd.DataFrame]":
@@ -137,13 +175,19 @@ def planned_text(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def read_plan_file(path: Path) -> list[dict[str, str]] | None:
-    """plan.csv as plain rows; None where it is absent, cut off, or names what is no place in a run folder."""
+    """plan.csv as plain rows; None where it is absent, cut off, or names what is no place in a run
+    folder.
+    """
     try:
         table = csv.DictReader(io.StringIO(plain(path).decode(), newline=""))
         rows = list(table)
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error):
         return None
-    return rows if set(table.fieldnames or ()) == set(PLAN_ROW) and all(map(_is_planned, rows)) else None
+    return (
+        rows
+        if set(table.fieldnames or ()) == set(PLAN_ROW) and all(map(_is_planned, rows))
+        else None
+    )
 
 
 def _is_planned(row: Mapping[str, str]) -> bool:
@@ -176,7 +220,9 @@ def _all_planned(frame: "pd.DataFrame") -> bool:
     names = {*keys, *(part for fit in frame["fit"].unique() for part in fit.split("+"))}
     names |= {name for column in PLACES for name in frame[column].unique()}
     numbers = frame["n"].unique()
-    return all(n.isdecimal() and len(n) < 7 for n in numbers) and all(map(is_name, filter(None, names)))
+    return all(n.isdecimal() and len(n) < 7 for n in numbers) and all(
+        map(is_name, filter(None, names))
+    )
 
 
 def keys_of(rows: Iterable[Mapping[str, str]]) -> set[str]:

@@ -1,7 +1,8 @@
 """DataFrames from CSV text and back, a million rows in about a second.
 
-In: text with a header, or a frame. Out: a frame of text, whole numbers and floats; or its CSV text, byte for byte what
-pandas writes. Arrow reads and writes; a number of six decimals is the same double, and the same text, either way.
+In: text with a header, or a frame. Out: a frame of text, whole numbers and floats; or its CSV text,
+byte for byte what pandas writes. Arrow reads and writes; a number of six decimals is the same
+double, and the same text, either way.
 """
 
 import io
@@ -17,8 +18,9 @@ SPECIAL = r'[,"\r\n]'  # a field with one of these needs quotes
 
 
 def frame_of_text(text: bytes, kinds: Mapping[str, str]) -> "pd.DataFrame":
-    """A column is text, or what `kinds` says of it (int64, float64). Nothing between two commas is the empty text, or
-    a number that is not there; a word such as "null" is a word. ValueError where a row is not like the header."""
+    """A column is text, or what `kinds` says of it (int64, float64). Nothing between two commas is
+    the empty text, or a number that is not there; a word such as "null" is a word. ValueError where
+    a row is not like the header."""
     import pyarrow as pa
     from pyarrow import csv
 
@@ -27,7 +29,9 @@ def frame_of_text(text: bytes, kinds: Mapping[str, str]) -> "pd.DataFrame":
     table = csv.read_csv(
         pa.BufferReader(text if text.endswith(b"\n") else text + b"\n"),
         parse_options=csv.ParseOptions(newlines_in_values=b'"' in text),
-        convert_options=csv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=False),
+        convert_options=csv.ConvertOptions(
+            column_types=types, null_values=[""], strings_can_be_null=False
+        ),
     )
     for name, column in zip(table.column_names, table.columns):
         if column.null_count and not pa.types.is_floating(column.type):
@@ -44,13 +48,18 @@ def text_of_frame(frame: "pd.DataFrame") -> str:
     plain = len(columns) > 1 and not any(set(str(name)) & set(',"\r\n') for name in frame)
     for column in columns:
         if column is not None and not pa.types.is_integer(column.type):
-            plain = plain and not compute.any(compute.match_substring_regex(column.unique(), SPECIAL)).as_py()
+            plain = (
+                plain
+                and not compute.any(compute.match_substring_regex(column.unique(), SPECIAL)).as_py()
+            )
     if not plain or any(column is None for column in columns):
         return str(frame.to_csv(index=False, lineterminator="\n"))
     names = [str(name) for name in frame]
     out = io.BytesIO(f"{','.join(names)}\n".encode())
     out.seek(0, io.SEEK_END)
-    csv.write_csv(pa.table(columns, names), out, csv.WriteOptions(include_header=False, quoting_style="none"))
+    csv.write_csv(
+        pa.table(columns, names), out, csv.WriteOptions(include_header=False, quoting_style="none")
+    )
     return out.getvalue().decode()
 
 
@@ -67,8 +76,8 @@ def _text_column(column: "pd.Series") -> Any:
 
 
 def float_text(values: "np.ndarray") -> "pa.Array":
-    """Shortest text of each float [n], as Python spells it; null where it is NaN. Arrow finds the same digits, and
-    differs in where an exponent begins and in the .0 of whole numbers."""
+    """Shortest text of each float [n], as Python spells it; null where it is NaN. Arrow finds the
+    same digits, and differs in where an exponent begins and in the .0 of whole numbers."""
     import numpy as np
     import pyarrow as pa
     from pyarrow import compute
@@ -77,5 +86,7 @@ def float_text(values: "np.ndarray") -> "pa.Array":
     size = np.abs(values)
     spelled = (size < 1e-4) | (size >= 1e9) | (values == np.trunc(values))
     if spelled.any():
-        text = compute.replace_with_mask(text, spelled, pa.array(map(repr, values[spelled].tolist()), text.type))
+        text = compute.replace_with_mask(
+            text, spelled, pa.array(map(repr, values[spelled].tolist()), text.type)
+        )
     return text

@@ -1,8 +1,10 @@
-"""The archive of a run that is committed: one file for all that nobody reads by eye. In: a path. Out: its bytes.
+"""The archive of a run that is committed: one file for all that nobody reads by eye. In: a path.
+Out: its bytes.
 
 `packed.tar.xz` in a run folder is a tar that `tar xf` opens. It is several xz streams, one behind
-the other: one a table, and one a concept for the rows, which share their keys and seeds. Each stream
-ends in a SHA-256 of its own, so that what lies in a damaged one counts as absent, and the rest stays.
+the other: one a table, and one a concept for the rows, which share their keys and seeds. Each
+stream ends in a SHA-256 of its own, so that what lies in a damaged one counts as absent, and the
+rest stays.
 """
 
 import io
@@ -22,13 +24,17 @@ DEPTH = 5  # folders from rows/<scorer>/<method>/<point>/<concept>.csv up to the
 
 
 def archive_bytes(files: Mapping[str, bytes]) -> bytes:
-    """Files by their names in the run folder as one archive, which does not depend on when or by whom."""
+    """Files by their names in the run folder as one archive, which does not depend on when or by
+    whom.
+    """
     streams: dict[tuple[bool, str], bytes] = {}
     for name in sorted(files):
         rows = name.startswith("rows/")
         stream = rows, name.rpartition("/")[2] if rows else name
         streams[stream] = streams.get(stream, b"") + _member(name, files[name])
-    *most, last = (text for _, text in sorted(streams.items()))  # tables first: they are asked for most
+    *most, last = (
+        text for _, text in sorted(streams.items())
+    )  # tables first: they are asked for most
     texts = [*most, last + bytes(2 * tarfile.BLOCKSIZE)]  # two empty blocks are the end of a tar
     preset = 6 | lzma.PRESET_EXTREME
     return b"".join(lzma.compress(text, check=lzma.CHECK_SHA256, preset=preset) for text in texts)
@@ -96,7 +102,9 @@ def _opened(path: Path, *as_it_is: int) -> Archive:
 
 
 def unpacked(path: Path) -> bytes:
-    """What the archive of its run folder has in the place of a path; FileNotFoundError where nothing."""
+    """What the archive of its run folder has in the place of a path; FileNotFoundError where
+    nothing.
+    """
     for folder in list(path.parents)[:DEPTH]:
         archive = open_archive(folder / PACKED)
         if archive is not None:

@@ -1,4 +1,5 @@
-"""Packing a run that is to be committed. In: a run folder. Out: the same with its long tables in one archive.
+"""Packing a run that is to be committed. In: a run folder. Out: the same with its long tables in
+one archive.
 
 A run that goes on from an archive writes files beside it; packing it again joins both.
 """
@@ -18,10 +19,15 @@ LONG = ("plan.csv", "cells.csv", "*-cells.csv", "attention/cells.csv", "rows/**/
 
 
 def pack_run(run: Path) -> Path:
-    """The archive, with all that was in it and all that lay beside it; what is packed is removed."""
+    """The archive, with all that was in it and all that lay beside it; what is packed is
+    removed.
+    """
     store, archive = Store(run), open_archive(run / PACKED)
     found = {
-        path: path.stat().st_mtime_ns for pattern in LONG for end in ("", ".gz") for path in run.glob(pattern + end)
+        path: path.stat().st_mtime_ns
+        for pattern in LONG
+        for end in ("", ".gz")
+        for path in run.glob(pattern + end)
     }
     names = sorted({path.relative_to(run).as_posix().removesuffix(".gz") for path in found})
     files = (archive.files() if archive else {}) | {name: _as_written(run, name) for name in names}
@@ -49,7 +55,9 @@ def _as_written(run: Path, name: str) -> bytes:
     except (OSError, EOFError, zlib.error):
         body = None
     if body is None or (name == "plan.csv" and read_plan_file(path) is None):
-        raise UserError(f"{path} is damaged; remove it, give the run's command again, then pack the run")
+        raise UserError(
+            f"{path} is damaged; remove it, give the run's command again, then pack the run"
+        )
     return with_digest(body) if rows else body
 
 
@@ -58,7 +66,9 @@ def refuse_lost(run: Path, files: Mapping[str, bytes]) -> None:
     store, lost = Store(run), [name for name in ("plan.csv", "cells.csv") if name not in files]
     planned = [] if lost else read_planned(run)
     groups = dict.fromkeys((row["method"], row["point"], row["concept"]) for row in planned)
-    groups |= dict.fromkeys((REAL, "default", part) for row in planned for part in row["concept"].split("+"))
+    groups |= dict.fromkeys(
+        (REAL, "default", part) for row in planned for part in row["concept"].split("+")
+    )
     for scorer in read_run(run)["scorers"]:
         paths = (store.rows_file(scorer["name"], *group) for group in groups)
         lost += [name for path in paths if (name := path.relative_to(run).as_posix()) not in files]

@@ -1,4 +1,6 @@
-"""run.json: what was run, with what, where from; enough to run it again, nothing about whose machine it was."""
+"""run.json: what was run, with what, where from; enough to run it again, nothing about whose
+machine it was.
+"""
 
 import platform
 from collections.abc import Mapping, Sequence
@@ -21,9 +23,19 @@ from perfusion_core import __version__
 from perfusion_core.hardware import has_gpu
 
 LIBRARIES = [
-    "torch", "torchvision", "diffusers", "transformers", "open_clip_torch", "numpy", "pandas", "scipy", "safetensors",
-    "pillow", "peft", "ray",
-]  # fmt: skip
+    "torch",
+    "torchvision",
+    "diffusers",
+    "transformers",
+    "open_clip_torch",
+    "numpy",
+    "pandas",
+    "scipy",
+    "safetensors",
+    "pillow",
+    "peft",
+    "ray",
+]
 
 
 def now() -> str:
@@ -72,36 +84,53 @@ def scorer_about(scorer: Scorer) -> dict[str, str]:
 def resolved_protocol(config: Config, models: Models, catalog: Catalog) -> dict[str, Any]:
     """What may not change in a run folder, with names replaced by what they mean."""
     fixed = protocol(config) | {
-        "backbone": models.name, "backbone_digest": models.digest, "dtype": models.dtype, "suite": catalog.name,
-        "image_prompts": catalog.protocol.image_prompts, "class_word": catalog.protocol.class_word,
-        "scorers": [scorer.name for scorer in models.scorers[:1]], "select_scorer": models.selector.name,
+        "backbone": models.name,
+        "backbone_digest": models.digest,
+        "dtype": models.dtype,
+        "suite": catalog.name,
+        "image_prompts": catalog.protocol.image_prompts,
+        "class_word": catalog.protocol.class_word,
+        "scorers": [scorer.name for scorer in models.scorers[:1]],
+        "select_scorer": models.selector.name,
         "recipe": "miniature" if models.miniature else "published",
-    }  # fmt: skip
+    }
     return dict(anonymous(fixed))
 
 
 # ---- what was selected ----
 
-SELECTED = {"concepts": "concept", "masks": "masks of", "prompts": "prompt"}  # name -> digest each; for people
+SELECTED = {
+    "concepts": "concept",
+    "masks": "masks of",
+    "prompts": "prompt",
+}  # name -> digest each; for people
 
 
 def selected(
     catalog: Catalog, concepts: Sequence[Concept], bare: Mapping[str, str], plan: Plan
 ) -> dict[str, str | dict[str, str]]:
-    """Digests of what this plan is about, each concept and prompt for itself, so that another one beside them changes
-    none; `bare`: of concepts as they came, before masks were chosen. `texts`: what else all fits see."""
+    """Digests of what this plan is about, each concept and prompt for itself, so that another one
+    beside them changes none; `bare`: of concepts as they came, before masks were chosen. `texts`:
+    what else all fits see."""
     known = {concept.name: concept for concept in (*catalog.concepts, *concepts)}
     used = dict.fromkeys(name for cell in plan.cells for name in cell.concepts)
     mine = {name: known.get(name) or catalog.concept(name) for name in used}
     kinds = {prompt.id: (prompt.kind, prompt.template) for prompt in catalog.prompts}
     kinds |= {pair.id: ("pair", pair.template) for pair in catalog.pairs}
-    texts = [catalog.templates, [[p.id, p.template] for p in catalog.validation], asdict(catalog.protocol)]
+    texts = [
+        catalog.templates,
+        [[p.id, p.template] for p in catalog.validation],
+        asdict(catalog.protocol),
+    ]
     return {
         "plan": plan.digest,
         "texts": digest(texts)[:16],
         "concepts": {name: bare.get(name, concept.digest)[:16] for name, concept in mine.items()},
         "masks": {n: c.digest[:16] for n, c in mine.items() if c.digest != bare.get(n, c.digest)},
-        "prompts": {id: digest(kinds[id])[:16] for id in dict.fromkeys(cell.prompt_id for cell in plan.cells)},
+        "prompts": {
+            id: digest(kinds[id])[:16]
+            for id in dict.fromkeys(cell.prompt_id for cell in plan.cells)
+        },
     }
 
 
@@ -109,8 +138,13 @@ def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """What two runs share and is not the same: `concept cat: 0123 -> 4567`."""
     pairs = [("training and validation texts", old["texts"], new["texts"])]
     for part, word in SELECTED.items():
-        pairs += [(f"{word} {name}", old[part][name], new[part][name]) for name in old[part].keys() & new[part].keys()]
-    return [f"{what}: {before} -> {after}" for what, before, after in sorted(pairs) if before != after]
+        pairs += [
+            (f"{word} {name}", old[part][name], new[part][name])
+            for name in old[part].keys() & new[part].keys()
+        ]
+    return [
+        f"{what}: {before} -> {after}" for what, before, after in sorted(pairs) if before != after
+    ]
 
 
 def joined(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,7 +156,9 @@ def joined(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def can_go_on(about: Mapping[str, Any]) -> bool:
-    """Whether a command can be added to what run.json tells; where not, it is damaged and made anew."""
+    """Whether a command can be added to what run.json tells; where not, it is damaged and made
+    anew.
+    """
     if not (well_formed(about) and {"protocol", "digests"} <= set(about)):
         return False
     commands, seconds, weights = (about.get(key, {}) for key in ("commands", "seconds", "weights"))
@@ -147,10 +183,21 @@ def about_run(
 ) -> dict[str, Any]:
     """run.json as a command begins; what earlier commands in this folder recorded stays."""
     commit = git_commit() or ""
-    versions = {m.name: {"of": m.base, "version": m.version, "config": dict(m.config), "select": m.select,
-                         **({"label": m.label, "style": dict(m.style)} if m.style else {})}
-                for m in methods}  # fmt: skip
-    command = {"argv": anonymous(list(argv)), "started": now(), "config": anonymous(as_dict(config))}
+    versions = {
+        m.name: {
+            "of": m.base,
+            "version": m.version,
+            "config": dict(m.config),
+            "select": m.select,
+            **({"label": m.label, "style": dict(m.style)} if m.style else {}),
+        }
+        for m in methods
+    }
+    command = {
+        "argv": anonymous(list(argv)),
+        "started": now(),
+        "config": anonymous(as_dict(config)),
+    }
     earlier = [entry for entry in old.get("commands", []) if entry["config"] != command["config"]]
     return {
         "schema": SCHEMA,
@@ -162,8 +209,13 @@ def about_run(
         "protocol": dict(protocol),
         "commands": [*earlier, command],
         "digests": dict(digests),
-        "backbone": {"id": models.name, "revision": models.revision or None, "sha256": models.digest,
-                     "covariance": models.covariance or None, "size": models.size},
+        "backbone": {
+            "id": models.name,
+            "revision": models.revision or None,
+            "sha256": models.digest,
+            "covariance": models.covariance or None,
+            "size": models.size,
+        },
         "scorers": [scorer_about(scorer) for scorer in models.scorers],
         "select_scorer": scorer_about(models.selector),
         "methods": {**old.get("methods", {}), **versions},
@@ -176,4 +228,4 @@ def about_run(
         "failures": [],
         "started": old.get("started", now()),
         "finished": None,
-    }  # fmt: skip
+    }

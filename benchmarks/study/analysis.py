@@ -29,7 +29,10 @@ def analyse(folder: Path, min_agreement: float = 0.5) -> Report:
     collected = collect(key, min_agreement)
     text_of_exclusions = f"{len(collected.raters)} raters, {len(collected.refused)} files refused"
     if not len(collected.ratings):
-        raise UserError(f"no answer of {folder} counts ({text_of_exclusions}; see docs/studies.md for the rules)")
+        raise UserError(
+            f"no answer of {folder} counts ({text_of_exclusions}; see docs/studies.md for the "
+            f"rules)"
+        )
     results = results_of(collected.ratings, key.about["methods"], key.about["kind"])
     text = markdown(key, collected, results, min_agreement)
     out = below(folder, "analysis")

@@ -1,6 +1,7 @@
 """One session's answers as a file: is it whole, is it ours, was it there before.
 
-In: the bytes that a browser sent or downloaded, and the study's key. Out: `Answers`, or `Refused` with a clear status.
+In: the bytes that a browser sent or downloaded, and the study's key. Out: `Answers`, or `Refused`
+with a clear status.
 """
 
 import json
@@ -55,7 +56,11 @@ class Key:
     @cached_property
     def trials(self) -> dict[str, dict[str, Any]]:
         """Signed id -> trial, with its session."""
-        return {t["id"]: {**t, "session": n} for n, s in enumerate(self.sessions, 1) for t in s["trials"]}
+        return {
+            t["id"]: {**t, "session": n}
+            for n, s in enumerate(self.sessions, 1)
+            for t in s["trials"]
+        }
 
     def task(self, trial: dict[str, Any]) -> dict[str, Any]:
         return dict(self.about["pool" if trial["role"] == QUALIFY else "tasks"][trial["task"]])
@@ -65,12 +70,16 @@ class Key:
         return sign(self.secret, self.study, "ticket", session, rater)
 
     def has_ticket(self, answers: "Answers") -> bool:
-        return genuine(self.secret, answers.ticket or "", self.study, "ticket", answers.session, answers.rater)
+        return genuine(
+            self.secret, answers.ticket or "", self.study, "ticket", answers.session, answers.rater
+        )
 
 
 @dataclass(frozen=True)
 class Answers:
-    """One rater's session. `ranks[trial id][place]` is the number given to the picture shown at that place."""
+    """One rater's session. `ranks[trial id][place]` is the number given to the picture shown at
+    that place.
+    """
 
     rater: str
     session: int
@@ -88,29 +97,44 @@ def read_key(folder: Path) -> Key:
         about = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(
-            f"{folder} is not a study: there is no {path}; `perfbench study export` makes a study folder"
+            f"{folder} is not a study: there is no {path}; `perfbench study export` makes a study "
+            f"folder"
         ) from None
     except (ValueError, RecursionError) as error:
         raise UserError(
             f"{path} is damaged ({error}); take it from a backup, without it answers mean nothing"
         ) from None
     if why := wrong_key(about):
-        raise UserError(f"{path} is damaged ({why}); take it from a backup, without it answers mean nothing")
+        raise UserError(
+            f"{path} is damaged ({why}); take it from a backup, without it answers mean nothing"
+        )
     return Key(folder, about)
 
 
-PARTS = {"study": str, "kind": str, "methods": list, "design": dict, "secret": str, "tasks": list, "pool": list,
-         "sessions": list}  # fmt: skip
+PARTS = {
+    "study": str,
+    "kind": str,
+    "methods": list,
+    "design": dict,
+    "secret": str,
+    "tasks": list,
+    "pool": list,
+    "sessions": list,
+}
 
 
 def wrong_key(about: Any) -> str:
-    """What keeps a file from being a study's key; empty where nothing does. Its names become rows and files."""
+    """What keeps a file from being a study's key; empty where nothing does. Its names become rows
+    and files.
+    """
     if not isinstance(about, dict) or about.get("schema") != KEY_SCHEMA:
         return f"its schema is not {KEY_SCHEMA}"
     for name, kind in PARTS.items():
         if not isinstance(about.get(name), kind):
             return f"it has no {name}"
-    if not re.fullmatch(r"([0-9a-f]{2})+", about["secret"]) or not re.fullmatch(r"[0-9a-f]+", about["study"]):
+    if not re.fullmatch(r"([0-9a-f]{2})+", about["secret"]) or not re.fullmatch(
+        r"[0-9a-f]+", about["study"]
+    ):
         return "its secret or its study is not hexadecimal"
     if bad := next((name for name in about["methods"] if not is_name(name)), None):
         return f"its method {shown(bad)} is no name"
@@ -118,7 +142,10 @@ def wrong_key(about: Any) -> str:
         trials = session.get("trials") if isinstance(session, dict) else None
         if not isinstance(trials, list) or type(session.get("block")) is not int:
             return "a session has no block or no trials"
-        if not all(isinstance(trial, dict) and {"id", "role", "task", "order"} <= set(trial) for trial in trials):
+        if not all(
+            isinstance(trial, dict) and {"id", "role", "task", "order"} <= set(trial)
+            for trial in trials
+        ):
             return "a trial has no id, role, task or order"
     return ""
 
@@ -130,7 +157,9 @@ def parse(data: bytes, key: Key) -> Answers:
     document = read_json(data)
     if set(document) != FIELDS or document["schema"] != SCHEMA:
         raise Refused(
-            422, f"this is not a file of answers: the fields {', '.join(sorted(FIELDS))} are needed, schema {SCHEMA}"
+            422,
+            f"this is not a file of answers: the fields {', '.join(sorted(FIELDS))} are needed, "
+            f"schema {SCHEMA}",
         )
     if document["study"] != key.study:
         raise Refused(403, "these answers belong to another study")
@@ -172,10 +201,16 @@ def no_constant(name: str) -> None:
 
 def check_answer(answer: Any, session: int, key: Key) -> tuple[str, tuple[int, ...]]:
     """The signed id and the numbers of one screen."""
-    if not isinstance(answer, dict) or set(answer) != {"trial", "ranks"} or not isinstance(answer["trial"], str):
+    if (
+        not isinstance(answer, dict)
+        or set(answer) != {"trial", "ranks"}
+        or not isinstance(answer["trial"], str)
+    ):
         raise Refused(422, "each answer needs trial and ranks, and nothing else")
     name, ranks = answer["trial"], answer["ranks"]
-    trial = key.trials.get(name)  # ids hold 128 bits of signature: one that is not ours is not in the key
+    trial = key.trials.get(
+        name
+    )  # ids hold 128 bits of signature: one that is not ours is not in the key
     if trial is None:
         raise Refused(403, f"screen {name[:60]!r} is not signed by this study")
     if trial["session"] != session:
@@ -186,9 +221,13 @@ def check_answer(answer: Any, session: int, key: Key) -> tuple[str, tuple[int, .
         or len(ranks) != n
         or any(type(rank) is not int or not 1 <= rank <= 3 for rank in ranks)
     ):
-        raise Refused(422, f"ranks of screen {name.rsplit('-', 1)[0]} have to be {n} numbers from 1 to 3")
+        raise Refused(
+            422, f"ranks of screen {name.rsplit('-', 1)[0]} have to be {n} numbers from 1 to 3"
+        )
     if key.about["kind"] == "ranking" and len(set(ranks)) != n:
-        raise Refused(422, f"ranks of screen {name.rsplit('-', 1)[0]} have to differ from each other")
+        raise Refused(
+            422, f"ranks of screen {name.rsplit('-', 1)[0]} have to differ from each other"
+        )
     return name, tuple(ranks)
 
 

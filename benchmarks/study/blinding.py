@@ -1,4 +1,5 @@
-"""Pictures that tell nothing but what they show: new names, no metadata, equal sizes in pixels and bytes.
+"""Pictures that tell nothing but what they show: new names, no metadata, equal sizes in pixels and
+bytes.
 
 In: files of a run. Out: PNG bytes and names for the page.
 """
@@ -24,14 +25,18 @@ def side_of(path: Path) -> int:
 
 
 def png(pixels: np.ndarray) -> bytes:
-    """Pixels and nothing else: made from an array, the file has no text, profile or time to inherit."""
+    """Pixels and nothing else: made from an array, the file has no text, profile or time to
+    inherit.
+    """
     out = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(out, "PNG", compress_level=6)
     return out.getvalue()
 
 
 def choice_pixels(path: Path, side: int, scrambled: bool = False) -> np.ndarray:
-    """A picture to be rated, uint8 [side, side, 3]; generated ones have this size and stay as they are."""
+    """A picture to be rated, uint8 [side, side, 3]; generated ones have this size and stay as they
+    are.
+    """
     pixels = load_rgb(path, side)
     return scramble(pixels, str(side)) if scrambled else pixels
 
@@ -43,10 +48,16 @@ def reference_pixels(path: Path) -> np.ndarray:
 def scramble(pixels: np.ndarray, seed: str) -> np.ndarray:
     """The picture cut into tiles, no tile where it was."""
     side = len(pixels) // TILES
-    tiles = [pixels[y * side : (y + 1) * side, x * side : (x + 1) * side] for y in range(TILES) for x in range(TILES)]
+    tiles = [
+        pixels[y * side : (y + 1) * side, x * side : (x + 1) * side]
+        for y in range(TILES)
+        for x in range(TILES)
+    ]
     order = list(range(len(tiles)))
     Random(seed).shuffle(order)
-    moved = [tiles[order[(order.index(k) + 1) % len(order)]] for k in range(len(tiles))]  # one cycle: nothing stays
+    moved = [
+        tiles[order[(order.index(k) + 1) % len(order)]] for k in range(len(tiles))
+    ]  # one cycle: nothing stays
     out = pixels.copy()
     for k, tile in enumerate(moved):
         y, x = divmod(k, TILES)
@@ -55,10 +66,18 @@ def scramble(pixels: np.ndarray, seed: str) -> np.ndarray:
 
 
 def padded(data: bytes, size: int) -> bytes:
-    """The same PNG, `size` bytes long: the number of bytes would tell a smooth method from a noisy one."""
+    """The same PNG, `size` bytes long: the number of bytes would tell a smooth method from a noisy
+    one.
+    """
     end = len(data) - 12  # IEND is 12 bytes
     room = size - len(data) - 12
     if room < 0:
         raise ValueError(f"{len(data)} bytes cannot be padded to {size}")
     body = PADDING + bytes(room)
-    return data[:end] + room.to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big") + data[end:]
+    return (
+        data[:end]
+        + room.to_bytes(4, "big")
+        + body
+        + zlib.crc32(body).to_bytes(4, "big")
+        + data[end:]
+    )

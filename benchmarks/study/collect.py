@@ -1,6 +1,7 @@
 """Answer files -> the ratings that count, and who was left out for what reason.
 
-In: a study folder with `answers/*.json`. Out: `Collected`: a row a rated picture, a row a rater, counts.
+In: a study folder with `answers/*.json`. Out: `Collected`: a row a rated picture, a row a rater,
+counts.
 """
 
 from collections import Counter, defaultdict
@@ -12,7 +13,15 @@ import pandas as pd
 
 from benchmarks.safe_paths import leads_out
 from benchmarks.study.agreement import same_order
-from benchmarks.study.answers import MAX_BYTES, Answers, Key, Refused, by_choice, parse, right_answers
+from benchmarks.study.answers import (
+    MAX_BYTES,
+    Answers,
+    Key,
+    Refused,
+    by_choice,
+    parse,
+    right_answers,
+)
 from benchmarks.study.design import QUALIFY, RATE, REPEAT
 from benchmarks.study.material import SCORES
 from perfusion_core.errors import UserError
@@ -36,7 +45,9 @@ COLUMNS = [
 
 @dataclass
 class Collected:
-    """`ratings`: of the raters who count. `raters`: everyone; status counted, unqualified, inconsistent or stopped."""
+    """`ratings`: of the raters who count. `raters`: everyone; status counted, unqualified,
+    inconsistent or stopped.
+    """
 
     ratings: pd.DataFrame
     raters: pd.DataFrame
@@ -53,10 +64,13 @@ def collect(key: Key, min_agreement: float) -> Collected:
     files = [path for path in there if path.suffix.lower() == ".json"]
     if not files:
         raise UserError(
-            f"{key.answers} has no answers yet; put the downloaded files there, or `perfbench study serve {key.folder}`"
+            f"{key.answers} has no answers yet; put the downloaded files there, or `perfbench "
+            f"study serve {key.folder}`"
         )
     by_rater: dict[str, list[Answers]] = defaultdict(list)
-    refused = [f"{path.name}: its name does not end in .json" for path in there if path not in files]
+    refused = [
+        f"{path.name}: its name does not end in .json" for path in there if path not in files
+    ]
     for path in files:
         if leads_out(path):
             refused.append(f"{path.name}: a link to another folder")
@@ -89,7 +103,11 @@ def collect(key: Key, min_agreement: float) -> Collected:
 
 
 def about_rater(
-    rater: str, handed_in: list[Answers], ranks: dict[str, tuple[int, ...]], key: Key, min_agreement: float
+    rater: str,
+    handed_in: list[Answers],
+    ranks: dict[str, tuple[int, ...]],
+    key: Key,
+    min_agreement: float,
 ) -> dict[str, Any]:
     """One row of raters.csv."""
     trials = [key.trials[name] for name in ranks]
@@ -127,8 +145,12 @@ def self_agreement(ranks: dict[str, tuple[int, ...]], key: Key) -> list[float]:
     return agreed
 
 
-def ratings(rater: str, handed_in: list[Answers], ranks: dict[str, tuple[int, ...]], key: Key) -> list[dict[str, Any]]:
-    """A row a picture of every trial of the study itself, from sessions whose qualification was passed."""
+def ratings(
+    rater: str, handed_in: list[Answers], ranks: dict[str, tuple[int, ...]], key: Key
+) -> list[dict[str, Any]]:
+    """A row a picture of every trial of the study itself, from sessions whose qualification was
+    passed.
+    """
     passed = {answers.session for answers in handed_in if answers.qualified}
     rows = []
     for name, given in ranks.items():
@@ -138,18 +160,34 @@ def ratings(rater: str, handed_in: list[Answers], ranks: dict[str, tuple[int, ..
         task = key.task(trial)
         for place, choice in enumerate(trial["order"]):
             picture = task["choices"][choice]
-            rows.append({
-                "rater": rater, "session": trial["session"], "trial": name, "place": place, "task": trial["task"],
-                **{column: task[column] for column in ("concept", "group", "prompt_id")},
-                **{column: picture[column] for column in ("method", "point", "index")},
-                "score": given[place], **{score: picture["scores"].get(score, np.nan) for score in SCORES},
-            })  # fmt: skip
+            rows.append(
+                {
+                    "rater": rater,
+                    "session": trial["session"],
+                    "trial": name,
+                    "place": place,
+                    "task": trial["task"],
+                    **{column: task[column] for column in ("concept", "group", "prompt_id")},
+                    **{column: picture[column] for column in ("method", "point", "index")},
+                    "score": given[place],
+                    **{score: picture["scores"].get(score, np.nan) for score in SCORES},
+                }
+            )
     return rows
 
 
 def no_raters() -> pd.DataFrame:
     return pd.DataFrame(
-        columns=["rater", "sessions", "trials", "known", "right", "repeated_pairs", "self_agreement", "status"]
+        columns=[
+            "rater",
+            "sessions",
+            "trials",
+            "known",
+            "right",
+            "repeated_pairs",
+            "self_agreement",
+            "status",
+        ]
     )
 
 

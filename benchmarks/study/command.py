@@ -1,4 +1,6 @@
-"""`perfbench study export | serve | analyse`: the arguments, and what each of them runs. Nothing heavy at import."""
+"""`perfbench study export | serve | analyse`: the arguments, and what each of them runs. Nothing
+heavy at import.
+"""
 
 import argparse
 import sys
@@ -23,16 +25,22 @@ def study(parser: argparse.ArgumentParser) -> Run:
     verbs = parser.add_subparsers(dest="step", required=True, metavar="export|serve|analyse")
     export_arguments(
         verbs.add_parser(
-            "export", help="a page for raters, from the images of a run", description=export_arguments.__doc__
+            "export",
+            help="a page for raters, from the images of a run",
+            description=export_arguments.__doc__,
         )
     )
     serve_arguments(
         verbs.add_parser(
-            "serve", help="the page on one network; answers are collected", description=serve_arguments.__doc__
+            "serve",
+            help="the page on one network; answers are collected",
+            description=serve_arguments.__doc__,
         )
     )
     analyse_arguments(
-        verbs.add_parser("analyse", help="answers -> table and figure", description=analyse_arguments.__doc__)
+        verbs.add_parser(
+            "analyse", help="answers -> table and figure", description=analyse_arguments.__doc__
+        )
     )
     return lambda args: args.act(args)
 
@@ -40,11 +48,17 @@ def study(parser: argparse.ArgumentParser) -> Run:
 def export_arguments(parser: argparse.ArgumentParser) -> None:
     """A run's images become a self-contained page, and a key that only you keep."""
     d = Design()
-    parser.add_argument("run", nargs="?", metavar="RUN", help="a run folder or its name (default: the newest run)")
     parser.add_argument(
-        "--study", required=True, help="ranking (three methods, unique ranks) or realism (two, scores 1-3)"
+        "run", nargs="?", metavar="RUN", help="a run folder or its name (default: the newest run)"
     )
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the study folder to make")
+    parser.add_argument(
+        "--study",
+        required=True,
+        help="ranking (three methods, unique ranks) or realism (two, scores 1-3)",
+    )
+    parser.add_argument(
+        "--out", required=True, type=Path, metavar="DIR", help="the study folder to make"
+    )
     parser.add_argument(
         "--methods",
         type=words,
@@ -73,7 +87,9 @@ def export_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"trials with a known answer at its start (default: {d.qualify})",
     )
-    parser.add_argument("--pass-mark", type=int, metavar="N", help="how many of them must be right (default: all)")
+    parser.add_argument(
+        "--pass-mark", type=int, metavar="N", help="how many of them must be right (default: all)"
+    )
     parser.add_argument(
         "--reject",
         type=words,
@@ -88,8 +104,12 @@ def export_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"trials that come twice in a sitting (default: {d.repeats})",
     )
-    parser.add_argument("--seed", type=int, default=d.seed, help="decides who sees what in which order (default: 0)")
-    parser.add_argument("--allow-missing", action="store_true", help="study the prompts whose pictures are there")
+    parser.add_argument(
+        "--seed", type=int, default=d.seed, help="decides who sees what in which order (default: 0)"
+    )
+    parser.add_argument(
+        "--allow-missing", action="store_true", help="study the prompts whose pictures are there"
+    )
     parser.set_defaults(act=run_export)
 
 
@@ -114,7 +134,10 @@ def serve_arguments(parser: argparse.ArgumentParser) -> None:
 def analyse_arguments(parser: argparse.ArgumentParser) -> None:
     """DIR/answers/*.json -> DIR/analysis: table, figure, and a row an answer."""
     parser.add_argument("folder", type=Path, metavar="DIR", help="a study folder")
-    share = "leave out raters who order repeated pairs the same way less often than this (default: 0.5, chance)"
+    share = (
+        "leave out raters who order repeated pairs the same way less often than this "
+        "(default: 0.5, chance)"
+    )
     parser.add_argument("--min-agreement", type=float, default=0.5, metavar="SHARE", help=share)
     parser.set_defaults(act=run_analyse)
 
@@ -129,7 +152,17 @@ def run_export(args: argparse.Namespace) -> None:
 
     mark = args.qualify if args.pass_mark is None else args.pass_mark
     design = Design(args.responses, args.session, args.qualify, mark, args.repeats, args.seed)
-    print(export(find_run(args.run), args.study, args.out, design, args.methods, args.reject, args.allow_missing))
+    print(
+        export(
+            find_run(args.run),
+            args.study,
+            args.out,
+            design,
+            args.methods,
+            args.reject,
+            args.allow_missing,
+        )
+    )
 
 
 def run_serve(args: argparse.Namespace) -> None:

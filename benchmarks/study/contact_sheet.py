@@ -37,12 +37,19 @@ def write_private(folder: Path, key: dict[str, Any], pool: dict[str, Task]) -> N
 
 
 def contact_sheet(key: dict[str, Any], pool: dict[str, Task]) -> str:
-    """The qualification trials, the right answer first: a person looks before other people are judged by them."""
+    """The qualification trials, the right answer first: a person looks before other people are
+    judged by them.
+    """
     rows = []
     for name, task in pool.items():
         right, *wrong = [image(choice_file(key["secret"], choice)) for choice in task.choices]
         given = [image(reference_file(key["secret"], path), "given") for path in task.references]
-        cells = (f"<code>{escape(name)}</code><br>{escape(task.text)}", "".join(given), right, "".join(wrong))
+        cells = (
+            f"<code>{escape(name)}</code><br>{escape(task.text)}",
+            "".join(given),
+            right,
+            "".join(wrong),
+        )
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>\n")
     return HEAD + "".join(rows) + "</table></html>\n"
 

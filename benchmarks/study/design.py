@@ -1,6 +1,7 @@
 """Who sees what, in which order: tasks -> sessions of trials. Pure; the seed decides everything.
 
-In: how many tasks (a concept with a prompt) and qualification trials there are. Out: sessions, each a list of trials.
+In: how many tasks (a concept with a prompt) and qualification trials there are. Out: sessions, each
+a list of trials.
 """
 
 from collections import defaultdict
@@ -14,24 +15,32 @@ QUALIFY, RATE, REPEAT = "qualify", "rate", "repeat"
 
 @dataclass(frozen=True)
 class Design:
-    """The size of a study. Where the paper names a number it is the default: 8 responses, 5 qualification trials."""
+    """The size of a study. Where the paper names a number it is the default: 8 responses, 5
+    qualification trials.
+    """
 
     responses: int = 8  # raters who see one task
     session: int = 33  # tasks a rater sees in a sitting, about: blocks are made equally long
     qualify: int = 5  # qualification trials at the start of a session; 0 for none
     pass_mark: int = 5  # how many of them must be right (the paper: all)
-    repeats: int = 3  # tasks that come a second time in a session, to see whether a rater agrees with himself
+    repeats: int = (
+        3  # tasks that come a second time in a session, to see whether a rater agrees with himself
+    )
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One screen. `task` counts in the tasks, or in the qualification pool where `role` is QUALIFY."""
+    """One screen. `task` counts in the tasks, or in the qualification pool where `role` is
+    QUALIFY.
+    """
 
     role: str
     task: int
     order: tuple[int, ...]  # order[place] = which of the task's choices is shown there
-    first: int | None = None  # of a REPEAT: the position in the session of the trial that it repeats
+    first: int | None = (
+        None  # of a REPEAT: the position in the session of the trial that it repeats
+    )
 
 
 def blocks(concepts: Sequence[str], size: int, random: Random) -> list[list[int]]:
@@ -48,7 +57,9 @@ def blocks(concepts: Sequence[str], size: int, random: Random) -> list[list[int]
 
 
 def orders(n: int, responses: int, random: Random) -> list[tuple[int, ...]]:
-    """One order of `n` choices a response, random, and as balanced as the number of responses allows."""
+    """One order of `n` choices a response, random, and as balanced as the number of responses
+    allows.
+    """
     every = list(permutations(range(n)))
     taken: list[tuple[int, ...]] = []
     while len(taken) < responses:
@@ -60,12 +71,18 @@ def orders(n: int, responses: int, random: Random) -> list[tuple[int, ...]]:
 
 
 def make_session(
-    block: Sequence[int], order: dict[int, tuple[int, ...]], pool: Sequence[int], design: Design, random: Random
+    block: Sequence[int],
+    order: dict[int, tuple[int, ...]],
+    pool: Sequence[int],
+    design: Design,
+    random: Random,
 ) -> list[Trial]:
-    """Qualification first, then the block's tasks in random order, some of them a second time, the other way round.
+    """Qualification first, then the block's tasks in random order, some of them a second time, the
+    other way round.
 
-    `pool[k]` is how many choices qualification trial k has. A repeat comes well after the first time and in reversed
-    order: who always gives the same places the same ranks contradicts himself in every pair.
+    `pool[k]` is how many choices qualification trial k has. A repeat comes well after the first
+    time and in reversed order: who always gives the same places the same ranks contradicts himself
+    in every pair.
     """
     trials = []
     for task in random.sample(range(len(pool)), design.qualify):
@@ -83,8 +100,8 @@ def make_session(
 def sessions(
     concepts: Sequence[str], choices: int, pool: Sequence[int], design: Design
 ) -> list[tuple[int, list[Trial]]]:
-    """(block, trials) of every session. Blocks hold the same tasks in every round of responses, so that a rater who
-    takes several sessions meets no task twice as long as their blocks differ."""
+    """(block, trials) of every session. Blocks hold the same tasks in every round of responses, so
+    that a rater who takes several sessions meets no task twice as long as their blocks differ."""
     random = Random(f"study {design.seed}")
     parts = blocks(concepts, design.session, random)
     order = [orders(choices, design.responses, random) for _ in concepts]

@@ -1,4 +1,5 @@
-"""The desk of a served study: hands out sessions, takes answers in. All that raters rely on is files: it may die.
+"""The desk of a served study: hands out sessions, takes answers in. All that raters rely on is
+files: it may die.
 
 In: a study's key. Out: `answers/<session>-<rater>.json`, whole or not there, and `private/loans/`.
 """
@@ -17,8 +18,12 @@ from benchmarks.safe_paths import below
 from benchmarks.study.answers import Answers, Key, Refused, parse
 
 LOAN_SECONDS = 3 * 3600  # a session nobody handed in for so long goes to the next rater
-WAIT_SECONDS = 15 * 60  # the same before its first screen is answered: an address costs nothing to make up
-EACH = 8  # sessions without an answer that one address may hold; with another one it loses its oldest
+WAIT_SECONDS = (
+    15 * 60
+)  # the same before its first screen is answered: an address costs nothing to make up
+EACH = (
+    8  # sessions without an answer that one address may hold; with another one it loses its oldest
+)
 NAME = re.compile(r"(\d+)-([0-9a-f]{32})(|-stopped|-failed)\.json")
 
 
@@ -38,11 +43,15 @@ class Desk:
         self.key = key
         self.loans = below(key.folder, "private", "loans")
         self.loans.mkdir(exist_ok=True)
-        self.waiting: dict[str, list[tuple[int, str]]] = {}  # address -> (session, rater); never on the disk
+        self.waiting: dict[
+            str, list[tuple[int, str]]
+        ] = {}  # address -> (session, rater); never on the disk
         key.answers.mkdir(exist_ok=True)
         self._lock = threading.Lock()
         for folder in (self.loans, key.answers):
-            for path in folder.glob(".new-*"):  # what a killed server was writing; nobody was told that it arrived
+            for path in folder.glob(
+                ".new-*"
+            ):  # what a killed server was writing; nobody was told that it arrived
                 path.unlink()
 
     def filed(self) -> list[tuple[int, str, str]]:
@@ -51,10 +60,11 @@ class Desk:
         return [(int(name[1]), name[2], name[3]) for name in found if name]
 
     def hand_out(self, rater: str, address: str = "") -> tuple[int, str]:
-        """(session, ticket): the one that the rater has, or the next that nobody has; none of a block he has done.
+        """(session, ticket): the one that the rater has, or the next that nobody has; none of a
+        block he has done.
 
-        Where none is left, the one that has waited longest for its first answer: whoever holds it may still hand it in,
-        and raters who were made up keep nobody out.
+        Where none is left, the one that has waited longest for its first answer: whoever holds it
+        may still hand it in, and raters who were made up keep nobody out.
         """
         if not re.fullmatch(r"[0-9a-f]{32}", rater):
             raise Refused(422, "rater has to be 32 hexadecimal digits")
@@ -62,18 +72,28 @@ class Desk:
             filed = self.filed()
             if any(who == rater and how == "-failed" for _, who, how in filed):
                 raise Refused(
-                    403, "The first screens were not right, so there is no other session. Thank you for your time."
+                    403,
+                    "The first screens were not right, so there is no other session. Thank you "
+                    "for your time.",
                 )
             mine = {session for session, who, _ in filed if who == rater}
             blocks = {self.key.sessions[session - 1]["block"] for session in mine}
             taken = {session for session, _, how in filed if not how}
             lent = self.lent()
-            kept = [session for session, loan in lent.items() if loan.rater == rater and session not in mine]
+            kept = [
+                session
+                for session, loan in lent.items()
+                if loan.rater == rater and session not in mine
+            ]
             left = [
-                n for n, session in enumerate(self.key.sessions, 1) if n not in taken and session["block"] not in blocks
+                n
+                for n, session in enumerate(self.key.sessions, 1)
+                if n not in taken and session["block"] not in blocks
             ]
             free = [n for n in left if n not in lent or lent[n].rater == rater]
-            idle = sorted((n for n in left if n in lent and not lent[n].begun), key=lambda n: lent[n].since)
+            idle = sorted(
+                (n for n in left if n in lent and not lent[n].begun), key=lambda n: lent[n].since
+            )
             if not (kept or free or idle):
                 raise Refused(503, "There is nothing left to do for you at the moment. Thank you!")
             session = (kept or free or idle)[0]
@@ -98,7 +118,9 @@ class Desk:
         out = {}
         for path in self.loans.glob("*.json"):
             loan = read_loan(path)
-            if loan and time.time() - loan.since < (LOAN_SECONDS if loan.begun else min(WAIT_SECONDS, LOAN_SECONDS)):
+            if loan and time.time() - loan.since < (
+                LOAN_SECONDS if loan.begun else min(WAIT_SECONDS, LOAN_SECONDS)
+            ):
                 out[int(path.stem)] = loan
         return out
 
@@ -120,7 +142,13 @@ class Desk:
         answers = parse(data, self.key)
         if not self.key.has_ticket(answers):
             raise Refused(403, "this session was not handed out to this rater")
-        how = "-failed" if answers.tested and not answers.qualified else "" if answers.complete else "-stopped"
+        how = (
+            "-failed"
+            if answers.tested and not answers.qualified
+            else ""
+            if answers.complete
+            else "-stopped"
+        )
         stem = f"{answers.session:03d}-{answers.rater}"
         with self._lock:
             if (self.key.answers / f"{stem}.json").exists():
@@ -129,9 +157,13 @@ class Desk:
             aside = written_aside(self.key.answers, data)
             try:
                 if how and target.exists() and target.read_bytes() != data:
-                    os.replace(aside, target)  # stopped, went on, stopped again: the later one holds more
+                    os.replace(
+                        aside, target
+                    )  # stopped, went on, stopped again: the later one holds more
                 else:
-                    os.link(aside, target)  # fails where there is one: of two at once, one is told that it came second
+                    os.link(
+                        aside, target
+                    )  # fails where there is one: of two at once, one is told that it came second
             except FileExistsError:
                 raise Refused(409, "these answers have arrived before") from None
             finally:

@@ -1,6 +1,7 @@
 """Class-balanced means of people's scores, and how sure they are.
 
-In: one value an answer, with its concept and rater. Out: mean, SEM as in the paper, clustered 95 % interval, p.
+In: one value an answer, with its concept and rater. Out: mean, SEM as in the paper, clustered 95 %
+interval, p.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,9 @@ from benchmarks.tables.statistics import t_quantile
 
 
 class Estimate(NamedTuple):
-    """`sem` treats answers as independent, as the paper does; lo, hi and p do not. NaN where there is too little."""
+    """`sem` treats answers as independent, as the paper does; lo, hi and p do not. NaN where there
+    is too little.
+    """
 
     value: float
     sem: float
@@ -32,9 +35,9 @@ def groups(labels: Sequence[str] | np.ndarray) -> tuple[np.ndarray, int]:
 def balanced(y: np.ndarray, concept: np.ndarray, rater: np.ndarray) -> Estimate:
     """The mean over concepts of the mean over answers.
 
-    Answers of one rater, and answers about one concept, go up and down together: the variance is clustered both ways
-    (V_concept + V_rater - V_both, as benchmarks/tables/statistics.py does for prompts); the smaller number of clusters
-    decides t.
+    Answers of one rater, and answers about one concept, go up and down together: the variance is
+    clustered both ways (V_concept + V_rater - V_both, as benchmarks/tables/statistics.py does for
+    prompts); the smaller number of clusters decides t.
     """
     y = np.asarray(y, dtype=float)
     keep = ~np.isnan(y)
@@ -66,7 +69,9 @@ def paper_sem(y: np.ndarray, c: np.ndarray, n_c: np.ndarray, theta_c: np.ndarray
     pooled = ((y - theta_c[c]) ** 2).sum() / (len(y) - len(n_c))
     with np.errstate(invalid="ignore", divide="ignore"):
         own = np.bincount(c, (y - theta_c[c]) ** 2) / (n_c - 1)
-    variance = np.where(n_c > 1, own, pooled)  # one answer says nothing about the spread of its concept
+    variance = np.where(
+        n_c > 1, own, pooled
+    )  # one answer says nothing about the spread of its concept
     return float(np.sqrt((variance / n_c).sum()) / len(n_c))
 
 
@@ -80,7 +85,9 @@ def wilcoxon_concepts(d: np.ndarray, concept: np.ndarray) -> float:
 def holm(p: Sequence[float]) -> list[float]:
     """p values of several tests at once, adjusted so that all hold together (Holm's steps)."""
     order = np.argsort(p)
-    adjusted = np.maximum.accumulate(np.minimum(np.asarray(p)[order] * np.arange(len(p), 0, -1), 1.0))
+    adjusted = np.maximum.accumulate(
+        np.minimum(np.asarray(p)[order] * np.arange(len(p), 0, -1), 1.0)
+    )
     out = np.empty(len(p))
     out[order] = adjusted
     return [float(value) for value in out]

@@ -1,7 +1,8 @@
-"""What a study shows: from a run folder, each per-group prompt of each concept with one picture of every method.
+"""What a study shows: from a run folder, each per-group prompt of each concept with one picture of
+every method.
 
-In: a run folder, names of methods. Out: tasks. Where a method has several operating points, the one with the highest
-harmonic mean for this prompt is shown, as in the paper (Appendix I.1).
+In: a run folder, names of methods. Out: tasks. Where a method has several operating points, the one
+with the highest harmonic mean for this prompt is shown, as in the paper (Appendix I.1).
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,11 @@ from perfusion_core.errors import UserError, unknown
 
 KINDS = {"ranking": 3, "realism": 2}  # study -> how many pictures a screen compares
 DEFAULT_METHODS = {"ranking": ("perfusion", "cd", "db"), "realism": ("perfusion", FLOOR)}
-SCORES = ("image_sim", "text_sim_raw", "harmonic")  # kept with a choice, for the correlation with people
+SCORES = (
+    "image_sim",
+    "text_sim_raw",
+    "harmonic",
+)  # kept with a choice, for the correlation with people
 Row = dict[str, str]  # of plan.csv
 
 
@@ -28,7 +33,9 @@ class Choice:
     point: str
     index: int
     path: Path
-    scores: dict[str, float] = field(default_factory=dict)  # those of its cell; empty where the run has none
+    scores: dict[str, float] = field(
+        default_factory=dict
+    )  # those of its cell; empty where the run has none
     scrambled: bool = False  # cut into tiles and shuffled: a picture that surely is not real
 
 
@@ -51,7 +58,9 @@ class Source:
     run: Path
     plan: list[Row]
     points: dict[str, list[str]]  # method -> its run-time variants
-    scores: dict[tuple[str, str, str, str], dict[str, float]]  # (method, point, concept, prompt) -> SCORES
+    scores: dict[
+        tuple[str, str, str, str], dict[str, float]
+    ]  # (method, point, concept, prompt) -> SCORES
 
     @property
     def groups(self) -> dict[str, str]:
@@ -61,19 +70,28 @@ class Source:
     @property
     def super_words(self) -> dict[str, str]:
         """Concept -> the word that raters read in its place."""
-        return {row["concept"]: row["super_category"] or row["concept"].replace("_", " ") for row in self.plan}
+        return {
+            row["concept"]: row["super_category"] or row["concept"].replace("_", " ")
+            for row in self.plan
+        }
 
     def references(self, concept: str) -> list[Path]:
         return run_folder.concept_pictures(self.run, concept)
 
     def text(self, row: Row) -> str:
-        """The description that raters read: the concept's placeholder replaced by its super-category word."""
+        """The description that raters read: the concept's placeholder replaced by its
+        super-category word.
+        """
         return row["template"].replace(f"{{{row['concept']}}}", self.super_words[row["concept"]])
 
     def prompts(self, kind: str, methods: Sequence[str]) -> list[Row]:
-        """One row of the plan for each concept and prompt of this kind that any of the methods has."""
+        """One row of the plan for each concept and prompt of this kind that any of the methods
+        has.
+        """
         rows = [row for row in self.plan if row["kind"] == kind and row["method"] in methods]
-        return list({(row["concept"], row["prompt_id"]): row for row in reversed(rows)}.values())[::-1]
+        return list({(row["concept"], row["prompt_id"]): row for row in reversed(rows)}.values())[
+            ::-1
+        ]
 
 
 def read_source(run: Path, methods: Sequence[str]) -> Source:
@@ -92,8 +110,9 @@ def read_source(run: Path, methods: Sequence[str]) -> Source:
 
 
 def read_scores(run: Path) -> dict[tuple[str, str, str, str], dict[str, float]]:
-    """SCORES of every scored cell. A deform prompt has no image similarity of its own (the protocol measures it on the
-    shape-preserving prompts), so the concept's at the same operating point stands in."""
+    """SCORES of every scored cell. A deform prompt has no image similarity of its own (the protocol
+    measures it on the shape-preserving prompts), so the concept's at the same operating point
+    stands in."""
     import numpy as np
 
     from benchmarks.tables.build import cells_of, split_pairs
@@ -118,17 +137,24 @@ def read_scores(run: Path) -> dict[tuple[str, str, str, str], dict[str, float]]:
 
 
 def best_point(source: Source, method: str, concept: str, prompt_id: str) -> str:
-    """The operating point that is shown: the only one, or the one with the highest harmonic mean for this prompt."""
+    """The operating point that is shown: the only one, or the one with the highest harmonic mean
+    for this prompt.
+    """
     points = source.points[method]
     if len(points) == 1:
         return points[0]
     none = {"harmonic": float("nan")}
-    h = {point: source.scores.get((method, point, concept, prompt_id), none)["harmonic"] for point in points}
+    h = {
+        point: source.scores.get((method, point, concept, prompt_id), none)["harmonic"]
+        for point in points
+    }
     known = {point: value for point, value in h.items() if value == value}
     if not known:
         raise UserError(
-            f"{source.run}: {method} has {len(points)} operating points and no harmonic mean for {concept} {prompt_id} "
-            f"to choose by; `perfbench score {source.run}` makes it from shape-preserving prompts and super"
+            f"{source.run}: {method} has {len(points)} operating points and no harmonic mean for "
+            f"{concept} {prompt_id} "
+            f"to choose by; `perfbench score {source.run}` makes it from shape-preserving prompts "
+            f"and super"
         )
     return max(known, key=lambda point: known[point])
 
@@ -138,14 +164,23 @@ def choose(source: Source, method: str, row: Row, index: int) -> Choice:
     concept, prompt_id = row["concept"], row["prompt_id"]
     point = best_point(source, method, concept, prompt_id)
     path = run_folder.cell_image(source.run, method, point, concept, prompt_id, index)
-    return Choice(method, point, index, path, source.scores.get((method, point, concept, prompt_id), {}))
+    return Choice(
+        method, point, index, path, source.scores.get((method, point, concept, prompt_id), {})
+    )
 
 
-def read_tasks(source: Source, methods: Sequence[str], seed: int, allow_missing: bool) -> tuple[list[Task], int]:
-    """(tasks, how many were planned). The methods show the same image index, so all started from the same noise."""
+def read_tasks(
+    source: Source, methods: Sequence[str], seed: int, allow_missing: bool
+) -> tuple[list[Task], int]:
+    """(tasks, how many were planned). The methods show the same image index, so all started from
+    the same noise.
+    """
     planned = source.prompts("deform", methods)
     if not planned:
-        raise UserError(f"{source.run} has no per-group prompts, which the study is about; run it with --prompts all")
+        raise UserError(
+            f"{source.run} has no per-group prompts, which the study is about; run it with "
+            f"--prompts all"
+        )
     tasks, missing = [], []
     for row in planned:
         name = f"{row['concept']} {row['prompt_id']}"
@@ -157,13 +192,20 @@ def read_tasks(source: Source, methods: Sequence[str], seed: int, allow_missing:
             missing.append(name)
             continue
         if len(references) < 2:
-            raise UserError(f"{source.run}/concepts has {len(references)} image of {row['concept']}; a study shows two")
+            raise UserError(
+                f"{source.run}/concepts has {len(references)} image of {row['concept']}; a study "
+                f"shows two"
+            )
         shown = tuple(random.sample(references, 2))
-        tasks.append(Task(row["concept"], row["group"], row["prompt_id"], source.text(row), shown, here))
+        tasks.append(
+            Task(row["concept"], row["group"], row["prompt_id"], source.text(row), shown, here)
+        )
     if missing and not (allow_missing and tasks):
         raise UserError(
-            f"{len(missing)} of {len(planned)} prompts lack an undamaged picture of {', '.join(methods)} "
-            f"({', '.join(missing[:3])}{' ...' if missing[3:] else ''}); give the same `perfbench run` command again, "
+            f"{len(missing)} of {len(planned)} prompts lack an undamaged picture of "
+            f"{', '.join(methods)} "
+            f"({', '.join(missing[:3])}{' ...' if missing[3:] else ''}); give the same `perfbench "
+            f"run` command again, "
             "without --drop-images, or --allow-missing to study the others"
         )
     return tasks, len(planned)

@@ -1,10 +1,12 @@
 """Trials with a known answer, the paper's way, from the material of the run.
 
-In: the run. Out: named trials whose first choice is the right one; the organiser looks at them and rejects bad ones.
+In: the run. Out: named trials whose first choice is the right one; the organiser looks at them and
+rejects bad ones.
 
-    ranking   one method's best-scored picture of the concept in a shape-preserving scene (right), the same scene with
-              another object of its kind (`super`), a concept image; or, `plain:`, where the run has no such scenes: a
-              third concept image (right), an image of another concept, a scrambled one
+    ranking   one method's best-scored picture of the concept in a shape-preserving scene (right),
+              the same scene with another object of its kind (`super`), a concept image; or,
+              `plain:`, where the run has no such scenes: a third concept image (right), an image of
+              another concept, a scrambled one
     realism   a concept image (right), the same cut into tiles and shuffled
 """
 
@@ -22,9 +24,15 @@ POOL = 11  # as many as in the paper
 Named = dict[str, dict[str, Task]]  # concept -> name -> trial, the best first
 
 
-def make_pool(source: Source, kind: str, method: str, rejected: list[str], need: int, seed: int) -> dict[str, Task]:
+def make_pool(
+    source: Source, kind: str, method: str, rejected: list[str], need: int, seed: int
+) -> dict[str, Task]:
     """name -> trial, at most POOL of them, no name among the rejected."""
-    makers = (scenes(source, method, seed), plains(source, seed)) if kind == "ranking" else (shuffles(source, seed),)
+    makers = (
+        (scenes(source, method, seed), plains(source, seed))
+        if kind == "ranking"
+        else (shuffles(source, seed),)
+    )
     candidates = {name: task for maker in makers for name, task in in_turn(maker)}
     for name in rejected:
         if name not in candidates:
@@ -53,9 +61,14 @@ def scenes(source: Source, method: str, seed: int) -> Named:
     for row in source.prompts("shape", [method]) if FLOOR in source.points else []:
         concept, prompt_id = row["concept"], row["prompt_id"]
         if scene := make_scene(source, method, row, Random(f"scene {seed} {concept} {prompt_id}")):
-            found.setdefault(concept, []).append((-scene.choices[0].scores["harmonic"], prompt_id, scene))
+            found.setdefault(concept, []).append(
+                (-scene.choices[0].scores["harmonic"], prompt_id, scene)
+            )
     return {
-        concept: {f"scene:{concept}:{prompt_id}": task for _, prompt_id, task in sorted(rows, key=lambda r: r[:2])}
+        concept: {
+            f"scene:{concept}:{prompt_id}": task
+            for _, prompt_id, task in sorted(rows, key=lambda r: r[:2])
+        }
         for concept, rows in sorted(found.items())
     }
 
@@ -64,15 +77,28 @@ def make_scene(source: Source, method: str, row: Row, random: Random) -> Task | 
     """None where a picture or a score is missing."""
     index = random.randrange(int(row["n"]))
     images = source.references(row["concept"])
-    scored = any((method, p, row["concept"], row["prompt_id"]) in source.scores for p in source.points[method])
+    scored = any(
+        (method, p, row["concept"], row["prompt_id"]) in source.scores
+        for p in source.points[method]
+    )
     if not scored or len(images) < 3:
         return None
     good, other = choose(source, method, row, index), choose(source, FLOOR, row, index)
-    if not (intact(good.path) and intact(other.path)) or good.scores["harmonic"] != good.scores["harmonic"]:
+    if (
+        not (intact(good.path) and intact(other.path))
+        or good.scores["harmonic"] != good.scores["harmonic"]
+    ):
         return None
     *shown, third = random.sample(images, 3)
     text = source.text(row)
-    return Task(row["concept"], row["group"], row["prompt_id"], text, tuple(shown), (good, other, own(third)))
+    return Task(
+        row["concept"],
+        row["group"],
+        row["prompt_id"],
+        text,
+        tuple(shown),
+        (good, other, own(third)),
+    )
 
 
 def plains(source: Source, seed: int) -> Named:
@@ -81,13 +107,23 @@ def plains(source: Source, seed: int) -> Named:
     for concept, group in source.groups.items():
         images = source.references(concept)
         word = source.super_words[concept]
-        others = [name for name in source.groups if source.super_words[name] != word and source.references(name)]
+        others = [
+            name
+            for name in source.groups
+            if source.super_words[name] != word and source.references(name)
+        ]
         if len(images) < 3 or not others:
             continue
         random = Random(f"plain {seed} {concept}")
         *shown, third = random.sample(images, 3)
-        choices = (own(third), own(source.references(random.choice(others))[0]), own(shown[0], scrambled=True))
-        out[concept] = {f"plain:{concept}": Task(concept, group, "plain", f"A {word}", tuple(shown), choices)}
+        choices = (
+            own(third),
+            own(source.references(random.choice(others))[0]),
+            own(shown[0], scrambled=True),
+        )
+        out[concept] = {
+            f"plain:{concept}": Task(concept, group, "plain", f"A {word}", tuple(shown), choices)
+        }
     return out
 
 

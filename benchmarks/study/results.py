@@ -30,7 +30,9 @@ class Results:
     """All that is computed of one study."""
 
     means: pd.DataFrame  # method, mean, sem, lo, hi, share_3, share_2, share_1, n, paper, paper_sem
-    pairs: pd.DataFrame  # method, other, difference, lo, hi, p, p_holm, p_wilcoxon, win_rate, win_lo, win_hi
+    pairs: (
+        pd.DataFrame
+    )  # method, other, difference, lo, hi, p, p_holm, p_wilcoxon, win_rate, win_lo, win_hi
     concepts: pd.DataFrame  # concept, group, a column a method
     correlation: pd.DataFrame  # metric, tau, lo, hi, p, spearman, n_pictures
     places: pd.DataFrame  # place, mean, lo, hi: whether the place on the screen mattered
@@ -39,13 +41,17 @@ class Results:
 
 def wide(ratings: pd.DataFrame, methods: list[str], column: str = "score") -> pd.DataFrame:
     """A row an answer: its rater, concept and task, and a column a method."""
-    table = ratings.pivot(index=["rater", "trial", "concept", "task"], columns="method", values=column)
+    table = ratings.pivot(
+        index=["rater", "trial", "concept", "task"], columns="method", values=column
+    )
     return table[methods].reset_index()
 
 
 def balanced_mean(rows: pd.DataFrame, y: ArrayLike) -> Estimate:
     """The class-balanced mean of one value a row."""
-    return balanced(np.asarray(y, dtype=float), rows["concept"].to_numpy(), rows["rater"].to_numpy())
+    return balanced(
+        np.asarray(y, dtype=float), rows["concept"].to_numpy(), rows["rater"].to_numpy()
+    )
 
 
 def interval_columns(
@@ -61,10 +67,21 @@ def means(ratings: pd.DataFrame, methods: list[str], kind: str) -> pd.DataFrame:
     for method in methods:
         mine = ratings[ratings["method"] == method]
         e = balanced_mean(mine, mine["score"])
-        shares = {f"share_{value}": balanced_mean(mine, mine["score"] == value).value for value in (3, 2, 1)}
+        shares = {
+            f"share_{value}": balanced_mean(mine, mine["score"] == value).value
+            for value in (3, 2, 1)
+        }
         paper = dict(zip(("paper", "paper_sem"), PAPER[kind].get(method, (np.nan, np.nan))))
         rows.append(
-            {"method": method, "mean": e.value, "sem": e.sem, **interval_columns(e), **shares, "n": len(mine), **paper}
+            {
+                "method": method,
+                "mean": e.value,
+                "sem": e.sem,
+                **interval_columns(e),
+                **shares,
+                "n": len(mine),
+                **paper,
+            }
         )
     return pd.DataFrame(rows)
 
@@ -75,43 +92,72 @@ def pairs(ratings: pd.DataFrame, methods: list[str]) -> pd.DataFrame:
     rows = []
     for a, b in combinations(methods, 2):
         d = table[a] - table[b]
-        e, win = balanced_mean(table, d), balanced_mean(table, (np.sign(d) + 1) / 2)  # a tie is half a win for either
-        rows.append({
-            "method": a, "other": b, "difference": e.value, **interval_columns(e), "p": e.p, "p_holm": np.nan,
-            "p_wilcoxon": wilcoxon_concepts(d.to_numpy(float), table["concept"].to_numpy()),
-            "win_rate": win.value, **interval_columns(win, "win_", (0.0, 1.0)), "ties": float((d == 0).mean()),
-        })  # fmt: skip
+        e, win = (
+            balanced_mean(table, d),
+            balanced_mean(table, (np.sign(d) + 1) / 2),
+        )  # a tie is half a win for either
+        rows.append(
+            {
+                "method": a,
+                "other": b,
+                "difference": e.value,
+                **interval_columns(e),
+                "p": e.p,
+                "p_holm": np.nan,
+                "p_wilcoxon": wilcoxon_concepts(d.to_numpy(float), table["concept"].to_numpy()),
+                "win_rate": win.value,
+                **interval_columns(win, "win_", (0.0, 1.0)),
+                "ties": float((d == 0).mean()),
+            }
+        )
     frame = pd.DataFrame(rows)
     return frame.assign(p_holm=holm(frame["p"].tolist()))
 
 
 def concept_means(ratings: pd.DataFrame, methods: list[str]) -> pd.DataFrame:
-    table = ratings.pivot_table(index=["concept", "group"], columns="method", values="score", aggfunc="mean")
+    table = ratings.pivot_table(
+        index=["concept", "group"], columns="method", values="score", aggfunc="mean"
+    )
     return table[methods].reset_index()
 
 
 def agreement(ratings: pd.DataFrame, seed: int = 0) -> Interval:
-    """Krippendorff's alpha, ordinal; a unit is a picture in its task. The interval draws concepts with replacement."""
+    """Krippendorff's alpha, ordinal; a unit is a picture in its task. The interval draws concepts
+    with replacement.
+    """
     table = ratings.pivot_table(
-        index=["concept", "task", "method"], columns="score", values="trial", aggfunc="count", fill_value=0
+        index=["concept", "task", "method"],
+        columns="score",
+        values="trial",
+        aggfunc="count",
+        fill_value=0,
     )
     table = table.reindex(columns=VALUES, fill_value=0)
-    met = np.array([coincidences(part.to_numpy()) for _, part in table.groupby(level="concept")])  # [C, V, V]
+    met = np.array(
+        [coincidences(part.to_numpy()) for _, part in table.groupby(level="concept")]
+    )  # [C, V, V]
     draws = np.random.default_rng(seed).integers(len(met), size=(DRAWS, len(met)))
     sums = [met.sum(0), *(met[draw].sum(0) for draw in draws)]
-    return expanded(np.array([alpha_of_coincidences(total, ordinal_distances(total)) for total in sums]), len(met))
+    return expanded(
+        np.array([alpha_of_coincidences(total, ordinal_distances(total)) for total in sums]),
+        len(met),
+    )
 
 
 def correlation(ratings: pd.DataFrame, methods: list[str]) -> pd.DataFrame:
     """How far people and a metric order the same pictures alike.
 
-    tau: Kendall's, within a trial, averaged like a score. spearman: over pictures, both sides minus their task's mean.
+    tau: Kendall's, within a trial, averaged like a score. spearman: over pictures, both sides minus
+    their task's mean.
     """
     scores = wide(ratings, methods)
     rows = []
     for metric in SCORES:
         values = wide(ratings, methods, metric)
-        alike = [np.sign(scores[a] - scores[b]) * np.sign(values[a] - values[b]) for a, b in combinations(methods, 2)]
+        alike = [
+            np.sign(scores[a] - scores[b]) * np.sign(values[a] - values[b])
+            for a, b in combinations(methods, 2)
+        ]
         e = balanced_mean(scores, np.mean(alike, axis=0))
         if np.isnan(e.value):
             continue
@@ -119,7 +165,13 @@ def correlation(ratings: pd.DataFrame, methods: list[str]) -> pd.DataFrame:
         centred = (pictures - pictures.groupby(level="task").transform("mean")).dropna()
         varied = centred["score"].nunique() > 1 and centred[metric].nunique() > 1
         rho = float(spearmanr(centred["score"], centred[metric]).statistic) if varied else np.nan
-        row = {"metric": metric, "tau": e.value, **interval_columns(e, bounds=(-1.0, 1.0)), "p": e.p, "spearman": rho}
+        row = {
+            "metric": metric,
+            "tau": e.value,
+            **interval_columns(e, bounds=(-1.0, 1.0)),
+            "p": e.p,
+            "spearman": rho,
+        }
         rows.append({**row, "n_pictures": len(centred)})
     return pd.DataFrame(rows, columns=["metric", "tau", "lo", "hi", "p", "spearman", "n_pictures"])
 

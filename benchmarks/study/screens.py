@@ -34,13 +34,20 @@ def reference_file(secret: str, path: Path) -> str:
     return f"{sign(secret, 'reference', path, length=16)}.png"
 
 
-def write_pictures(folder: Path, key: dict[str, Any], tasks: Sequence[Task], pool: Sequence[Task]) -> None:
-    """Every picture once. Those that are rated have one size in pixels and one in bytes, whoever made them."""
+def write_pictures(
+    folder: Path, key: dict[str, Any], tasks: Sequence[Task], pool: Sequence[Task]
+) -> None:
+    """Every picture once. Those that are rated have one size in pixels and one in bytes, whoever
+    made them.
+    """
     secret = key["secret"]
     side = side_of(tasks[0].choices[0].path)
     for choice in (choice for task in tasks for choice in task.choices):
         if side_of(choice.path) != side:
-            raise UserError(f"{choice.path} is not {side} pixels wide like the others: its size would tell the method")
+            raise UserError(
+                f"{choice.path} is not {side} pixels wide like the others: its size would tell "
+                f"the method"
+            )
     choices = {choice_file(secret, c): c for task in (*tasks, *pool) for c in task.choices}
     for name, c in choices.items():
         (folder / name).write_bytes(png(choice_pixels(c.path, side, c.scrambled)))
@@ -48,13 +55,19 @@ def write_pictures(folder: Path, key: dict[str, Any], tasks: Sequence[Task], poo
     for name in choices:
         (folder / name).write_bytes(padded((folder / name).read_bytes(), size))
     if key["kind"] == "ranking":
-        shown = {reference_file(secret, path): path for task in (*tasks, *pool) for path in task.references}
+        shown = {
+            reference_file(secret, path): path
+            for task in (*tasks, *pool)
+            for path in task.references
+        }
         for name in sorted(shown):
             (folder / name).write_bytes(png(reference_pixels(shown[name])))
 
 
 def page_data(key: dict[str, Any], tasks: Sequence[Task], pool: Sequence[Task]) -> dict[str, Any]:
-    """What the page knows: texts, file names, signed ids, and digests of the qualification's known answers."""
+    """What the page knows: texts, file names, signed ids, and digests of the qualification's known
+    answers.
+    """
     secret, ranking = key["secret"], key["kind"] == "ranking"
 
     def screen(trial: dict[str, Any]) -> dict[str, Any]:
@@ -63,14 +76,22 @@ def page_data(key: dict[str, Any], tasks: Sequence[Task], pool: Sequence[Task]) 
         shown = {
             "id": trial["id"],
             "text": task.text,
-            "references": [reference_file(secret, path) for path in task.references] if ranking else [],
+            "references": [reference_file(secret, path) for path in task.references]
+            if ranking
+            else [],
             "images": [choice_file(secret, task.choices[place]) for place in trial["order"]],
         }
-        return shown | ({"check": known_answer(trial["id"], trial["order"].index(0))} if known else {})
+        return shown | (
+            {"check": known_answer(trial["id"], trial["order"].index(0))} if known else {}
+        )
 
     about = {"study": key["study"], "kind": key["kind"]}
     gate = {name: key["design"][name] for name in ("qualify", "pass_mark")}
-    return {**about, **gate, "sessions": [[screen(trial) for trial in s["trials"]] for s in key["sessions"]]}
+    return {
+        **about,
+        **gate,
+        "sessions": [[screen(trial) for trial in s["trials"]] for s in key["sessions"]],
+    }
 
 
 def screens_page(key: dict[str, Any], tasks: Sequence[Task], pool: Sequence[Task]) -> str:

@@ -1,6 +1,7 @@
 """A study on one network: the page over http, answers into files.
 
-In: a study folder, an address. Out: files in `answers/`. Nothing but the page's own files can be fetched.
+In: a study folder, an address. Out: files in `answers/`. Nothing but the page's own files can be
+fetched.
 """
 
 import hmac
@@ -24,7 +25,10 @@ from benchmarks.study.desk import Desk
 from perfusion_core.errors import UserError
 
 INLINE = "'unsafe-inline'"  # the page is one file
-POLICY = f"default-src 'none'; img-src 'self' data:; style-src {INLINE}; script-src {INLINE}; connect-src 'self'"
+POLICY = (
+    f"default-src 'none'; img-src 'self' data:; style-src {INLINE}; script-src {INLINE}; "
+    f"connect-src 'self'"
+)
 GUARDS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -35,7 +39,9 @@ PICTURE = re.compile(r"images/[0-9a-f]{16}\.png")
 
 
 class Handler(BaseHTTPRequestHandler):
-    """GET the page, its pictures, a session; POST answers. Every refusal is JSON with a status in words."""
+    """GET the page, its pictures, a session; POST answers. Every refusal is JSON with a status in
+    words.
+    """
 
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "perfbench", ""
@@ -72,14 +78,24 @@ class Handler(BaseHTTPRequestHandler):
         if self.token:
             given, _, path = path.lstrip("/").partition("/")
             if not hmac.compare_digest(given.encode(), self.token.encode()):
-                raise Refused(403, "the address is not complete: use the whole link that you were given")
+                raise Refused(
+                    403, "the address is not complete: use the whole link that you were given"
+                )
         return path.lstrip("/") or "index.html"
 
     def get(self, path: str) -> None:
         if path == "api/session":
             rater = parse_qs(urlsplit(self.path).query).get("rater", [""])[0]
             session, ticket = self.desk.hand_out(rater, self.client_address[0])
-            self.reply(200, {"status": "ok", "study": self.desk.key.study, "session": session, "ticket": ticket})
+            self.reply(
+                200,
+                {
+                    "status": "ok",
+                    "study": self.desk.key.study,
+                    "session": session,
+                    "ticket": ticket,
+                },
+            )
         elif path == "index.html":
             self.send(200, "text/html; charset=utf-8", self.file(path), "no-store")
         elif PICTURE.fullmatch(path):
@@ -109,7 +125,11 @@ class Handler(BaseHTTPRequestHandler):
             if answers.complete
             else "stopped early"
         )
-        print(f"session {answers.session}: {rated(answers, self.desk.key)} trials, {said}", file=sys.stderr, flush=True)
+        print(
+            f"session {answers.session}: {rated(answers, self.desk.key)} trials, {said}",
+            file=sys.stderr,
+            flush=True,
+        )
         self.reply(201, {"status": "arrived", "study": self.desk.key.study})
 
     def body(self) -> bytes:
@@ -122,8 +142,12 @@ class Handler(BaseHTTPRequestHandler):
         if not re.fullmatch("[0-9]{1,15}", length):  # isdigit() takes a superscript, too
             raise Refused(411, "the length of the answers has to be said")
         if int(length) > MAX_BYTES:
-            self.rfile.read(min(int(length), 4 * MAX_BYTES))  # a browser that is still sending would not see the reply
-            raise Refused(413, f"the answers are {int(length):,} bytes; at most {MAX_BYTES:,} are taken")
+            self.rfile.read(
+                min(int(length), 4 * MAX_BYTES)
+            )  # a browser that is still sending would not see the reply
+            raise Refused(
+                413, f"the answers are {int(length):,} bytes; at most {MAX_BYTES:,} are taken"
+            )
         data = self.rfile.read(int(length))
         if len(data) < int(length):
             raise Refused(400, "the answers broke off")
@@ -134,7 +158,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def send(self, status: int, kind: str, body: bytes, cache: str) -> None:
         self.send_response(status, HTTPStatus(status).phrase)
-        headers = {"Content-Type": kind, "Content-Length": str(len(body)), "Cache-Control": cache, **GUARDS}
+        headers = {
+            "Content-Type": kind,
+            "Content-Length": str(len(body)),
+            "Cache-Control": cache,
+            **GUARDS,
+        }
         if self.close_connection:
             headers["Connection"] = "close"
         for name, value in headers.items():
@@ -158,8 +187,8 @@ class Server(ThreadingHTTPServer):
 
 
 def is_ours(host: str, name: str) -> bool:
-    """Whether a Host header names this machine's loopback, or `name`: a page of another site that had its own name
-    point here could read a study's screens and answer them."""
+    """Whether a Host header names this machine's loopback, or `name`: a page of another site that
+    had its own name point here could read a study's screens and answer them."""
     said = re.sub(r":\d*$", "", host.strip().lower()).strip("[]")
     if said in ("localhost", name.lower()):
         return bool(said)
@@ -174,7 +203,8 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(socket.gethostbyname(host)).is_loopback
     except OSError as error:
         raise UserError(
-            f"--host {host} is not an address of this machine ({error.strerror}); 127.0.0.1 or 0.0.0.0 always are"
+            f"--host {host} is not an address of this machine ({error.strerror}); 127.0.0.1 or "
+            f"0.0.0.0 always are"
         ) from None
 
 
@@ -188,29 +218,41 @@ def token_of(folder: Path) -> str:
 
 
 def reachable(host: str) -> str:
-    """The address to tell others: for 0.0.0.0, the one of the network that this machine would use."""
+    """The address to tell others: for 0.0.0.0, the one of the network that this machine would
+    use.
+    """
     if host != "0.0.0.0":
         return host
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(("192.0.2.1", 9))  # a documentation address; choosing a route sends nothing
+            probe.connect(
+                ("192.0.2.1", 9)
+            )  # a documentation address; choosing a route sends nothing
             return str(probe.getsockname()[0])
         except OSError:
             return socket.gethostname()
 
 
 def make_server(folder: Path, host: str, port: int, name: str = "") -> tuple[Server, str]:
-    """(server, the link for raters); `name`: the one under which a server in front of this one is reached."""
+    """(server, the link for raters); `name`: the one under which a server in front of this one is
+    reached.
+    """
     key = read_key(folder)
-    if not Locks(folder / "private").try_lock("serve"):  # its start sweeps up what a killed server was writing
+    if not Locks(folder / "private").try_lock(
+        "serve"
+    ):  # its start sweeps up what a killed server was writing
         raise UserError(f"{folder} is being served already; end that server first")
     if not 0 <= port < 65536:
-        raise UserError(f"--port {port} is no port; write a number from 1 to 65535, or 0 for any that is free")
+        raise UserError(
+            f"--port {port} is no port; write a number from 1 to 65535, or 0 for any that is free"
+        )
     token = "" if is_loopback(host) else token_of(folder)
     try:
         server = Server((host, port), partial(Handler, Desk(key), token, name))
     except OSError as error:
-        raise UserError(f"cannot listen on {host}:{port} ({error.strerror}); choose another --port or --host") from None
+        raise UserError(
+            f"cannot listen on {host}:{port} ({error.strerror}); choose another --port or --host"
+        ) from None
     link = f"http://{reachable(host)}:{server.server_address[1]}/{token + '/' if token else ''}"
     return server, link
 
@@ -219,7 +261,11 @@ def serve(folder: Path, host: str, port: int, name: str = "") -> None:
     """Until Ctrl-C."""
     server, link = make_server(folder, host, port, name)
     print(link, flush=True)
-    print(f"answers go to {folder / 'answers'}; Ctrl-C ends, the same command goes on", file=sys.stderr, flush=True)
+    print(
+        f"answers go to {folder / 'answers'}; Ctrl-C ends, the same command goes on",
+        file=sys.stderr,
+        flush=True,
+    )
     try:
         server.serve_forever()
     except KeyboardInterrupt:

@@ -16,7 +16,9 @@ def sign(secret: str, *words: object, length: int = 32) -> str:
 
 
 def genuine(secret: str, signature: str, *words: object) -> bool:
-    """Whether `signature` is ours for these words; takes the same time whatever is wrong with it."""
+    """Whether `signature` is ours for these words; takes the same time whatever is wrong with
+    it.
+    """
     return hmac.compare_digest(sign(secret, *words).encode(), signature.encode(errors="replace"))
 
 

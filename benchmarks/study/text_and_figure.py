@@ -1,6 +1,7 @@
 """The results of a study for people: a page of text, and a figure.
 
-In: Results. Out: Markdown that is readable in a terminal; PDF, SVG and PNG. Nothing is computed here.
+In: Results. Out: Markdown that is readable in a terminal; PDF, SVG and PNG. Nothing is computed
+here.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -20,7 +21,11 @@ from benchmarks.study.results import Results
 from benchmarks.tables.statistics import Interval
 from benchmarks.tables.table_text import aligned
 
-METRICS = {"image_sim": "image similarity", "text_sim_raw": "text similarity", "harmonic": "harmonic mean"}
+METRICS = {
+    "image_sim": "image similarity",
+    "text_sim_raw": "text similarity",
+    "harmonic": "harmonic mean",
+}
 STRENGTH = {3: 1.0, 2: 0.55, 1: 0.2}  # strength of a method's colour for a share
 
 
@@ -57,15 +62,18 @@ def markdown(key: Key, collected: Collected, results: Results, min_agreement: fl
 
 {means_table(kind, unit, results)}
 
-Mean {unit} from 1 to 3, 3 is best: the mean of the concepts' means. SEM as in the paper, as if answers were independent
-of each other; the 95 % interval is clustered by rater and by concept. The paper's figures are those it printed for its
+Mean {unit} from 1 to 3, 3 is best: the mean of the concepts' means. SEM as in the paper, as if \
+answers were independent
+of each other; the 95 % interval is clustered by rater and by concept. The paper's figures are \
+those it printed for its
 own raters, images and prompts (section 5.2).
 
 ## In pairs
 
 {pairs_table(kind, results)}
 
-Differences within a trial. p: t test clustered by rater and concept; Holm: for all pairs at once; Wilcoxon: signed
+Differences within a trial. p: t test clustered by rater and concept; Holm: for all pairs at once; \
+Wilcoxon: signed
 ranks of the concepts' means. A tie is half a win for either.
 
 ## Agreement
@@ -84,7 +92,19 @@ Mean {unit} by place on the screen: {places_text(results)}.
 
 def means_table(kind: str, unit: str, results: Results) -> str:
     d = digits_of(kind)
-    rows = [["", f"mean {unit}", "SEM", "95 %", "given 3", "given 2", "given 1", "trials", "the paper's"]]
+    rows = [
+        [
+            "",
+            f"mean {unit}",
+            "SEM",
+            "95 %",
+            "given 3",
+            "given 2",
+            "given 1",
+            "trials",
+            "the paper's",
+        ]
+    ]
     for row in results.means.to_dict("records"):
         paper = "" if np.isnan(row["paper"]) else f"{row['paper']:.{d}f} ± {row['paper_sem']:.{d}f}"
         mean = [
@@ -105,7 +125,9 @@ def pairs_table(kind: str, results: Results) -> str:
         difference = [f"{row['difference']:+.{d}f}", interval_text(row["lo"], row["hi"], d)]
         tests = [chance(row[name]) for name in ("p", "p_holm", "p_wilcoxon")]
         between = "" if np.isnan(row["win_lo"]) else f"[{row['win_lo']:.0%}, {row['win_hi']:.0%}]"
-        rows.append([names, *difference, *tests, share(row["win_rate"]), between, share(row["ties"])])
+        rows.append(
+            [names, *difference, *tests, share(row["win_rate"]), between, share(row["ties"])]
+        )
     return aligned(rows)
 
 
@@ -118,7 +140,10 @@ def alpha_text(alpha: Interval) -> str:
 
 def places_text(results: Results) -> str:
     rows = results.places.to_dict("records")
-    return ", ".join(f"{row['place']} {row['mean']:.2f} {interval_text(row['lo'], row['hi'])}".strip() for row in rows)
+    return ", ".join(
+        f"{row['place']} {row['mean']:.2f} {interval_text(row['lo'], row['hi'])}".strip()
+        for row in rows
+    )
 
 
 def correlation_table(results: Results) -> str:
@@ -127,11 +152,15 @@ def correlation_table(results: Results) -> str:
     rows = [["", "tau in a trial", "95 %", "p", "Spearman", "pictures"]]
     for row in results.correlation.to_dict("records"):
         tau = [f"{row['tau']:+.2f}", interval_text(row["lo"], row["hi"]), chance(row["p"])]
-        rows.append([METRICS[row["metric"]], *tau, format_rating(row["spearman"]), str(row["n_pictures"])])
+        rows.append(
+            [METRICS[row["metric"]], *tau, format_rating(row["spearman"]), str(row["n_pictures"])]
+        )
     return f"""{aligned(rows)}
 
-Kendall's tau between people's order and the metric's, within a trial; Spearman's rho over pictures, within their
-prompt. Of prompts that deform the concept, image similarity is the concept's mean at the same operating point."""
+Kendall's tau between people's order and the metric's, within a trial; Spearman's rho over \
+pictures, within their
+prompt. Of prompts that deform the concept, image similarity is the concept's mean at the same \
+operating point."""
 
 
 def counted_text(key: Key, collected: Collected, min_agreement: float) -> str:
@@ -142,8 +171,10 @@ def counted_text(key: Key, collected: Collected, min_agreement: float) -> str:
     answers = f"with {given:,} answers to {trials:,} of {planned:,} planned trials"
     lines = [
         f"- {n('counted')} of {len(raters)} raters counted, {answers}",
-        f"- {n('unqualified')} unqualified: not {design['pass_mark']} of {design['qualify']} known answers right",
-        f"- {n('inconsistent')} inconsistent: less than {min_agreement:.0%} of repeated pairs ordered the same way",
+        f"- {n('unqualified')} unqualified: not {design['pass_mark']} of {design['qualify']} "
+        f"known answers right",
+        f"- {n('inconsistent')} inconsistent: less than {min_agreement:.0%} of repeated pairs "
+        f"ordered the same way",
         f"- {n('stopped')} stopped before the qualification was over",
         f"- {collected.repeated} answers given twice by the same rater, counted once",
         f"- {len(collected.refused)} files refused",
@@ -183,7 +214,9 @@ def draw_means(axes: Axes, kind: str, results: Results) -> None:
     axes.axvline(2.0, color=style.FAINT, linewidth=0.8, zorder=0)
     axes.set_yticks(range(len(rows)), [label(method, kind) for method in methods])
     axes.set_ylim(len(rows) - 0.5, -0.55)
-    axes.set_xlabel(f"Mean {'rank' if kind == 'ranking' else 'realism score'}, 3 is best (bar: SEM, line: 95 %)")
+    axes.set_xlabel(
+        f"Mean {'rank' if kind == 'ranking' else 'realism score'}, 3 is best (bar: SEM, line: 95 %)"
+    )
     axes.grid(axis="y", visible=False)
 
 
@@ -193,12 +226,20 @@ def draw_paper(axes: Axes, rows: Sequence[Mapping[Hashable, Any]]) -> None:
     if not known:
         return
     axes.errorbar(
-        [row["paper"] for _, row in known], [y for y, _ in known], xerr=[row["paper_sem"] for _, row in known],
-        fmt="D", markersize=3.4, color=style.GREY, markerfacecolor="white", elinewidth=0.9,
+        [row["paper"] for _, row in known],
+        [y for y, _ in known],
+        xerr=[row["paper_sem"] for _, row in known],
+        fmt="D",
+        markersize=3.4,
+        color=style.GREY,
+        markerfacecolor="white",
+        elinewidth=0.9,
         label="the paper's own, ± SEM",
-    )  # fmt: skip
+    )
     above = (1.0, 1.0 + 0.42 / len(rows))
-    axes.legend(loc="upper right", bbox_to_anchor=above, frameon=False, handletextpad=0.3, borderpad=0)
+    axes.legend(
+        loc="upper right", bbox_to_anchor=above, frameon=False, handletextpad=0.3, borderpad=0
+    )
 
 
 def draw_shares(axes: Axes, kind: str, results: Results) -> None:
@@ -211,7 +252,15 @@ def draw_shares(axes: Axes, kind: str, results: Results) -> None:
             axes.barh(y, width, left=left, height=0.6, color=colour, alpha=strength, linewidth=0)
             if width > 0.07:
                 ink = "white" if strength == 1 else "#202124"
-                axes.text(left + width / 2, y, f"{value}: {width:.0%}", ha="center", va="center", fontsize=6, color=ink)
+                axes.text(
+                    left + width / 2,
+                    y,
+                    f"{value}: {width:.0%}",
+                    ha="center",
+                    va="center",
+                    fontsize=6,
+                    color=ink,
+                )
             left += width
     axes.set_xlim(0, 1)
     axes.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"])

@@ -1,6 +1,7 @@
 """Prompts and concepts: what a benchmark is about.
 
-In: `prompts/`, `concepts/` (shipped, or a folder of yours). Out: a frozen `Catalog`; nothing here imports torch.
+In: `prompts/`, `concepts/` (shipped, or a folder of yours). Out: a frozen `Catalog`; nothing here
+imports torch.
 """
 
 import csv
@@ -17,7 +18,16 @@ from benchmarks.safe_paths import below
 from benchmarks.suite.concept_folder import GROUPS, Concept, read_concept
 from perfusion_core.errors import UserError, unknown
 
-__all__ = ["GROUPS", "PERFUSION", "Catalog", "Concept", "Pair", "Prompt", "Protocol", "load_catalog"]
+__all__ = [
+    "GROUPS",
+    "PERFUSION",
+    "Catalog",
+    "Concept",
+    "Pair",
+    "Prompt",
+    "Protocol",
+    "load_catalog",
+]
 
 KINDS = ("shape", "deform")
 TUNING = "tuning"  # folders of concepts/ that are not a concept: other catalogues
@@ -26,7 +36,9 @@ PHOTOS = "photos"
 
 @dataclass(frozen=True)
 class Prompt:
-    """One template; `{}` is where the concept stands. Kind `shape` counts for image similarity, `deform` does not."""
+    """One template; `{}` is where the concept stands. Kind `shape` counts for image similarity,
+    `deform` does not.
+    """
 
     id: str
     kind: str
@@ -49,16 +61,25 @@ class Protocol:
 
     name: str
     images_per_prompt: int
-    class_word: str  # in the scored text: "left out" ("A on the beach") or "kept" ("A cat on the beach")
+    class_word: (
+        str  # in the scored text: "left out" ("A on the beach") or "kept" ("A cat on the beach")
+    )
     image_prompts: str  # image similarity is over: "shape" (the shape-preserving prompts) or "all"
-    normalised: bool  # do its authors divide text similarity by the super-category's? our tables have both
+    normalised: (
+        bool  # do its authors divide text similarity by the super-category's? our tables have both
+    )
     steps: int = 50
     guidance: float = 6.0
     source: str = ""
 
 
 PERFUSION = Protocol(
-    "perfusion", 8, "left out", "shape", True, source="Key-Locked Rank One Editing, section 5 (arXiv:2305.01644)"
+    "perfusion",
+    8,
+    "left out",
+    "shape",
+    True,
+    source="Key-Locked Rank One Editing, section 5 (arXiv:2305.01644)",
 )
 
 
@@ -75,8 +96,25 @@ def leave_out(template: str) -> str:
 
 def content_words(template: str) -> list[str]:
     """What the scorer can look for once the concept is left out."""
-    empty = {"a", "an", "the", "of", "and", "photo", "image", "picture", "shown", "in", "on", "with", "is", "it"}
-    return [word for word in re.findall(r"[a-z']+", leave_out(template).lower()) if word not in empty]
+    empty = {
+        "a",
+        "an",
+        "the",
+        "of",
+        "and",
+        "photo",
+        "image",
+        "picture",
+        "shown",
+        "in",
+        "on",
+        "with",
+        "is",
+        "it",
+    }
+    return [
+        word for word in re.findall(r"[a-z']+", leave_out(template).lower()) if word not in empty
+    ]
 
 
 @dataclass(frozen=True)
@@ -90,7 +128,9 @@ class Catalog:
     pairs: tuple[Pair, ...]
     validation: tuple[Prompt, ...]
     templates: tuple[str, ...]  # training texts, `{}` for the concept
-    notes: tuple[str, ...] = ()  # what a reader of the numbers should know: "6 of 30 subjects are here"
+    notes: tuple[
+        str, ...
+    ] = ()  # what a reader of the numbers should know: "6 of 30 subjects are here"
 
     def prompts_for(self, concept: Concept) -> tuple[Prompt, ...]:
         """The shared prompts and those of the concept's group."""
@@ -99,21 +139,29 @@ class Catalog:
     def pairs_for(self, a: Concept, b: Concept) -> tuple[Pair, ...]:
         """The prompts in which these two can stand, in this order."""
         fits = (("any", a.group, a.name), ("any", b.group, b.name))
-        return tuple(pair for pair in self.pairs if pair.slots[0] in fits[0] and pair.slots[1] in fits[1])
+        return tuple(
+            pair for pair in self.pairs if pair.slots[0] in fits[0] and pair.slots[1] in fits[1]
+        )
 
     def scored_text(self, prompt: Prompt | Pair, *concepts: Concept) -> str:
-        """The text that generated images are compared with, by the suite's protocol; a pair keeps its two words.
+        """The text that generated images are compared with, by the suite's protocol; a pair keeps
+        its two words.
 
-        ("A and a on the beach" would ask for neither thing, so for pairs the paper's rule has no meaning.)
+        ("A and a on the beach" would ask for neither thing, so for pairs the paper's rule has no
+        meaning.)
         """
         if isinstance(prompt, Pair):
-            return prompt.template.replace("{a}", concepts[0].super_category).replace("{b}", concepts[1].super_category)
+            return prompt.template.replace("{a}", concepts[0].super_category).replace(
+                "{b}", concepts[1].super_category
+            )
         if self.protocol.class_word == "left out":
             return leave_out(prompt.template)
         return fill(prompt.template, concepts[0].super_category)
 
     def concept(self, name: str) -> Concept:
-        """One concept by name: the catalogue's, or one that was added with `perfbench concepts add`, or a folder."""
+        """One concept by name: the catalogue's, or one that was added with `perfbench concepts
+        add`, or a folder.
+        """
         found = {concept.name: concept for concept in self.concepts}
         if name in found:
             return _with_images(found[name])
@@ -125,15 +173,22 @@ class Catalog:
         raise unknown("concept", name, [*found, *own])
 
     def select_concepts(self, names: str = "all") -> tuple[Concept, ...]:
-        """What was asked for: all (the catalogue's own), or names and folders with commas between them."""
+        """What was asked for: all (the catalogue's own), or names and folders with commas between
+        them.
+        """
         if names == "all" and not self.concepts:
-            raise UserError(f"the catalogue {self.name!r} has no concepts; `perfbench ls suites` tells what there is")
+            raise UserError(
+                f"the catalogue {self.name!r} has no concepts; `perfbench ls suites` tells what "
+                f"there is"
+            )
         if names == "all":
             return tuple(_with_images(concept) for concept in self.concepts)
         return tuple(self.concept(name) for name in _split(names, "concept"))
 
     def select_prompts(self, names: str = "all") -> tuple[Prompt, ...]:
-        """What was asked for: all, shape, deform, or ids with commas between them; in the catalogue's order."""
+        """What was asked for: all, shape, deform, or ids with commas between them; in the
+        catalogue's order.
+        """
         wanted = set(_split(names, "prompt"))
         known = {prompt.id for prompt in self.prompts} | {"all", *KINDS}
         for name in wanted - known:
@@ -143,8 +198,14 @@ class Catalog:
     @property
     def digests(self) -> dict[str, str]:
         """Of the prompts (with the training and validation texts) and of the concepts."""
-        texts = {key: asdict(self)[key] for key in ("prompts", "pairs", "validation", "templates", "protocol")}
-        return {"prompts": _digest(texts), "concepts": _digest({c.name: c.digest for c in self.concepts})}
+        texts = {
+            key: asdict(self)[key]
+            for key in ("prompts", "pairs", "validation", "templates", "protocol")
+        }
+        return {
+            "prompts": _digest(texts),
+            "concepts": _digest({c.name: c.digest for c in self.concepts}),
+        }
 
 
 def _digest(what: object) -> str:
@@ -162,7 +223,8 @@ def _with_images(concept: Concept) -> Concept:
     if concept.images:
         return concept
     raise UserError(
-        f"concept {concept.name!r} has no images here: `perfbench concepts fetch {concept.name}` (or all) gets the "
+        f"concept {concept.name!r} has no images here: `perfbench concepts fetch {concept.name}` "
+        f"(or all) gets the "
         f"photographs, `perfbench concepts adopt {concept.name} DIR` takes a folder that you have"
     )
 
@@ -178,11 +240,15 @@ def own_concepts() -> list[Concept]:
 
 
 def load_catalog(kind: str | Path = "miniature") -> Catalog:
-    """The shipped "miniature", its "tuning" concepts, the "photos" of the paper, or a folder of concepts of yours."""
+    """The shipped "miniature", its "tuning" concepts, the "photos" of the paper, or a folder of
+    concepts of yours.
+    """
     if kind == "miniature":
         concepts = [read_concept(folder) for folder in _concept_folders(data_dir("concepts"))]
     elif kind == TUNING:
-        concepts = [read_concept(folder) for folder in _concept_folders(data_dir("concepts") / TUNING)]
+        concepts = [
+            read_concept(folder) for folder in _concept_folders(data_dir("concepts") / TUNING)
+        ]
     elif kind == PHOTOS:
         from benchmarks.suite.photographs import read_photos
 
@@ -193,26 +259,33 @@ def load_catalog(kind: str | Path = "miniature") -> Catalog:
 
 
 def _own_catalog(folder: Path) -> Catalog:
-    """A folder of concept folders, or one concept folder; with a `prompts/` inside, its prompts are used."""
+    """A folder of concept folders, or one concept folder; with a `prompts/` inside, its prompts are
+    used.
+    """
     if not folder.is_dir():
         raise UserError(
-            f"{folder} is not a folder; known catalogues: miniature, photos, tuning, or a folder of concepts"
+            f"{folder} is not a folder; known catalogues: miniature, photos, tuning, or a folder "
+            f"of concepts"
         )
     inside = below(folder, "concepts") if (folder / "concepts").is_dir() else folder
     folders = [inside] if (inside / "concept.toml").is_file() else _concept_folders(inside)
     folders = [below(folder, *path.relative_to(folder).parts) for path in folders]
     if not folders:
         raise UserError(
-            f"{folder} has no concept: `perfbench concepts add DIR --super-category WORD` makes a concept folder"
+            f"{folder} has no concept: `perfbench concepts add DIR --super-category WORD` makes a "
+            f"concept folder"
         )
     own = below(folder, "prompts", "prompts.csv")
     prompts = read_prompts(own) if own.is_file() else None
     return shipped_prompts(folder.name, [read_concept(path) for path in folders], prompts)
 
 
-def shipped_prompts(name: str, concepts: Iterable[Concept], own: Iterable[Prompt] | None = None) -> Catalog:
-    """A catalogue of these concepts with the project's texts and protocol; with `own` prompts in the place of ours, and
-    without the validation prompts that are among these: nothing is fitted to what is tested."""
+def shipped_prompts(
+    name: str, concepts: Iterable[Concept], own: Iterable[Prompt] | None = None
+) -> Catalog:
+    """A catalogue of these concepts with the project's texts and protocol; with `own` prompts in
+    the place of ours, and without the validation prompts that are among these: nothing is fitted to
+    what is tested."""
     home = data_dir("prompts")
     prompts = read_prompts(home / "prompts.csv") if own is None else tuple(own)
     validation = read_validation(home / "validation.csv")
@@ -256,7 +329,10 @@ def read_pairs(path: Path) -> tuple[Pair, ...]:
     for number, row in _rows(path, ("id", "slots", "template")):
         slots = tuple(row["slots"].split("+"))
         if len(slots) != 2 or any(slot not in ("any", *GROUPS) for slot in slots):
-            raise UserError(f"{path}:{number}: slots is {row['slots']!r}; write two of any, {', '.join(GROUPS)} as X+Y")
+            raise UserError(
+                f"{path}:{number}: slots is {row['slots']!r}; write two of any, "
+                f"{', '.join(GROUPS)} as X+Y"
+            )
         check_template(row["template"], f"{path}:{number}", ("{a}", "{b}"))
         pairs.append(Pair(row["id"], (slots[0], slots[1]), row["template"]))
     return tuple(pairs)
@@ -275,7 +351,10 @@ def check_template(template: str, where: str, slots: Sequence[str] = ("{}",)) ->
     """Each slot once and no other brace, else one sentence that says where."""
     braces = re.findall(r"\{[^{}]*\}", template)
     if sorted(braces) != sorted(slots) or len(re.findall(r"[{}]", template)) != 2 * len(slots):
-        raise UserError(f"{where}: {template!r} needs {' and '.join(slots)} exactly once each and no other brace")
+        raise UserError(
+            f"{where}: {template!r} needs {' and '.join(slots)} exactly once each and no other "
+            f"brace"
+        )
 
 
 def read_text(path: Path) -> str:
@@ -294,19 +373,26 @@ def _rows(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]
     try:
         lines = [(reader.line_num, [" ".join(cell.split()) for cell in line]) for line in reader]
     except csv.Error as error:
-        raise UserError(f"{path}:{reader.line_num}: {error}; is a quotation mark left open?") from None
-    lines = [(number, cells) for number, cells in lines if any(cells)]  # spreadsheets leave ",,," behind
+        raise UserError(
+            f"{path}:{reader.line_num}: {error}; is a quotation mark left open?"
+        ) from None
+    lines = [
+        (number, cells) for number, cells in lines if any(cells)
+    ]  # spreadsheets leave ",,," behind
     first = lines[0][1] if lines else []
     if first != list(columns):
         raise UserError(
-            f"{path}: the first line must be {','.join(columns)}, with commas; it is {','.join(first)!r:.80}"
+            f"{path}: the first line must be {','.join(columns)}, with commas; it is "
+            f"{','.join(first)!r:.80}"
         )
     if not lines[1:]:
         raise UserError(f"{path} has no row below {','.join(columns)}")
     seen: set[str] = set()
     for number, cells in lines[1:]:
         if len(cells) != len(columns) or not all(cells):
-            raise UserError(f"{path}:{number}: a row has {len(columns)} filled cells: {', '.join(columns)}")
+            raise UserError(
+                f"{path}:{number}: a row has {len(columns)} filled cells: {', '.join(columns)}"
+            )
         check_id(cells[0], f"{path}:{number}")
         if cells[0].lower() in seen:
             raise UserError(f"{path}:{number}: id {cells[0]!r} is used twice")
@@ -318,5 +404,6 @@ def check_id(id: str, where: str) -> None:
     """An id is the name of a folder of images and stands in lists with commas."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", id) or id in ("all", *KINDS):
         raise UserError(
-            f"{where}: id {id!r} is not allowed: use a-z, 0-9, _ and -, and none of all, {', '.join(KINDS)}"
+            f"{where}: id {id!r} is not allowed: use a-z, 0-9, _ and -, and none of all, "
+            f"{', '.join(KINDS)}"
         )

@@ -10,7 +10,9 @@ from typing import Any
 
 from perfusion_core.errors import UserError
 
-PAIRS = 49152 - 256 - 2  # open_clip.tokenizer reads so many: the vocabulary without bytes, start and end
+PAIRS = (
+    49152 - 256 - 2
+)  # open_clip.tokenizer reads so many: the vocabulary without bytes, start and end
 WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"  # OpenAI's
 
 
@@ -38,4 +40,7 @@ def _byte_pairs() -> Path:
     for place in (spec.submodule_search_locations or ()) if spec else ():
         if (path := Path(place) / "bpe_simple_vocab_16e6.txt.gz").is_file():
             return path
-    raise UserError("the package open_clip_torch is not installed as a whole; install it: pip install open_clip_torch")
+    raise UserError(
+        "the package open_clip_torch is not installed as a whole; install it: pip install "
+        "open_clip_torch"
+    )

@@ -1,4 +1,6 @@
-"""What `perfbench concepts` and `perfbench catalog` do. In: arguments. Out: lines on stdout, an exit status."""
+"""What `perfbench concepts` and `perfbench catalog` do. In: arguments. Out: lines on stdout, an
+exit status.
+"""
 
 import sys
 from argparse import Namespace
@@ -43,16 +45,24 @@ def add(args: Namespace) -> int:
     )  # fmt: skip
     _say(concept, list_images(Path(args.dir).expanduser()))
     if len(concept.super_category.split()) > 1:
-        _note(f"warning: {concept.super_category!r} is several words; methods that start from one word need one")
+        _note(
+            f"warning: {concept.super_category!r} is several words; methods that start from one "
+            f"word need one"
+        )
     if concept.group == "other":
-        _note("it gets the 19 prompts that all concepts share; --group animated|container|furniture|wearable adds more")
+        _note(
+            "it gets the 19 prompts that all concepts share; --group "
+            "animated|container|furniture|wearable adds more"
+        )
     chosen = concept.name if args.dest is None else concept.images[0].parent.parent
     _note(f"next: perfbench run --methods perfusion --concepts {chosen}")
     return 0
 
 
 def import_suite(args: Namespace) -> int:
-    """The concepts of another suite as concept folders, to be measured with our prompts and protocol."""
+    """The concepts of another suite as concept folders, to be measured with our prompts and
+    protocol.
+    """
     suite = open_suite(args.suite)
     home = _chosen(args, "concepts")
 
@@ -85,7 +95,10 @@ def check_catalog(args: Namespace) -> int:
         for problem in found:
             print(f"{spec}: {problem}")
         wrong += len(found)
-        print(f"{spec}: {len(catalog.concepts)} concepts, {len(catalog.prompts)} prompts, {len(found)} problems")
+        print(
+            f"{spec}: {len(catalog.concepts)} concepts, {len(catalog.prompts)} prompts, "
+            f"{len(found)} problems"
+        )
     return 1 if wrong else 0
 
 
@@ -107,7 +120,10 @@ def _chosen(args: Namespace, usual: str) -> Path:
 def _say(concept: Concept, originals: Sequence[Path] = ()) -> None:
     for sentence in duplicates(originals or concept.images):  # by the names that the user knows
         _note(f"warning: {sentence}")
-    print(f"{concept.name}: {len(concept.images)} images of a {concept.super_category} in {concept.images[0].parent}")
+    print(
+        f"{concept.name}: {len(concept.images)} images of a {concept.super_category} in "
+        f"{concept.images[0].parent}"
+    )
 
 
 def _note(sentence: str) -> None:

@@ -1,6 +1,7 @@
 """A concept folder: `concept.toml` beside `images/` and perhaps `masks/`.
 
-In: a folder, or what to write into one. Out: a `Concept` whose files are the ones that its concept.toml records.
+In: a folder, or what to write into one. Out: a `Concept` whose files are the ones that its
+concept.toml records.
 """
 
 import hashlib
@@ -20,14 +21,43 @@ from benchmarks.safe_paths import UnsafePath, is_name, lies_below, shown
 from perfusion_core.digests import file_sha256
 from perfusion_core.errors import UserError, unknown
 
-GROUPS = ("animated", "container", "furniture", "wearable")  # of the paper; "other" has the shared prompts only
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".gif", ".heic", ".heif")
-_KEYS = {"name", "super_category", "group", "asymmetric", "source", "licence", "images", "masks", "fetch"}
+GROUPS = (
+    "animated",
+    "container",
+    "furniture",
+    "wearable",
+)  # of the paper; "other" has the shared prompts only
+IMAGE_SUFFIXES = (
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".webp",
+    ".bmp",
+    ".tif",
+    ".tiff",
+    ".avif",
+    ".gif",
+    ".heic",
+    ".heif",
+)
+_KEYS = {
+    "name",
+    "super_category",
+    "group",
+    "asymmetric",
+    "source",
+    "licence",
+    "images",
+    "masks",
+    "fetch",
+}
 
 
 @dataclass(frozen=True)
 class Concept:
-    """What a method learns: a few images of one thing, and the ordinary word for that kind of thing."""
+    """What a method learns: a few images of one thing, and the ordinary word for that kind of
+    thing.
+    """
 
     name: str
     super_category: str
@@ -46,7 +76,9 @@ def check_name(name: str) -> str:
         return name
     near = slug(name)
     hint = f"; try {near!r}" if near else ""
-    raise UserError(f"a concept cannot be named {name!r}: use a-z, 0-9 and _, starting with a letter{hint}")
+    raise UserError(
+        f"a concept cannot be named {name!r}: use a-z, 0-9 and _, starting with a letter{hint}"
+    )
 
 
 def slug(text: str) -> str:
@@ -55,24 +87,38 @@ def slug(text: str) -> str:
 
 
 def check_word(word: object, where: str = "") -> None:
-    """A super-category stands in prompts, where braces would be something else, and in names of folders."""
+    """A super-category stands in prompts, where braces would be something else, and in names of
+    folders.
+    """
     if not isinstance(word, str) or re.search(r"[{}<>,]", word) or not is_name(word.strip(" ")):
-        raise UserError(f"{where}super-category {shown(word)} is not a word: name the kind of thing, as in teapot")
+        raise UserError(
+            f"{where}super-category {shown(word)} is not a word: name the kind of thing, as in "
+            f"teapot"
+        )
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The image files directly inside `folder`, by name; hidden files and other types are passed over."""
+    """The image files directly inside `folder`, by name; hidden files and other types are passed
+    over.
+    """
     if not folder.is_dir():
         return []
     files = (path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    return sorted((path for path in files if path.suffix.lower() in IMAGE_SUFFIXES), key=lambda path: path.name)
+    return sorted(
+        (path for path in files if path.suffix.lower() in IMAGE_SUFFIXES),
+        key=lambda path: path.name,
+    )
 
 
 def own(root: Path, path: Path) -> Path:
-    """The path of a file or folder of `root`. One that is or follows a link out of `root` is refused, because a suite
-    of somebody else would show what it finds there. What is shipped may be an installer's links."""
+    """The path of a file or folder of `root`. One that is or follows a link out of `root` is
+    refused, because a suite of somebody else would show what it finds there. What is shipped may be
+    an installer's links."""
     if not (lies_below(root, path) or path.is_relative_to(data_dir("concepts"))):
-        raise UnsafePath(f"{path} is or follows a link that leads out of {root}: refused; put a copy in its place")
+        raise UnsafePath(
+            f"{path} is or follows a link that leads out of {root}: refused; put a copy in its "
+            f"place"
+        )
     return path
 
 
@@ -93,7 +139,9 @@ def make_concept(
     licence: str = "",
     hashes: Mapping[Path, str] | None = None,
 ) -> Concept:
-    """A Concept of files that are read where they lie; its digest does not depend on their names or places."""
+    """A Concept of files that are read where they lie; its digest does not depend on their names or
+    places.
+    """
     check_word(super_category, f"concept {name!r}: ")
     known = hashes or {}
     seen = {
@@ -104,7 +152,15 @@ def make_concept(
     }
     digest = hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()
     return Concept(
-        check_name(name), super_category, group, asymmetric, source, licence, tuple(images), tuple(masks), digest
+        check_name(name),
+        super_category,
+        group,
+        asymmetric,
+        source,
+        licence,
+        tuple(images),
+        tuple(masks),
+        digest,
     )
 
 
@@ -113,7 +169,9 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise UserError(f"there is no {path}; `perfbench concepts add DIR --super-category WORD` makes one") from None
+        raise UserError(
+            f"there is no {path}; `perfbench concepts add DIR --super-category WORD` makes one"
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid TOML: {error}") from None
 
@@ -129,27 +187,41 @@ def read_about(folder: Path) -> dict[str, Any]:
         if not isinstance(about.get(key), str) or not about[key].strip():
             raise UserError(f'{path}: {key} = "..." is missing or not a text')
     if not isinstance(about.get("asymmetric", False), bool):
-        raise UserError(f"{path}: asymmetric is {about['asymmetric']!r}, allowed are true and false")
+        raise UserError(
+            f"{path}: asymmetric is {about['asymmetric']!r}, allowed are true and false"
+        )
     if about["group"] not in (*GROUPS, "other"):
         raise UserError(f"{path}: {unknown('group', about['group'], (*GROUPS, 'other'))}")
     for key in ("images", "masks"):
         table = about.get(key, {})
-        if not isinstance(table, dict) or not all(isinstance(value, str) for value in table.values()):
-            raise UserError(f'{path}: [{key}] needs a line "FILE" = "sha256" for each file; without [{key}] all count')
+        if not isinstance(table, dict) or not all(
+            isinstance(value, str) for value in table.values()
+        ):
+            raise UserError(
+                f'{path}: [{key}] needs a line "FILE" = "sha256" for each file; without [{key}] '
+                f"all count"
+            )
     check_word(about["super_category"], f"{path}: ")
     if about["name"] != folder.name:
-        raise UserError(f"{path}: name is {about['name']!r} but the folder is {folder.name!r}; make them equal")
+        raise UserError(
+            f"{path}: name is {about['name']!r} but the folder is {folder.name!r}; make them equal"
+        )
     return about
 
 
 def read_concept(folder: Path, about: Mapping[str, Any] | None = None) -> Concept:
-    """The concept of one folder; files that are missing, foreign or changed are named. No images: allowed, empty."""
+    """The concept of one folder; files that are missing, foreign or changed are named. No images:
+    allowed, empty.
+    """
     about = about or read_about(folder)
     hashes: dict[Path, str] = {}
     images = _listed(folder / "images", about.get("images"), hashes)
     masks = _listed(folder / "masks", about.get("masks"), hashes)
     if masks and [path.stem for path in masks] != [path.stem for path in images]:
-        raise UserError(f"{folder}: every image needs a mask of its name, or none has one; masks/ and images/ differ")
+        raise UserError(
+            f"{folder}: every image needs a mask of its name, or none has one; masks/ and images/ "
+            f"differ"
+        )
     return make_concept(
         about["name"],
         about["super_category"].strip(),
@@ -163,8 +235,12 @@ def read_concept(folder: Path, about: Mapping[str, Any] | None = None) -> Concep
     )
 
 
-def _listed(folder: Path, recorded: Mapping[str, str] | None, hashes: dict[Path, str]) -> list[Path]:
-    """The images of a folder, verified against the recorded sha256 where there are any; fills `hashes`."""
+def _listed(
+    folder: Path, recorded: Mapping[str, str] | None, hashes: dict[Path, str]
+) -> list[Path]:
+    """The images of a folder, verified against the recorded sha256 where there are any; fills
+    `hashes`.
+    """
     files = own_images(folder.parent, folder)
     for path in files:
         hashes[path] = file_sha256(path)
@@ -173,13 +249,16 @@ def _listed(folder: Path, recorded: Mapping[str, str] | None, hashes: dict[Path,
     again = "remove the folder and add, fetch or adopt the concept again"
     for name in recorded:
         if folder / name not in hashes:
-            raise UserError(f"{folder / name} is recorded in concept.toml but not there: restore it, or {again}")
+            raise UserError(
+                f"{folder / name} is recorded in concept.toml but not there: restore it, or {again}"
+            )
     for path in files:
         if path.name not in recorded:
             raise UserError(f"{path} is not recorded in concept.toml: take it out, or {again}")
         if hashes[path] != recorded[path.name]:
             raise UserError(
-                f"{path} is not the file that concept.toml records (another sha256): restore it, or {again}"
+                f"{path} is not the file that concept.toml records (another sha256): restore it, "
+                f"or {again}"
             )
     return files
 
@@ -197,7 +276,8 @@ def write_concept(
 ) -> Concept:
     """A new concept folder, complete or not at all; the folder's name is the concept's.
 
-    images, masks: Pillow images or uint8 arrays ([H, W, 3]; masks [H, W]), saved as PNG; or paths, copied as they are.
+    images, masks: Pillow images or uint8 arrays ([H, W, 3]; masks [H, W]), saved as PNG; or paths,
+    copied as they are.
     """
     name = check_name(folder.name)
     check_word(super_category, f"concept {name!r}: ")
@@ -205,7 +285,8 @@ def write_concept(
         raise unknown("group", group, (*GROUPS, "other"))
     if masks and len(masks) != len(images):
         raise UserError(
-            f"concept {name!r} has {len(images)} images and {len(masks)} masks; give every image one, or none"
+            f"concept {name!r} has {len(images)} images and {len(masks)} masks; give every image "
+            f"one, or none"
         )
     if not images:
         raise UserError(f"concept {name!r} has no images")
@@ -224,7 +305,9 @@ def write_concept(
         }
         for kind, pictures in (("images", images), ("masks", masks)):
             if pictures:
-                about[kind] = {path.name: file_sha256(path) for path in _save(aside / kind, pictures)}
+                about[kind] = {
+                    path.name: file_sha256(path) for path in _save(aside / kind, pictures)
+                }
         (aside / "concept.toml").write_text(toml(about), encoding="utf-8")
         aside.chmod(0o755)
         os.rename(aside, folder)
@@ -245,16 +328,28 @@ def _save(folder: Path, pictures: Sequence[Any]) -> list[Path]:
             shutil.copyfile(picture, saved[-1])
         else:
             saved.append(folder / f"{number:02d}.png")
-            (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(saved[-1])
+            (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(
+                saved[-1]
+            )
     return saved
 
 
 def toml(table: Mapping[str, Any]) -> str:
-    """Texts, numbers, booleans, lists and one level of tables as TOML, whose texts are spelled like JSON's."""
-    plain = [f"{_key(key)} = {_value(value)}" for key, value in table.items() if not isinstance(value, Mapping)]
+    """Texts, numbers, booleans, lists and one level of tables as TOML, whose texts are spelled like
+    JSON's.
+    """
+    plain = [
+        f"{_key(key)} = {_value(value)}"
+        for key, value in table.items()
+        if not isinstance(value, Mapping)
+    ]
     for key, value in table.items():
         if isinstance(value, Mapping):
-            plain += ["", f"[{_key(key)}]", *(f"{_key(name)} = {_value(item)}" for name, item in value.items())]
+            plain += [
+                "",
+                f"[{_key(key)}]",
+                *(f"{_key(name)} = {_value(item)}" for name, item in value.items()),
+            ]
     return "\n".join(plain) + "\n"
 
 

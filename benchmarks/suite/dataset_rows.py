@@ -1,4 +1,6 @@
-"""Rows of a `datasets` data set as image files. In: a folder or a hub id. Out: paths with the concept they show."""
+"""Rows of a `datasets` data set as image files. In: a folder or a hub id. Out: paths with the
+concept they show.
+"""
 
 import io
 from dataclasses import dataclass
@@ -15,7 +17,9 @@ from perfusion_core.errors import UserError
 
 @dataclass(frozen=True)
 class Row:
-    """One image: where it lies, what concept it shows, and the word for it where the data set has one."""
+    """One image: where it lies, what concept it shows, and the word for it where the data set has
+    one.
+    """
 
     path: Path
     concept: str
@@ -23,7 +27,9 @@ class Row:
 
 
 def image_rows(where: str) -> list[Row]:
-    """All rows of the training split, or of the first one; images inside tables go to the user's data folder."""
+    """All rows of the training split, or of the first one; images inside tables go to the user's
+    data folder.
+    """
     from datasets import Image as ImageColumn
     from datasets import load_dataset
     from datasets.exceptions import DataFilesNotFoundError, DatasetNotFoundError
@@ -31,15 +37,24 @@ def image_rows(where: str) -> list[Row]:
     local = Path(where).expanduser()
     try:
         splits = load_dataset(str(local.resolve()) if local.is_dir() else where)
-    except (DatasetNotFoundError, DataFilesNotFoundError, FileNotFoundError, ConnectionError) as error:
+    except (
+        DatasetNotFoundError,
+        DataFilesNotFoundError,
+        FileNotFoundError,
+        ConnectionError,
+    ) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
             f"{where!r} is neither a folder of images nor a hub data set that can be read: {reason}"
         ) from None
     rows = splits.get("train", next(iter(splits.values())))
-    column = next((name for name, kind in rows.features.items() if isinstance(kind, ImageColumn)), None)
+    column = next(
+        (name for name, kind in rows.features.items() if isinstance(kind, ImageColumn)), None
+    )
     if column is None:
-        raise UserError(f"data set {where!r} has no image column (it has {', '.join(rows.features)})")
+        raise UserError(
+            f"data set {where!r} has no image column (it has {', '.join(rows.features)})"
+        )
     rows = rows.cast_column(column, ImageColumn(decode=False))
     labels = getattr(rows.features.get("label"), "names", None)
     homes = [local.resolve()] if local.is_dir() else hub_homes()
@@ -47,7 +62,9 @@ def image_rows(where: str) -> list[Row]:
     found = []
     for number, row in enumerate(rows):
         concept = row.get("concept") or _label(row, labels) or Path(where).name
-        found.append(Row(_file(row[column], aside, number, homes), str(concept), row.get("super_category")))
+        found.append(
+            Row(_file(row[column], aside, number, homes), str(concept), row.get("super_category"))
+        )
     return found
 
 
@@ -65,12 +82,19 @@ def hub_homes() -> list[Path]:
 
 
 def _file(image: dict[str, Any], aside: Path, number: int, homes: list[Path]) -> Path:
-    """The file itself where there is one of the data set; else its bytes, as they are, under the data set's own folder.
-    A table may name any path of this machine."""
-    if image["path"] and Path(image["path"]).is_file() and any(lies_below(home, Path(image["path"])) for home in homes):
+    """The file itself where there is one of the data set; else its bytes, as they are, under the
+    data set's own folder. A table may name any path of this machine."""
+    if (
+        image["path"]
+        and Path(image["path"]).is_file()
+        and any(lies_below(home, Path(image["path"])) for home in homes)
+    ):
         return Path(image["path"])
     if not image["bytes"]:
-        raise UserError(f"the data set's row {number} is no picture of its own: {shown(image['path'])} is refused")
+        raise UserError(
+            f"the data set's row {number} is no picture of its own: {shown(image['path'])} is "
+            f"refused"
+        )
     with Image.open(io.BytesIO(image["bytes"])) as opened:
         suffix = (opened.format or "png").lower().replace("jpeg", "jpg")
     path = aside / f"{number:05d}.{suffix}"

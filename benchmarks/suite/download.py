@@ -1,7 +1,8 @@
-"""Files from the network and out of archives, trusting neither. In: an https address, or an archive. Out: files.
+"""Files from the network and out of archives, trusting neither. In: an https address, or an
+archive. Out: files.
 
-A download goes on where it stopped, is bounded and checked; an archive that names a place outside its folder, holds
-links or unpacks to too much is refused whole.
+A download goes on where it stopped, is bounded and checked; an archive that names a place outside
+its folder, holds links or unpacks to too much is refused whole.
 """
 
 import gzip
@@ -30,13 +31,29 @@ BLOCK = 1 << 16  # bytes
 MAX_FILES = 20_000
 Reader = Callable[[], IO[bytes]]
 # what the archive modules raise on damaged input; RuntimeError is zipfile's for a password
-DAMAGE = (zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError, RuntimeError, NotImplementedError)
+DAMAGE = (
+    zipfile.BadZipFile,
+    gzip.BadGzipFile,
+    lzma.LZMAError,
+    zlib.error,
+    EOFError,
+    RuntimeError,
+    NotImplementedError,
+)
 
 
 def download(
-    url: str, to: Path, *, limit: int, sha256: str | None = None, attempts: int = 4, pause: float = 1.0
+    url: str,
+    to: Path,
+    *,
+    limit: int,
+    sha256: str | None = None,
+    attempts: int = 4,
+    pause: float = 1.0,
 ) -> str:
-    """`url` as the file `to`, at most `limit` bytes; its sha256. Interrupted, the same call goes on from `to`.part."""
+    """`url` as the file `to`, at most `limit` bytes; its sha256. Interrupted, the same call goes on
+    from `to`.part.
+    """
     _check_address(url)
     to.parent.mkdir(parents=True, exist_ok=True)
     part = to.with_name(to.name + ".part")
@@ -46,26 +63,37 @@ def download(
             break
         except urllib.error.HTTPError as error:
             if error.code == 416:
-                _forget(part)  # all of it was here, or the server's file shrank: once more from the start
+                _forget(
+                    part
+                )  # all of it was here, or the server's file shrank: once more from the start
             elif error.code < 500:
-                raise UserError(f"{url} answers {error.code} {error.reason}: the address may have moved") from None
+                raise UserError(
+                    f"{url} answers {error.code} {error.reason}: the address may have moved"
+                ) from None
             reason = f"{error.code} {error.reason}"
         except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
             reason = str(getattr(error, "reason", error)) or type(error).__name__
         if attempt == attempts:
-            raise UserError(f"{url} cannot be read ({reason}); the same command goes on from where it stopped")
+            raise UserError(
+                f"{url} cannot be read ({reason}); the same command goes on from where it stopped"
+            )
         time.sleep(pause * 2 ** (attempt - 1))
     found = file_sha256(part)
     if sha256 and found != sha256:
         _forget(part)
-        raise UserError(f"{url} has sha256 {found}, expected {sha256}: it is not the recorded file; nothing was kept")
+        raise UserError(
+            f"{url} has sha256 {found}, expected {sha256}: it is not the recorded file; nothing "
+            f"was kept"
+        )
     part.replace(to)
     _forget(part)
     return found
 
 
 def _go_on(url: str, part: Path, limit: int) -> None:
-    """The rest of a file behind what `part` has of it; all of it again where the server's file has changed."""
+    """The rest of a file behind what `part` has of it; all of it again where the server's file has
+    changed.
+    """
     from tqdm import tqdm
 
     tag = part.with_name(part.name + ".tag")
@@ -85,11 +113,19 @@ def _go_on(url: str, part: Path, limit: int) -> None:
         if total and total > limit:
             _forget(part)
             raise UserError(f"{url} has {_mb(total)}, more than the {_mb(limit)} that are allowed")
-        tag.write_text(answer.headers.get("ETag") or answer.headers.get("Last-Modified") or "", encoding="utf-8")
+        tag.write_text(
+            answer.headers.get("ETag") or answer.headers.get("Last-Modified") or "",
+            encoding="utf-8",
+        )
         if not tag.read_text(encoding="utf-8"):
             tag.unlink()  # nothing to recognise the file by: a later call starts anew
         bar = tqdm(
-            total=total, initial=have, unit="B", unit_scale=True, desc=Path(urlsplit(url).path).name, disable=None
+            total=total,
+            initial=have,
+            unit="B",
+            unit_scale=True,
+            desc=Path(urlsplit(url).path).name,
+            disable=None,
         )
         with part.open("ab" if have else "wb") as file, bar:
             while block := answer.read(BLOCK):
@@ -124,7 +160,9 @@ def _check_address(url: str) -> None:
 class _Redirects(urllib.request.HTTPRedirectHandler):
     """Follows redirects, never from https to anything else."""
 
-    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+    def redirect_request(
+        self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> Any:
         _check_address(newurl)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
@@ -134,9 +172,15 @@ def _opener() -> urllib.request.OpenerDirector:
 
 
 def unpack_archive(
-    archive: Path, into: Path, *, keep: Callable[[PurePosixPath], bool] = lambda path: True, limit: int = 2 * 10**9
+    archive: Path,
+    into: Path,
+    *,
+    keep: Callable[[PurePosixPath], bool] = lambda path: True,
+    limit: int = 2 * 10**9,
 ) -> list[Path]:
-    """The files of a zip or tar archive that `keep` wants, under `into`; at most `limit` bytes in all."""
+    """The files of a zip or tar archive that `keep` wants, under `into`; at most `limit` bytes in
+    all.
+    """
     written: list[Path] = []
     total = 0
     try:
@@ -145,7 +189,10 @@ def unpack_archive(
                 path = _safe(name, archive)
                 total += size
                 if total > limit or number >= MAX_FILES:
-                    raise UserError(f"{archive.name} unpacks to more than {_mb(limit)} or {MAX_FILES} files: refused")
+                    raise UserError(
+                        f"{archive.name} unpacks to more than {_mb(limit)} or {MAX_FILES} files: "
+                        f"refused"
+                    )
                 if read is None or not keep(path):
                     continue
                 target = below(into, *safe_parts(path.as_posix(), f"{archive.name}: the file"))
@@ -168,34 +215,49 @@ def names(archive: Path) -> list[PurePosixPath]:
 
 def _safe(name: str, archive: Path) -> PurePosixPath:
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name or "\0" in name or not path.parts:
+    if (
+        path.is_absolute()
+        or ".." in path.parts
+        or "\\" in name
+        or ":" in name
+        or "\0" in name
+        or not path.parts
+    ):
         raise UserError(
-            f"{archive.name} holds a file that would land elsewhere ({name!r}): refused, nothing was unpacked"
+            f"{archive.name} holds a file that would land elsewhere ({name!r}): refused, nothing "
+            f"was unpacked"
         )
     return path
 
 
 @contextmanager
 def _members(archive: Path) -> Iterator[Iterator[tuple[str, int, Reader | None]]]:
-    """(name, size, how to read it or None for a folder) of a zip or tar archive; links refused, damage told."""
+    """(name, size, how to read it or None for a folder) of a zip or tar archive; links refused,
+    damage told.
+    """
     try:
         file = zipfile.ZipFile(archive) if zipfile.is_zipfile(archive) else tarfile.open(archive)  # noqa: SIM115
     except (tarfile.TarError, *DAMAGE) as error:
-        raise UserError(f"{archive.name} is not a zip or tar archive that can be read: {error}") from None
+        raise UserError(
+            f"{archive.name} is not a zip or tar archive that can be read: {error}"
+        ) from None
     with file:
         try:
             yield _zip(file, archive) if isinstance(file, zipfile.ZipFile) else _tar(file, archive)
         except (tarfile.TarError, *DAMAGE) as error:
             raise UserError(f"{archive.name} is damaged or locked by a password: {error}") from None
         except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-            raise UserError(f"{archive.name} has a file and a folder of one name: {error.filename}") from None
+            raise UserError(
+                f"{archive.name} has a file and a folder of one name: {error.filename}"
+            ) from None
 
 
 def _zip(file: zipfile.ZipFile, archive: Path) -> Iterator[tuple[str, int, Reader | None]]:
     for info in file.infolist():
         if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise _link(info.filename, archive)
-        # zipfile never reads more than the size that a member declares, so declared sizes bound what is written
+        # zipfile never reads more than the size that a member declares, so declared sizes bound
+        # what is written
         yield info.filename, info.file_size, None if info.is_dir() else partial(file.open, info)
 
 
@@ -203,8 +265,14 @@ def _tar(file: tarfile.TarFile, archive: Path) -> Iterator[tuple[str, int, Reade
     for info in file:
         if not (info.isfile() or info.isdir()):
             raise _link(info.name, archive)
-        yield info.name, info.size, None if info.isdir() else cast(Reader, partial(file.extractfile, info))
+        yield (
+            info.name,
+            info.size,
+            None if info.isdir() else cast(Reader, partial(file.extractfile, info)),
+        )
 
 
 def _link(name: str, archive: Path) -> UserError:
-    return UserError(f"{archive.name} holds a link ({name!r}), not only files: refused, nothing was unpacked")
+    return UserError(
+        f"{archive.name} holds a link ({name!r}), not only files: refused, nothing was unpacked"
+    )

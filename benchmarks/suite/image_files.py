@@ -1,6 +1,8 @@
-"""Images as people have them. In: a file. Out: upright RGB pixels, or one sentence that names the file.
+"""Images as people have them. In: a file. Out: upright RGB pixels, or one sentence that names the
+file.
 
-Turned as EXIF says, transparency over white, 16 bits and CMYK to 8-bit RGB, at most `KEEP` pixels on the short side.
+Turned as EXIF says, transparency over white, 16 bits and CMYK to 8-bit RGB, at most `KEEP` pixels
+on the short side.
 """
 
 import hashlib
@@ -17,14 +19,36 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from benchmarks.safe_paths import leads_out
 from perfusion_core.errors import UserError
 
-MAX_PIXELS = 120_000_000  # refused above: no camera that we know of makes more in one frame of a concept photograph
+# refused above: no camera that we know of makes more in one frame of a concept photograph
+MAX_PIXELS = 120_000_000
 KEEP = 2048  # the short side that is kept; twice what the largest backbone looks at
-ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # a second frame here is animation; in MPO (phones) and TIFF it is not
+ANIMATED = (
+    "GIF",
+    "WEBP",
+    "PNG",
+    "AVIF",
+)  # a second frame here is animation; in MPO (phones) and TIFF it is not
 # what Pillow's readers raise on damaged files, as thousands of them showed
-BROKEN = (OSError, SyntaxError, ValueError, EOFError, MemoryError, TypeError, LookupError, ArithmeticError, StructError)
-TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-         5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
-         8: Image.Transpose.ROTATE_90}  # fmt: skip
+BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    MemoryError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    StructError,
+)
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _HEIC = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 
 
@@ -38,7 +62,11 @@ def load_image(path: str | os.PathLike[str]) -> Image.Image:
 
 def numbered(folder: Path) -> list[Path]:
     """`0.png`, `1.png`, ... of a folder, in order; no link to a picture outside of it."""
-    found = (path for path in folder.glob("*.png") if re.fullmatch(r"\d{1,9}", path.stem) and not leads_out(path))
+    found = (
+        path
+        for path in folder.glob("*.png")
+        if re.fullmatch(r"\d{1,9}", path.stem) and not leads_out(path)
+    )
     return sorted(found, key=lambda path: int(path.stem))
 
 
@@ -62,13 +90,18 @@ def load_mask(path: str | os.PathLike[str], size: int) -> np.ndarray:
 
 
 def duplicates(paths: Iterable[Path]) -> list[str]:
-    """A sentence for each file that shows the same picture as an earlier one: it would weigh twice in every score."""
+    """A sentence for each file that shows the same picture as an earlier one: it would weigh twice
+    in every score.
+    """
     first: dict[str, Path] = {}
     said = []
     for path in paths:
         key = hashlib.sha256(load_rgb(path, 64).tobytes()).hexdigest()
         if key in first:
-            said.append(f"{path.name} is the same picture as {first[key].name}: it would count twice; leave one out")
+            said.append(
+                f"{path.name} is the same picture as {first[key].name}: it would count twice; "
+                f"leave one out"
+            )
         first.setdefault(key, path)
     return said
 
@@ -83,7 +116,9 @@ def _open(path: Path) -> Image.Image:
         raise UserError(f"{path.name} is empty (0 bytes): copy or download it again")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS below is our limit
+            warnings.simplefilter(
+                "ignore", Image.DecompressionBombWarning
+            )  # MAX_PIXELS below is our limit
             image = Image.open(path)
         frames = getattr(image, "n_frames", 1)  # reads on in the file
     except Image.DecompressionBombError:
@@ -97,7 +132,8 @@ def _open(path: Path) -> Image.Image:
         refusal = _too_large(path, image.size)
     elif frames > 1 and image.format in ANIMATED:
         refusal = UserError(
-            f"{path.name} is an animation of {frames} frames: save the frame that you want as PNG or JPEG"
+            f"{path.name} is an animation of {frames} frames: save the frame that you want as PNG "
+            f"or JPEG"
         )
     if refusal:
         image.close()
@@ -107,7 +143,10 @@ def _open(path: Path) -> Image.Image:
 
 def _too_large(path: Path, size: tuple[int, int] | None = None) -> UserError:
     shown = f"{size[0]} x {size[1]} pixels" if size else "far more pixels than a camera makes"
-    return UserError(f"{path.name} has {shown}; at most {MAX_PIXELS // 10**6} megapixels are read: make it smaller")
+    return UserError(
+        f"{path.name} has {shown}; at most {MAX_PIXELS // 10**6} megapixels are read: make it "
+        f"smaller"
+    )
 
 
 def _unidentified(path: Path) -> str:
@@ -118,24 +157,37 @@ def _unidentified(path: Path) -> str:
             f"{path.name} is a HEIC photograph, which is not supported: export it as JPEG "
             "(on an iPhone: Settings > Camera > Formats > Most Compatible)"
         )
-    return f"{path.name} is not an image that can be read (it starts with {start[:8]!r}): use PNG, JPEG, WebP or TIFF"
+    return (
+        f"{path.name} is not an image that can be read (it starts with {start[:8]!r}): use "
+        f"PNG, JPEG, WebP or TIFF"
+    )
 
 
 def _decoded(image: Image.Image, path: Path) -> Image.Image:
-    """All pixels read, upright, short side at most KEEP; JPEG is decoded small, so a huge photograph stays cheap."""
+    """All pixels read, upright, short side at most KEEP; JPEG is decoded small, so a huge
+    photograph stays cheap.
+    """
     scale = min(image.size) / KEEP
     if scale > 1:
-        image.draft(image.mode, (round(image.width / scale), round(image.height / scale)))  # no-op beside JPEG
+        image.draft(
+            image.mode, (round(image.width / scale), round(image.height / scale))
+        )  # no-op beside JPEG
     try:
         image.load()
-        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))  # after load: TIFF turns itself
+        turn = TURNS.get(
+            image.getexif().get(ExifTags.Base.Orientation, 1)
+        )  # after load: TIFF turns itself
     except BROKEN as error:
-        raise UserError(f"{path.name} is damaged or cut short: {error}; copy or download it again") from None
+        raise UserError(
+            f"{path.name} is damaged or cut short: {error}; copy or download it again"
+        ) from None
     scale = min(image.size) / KEEP
     if scale > 1:
         if image.mode in ("P", "PA", "1"):  # a palette cannot be averaged
             image = image.convert("L" if image.mode == "1" else "RGBA")
-        image = image.resize((round(image.width / scale), round(image.height / scale)), Image.Resampling.BOX)
+        image = image.resize(
+            (round(image.width / scale), round(image.height / scale)), Image.Resampling.BOX
+        )
     return image if turn is None else image.transpose(turn)
 
 
@@ -147,7 +199,9 @@ def _rgb(image: Image.Image, path: Path) -> Image.Image:
             raise UserError(f"{path.name} has 32 bits a pixel: save it with 8 or 16")
         image = Image.fromarray(np.round(values / 257).astype(np.uint8))
     if image.mode == "F" or image.mode == "LAB":
-        raise UserError(f"{path.name} is stored as {image.mode} pixels: save it as ordinary 8-bit RGB")
+        raise UserError(
+            f"{path.name} is stored as {image.mode} pixels: save it as ordinary 8-bit RGB"
+        )
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))

@@ -1,4 +1,6 @@
-"""What the importers are made of. In: lines of text and lists of files. Out: prompts, pairs, a `Catalog`."""
+"""What the importers are made of. In: lines of text and lists of files. Out: prompts, pairs, a
+`Catalog`.
+"""
 
 import json
 import re
@@ -33,14 +35,23 @@ def make_suite(
     pairs: Sequence[Pair] = (),
     notes: tuple[str, ...] = (),
 ) -> Catalog:
-    """The suite's prompts and protocol, with our training texts and those of our validation prompts that it lacks."""
+    """The suite's prompts and protocol, with our training texts and those of our validation prompts
+    that it lacks.
+    """
     if not concepts:
-        raise UserError(f"{folder} has no images in the layout of {name}; `perfbench ls suites` tells the layouts")
+        raise UserError(
+            f"{folder} has no images in the layout of {name}; `perfbench ls suites` tells the "
+            f"layouts"
+        )
     ids = [prompt.id for prompt in prompts] + [pair.id for pair in pairs]
     for what, names in (("concepts", [concept.name for concept in concepts]), ("prompts", ids)):
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise UserError(f"{folder} has two {what} that are called {twice[0]!r} here; rename one")
-    return replace(shipped_prompts(name, concepts, prompts), protocol=protocol, pairs=tuple(pairs), notes=notes)
+            raise UserError(
+                f"{folder} has two {what} that are called {twice[0]!r} here; rename one"
+            )
+    return replace(
+        shipped_prompts(name, concepts, prompts), protocol=protocol, pairs=tuple(pairs), notes=notes
+    )
 
 
 def make_prompt(id: str, group: str, text: str, where: Path) -> Prompt:
@@ -59,14 +70,18 @@ def make_pairs(a: str, b: str, texts: Iterable[str], where: Path) -> list[Pair]:
 
 
 def word_pairs(file: Path, concepts: Sequence[Concept]) -> tuple[list[Pair], int]:
-    """Prompts that name two classes in plain words, from a file named after both; and how many lines do not."""
+    """Prompts that name two classes in plain words, from a file named after both; and how many
+    lines do not.
+    """
     for a in concepts:
         for b in concepts:
             if f"{a.name}_{b.name}" == file.stem:
                 words = {a.super_category: "{a}", b.super_category: "{b}"}
                 texts = read_lines(file)
                 for word, slot in words.items():
-                    texts = [re.sub(rf"\b{re.escape(word)}\b", slot, text, count=1) for text in texts]
+                    texts = [
+                        re.sub(rf"\b{re.escape(word)}\b", slot, text, count=1) for text in texts
+                    ]
                 both = [text for text in texts if "{a}" in text and "{b}" in text]
                 return make_pairs(a.name, b.name, both, file), len(texts) - len(both)
     return [], 0
@@ -79,7 +94,9 @@ def present(here: int, planned: int, what: str) -> tuple[str, ...]:
 
 def words_noted(concepts: Iterable[Concept]) -> tuple[str, ...]:
     """A note of the words that were taken from names."""
-    return (f"super-categories: {', '.join(f'{c.name} is a {c.super_category}' for c in concepts)}",)
+    return (
+        f"super-categories: {', '.join(f'{c.name} is a {c.super_category}' for c in concepts)}",
+    )
 
 
 def common_words(texts: Sequence[str]) -> str:
@@ -92,7 +109,9 @@ def word_of(name: str) -> str:
     """The kind of thing that a folder's name says: 'my_teapot2' -> 'teapot'."""
     words = re.findall(r"[a-z]+", name.lower())
     if not words:
-        raise UserError(f"folder {name!r} has no word to take as the super-category; name it like my_teapot")
+        raise UserError(
+            f"folder {name!r} has no word to take as the super-category; name it like my_teapot"
+        )
     return words[-1]
 
 
@@ -110,13 +129,17 @@ def read_json(path: Path) -> Any:
     except (ValueError, RecursionError) as error:  # a UserError of read_text is a ValueError, too
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{path} is not valid JSON: it is nested too deeply, or a number in it is too long") from None
+        raise UserError(
+            f"{path} is not valid JSON: it is nested too deeply, or a number in it is too long"
+        ) from None
 
 
 def place_in(folder: Path, written: object) -> Path:
     """What a suite's file names: a relative path inside the suite, which may begin with ./"""
     if not isinstance(written, str):
-        raise UnsafePath(f"{folder}: the file {shown(written)} is not a text; a relative path is wanted")
+        raise UnsafePath(
+            f"{folder}: the file {shown(written)} is not a text; a relative path is wanted"
+        )
     return below(folder, *safe_parts(PurePosixPath(written).as_posix(), f"{folder}: the file"))
 
 

@@ -1,4 +1,5 @@
-"""`perfbench covariance` and `masks`: what a backbone and a concept need once, before anything is trained.
+"""`perfbench covariance` and `masks`: what a backbone and a concept need once, before anything is
+trained.
 
 In: the verbs' arguments. Out: C beside the backbone or in the cache; masks in the concept's folder.
 """
@@ -11,7 +12,9 @@ from perfusion_core.errors import UserError
 
 
 def covariance(args: argparse.Namespace) -> None:
-    """Estimate C over a stream of captions and store it; a second call goes on where the first one stopped."""
+    """Estimate C over a stream of captions and store it; a second call goes on where the first one
+    stopped.
+    """
     from tqdm import tqdm
 
     from benchmarks.devices import device_name
@@ -23,14 +26,26 @@ def covariance(args: argparse.Namespace) -> None:
     device, names = device_name(args.device), backbone_names()
     if names.get(args.backbone, Path(args.backbone)).resolve() == miniature_dir().resolve():
         # part of the package: all committed numbers rest on it
-        raise UserError("the miniature has its C; `perfbench miniature build --out DIR` makes one with another")
+        raise UserError(
+            "the miniature has its C; `perfbench miniature build --out DIR` makes one with another"
+        )
     backbone = Backbone.open(args.backbone, device=device, revision=args.revision, names=names)
     source = args.captions
-    name = source if not Path(source).exists() else Path(source).name  # no machine paths in the file
+    name = (
+        source if not Path(source).exists() else Path(source).name
+    )  # no machine paths in the file
     name += f", column {args.column}" if args.column else ""
-    name += f", split {args.split}" if args.split != "train" else ""  # another one is never gone on with
+    name += (
+        f", split {args.split}" if args.split != "train" else ""
+    )  # another one is never gone on with
     target = home(backbone.place, backbone.text_digest, fetched=backbone.revision is not None)
-    with tqdm(total=args.limit, unit=" captions", desc=f"C of {backbone.name}", file=sys.stderr, disable=None) as bar:
+    with tqdm(
+        total=args.limit,
+        unit=" captions",
+        desc=f"C of {backbone.name}",
+        file=sys.stderr,
+        disable=None,
+    ) as bar:
         done = estimate(
             backbone,
             read_captions(source, args.column, args.split),
@@ -47,7 +62,9 @@ def covariance(args: argparse.Namespace) -> None:
 
 
 def masks(args: argparse.Namespace) -> None:
-    """CLIPSeg's masks of concepts' images, into masks/ beside images/ and into concept.toml; and a look at them."""
+    """CLIPSeg's masks of concepts' images, into masks/ beside images/ and into concept.toml; and a
+    look at them.
+    """
     from benchmarks.devices import device_name
     from benchmarks.suite.catalog import load_catalog
     from benchmarks.suite.concept_folder import read_concept
@@ -58,14 +75,17 @@ def masks(args: argparse.Namespace) -> None:
     if args.show:
         bare = [concept.name for concept in concepts if not concept.masks]
         if bare:
-            raise UserError(f"concept {bare[0]!r} has no masks to show; `perfbench masks {bare[0]}` makes them")
+            raise UserError(
+                f"concept {bare[0]!r} has no masks to show; `perfbench masks {bare[0]}` makes them"
+            )
         sheet(concepts).save(args.show)
         print(args.show)
         return
     for concept in concepts:
         if concept.masks:
             raise UserError(
-                f"concept {concept.name!r} has masks already, in {concept.masks[0].parent}; --show FILE shows them"
+                f"concept {concept.name!r} has masks already, in {concept.masks[0].parent}; "
+                f"--show FILE shows them"
             )
     opened = open_clipseg(args.model, device_name(args.device))
     for concept in concepts:
@@ -77,7 +97,9 @@ def masks(args: argparse.Namespace) -> None:
 
 
 def add_masks(images: tuple[Path, ...], found: list) -> Path:
-    """8-bit grey PNGs of the images' names; concept.toml records them last, so it names nothing that is missing."""
+    """8-bit grey PNGs of the images' names; concept.toml records them last, so it names nothing
+    that is missing.
+    """
     from benchmarks.disk import write_whole
     from benchmarks.safe_paths import below
     from benchmarks.suite.concept_folder import read_about, toml
@@ -89,6 +111,8 @@ def add_masks(images: tuple[Path, ...], found: list) -> Path:
     folder = below(root, "masks")
     write_masks(found, [folder / f"{path.stem}.png" for path in images])
     if "images" in about:  # a folder whose files are recorded
-        about["masks"] = {f"{path.stem}.png": file_sha256(folder / f"{path.stem}.png") for path in images}
+        about["masks"] = {
+            f"{path.stem}.png": file_sha256(folder / f"{path.stem}.png") for path in images
+        }
         write_whole(root / "concept.toml", toml(about))
     return folder

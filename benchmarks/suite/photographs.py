@@ -1,6 +1,8 @@
-"""Photographs that are not ours to ship, and those of users. In: a name and where it comes from. Out: concept folders.
+"""Photographs that are not ours to ship, and those of users. In: a name and where it comes from.
+Out: concept folders.
 
-The shipped `concepts/photos/<name>/concept.toml` says where each comes from; images live in the user's data folder.
+The shipped `concepts/photos/<name>/concept.toml` says where each comes from; images live in the
+user's data folder.
 """
 
 import json
@@ -36,7 +38,10 @@ SHORT_SIDE = 1024  # of a user's photograph as it is kept: twice what Stable Dif
 def shipped() -> dict[str, dict[str, Any]]:
     """What concept.toml says of each concept of the photographs' catalogue."""
     folder = data_dir("concepts") / "photos"
-    return {path.parent.name: read_about(path.parent) for path in sorted(folder.glob("[!.]*/concept.toml"))}
+    return {
+        path.parent.name: read_about(path.parent)
+        for path in sorted(folder.glob("[!.]*/concept.toml"))
+    }
 
 
 def read_photos(home: Path | None = None) -> list[Concept]:
@@ -46,14 +51,22 @@ def read_photos(home: Path | None = None) -> list[Concept]:
     for name, about in shipped().items():
         folder = home / name
         here = (folder / "concept.toml").is_file()
-        found.append(read_concept(folder) if here else read_concept(data_dir("concepts") / "photos" / name, about))
+        found.append(
+            read_concept(folder)
+            if here
+            else read_concept(data_dir("concepts") / "photos" / name, about)
+        )
     return found
 
 
 def select_names(wanted: str) -> list[str]:
     """The names that were asked for: all, or some with commas between them."""
     known = shipped()
-    chosen = list(known) if wanted == "all" else [part.strip() for part in wanted.split(",") if part.strip()]
+    chosen = (
+        list(known)
+        if wanted == "all"
+        else [part.strip() for part in wanted.split(",") if part.strip()]
+    )
     for name in chosen:
         if name not in known:
             raise unknown("concept", name, known)
@@ -61,7 +74,9 @@ def select_names(wanted: str) -> list[str]:
 
 
 def fetch_photographs(name: str, home: Path | None = None, *, pause: float = 1.0) -> Concept:
-    """The photographs of one concept, from the address in its concept.toml; as they are, verified, complete or not."""
+    """The photographs of one concept, from the address in its concept.toml; as they are, verified,
+    complete or not.
+    """
     home = home or user_dir() / "photos"
     if (home / name / "concept.toml").is_file():
         return read_concept(home / name)  # verifies what is there
@@ -69,8 +84,13 @@ def fetch_photographs(name: str, home: Path | None = None, *, pause: float = 1.0
     source = about.get("fetch", {})
     otherwise = f"get it from {source.get('page')} and type `perfbench concepts adopt {name} DIR`"
     if not Locks(home).try_lock("fetch"):  # two into one .part would record the sha256 of a mixture
-        raise UserError(f"another `perfbench concepts fetch` is writing into {home}: let it end, then type this again")
-    aside = home / "downloads" / name  # kept until the concept is complete, so that a second call goes on
+        raise UserError(
+            f"another `perfbench concepts fetch` is writing into {home}: let it end, then type "
+            f"this again"
+        )
+    aside = (
+        home / "downloads" / name
+    )  # kept until the concept is complete, so that a second call goes on
     if "archive" in source:
         pictures = _from_archive(source["archive"], source["folder"], home, aside, otherwise, pause)
     elif "files" in source:
@@ -85,7 +105,9 @@ def fetch_photographs(name: str, home: Path | None = None, *, pause: float = 1.0
 
 
 def adopt(name: str, folder: Path, home: Path | None = None) -> Concept:
-    """A folder of photographs that the user already has, as one concept of the catalogue; copied as they are."""
+    """A folder of photographs that the user already has, as one concept of the catalogue; copied as
+    they are.
+    """
     home = home or user_dir() / "photos"
     if name not in shipped():
         raise unknown("concept", name, shipped())
@@ -96,21 +118,31 @@ OWNERS = "the owner's; not for redistribution"
 
 
 def add(
-    folder: Path, super_category: str, *, name: str | None = None, group: str | None = None, asymmetric: bool = False,
-    licence: str = "", home: Path | None = None,
-) -> Concept:  # fmt: skip
-    """A user's own photographs as a new concept: upright PNG of moderate size, without the camera's metadata. A concept
-    folder: the same images and masks under another name, perhaps as another kind of thing (Fig. 13)."""
+    folder: Path,
+    super_category: str,
+    *,
+    name: str | None = None,
+    group: str | None = None,
+    asymmetric: bool = False,
+    licence: str = "",
+    home: Path | None = None,
+) -> Concept:
+    """A user's own photographs as a new concept: upright PNG of moderate size, without the camera's
+    metadata. A concept folder: the same images and masks under another name, perhaps as another
+    kind of thing (Fig. 13)."""
     known = read_concept(folder) if (folder / "concept.toml").is_file() else None
     pictures = known.images if known else images_in(folder)
     own = folder.resolve().name
     if not (name or slug(own)):
         raise UserError(
-            f"a concept cannot be named {own!r}, like its folder: choose a-z, 0-9 and _, as in --name my_mug"
+            f"a concept cannot be named {own!r}, like its folder: choose a-z, 0-9 and _, as in "
+            f"--name my_mug"
         )
     chosen = check_name(name or slug(own))
     if chosen in shipped():
-        raise UserError(f"{chosen!r} is one of the eleven concepts; give yours another name: --name my_{chosen}")
+        raise UserError(
+            f"{chosen!r} is one of the eleven concepts; give yours another name: --name my_{chosen}"
+        )
     check_word(super_category)
     return write_concept(
         (home or user_dir() / "concepts") / chosen,
@@ -125,7 +157,9 @@ def add(
 
 
 def usual_group(super_category: str) -> str:
-    """The group that the eleven concepts have for this word; "other", with the shared prompts only, for any other."""
+    """The group that the eleven concepts have for this word; "other", with the shared prompts only,
+    for any other.
+    """
     groups = {about["super_category"]: about["group"] for about in shipped().values()}
     return groups.get(super_category.strip().lower(), "other")
 
@@ -163,7 +197,9 @@ def _long_side(size: tuple[int, int]) -> int:
 
 
 def _publish(about: dict[str, Any], pictures: Sequence[Path], home: Path) -> Concept:
-    """The files as a concept folder of the user's, with what the shipped concept.toml says of them."""
+    """The files as a concept folder of the user's, with what the shipped concept.toml says of
+    them.
+    """
     return write_concept(
         home / about["name"],
         super_category=about["super_category"],
@@ -175,20 +211,31 @@ def _publish(about: dict[str, Any], pictures: Sequence[Path], home: Path) -> Con
     )
 
 
-def _from_archive(url: str, folder: str, home: Path, aside: Path, otherwise: str, pause: float) -> list[Path]:
-    """The images of the folder of that name, wherever it stands in the archive; the archive is kept for the others."""
+def _from_archive(
+    url: str, folder: str, home: Path, aside: Path, otherwise: str, pause: float
+) -> list[Path]:
+    """The images of the folder of that name, wherever it stands in the archive; the archive is kept
+    for the others.
+    """
     archive = home / "downloads" / Path(urlsplit(url).path).name
     _recorded_download(url, archive, home, pause)
 
     def wanted(path: PurePosixPath) -> bool:
-        return path.parent.name == folder and not path.name.startswith(".") and "__MACOSX" not in path.parts
+        return (
+            path.parent.name == folder
+            and not path.name.startswith(".")
+            and "__MACOSX" not in path.parts
+        )
 
     shutil.rmtree(aside, ignore_errors=True)
     found = {path.parent for path in unpack_archive(archive, aside, keep=wanted)}
     if len(found) != 1:
-        inside = sorted({path.parent.name for path in names(archive) if "__MACOSX" not in path.parts})
+        inside = sorted(
+            {path.parent.name for path in names(archive) if "__MACOSX" not in path.parts}
+        )
         raise UserError(
-            f"{archive.name} has {len(found) or 'no'} folder {folder!r} (it has {', '.join(inside[:40])}): {otherwise}"
+            f"{archive.name} has {len(found) or 'no'} folder {folder!r} (it has "
+            f"{', '.join(inside[:40])}): {otherwise}"
         )
     return images_in(found.pop())
 
@@ -202,7 +249,12 @@ def _from_files(urls: Sequence[str], home: Path, aside: Path, pause: float) -> l
 def _hub_files(page: str, home: Path, pause: float) -> list[str]:
     """The image files of a hub data set, by its listing."""
     listing = home / "downloads" / "listing.json"
-    download(page.replace("/datasets/", "/api/datasets/", 1) + "/tree/main", listing, limit=10**7, pause=pause)
+    download(
+        page.replace("/datasets/", "/api/datasets/", 1) + "/tree/main",
+        listing,
+        limit=10**7,
+        pause=pause,
+    )
     try:
         entries = json.loads(listing.read_text(encoding="utf-8"))
         files = [str(entry["path"]) for entry in entries if entry["type"] == "file"]
@@ -210,12 +262,16 @@ def _hub_files(page: str, home: Path, pause: float) -> list[str]:
         raise UserError(f"{page} does not list its files as the hub does") from None
     finally:
         listing.unlink()
-    pictures = [path for path in files if Path(path).suffix.lower() in (".jpg", ".jpeg", ".png", ".webp")]
+    pictures = [
+        path for path in files if Path(path).suffix.lower() in (".jpg", ".jpeg", ".png", ".webp")
+    ]
     return [f"{page}/resolve/main/{quote(path)}" for path in sorted(pictures)]
 
 
 def _recorded_download(url: str, to: Path, home: Path, pause: float) -> None:
-    """Download; the first time the sha256 is recorded in `home`/downloads.toml, from then on it must be the same."""
+    """Download; the first time the sha256 is recorded in `home`/downloads.toml, from then on it
+    must be the same.
+    """
     record = home / "downloads.toml"
     known = read_toml(record).get("sha256", {}) if record.is_file() else {}
     if to.is_file() and file_sha256(to) == known.get(url):

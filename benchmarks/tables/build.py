@@ -1,12 +1,12 @@
 """Sample rows -> cells.csv -> metrics.csv -> table.csv and table.md.
 
-In: what store.py reads from a run folder, as DataFrames. Out: DataFrames, and `write_tables`, which publishes them.
+In: what store.py reads from a run folder, as DataFrames. Out: DataFrames, and `write_tables`, which
+publishes them.
 
-    cells_of(samples)       a row a (method, point, concept, prompt_id, metric): n, mean, sd, even, odd (index halves)
-    metrics_of(cells)       a row a (method, point, concept)
-    table_of(cells, ...)    a row a (kind, method, point), with intervals
-    build(rows, ...)        all of them, and their text (table_text.py)
-    tables_of(run)          all of them from a run folder, nothing written
+    cells_of(samples)       a row a (method, point, concept, prompt_id, metric): n, mean, sd, even,
+    odd (index halves) metrics_of(cells)       a row a (method, point, concept) table_of(cells, ...)
+    a row a (kind, method, point), with intervals build(rows, ...)        all of them, and their
+    text (table_text.py) tables_of(run)          all of them from a run folder, nothing written
     write_tables(run)       all of them into the run folder; -> the text of table.md
 
 What figures need beyond these is in frames.py: cells in, tidy frames out.
@@ -35,11 +35,26 @@ from benchmarks.tables.statistics import best, clustered, crossed, mean_over, ov
 from benchmarks.tables.table_text import HONEST, NAIVE, markdown
 from perfusion_core.errors import UserError
 
-CELL_COLUMNS = ["method", "point", "concept", "group", "prompt_id", "kind", "metric", "n", "mean", "sd", "even", "odd"]
+CELL_COLUMNS = [
+    "method",
+    "point",
+    "concept",
+    "group",
+    "prompt_id",
+    "kind",
+    "metric",
+    "n",
+    "mean",
+    "sd",
+    "even",
+    "odd",
+]
 
 
 def cells_of(samples: pd.DataFrame) -> pd.DataFrame:
-    """Images -> cells. Images without a score do not count into n; rows in any order give the same bytes."""
+    """Images -> cells. Images without a score do not count into n; rows in any order give the same
+    bytes.
+    """
     samples = both_concepts(samples.assign(prompt_id=samples["prompt_id"].fillna("").astype(str)))
     (cell,) = cell_codes(samples)
     order = np.lexsort((samples["index"].to_numpy(), cell))
@@ -58,7 +73,10 @@ def cells_of(samples: pd.DataFrame) -> pd.DataFrame:
             n = per_cell(np.ones(len(value)), there)
             mean = per_cell(value, there) / n
             sd = np.sqrt(per_cell((value - mean[code]) ** 2, there) / (n - 1))
-            halves = [per_cell(value, there & h) / per_cell(np.ones(len(value)), there & h) for h in (~odd, odd)]
+            halves = [
+                per_cell(value, there & h) / per_cell(np.ones(len(value)), there & h)
+                for h in (~odd, odd)
+            ]
         numbers = {"mean": mean, "sd": sd, "even": halves[0], "odd": halves[1]}
         finite = {name: np.where(np.isfinite(v), v, np.nan).round(9) for name, v in numbers.items()}
         frame = keys.assign(metric=metric, n=n.astype(int), **finite)
@@ -74,22 +92,28 @@ def split_pairs(cells: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def ceilings_of(cells: pd.DataFrame) -> pd.Series:
-    """concept -> real-against-real similarity: the mean over its own images of the similarity to the others."""
+    """concept -> real-against-real similarity: the mean over its own images of the similarity to
+    the others.
+    """
     real = cells[(cells["method"] == CEILING) & (cells["metric"] == "image_sim")]
     return real.set_index("concept")["mean"]
 
 
 def above(image: np.ndarray, limit: np.ndarray) -> np.ndarray:
-    """[..., C, P] 1 where a cell is more similar to the concept's images than these are to each other (limit [C])."""
+    """[..., C, P] 1 where a cell is more similar to the concept's images than these are to each
+    other (limit [C]).
+    """
     limit = limit[:, None]
     return np.where(np.isnan(image) | np.isnan(limit), np.nan, image > limit)
 
 
 def metrics_of(cells: pd.DataFrame) -> pd.DataFrame:
-    """Cells -> concepts. `copied` is the share of shape-preserving cells more similar to the concept's images than
-    these are to each other."""
+    """Cells -> concepts. `copied` is the share of shape-preserving cells more similar to the
+    concept's images than these are to each other."""
     singles, pairs = split_pairs(cells)
-    return pd.concat([_metrics(part, grid_of(part)) for part in (singles, pairs) if len(part)], ignore_index=True)
+    return pd.concat(
+        [_metrics(part, grid_of(part)) for part in (singles, pairs) if len(part)], ignore_index=True
+    )
 
 
 def _metrics(cells: pd.DataFrame, grid: Grid) -> pd.DataFrame:
@@ -100,14 +124,18 @@ def _metrics(cells: pd.DataFrame, grid: Grid) -> pd.DataFrame:
     n_points, n_concepts = len(grid.points), len(grid.concepts)
     names = pd.DataFrame(grid.points, columns=["method", "point"])
     rows = names.loc[names.index.repeat(n_concepts)].assign(
-        concept=grid.concepts * n_points, group=grid.groups * n_points,
+        concept=grid.concepts * n_points,
+        group=grid.groups * n_points,
         **{metric: scores[metric].ravel() for metric in [*SCORES, *grid.extra]},
-        copied=mean_over(above(grid.values["image_sim"], limit)).ravel(), n=images.sum(2).astype(int).ravel(),
-    )  # fmt: skip
+        copied=mean_over(above(grid.values["image_sim"], limit)).ravel(),
+        n=images.sum(2).astype(int).ravel(),
+    )
     out.append(rows[rows["n"] > 0])
     real = cells[(cells["method"] == CEILING) & (cells["metric"] == "image_sim")]
     if len(real):
-        out.append(real[["method", "point", "concept", "group", "n"]].assign(image_sim=real["mean"]))
+        out.append(
+            real[["method", "point", "concept", "group", "n"]].assign(image_sim=real["mean"])
+        )
     columns = ["method", "point", "concept", "group", *SCORES, *grid.extra, "copied", "n"]
     return pd.concat(out, ignore_index=True)[columns]
 
@@ -115,11 +143,15 @@ def _metrics(cells: pd.DataFrame, grid: Grid) -> pd.DataFrame:
 def table_of(
     cells: pd.DataFrame, planned: pd.DataFrame | None = None, fits: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """Cells of single concepts, or of pairs -> the table, with 95 % intervals over concepts (stats.py)."""
+    """Cells of single concepts, or of pairs -> the table, with 95 % intervals over concepts
+    (stats.py).
+    """
     return _table(cells, grid_of(cells), planned, fits)
 
 
-def _table(cells: pd.DataFrame, grid: Grid, planned: pd.DataFrame | None, fits: pd.DataFrame | None) -> pd.DataFrame:
+def _table(
+    cells: pd.DataFrame, grid: Grid, planned: pd.DataFrame | None, fits: pd.DataFrame | None
+) -> pd.DataFrame:
     n_planned = _planned(grid, planned)
     limit = ceilings_of(cells).reindex(grid.concepts).to_numpy(dtype=float)
     out = []
@@ -127,7 +159,12 @@ def _table(cells: pd.DataFrame, grid: Grid, planned: pd.DataFrame | None, fits: 
         for m in grid.rows(method):
             kind = "floor" if method == FLOOR else "method"
             out.append(
-                {"kind": kind, "method": method, "point": grid.points[m][1], **_row(grid, m, limit, n_planned[m])}
+                {
+                    "kind": kind,
+                    "method": method,
+                    "point": grid.points[m][1],
+                    **_row(grid, m, limit, n_planned[m]),
+                }
             )
         chosen_from = variants(grid, method)
         if method != FLOOR and len(chosen_from) > 1:
@@ -168,9 +205,12 @@ def _row(grid: Grid, m: int, limit: np.ndarray, n_planned: int) -> dict[str, obj
     return row
 
 
-def _best_h(grid: Grid, method: str, rows: list[int], n_planned: np.ndarray) -> list[dict[str, object]]:
-    """Per concept the variant with the highest harmonic mean. Naive: chosen on the images that are reported. Honest:
-    chosen on the even ones and reported on the odd ones, the reverse, and the average of both."""
+def _best_h(
+    grid: Grid, method: str, rows: list[int], n_planned: np.ndarray
+) -> list[dict[str, object]]:
+    """Per concept the variant with the highest harmonic mean. Naive: chosen on the images that are
+    reported. Honest: chosen on the even ones and reported on the odd ones, the reverse, and the
+    average of both."""
     out = []
     whole, (even, odd) = grid.drawn, grid.drawn_halves
     n = grid.images[rows].sum(2)[None]  # [1, K, C]
@@ -195,7 +235,11 @@ def _ceiling(cells: pd.DataFrame) -> dict[str, object]:
     real = cells[cells["method"] == CEILING]
     mine = real[real["metric"] == "image_sim"]
     row: dict[str, object] = {"kind": "ceiling", "method": CEILING, "point": "default"}
-    row |= {"n_concepts": len(mine), "n_images": int(mine["n"].sum()), "n_planned": int(mine["n"].sum())}
+    row |= {
+        "n_concepts": len(mine),
+        "n_images": int(mine["n"].sum()),
+        "n_planned": int(mine["n"].sum()),
+    }
     for metric, of in real.groupby("metric"):
         row |= clustered(of["mean"].to_numpy()[:, None]).named(str(metric))
     return row
@@ -210,7 +254,9 @@ def _planned(grid: Grid, planned: pd.DataFrame | None) -> np.ndarray:
 
 
 def _fit_costs(fits: pd.DataFrame | None) -> pd.DataFrame:
-    """Means over a method's fits: the size of one trained concept, and the seconds that its training took."""
+    """Means over a method's fits: the size of one trained concept, and the seconds that its
+    training took.
+    """
     if fits is None or fits.empty:
         return pd.DataFrame(columns=["method", "kilobytes", "train_seconds"])
     return fits.groupby("method")[["kilobytes", "train_seconds"]].mean().reset_index()
@@ -218,7 +264,9 @@ def _fit_costs(fits: pd.DataFrame | None) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Tables:
-    """All tables of a run; `pairs` are sample rows, `pair_table` is the table over them (both empty without pairs)."""
+    """All tables of a run; `pairs` are sample rows, `pair_table` is the table over them (both empty
+    without pairs).
+    """
 
     samples: pd.DataFrame
     pairs: pd.DataFrame
@@ -240,7 +288,9 @@ def tables_of(run: Path, allow_missing: bool = False) -> Tables:
 
 
 def known_costs(run: Path, here: Collection[str]) -> pd.DataFrame:
-    """What a run's table already says that fits cost, of methods whose trained files are not here (not committed)."""
+    """What a run's table already says that fits cost, of methods whose trained files are not here
+    (not committed).
+    """
     from benchmarks.store import run_folder as store
 
     columns = ["method", "kilobytes", "train_seconds"]
@@ -262,7 +312,10 @@ def make_tables(
 ) -> Tables:
     """The same from frames in the columns of store.py."""
     if not len(rows):
-        raise UserError("no image of this run has a score yet; give the same `perfbench run` command again to go on")
+        raise UserError(
+            "no image of this run has a score yet; give the same `perfbench run` command again to "
+            "go on"
+        )
     cells = cells_of(rows)
     missing = missing_of(cells, planned)
     if not allow_missing:
@@ -288,7 +341,12 @@ def write_tables(run: Path, allow_missing: bool = False) -> str:
     from benchmarks.store.run_folder import Store
 
     tables, store = tables_of(run, allow_missing), Store(run)
-    frames = {"samples": tables.samples, "cells": tables.cells, "metrics": tables.metrics, "table": tables.table}
+    frames = {
+        "samples": tables.samples,
+        "cells": tables.cells,
+        "metrics": tables.metrics,
+        "table": tables.table,
+    }
     if len(tables.pairs):
         frames |= {"pairs": tables.pairs, "pair-table": tables.pair_table}
     for name, frame in frames.items():

@@ -15,12 +15,19 @@ def table(parser: argparse.ArgumentParser) -> Run:
       perfbench table
       perfbench table results/quick-miniature-0a1b2c3d --by scenario
     """
-    parser.add_argument("run", nargs="?", metavar="RUN", help="a run folder, or a name under results/")
-    parser.add_argument("--allow-missing", action="store_true", help="average what is there; every row says n/planned")
+    parser.add_argument(
+        "run", nargs="?", metavar="RUN", help="a run folder, or a name under results/"
+    )
+    parser.add_argument(
+        "--allow-missing",
+        action="store_true",
+        help="average what is there; every row says n/planned",
+    )
     parser.add_argument(
         "--by",
         metavar="VIEW",
-        help="print instead: kind, group, scenario, prompt, concept, hardest, difference, front, hypervolume, best-h "
+        help="print instead: kind, group, scenario, prompt, concept, hardest, difference, front, "
+        "hypervolume, best-h "
         "or variance (whether to buy more concepts, prompts or images)",
     )
 
@@ -44,25 +51,39 @@ def table(parser: argparse.ArgumentParser) -> Run:
 def check(parser: argparse.ArgumentParser) -> Run:
     """The regression gate: is a run worse than a reference, by more than repeated runs differ?
 
-    Exit status: 0 nothing lost (or undecided), 1 a loss (or, with --strict, anything undecided), 2 not comparable.
-    Margins are in check.toml beside the reference; --calibrate makes them from repeated runs of one thing.
+    Exit status: 0 nothing lost (or undecided), 1 a loss (or, with --strict, anything undecided), 2
+    not comparable. Margins are in check.toml beside the reference; --calibrate makes them from
+    repeated runs of one thing.
 
       perfbench check results/mine --against results/miniature-quick
       perfbench check results/mine --against results/miniature-quick --format junit > check.xml
-      perfbench check --calibrate results/repeat-1 results/repeat-2 results/repeat-3 --against results/miniature-quick
+      perfbench check --calibrate repeat-1 repeat-2 repeat-3 --against results/miniature-quick
     """
-    parser.add_argument("runs", nargs="*", metavar="RUN", help="a run folder; without one, the newest")
+    parser.add_argument(
+        "runs", nargs="*", metavar="RUN", help="a run folder; without one, the newest"
+    )
     parser.add_argument("--against", metavar="REFERENCE", help="the run to compare with")
     parser.add_argument("--strict", action="store_true", help="undecided is a failure")
-    parser.add_argument("--margins", metavar="SET", help="same-weights or retrained; default: what run.json says")
-    parser.add_argument("--format", default="text", metavar="FORMAT", help="text, markdown, json, junit or github")
-    parser.add_argument("--calibrate", action="store_true", help="write margins from these repeated runs")
+    parser.add_argument(
+        "--margins", metavar="SET", help="same-weights or retrained; default: what run.json says"
+    )
+    parser.add_argument(
+        "--format", default="text", metavar="FORMAT", help="text, markdown, json, junit or github"
+    )
+    parser.add_argument(
+        "--calibrate", action="store_true", help="write margins from these repeated runs"
+    )
 
     def act(args: argparse.Namespace) -> int:
         from benchmarks.tables.gate_report import check_verb
 
         text, status = check_verb(
-            args.runs, args.against, args.margins, strict=args.strict, form=args.format, repeats=args.calibrate
+            args.runs,
+            args.against,
+            args.margins,
+            strict=args.strict,
+            form=args.format,
+            repeats=args.calibrate,
         )
         print(text, end="")
         return status

@@ -1,4 +1,6 @@
-"""May two runs be compared, and what of them? In: run.json and cells of both. Out: what differs, in words; cells."""
+"""May two runs be compared, and what of them? In: run.json and cells of both. Out: what differs, in
+words; cells.
+"""
 
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
@@ -10,8 +12,20 @@ from benchmarks.tables.grid import CEILING
 from benchmarks.tables.margins import METRICS
 
 KEYS = ["method", "point", "concept", "prompt_id", "metric"]
-# parts of a run's protocol that may differ: what is being judged, repeats, and what other fields say better
-FREE = {"preset", "seed", "dtype", "fit", "trained", "keep", "revision", "backbone", "backbone_digest", "scorers"}
+# parts of a run's protocol that may differ: what is being judged, repeats, and what other fields
+# say better
+FREE = {
+    "preset",
+    "seed",
+    "dtype",
+    "fit",
+    "trained",
+    "keep",
+    "revision",
+    "backbone",
+    "backbone_digest",
+    "scorers",
+}
 
 
 def protocol_of(about: Mapping[str, Any]) -> dict[str, Any]:
@@ -26,7 +40,9 @@ def protocol_of(about: Mapping[str, Any]) -> dict[str, Any]:
 def conditions_of(about: Mapping[str, Any]) -> dict[str, Any]:
     """What may differ, and is worth a line where it does."""
     seed = (about.get("protocol") or {}).get("seed")
-    return {key: about.get(key) for key in ("version", "commit", "device", "dtype")} | {"seed": seed}
+    return {key: about.get(key) for key in ("version", "commit", "device", "dtype")} | {
+        "seed": seed
+    }
 
 
 def changes(reference: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
@@ -39,8 +55,12 @@ def changes(reference: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
 
 
 def differing(reference: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
-    """What keeps two run.json from being compared: of their protocols, and of the texts and concepts that both have."""
-    return changes(protocol_of(reference), protocol_of(run)) + changed(reference["digests"], run["digests"])
+    """What keeps two run.json from being compared: of their protocols, and of the texts and
+    concepts that both have.
+    """
+    return changes(protocol_of(reference), protocol_of(run)) + changed(
+        reference["digests"], run["digests"]
+    )
 
 
 def _short(value: Any) -> str:
@@ -51,8 +71,14 @@ def _short(value: Any) -> str:
 
 def scored(cells: pd.DataFrame) -> pd.DataFrame:
     """The cells that are judged: those of methods, with a score."""
-    mine = cells[(cells["method"] != CEILING) & cells["metric"].isin(METRICS)].dropna(subset=["mean"])
-    return mine.astype(dict.fromkeys(KEYS, str)).sort_values(KEYS, kind="stable").reset_index(drop=True)
+    mine = cells[(cells["method"] != CEILING) & cells["metric"].isin(METRICS)].dropna(
+        subset=["mean"]
+    )
+    return (
+        mine.astype(dict.fromkeys(KEYS, str))
+        .sort_values(KEYS, kind="stable")
+        .reset_index(drop=True)
+    )
 
 
 def points_of(cells: pd.DataFrame) -> set[tuple[str, str]]:
@@ -67,15 +93,23 @@ def within(cells: pd.DataFrame, points: Container[tuple[str, str]]) -> pd.DataFr
 def apart(
     reference: pd.DataFrame, run: pd.DataFrame, wanted: Mapping[str, Any]
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[str], list[str], list[str]]:
-    """Both without the concepts and prompts that only one of them has, within the operating points that both have.
+    """Both without the concepts and prompts that only one of them has, within the operating points
+    that both have.
 
-    -> them, what was lost on the way, what the run was not asked for, what the reference was not. `wanted`: digests of
-    the run; what is in there and has no score at all was lost.
+    -> them, what was lost on the way, what the run was not asked for, what the reference was not.
+    `wanted`: digests of the run; what is in there and has no score at all was lost.
     """
     shared = points_of(reference) & points_of(run)
     new = [" ".join(point) for point in sorted(points_of(run) - points_of(reference))]
-    lost, not_asked, more = [], [], [f"{some(new, 'operating point')} not in the reference"] if new else []
-    for column, name, part in (("concept", "concept", "concepts"), ("prompt_id", "prompt", "prompts")):
+    lost, not_asked, more = (
+        [],
+        [],
+        [f"{some(new, 'operating point')} not in the reference"] if new else [],
+    )
+    for column, name, part in (
+        ("concept", "concept", "concepts"),
+        ("prompt_id", "prompt", "prompts"),
+    ):
         before, now = (set(within(cells, shared)[column]) for cells in (reference, run))
         if shared and not before & now:
             lost += [f"no {name} is in both"]
@@ -90,18 +124,25 @@ def apart(
 
 
 def unpaired(reference: pd.DataFrame, run: pd.DataFrame) -> list[str]:
-    """Concepts, prompts and cells that only one of the two has, within the operating points that both have."""
+    """Concepts, prompts and cells that only one of the two has, within the operating points that
+    both have.
+    """
     shared = points_of(reference) & points_of(run)
     if not shared:
         return ["no method and operating point is in both"]
     before, now = within(reference, shared), within(run, shared)
     found = []
-    for one, other, where in ((before, now, "not in the run"), (now, before, "not in the reference")):
+    for one, other, where in (
+        (before, now, "not in the run"),
+        (now, before, "not in the reference"),
+    ):
         for column, name in (("concept", "concept"), ("prompt_id", "prompt")):
             lacking = sorted(set(one[column]) - set(other[column]))
             found += [f"{some(lacking, name)} {where}"] if lacking else []
             one = one[~one[column].isin(lacking)]
-        lacking_cells = one.merge(other[KEYS], on=KEYS, how="left", indicator="where").query("where == 'left_only'")
+        lacking_cells = one.merge(other[KEYS], on=KEYS, how="left", indicator="where").query(
+            "where == 'left_only'"
+        )
         named = [" ".join(row) for row in lacking_cells[KEYS].itertuples(index=False)]
         found += [f"{some(named, 'cell')} without a score, {where}"] if named else []
     n = before.merge(now, on=KEYS).query("n_x != n_y")
@@ -115,9 +156,15 @@ def some(names: Sequence[str], what: str) -> str:
 
 
 def same_weights(reference: Mapping[str, Any], run: Mapping[str, Any]) -> bool:
-    """Whether run.json says that both sampled from the same trained files, of all fits that both have."""
+    """Whether run.json says that both sampled from the same trained files, of all fits that both
+    have.
+    """
     mine, theirs = reference.get("weights") or {}, run.get("weights") or {}
     shared = [
-        (method, c) for method in mine.keys() & theirs.keys() for c in mine[method].keys() & theirs[method].keys()
+        (method, c)
+        for method in mine.keys() & theirs.keys()
+        for c in mine[method].keys() & theirs[method].keys()
     ]
-    return bool(shared) and all(mine[method][concept] == theirs[method][concept] for method, concept in shared)
+    return bool(shared) and all(
+        mine[method][concept] == theirs[method][concept] for method, concept in shared
+    )

@@ -1,7 +1,9 @@
-"""The regression gate: the cells of two runs, paired, and margins in; verdicts and an exit status out.
+"""The regression gate: the cells of two runs, paired, and margins in; verdicts and an exit status
+out.
 
-A loss FAILS where it is beyond the margin and its 95 % interval excludes zero, or where one concept loses more than its
-floor. It PASSES where the interval shows that it is smaller than the margin. Anything else is INCONCLUSIVE.
+A loss FAILS where it is beyond the margin and its 95 % interval excludes zero, or where one concept
+loses more than its floor. It PASSES where the interval shows that it is smaller than the margin.
+Anything else is INCONCLUSIVE.
 """
 
 from collections.abc import Sequence
@@ -38,7 +40,9 @@ POWER = 0.90
 
 @dataclass(frozen=True)
 class Finding:
-    """What is known about one metric of one operating point. A loss is reference minus run; a gain is negative."""
+    """What is known about one metric of one operating point. A loss is reference minus run; a gain
+    is negative.
+    """
 
     of: str  # concepts, or pairs
     method: str
@@ -60,25 +64,33 @@ class Finding:
 
     @property
     def caught(self) -> float:
-        """The smallest loss that would FAIL with 90 % probability, given this many concepts and this much noise."""
+        """The smallest loss that would FAIL with 90 % probability, given this many concepts and
+        this much noise.
+        """
         half = self.loss.hi - self.loss.value
         se = half / t_quantile(self.n)
         return max(self.margin, half) + float(t.ppf(POWER, self.n - 1)) * se if self.n > 1 else nan
 
     @property
     def settled_by(self) -> int | None:
-        """How many concepts of this kind would settle an INCONCLUSIVE; None where not even 1,000 would."""
+        """How many concepts of this kind would settle an INCONCLUSIVE; None where not even 1,000
+        would.
+        """
         if self.n < 2:
             return None
         value, se = self.loss.value, (self.loss.hi - self.loss.value) / t_quantile(self.n)
         room = self.margin - value if value <= self.margin else value
-        needed = (n for n in range(self.n + 1, 1001) if t_quantile(n) * se * sqrt(self.n / n) < room)
+        needed = (
+            n for n in range(self.n + 1, 1001) if t_quantile(n) * se * sqrt(self.n / n) < room
+        )
         return next(needed, None)
 
 
 @dataclass(frozen=True)
 class Report:
-    """A comparison of two runs. `differences` make it impossible; `notes` are what else differs, and may."""
+    """A comparison of two runs. `differences` make it impossible; `notes` are what else differs,
+    and may.
+    """
 
     run: str
     reference: str
@@ -86,12 +98,16 @@ class Report:
     findings: tuple[Finding, ...]
     differences: tuple[str, ...]
     notes: tuple[str, ...]
-    not_run: tuple[str, ...]  # operating points, concepts and prompts of the reference that the run was not asked for
+    not_run: tuple[
+        str, ...
+    ]  # operating points, concepts and prompts of the reference that the run was not asked for
     strict: bool
 
     @property
     def undecided(self) -> bool:
-        return bool(self.not_run) or any(finding.verdict == INCONCLUSIVE for finding in self.findings)
+        return bool(self.not_run) or any(
+            finding.verdict == INCONCLUSIVE for finding in self.findings
+        )
 
     @property
     def verdict(self) -> str:
@@ -112,14 +128,20 @@ class Report:
 # ---- what was lost? ----
 
 
-def losses(reference: pd.DataFrame, run: pd.DataFrame) -> dict[tuple[str, str, str, str], pd.DataFrame]:
-    """(concepts or pairs, method, point, metric) -> cells by concept and prompt: reference, run and loss."""
+def losses(
+    reference: pd.DataFrame, run: pd.DataFrame
+) -> dict[tuple[str, str, str, str], pd.DataFrame]:
+    """(concepts or pairs, method, point, metric) -> cells by concept and prompt: reference, run and
+    loss.
+    """
     paired = reference.merge(run[[*KEYS, "mean"]], on=KEYS, suffixes=("_reference", "_run"))
     paired["of"] = np.where(paired["kind"] == "pair", "pairs", "concepts")
     paired["loss"] = paired["mean_reference"] - paired["mean_run"]
     return {
         (str(of), str(method), str(point), str(metric)): cells
-        for (of, method, point, metric), cells in paired.groupby(["of", "method", "point", "metric"], sort=True)
+        for (of, method, point, metric), cells in paired.groupby(
+            ["of", "method", "point", "metric"], sort=True
+        )
     }
 
 
@@ -131,14 +153,22 @@ def layout(cells: pd.DataFrame, column: str) -> tuple[list[str], np.ndarray]:
 
 def finding(key: tuple[str, str, str, str], cells: pd.DataFrame, margin: Margin) -> Finding:
     concepts, loss = layout(cells, "loss")
-    before, now = (clustered(layout(cells, f"mean_{which}")[1]).value for which in ("reference", "run"))
+    before, now = (
+        clustered(layout(cells, f"mean_{which}")[1]).value for which in ("reference", "run")
+    )
     per_concept = mean_over(loss)
-    fallen = tuple((name, float(lost)) for name, lost in zip(concepts, per_concept) if lost > margin.floor)
-    return Finding(*key, before, now, clustered(loss), margin.margin, margin.floor, len(concepts), fallen)
+    fallen = tuple(
+        (name, float(lost)) for name, lost in zip(concepts, per_concept) if lost > margin.floor
+    )
+    return Finding(
+        *key, before, now, clustered(loss), margin.margin, margin.floor, len(concepts), fallen
+    )
 
 
 def compare(reference: pd.DataFrame, run: pd.DataFrame, margins: Margins) -> tuple[Finding, ...]:
-    """A verdict a method, point and metric that both have; cells in any order of rows and columns."""
+    """A verdict a method, point and metric that both have; cells in any order of rows and
+    columns.
+    """
     found = losses(scored(reference), scored(run))
     return tuple(finding(key, cells, margins[key[3]]) for key, cells in found.items())
 
@@ -146,11 +176,16 @@ def compare(reference: pd.DataFrame, run: pd.DataFrame, margins: Margins) -> tup
 # ---- run folders ----
 
 
-def gate_runs(run: str | None, against: str, margins: str | None = None, strict: bool = False) -> Report:
+def gate_runs(
+    run: str | None, against: str, margins: str | None = None, strict: bool = False
+) -> Report:
     """`run` (none: the newest) judged by the margins beside the reference."""
     mine, reference = open_run(run), open_run(against)
     if mine.folder.resolve() == reference.folder.resolve():
-        raise UserError(f"{mine.folder} cannot be checked against itself; name another run, or another reference")
+        raise UserError(
+            f"{mine.folder} cannot be checked against itself; name another run, or another "
+            f"reference"
+        )
     wanted = SETS[0] if same_weights(reference.about, mine.about) else SETS[1]
     margins = _set_name(margins)
     before, now = reference.about, mine.about
@@ -161,8 +196,12 @@ def gate_runs(run: str | None, against: str, margins: str | None = None, strict:
     not_run = [point for point in map(" ".join, sorted(gone)) if point not in lost]
     notes = changes(conditions_of(before), conditions_of(now))
     if not differences:
-        of_reference, of_run, differences, not_asked, more = apart(of_reference, of_run, now["digests"])
-        differences += [f"{some(lost, 'operating point')} without any score in the run"] if lost else []
+        of_reference, of_run, differences, not_asked, more = apart(
+            of_reference, of_run, now["digests"]
+        )
+        differences += (
+            [f"{some(lost, 'operating point')} without any score in the run"] if lost else []
+        )
         differences = differences or unpaired(of_reference, of_run)
         not_run, notes = not_run + not_asked, notes + more
     name, limits = ("", {}) if differences else read_margins(reference.folder, margins, wanted)
@@ -189,13 +228,22 @@ def _set_name(margins: str | None) -> str | None:
     return margins
 
 
-def calibrate(runs: Sequence[str], against: str | None = None, margins: str | None = None) -> tuple[Path, Margins]:
-    """Margins from runs of one thing, repeated; written to check.toml beside the reference, or the first of them."""
+def calibrate(
+    runs: Sequence[str], against: str | None = None, margins: str | None = None
+) -> tuple[Path, Margins]:
+    """Margins from runs of one thing, repeated; written to check.toml beside the reference, or the
+    first of them.
+    """
     if len(runs) < 2:
-        raise UserError("--calibrate needs repeated runs, five or more; write perfbench check --calibrate RUN RUN RUN")
+        raise UserError(
+            "--calibrate needs repeated runs, five or more; write perfbench check --calibrate RUN "
+            "RUN RUN"
+        )
     opened = [open_run(run) for run in runs]
     if len({run.folder.resolve() for run in opened}) < len(opened):
-        raise UserError("--calibrate was given the same run twice; every repeat is a run folder of its own")
+        raise UserError(
+            "--calibrate was given the same run twice; every repeat is a run folder of its own"
+        )
     first = opened[0]
     target = open_run(against) if against else first
     for other in [*opened[1:], target]:
@@ -203,15 +251,21 @@ def calibrate(runs: Sequence[str], against: str | None = None, margins: str | No
         if not differences and other is not target:  # a reference may have more
             differences = unpaired(scored(first.cells), scored(other.cells))
         if differences:
-            raise UserError(f"{other.folder} is no repeat of {first.folder}: {'; '.join(differences)}")
-    name = _set_name(margins) or SETS[0 if all(same_weights(first.about, run.about) for run in opened[1:]) else 1]
+            raise UserError(
+                f"{other.folder} is no repeat of {first.folder}: {'; '.join(differences)}"
+            )
+    name = (
+        _set_name(margins)
+        or SETS[0 if all(same_weights(first.about, run.about) for run in opened[1:]) else 1]
+    )
     found = margins_from([run.cells for run in opened])
     return write_margins(target.folder, name, found, [run.name for run in opened]), found
 
 
 def margins_from(repeats: Sequence[pd.DataFrame]) -> Margins:
-    """One and a half of the largest loss that an interval between two repeats still allows: a repeat that they did
-    not see passes as well, a fifth of the margin lost besides. A floor: the same of the largest loss of one concept."""
+    """One and a half of the largest loss that an interval between two repeats still allows: a
+    repeat that they did not see passes as well, a fifth of the margin lost besides. A floor: the
+    same of the largest loss of one concept."""
     limits: dict[str, list[Margin]] = {metric: [] for metric in METRICS}
     for one, other in combinations([scored(cells) for cells in repeats], 2):
         for (_, _, _, metric), cells in losses(one, other).items():
@@ -222,7 +276,10 @@ def margins_from(repeats: Sequence[pd.DataFrame]) -> Margins:
             limits[metric].append(Margin(1.5 * (abs(value) + half), 1.5 * per_concept))
     for metric, found in limits.items():
         if not found:
-            raise UserError(f"the repeats have no {metric} in common, so nothing tells how much it differs by chance")
+            raise UserError(
+                f"the repeats have no {metric} in common, so nothing tells how much it differs by "
+                f"chance"
+            )
     return {metric: _widest(found) for metric, found in limits.items()}
 
 

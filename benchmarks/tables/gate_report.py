@@ -10,11 +10,30 @@ from math import isfinite
 from typing import Any
 from xml.etree import ElementTree
 
-from benchmarks.tables.gate import FAIL, INCONCLUSIVE, PASS, POWER, Finding, Report, calibrate, gate_runs
+from benchmarks.tables.gate import (
+    FAIL,
+    INCONCLUSIVE,
+    PASS,
+    POWER,
+    Finding,
+    Report,
+    calibrate,
+    gate_runs,
+)
 from benchmarks.tables.table_text import aligned
 from perfusion_core.errors import UserError, unknown
 
-HEAD = ["verdict", "what", "metric", "reference", "run", "loss [95 %]", "margin", "caught", "because"]
+HEAD = [
+    "verdict",
+    "what",
+    "metric",
+    "reference",
+    "run",
+    "loss [95 %]",
+    "margin",
+    "caught",
+    "because",
+]
 
 
 def name_of(finding: Finding) -> str:
@@ -39,13 +58,20 @@ def because(finding: Finding) -> str:
     if finding.n < 2:
         return f"one of the {unit} has no interval; only its floor can fail"
     needed = finding.settled_by
-    return f"{needed} {unit} like these would settle it" if needed else f"not even 1,000 {unit} would settle it"
+    return (
+        f"{needed} {unit} like these would settle it"
+        if needed
+        else f"not even 1,000 {unit} would settle it"
+    )
 
 
 def gate_rows(report: Report) -> list[list[str]]:
     rows = []
     for finding in report.findings:
-        loss = f"{format_loss(finding.loss.value)} [{format_loss(finding.loss.lo)}, {format_loss(finding.loss.hi)}]"
+        loss = (
+            f"{format_loss(finding.loss.value)} [{format_loss(finding.loss.lo)}, "
+            f"{format_loss(finding.loss.hi)}]"
+        )
         means = [
             format_loss(finding.reference),
             format_loss(finding.run),
@@ -58,14 +84,19 @@ def gate_rows(report: Report) -> list[list[str]]:
 
 
 def power_row(report: Report) -> list[str]:
-    """The smallest loss that would be caught with 90 % probability, at the point where that is hardest."""
+    """The smallest loss that would be caught with 90 % probability, at the point where that is
+    hardest.
+    """
     hardest: dict[str, float] = {}
     for finding in report.findings:
         if isfinite(finding.caught):
             hardest[finding.metric] = max(finding.caught, hardest.get(finding.metric, 0.0))
     parts = ", ".join(f"{metric} {loss:.4f}" for metric, loss in hardest.items())
     return (
-        [f"power: a loss of {parts} would be caught with {100 * POWER:.0f} % probability at every point"]
+        [
+            f"power: a loss of {parts} would be caught with {100 * POWER:.0f} % probability at "
+            f"every point"
+        ]
         if parts
         else []
     )
@@ -77,7 +108,10 @@ def gate_summary(report: Report) -> list[str]:
     if report.differences:
         return [title, *(f"differs: {line}" for line in report.differences)]
     counts = {v: sum(f.verdict == v for f in report.findings) for v in (FAIL, INCONCLUSIVE, PASS)}
-    lines = [f"{title} ({', '.join(f'{n} {verdict}' for verdict, n in counts.items() if n)}; {report.margins} margins)"]
+    lines = [
+        f"{title} ({', '.join(f'{n} {verdict}' for verdict, n in counts.items() if n)}; "
+        f"{report.margins} margins)"
+    ]
     lines += power_row(report)
     lines += [f"not in the run: {', '.join(report.not_run)}"] if report.not_run else []
     return lines + [f"also differs, which is allowed: {line}" for line in report.notes]
@@ -124,9 +158,15 @@ def as_json(report: Report) -> str:
 
 def _plain(finding: Finding) -> dict[str, Any]:
     numbers = {
-        "reference": finding.reference, "run": finding.run, "loss": finding.loss.value, "lo": finding.loss.lo,
-        "hi": finding.loss.hi, "margin": finding.margin, "floor": finding.floor, "caught": finding.caught,
-    }  # fmt: skip
+        "reference": finding.reference,
+        "run": finding.run,
+        "loss": finding.loss.value,
+        "lo": finding.loss.lo,
+        "hi": finding.loss.hi,
+        "margin": finding.margin,
+        "floor": finding.floor,
+        "caught": finding.caught,
+    }
     return {
         "verdict": finding.verdict,
         "of": finding.of,
@@ -141,7 +181,9 @@ def _plain(finding: Finding) -> dict[str, Any]:
 
 
 def cases(report: Report) -> list[tuple[str, str, str]]:
-    """(name, outcome, message) with JUnit's outcomes: passed, failure, skipped (undecided, unless strict), error."""
+    """(name, outcome, message) with JUnit's outcomes: passed, failure, skipped (undecided, unless
+    strict), error.
+    """
     open_ = "failure" if report.strict else "skipped"
     outcome = {PASS: "passed", FAIL: "failure", INCONCLUSIVE: open_}
     found = [("comparable", "error", line) for line in report.differences]
@@ -155,8 +197,15 @@ def as_junit(report: Report) -> str:
     """A test case a finding."""
     found = cases(report)
     count = Counter(outcome for _, outcome, _ in found)
-    counts = {"tests": len(found), "failures": count["failure"], "skipped": count["skipped"], "errors": count["error"]}
-    suite = ElementTree.Element("testsuite", {"name": "perfbench check", **{k: str(v) for k, v in counts.items()}})
+    counts = {
+        "tests": len(found),
+        "failures": count["failure"],
+        "skipped": count["skipped"],
+        "errors": count["error"],
+    }
+    suite = ElementTree.Element(
+        "testsuite", {"name": "perfbench check", **{k: str(v) for k, v in counts.items()}}
+    )
     for name, outcome, message in found:
         case = ElementTree.SubElement(suite, "testcase", classname="perfbench.check", name=name)
         if outcome != "passed":
@@ -168,7 +217,11 @@ def as_junit(report: Report) -> str:
 def as_github(report: Report) -> str:
     """Workflow commands that GitHub shows beside a pull request."""
     level = {"failure": "error", "error": "error", "skipped": "warning"}
-    lines = [_command(level[outcome], name, message) for name, outcome, message in cases(report) if outcome in level]
+    lines = [
+        _command(level[outcome], name, message)
+        for name, outcome, message in cases(report)
+        if outcome in level
+    ]
     first, *rest = gate_summary(report)
     lines.append(_command("error" if report.status else "notice", "perfbench check", first))
     if not report.differences:
@@ -184,21 +237,38 @@ def _command(level: str, title: str, message: str) -> str:
     return f"::{level} title={title}::{message}"
 
 
-FORMATS = {"text": as_text, "markdown": as_markdown, "json": as_json, "junit": as_junit, "github": as_github}
+FORMATS = {
+    "text": as_text,
+    "markdown": as_markdown,
+    "json": as_json,
+    "junit": as_junit,
+    "github": as_github,
+}
 
 
 def check_verb(
-    runs: Sequence[str], against: str | None, margins: str | None, *, strict: bool, form: str, repeats: bool
+    runs: Sequence[str],
+    against: str | None,
+    margins: str | None,
+    *,
+    strict: bool,
+    form: str,
+    repeats: bool,
 ) -> tuple[str, int]:
     """What `perfbench check` prints, and its exit status."""
     if form not in FORMATS:
         raise unknown("format", form, FORMATS)
     if repeats:
         path, found = calibrate(runs, against, margins)
-        limits = [f"{metric}: margin {limit.margin:g}, floor {limit.floor:g}" for metric, limit in found.items()]
+        limits = [
+            f"{metric}: margin {limit.margin:g}, floor {limit.floor:g}"
+            for metric, limit in found.items()
+        ]
         return "\n".join([f"{path}", *limits]) + "\n", 0
     if against is None:
-        raise UserError("perfbench check compares two runs; write perfbench check RUN --against REFERENCE")
+        raise UserError(
+            "perfbench check compares two runs; write perfbench check RUN --against REFERENCE"
+        )
     if len(runs) > 1:
         raise UserError(f"one run is checked at a time, not {len(runs)}; --calibrate takes several")
     report = gate_runs(runs[0] if runs else None, against, margins, strict)

@@ -1,6 +1,7 @@
 """Cells as arrays, so that statistics are plain functions of them.
 
-In: the rows of cells.csv. Out: a Grid of [operating point, concept, prompt], and what the bootstrap draws make of it.
+In: the rows of cells.csv. Out: a Grid of [operating point, concept, prompt], and what the bootstrap
+draws make of it.
 """
 
 from dataclasses import dataclass
@@ -50,10 +51,17 @@ class Grid:
 
     @cached_property
     def strata(self) -> np.ndarray:
-        """[P] what a prompt is exchangeable with: prompts of its kind that the same groups, or the same pairs, have."""
+        """[P] what a prompt is exchangeable with: prompts of its kind that the same groups, or the
+        same pairs, have.
+        """
         there = np.any([~np.isnan(v).all(0) for v in self.values.values()], axis=0)  # [C, P]
-        groups = np.array(self.concepts if set(self.groups) == {"pair"} else self.groups, dtype=object)
-        names = [f"{kind} {' '.join(sorted(set(groups[there[:, p]])))}" for p, kind in enumerate(self.kinds)]
+        groups = np.array(
+            self.concepts if set(self.groups) == {"pair"} else self.groups, dtype=object
+        )
+        names = [
+            f"{kind} {' '.join(sorted(set(groups[there[:, p]])))}"
+            for p, kind in enumerate(self.kinds)
+        ]
         return np.array(names, dtype=object)
 
     @cached_property
@@ -62,13 +70,17 @@ class Grid:
 
     @cached_property
     def base(self) -> np.ndarray:
-        """[C, P] raw text similarity of `super`, which normalised text similarity divides by; NaN without it."""
+        """[C, P] raw text similarity of `super`, which normalised text similarity divides by; NaN
+        without it.
+        """
         rows = self.rows(FLOOR)
         return self.values["text_sim_raw"][rows[0]] if rows else np.full(self.shape, np.nan)
 
     @property
     def extra(self) -> list[str]:
-        """Metrics beyond the two that the protocol reports: of a second scorer, or of a pair's concepts."""
+        """Metrics beyond the two that the protocol reports: of a second scorer, or of a pair's
+        concepts.
+        """
         return [metric for metric in self.values if metric not in ("image_sim", "text_sim_raw")]
 
     @cached_property
@@ -89,13 +101,18 @@ class Grid:
 
     @cached_property
     def drawn(self) -> dict[str, np.ndarray]:
-        """Per-concept scores in every bootstrap draw, metric -> [D, M, C]; draw 0 is the estimate."""
+        """Per-concept scores in every bootstrap draw, metric -> [D, M, C]; draw 0 is the
+        estimate.
+        """
         return _scores(self.values, self.base, self.draws)
 
     @cached_property
     def drawn_halves(self) -> list[dict[str, np.ndarray]]:
         """The same from images of even index alone, and from those of odd index alone."""
-        return [_scores({k: v[h] for k, v in self.halves.items()}, self.base, self.draws) for h in (0, 1)]
+        return [
+            _scores({k: v[h] for k, v in self.halves.items()}, self.base, self.draws)
+            for h in (0, 1)
+        ]
 
     @cached_property
     def balanced(self) -> dict[str, np.ndarray]:
@@ -110,7 +127,9 @@ def _scores(values: dict[str, np.ndarray], base: np.ndarray, draws: Draws) -> di
     shared = ~np.isnan(raw) & ~np.isnan(base)  # a ratio of means over the same prompts
     same = (shared == ~np.isnan(raw)).all()
     above = scores["text_sim_raw"] if same else drawn_means(np.where(shared, raw, np.nan), draws)
-    whole = (shared == shared[:1]).all()  # every point has the same cells: then one divisor is enough
+    whole = (
+        shared == shared[:1]
+    ).all()  # every point has the same cells: then one divisor is enough
     below = drawn_means(np.where(shared[:1] if whole else shared, base, np.nan), draws)
     scores["text_sim"] = relative_text(above, below)
     scores["harmonic"] = harmonic(scores["image_sim"], scores["text_sim"])
@@ -118,7 +137,9 @@ def _scores(values: dict[str, np.ndarray], base: np.ndarray, draws: Draws) -> di
 
 
 def grid_of(cells: pd.DataFrame) -> Grid:
-    """Arrange cells. `real` has no prompts and is left out; pairs and single concepts come apart (tables.split)."""
+    """Arrange cells. `real` has no prompts and is left out; pairs and single concepts come apart
+    (tables.split).
+    """
     cells = cells[cells["method"] != CEILING]
     named = [_ranked(cells, names) for names in (["method", "point"], ["concept"], ["prompt_id"])]
     of_point, of_concept, of_prompt = (first for first, _ in named)
@@ -126,27 +147,47 @@ def grid_of(cells: pd.DataFrame) -> Grid:
     points = list(of_point[["method", "point"]].itertuples(index=False, name=None))
     shape = len(points), len(of_concept), len(of_prompt)
     values, halves, n, sd = {}, {}, {}, {}
-    for metric in ["image_sim", "text_sim_raw", *sorted(set(cells["metric"].unique()) - {"image_sim", "text_sim_raw"})]:
+    for metric in [
+        "image_sim",
+        "text_sim_raw",
+        *sorted(set(cells["metric"].unique()) - {"image_sim", "text_sim_raw"}),
+    ]:
         mine = (cells["metric"] == metric).to_numpy()
         where = tuple(axis[mine] for axis in at)
 
         def fill(
-            column: str, empty: float, mine: np.ndarray = mine, where: tuple[np.ndarray, ...] = where
+            column: str,
+            empty: float,
+            mine: np.ndarray = mine,
+            where: tuple[np.ndarray, ...] = where,
         ) -> np.ndarray:
             out = np.full(shape, empty)
             out[where] = cells[column].to_numpy(dtype=float)[mine]
             return out
 
-        values[metric], n[metric], sd[metric] = fill("mean", np.nan), fill("n", 0), fill("sd", np.nan)
+        values[metric], n[metric], sd[metric] = (
+            fill("mean", np.nan),
+            fill("n", 0),
+            fill("sd", np.nan),
+        )
         halves[metric] = np.stack([fill("even", np.nan), fill("odd", np.nan)])
     return Grid(
-        points, list(of_concept["concept"]), list(of_prompt["prompt_id"]), list(of_concept["group"].astype(str)),
-        list(of_prompt["kind"]), values, halves, n, sd,
-    )  # fmt: skip
+        points,
+        list(of_concept["concept"]),
+        list(of_prompt["prompt_id"]),
+        list(of_concept["group"].astype(str)),
+        list(of_prompt["kind"]),
+        values,
+        halves,
+        n,
+        sd,
+    )
 
 
 def _ranked(cells: pd.DataFrame, names: list[str]) -> tuple[pd.DataFrame, np.ndarray]:
-    """The first row of each combination of values, in their order; and [n] the place of every row's among them."""
+    """The first row of each combination of values, in their order; and [n] the place of every row's
+    among them.
+    """
     codes = np.zeros(len(cells), dtype=np.int64)
     for name in names:
         code, values = pd.factorize(cells[name], sort=True)

@@ -16,7 +16,10 @@ from perfusion_core.errors import UserError, unknown
 
 SETS = ("same-weights", "retrained")
 FILE = "check.toml"
-METRICS = ("image_sim", "text_sim_raw")  # plain means; text_sim would hide a drift that `super` shares
+METRICS = (
+    "image_sim",
+    "text_sim_raw",
+)  # plain means; text_sim would hide a drift that `super` shares
 
 
 @dataclass(frozen=True)
@@ -31,13 +34,17 @@ Margins = Mapping[str, Margin]
 
 
 def read_margins(folder: Path, given: str | None, otherwise: str) -> tuple[str, Margins]:
-    """The set of a reference's check.toml that was asked for; if none was, `otherwise`, or the only one there is."""
+    """The set of a reference's check.toml that was asked for; if none was, `otherwise`, or the only
+    one there is.
+    """
     sets = _read(below(folder, FILE))
     name = given or (otherwise if otherwise in sets or len(sets) != 1 else next(iter(sets)))
     if name not in sets:
         raise UserError(
-            f"{folder / FILE} has no [{name}] margins (there: {', '.join(sets) or 'none'}); repeat the run a "
-            f"few times and give perfbench check --calibrate RUN RUN RUN --margins {name} --against {folder}"
+            f"{folder / FILE} has no [{name}] margins (there: {', '.join(sets) or 'none'}); "
+            f"repeat the run a "
+            f"few times and give perfbench check --calibrate RUN RUN RUN --margins {name} "
+            f"--against {folder}"
         )
     return name, _margins(folder / FILE, name, sets[name])
 
@@ -47,7 +54,10 @@ def _margins(path: Path, name: str, table: Mapping[str, Any]) -> Margins:
     for metric in METRICS:
         limits = table.get(metric)
         if not isinstance(limits, dict):
-            raise UserError(f"{path} has no [{name}.{metric}]; it holds margin = 0.01 and floor = 0.03, for example")
+            raise UserError(
+                f"{path} has no [{name}.{metric}]; it holds margin = 0.01 and floor = 0.03, for "
+                f"example"
+            )
         for key in limits:
             if key not in ("margin", "floor"):
                 raise unknown(f"key of [{name}.{metric}] in {path}", key, ("margin", "floor"))
@@ -60,7 +70,11 @@ def _margins(path: Path, name: str, table: Mapping[str, Any]) -> Margins:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return {key: value for key, value in tomllib.loads(path.read_text(encoding="utf-8")).items() if key in SETS}
+        return {
+            key: value
+            for key, value in tomllib.loads(path.read_text(encoding="utf-8")).items()
+            if key in SETS
+        }
     except FileNotFoundError:
         return {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
@@ -71,13 +85,22 @@ def write_margins(folder: Path, name: str, margins: Margins, runs: Sequence[str]
     """Put one set into check.toml; the other stays."""
     path = folder / FILE
     sets: dict[str, Any] = _read(path)
-    sets[name] = {"runs": list(runs)} | {m: {"margin": v.margin, "floor": v.floor} for m, v in margins.items()}
-    lines = ["# How much a run may lose against this one; perfbench check --calibrate wrote it from repeated runs.", ""]
+    sets[name] = {"runs": list(runs)} | {
+        m: {"margin": v.margin, "floor": v.floor} for m, v in margins.items()
+    }
+    lines = [
+        "# How much a run may lose against this one; perfbench check --calibrate wrote it from "
+        "repeated runs.",
+        "",
+    ]
     for title in [title for title in SETS if title in sets]:
         lines += [f"[{title}]", f"runs = {_strings(sets[title].get('runs', []))}"]
         for metric, limits in sets[title].items():
             if isinstance(limits, dict):
-                lines += [f"[{title}.{metric}]", *(f"{key} = {limits[key]}" for key in ("margin", "floor"))]
+                lines += [
+                    f"[{title}.{metric}]",
+                    *(f"{key} = {limits[key]}" for key in ("margin", "floor")),
+                ]
         lines.append("")
     Store(folder).write_text(path, "\n".join(lines))
     return path

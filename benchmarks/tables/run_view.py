@@ -1,6 +1,7 @@
 """A run folder as figures and the report see it: its tables, pictures and prompts.
 
-In: a folder (store.py finds it). Out: a `Run`; one sentence and a command where something it should hold is not there.
+In: a folder (store.py finds it). Out: a `Run`; one sentence and a command where something it should
+hold is not there.
 """
 
 import io
@@ -48,7 +49,9 @@ class Run:
 
     @property
     def first_table(self) -> pd.DataFrame:
-        """The table that says which methods and points there are: of single concepts, else of pairs."""
+        """The table that says which methods and points there are: of single concepts, else of
+        pairs.
+        """
         return self.table if len(self.table) or self.pair_table is None else self.pair_table
 
     @cached_property
@@ -60,7 +63,11 @@ class Run:
     @cached_property
     def pair_table(self) -> pd.DataFrame | None:
         """The table of pairs of concepts; None in a run without them."""
-        return self._csv("pair-table") if run_folder.table_file(self.folder, "pair-table").is_file() else None
+        return (
+            self._csv("pair-table")
+            if run_folder.table_file(self.folder, "pair-table").is_file()
+            else None
+        )
 
     @cached_property
     def cells(self) -> pd.DataFrame:
@@ -69,7 +76,8 @@ class Run:
         if len(twice):
             what = " ".join(map(str, twice.iloc[0][[*CELL, "metric"]]))
             raise UserError(
-                f"{self.folder}/cells.csv has a row twice ({what}); `perfbench table {self.folder}` makes it again"
+                f"{self.folder}/cells.csv has a row twice ({what}); `perfbench table "
+                f"{self.folder}` makes it again"
             )
         return cells
 
@@ -80,7 +88,9 @@ class Run:
     def _csv(self, name: str) -> pd.DataFrame:
         path = run_folder.table_file(self.folder, name)
         if not is_there(path):
-            raise UserError(f"{self.folder} has no {path.name}; `perfbench table {self.folder}` makes it")
+            raise UserError(
+                f"{self.folder} has no {path.name}; `perfbench table {self.folder}` makes it"
+            )
         text = plain(path)
         # an empty name is a name: `real` has no prompt
         empty = {column: [""] for column in number_columns(text)}
@@ -88,14 +98,17 @@ class Run:
         for column in table.columns.intersection(CELL):
             if not all(map(is_name, filter(None, map(str, table[column].unique())))):
                 raise UserError(
-                    f"{path} names a {column} that cannot be a folder; `perfbench table {self.folder}` makes it again"
+                    f"{path} names a {column} that cannot be a folder; `perfbench table "
+                    f"{self.folder}` makes it again"
                 )
         return table
 
     def failures(self) -> list[dict[str, Any]]:
         """What failed and was not done since: name and traceback."""
         folder = run_folder.Store(self.folder).failure_file("").parent
-        return [found for path in sorted(folder.glob("*.json")) if (found := run_folder.read_json(path))]
+        return [
+            found for path in sorted(folder.glob("*.json")) if (found := run_folder.read_json(path))
+        ]
 
     def text(self, prompt_id: str, concept: str) -> str:
         """The prompt as the paper writes it: `A cat* on the beach`."""
@@ -104,12 +117,17 @@ class Run:
     @cached_property
     def _texts(self) -> dict[tuple[str, str], str]:
         plan = self.plan.drop_duplicates(["prompt_id", "concept"])
-        return {(row["prompt_id"], row["concept"]): starred(str(row["template"])) for row in plan.to_dict("records")}
+        return {
+            (row["prompt_id"], row["concept"]): starred(str(row["template"]))
+            for row in plan.to_dict("records")
+        }
 
     def image_file(self, method: str, point: str, concept: str, prompt_id: str, index: int) -> Path:
         return run_folder.cell_image(self.folder, method, point, concept, prompt_id, index)
 
-    def picture(self, method: str, point: str, concept: str, prompt_id: str, index: int) -> np.ndarray | None:
+    def picture(
+        self, method: str, point: str, concept: str, prompt_id: str, index: int
+    ) -> np.ndarray | None:
         """uint8 [H, W, 3]; None where there is no such image."""
         file = self.image_file(method, point, concept, prompt_id, index)
         return np.asarray(load_image(file)) if file.is_file() else None
@@ -136,12 +154,16 @@ class Run:
         limit: int,
         others: Callable[[str, str], bool] = lambda concept, prompt: True,
     ) -> list[tuple[str, str]]:
-        """(concept, prompt) of the rows of a figure: those asked for, or `limit` of them (each concept and prompt that
-        was named at least once) spread over the concepts, the prompts that change the object first; pairs where they
-        are asked for, or where there is nothing else. Only cells that have an image in one of the columns (method,
-        point), and of which `others` says that they can be shown."""
+        """(concept, prompt) of the rows of a figure: those asked for, or `limit` of them (each
+        concept and prompt that was named at least once) spread over the concepts, the prompts that
+        change the object first; pairs where they are asked for, or where there is nothing else.
+        Only cells that have an image in one of the columns (method, point), and of which `others`
+        says that they can be shown."""
         plan = self.plan
-        for kind, wanted, known in (("concept", concepts, plan["concept"]), ("prompt", prompts, plan["prompt_id"])):
+        for kind, wanted, known in (
+            ("concept", concepts, plan["concept"]),
+            ("prompt", prompts, plan["prompt_id"]),
+        ):
             for name in wanted:
                 if name not in set(known):
                     raise unknown(f"{kind} of {self.name}", name, set(known))
@@ -173,12 +195,20 @@ class Run:
             return None
         with np.load(maps_file, allow_pickle=False) as found:
             arrays = {name: found[name] for name in found.files}
-        maps = {name.removeprefix("map/"): array for name, array in arrays.items() if name.startswith("map/")}
+        maps = {
+            name.removeprefix("map/"): array
+            for name, array in arrays.items()
+            if name.startswith("map/")
+        }
         names = [[str(name) for name in arrays.get(key, ())] for key in ("concepts", "texts")]
         cells_file = file(self.folder, "cells.csv")
-        cells = pd.read_csv(io.BytesIO(plain(cells_file))) if is_there(cells_file) else pd.DataFrame()
+        cells = (
+            pd.read_csv(io.BytesIO(plain(cells_file))) if is_there(cells_file) else pd.DataFrame()
+        )
         leakage = pd.read_csv(leakage_file)
-        return Attended(arrays["pictures"], arrays.get("masks"), names[0], names[1], maps, leakage, cells)
+        return Attended(
+            arrays["pictures"], arrays.get("masks"), names[0], names[1], maps, leakage, cells
+        )
 
 
 @dataclass(frozen=True)
@@ -197,7 +227,9 @@ class Attended:
 def number_columns(text: bytes) -> list[str]:
     """The columns of a table that hold numbers: an empty one there means not measured."""
     words = {"kind", "method", "point", "concept", "group", "prompt_id", "metric"}
-    return [name for name in text.partition(b"\n")[0].decode().strip().split(",") if name not in words]
+    return [
+        name for name in text.partition(b"\n")[0].decode().strip().split(",") if name not in words
+    ]
 
 
 def starred(template: str) -> str:
@@ -206,7 +238,9 @@ def starred(template: str) -> str:
 
 
 def spread(cells: Sequence[tuple[str, str]], limit: int) -> list[tuple[str, str]]:
-    """`limit` of the cells, one a concept in turn, each time with another prompt while there are any."""
+    """`limit` of the cells, one a concept in turn, each time with another prompt while there are
+    any.
+    """
     left: dict[str, list[str]] = {}
     for concept, prompt in cells:
         left.setdefault(concept, []).append(prompt)
@@ -225,20 +259,29 @@ def spread(cells: Sequence[tuple[str, str]], limit: int) -> list[tuple[str, str]
 
 
 def open_run(given: str | None) -> Run:
-    """A path, a name under results/, or the newest run; its run.json has to be one of this version."""
+    """A path, a name under results/, or the newest run; its run.json has to be one of this
+    version.
+    """
     run = Run(run_folder.find_run(given))
     _ = run.about
     return run
 
 
 def distinct_names(runs: Sequence[Run]) -> list[str]:
-    """What each run is called beside the others: its folder's name, with its parent's where two are called alike."""
+    """What each run is called beside the others: its folder's name, with its parent's where two are
+    called alike.
+    """
     folders = [run.folder.resolve() for run in runs]
-    twice = next((folder for number, folder in enumerate(folders) if folder in folders[:number]), None)
+    twice = next(
+        (folder for number, folder in enumerate(folders) if folder in folders[:number]), None
+    )
     if twice:
         raise UserError(f"{twice.name} is given twice; name each run once")
     names = [folder.name for folder in folders]
-    return [f"{folder.parent.name}/{name}" if names.count(name) > 1 else name for folder, name in zip(folders, names)]
+    return [
+        f"{folder.parent.name}/{name}" if names.count(name) > 1 else name
+        for folder, name in zip(folders, names)
+    ]
 
 
 def same_scorer(runs: Sequence[Run]) -> None:
@@ -254,11 +297,15 @@ def same_scorer(runs: Sequence[Run]) -> None:
 
 
 def same_protocol(runs: Sequence[Run]) -> None:
-    """Nor do numbers that `perfbench check` would not compare: of other steps, another backbone, another text."""
+    """Nor do numbers that `perfbench check` would not compare: of other steps, another backbone,
+    another text.
+    """
     for one, other in combinations(runs, 2):
         found = differing(one.about, other.about)
         if found:
             raise UserError(
-                f"{one.name} and {other.name} were not measured alike: {some(found, 'difference')}; plot them apart, "
-                f"or repeat one like the other (`perfbench check {other.folder} --against {one.folder}` lists all)"
+                f"{one.name} and {other.name} were not measured alike: "
+                f"{some(found, 'difference')}; plot them apart, "
+                f"or repeat one like the other (`perfbench check {other.folder} --against "
+                f"{one.folder}` lists all)"
             )

@@ -15,7 +15,9 @@ CELL = ["method", "point", "concept", "prompt_id"]
 
 
 def is_metric(column: str) -> bool:
-    """Score columns: image_sim, text_sim_raw; of a pair image_sim_a, image_sim_b; `<...>_<scorer>` of other scorers."""
+    """Score columns: image_sim, text_sim_raw; of a pair image_sim_a, image_sim_b; `<...>_<scorer>`
+    of other scorers.
+    """
     return column.startswith(("image_sim", "text_sim"))
 
 
@@ -25,7 +27,9 @@ def of_pairs(column: str) -> bool:
 
 
 def cell_codes(*frames: pd.DataFrame) -> list[np.ndarray]:
-    """A number for the cell of every row, the same in all frames; they sort as the cells' names do."""
+    """A number for the cell of every row, the same in all frames; they sort as the cells' names
+    do.
+    """
     codes = np.zeros(sum(map(len, frames)), dtype=np.int64)
     for column in CELL:
         code, names = pd.factorize(pd.concat([frame[column] for frame in frames]), sort=True)
@@ -42,23 +46,36 @@ def both_concepts(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def sample_rows(run: Path, plan: pd.DataFrame | None = None) -> pd.DataFrame:
-    """The reported scorer's rows; what other scorers of the run say of the same images in columns with their names."""
+    """The reported scorer's rows; what other scorers of the run say of the same images in columns
+    with their names.
+    """
     from benchmarks.store import run_folder
 
     rows = run_folder.read_rows(run, plan=plan)
     for scorer in run_folder.read_run(run)["scorers"][1:]:
         other = both_concepts(run_folder.read_rows(run, scorer["name"], plan))
-        scores = [str(column) for column in other if is_metric(str(column)) and other[column].notna().any()]
+        scores = [
+            str(column)
+            for column in other
+            if is_metric(str(column)) and other[column].notna().any()
+        ]
         named = {column: f"{column}_{scorer['name']}" for column in scores}
         mine, theirs = cell_codes(rows, other)
         n = 1 + int(max(rows["index"].max(), other["index"].max()))
-        image = {"left_on": mine * n + rows["index"].to_numpy(), "right_on": theirs * n + other["index"].to_numpy()}
-        rows = rows.merge(other[scores].rename(columns=named), how="left", **image).drop(columns="key_0")
+        image = {
+            "left_on": mine * n + rows["index"].to_numpy(),
+            "right_on": theirs * n + other["index"].to_numpy(),
+        }
+        rows = rows.merge(other[scores].rename(columns=named), how="left", **image).drop(
+            columns="key_0"
+        )
     return rows
 
 
 def missing_of(cells: pd.DataFrame, planned: pd.DataFrame) -> pd.DataFrame:
-    """Planned cells with fewer images scored by every scorer than planned: the plan's columns, and `there`."""
+    """Planned cells with fewer images scored by every scorer than planned: the plan's columns, and
+    `there`.
+    """
     mine, theirs = cell_codes(planned, cells)
     code = np.unique(np.concatenate([mine, theirs]), return_inverse=True)[1]
     mine, theirs = np.split(code, [len(planned)])
@@ -68,10 +85,15 @@ def missing_of(cells: pd.DataFrame, planned: pd.DataFrame) -> pd.DataFrame:
             continue
         said = (cells["metric"] == metric).to_numpy()
         weights = cells["n"].to_numpy(dtype=float)[said]
-        n = np.bincount(theirs[said], weights, minlength=len(code))[mine].astype(float)  # of nothing it counts integers
+        n = np.bincount(theirs[said], weights, minlength=len(code))[mine].astype(
+            float
+        )  # of nothing it counts integers
         if metric.startswith("image_sim"):  # not a deform prompt's to have
             n[(planned["kind"] == "deform").to_numpy()] = np.inf
-        if metric not in ("image_sim", "text_sim_raw"):  # another scorer need not have an opinion of every prompt
+        if metric not in (
+            "image_sim",
+            "text_sim_raw",
+        ):  # another scorer need not have an opinion of every prompt
             n[~planned["prompt_id"].isin(cells["prompt_id"][said].unique()).to_numpy()] = np.inf
         counts.append(n)
     merged = planned.assign(there=np.min(counts, axis=0).astype(int))
@@ -84,9 +106,14 @@ def refuse_missing(missing: pd.DataFrame, planned: pd.DataFrame) -> None:
         return
     short = int((missing["n"] - missing["there"]).sum())
     where = missing.groupby(["method", "point", "concept"], sort=False).size()
-    named = [f"{method}/{point} {concept} ({n} cells)" for (method, point, concept), n in zip(where.index, where)]
+    named = [
+        f"{method}/{point} {concept} ({n} cells)"
+        for (method, point, concept), n in zip(where.index, where)
+    ]
     rest = f" and {len(named) - 4} more" if len(named) > 4 else ""
     raise UserError(
-        f"{short} of {int(planned['n'].sum())} planned images have no score: {', '.join(named[:4])}{rest}; "
-        "give the `perfbench run` command that planned them to finish, or --allow-missing to average what is there"
+        f"{short} of {int(planned['n'].sum())} planned images have no score: "
+        f"{', '.join(named[:4])}{rest}; "
+        "give the `perfbench run` command that planned them to finish, or --allow-missing to "
+        "average what is there"
     )

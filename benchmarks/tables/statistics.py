@@ -1,6 +1,7 @@
 """Statistics of scores laid out as concepts by prompts (docs/statistics.md says what they mean).
 
-In: arrays y [..., C, P], NaN where a concept does not have a prompt. Out: class-balanced means and 95 % intervals.
+In: arrays y [..., C, P], NaN where a concept does not have a prompt. Out: class-balanced means and
+95 % intervals.
 """
 
 from dataclasses import dataclass
@@ -9,7 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import ndtr, stdtrit  # what scipy.stats.norm.cdf and t.ppf are; scipy.stats takes a second to import
+from scipy.special import (
+    ndtr,
+    stdtrit,
+)  # what scipy.stats.norm.cdf and t.ppf are; scipy.stats takes a second to import
 
 N_DRAWS = 2000
 MANY = 100  # draws beyond the unknowns of a least-squares fit to them
@@ -37,13 +41,16 @@ def mean_over(y: np.ndarray) -> np.ndarray:
 
 @cache
 def t_quantile(n_concepts: int) -> float:
-    """How many standard errors a 95 % interval reaches to either side: t at .975 with C - 1 degrees of freedom."""
+    """How many standard errors a 95 % interval reaches to either side: t at .975 with C - 1 degrees
+    of freedom.
+    """
     return float(stdtrit(n_concepts - 1, 0.975)) if n_concepts > 1 else float("nan")
 
 
 def clustered(y: np.ndarray) -> Interval:
-    """Two-way clustered t interval of the class-balanced mean of y [C, P]: images of one concept, or of one prompt, go
-    up and down together, so that the number of concepts decides how sure one can be."""
+    """Two-way clustered t interval of the class-balanced mean of y [C, P]: images of one concept,
+    or of one prompt, go up and down together, so that the number of concepts decides how sure one
+    can be."""
     there = ~np.isnan(y)
     y, there = y[there.any(1)], there[there.any(1)]
     n_concepts = len(y)
@@ -62,15 +69,17 @@ def clustered(y: np.ndarray) -> Interval:
 
 @dataclass(frozen=True)
 class Draws:
-    """How often each bootstrap draw took each concept and each prompt. Draw 0 took everything once: whatever is
-    computed from the draws has the estimate itself in row 0."""
+    """How often each bootstrap draw took each concept and each prompt. Draw 0 took everything once:
+    whatever is computed from the draws has the estimate itself in row 0."""
 
     concepts: np.ndarray  # [D, C]
     prompts: np.ndarray  # [D, P]
 
     @cached_property
     def spans(self) -> tuple[np.ndarray, np.ndarray]:
-        """Orthonormal columns [D - 1, .] of all that depends linearly on the concepts drawn, and on both."""
+        """Orthonormal columns [D - 1, .] of all that depends linearly on the concepts drawn, and on
+        both.
+        """
         return _span(self.concepts[1:]), _span(np.hstack([self.concepts[1:], self.prompts[1:]]))
 
 
@@ -80,19 +89,27 @@ def _span(counts: np.ndarray) -> np.ndarray:
 
 
 def crossed_draws(n_concepts: int, strata: np.ndarray, n: int = N_DRAWS, seed: int = SEED) -> Draws:
-    """Draw concepts and prompts with replacement, independently of one another; prompts within their stratum (the
-    shared ones, a group's own), so that every concept keeps its number of prompts."""
+    """Draw concepts and prompts with replacement, independently of one another; prompts within
+    their stratum (the shared ones, a group's own), so that every concept keeps its number of
+    prompts."""
     rng = np.random.default_rng(seed)
     concepts = rng.multinomial(n_concepts, np.full(n_concepts, 1 / n_concepts), size=n)
     prompts = np.zeros((n, len(strata)), dtype=np.int64)
     for stratum in np.unique(strata):
         (members,) = np.nonzero(strata == stratum)
-        prompts[:, members] = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), size=n)
-    return Draws(np.vstack([np.ones_like(concepts[:1]), concepts]), np.vstack([np.ones_like(prompts[:1]), prompts]))
+        prompts[:, members] = rng.multinomial(
+            len(members), np.full(len(members), 1 / len(members)), size=n
+        )
+    return Draws(
+        np.vstack([np.ones_like(concepts[:1]), concepts]),
+        np.vstack([np.ones_like(prompts[:1]), prompts]),
+    )
 
 
 def drawn_means(y: np.ndarray, draws: Draws) -> np.ndarray:
-    """Each concept's mean over the drawn prompts: y [..., C, P] -> [D, ..., C]; NaN where none of them was drawn."""
+    """Each concept's mean over the drawn prompts: y [..., C, P] -> [D, ..., C]; NaN where none of
+    them was drawn.
+    """
     lead, there = y.shape[:-1], ~np.isnan(y)
     used = there.reshape(-1, y.shape[-1]).any(0)  # image similarity knows a few of the prompts only
     flat = int(np.prod(lead)), int(used.sum())
@@ -117,13 +134,16 @@ def over_concepts(means: np.ndarray, draws: Draws) -> np.ndarray:
 
 
 def expanded(values: np.ndarray, n_concepts: int) -> Interval:
-    """Expanded percentile interval of bootstrap values [D], row 0 the estimate. Plain percentiles are too narrow for
-    few concepts; these tails give the mean of C normal numbers its t interval back."""
+    """Expanded percentile interval of bootstrap values [D], row 0 the estimate. Plain percentiles
+    are too narrow for few concepts; these tails give the mean of C normal numbers its t interval
+    back."""
     value, drawn = float(values[0]), values[1:]
     if n_concepts < 2 or np.isnan(value):
         return Interval(value, np.nan, np.nan)
     reach, tail = _expansion(n_concepts)
-    if tail * len(drawn) < 1:  # four concepts or fewer: no draw lies so far out, the smallest and largest are too near
+    if (
+        tail * len(drawn) < 1
+    ):  # four concepts or fewer: no draw lies so far out, the smallest and largest are too near
         half = reach * float(np.nanstd(drawn))
         return Interval(value, value - half, value + half)
     lo, hi = np.nanquantile(drawn, [tail, 1 - tail])
@@ -131,10 +151,11 @@ def expanded(values: np.ndarray, n_concepts: int) -> Interval:
 
 
 def crossed(values: np.ndarray, draws: Draws, n_concepts: int) -> Interval:
-    """Expanded interval of values [D] computed from crossed draws, whose spread counts the noise of a cell three times:
-    with its concept, with its prompt, and with both. Least squares on the counts tells V_c, V_p and V_cp, the rest,
-    apart; the draws are brought together until they vary by max(V_c, V_c + V_p - V_cp), as in `clustered`. A draw that
-    is exactly zero stays so: it is no small number but a draw in which there was nothing to tell apart."""
+    """Expanded interval of values [D] computed from crossed draws, whose spread counts the noise of
+    a cell three times: with its concept, with its prompt, and with both. Least squares on the
+    counts tells V_c, V_p and V_cp, the rest, apart; the draws are brought together until they vary
+    by max(V_c, V_c + V_p - V_cp), as in `clustered`. A draw that is exactly zero stays so: it is no
+    small number but a draw in which there was nothing to tell apart."""
     # Deviations of the draws.
     moved = values[1:] - mean_over(values[1:])
     moved = np.where(np.isnan(moved), 0, moved)
@@ -142,7 +163,9 @@ def crossed(values: np.ndarray, draws: Draws, n_concepts: int) -> Interval:
     spare = len(moved) - of_both.shape[1]
     # Variance, all three parts.
     v = float(moved @ moved) / len(moved)
-    if not v > 0 or spare < MANY:  # more prompts than draws can tell apart: too wide is better than too narrow
+    if (
+        not v > 0 or spare < MANY
+    ):  # more prompts than draws can tell apart: too wide is better than too narrow
         return expanded(values, n_concepts)
     # Concepts' part, cells' part.
     v_c = float(((moved @ of_concepts) ** 2).sum()) / len(moved)
@@ -155,13 +178,17 @@ def crossed(values: np.ndarray, draws: Draws, n_concepts: int) -> Interval:
 
 @cache
 def _expansion(n_concepts: int) -> tuple[float, float]:
-    """How many standard errors of the bootstrap an interval reaches to either side, and what a normal has beyond."""
+    """How many standard errors of the bootstrap an interval reaches to either side, and what a
+    normal has beyond.
+    """
     reach = float(np.sqrt(n_concepts / (n_concepts - 1))) * t_quantile(n_concepts)
     return reach, float(ndtr(-reach))
 
 
 def relative_text(raw: ArrayLike, floor: ArrayLike) -> np.ndarray:
-    """Raw text similarity in units of what `super` has on the same prompts: 1 is as good as plain words."""
+    """Raw text similarity in units of what `super` has on the same prompts: 1 is as good as plain
+    words.
+    """
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.divide(raw, floor)
 
@@ -176,25 +203,31 @@ def harmonic(a: ArrayLike, b: ArrayLike) -> np.ndarray:
 
 
 def wins(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """1 where a is above b, 0 where below, 1/2 where equal, NaN where either is missing. Scores have six decimals: a
-    smaller difference is the order in which numbers were added up."""
+    """1 where a is above b, 0 where below, 1/2 where equal, NaN where either is missing. Scores
+    have six decimals: a smaller difference is the order in which numbers were added up."""
     difference = np.where(np.abs(a - b) < 1e-9, 0.0, a - b)
     return (np.sign(difference) + 1) / 2
 
 
 def best(choose: np.ndarray, report: np.ndarray) -> np.ndarray:
-    """Best H: per concept, `report` of the variant (axis -2) whose `choose` is highest; [..., K, C] -> [..., C]."""
+    """Best H: per concept, `report` of the variant (axis -2) whose `choose` is highest; [..., K, C]
+    -> [..., C].
+    """
     k = np.where(np.isnan(choose), -np.inf, choose).argmax(-2, keepdims=True)
     return np.take_along_axis(report, k, -2).squeeze(-2)
 
 
 def non_dominated(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Which points of a plane no other point beats on one axis without losing on the other; more is better."""
+    """Which points of a plane no other point beats on one axis without losing on the other; more is
+    better.
+    """
     beaten = [((x >= a) & (y >= b) & ((x > a) | (y > b))).any() for a, b in zip(x, y)]
     return ~np.array(beaten, dtype=bool) & ~np.isnan(x) & ~np.isnan(y)
 
 
-def hypervolume(x: np.ndarray, y: np.ndarray, x_ref: np.ndarray | float, y_ref: float) -> np.ndarray:
+def hypervolume(
+    x: np.ndarray, y: np.ndarray, x_ref: np.ndarray | float, y_ref: float
+) -> np.ndarray:
     """Area that points [..., K] dominate beyond the reference point, [...]."""
     missing = np.isnan(x) | np.isnan(y)
     x_ref = np.asarray(x_ref, dtype=float)[..., None]
@@ -207,7 +240,9 @@ def hypervolume(x: np.ndarray, y: np.ndarray, x_ref: np.ndarray | float, y_ref: 
 
 
 def front_at(x: np.ndarray, y: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """y of the front of points [K], interpolated between its neighbours at `at`; NaN beyond the front's ends."""
+    """y of the front of points [K], interpolated between its neighbours at `at`; NaN beyond the
+    front's ends.
+    """
     on = non_dominated(x, y)
     if not on.any():
         return np.full(np.shape(at), np.nan)
@@ -216,7 +251,9 @@ def front_at(x: np.ndarray, y: np.ndarray, at: np.ndarray) -> np.ndarray:
 
 
 class Components(NamedTuple):
-    """Variances of one image's score that come from the concept, the prompt, the two together, and the noise."""
+    """Variances of one image's score that come from the concept, the prompt, the two together, and
+    the noise.
+    """
 
     concept: float
     prompt: float
@@ -225,11 +262,13 @@ class Components(NamedTuple):
 
 
 def components(y: np.ndarray, n: np.ndarray, sd: np.ndarray) -> Components:
-    """Unbiased variance components from cell means y [C, P], their numbers of images and standard deviations.
+    """Unbiased variance components from cell means y [C, P], their numbers of images and standard
+    deviations.
 
-    Half the mean squared difference of two cells estimates the sum of the variances in which they differ: of cells of
-    one concept, of one prompt, or of neither in common. A component that comes out below zero is reported as 0. With
-    one image a cell its noise cannot be told from the cell's own variance: `image` is NaN and `cell` holds both.
+    Half the mean squared difference of two cells estimates the sum of the variances in which they
+    differ: of cells of one concept, of one prompt, or of neither in common. A component that comes
+    out below zero is reported as 0. With one image a cell its noise cannot be told from the cell's
+    own variance: `image` is NaN and `cell` holds both.
     """
     there = ~np.isnan(y)
     dof = np.where(there, np.maximum(n - 1, 0), 0)
@@ -257,5 +296,8 @@ def mean_variance(y: np.ndarray, n: np.ndarray, of: Components) -> Components:
     w = there / (len(there) * there.sum(1, keepdims=True))
     noise = (w**2 / np.where(there, n[(~np.isnan(y)).any(1)], 1)).sum()
     return Components(
-        of.concept * (w.sum(1) ** 2).sum(), of.prompt * (w.sum(0) ** 2).sum(), of.cell * (w**2).sum(), of.image * noise
+        of.concept * (w.sum(1) ** 2).sum(),
+        of.prompt * (w.sum(0) ** 2).sum(),
+        of.cell * (w**2).sum(),
+        of.image * noise,
     )

@@ -22,7 +22,9 @@ def label(kind: str, method: str, point: str) -> str:
     return method if point == "default" else f"{method} {point}"
 
 
-def markdown(table: pd.DataFrame, about: Mapping[str, Any] | None = None, title: str = "Results") -> str:
+def markdown(
+    table: pd.DataFrame, about: Mapping[str, Any] | None = None, title: str = "Results"
+) -> str:
     """table.md: what people read. Intervals in brackets; n/planned where they differ or not."""
     head = {
         "image_sim": "image similarity",
@@ -34,7 +36,11 @@ def markdown(table: pd.DataFrame, about: Mapping[str, Any] | None = None, title:
     rows: list[list[str]] = [["", *head.values(), *extra, "copied", "images", "KB", "training"]]
     for row in table.to_dict("records"):
         estimates = [estimate(row[m], row[f"{m}_lo"], row[f"{m}_hi"]) for m in [*head, *extra]]
-        images = f"{row['n_images']:,}" if row["kind"] == "ceiling" else f"{row['n_images']:,}/{row['n_planned']:,}"
+        images = (
+            f"{row['n_images']:,}"
+            if row["kind"] == "ceiling"
+            else f"{row['n_images']:,}/{row['n_planned']:,}"
+        )
         copied = "" if np.isnan(row["copied"]) else f"{row['copied']:.0%}"
         size = "" if np.isnan(row["kilobytes"]) else f"{row['kilobytes']:,.0f}"
         rows.append(
@@ -49,18 +55,29 @@ def markdown(table: pd.DataFrame, about: Mapping[str, Any] | None = None, title:
         )
     n = table["n_concepts"].max()
     unit = "pairs" if title.startswith("Pairs") else "concepts"
-    means = f"means over {n} {unit} with 95 % intervals" if n > 1 else f"means of one {unit[:-1]}, without intervals"
+    means = (
+        f"means over {n} {unit} with 95 % intervals"
+        if n > 1
+        else f"means of one {unit[:-1]}, without intervals"
+    )
     measured = f"Scorer: {about['scorers'][0]['name']}.\n" if about and about.get("scorers") else ""
     if short := short_fits(about or {}):
-        measured += f"{short[0].upper()}{short[1:]}. This shows that all works, and not which method is better.\n"
-    made = "".join([*(f"    {command}\n" for command in commands_of(about or {})), "\n"]).lstrip("\n")
+        measured += (
+            f"{short[0].upper()}{short[1:]}. This shows that all works, and not which "
+            f"method is better.\n"
+        )
+    made = "".join([*(f"    {command}\n" for command in commands_of(about or {})), "\n"]).lstrip(
+        "\n"
+    )
     return f"""# {title}
 
 {made}{aligned(rows)}
 
 Class-balanced {means}; what counts is the number of {unit}, not of images.
-Text similarity is relative to `super`, which is 1 by definition. Best H is chosen on the images that it is reported on,
-honest Best H on one half of them and reported on the other. `copied`: cells above the ceiling. Images: there/planned.
+Text similarity is relative to `super`, which is 1 by definition. Best H is chosen on the images \
+that it is reported on,
+honest Best H on one half of them and reported on the other. `copied`: cells above the ceiling. \
+Images: there/planned.
 Training: of one concept, with the drawing of validation images where these pick the step.
 {measured}"""
 
@@ -72,9 +89,15 @@ def short_fits(about: Mapping[str, Any]) -> str:
     cut = sorted(
         name
         for name, method in about.get("methods", {}).items()
-        if config.get("train_steps") and method["config"].get("steps") == config["train_steps"] and name not in given
+        if config.get("train_steps")
+        and method["config"].get("steps") == config["train_steps"]
+        and name not in given
     )
-    return f"short fits: {', '.join(cut)} had {config['train_steps']} training steps at most" if cut else ""
+    return (
+        f"short fits: {', '.join(cut)} had {config['train_steps']} training steps at most"
+        if cut
+        else ""
+    )
 
 
 def commands_of(about: Mapping[str, Any]) -> list[str]:
@@ -98,13 +121,23 @@ def seconds_text(seconds: float) -> str:
 
 
 def aligned(rows: list[list[str]]) -> str:
-    """A Markdown table that is a table in a terminal as well; the first row is its head. Words left, numbers right."""
+    """A Markdown table that is a table in a terminal as well; the first row is its head. Words
+    left, numbers right.
+    """
     columns = list(zip(*rows))
     widths = [max(map(len, column)) for column in columns]
     words = [any(text[:1].isalpha() for text in column[1:]) for column in columns]
 
     def line(row: list[str]) -> str:
-        return "| " + " | ".join(t.ljust(w) if left else t.rjust(w) for t, w, left in zip(row, widths, words)) + " |"
+        return (
+            "| "
+            + " | ".join(
+                t.ljust(w) if left else t.rjust(w) for t, w, left in zip(row, widths, words)
+            )
+            + " |"
+        )
 
-    rule = "|".join("-" * (w + 2) if left else "-" * (w + 1) + ":" for w, left in zip(widths, words))
+    rule = "|".join(
+        "-" * (w + 2) if left else "-" * (w + 1) + ":" for w, left in zip(widths, words)
+    )
     return "\n".join([line(rows[0]), f"|{rule}|", *map(line, rows[1:])])

@@ -1,4 +1,5 @@
-"""`perfbench table --by`: where scores are high and low, how methods compare, where uncertainty comes from.
+"""`perfbench table --by`: where scores are high and low, how methods compare, where uncertainty
+comes from.
 
 In: the rows of cells.csv and plan.csv. Out: a frame, and its text.
 """
@@ -27,7 +28,9 @@ SCENARIOS = {
 
 
 def scenario_of(template: str, kind: str) -> str:
-    """place (the object stays as it is), style, outfit, material, activity, or state (any other deformation)."""
+    """place (the object stays as it is), style, outfit, material, activity, or state (any other
+    deformation).
+    """
     if kind != "deform":
         return "place" if kind == "shape" else kind
     return next((name for name, words in SCENARIOS.items() if re.search(words, template)), "state")
@@ -36,11 +39,16 @@ def scenario_of(template: str, kind: str) -> str:
 def scenarios(planned: pd.DataFrame) -> dict[str, str]:
     """prompt id -> scenario, from the templates of the plan."""
     prompts = planned.drop_duplicates("prompt_id")
-    return {p: scenario_of(t, k) for p, t, k in zip(prompts["prompt_id"], prompts["template"], prompts["kind"])}
+    return {
+        p: scenario_of(t, k)
+        for p, t, k in zip(prompts["prompt_id"], prompts["template"], prompts["kind"])
+    }
 
 
 def ours(cells: pd.DataFrame) -> str:
-    """The method that the others are compared with: Perfusion, or the first one of a run without it."""
+    """The method that the others are compared with: Perfusion, or the first one of a run without
+    it.
+    """
     names = sorted(set(cells["method"]) - {CEILING, FLOOR}) or [FLOOR]
     return OURS if OURS in names else names[0]
 
@@ -80,9 +88,12 @@ def text_of(frame: pd.DataFrame) -> str:
     columns = [str(c) for c in frame if c not in hidden]
     rows = [columns]
     for row in frame.to_dict("records"):
-        rows.append([
-            estimate(row[c], row[f"{c}_lo"], row[f"{c}_hi"]) if c in ends else _text(row[c]) for c in columns
-        ])  # fmt: skip
+        rows.append(
+            [
+                estimate(row[c], row[f"{c}_lo"], row[f"{c}_hi"]) if c in ends else _text(row[c])
+                for c in columns
+            ]
+        )
     return aligned(rows) + "\n"
 
 

@@ -1,4 +1,6 @@
-"""What is particular to each baseline: its batches, its loss, what it trains, and several concepts in one picture."""
+"""What is particular to each baseline: its batches, its loss, what it trains, and several concepts
+in one picture.
+"""
 
 from dataclasses import replace
 
@@ -7,7 +9,15 @@ import pytest
 import torch
 from baselines_kit import apart, module, ours, prior, quick_fit, subject
 
-from baselines import custom_diffusion, custom_diffusion_student, dreambooth, lora, merging, parts, resizing
+from baselines import (
+    custom_diffusion,
+    custom_diffusion_student,
+    dreambooth,
+    lora,
+    merging,
+    parts,
+    resizing,
+)
 from baselines.captions import captions
 from benchmarks.advice import advised
 from perfusion_core import training
@@ -39,7 +49,14 @@ def handed(monkeypatch, tiny_backbone, tmp_path):
         monkeypatch.setattr(training, "train", catch)
         with pytest.raises(Handed):
             config = replace(this.Config(), **changes)
-            this.fit(tiny_backbone, who or subject(), config, tmp_path, seed=0, prior=prior() if this.PRIOR else None)
+            this.fit(
+                tiny_backbone,
+                who or subject(),
+                config,
+                tmp_path,
+                seed=0,
+                prior=prior() if this.PRIOR else None,
+            )
         return got
 
     return get
@@ -67,8 +84,16 @@ def rng(seed=0):
 def test_db_draws_one_picture_and_one_class_image(handed):
     got = handed("db")
     batch = got["draw"](rng())
-    assert batch.texts == ["a photo of sks toy", "a photo of a toy"] and batch.prior == 1 and batch.mask is None
-    assert got["recipe"].prior_weight == 1.0 and got["recipe"].clip == 1.0 and got["recipe"].weight_decay == 0.01
+    assert (
+        batch.texts == ["a photo of sks toy", "a photo of a toy"]
+        and batch.prior == 1
+        and batch.mask is None
+    )
+    assert (
+        got["recipe"].prior_weight == 1.0
+        and got["recipe"].clip == 1.0
+        and got["recipe"].weight_decay == 0.01
+    )
     assert got["groups"][0]["lr"] == 5e-6
     assert len(got["groups"][0]["params"]) == len(list(got["unet"].parameters()))
     assert all(p.requires_grad and p.dtype == torch.float32 for p in got["groups"][0]["params"])
@@ -93,7 +118,9 @@ def places(rows, pictures):
 def test_ti_trains_one_vector_on_the_shared_texts(handed, tiny_backbone):
     got = handed("ti")
     [group] = got["groups"]
-    assert [tuple(p.shape) for p in group["params"]] == [(32,)] and group["lr"] == pytest.approx(8 * 5e-3)
+    assert [tuple(p.shape) for p in group["params"]] == [(32,)] and group["lr"] == pytest.approx(
+        8 * 5e-3
+    )
     texts = {text for seed in range(20) for text in got["draw"](rng(seed)).texts}
     assert len(texts) == 9 and all("{teddy}" in text for text in texts)
     start = got["encode"](["a photo of a {teddy}"])
@@ -107,14 +134,20 @@ def test_cd_trains_k_v_and_one_vector_half_on_class_images(handed, tiny_backbone
     [group] = got["groups"]
     layers = cross_attentions(tiny_backbone.unet).values()
     assert sorted(tuple(p.shape) for p in group["params"]) == sorted(
-        [(32,), *(tuple(side.weight.shape) for layer in layers for side in (layer.to_k, layer.to_v))]
+        [
+            (32,),
+            *(tuple(side.weight.shape) for layer in layers for side in (layer.to_k, layer.to_v)),
+        ]
     )
     assert group["lr"] == 8e-5 and got["recipe"].steps == 250
     batch = got["draw"](rng())
     assert batch.latents.shape[0] == 8 and batch.prior == 4
     assert batch.texts[4:] == ["a photo of a toy"] * 4
     assert all(text.endswith("photo of a {teddy} toy") for text in batch.texts[:4])
-    start, same = got["encode"](["photo of a {teddy} toy"]), tiny_backbone.encode(["photo of a ktn toy"])
+    start, same = (
+        got["encode"](["photo of a {teddy} toy"]),
+        tiny_backbone.encode(["photo of a ktn toy"]),
+    )
     torch.testing.assert_close(start, same)
 
 
@@ -122,14 +155,20 @@ def test_lora_trains_two_matrices_a_projection(handed, tiny_backbone):
     got = handed("lora")
     [group] = got["groups"]
     attentions = len(tiny_backbone.unet.attn_processors)
-    assert len(group["params"]) == 2 * 4 * attentions and {min(p.shape) for p in group["params"]} == {4}
+    assert len(group["params"]) == 2 * 4 * attentions and {
+        min(p.shape) for p in group["params"]
+    } == {4}
     assert got["draw"](rng()).texts == ["a photo of sks toy"]
-    assert sum(bool(p.any()) for p in group["params"]) == 4 * attentions  # the second of each pair starts at zero
+    assert (
+        sum(bool(p.any()) for p in group["params"]) == 4 * attentions
+    )  # the second of each pair starts at zero
 
 
 @pytest.mark.parametrize("method", ["db", "ti", "lora"])
 @pytest.mark.parametrize("asymmetric", [False, True])
-def test_flips_are_the_recipes_and_never_an_asymmetric_concept(method, asymmetric, handed, still, tiny_backbone):
+def test_flips_are_the_recipes_and_never_an_asymmetric_concept(
+    method, asymmetric, handed, still, tiny_backbone
+):
     """DreamBooth and LoRA never mirror; for Custom Diffusion see below."""
     who = subject(asymmetric=asymmetric)
     batch = handed(method, who, batch=64)["draw"](rng())
@@ -143,7 +182,10 @@ def test_class_images_are_needed(method, tiny_backbone, tmp_path):
     this = module(method)
     with pytest.raises(UserError) as caught:
         this.fit(tiny_backbone, subject(), this.MINIATURE, tmp_path, seed=0)
-    assert advised(caught.value) == f"{method} learns beside class images of 'toy'; `perfbench run` makes them"
+    assert (
+        advised(caught.value)
+        == f"{method} learns beside class images of 'toy'; `perfbench run` makes them"
+    )
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -162,7 +204,9 @@ def test_the_loss_falls(method, tiny_backbone, tmp_path):
 
     def losses(lr, out):
         config = replace(this.MINIATURE, steps=10, batch=8, lr=lr)
-        return this.fit(tiny_backbone, subject(), config, tmp_path / out, seed=2, prior=prior())["losses"]
+        return this.fit(tiny_backbone, subject(), config, tmp_path / out, seed=2, prior=prior())[
+            "losses"
+        ]
 
     still, learnt = losses(0.0, "still"), losses(rate, "learnt")
     assert learnt[0] == pytest.approx(still[0], rel=1e-5)
@@ -173,7 +217,9 @@ def test_the_loss_falls(method, tiny_backbone, tmp_path):
 
 
 def test_cd_sizes_places_masks_and_prefixes():
-    """Where there is picture, the mask may be 1; where there is grey, never; the words fit the size."""
+    """Where there is picture, the mask may be 1; where there is grey, never; the words fit the
+    size.
+    """
     image, down, sizes = torch.full((3, 96, 96), 1.0), 8, []
     generator = rng(1)
     for _ in range(400):
@@ -191,7 +237,9 @@ def test_cd_sizes_places_masks_and_prefixes():
         else:
             assert prefix == "" and share > 0.59
     whole = np.mean(np.array(sizes) == 1)
-    assert whole == pytest.approx(0.34 + 0.66 / 65, abs=0.08)  # enlarged, or by chance just as it was
+    assert whole == pytest.approx(
+        0.34 + 0.66 / 65, abs=0.08
+    )  # enlarged, or by chance just as it was
     assert min(sizes) == pytest.approx(1 / 3, abs=0.03)
 
 
@@ -203,18 +251,26 @@ def test_cd_enlarges_by_a_fifth_to_two_fifths():
         if prefix in ("zoomed in ", "close up "):
             middle = picture[0, 48]
             scales.append(1 / ((middle[70] - middle[26]).item() / 44 * 95))
-    assert min(scales) == pytest.approx(1.2, abs=0.03) and max(scales) == pytest.approx(1.4, abs=0.03)
+    assert min(scales) == pytest.approx(1.2, abs=0.03) and max(scales) == pytest.approx(
+        1.4, abs=0.03
+    )
 
 
 def test_cd_flips_but_not_an_asymmetric_concept(handed, monkeypatch):
     seen, real = [], resizing.resized
-    monkeypatch.setattr(resizing, "resized", lambda view, down, g: (seen.append(view), real(view, down, g))[1])
+    monkeypatch.setattr(
+        resizing, "resized", lambda view, down, g: (seen.append(view), real(view, down, g))[1]
+    )
     for asymmetric in (False, True):
         who = subject(asymmetric=asymmetric)
         handed("cd", who, batch=128)["draw"](rng())
         mirrored = [not any(torch.equal(view, image) for image in who.images) for view in seen]
-        assert all(any(torch.equal(v.flip(-1), i) for i in who.images) for v, m in zip(seen, mirrored) if m)
-        assert np.mean(mirrored) == pytest.approx(0.0 if asymmetric else 0.5, abs=0.0 if asymmetric else 0.2)
+        assert all(
+            any(torch.equal(v.flip(-1), i) for i in who.images) for v, m in zip(seen, mirrored) if m
+        )
+        assert np.mean(mirrored) == pytest.approx(
+            0.0 if asymmetric else 0.5, abs=0.0 if asymmetric else 0.2
+        )
         seen.clear()
 
 
@@ -223,7 +279,9 @@ def test_cd_without_resizing_sees_whole_pictures(handed, still, tiny_backbone):
     batch = handed("cd", who, batch=16, resize=False)["draw"](rng())
     assert batch.mask.shape == (16, 1, 8, 8) and (batch.mask == 1).all() and batch.prior == 8
     assert len(set(batch.texts[:8])) == 1 and batch.texts[0].startswith("photo of a {"), "no prefix"
-    assert places(batch.latents[:8], Latents.of(tiny_backbone, who.images).mean[0]) == set(range(len(who.images)))
+    assert places(batch.latents[:8], Latents.of(tiny_backbone, who.images).mean[0]) == set(
+        range(len(who.images))
+    )
 
 
 def test_cd_loss_is_the_mean_over_the_valid_part_and_class_images_weigh_the_same(handed):
@@ -255,7 +313,12 @@ def test_cd_first_token_gives_no_gradient():
 def test_cd_refuses_a_batch_without_halves(tiny_backbone, tmp_path):
     with pytest.raises(UserError, match="a batch of 6 cannot be split into 4 equal parts"):
         custom_diffusion.fit(
-            tiny_backbone, subject(), custom_diffusion.Config(batch=6, accumulate=2), tmp_path, seed=0, prior=prior()
+            tiny_backbone,
+            subject(),
+            custom_diffusion.Config(batch=6, accumulate=2),
+            tmp_path,
+            seed=0,
+            prior=prior(),
         )
 
 
@@ -263,7 +326,9 @@ def test_cd_refuses_a_batch_without_halves(tiny_backbone, tmp_path):
 
 
 def test_merge_is_the_least_squares_solution():
-    """Their Eq. 4 solved as it stands, by its Lagrange conditions, in float64: |(W' - W) C_reg| least, W' K* = V*."""
+    """Their Eq. 4 solved as it stands, by its Lagrange conditions, in float64: |(W' - W) C_reg|
+    least, W' K* = V*.
+    """
     draw = np.random.default_rng(0)
     captions_, w = draw.normal(size=(60, 7)), draw.normal(size=(4, 7))
     targets, outputs = draw.normal(size=(7, 3)), draw.normal(size=(4, 3))
@@ -286,7 +351,9 @@ def two(tiny_backbone, tmp_path_factory):
     def get(method):
         if method not in made:
             teddy = quick_fit(method, tiny_backbone, tmp_path_factory.mktemp("teddy"))
-            brew = quick_fit(method, tiny_backbone, tmp_path_factory.mktemp("brew"), subject("brew", "teapot"))
+            brew = quick_fit(
+                method, tiny_backbone, tmp_path_factory.mktemp("brew"), subject("brew", "teapot")
+            )
             made[method] = {"teddy": teddy, "brew": brew}
         return made[method]
 
@@ -297,11 +364,17 @@ def test_merged_layers_give_each_concepts_own_outputs_on_its_words(tiny_backbone
     """And move what captions give less far than each fit does."""
     fits = two("cd")
     loaded = {name: custom_diffusion_student.load(fit.folder) for name, fit in fits.items()}
-    base = {name: layer.to_v.weight.clone() for name, layer in cross_attentions(tiny_backbone.unet).items()}
+    base = {
+        name: layer.to_v.weight.clone()
+        for name, layer in cross_attentions(tiny_backbone.unet).items()
+    }
     plain = tiny_backbone.encode(captions())[:, 1:8].reshape(-1, 32)
     with custom_diffusion.apply(tiny_backbone, fits, {}) as write, torch.no_grad():
         assert write("{teddy} in a {brew}") == "{teddy} toy in a {brew} teapot"
-        for name, text in (("teddy", "photo of a {teddy} toy"), ("brew", "photo of a {brew} teapot")):
+        for name, text in (
+            ("teddy", "photo of a {teddy} toy"),
+            ("brew", "photo of a {brew} teapot"),
+        ):
             mine = parts_of(tiny_backbone, text)
             for layer_name, layer in cross_attentions(tiny_backbone.unet).items():
                 own = loaded[name][0][layer_name]
@@ -309,7 +382,9 @@ def test_merged_layers_give_each_concepts_own_outputs_on_its_words(tiny_backbone
                     torch.testing.assert_close(side(mine), mine @ weight.T, rtol=1e-3, atol=1e-3)
         for layer_name, layer in cross_attentions(tiny_backbone.unet).items():
             moved = (plain @ (layer.to_v.weight - base[layer_name]).T).norm()
-            alone = min((plain @ (w[layer_name][1] - base[layer_name]).T).norm() for w, _ in loaded.values())
+            alone = min(
+                (plain @ (w[layer_name][1] - base[layer_name]).T).norm() for w, _ in loaded.values()
+            )
             assert moved < alone
 
 
@@ -320,11 +395,15 @@ def test_a_concept_merged_with_itself_keeps_its_own_outputs(tiny_backbone, two):
     with custom_diffusion.apply(tiny_backbone, {"teddy": fit, "twin": fit}, {}), torch.no_grad():
         mine = parts_of(tiny_backbone, "photo of a {twin} toy")
         for name, layer in cross_attentions(tiny_backbone.unet).items():
-            torch.testing.assert_close(layer.to_v(mine), mine @ weights[name][1].T, rtol=1e-3, atol=1e-3)
+            torch.testing.assert_close(
+                layer.to_v(mine), mine @ weights[name][1].T, rtol=1e-3, atol=1e-3
+            )
 
 
 def parts_of(backbone, text):
-    """Encodings of <new1>, the class and the end token: 'photo of a' comes before them, the start token before that."""
+    """Encodings of <new1>, the class and the end token: 'photo of a' comes before them, the start
+    token before that.
+    """
     return backbone.pipe.encode_prompt(text, backbone.device, 1, False)[0][0, 4:7]
 
 
@@ -336,14 +415,18 @@ def test_captions_are_200_different_ones_that_make_c_invertible():
     texts = captions()
     assert len(set(texts)) == len(texts) == 200
     torch.manual_seed(0)
-    model = CLIPTextModel(CLIPTextConfig(hidden_size=768, num_hidden_layers=1, num_attention_heads=12)).eval()
+    model = CLIPTextModel(
+        CLIPTextConfig(hidden_size=768, num_hidden_layers=1, num_attention_heads=12)
+    ).eval()
     for parameter in model.final_layer_norm.parameters():  # as they begin, encodings have mean 0
         torch.nn.init.normal_(parameter)
     ids = SimpleTokenizer(context_length=24)(texts)
     lengths = ids.argmax(1)  # of the end token, the highest id
     with torch.no_grad():
         encodings = model(ids)[0]
-    rows = torch.cat([encoding[1 : length + 1] for encoding, length in zip(encodings, lengths)]).double()
+    rows = torch.cat(
+        [encoding[1 : length + 1] for encoding, length in zip(encodings, lengths)]
+    ).double()
     assert 1000 < len(rows) < 4000
     assert torch.linalg.matrix_rank(rows) == 768
 
@@ -366,7 +449,10 @@ def test_lora_adds_the_matrices_of_several_concepts(tiny_backbone, two):
     with dreambooth.drawing_with(tiny_backbone, unet):
         assert apart(sample(tiny_backbone, text, [3, 4], steps=5), together) <= 1
     for name, fit in fits.items():
-        assert apart(ours("lora", tiny_backbone, {name: fit}, f"A {{{name}}} on the beach"), together) > 10
+        assert (
+            apart(ours("lora", tiny_backbone, {name: fit}, f"A {{{name}}} on the beach"), together)
+            > 10
+        )
 
 
 def test_ti_writes_several_concepts_into_one_prompt(tiny_backbone, two):
@@ -401,7 +487,9 @@ def test_a_stray_change_is_found(tiny_pipe_dir):
         parts.assert_only(before, backbone, lambda name: False)
     parts.assert_only(before, backbone, lambda name: name == "vae.decoder.conv_in.bias")
     with pytest.raises(AssertionError, match=r"unet\.conv_in\.bias is not changed"):
-        parts.assert_only(before, backbone, lambda name: name in ("vae.decoder.conv_in.bias", "unet.conv_in.bias"))
+        parts.assert_only(
+            before, backbone, lambda name: name in ("vae.decoder.conv_in.bias", "unet.conv_in.bias")
+        )
 
 
 # ---- the page ----
@@ -417,14 +505,18 @@ def test_the_page_tells_every_number_of_every_recipe():
         return {"yes": True, "no": False}.get(text) if text in ("yes", "no") else float(text)
 
     page = (Path(__file__).parent.parent.parent / "docs" / "baselines.md").read_text()
-    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \| .* \| ([\w.+-]+) \| ([\w.+-]+) \| .*\|$", page, re.M)
+    rows = re.findall(
+        r"^\| `(\w+)` \| `(\w+)` \| .* \| ([\w.+-]+) \| ([\w.+-]+) \| .*\|$", page, re.M
+    )
     told = {(method, name): (read(sd), read(small)) for method, name, sd, small in rows}
     for method in METHODS:
         published, small = asdict(module(method).Config()), asdict(module(method).MINIATURE)
         names = published.keys() - {"accumulate", "checkpointing"}  # how, not what
         assert names == {name for of, name in told if of == method}
         for name in names:
-            assert told[method, name] == pytest.approx((published[name], small[name])), f"{method}.{name}"
+            assert told[method, name] == pytest.approx((published[name], small[name])), (
+                f"{method}.{name}"
+            )
 
 
 def test_cd_better_is_200_of_250_steps_and_follows_a_short_preset():
@@ -433,7 +525,10 @@ def test_cd_better_is_200_of_250_steps_and_follows_a_short_preset():
 
     def steps(sets=(), **flags):
         config = resolve(flags={"methods": "cd-better,cd", **flags}, sets=sets)
-        return {method.name: method.config.get("steps") for method in methods.resolve(config, miniature=False)}
+        return {
+            method.name: method.config.get("steps")
+            for method in methods.resolve(config, miniature=False)
+        }
 
     assert steps() == {"super": None, "cd-better": 200, "cd": 250}
     assert steps(train_steps=100)["cd-better"] == 80

@@ -1,4 +1,6 @@
-"""All methods alike, closer than benchmarks/contract.py looks: seeds, kept steps, validation, applied and undone."""
+"""All methods alike, closer than benchmarks/contract.py looks: seeds, kept steps, validation,
+applied and undone.
+"""
 
 import dataclasses
 import json
@@ -54,8 +56,14 @@ def short(method, steps=4):
 
 
 def run(method, backbone, subject, out, **more):
-    prior = np.random.default_rng(1).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8) if method.PRIOR else None
-    return method.fit(backbone, subject, more.pop("config", short(method)), out, prior=prior, **{"seed": 3} | more)
+    prior = (
+        np.random.default_rng(1).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
+        if method.PRIOR
+        else None
+    )
+    return method.fit(
+        backbone, subject, more.pop("config", short(method)), out, prior=prior, **{"seed": 3} | more
+    )
 
 
 @pytest.fixture(scope="module")
@@ -70,13 +78,27 @@ def fitted(method, backbone, plain, subject, tmp_path_factory):
 def state(backbone):
     """All that a method might leave behind in a backbone."""
     parts = {"unet": backbone.unet, "vae": backbone.vae, "text_encoder": backbone.text_encoder}
-    found = {f"{part}.{name}": t.clone() for part, model in parts.items() for name, t in model.state_dict().items()}
-    found["modules"] = [(part, name, type(m)) for part, model in parts.items() for name, m in model.named_modules()]
-    found["hooks"] = [len(m._forward_hooks) + len(m._forward_pre_hooks) for v in parts.values() for m in v.modules()]
-    found["gradients"] = [p.requires_grad or p.grad is not None for v in parts.values() for p in v.parameters()]
+    found = {
+        f"{part}.{name}": t.clone()
+        for part, model in parts.items()
+        for name, t in model.state_dict().items()
+    }
+    found["modules"] = [
+        (part, name, type(m)) for part, model in parts.items() for name, m in model.named_modules()
+    ]
+    found["hooks"] = [
+        len(m._forward_hooks) + len(m._forward_pre_hooks)
+        for v in parts.values()
+        for m in v.modules()
+    ]
+    found["gradients"] = [
+        p.requires_grad or p.grad is not None for v in parts.values() for p in v.parameters()
+    ]
     found["modes"] = [m.training for v in parts.values() for m in v.modules()]
     found["processors"] = [id(processor) for processor in backbone.unet.attn_processors.values()]
-    found["pipe"] = {name: id(value) for name, value in vars(backbone.pipe).items() if name != "_internal_dict"}
+    found["pipe"] = {
+        name: id(value) for name, value in vars(backbone.pipe).items() if name != "_internal_dict"
+    }
     found["pipe's configuration"] = dict(backbone.pipe.config)
     found["tokenizer"] = len(backbone.tokenizer)
     return found
@@ -93,12 +115,18 @@ def equal(a, b):
 
 
 def files(folder: Path):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def draw(method, backbone, folder, texts=PROMPT):
     with method.apply(backbone, {"teddy": Fitted(folder, "toy")}, {}) as write:
-        texts = [write(text) for text in ([texts] * len(SEEDS) if isinstance(texts, str) else texts)]
+        texts = [
+            write(text) for text in ([texts] * len(SEEDS) if isinstance(texts, str) else texts)
+        ]
         return sample(backbone, texts, SEEDS, steps=3)
 
 
@@ -115,7 +143,9 @@ def test_the_configuration_can_be_part_of_a_key(method):
 def test_fit_writes_files_that_are_no_pickles_and_tells_what_it_did(trained, fitted):
     out, told = fitted
     json.dumps(told)
-    assert (told["steps"], told["steps_run"], len(told["losses"])) == (4, 4, 4) and told["seconds"] > 0
+    assert (told["steps"], told["steps_run"], len(told["losses"])) == (4, 4, 4) and told[
+        "seconds"
+    ] > 0
     assert all(np.isfinite(told["losses"]))
     kinds = {Path(name).suffix for name in files(out)}
     assert ".safetensors" in kinds and kinds <= {".safetensors", ".json"}
@@ -123,7 +153,9 @@ def test_fit_writes_files_that_are_no_pickles_and_tells_what_it_did(trained, fit
     assert told["bytes"] == told_bytes
 
 
-def test_one_seed_fixes_every_byte_whatever_the_global_random_state(trained, fitted, backbone, subject, tmp_path):
+def test_one_seed_fixes_every_byte_whatever_the_global_random_state(
+    trained, fitted, backbone, subject, tmp_path
+):
     out, _ = fitted
     torch.manual_seed(123)
     before = torch.get_rng_state()
@@ -138,12 +170,18 @@ def test_a_kept_step_is_the_fit_as_it_was_then(trained, fitted, backbone, subjec
     """So cd-better could be read off a fit of cd, and the training dynamics off any fit."""
     out, _ = fitted
     run(trained, backbone, subject, tmp_path, config=short(trained, 2))
-    kept = {name.removeprefix("step-2/"): data for name, data in files(out).items() if name.startswith("step-2/")}
+    kept = {
+        name.removeprefix("step-2/"): data
+        for name, data in files(out).items()
+        if name.startswith("step-2/")
+    }
     ended = {name: data for name, data in files(out).items() if not name.startswith("step-2/")}
     assert kept == files(tmp_path) and kept != ended
 
 
-def test_progress_is_told_and_an_interruption_leaves_the_backbone_alone(trained, backbone, plain, subject, tmp_path):
+def test_progress_is_told_and_an_interruption_leaves_the_backbone_alone(
+    trained, backbone, plain, subject, tmp_path
+):
     told = []
 
     def progress(step, steps, loss):
@@ -157,9 +195,13 @@ def test_progress_is_told_and_an_interruption_leaves_the_backbone_alone(trained,
     assert same(plain, state(backbone))
 
 
-def test_killed_and_resumed_gives_the_same_files(trained, fitted, backbone, subject, tmp_path, monkeypatch):
+def test_killed_and_resumed_gives_the_same_files(
+    trained, fitted, backbone, subject, tmp_path, monkeypatch
+):
     begin = checkpoint.Checkpoint.__init__
-    monkeypatch.setattr(checkpoint.Checkpoint, "__init__", lambda self, *args: begin(self, *args, seconds=0.0))
+    monkeypatch.setattr(
+        checkpoint.Checkpoint, "__init__", lambda self, *args: begin(self, *args, seconds=0.0)
+    )
 
     def killer(step, steps, loss):
         if step == 4:
@@ -169,12 +211,16 @@ def test_killed_and_resumed_gives_the_same_files(trained, fitted, backbone, subj
         run(trained, backbone, subject, tmp_path, keep=(2,), progress=killer)
     assert (tmp_path / checkpoint.FILE).is_file()
     done = []
-    run(trained, backbone, subject, tmp_path, keep=(2,), progress=lambda step, *_: done.append(step))
+    run(
+        trained, backbone, subject, tmp_path, keep=(2,), progress=lambda step, *_: done.append(step)
+    )
     assert done == [4]
     assert files(tmp_path) == files(fitted[0])
 
 
-def test_validation_draws_what_is_kept_and_keeps_the_best(trained, backbone, plain, subject, tmp_path):
+def test_validation_draws_what_is_kept_and_keeps_the_best(
+    trained, backbone, plain, subject, tmp_path
+):
     """What was judged is what the files give afterwards, but for the rounding of the files."""
     scores, shown = iter([0.5, 0.7]), []
 
@@ -185,7 +231,9 @@ def test_validation_draws_what_is_kept_and_keeps_the_best(trained, backbone, pla
     validate = Validation(("A {} in a garden", "a {}"), tuple(SEEDS), judge, every=2, steps=3)
     told = run(trained, backbone, subject, tmp_path, validate=validate, keep=(2, 4))
     assert same(plain, state(backbone))
-    assert told["validation"] == [(2, 0.5), (4, 0.7)] and told["steps"] == 4 and told["score"] == 0.7
+    assert (
+        told["validation"] == [(2, 0.5), (4, 0.7)] and told["steps"] == 4 and told["score"] == 0.7
+    )
     assert not np.array_equal(*shown)
     best = {name: data for name, data in files(tmp_path).items() if not name.startswith("step-")}
     assert best == files(tmp_path / "step-4")
@@ -208,13 +256,19 @@ def test_is_applied_and_taken_back(method, fitted, backbone, plain):
 
 
 def test_an_exception_takes_it_back_as_well(method, fitted, backbone, plain):
-    with pytest.raises(ZeroDivisionError), method.apply(backbone, {"teddy": Fitted(fitted[0], "toy")}, {}):
+    with (
+        pytest.raises(ZeroDivisionError),
+        method.apply(backbone, {"teddy": Fitted(fitted[0], "toy")}, {}),
+    ):
         raise ZeroDivisionError
     assert same(plain, state(backbone))
 
 
 def test_a_fit_that_is_not_there_leaves_the_backbone_alone(trained, backbone, plain, tmp_path):
-    with pytest.raises((OSError, ValueError)), trained.apply(backbone, {"teddy": Fitted(tmp_path, "toy")}, {}):
+    with (
+        pytest.raises((OSError, ValueError)),
+        trained.apply(backbone, {"teddy": Fitted(tmp_path, "toy")}, {}),
+    ):
         pass
     assert same(plain, state(backbone))
 
@@ -224,7 +278,10 @@ def test_a_file_of_the_base_model_itself_is_found_out(trained, backbone, plain, 
     if trained.NAME == "perfusion":
         pytest.skip("edits the base without any training; its own tests look at each layer")
     run(trained, backbone, subject, tmp_path, config=dataclasses.replace(short(trained, 1), lr=0.0))
-    with pytest.raises(AssertionError), trained.apply(backbone, {"teddy": Fitted(tmp_path, "toy")}, {}):
+    with (
+        pytest.raises(AssertionError),
+        trained.apply(backbone, {"teddy": Fitted(tmp_path, "toy")}, {}),
+    ):
         pass
     assert same(plain, state(backbone))
 
@@ -246,4 +303,6 @@ def test_a_fit_does_not_depend_on_where_it_lies(trained, fitted, backbone, tmp_p
     shutil.copytree(here, there)
     assert np.array_equal(draw(trained, backbone, here), draw(trained, backbone, there))
     places = (str(here).encode(), str(backbone.place).encode())
-    assert not [name for name, data in files(here).items() if any(place in data for place in places)]
+    assert not [
+        name for name, data in files(here).items() if any(place in data for place in places)
+    ]

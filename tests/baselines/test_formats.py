@@ -1,4 +1,6 @@
-"""Every baseline's file opens in stock diffusers and draws what ours draws; how large the files are on SD 1.5."""
+"""Every baseline's file opens in stock diffusers and draws what ours draws; how large the files are
+on SD 1.5.
+"""
 
 import re
 from pathlib import Path
@@ -61,12 +63,19 @@ def test_cd_opens_with_load_attn_procs_if_it_is_given_the_pipeline(tiny_backbone
     folder, pipe = fit_of("cd").folder, stock_pipe(tiny_backbone)
     pipe.unet.load_attn_procs(folder, weight_name=custom_diffusion_student.FILE, _pipeline=pipe)
     pipe.load_textual_inversion(folder / f"{custom_diffusion_student.TOKEN}.safetensors")
-    tensors, processors = load_file(folder / custom_diffusion_student.FILE), pipe.unet.attn_processors
+    tensors, processors = (
+        load_file(folder / custom_diffusion_student.FILE),
+        pipe.unet.attn_processors,
+    )
     for name, layer in cross_attentions(pipe.unet).items():
         for side in "kv":
             loaded = getattr(processors[f"{name}.processor"], f"to_{side}_custom_diffusion").weight
-            assert torch.equal(loaded, tensors[f"{name}.processor.to_{side}_custom_diffusion.weight"])
-            assert not torch.equal(loaded, getattr(layer, f"to_{side}").weight), "K and V have to be changed"
+            assert torch.equal(
+                loaded, tensors[f"{name}.processor.to_{side}_custom_diffusion.weight"]
+            )
+            assert not torch.equal(loaded, getattr(layer, f"to_{side}").weight), (
+                "K and V have to be changed"
+            )
     agree("cd", fit_of("cd"), tiny_backbone, pipe, "A <new1> toy on the beach")
 
 
@@ -80,7 +89,9 @@ def test_the_plain_call_still_ignores_cd_without_a_word(tiny_backbone, fit_of):
 
 
 def test_cd_has_the_keys_of_diffusers_own_file(tiny_backbone, fit_of, tmp_path):
-    """Saved again by diffusers, which leaves out the empty entries that it needs to read the file."""
+    """Saved again by diffusers, which leaves out the empty entries that it needs to read the
+    file.
+    """
     folder, pipe = fit_of("cd").folder, stock_pipe(tiny_backbone)
     pipe.unet.load_attn_procs(folder, weight_name=custom_diffusion_student.FILE, _pipeline=pipe)
     pipe.unet.save_attn_procs(tmp_path)
@@ -97,7 +108,9 @@ def test_cd_has_the_keys_of_diffusers_own_file(tiny_backbone, fit_of, tmp_path):
 
 @pytest.fixture(scope="module")
 def sd15():
-    """SD 1.5's U-Net by its true configuration, without memory but for K and V; a text encoder of its width."""
+    """SD 1.5's U-Net by its true configuration, without memory but for K and V; a text encoder of
+    its width.
+    """
     from transformers import CLIPTextConfig, CLIPTextModel
 
     with torch.device("meta"):
@@ -106,7 +119,9 @@ def sd15():
         layer.to_k.to_empty(device="cpu")
         layer.to_v.to_empty(device="cpu")
     tokenizer = make_tokenizer()
-    text = CLIPTextConfig(vocab_size=len(tokenizer), hidden_size=768, num_hidden_layers=1, num_attention_heads=12)
+    text = CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=768, num_hidden_layers=1, num_attention_heads=12
+    )
     pipe = SimpleNamespace(unet=unet, text_encoder=CLIPTextModel(text), tokenizer=tokenizer)
     return Backbone("sd15", Path("."), None, pipe, torch.device("cpu"), torch.float32)
 
@@ -151,9 +166,18 @@ def test_size_of_perfusion(sd15, tmp_path):
     sizes = [layer.to_v.out_features for layer in cross_attentions(sd15.unet).values()]
     wide, digest = torch.zeros(768), "0" * 16
     o_v = tuple(torch.zeros(size) for size in sizes)
-    Concept("teddy", "toy", wide, wide, o_v, None, wide + 1, digest, "49408x768x12:last_hidden_state", "sd15").save(
-        tmp_path / "c"
-    )
+    Concept(
+        "teddy",
+        "toy",
+        wide,
+        wide,
+        o_v,
+        None,
+        wide + 1,
+        digest,
+        "49408x768x12:last_hidden_state",
+        "sd15",
+    ).save(tmp_path / "c")
     size = (tmp_path / "c").stat().st_size
     assert round(size / 1000) == told("perfusion")
     assert size <= 100e3  # the paper: 100 KB
@@ -161,7 +185,9 @@ def test_size_of_perfusion(sd15, tmp_path):
 
 def test_size_of_db_by_its_shapes(sd15):
     numbers = sum(tensor.numel() for tensor in sd15.unet.state_dict().values())
-    assert round(numbers * 4 / 1e6) == round(told("db") / 1000)  # in MB; the header and config.json are 0.1 MB
+    assert round(numbers * 4 / 1e6) == round(
+        told("db") / 1000
+    )  # in MB; the header and config.json are 0.1 MB
 
 
 @pytest.mark.slow

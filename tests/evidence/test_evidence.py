@@ -1,4 +1,6 @@
-"""The ledger of claims on made runs: planted effects are found, with the right sign, and what is absent is said."""
+"""The ledger of claims on made runs: planted effects are found, with the right sign, and what is
+absent is said.
+"""
 
 import dataclasses
 import shlex
@@ -11,7 +13,16 @@ import pytest
 from made_run import CONCEPTS, GLOBAL, LOCAL, make_run
 from PIL import Image
 
-from benchmarks.evidence import all_claims, claims_page, claims_seen, judged, ledger, measures, validity, verdicts
+from benchmarks.evidence import (
+    all_claims,
+    claims_page,
+    claims_seen,
+    judged,
+    ledger,
+    measures,
+    validity,
+    verdicts,
+)
 from benchmarks.evidence.commands import COMMANDS, KEPT, TAKEN, UNUSUAL
 from benchmarks.evidence.ledger import Evidence
 from benchmarks.evidence.verdicts import ABSENT, FAILS, HOLDS, OPEN
@@ -56,28 +67,44 @@ def test_planted_effects_get_their_verdicts(results):
     assert found["One trained model spans the front by its bias alone, monotonically"] == HOLDS
     locks = "One trained model spans the front by what is chosen when drawing, the lock included"
     assert found[locks] not in (ABSENT, OPEN), "two points by their whole names"
-    assert found["Key locking raises text similarity without significant harm to image similarity"] == HOLDS
+    assert (
+        found["Key locking raises text similarity without significant harm to image similarity"]
+        == HOLDS
+    )
     assert found["Global locking varies more over concepts than local"] == HOLDS
-    assert found["Vanilla ROME is worse (the paper: corrupted, because what is trained is not what is drawn)"] == HOLDS
+    assert (
+        found[
+            "Vanilla ROME is worse (the paper: corrupted, because what is trained is not what is "
+            "drawn)"
+        ]
+        == HOLDS
+    )
     assert found["Training on one image overfits slightly"] == HOLDS
     assert found["A temperature of 0.15 at inference is better than that of training"] == HOLDS
     assert found["Trained K overfits as training goes on"] == HOLDS
     assert found["Trained K overfits as training goes on (the other 7 concepts)"] == HOLDS
     assert found["Trained K overfits as training goes on (all 11)"] == HOLDS
-    assert found["Local key locking over-generalises instead"] != HOLDS, "planted: its text similarity falls as well"
+    assert found["Local key locking over-generalises instead"] != HOLDS, (
+        "planted: its text similarity falls as well"
+    )
     assert found["DreamBooth is below Perfusion and Custom Diffusion on both axes"] == FAILS, (
         "planted: above cd in text"
     )
     assert found["Textual Inversion has the lowest text similarity"] == HOLDS
-    assert found["Custom Diffusion favours image similarity, at the cost of text similarity"] == HOLDS
+    assert (
+        found["Custom Diffusion favours image similarity, at the cost of text similarity"] == HOLDS
+    )
     assert (
         found[
-            "A trained concept is small: 100 KB, where Custom Diffusion needs nearly 100 MB and DreamBooth several GB"
+            "A trained concept is small: 100 KB, where Custom Diffusion needs nearly 100 MB and "
+            "DreamBooth several GB"
         ]
         == FAILS
     ), "planted: a thirtieth"
     assert found["Perfusion's front lies beyond LoRA (not in the paper)"] == ABSENT
-    assert found["Perfusion covers more of the plane than any other method"] == ABSENT, "no lora in the run"
+    assert found["Perfusion covers more of the plane than any other method"] == ABSENT, (
+        "no lora in the run"
+    )
     assert found["A concept carries over to a fine-tuned backbone"] == ABSENT
 
 
@@ -101,13 +128,16 @@ def test_draws_differ_by_their_seed_and_the_estimate_does_not(results):
 
 
 def test_compute_is_counted_to_the_step_that_validation_picks(tmp_path):
-    """0.1 s a step against 0.05 s: 300 of 400 steps are 0.6 of Custom Diffusion's 1,000, and all of them 0.8."""
+    """0.1 s a step against 0.05 s: 300 of 400 steps are 0.6 of Custom Diffusion's 1,000, and all of
+    them 0.8.
+    """
     evidence = Evidence(tmp_path)
     with pytest.raises(UserError, match="speed of a fit of perfusion has not been measured"):
         claims_seen.cheap(evidence)
     (tmp_path / "speed").mkdir()
     table = (
-        "| a fit by the recipe | batch | steps | s a step |\n|---|---|---|---|\n| perfusion | 16 | 400 | 0.1 | 40 |\n"
+        "| a fit by the recipe | batch | steps | s a step |\n|---|---|---|---|\n| perfusion | "
+        "16 | 400 | 0.1 | 40 |\n"
     )
     (tmp_path / "speed" / "miniature-cpu.md").write_text(f"{table}| cd | 8 | 1000 | 0.05 | 50 |\n")
     with pytest.raises(UserError, match="no trained files"):
@@ -115,7 +145,9 @@ def test_compute_is_counted_to_the_step_that_validation_picks(tmp_path):
     (tmp_path / "miniature-concepts").mkdir()
     for name, steps in (("cat", 200), ("teapot", 400)):
         concept = Concept.load(ROOT / "results" / "miniature-concepts" / f"{name}.safetensors")
-        dataclasses.replace(concept, steps=steps).save(tmp_path / "miniature-concepts" / f"{name}.safetensors")
+        dataclasses.replace(concept, steps=steps).save(
+            tmp_path / "miniature-concepts" / f"{name}.safetensors"
+        )
     found = claims_seen.cheap(evidence)
     assert found == ledger.Finding(
         "0.60 of its compute until the step that is picked (300 on average), 0.80 for all 400", OPEN
@@ -128,8 +160,13 @@ def test_attention_is_compared_with_each_method(results, tmp_path):
     folder.mkdir()
     rng = np.random.default_rng(0)
     leakage = {"perfusion": 0.5, "ti": 0.6, "cd": 0.4}
-    rows = [(method, concept, prompt, t, level + 0.01 * rng.normal()) for method, level in leakage.items()
-            for concept in CONCEPTS for prompt in ("s01", "a01") for t in (250, 750)]  # fmt: skip
+    rows = [
+        (method, concept, prompt, t, level + 0.01 * rng.normal())
+        for method, level in leakage.items()
+        for concept in CONCEPTS
+        for prompt in ("s01", "a01")
+        for t in (250, 750)
+    ]
     frame = pd.DataFrame(rows, columns=["method", "concept", "prompt_id", "t", "leakage"])
     frame.to_csv(folder / "cells.csv", index=False)
     found = found_in(tmp_path)
@@ -144,7 +181,13 @@ def test_without_any_run_nothing_is_claimed(tmp_path):
 
 def test_a_run_that_lacks_methods_or_cells_is_no_evidence(results, tmp_path):
     """A sentence in the row, and never a traceback or an average over what happens to be there."""
-    make_run(tmp_path / "miniature-paper", {"perfusion": LOCAL}, ["cat", "chair"], images=2, pictures=False)
+    make_run(
+        tmp_path / "miniature-paper",
+        {"perfusion": LOCAL},
+        ["cat", "chair"],
+        images=2,
+        pictures=False,
+    )
     found = found_in(tmp_path)
     assert found["Perfusion's front lies beyond DreamBooth"].figure == "no db-selected in the run"
     assert (
@@ -158,7 +201,10 @@ def test_a_run_that_lacks_methods_or_cells_is_no_evidence(results, tmp_path):
     cells = pd.read_csv(run / "cells.csv", keep_default_na=False)
     cells[cells["concept"] != "cat"].to_csv(run / "cells.csv", index=False)
     found = found_in(run.parent)
-    assert "planned images have no score" in found["Perfusion's front lies beyond Textual Inversion"].figure
+    assert (
+        "planned images have no score"
+        in found["Perfusion's front lies beyond Textual Inversion"].figure
+    )
 
 
 def test_a_gain_is_the_difference_of_class_balanced_means(results):
@@ -195,7 +241,11 @@ def test_verdicts_follow_the_interval_and_not_the_value():
     assert verdicts.no_loss(Interval(-0.05, -0.06, -0.03)) == FAILS
     assert verdicts.no_loss(Interval(-0.01, -0.06, 0.03)) == OPEN
     assert verdicts.all_of([HOLDS, OPEN]) == OPEN and verdicts.all_of([HOLDS, FAILS, OPEN]) == FAILS
-    up, level, down = Interval(0.1, 0.05, 0.2), Interval(-0.001, -0.01, 0.01), Interval(-0.1, -0.2, -0.05)
+    up, level, down = (
+        Interval(0.1, 0.05, 0.2),
+        Interval(-0.001, -0.01, 0.01),
+        Interval(-0.1, -0.2, -0.05),
+    )
     assert verdicts.in_order([up, up]) == HOLDS
     assert verdicts.in_order([up, level]) == OPEN, "a step that is a tie by chance settles nothing"
     assert verdicts.in_order([up, down]) == FAILS
@@ -205,18 +255,30 @@ def test_verdicts_follow_the_interval_and_not_the_value():
 
 
 def plane(values, concepts=6, images=None, noise=0.0, seed=0):
-    """A grid whose operating points have these (image, text) similarities, with a little noise of concepts; `noise` is
-    what one concept has at one point."""
+    """A grid whose operating points have these (image, text) similarities, with a little noise of
+    concepts; `noise` is what one concept has at one point."""
     rng, names = np.random.default_rng(seed), [f"c{k}" for k in range(concepts)]
     points = [("super", "default"), *values]
     level = np.array([(0.4, 1.0), *values.values()])  # [M, 2]
     own = rng.normal(0, 0.005, (concepts, 1))
     each = noise * rng.normal(0, 1, (2, len(points), concepts))
-    image, text = (np.repeat((level[:, k, None] + own.T + each[k])[..., None], 4, axis=2) for k in (0, 1))
+    image, text = (
+        np.repeat((level[:, k, None] + own.T + each[k])[..., None], 4, axis=2) for k in (0, 1)
+    )
     found = {"image_sim": image, "text_sim_raw": 0.3 * text}
     halves = {name: np.stack([v, v]) if images is None else images(v) for name, v in found.items()}
     ones = {name: np.ones_like(v) for name, v in found.items()}
-    return Grid(points, names, ["p0", "p1", "p2", "p3"], ["all"] * concepts, ["shape"] * 4, found, halves, ones, ones)
+    return Grid(
+        points,
+        names,
+        ["p0", "p1", "p2", "p3"],
+        ["all"] * concepts,
+        ["shape"] * 4,
+        found,
+        halves,
+        ones,
+        ones,
+    )
 
 
 def front(other):
@@ -226,19 +288,32 @@ def front(other):
 
 
 def test_a_front_is_judged_beyond_its_ends_as_well():
-    assert front((0.65, 0.85))[0].value == pytest.approx(0.05, abs=0.01) and front((0.65, 0.85))[1] == "inside"
+    assert (
+        front((0.65, 0.85))[0].value == pytest.approx(0.05, abs=0.01)
+        and front((0.65, 0.85))[1] == "inside"
+    )
     gap, place = front((0.55, 0.85))
-    assert place == "lower" and gap.value == pytest.approx(0.1, abs=0.01) and verdicts.more(gap) == HOLDS, "dominated"
+    assert (
+        place == "lower"
+        and gap.value == pytest.approx(0.1, abs=0.01)
+        and verdicts.more(gap) == HOLDS
+    ), "dominated"
     gap, place = front((0.5, 1.05))
-    assert place == "lower" and verdicts.more(gap) == OPEN, "more text, less image: neither is beyond the other"
+    assert place == "lower" and verdicts.more(gap) == OPEN, (
+        "more text, less image: neither is beyond the other"
+    )
     gap, place = front((0.8, 0.7))
-    assert place == "higher" and verdicts.more(gap) == OPEN, "more image, less text: neither is beyond the other"
+    assert place == "higher" and verdicts.more(gap) == OPEN, (
+        "more image, less text: neither is beyond the other"
+    )
     gap, place = front((0.8, 0.9))
     assert place == "higher" and verdicts.more(gap) == FAILS, "it is ahead of our end on both axes"
 
 
 def test_a_tie_beyond_an_end_is_no_win():
-    """Planted: as much text as the nearest end. Draws in which it has more count as zero, and must not be moved."""
+    """Planted: as much text as the nearest end. Draws in which it has more count as zero, and must
+    not be moved.
+    """
     verdict = []
     for seed in range(20):
         ours = {("perfusion", "a"): (0.6, 0.95), ("perfusion", "b"): (0.7, 0.85)}
@@ -250,9 +325,15 @@ def test_a_tie_beyond_an_end_is_no_win():
 
 
 def test_the_point_that_is_ahead_on_both_axes_is_found():
-    ours = {("perfusion", "a"): (0.6, 0.95), ("perfusion", "b"): (0.7, 0.9), ("perfusion", "c"): (0.8, 0.7)}
+    ours = {
+        ("perfusion", "a"): (0.6, 0.95),
+        ("perfusion", "b"): (0.7, 0.9),
+        ("perfusion", "c"): (0.8, 0.7),
+    }
     grid = plane({**ours, ("db", "default"): (0.62, 0.8)})
-    assert measures.dominating(grid, [1, 2, 3], 4) == 2, "not the one whose image similarity is nearest"
+    assert measures.dominating(grid, [1, 2, 3], 4) == 2, (
+        "not the one whose image similarity is nearest"
+    )
 
 
 def test_choosing_by_noise_gains_nothing():
@@ -262,25 +343,39 @@ def test_choosing_by_noise_gains_nothing():
     grid = plane(same, concepts=11, images=lambda v: v + rng.normal(0, 0.02, (2, *v.shape)))
     found = measures.choice_gain(grid, range(1, 7))
     assert found.lo < 0 < found.hi
-    naive = grid.drawn_halves[0]["harmonic"][0, 1:7].max(0).mean() - grid.drawn_halves[0]["harmonic"][0, 1:7].mean()
+    naive = (
+        grid.drawn_halves[0]["harmonic"][0, 1:7].max(0).mean()
+        - grid.drawn_halves[0]["harmonic"][0, 1:7].mean()
+    )
     assert found.value < naive / 2
 
 
 @pytest.mark.parametrize("own", [0.0, 0.01, 0.03])
 def test_the_gain_of_choosing_is_covered(own):
-    """Whether a concept has a best point of its own or only noise: which point wins changes from draw to draw."""
+    """Whether a concept has a best point of its own or only noise: which point wins changes from
+    draw to draw.
+    """
     rng, found = np.random.default_rng(2), []
     for _ in range(150):
         best = own * rng.normal(0, 1, (1, 7, 11, 1))
         same = {("perfusion", name): (0.7, 0.9) for name in "abcdef"}
-        grid = plane(same, concepts=11, images=lambda v, best=best: v + best + rng.normal(0, 0.02, (2, *v.shape)))
+        grid = plane(
+            same,
+            concepts=11,
+            images=lambda v, best=best: v + best + rng.normal(0, 0.02, (2, *v.shape)),
+        )
         found.append(measures.choice_gain(grid, range(1, 7)))
     truth = np.mean([one.value for one in found])
     assert 0.92 <= np.mean([one.lo <= truth <= one.hi for one in found]) <= 0.98
 
 
 def test_kept_steps_are_read_as_points_are():
-    names = ("local-b0.60-t0.15-s100", "local-b0.60-t0.15-s400", "global-b0.40-t0.15-s400", "local-b0.60-t0.15")
+    names = (
+        "local-b0.60-t0.15-s100",
+        "local-b0.60-t0.15-s400",
+        "global-b0.40-t0.15-s400",
+        "local-b0.60-t0.15",
+    )
     grid = plane({("perfusion", name): (0.6, 0.9) for name in names})
     assert measures.ends(grid, "perfusion") == ([2], [1])
     with pytest.raises(UserError, match="fewer than two kept"):
@@ -298,11 +393,15 @@ def test_means_over_other_numbers_of_points_can_be_compared():
 def test_the_page_keeps_its_words_and_is_made_again_alike(results, tmp_path):
     path, other = tmp_path / "claims.md", tmp_path / "metrics.md"
     for one in (path, other):
-        one.write_text(f"# Claims\n\nBefore.\n\n{claims_page.BEGIN}\nSTALE\n{claims_page.END}\n\nAfter.\n")
+        one.write_text(
+            f"# Claims\n\nBefore.\n\n{claims_page.BEGIN}\nSTALE\n{claims_page.END}\n\nAfter.\n"
+        )
     new = claims_page.write_pages(tmp_path, results)
     assert "was not scored by the truth" in other.read_text()
     once = path.read_text()
-    assert once.startswith("# Claims\n\nBefore.") and once.endswith("After.\n") and "STALE" not in once
+    assert (
+        once.startswith("# Claims\n\nBefore.") and once.endswith("After.\n") and "STALE" not in once
+    )
     assert new in once and f"{len(ledger.CLAIMS)} claims" in once
     with pytest.raises(UserError, match="repository's folder"):
         claims_page.write_pages(tmp_path / "nowhere", results)
@@ -316,7 +415,9 @@ def test_the_page_keeps_its_words_and_is_made_again_alike(results, tmp_path):
 
 
 def test_every_run_can_be_planned(tmp_path, monkeypatch):
-    """As it is written, but for what earlier commands make (trained files, the restyled copy), and the judges."""
+    """As it is written, but for what earlier commands make (trained files, the restyled copy), and
+    the judges.
+    """
     from benchmarks import cli
     from benchmarks.running.prepared import prepare
 
@@ -326,7 +427,11 @@ def test_every_run_can_be_planned(tmp_path, monkeypatch):
             if command[0] == "python":
                 assert command[1:3] == ["-m", "benchmarks.evidence"]
                 own = f"results/miniature-{name}"
-                assert command[3:] in (["look", own], ["pack", own], ["take", "results/miniature-paper", TAKEN])
+                assert command[3:] in (
+                    ["look", own],
+                    ["pack", own],
+                    ["take", "results/miniature-paper", TAKEN],
+                )
             elif command[1] == "concepts":
                 command[3] = str(ROOT / command[3])
                 monkeypatch.chdir(tmp_path)
@@ -336,22 +441,39 @@ def test_every_run_can_be_planned(tmp_path, monkeypatch):
                 if config.out in {f"results/{name}-repeat-{number}" for number in range(1, 6)}:
                     continue
                 assert config.out == f"results/miniature-{name}"
-                assert {place.partition("=")[2] for place in config.trained} <= {"results/miniature-paper", TAKEN}
-                assert config.backbone in ("miniature", "watercolor-miniature", "contrastive-miniature")
-                config = dataclasses.replace(config, trained=(), backbone="miniature", scorers=config.scorers[:1])
+                assert {place.partition("=")[2] for place in config.trained} <= {
+                    "results/miniature-paper",
+                    TAKEN,
+                }
+                assert config.backbone in (
+                    "miniature",
+                    "watercolor-miniature",
+                    "contrastive-miniature",
+                )
+                config = dataclasses.replace(
+                    config, trained=(), backbone="miniature", scorers=config.scorers[:1]
+                )
                 prepared = prepare(config)
                 planned.setdefault(name, []).append(prepared.plan)
-                assert protocols.setdefault(name, prepared.protocol) == prepared.protocol, "one folder, one protocol"
+                assert protocols.setdefault(name, prepared.protocol) == prepared.protocol, (
+                    "one folder, one protocol"
+                )
             else:
                 assert command[1] in cli.VERBS
     images = {name: sum(plan.images for plan in plans) for name, plans in planned.items()}
     again = (len(planned["paper"]) - 1) * 3776  # of super, which each command plans
-    assert sum(images.values()) - again == pytest.approx(137_000, rel=0.01), "docs/claims.md says so"
+    assert sum(images.values()) - again == pytest.approx(137_000, rel=0.01), (
+        "docs/claims.md says so"
+    )
     first = {fit.method for fit in planned["ablations"][0].fits}
-    assert first == {"perfusion"} and len(planned["ablations"][0].fits) == 6 * 11, "no baseline is trained twice"
+    assert first == {"perfusion"} and len(planned["ablations"][0].fits) == 6 * 11, (
+        "no baseline is trained twice"
+    )
     assert {cell.step for cell in planned["dynamics"][0].cells} == {0, *KEPT}
     assert len({cell.concept for cell in planned["pairs"][0].cells if cell.kind == "pair"}) == 8
-    assert {cell.super_categories[0] for cell in planned["unusual"][0].cells} == {word for _, word in UNUSUAL}
+    assert {cell.super_categories[0] for cell in planned["unusual"][0].cells} == {
+        word for _, word in UNUSUAL
+    }
 
 
 def test_mistakes_at_the_command_are_sentences(tmp_path):
@@ -360,7 +482,11 @@ def test_mistakes_at_the_command_are_sentences(tmp_path):
 
     call = [sys.executable, "-m", "benchmarks.evidence"]
     said = subprocess.run([*call, "look", str(tmp_path)], capture_output=True, text=True, cwd=ROOT)
-    assert said.returncode == 2 and said.stderr.startswith("evidence: ") and "is not a run folder" in said.stderr
+    assert (
+        said.returncode == 2
+        and said.stderr.startswith("evidence: ")
+        and "is not a run folder" in said.stderr
+    )
 
 
 def config_of(words):
@@ -375,32 +501,46 @@ def config_of(words):
 
 def test_the_better_image_of_a_cell_is_found():
     rng = np.random.default_rng(0)
-    index = pd.MultiIndex.from_product([("a", "b"), ("x",), [f"c{k}" for k in range(6)], [f"p{k}" for k in range(9)]])
+    index = pd.MultiIndex.from_product(
+        [("a", "b"), ("x",), [f"c{k}" for k in range(6)], [f"p{k}" for k in range(9)]]
+    )
     cells = index.to_frame(index=False, name=["method", "point", "concept", "prompt_id"])
     rows = cells.loc[cells.index.repeat(8)].reset_index(drop=True)
-    level = rows.groupby(["concept", "prompt_id"]).ngroup() * 0.1  # of hard and easy cells: not what is asked
+    level = (
+        rows.groupby(["concept", "prompt_id"]).ngroup() * 0.1
+    )  # of hard and easy cells: not what is asked
     score, noise = rng.normal(size=(2, len(rows)))
     rows = rows.assign(image_sim=score + level)
-    planted = validity.within_images(rows.assign(image_sim_truth=0.6 * score + 0.8 * noise + level), "image_sim")
+    planted = validity.within_images(
+        rows.assign(image_sim_truth=0.6 * score + 0.8 * noise + level), "image_sim"
+    )
     assert planted.lo < 0.6 < planted.hi and planted.hi - planted.lo < 0.2
     unrelated = validity.within_images(rows.assign(image_sim_truth=noise + level), "image_sim")
     assert unrelated.lo < 0 < unrelated.hi
-    flat = validity.within_images(rows.assign(image_sim_truth=rows["prompt_id"].eq("p0") * score), "image_sim")
+    flat = validity.within_images(
+        rows.assign(image_sim_truth=rows["prompt_id"].eq("p0") * score), "image_sim"
+    )
     assert flat.value == pytest.approx(1), "cells in which the truth is one number tell nothing"
 
 
 def test_a_prompt_that_asks_another_scorer_nothing_is_not_missing():
-    planned = pd.DataFrame([("a", "x", "cat", p, "deform", 8) for p in ("p1", "p2")], columns=[*CELL, "kind", "n"])
+    planned = pd.DataFrame(
+        [("a", "x", "cat", p, "deform", 8) for p in ("p1", "p2")], columns=[*CELL, "kind", "n"]
+    )
     said = [("p1", "text_sim_raw", 8), ("p2", "text_sim_raw", 8), ("p1", "text_sim_raw_truth", 8)]
     cells = pd.DataFrame([("a", "x", "cat", *one) for one in said], columns=[*CELL, "metric", "n"])
     assert missing_of(cells, planned).empty, "p2 names nothing that the truth knows"
-    assert list(missing_of(cells.iloc[[0, 2]], planned)["prompt_id"]) == ["p2"], "the reported scorer knows them all"
+    assert list(missing_of(cells.iloc[[0, 2]], planned)["prompt_id"]) == ["p2"], (
+        "the reported scorer knows them all"
+    )
     short = cells.assign(n=[8, 8, 5])
     assert list(missing_of(short, planned)["there"]) == [5]
 
 
 def test_validity_finds_a_planted_truth():
-    """Truth = score plus noise: high where the noise is small, none where the truth is other noise."""
+    """Truth = score plus noise: high where the noise is small, none where the truth is other
+    noise.
+    """
     rng = np.random.default_rng(0)
     shape = (6, 8, 20)  # points, concepts, prompts
     quality = np.arange(6)[:, None, None] * 0.02 + rng.normal(0, 0.02, shape)
@@ -408,11 +548,25 @@ def test_validity_finds_a_planted_truth():
     def grid(noise, signal):
         score = 0.7 + quality
         truth = signal * quality + rng.normal(0, noise, shape)
-        values = {"image_sim": score, "text_sim_raw": score, "image_sim_truth-1": truth, "text_sim_raw_truth-1": truth}
+        values = {
+            "image_sim": score,
+            "text_sim_raw": score,
+            "image_sim_truth-1": truth,
+            "text_sim_raw_truth-1": truth,
+        }
         points = [(name, "default") for name in ("super", "a", "b", "c", "d", "e")]
         ones = {name: np.ones(shape) for name in values}
-        return Grid(points, [f"c{k}" for k in range(8)], [f"p{k}" for k in range(20)], ["all"] * 8, ["shape"] * 20,
-                    values, {name: np.stack([v, v]) for name, v in values.items()}, ones, ones)  # fmt: skip
+        return Grid(
+            points,
+            [f"c{k}" for k in range(8)],
+            [f"p{k}" for k in range(20)],
+            ["all"] * 8,
+            ["shape"] * 20,
+            values,
+            {name: np.stack([v, v]) for name, v in values.items()},
+            ones,
+            ones,
+        )
 
     near, none = grid(0.001, 1.0), grid(0.02, 0.0)
     assert validity.over_points(near, "image_sim").value == pytest.approx(1)
@@ -441,14 +595,18 @@ def test_correlation_is_that_of_the_columns_that_both_have():
 
 
 def test_columns_that_are_all_alike_have_no_correlation():
-    """A draw may take the same few prompts again and again; what is left of their differences is rounding."""
+    """A draw may take the same few prompts again and again; what is left of their differences is
+    rounding.
+    """
     a, b = np.array([[0.1, 0.1, 0.1, 0.7]]), np.array([[0.3, 0.2, 0.9, 0.4]])
     found = validity.correlation(a, b, np.array([[1.0, 1.0, 1.0, 1.0], [3.0, 7.0, 5.0, 0.0]]))
     assert found[0, 0] == pytest.approx(np.corrcoef(a, b)[0, 1]) and np.isnan(found[1, 0])
 
 
 def test_prompts_that_all_concepts_share_are_counted_once():
-    """Planted: over 19 prompts, r is 0.3 for every one of eleven concepts, because they share what the prompts do."""
+    """Planted: over 19 prompts, r is 0.3 for every one of eleven concepts, because they share what
+    the prompts do.
+    """
     rng = np.random.default_rng(0)
     a = rng.normal(0, 1, 19)
     a = (a - a.mean()) / a.std()
@@ -475,13 +633,19 @@ def grid_of_plain():
 
 
 def test_the_distance_of_two_sets_is_that_of_the_formula():
-    """Against one dimension, where it is (m - n)^2 + (s - t)^2; and every concept counts the same."""
+    """Against one dimension, where it is (m - n)^2 + (s - t)^2; and every concept counts the
+    same.
+    """
     rng = np.random.default_rng(0)
     a, b = rng.normal(0, 1, (4000, 1)), rng.normal(2, 3, (4000, 1))
     want = (a.mean() - b.mean()) ** 2 + (a.std() - b.std()) ** 2
-    assert judged.frechet(judged.Moments.of(a), judged.Moments.of(b)) == pytest.approx(want, rel=1e-9)
+    assert judged.frechet(judged.Moments.of(a), judged.Moments.of(b)) == pytest.approx(
+        want, rel=1e-9
+    )
     wide = rng.normal(0, 1, (500, 6)) @ rng.normal(0, 1, (6, 6))
-    assert judged.frechet(judged.Moments.of(wide), judged.Moments.of(wide)) == pytest.approx(0, abs=1e-6)
+    assert judged.frechet(judged.Moments.of(wide), judged.Moments.of(wide)) == pytest.approx(
+        0, abs=1e-6
+    )
     few, many = wide[:100], wide[100:]
     whole = judged.mean_moments([judged.Moments.of(few), judged.Moments.of(many)])
     even = judged.Moments.of(np.concatenate([*[few] * 4, many]))
@@ -490,14 +654,17 @@ def test_the_distance_of_two_sets_is_that_of_the_formula():
 
 
 def test_what_is_particular_to_a_concept_is_no_harm():
-    """Planted: each concept's pictures lie off their aims in a direction of its own. With ever more concepts the sets
-    would agree; the interval knows, where a bootstrap's would begin above the truth."""
+    """Planted: each concept's pictures lie off their aims in a direction of its own. With ever more
+    concepts the sets would agree; the interval knows, where a bootstrap's would begin above the
+    truth."""
     covered = []
     for seed in range(20):
         rng = np.random.default_rng(seed)
         aims = [rng.normal(0, 1, (400, 4)) for _ in range(11)]
         sets = [rng.normal(0, 1, (400, 4)) + rng.normal(0, 0.4, 4) for _ in range(11)]
-        values = judged.leaving_out(*([judged.Moments.of(x) for x in each] for each in (sets, aims)))
+        values = judged.leaving_out(
+            *([judged.Moments.of(x) for x in each] for each in (sets, aims))
+        )
         found = judged.jackknife(values)
         truth = 4 * (np.sqrt(1 + 0.4**2) - 1) ** 2  # their spread is left, their shift is not
         covered.append(found.lo < truth < found.hi)
@@ -509,15 +676,22 @@ SCENES = {"s01": "A {} on the beach", "s02": "A {} in the snow"}
 
 
 class KnowingJudges:
-    """They know the concepts' photographs; of any other picture its colour says who it is and where."""
+    """They know the concepts' photographs; of any other picture its colour says who it is and
+    where.
+    """
 
     same = 0.5
 
     def __init__(self, names):
-        self.names = {picture.tobytes(): n for n, name in enumerate(names) for picture in photographs(name)[0]}
+        self.names = {
+            picture.tobytes(): n for n, name in enumerate(names) for picture in photographs(name)[0]
+        }
 
     def features(self, pictures):
-        return pictures.reshape(len(pictures), -1, 3).mean(1) + np.arange(len(pictures))[:, None] ** 2 % 7
+        return (
+            pictures.reshape(len(pictures), -1, 3).mean(1)
+            + np.arange(len(pictures))[:, None] ** 2 % 7
+        )
 
     def identity(self, pictures):
         return np.eye(256)[[self.names.get(one.tobytes(), one[0, 0, 0]) for one in pictures]]
@@ -529,7 +703,9 @@ class KnowingJudges:
 
 
 def seen_run(run, concepts):
-    """`super` never shows the concept, Perfusion in three of four images; name -> super-category."""
+    """`super` never shows the concept, Perfusion in three of four images; name ->
+    super-category.
+    """
     plan = []
     for method in ("super", "perfusion"):
         for number, (concept, word) in enumerate(concepts.items()):
@@ -539,10 +715,22 @@ def seen_run(run, concepts):
                 for index in range(4):
                     own = number if method == "perfusion" and index < 3 else 9
                     Image.new("RGB", (64, 64), (own, place, index)).save(folder / f"{index}.png")
-                plan.append({"method": method, "point": "default", "concept": concept, "group": "animated",
-                             "prompt_id": prompt, "kind": "shape", "n": 4, "key": "", "fit": "",
-                             "template": template.replace("{}", f"{{{concept}}}"),
-                             "text": " ".join(template.replace("{}", "").split()), "super_category": word})  # fmt: skip
+                plan.append(
+                    {
+                        "method": method,
+                        "point": "default",
+                        "concept": concept,
+                        "group": "animated",
+                        "prompt_id": prompt,
+                        "kind": "shape",
+                        "n": 4,
+                        "key": "",
+                        "fit": "",
+                        "template": template.replace("{}", f"{{{concept}}}"),
+                        "text": " ".join(template.replace("{}", "").split()),
+                        "super_category": word,
+                    }
+                )
             folder = run / "concepts" / concept
             folder.mkdir(parents=True, exist_ok=True)
             for index, picture in enumerate(photographs(concept.partition("_as_")[0])[0]):
@@ -555,7 +743,9 @@ def test_pictures_of_the_concept_itself_are_good_and_those_of_others_are_not(tmp
     run = seen_run(tmp_path / "run", {"cat": "cat", "chair": "chair"})
     points, cells = judged.judge_run(run, KnowingJudges(["cat", "chair"]))
     frame = points.set_index("method")
-    assert frame.loc["perfusion", "good"] == pytest.approx(0.375), "three of four of the prompts on the beach"
+    assert frame.loc["perfusion", "good"] == pytest.approx(0.375), (
+        "three of four of the prompts on the beach"
+    )
     assert frame.loc["perfusion", "several"] == pytest.approx(0.5)
     assert frame.loc["super", "good"] == 0
     assert frame.loc["super", "outline"] == pytest.approx(0.5), "a judge that always says cat"
@@ -564,10 +754,14 @@ def test_pictures_of_the_concept_itself_are_good_and_those_of_others_are_not(tmp
     few = judged.pictures_in(run.folder / "images" / "perfusion" / "default" / "cat" / "s01")
     features = KnowingJudges([]).features(np.stack(few))
     by = cells.set_index(["method", "concept", "prompt_id"])
-    assert by.loc[("perfusion", "cat", "s01"), "variety"] == pytest.approx(np.trace(np.cov(features[:3].T)))
+    assert by.loc[("perfusion", "cat", "s01"), "variety"] == pytest.approx(
+        np.trace(np.cov(features[:3].T))
+    )
     assert np.isnan(by.loc[("super", "cat", "s01"), "variety"]), "none of them shows the cat"
     next(run.folder.glob("images/perfusion/default/cat/s01/3.png")).unlink()
-    with pytest.raises(UserError, match="3 of 4 images of images/perfusion/default/cat/s01: they must be kept"):
+    with pytest.raises(
+        UserError, match="3 of 4 images of images/perfusion/default/cat/s01: they must be kept"
+    ):
         judged.judge_run(run, KnowingJudges(["cat", "chair"]))
 
 
@@ -575,25 +769,60 @@ def test_a_concept_that_the_world_has_not_is_looked_at_without_distances(tmp_pat
     """A cat as a lamp: nobody can render it, but whether it looks like a lamp can be said."""
     run = seen_run(tmp_path / "run", {"cat_as_lamp": "lamp", "chair_as_mug": "mug"})
     points = judged.judge_run(run, KnowingJudges(["cat", "chair"]))[0].set_index("method")
-    assert points.loc["perfusion", "outline"] == 0 and points.loc["perfusion", "good"] == pytest.approx(0.375)
+    assert points.loc["perfusion", "outline"] == 0 and points.loc[
+        "perfusion", "good"
+    ] == pytest.approx(0.375)
     assert np.isnan(points.loc["perfusion", "frechet"]) and points.loc["super", "frechet"] > 0
 
 
 def test_every_claim_about_pictures_is_settled_by_what_was_looked_at(results, tmp_path):
-    """Planted: Perfusion good in nine of ten images, the others in one; no further from renders than the plain word."""
-    methods = {"perfusion": (*LOCAL, *GLOBAL), "cd-selected": DEFAULT, "db-selected": DEFAULT, "super": DEFAULT}
+    """Planted: Perfusion good in nine of ten images, the others in one; no further from renders
+    than the plain word.
+    """
+    methods = {
+        "perfusion": (*LOCAL, *GLOBAL),
+        "cd-selected": DEFAULT,
+        "db-selected": DEFAULT,
+        "super": DEFAULT,
+    }
     names = [(method, point) for method, points in methods.items() for point in points]
     shutil.copytree(results / "miniature-paper", tmp_path / "miniature-paper")
     rng, ours = np.random.default_rng(0), {"perfusion": 0.9}
     cells = [
-        (*name, concept, prompt, "deform", 0.01 * rng.normal() + ours.get(name[0], 0.1), 0.9 + 0.01 * rng.normal(), 1.0)
-        for name in names for concept in CONCEPTS for prompt in ("a01", "a02")
-    ]  # fmt: skip
+        (
+            *name,
+            concept,
+            prompt,
+            "deform",
+            0.01 * rng.normal() + ours.get(name[0], 0.1),
+            0.9 + 0.01 * rng.normal(),
+            1.0,
+        )
+        for name in names
+        for concept in CONCEPTS
+        for prompt in ("a01", "a02")
+    ]
     columns = ["method", "point", "concept", "prompt_id", "kind", "good", "outline", "variety"]
-    pd.DataFrame(cells, columns=columns).to_csv(tmp_path / "miniature-paper" / judged.LOOKED_CELLS, index=False)
-    rows = [{"method": method, "point": point, "good": 0.9, "several": 0.9, "several_lo": 0.8, "several_hi": 1.0,
-             "frechet": 2.0, "frechet_lo": 1.9, "frechet_hi": 2.1, "harm": 0.1, "harm_lo": 0.0, "harm_hi": 0.2}
-            for method, point in names]  # fmt: skip
+    pd.DataFrame(cells, columns=columns).to_csv(
+        tmp_path / "miniature-paper" / judged.LOOKED_CELLS, index=False
+    )
+    rows = [
+        {
+            "method": method,
+            "point": point,
+            "good": 0.9,
+            "several": 0.9,
+            "several_lo": 0.8,
+            "several_hi": 1.0,
+            "frechet": 2.0,
+            "frechet_lo": 1.9,
+            "frechet_hi": 2.1,
+            "harm": 0.1,
+            "harm_lo": 0.0,
+            "harm_hi": 0.2,
+        }
+        for method, point in names
+    ]
     pd.DataFrame(rows).to_csv(tmp_path / "miniature-paper" / judged.LOOKED, index=False)
     found = found_in(tmp_path)
     assert found["Raters prefer Perfusion to Custom Diffusion and DreamBooth"].verdict == HOLDS
@@ -603,7 +832,9 @@ def test_every_claim_about_pictures_is_settled_by_what_was_looked_at(results, tm
 
 
 def test_what_was_seen_is_compared_by_cell(results, tmp_path):
-    """Planted: global has more variety by 0.5 in every cell, whose own level is far from the others'."""
+    """Planted: global has more variety by 0.5 in every cell, whose own level is far from the
+    others'.
+    """
     shutil.copytree(results / "miniature-paper", tmp_path / "miniature-paper")
     rng, rows = np.random.default_rng(0), []
     for concept in CONCEPTS:
@@ -612,12 +843,23 @@ def test_what_was_seen_is_compared_by_cell(results, tmp_path):
             for point in (*LOCAL, *GLOBAL):
                 more = 0.5 * point.startswith("global") + rng.normal(0, 0.01)
                 rows.append(
-                    ("perfusion", point, concept, prompt, "shape" if prompt == "s01" else "deform", level + more)
+                    (
+                        "perfusion",
+                        point,
+                        concept,
+                        prompt,
+                        "shape" if prompt == "s01" else "deform",
+                        level + more,
+                    )
                 )
-    frame = pd.DataFrame(rows, columns=["method", "point", "concept", "prompt_id", "kind", "variety"])
+    frame = pd.DataFrame(
+        rows, columns=["method", "point", "concept", "prompt_id", "kind", "variety"]
+    )
     frame.to_csv(tmp_path / "miniature-paper" / judged.LOOKED_CELLS, index=False)
     evidence = Evidence(tmp_path)
     found = claims_seen.variety(evidence)
     assert found.verdict == HOLDS and found.figure.startswith("+0.5")
     with pytest.raises(UserError, match="super/default in miniature-paper have not been looked at"):
-        claims_seen.seen_gain(evidence, "paper", "variety", [("perfusion", LOCAL[0])], [("super", "default")])
+        claims_seen.seen_gain(
+            evidence, "paper", "variety", [("perfusion", LOCAL[0])], [("super", "default")]
+        )

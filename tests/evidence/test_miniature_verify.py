@@ -8,7 +8,14 @@ import pytest
 from scipy import stats
 
 from benchmarks.evidence import miniature_measures
-from benchmarks.evidence.miniature_measures import Figure, auc, mean_figure, share_of, shares, wording
+from benchmarks.evidence.miniature_measures import (
+    Figure,
+    auc,
+    mean_figure,
+    share_of,
+    shares,
+    wording,
+)
 from benchmarks.miniature.training.judges import JUDGED
 from benchmarks.miniature.world.language import read
 from benchmarks.miniature.world.picture import held_out, render
@@ -43,7 +50,9 @@ def test_the_interval_of_a_share_knows_that_pictures_of_a_prompt_go_together():
 def test_all_right_is_not_certain():
     figure = share_of("x", np.ones(80, dtype=bool), np.repeat(np.arange(10), 8))
     assert (figure.value, figure.n, figure.hi) == (1, 80, pytest.approx(1))
-    assert figure.lo == pytest.approx(10 / (10 + 1.96**2), abs=1e-3)  # Wilson's bound of ten prompts
+    assert figure.lo == pytest.approx(
+        10 / (10 + 1.96**2), abs=1e-3
+    )  # Wilson's bound of ten prompts
 
 
 def test_goals_are_met_or_not():
@@ -59,12 +68,21 @@ def test_shares_count_the_right_pictures():
         return {"prompt": value, "class": cls, "factor": factor, "value": value,
                 "class_drawn": said_cls, "value_drawn": said}  # fmt: skip
 
-    rows = [row("scene", "moon", "moon"), row("scene", "moon", "snow"), row("style", "oil", "oil"),
-            row("wear", "crown", "crown", said_cls="dog"), row("do", "bed", "none"), row("material", "gold", "gold"),
-            row("state", "fire", "moss")]  # fmt: skip
+    rows = [
+        row("scene", "moon", "moon"),
+        row("scene", "moon", "snow"),
+        row("style", "oil", "oil"),
+        row("wear", "crown", "crown", said_cls="dog"),
+        row("do", "bed", "none"),
+        row("material", "gold", "gold"),
+        row("state", "fire", "moss"),
+    ]
     found = {figure.what.split(": ")[1]: figure for figure in shares(rows, "drawn")}
     assert found["class"].value == pytest.approx(6 / 7) and found["class"].n == 7
-    got = {name: found[name].value for name in ("scene", "style", "material", "outfit or activity", "state")}
+    got = {
+        name: found[name].value
+        for name in ("scene", "style", "material", "outfit or activity", "state")
+    }
     assert got == {"scene": 0.5, "style": 1, "material": 1, "outfit or activity": 0.5, "state": 0}
     goals = {name: figure.goal for name, figure in found.items()}
     assert goals == {
@@ -88,7 +106,11 @@ def test_every_held_out_pair_has_a_prompt_that_asks_for_it():
         picture = read(text, seed=1)
         assert (picture.one.cls, getattr(picture, factor)) == (cls, value), text
         assert value in JUDGED[factor]
-        others = {f for f in ("wear", "do", "state", "material", "style") if f != factor and getattr(picture, f)}
+        others = {
+            f
+            for f in ("wear", "do", "state", "material", "style")
+            if f != factor and getattr(picture, f)
+        }
         assert not others, (text, others)
         factors.add(factor)
     assert factors == {"scene", "style", "material", "wear", "do", "state"}
@@ -116,9 +138,16 @@ def test_gate_ratios_are_those_of_the_formula(tiny_backbone, tiny_c_inv):
         mine = [row for row in rows if row["prompt_id"] == prompt.id]
         assert len(mine) == 32
         for m, row in enumerate(mine):
-            assert row["ratio"] == pytest.approx(i_star @ c_inv @ e[m] / (i_star @ c_inv @ i_star), abs=1e-5)
+            assert row["ratio"] == pytest.approx(
+                i_star @ c_inv @ e[m] / (i_star @ c_inv @ i_star), abs=1e-5
+            )
         ids = tokenizer(text).input_ids
-        roles = ["begin", *("concept" if i == word else "word" for i in ids[1:-1]), "end", *["pad"] * (32 - len(ids))]
+        roles = [
+            "begin",
+            *("concept" if i == word else "word" for i in ids[1:-1]),
+            "end",
+            *["pad"] * (32 - len(ids)),
+        ]
         assert [row["role"] for row in mine] == roles
     found = {figure.what: figure for figure in miniature_gates.figures(rows, "gate")}
     concept_rows = [row["ratio"] for row in rows if row["role"] == "concept"]
@@ -127,7 +156,9 @@ def test_gate_ratios_are_those_of_the_formula(tiny_backbone, tiny_c_inv):
     assert found["gate: other words at most 0.3"].value == np.mean(np.array(others) <= 0.3)
 
 
-def test_a_rare_word_is_weighed_against_colours_by_what_the_encoder_says(tiny_backbone, monkeypatch):
+def test_a_rare_word_is_weighed_against_colours_by_what_the_encoder_says(
+    tiny_backbone, monkeypatch
+):
     from benchmarks.evidence import miniature_gates
 
     monkeypatch.setattr(miniature_gates, "RARE", ("sks",))
@@ -136,23 +167,42 @@ def test_a_rare_word_is_weighed_against_colours_by_what_the_encoder_says(tiny_ba
     words = {concept.super_category for concept in load_catalog("miniature").concepts}
 
     def gap(word, first, second):
-        return tiny_backbone.encode([f"a photo of {w} {word}" for w in (first, second)]).double().diff(dim=0)[0]
+        return (
+            tiny_backbone.encode([f"a photo of {w} {word}" for w in (first, second)])
+            .double()
+            .diff(dim=0)[0]
+        )
 
     color = {word: [gap(word, "red", "blue"), gap(word, "blue", "pink")] for word in words}
-    ratios = [gap(word, "sks", "a").norm() / np.mean([x.norm() for x in color[word]]) for word in words]
-    assert figure.n == len(words) == 11 and figure.value == pytest.approx(float(np.mean(ratios)), abs=1e-4)
-    place = tiny_backbone.tokenizer("a photo of sks").input_ids.index(tiny_backbone.tokenizer("sks").input_ids[1])
+    ratios = [
+        gap(word, "sks", "a").norm() / np.mean([x.norm() for x in color[word]]) for word in words
+    ]
+    assert figure.n == len(words) == 11 and figure.value == pytest.approx(
+        float(np.mean(ratios)), abs=1e-4
+    )
+    place = tiny_backbone.tokenizer("a photo of sks").input_ids.index(
+        tiny_backbone.tokenizer("sks").input_ids[1]
+    )
     own = np.mean([gap(word, "sks", "a")[place].norm() for word in words])
     colors = np.mean([x[place].norm() for word in words for x in color[word]])
-    assert own != pytest.approx(colors, rel=0.02) and figure.note == f"at the word's own place {own / colors:.2f}"
+    assert (
+        own != pytest.approx(colors, rel=0.02)
+        and figure.note == f"at the word's own place {own / colors:.2f}"
+    )
 
 
 class Knower:
-    """A scorer that sees which render it is shown: one-hot vectors by prompt, in the order of its list."""
+    """A scorer that sees which render it is shown: one-hot vectors by prompt, in the order of its
+    list.
+    """
 
     def __init__(self, pictures, texts, wrong=()):
         self.where = {picture.tobytes(): k for k, picture in enumerate(pictures)}
-        self.at, self.n, self.wrong = {text: k for k, text in enumerate(texts)}, len(texts), set(wrong)
+        self.at, self.n, self.wrong = (
+            {text: k for k, text in enumerate(texts)},
+            len(texts),
+            set(wrong),
+        )
 
     def images(self, pictures):
         which = [self.where[np.asarray(p).tobytes()] for p in pictures]
@@ -167,7 +217,9 @@ def test_retrieval_counts_right_prompts():
         Prompt(f"p{k}", "shape", "all", t)
         for k, t in enumerate(("A {} on the moon", "A {} in the snow", "A golden {}"))
     )
-    pictures = np.stack([render(read(p.template.replace("{}", "cat")), k)[0] for k, p in enumerate(prompts)])
+    pictures = np.stack(
+        [render(read(p.template.replace("{}", "cat")), k)[0] for k, p in enumerate(prompts)]
+    )
     said = ["A cat on the moon", "A cat in the snow", "A golden cat"]
     left_out = ["A on the moon", "A in the snow", "A golden"]
 
@@ -175,16 +227,24 @@ def test_retrieval_counts_right_prompts():
         def text(self, text):
             return super().text(said[left_out.index(text)] if text in left_out else text)
 
-    right = miniature_measures.retrieval(Both(pictures, said), [("cat", prompts, pictures)], "scorer", True)
-    assert [figure.value for figure in right] == [1, 1, 1, 1] and all(figure.met is not False for figure in right)
-    wrong = miniature_measures.retrieval(Both(pictures, said, wrong=[1]), [("cat", prompts, pictures)], "scorer", True)
+    right = miniature_measures.retrieval(
+        Both(pictures, said), [("cat", prompts, pictures)], "scorer", True
+    )
+    assert [figure.value for figure in right] == [1, 1, 1, 1] and all(
+        figure.met is not False for figure in right
+    )
+    wrong = miniature_measures.retrieval(
+        Both(pictures, said, wrong=[1]), [("cat", prompts, pictures)], "scorer", True
+    )
     assert [figure.value for figure in wrong] == pytest.approx([2 / 3] * 4)
     assert [figure.met for figure in wrong] == [None, False, None, False]
 
 
 def test_identity_is_measured_across_scenes_only():
     sets = list(miniature_measures.instances(3))
-    assert {cls for cls, *_ in sets} == {c.super_category for c in load_catalog("miniature").concepts}
+    assert {cls for cls, *_ in sets} == {
+        c.super_category for c in load_catalog("miniature").concepts
+    }
     for _, pictures, who, where in sets:
         assert pictures.shape == (12, 64, 64, 3)
         assert all(len(set(where[who == k])) == 4 for k in range(3))
@@ -195,7 +255,9 @@ def test_identity_is_measured_across_scenes_only():
                 return np.eye(40)[where % 40]
 
     mean, worst = miniature_measures.identity(sets, scene_only, "x", 0.95)
-    assert mean.value == worst.value == 0.5 and mean.met is False  # chance, since no pair of one scene counts
+    assert (
+        mean.value == worst.value == 0.5 and mean.met is False
+    )  # chance, since no pair of one scene counts
 
     def knows(pictures):
         for _, own, who, _ in sets:
@@ -209,16 +271,32 @@ def test_identity_is_measured_across_scenes_only():
 def test_what_is_written_says_what_was_measured(tmp_path):
     from benchmarks.evidence.miniature_verify import goals_summary, goals_table, write_figures
 
-    figures = [Figure("VAE: PSNR, dB", 27.5, 100, 28.0, 27.0, 28.0), Figure("pads", 0.1, 5, note="highest 0.2")]
+    figures = [
+        Figure("VAE: PSNR, dB", 27.5, 100, 28.0, 27.0, 28.0),
+        Figure("pads", 0.1, 5, note="highest 0.2"),
+    ]
     about = {"digests": {"backbone": "0123456789abcdef"}, "device": "cpu", "dtype": "float32"}
-    write_figures(tmp_path, figures, about, {"gates": [{"token": "moon", "ratio": 0.25}], "vae": []})
+    write_figures(
+        tmp_path, figures, about, {"gates": [{"token": "moon", "ratio": 0.25}], "vae": []}
+    )
     rows = list(csv.DictReader((tmp_path / "verify.csv").open()))
-    assert rows[0]["verdict"] == "not met" and float(rows[0]["value"]) == 27.5 and rows[0]["goal"] == "28.0"
+    assert (
+        rows[0]["verdict"] == "not met"
+        and float(rows[0]["value"]) == 27.5
+        and rows[0]["goal"] == "28.0"
+    )
     assert rows[1]["verdict"] == "" and rows[1]["lo"] == ""
     written = json.loads((tmp_path / "verify.json").read_text())
     assert written["digests"] == about["digests"] and len(written["figures"]) == 2
     text = (tmp_path / "verify.md").read_text()
-    assert "27.50" in text and "not met" in text and "0 of 1 goals met" in text and "0123456789abcdef" in text
-    assert list(csv.DictReader((tmp_path / "gates.csv").open())) == [{"token": "moon", "ratio": "0.25"}]
+    assert (
+        "27.50" in text
+        and "not met" in text
+        and "0 of 1 goals met" in text
+        and "0123456789abcdef" in text
+    )
+    assert list(csv.DictReader((tmp_path / "gates.csv").open())) == [
+        {"token": "moon", "ratio": "0.25"}
+    ]
     assert not (tmp_path / "vae.csv").exists()
     assert goals_table(figures).count("\n") == 3 and "0 of 1" in goals_summary(figures, about)

@@ -1,4 +1,6 @@
-"""results/ stays light and its page true: every folder told, counted and linked; what is committed is small."""
+"""results/ stays light and its page true: every folder told, counted and linked; what is committed
+is small.
+"""
 
 import json
 import shlex
@@ -25,7 +27,9 @@ def test_the_page_is_up_to_date():
 def test_every_folder_is_told_and_every_link_leads_somewhere():
     notes = read_notes(RESULTS)
     tracked = committed(ROOT)
-    folders = {path.relative_to(RESULTS).parts[0] for path in committed(RESULTS) if path.parent != RESULTS}
+    folders = {
+        path.relative_to(RESULTS).parts[0] for path in committed(RESULTS) if path.parent != RESULTS
+    }
     assert notes.keys() - {"dirty"} == folders
     for name, note in notes.items():
         if name == "dirty":
@@ -36,7 +40,9 @@ def test_every_folder_is_told_and_every_link_leads_somewhere():
             assert note["commands"] and note["date"] and note["commit"]
             continue
         told = map(shlex.split, COMMANDS[name.removeprefix("miniature-")])
-        assert ["perfbench", *json.loads(about.read_text())["argv"]] in told, f"{name} was made by another command"
+        assert ["perfbench", *json.loads(about.read_text())["argv"]] in told, (
+            f"{name} was made by another command"
+        )
 
 
 def test_what_is_committed_is_little():
@@ -62,7 +68,9 @@ def test_packing_counts_what_is_to_commit(checkout):
     assert committed(checkout) == [], "nothing is tracked yet"
     for number in range(FILES):
         (checkout / "figures" / f"{number}.png").write_bytes(b"0")
-    with pytest.raises(UserError, match=r"mine has 18 files, at most 15: .*run.json.*; leave some out"):
+    with pytest.raises(
+        UserError, match=r"mine has 18 files, at most 15: .*run.json.*; leave some out"
+    ):
         done("pack", str(checkout))
 
 

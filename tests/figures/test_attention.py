@@ -1,4 +1,6 @@
-"""What a word attends to: against the stock attention layer by layer, known pictures, what is kept, and the command."""
+"""What a word attends to: against the stock attention layer by layer, known pictures, what is kept,
+and the command.
+"""
 
 import shutil
 
@@ -34,9 +36,14 @@ from perfusion_core.errors import UserError
 
 
 def text_attention(backbone, text, x, t):
-    """Probabilities [heads, positions, M] of every cross-attention, as diffusers' own processor computes them."""
+    """Probabilities [heads, positions, M] of every cross-attention, as diffusers' own processor
+    computes them.
+    """
     seen = []
-    with torch.no_grad(), stock_attention(backbone.unet, lambda _, of_text, probs: seen.append((of_text, probs))):
+    with (
+        torch.no_grad(),
+        stock_attention(backbone.unet, lambda _, of_text, probs: seen.append((of_text, probs))),
+    ):
         backbone.unet(x, t, encoder_hidden_states=backbone.encode([text]))
     return [probs for of_text, probs in seen if of_text]
 
@@ -59,12 +66,16 @@ def test_a_look_is_what_the_stock_layers_attend_to(tiny_backbone):
             mass = sum(probs[:, :, m] for m in word)  # [heads, positions]
             leaks += [float((head * (1 - inside)).sum() / head.sum()) for head in mass]
             maps.append(
-                torch.nn.functional.interpolate(mass.mean(0).reshape(1, 1, side, side), (8, 8), mode="bilinear")[0, 0]
+                torch.nn.functional.interpolate(
+                    mass.mean(0).reshape(1, 1, side, side), (8, 8), mode="bilinear"
+                )[0, 0]
             )
         assert len(leaks) == len(layers) * layers[0].shape[0]
         assert float(found.leakage[n]) == pytest.approx(np.mean(leaks), abs=1e-5)
         torch.testing.assert_close(found.maps[n], torch.stack(maps).mean(0), rtol=1e-3, atol=1e-5)
-    assert not any(layer.to_q._forward_hooks for layer in cross_attentions(tiny_backbone.unet).values())
+    assert not any(
+        layer.to_q._forward_hooks for layer in cross_attentions(tiny_backbone.unet).values()
+    )
 
 
 def test_share_outside():
@@ -96,7 +107,10 @@ def test_the_words_of_a_concept_are_all_that_the_method_wrote(tiny_backbone, wri
 def test_words_at_the_ends_and_beside_punctuation(tiny_backbone):
     tokenizer = tiny_backbone.tokenizer
     assert word_tokens(tokenizer, "{cat}", "cat", "{cat}", "cat") == [1]
-    assert word_tokens(tokenizer, "{cat}, on the moon", "cat", "sks cat, on the moon", "cat") == [1, 2]
+    assert word_tokens(tokenizer, "{cat}, on the moon", "cat", "sks cat, on the moon", "cat") == [
+        1,
+        2,
+    ]
     with pytest.raises(UserError, match="its attention is not known"):
         word_tokens(tokenizer, "A {cat} on the beach", "cat", "On the beach, a cat", "cat")
     with pytest.raises(UserError, match="cut off"):
@@ -116,9 +130,16 @@ def photographs_of(folder, concept):
 
 def test_the_worlds_own_concept_is_drawn_in_the_prompts_scenes(tmp_path):
     folder = photographs_of(tmp_path / "cat", "cat")
-    templates = {"s01": "A {cat} on the beach", "s02": "A {cat} in the snow", "x": "A {cat} in a parliament of owls"}
+    templates = {
+        "s01": "A {cat} on the beach",
+        "s02": "A {cat} in the snow",
+        "x": "A {cat} in a parliament of owls",
+    }
     found = known.known_pictures(folder, "cat", "cat", templates)
-    assert [(one.name, one.template) for one in found] == [("s01", templates["s01"]), ("s02", templates["s02"])]
+    assert [(one.name, one.template) for one in found] == [
+        ("s01", templates["s01"]),
+        ("s02", templates["s02"]),
+    ]
     one = known.instance_of("cat")
     for picture in found:
         assert picture.picture.shape == (64, 64, 3) and 0.02 < picture.mask.mean() / 255 < 0.6
@@ -132,7 +153,9 @@ def test_the_worlds_own_concept_is_drawn_in_the_prompts_scenes(tmp_path):
 def test_a_concept_that_is_worn_is_the_one_whose_mask_is_given():
     (worn,) = known.in_scenes("sunglasses", "sunglasses", {"w": "A cat wearing {sunglasses}"})
     rows, columns = np.nonzero(worn.mask > 127)
-    assert 0.01 < (worn.mask > 127).mean() < 0.3 and np.ptp(columns) > np.ptp(rows)  # glasses, not the cat
+    assert 0.01 < (worn.mask > 127).mean() < 0.3 and np.ptp(columns) > np.ptp(
+        rows
+    )  # glasses, not the cat
 
 
 def test_another_concept_of_the_same_name_is_shown_by_its_photographs(tmp_path):
@@ -157,14 +180,28 @@ def cells(values):
     """{(concept, prompt): leakage} at one level."""
     return pd.DataFrame(
         [
-            {"method": "ti", "point": "default", "concept": c, "prompt_id": p, "t": 250, "leakage": v, "area": 0.8}
+            {
+                "method": "ti",
+                "point": "default",
+                "concept": c,
+                "prompt_id": p,
+                "t": 250,
+                "leakage": v,
+                "area": 0.8,
+            }
             for (c, p), v in values.items()
         ]
     )
 
 
 def test_leakage_is_class_balanced_and_the_concept_is_the_unit():
-    values = {("cat", "a"): 0.40, ("cat", "b"): 0.42, ("cat", "c"): 0.44, ("dog", "a"): 0.46, ("pot", "a"): 0.44}
+    values = {
+        ("cat", "a"): 0.40,
+        ("cat", "b"): 0.42,
+        ("cat", "c"): 0.44,
+        ("dog", "a"): 0.46,
+        ("pot", "a"): 0.44,
+    }
     (row,) = leakage_of(cells(values), {"a", "b", "c"}).to_dict("records")
     means = [0.42, 0.46, 0.44]
     assert row["leakage"] == pytest.approx(np.mean(means))
@@ -174,13 +211,20 @@ def test_leakage_is_class_balanced_and_the_concept_is_the_unit():
     half = t_quantile(3) * np.std(means, ddof=1) / np.sqrt(3)
     assert (alone["leakage_lo"], alone["leakage_hi"]) == pytest.approx((0.44 - half, 0.44 + half))
     (two,) = leakage_of(cells({("cat", "a"): 0.1, ("dog", "a"): 0.9}), {"a"}).to_dict("records")
-    assert (two["leakage_lo"], two["leakage_hi"]) == (0.0, 1.0)  # a share, whatever the interval of two concepts says
+    assert (two["leakage_lo"], two["leakage_hi"]) == (
+        0.0,
+        1.0,
+    )  # a share, whatever the interval of two concepts says
 
 
 def test_concepts_count_alike_whatever_pictures_they_have():
     frame = cells({("cat", "a"): 0.2, ("cat", "b"): 0.4, ("dog", "a"): 0.7})
     frame.loc[frame["concept"] == "dog", "area"] = 0.6
-    cat, dog = concepts_of(pd.concat([frame, frame.assign(method="super")])).query("method == 'ti'").to_dict("records")
+    cat, dog = (
+        concepts_of(pd.concat([frame, frame.assign(method="super")]))
+        .query("method == 'ti'")
+        .to_dict("records")
+    )
     assert (cat["leakage"], dog["leakage"], dog["area"]) == pytest.approx((0.3, 0.7, 0.6))
     for row in (cat, dog):
         assert (row["mean_leakage"], row["mean_area"]) == pytest.approx((0.5, 0.7))
@@ -244,15 +288,23 @@ def test_the_command_measures_once_and_plot_draws_it(finished, capsys, monkeypat
     rows = found.cells
     assert len(rows) == 2 * 2 * 3 * 3  # columns, concepts, images, levels
     assert sorted(rows["t"].unique()) == list(LEVELS) and rows["leakage"].between(0, 1).all()
-    assert rows["area"].to_numpy() == pytest.approx(0.75)  # the kit's masks are a quarter of the picture
-    mean = rows.groupby(["method", "t", "concept"])["leakage"].mean().groupby(["method", "t"]).mean()
+    assert rows["area"].to_numpy() == pytest.approx(
+        0.75
+    )  # the kit's masks are a quarter of the picture
+    mean = (
+        rows.groupby(["method", "t", "concept"])["leakage"].mean().groupby(["method", "t"]).mean()
+    )
     for row in found.leakage.to_dict("records"):
         assert row["leakage"] == pytest.approx(mean[row["method"], row["t"]], abs=2e-6)
     monkeypatch.setattr(measuring, "measure", lambda *_: pytest.fail("measured again"))
-    before = {path: path.read_bytes() for path in attention_folder(finished).rglob("*") if path.is_file()}
+    before = {
+        path: path.read_bytes() for path in attention_folder(finished).rglob("*") if path.is_file()
+    }
     perfbench(["attention", str(finished)])
     assert capsys.readouterr().out == printed
-    assert before == {path: path.read_bytes() for path in attention_folder(finished).rglob("*") if path.is_file()}
+    assert before == {
+        path: path.read_bytes() for path in attention_folder(finished).rglob("*") if path.is_file()
+    }
     assert perfbench(["plot", "attention", str(finished), "--out", str(finished / "a.png")]) == 0
     with pytest.raises(UserError, match="did you mean 'teapot'"):
         perfbench(["plot", "attention", str(finished), "--concepts", "teapott"])
@@ -271,7 +323,9 @@ def test_an_interrupted_measurement_goes_on(finished, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         perfbench(["attention", str(finished)])
     assert not (attention_folder(finished) / "leakage.csv").exists()
-    monkeypatch.setattr(measuring, "measured", lambda *args: (done.append(args[1].concept), real(*args))[1])
+    monkeypatch.setattr(
+        measuring, "measured", lambda *args: (done.append(args[1].concept), real(*args))[1]
+    )
     perfbench(["attention", str(finished)])
     assert done == ["cat", "teapot", "cat", "teapot"]  # each part once
 
@@ -292,11 +346,35 @@ def test_mistakes(finished, monkeypatch):
 
 @pytest.mark.slow
 def test_on_the_miniature_a_concept_is_drawn_in_its_prompts_scenes(tmp_path, capsys):
-    """The real weights and fits of two steps, of methods that edit the U-Net in every way there is."""
+    """The real weights and fits of two steps, of methods that edit the U-Net in every way there
+    is.
+    """
     short = ["steps=2", "train_steps=2", "images=1", "prior_images=2", "validate_every=2"]
     sets = [word for setting in short for word in ("--set", setting)]
-    words = ["--preset", "micro", "--methods", "perfusion,ti,cd,db,lora", "--concepts", "cat,sunglasses", *sets]
-    assert perfbench(["run", *words, "--backbone", "miniature", "--out", str(tmp_path / "run"), "--threads", "1"]) == 0
+    words = [
+        "--preset",
+        "micro",
+        "--methods",
+        "perfusion,ti,cd,db,lora",
+        "--concepts",
+        "cat,sunglasses",
+        *sets,
+    ]
+    assert (
+        perfbench(
+            [
+                "run",
+                *words,
+                "--backbone",
+                "miniature",
+                "--out",
+                str(tmp_path / "run"),
+                "--threads",
+                "1",
+            ]
+        )
+        == 0
+    )
     perfbench(["attention", str(tmp_path / "run")])
     found = Run(tmp_path / "run").attention()
     methods = ["perfusion", "db", "ti", "cd", "lora", "super"]
@@ -306,7 +384,10 @@ def test_on_the_miniature_a_concept_is_drawn_in_its_prompts_scenes(tmp_path, cap
     )
     (image,) = {maps.shape[1:] for maps in found.maps.values()}
     assert found.pictures.shape[1:3] == (64, 64) and image[0] < 64
-    assert found.cells["leakage"].between(0, 1).all() and found.cells.groupby("method")["leakage"].std().min() > 0.001
+    assert (
+        found.cells["leakage"].between(0, 1).all()
+        and found.cells.groupby("method")["leakage"].std().min() > 0.001
+    )
     one = found.cells.pivot(index=["concept", "prompt_id", "t"], columns="method", values="leakage")
     assert one.nunique(axis=1).min() == len(methods)  # every method's own weights were looked at
 

@@ -1,4 +1,6 @@
-"""Figures: what is drawn is what the table says, labels keep apart, files are the same every time."""
+"""Figures: what is drawn is what the table says, labels keep apart, files are the same every
+time.
+"""
 
 import itertools
 import re
@@ -39,7 +41,9 @@ VARIANTS = ("one-shot", "trained-k", "no-mask", "train-bias")
 
 @pytest.fixture(scope="session")
 def results(tmp_path_factory):
-    """Two small runs: `base` with pictures and scores of all methods, `ablated` with scores only."""
+    """Two small runs: `base` with pictures and scores of all methods, `ablated` with scores
+    only.
+    """
     folder = tmp_path_factory.mktemp("figures") / "results"
     concepts = ["cat", "teapot", "tortoise", "chair"]
     make_run(folder / "base", BASE, concepts, prompts=3, images=2)
@@ -99,13 +103,24 @@ def test_text_is_dark_enough_to_read(name):
 
 def deuteranope(colour):
     """How a colour looks without green cones (Machado et al. 2009, severity 1), in linear light."""
-    matrix = np.array([[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]])
-    linear = np.array([c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)])
+    matrix = np.array(
+        [
+            [0.367322, 0.860646, -0.227968],
+            [0.280085, 0.672501, 0.047413],
+            [-0.01182, 0.04294, 0.968881],
+        ]
+    )
+    linear = np.array(
+        [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    )
     return np.clip(matrix @ linear, 0, 1) ** (1 / 2.2)
 
 
 def test_the_two_fronts_and_custom_diffusion_stay_apart_for_the_colour_blind():
-    seen = [deuteranope(STYLES[name].colour) for name in ("perfusion/local", "perfusion/global", "cd", "cd-better")]
+    seen = [
+        deuteranope(STYLES[name].colour)
+        for name in ("perfusion/local", "perfusion/global", "cd", "cd-better")
+    ]
     for one, other in itertools.combinations(seen, 2):
         assert np.linalg.norm(one - other) > 0.15
 
@@ -115,7 +130,11 @@ def test_a_variant_looks_like_its_method_but_hollow():
     assert split_variant("cd-better") == ("cd-better", "")
     assert split_variant("cd-better-selected") == ("cd-better", "selected")
     style = style_of("perfusion-trained-k", "local")
-    assert (style.colour, style.fill, style.label) == (STYLES["perfusion/local"].colour, False, "Perfusion, trained K")
+    assert (style.colour, style.fill, style.label) == (
+        STYLES["perfusion/local"].colour,
+        False,
+        "Perfusion, trained K",
+    )
     strangers = [style_of(name, None, ["mine", "yours"]) for name in ("mine", "yours")]
     assert strangers[0].marker != strangers[1].marker and strangers[0].label == "mine"
 
@@ -123,8 +142,14 @@ def test_a_variant_looks_like_its_method_but_hollow():
 def test_a_point_is_read_from_its_name():
     point = OperatingPoint.parse("global-b0.55-t0.10-s200")
     assert (point.lock, point.bias, point.temperature, point.step) == ("global", 0.55, 0.10, 200)
-    assert OperatingPoint.parse("local-b0.60-t0.15").family == OperatingPoint.parse("local-b0.75-t0.15").family
-    assert OperatingPoint.parse("local-b0.60-t0.15").family != OperatingPoint.parse("local-b0.60-t0.10").family
+    assert (
+        OperatingPoint.parse("local-b0.60-t0.15").family
+        == OperatingPoint.parse("local-b0.75-t0.15").family
+    )
+    assert (
+        OperatingPoint.parse("local-b0.60-t0.15").family
+        != OperatingPoint.parse("local-b0.60-t0.10").family
+    )
     assert OperatingPoint.parse("default").bias is None
 
 
@@ -149,7 +174,9 @@ def test_labels_cover_neither_each_other_nor_points(seed):
     pixels = axes.transData.transform(spots)
     for box in boxes:
         assert not any(box.x0 < x < box.x1 and box.y0 < y < box.y1 for x, y in pixels)
-        assert axes.bbox.padded(2).contains(box.x0, box.y0) and axes.bbox.padded(2).contains(box.x1, box.y1)
+        assert axes.bbox.padded(2).contains(box.x0, box.y0) and axes.bbox.padded(2).contains(
+            box.x1, box.y1
+        )
 
 
 # ---- the plane ----
@@ -162,11 +189,15 @@ def test_pareto_draws_the_table(base):
         mine = perfusion[perfusion["point"].str.startswith(lock)].sort_values("point")
         np.testing.assert_allclose(marked(axes, marker), mine[["text_sim", "image_sim"]])
     for method, marker in (("db", "^"), ("ti", "D"), ("cd", "v"), ("cd-better", ">")):
-        np.testing.assert_allclose(marked(axes, marker), rows_of(base, method)[["text_sim", "image_sim"]])
+        np.testing.assert_allclose(
+            marked(axes, marker), rows_of(base, method)[["text_sim", "image_sim"]]
+        )
     stars = rows_of(base, "perfusion", "best-h")
     assert len(stars) == 2
     np.testing.assert_allclose(marked(axes, "*"), stars[["text_sim", "image_sim"]])
-    assert axes.get_xlabel().startswith("Text similarity") and axes.get_ylabel() == "Image similarity"
+    assert (
+        axes.get_xlabel().startswith("Text similarity") and axes.get_ylabel() == "Image similarity"
+    )
 
 
 def test_pareto_draws_both_intervals_of_every_point(base):
@@ -197,7 +228,11 @@ def test_pareto_labels_biases_floor_and_ceiling(base):
         "DreamBooth",
     ):
         assert label in texts
-    levels = {line.get_ydata()[0] for line in axes.lines if line.get_xdata()[0] == 0 and line.get_xdata()[-1] == 1}
+    levels = {
+        line.get_ydata()[0]
+        for line in axes.lines
+        if line.get_xdata()[0] == 0 and line.get_xdata()[-1] == 1
+    }
     values = base.table.set_index("kind")["image_sim"]
     for kind in ("floor", "ceiling"):
         said = [text for text in texts if text.startswith(kind) or f" {kind}" in text]
@@ -206,7 +241,9 @@ def test_pareto_labels_biases_floor_and_ceiling(base):
 
 
 def with_selected(frame, *names):
-    """Rows as if these methods had been run with their step selected as well: a little elsewhere on the plane."""
+    """Rows as if these methods had been run with their step selected as well: a little elsewhere on
+    the plane.
+    """
     picked = [frame[frame["method"] == name].assign(method=f"{name}-selected") for name in names]
     for rows in picked:
         for column in [name for name in rows if str(name).startswith(("text_sim", "image_sim"))]:
@@ -224,9 +261,14 @@ def test_a_selected_step_is_joined_to_its_method_and_hollow_is_explained_once(ba
         return axes, [text.get_text() for text in axes.texts]
 
     axes, texts = plane(table)
-    assert texts.count("hollow: step selected") == 1 and not any("selected step" in text for text in texts)
+    assert texts.count("hollow: step selected") == 1 and not any(
+        "selected step" in text for text in texts
+    )
     for name in ("cd", "db"):
-        ends = [table.loc[table["method"] == one, ["text_sim", "image_sim"]] for one in (name, f"{name}-selected")]
+        ends = [
+            table.loc[table["method"] == one, ["text_sim", "image_sim"]]
+            for one in (name, f"{name}-selected")
+        ]
         assert any(np.array_equal(line.get_xydata(), pd.concat(ends)) for line in axes.lines)
     _, texts = plane(table[table["method"] != "cd"])  # nothing to be joined to
     assert "Custom Diffusion, selected step" in texts and texts.count("hollow: step selected") == 1
@@ -249,7 +291,9 @@ def test_pareto_leaves_out_ablations_and_kept_steps(ablated):
 
 
 def test_one_concept_has_points_and_no_intervals(tmp_path):
-    make_run(tmp_path / "one", {"perfusion": LOCAL[:1]}, ["cat"], prompts=2, images=1, pictures=False)
+    make_run(
+        tmp_path / "one", {"perfusion": LOCAL[:1]}, ["cat"], prompts=2, images=1, pictures=False
+    )
     (axes,) = drawn(charts.pareto, Run(tmp_path / "one")).axes
     assert len(marked(axes, "o")) == 1
     assert np.ptp(axes.get_xlim()) >= 0.1 - 1e-9  # a lone point is not blown up
@@ -279,18 +323,31 @@ def test_ablation_has_the_five_panels_of_the_paper(ablated):
     for axes, rows in zip(figure.axes, variants, strict=True):
         rows = rows[rows["point"].isin(LOCAL + COOL)]
         np.testing.assert_allclose(marked(axes, "o"), default[["text_sim", "image_sim"]])
-        np.testing.assert_allclose(marked(axes, "s"), rows.sort_values("point")[["text_sim", "image_sim"]])
-        assert axes.get_xlim() == figure.axes[0].get_xlim() and axes.get_ylim() == figure.axes[0].get_ylim()
+        np.testing.assert_allclose(
+            marked(axes, "s"), rows.sort_values("point")[["text_sim", "image_sim"]]
+        )
+        assert (
+            axes.get_xlim() == figure.axes[0].get_xlim()
+            and axes.get_ylim() == figure.axes[0].get_ylim()
+        )
     assert [text.get_text() for text in figure.axes[3].texts] == ["0.75", "0.55"]
     assert [text.get_text() for text in figure.axes[4].texts] == ["τ = 0.15", "τ = 0.1"]
 
 
 def test_ablation_has_panels_of_the_edit_and_of_the_lock(tmp_path):
-    methods = {"perfusion": LOCAL + GLOBAL, "perfusion-trained-k": LOCAL, "perfusion-vanilla-rome": LOCAL[:1]}
+    methods = {
+        "perfusion": LOCAL + GLOBAL,
+        "perfusion-trained-k": LOCAL,
+        "perfusion-vanilla-rome": LOCAL[:1],
+    }
     make_run(tmp_path / "more", methods, ["cat", "teapot"], prompts=2, images=1, pictures=False)
     run = Run(tmp_path / "more")
     figure = drawn(charts.ablation, run)
-    assert [axes.get_title(loc="left") for axes in figure.axes] == ["(a) Key locking", "(b) Edit", "(c) Key lock"]
+    assert [axes.get_title(loc="left") for axes in figure.axes] == [
+        "(a) Key locking",
+        "(b) Edit",
+        "(c) Key lock",
+    ]
     _, edit, lock = figure.axes
     columns = ["text_sim", "image_sim"]
     np.testing.assert_allclose(marked(edit, "s"), rows_of(run, "perfusion-vanilla-rome")[columns])
@@ -319,7 +376,9 @@ def test_trainings_drawn_at_two_biases_are_two_lines(tmp_path):
     texts = [text.get_text() for axes in figure.axes for text in axes.texts]
     for bias in ("0.60", "0.75"):
         assert f"Perfusion, local lock, β = {bias}" in texts, "the line and its pictures"
-    assert len([text for text in texts if text.startswith("s = ")]) == 4, "above the pictures, and one at a line"
+    assert len([text for text in texts if text.startswith("s = ")]) == 4, (
+        "above the pictures, and one at a line"
+    )
 
 
 def test_of_many_steps_a_few_are_named():
@@ -334,7 +393,9 @@ def test_bias_curves_are_the_table_over_the_bias(base):
         for lock, marker in (("local", "o"), ("global", "s")):
             mine = rows[rows["point"].str.startswith(lock)].sort_values("point")
             biases = [float(point[-10:-6]) for point in mine["point"]]
-            np.testing.assert_allclose(marked(axes, marker), np.column_stack([biases, mine[metric]]))
+            np.testing.assert_allclose(
+                marked(axes, marker), np.column_stack([biases, mine[metric]])
+            )
 
 
 def test_per_concept_joins_local_and_global(base):
@@ -343,7 +404,9 @@ def test_per_concept_joins_local_and_global(base):
     for lock, marker in (("local", "o"), ("global", "s")):
         mine = table[table["point"].str.startswith(lock)]
         point = mine.loc[mine["harmonic"].idxmax(), "point"]
-        at = metrics[(metrics["method"] == "perfusion") & (metrics["point"] == point)].sort_values("concept")
+        at = metrics[(metrics["method"] == "perfusion") & (metrics["point"] == point)].sort_values(
+            "concept"
+        )
         found = marked(plane, marker)
         np.testing.assert_allclose(
             sorted(map(tuple, found)), sorted(map(tuple, at[["text_sim", "image_sim"]].to_numpy()))
@@ -371,7 +434,9 @@ def test_a_long_legend_covers_no_axes(crowded):
 
 
 def test_names_of_many_columns_keep_apart():
-    names = [f"{style.label}{more}" for style in STYLES.values() for more in ("", ", selected step")][:12]
+    names = [
+        f"{style.label}{more}" for style in STYLES.values() for more in ("", ", selected step")
+    ][:12]
     with styled():
         figure = Figure(figsize=(6.9, 2.5), layout="constrained")
         axes = figure.subplots()
@@ -393,7 +458,11 @@ def tile_colours(figure, folder):
 def test_gallery_puts_the_right_picture_in_the_right_place(base, tmp_path):
     cells = [("perfusion", LOCAL[0]), ("cd", "default")]
     figure = drawn(
-        with_pictures.gallery, base, concepts=("teapot",), prompts=("c01",), methods=(f"perfusion/{LOCAL[0]}", "cd")
+        with_pictures.gallery,
+        base,
+        concepts=("teapot",),
+        prompts=("c01",),
+        methods=(f"perfusion/{LOCAL[0]}", "cd"),
     )
     shown = tile_colours(figure, tmp_path)
     (axes,) = figure.axes
@@ -402,17 +471,26 @@ def test_gallery_puts_the_right_picture_in_the_right_place(base, tmp_path):
     high = shown.shape[0]
     for artist, (method, point) in zip(images[4:], cells):
         left, right, bottom, top = artist.get_extent()
-        (x0, y0), (x1, y1) = axes.transData.transform([(left, bottom), (right, top)]) * 300 / figure.dpi
-        wanted = np.asarray(Image.open(base.image_file(method, point, "teapot", "c01", 0)).convert("RGB"), int)
+        (x0, y0), (x1, y1) = (
+            axes.transData.transform([(left, bottom), (right, top)]) * 300 / figure.dpi
+        )
+        wanted = np.asarray(
+            Image.open(base.image_file(method, point, "teapot", "c01", 0)).convert("RGB"), int
+        )
         for part in (0.1, 0.5, 0.9):
             x, y = x0 + part * (x1 - x0), high - (y0 + 0.5 * (y1 - y0))
             seen = wanted[32, int(part * 64)]
-            assert np.abs(shown[int(y), int(x)] - seen).max() <= 8 or np.abs(np.diff(wanted[32], axis=0)).max() > 8
+            assert (
+                np.abs(shown[int(y), int(x)] - seen).max() <= 8
+                or np.abs(np.diff(wanted[32], axis=0)).max() > 8
+            )
         np.testing.assert_array_equal(artist.get_array(), wanted.astype(np.uint8))
 
 
 def pasted(figure):
-    """The pictures of a gallery, in the order of its places: concept images and cells row by row."""
+    """The pictures of a gallery, in the order of its places: concept images and cells row by
+    row.
+    """
     return [image.get_array() for image in figure.axes[0].images]
 
 
@@ -424,7 +502,9 @@ PAIR = "cat+teapot"
 
 
 def add_pairs(folder, columns, alone=False):
-    """Two prompts of a pair, planned and drawn, as a run leaves them; `alone`: nothing but them is left in the run."""
+    """Two prompts of a pair, planned and drawn, as a run leaves them; `alone`: nothing but them is
+    left in the run.
+    """
     plan = pd.read_csv(folder / "plan.csv", keep_default_na=False)
     like = plan.iloc[0].to_dict()
     texts = {"p01": "A {cat} sitting in a {teapot}", "p02": "A {cat} beside a {teapot}"}
@@ -432,12 +512,16 @@ def add_pairs(folder, columns, alone=False):
     for number, (method, point) in enumerate(columns):
         for prompt, template in texts.items():
             where = {"method": method, "point": point, "concept": PAIR, "prompt_id": prompt}
-            rows.append({**like, **where, "group": "pair", "kind": "pair", "n": 1, "template": template})
+            rows.append(
+                {**like, **where, "group": "pair", "kind": "pair", "n": 1, "template": template}
+            )
             file = Run(folder).image_file(method, point, PAIR, prompt, 0)
             file.parent.mkdir(parents=True)
             colour = (10 * number, 200, 40 if prompt == "p01" else 240)
             Image.new("RGB", (16, 16), colour).save(file)
-    pd.concat([*([] if alone else [plan]), pd.DataFrame(rows)]).to_csv(folder / "plan.csv", index=False)
+    pd.concat([*([] if alone else [plan]), pd.DataFrame(rows)]).to_csv(
+        folder / "plan.csv", index=False
+    )
     if alone:
         (folder / "table.csv").rename(folder / "pair-table.csv")
         (folder / "table.csv").write_text("\n")
@@ -446,7 +530,13 @@ def add_pairs(folder, columns, alone=False):
 
 @pytest.fixture
 def paired(tmp_path):
-    make_run(tmp_path / "paired", {"perfusion": LOCAL[:1], "db": ("default",)}, ["cat", "teapot"], prompts=1, images=1)
+    make_run(
+        tmp_path / "paired",
+        {"perfusion": LOCAL[:1], "db": ("default",)},
+        ["cat", "teapot"],
+        prompts=1,
+        images=1,
+    )
     return tmp_path / "paired"
 
 
@@ -457,13 +547,20 @@ def test_gallery_of_a_pair_shows_both_concepts_and_only_methods_that_can_draw_th
     assert "“A cat* sitting in a teapot*”" in texts and "cat + teapot" in texts
     assert "DreamBooth" not in texts and "no image" not in texts  # it cannot draw two concepts
     shown = pasted(figure)
-    each = [[opened(paired / "concepts" / name / f"{n}.png") for n in (0, 1)] for name in ("cat", "teapot")]
+    each = [
+        [opened(paired / "concepts" / name / f"{n}.png") for n in (0, 1)]
+        for name in ("cat", "teapot")
+    ]
     for seen, wanted in zip(shown[:4], (each[0][0], each[1][0], each[0][1], each[1][1])):
         np.testing.assert_array_equal(seen, wanted)
     assert [tuple(image[0, 0]) for image in shown[4:6]] == [(0, 200, 40), (10, 200, 40)]
     assert [tuple(image[0, 0]) for image in shown[-2:]] == [(0, 200, 240), (10, 200, 240)]
-    asked = drawn(with_pictures.gallery, run, concepts=(PAIR,), prompts=("p01",), methods=("perfusion", "db"))
-    assert [text.get_text() for text in asked.axes[0].texts].count("no image") == 1  # asked for by name
+    asked = drawn(
+        with_pictures.gallery, run, concepts=(PAIR,), prompts=("p01",), methods=("perfusion", "db")
+    )
+    assert [text.get_text() for text in asked.axes[0].texts].count(
+        "no image"
+    ) == 1  # asked for by name
 
 
 def test_gallery_leaves_pairs_to_those_who_ask(paired):
@@ -481,7 +578,9 @@ def test_gallery_shows_every_concept_that_was_named(tmp_path):
     columns = [("perfusion", point) for point in points]
     asked = [concept for concept, _ in run.choose_cells(columns, names[::-1], (), limit=5)]
     assert asked == names[::-1] and len(run.choose_cells(columns, (), (), limit=5)) == 5
-    texts = [text.get_text() for text in drawn(with_pictures.gallery, run, concepts=names).axes[0].texts]
+    texts = [
+        text.get_text() for text in drawn(with_pictures.gallery, run, concepts=names).axes[0].texts
+    ]
     assert {*names} <= {*texts}
     assert {"global, β = 0.50, s = 50", "local, β = 0.60, s = 100"} <= {*texts}, "kept steps alone"
 
@@ -494,14 +593,18 @@ def test_gallery_of_a_run_of_nothing_but_pairs(paired):
         drawn(charts.pareto, run)
     assert perfbench(["report", str(paired)]) == 0
     page = (paired / "index.html").read_text()
-    assert "on 1 pair " in page and "A cat* beside a teapot*" in page and "Pairs of concepts" in page
+    assert (
+        "on 1 pair " in page and "A cat* beside a teapot*" in page and "Pairs of concepts" in page
+    )
 
 
 @pytest.fixture
 def carried(tmp_path):
     """The same concepts on another backbone, which has a scorer of its own."""
     other = tmp_path / "another-backbone-0123456789abcdef"
-    make_run(other, {"perfusion": LOCAL[:1]}, ["teapot", "cat"], prompts=2, images=1, seed=5, size=32)
+    make_run(
+        other, {"perfusion": LOCAL[:1]}, ["teapot", "cat"], prompts=2, images=1, seed=5, size=32
+    )
     text = (other / "run.json").read_text()
     (other / "run.json").write_text(text.replace("cd" * 32, "ef" * 32))
     return Run(other)
@@ -513,12 +616,19 @@ def test_gallery_shows_a_concept_on_two_backbones(base, carried, tmp_path):
     *concept, left, right = pasted(figure)
     np.testing.assert_array_equal(concept[0], opened(base.folder / "concepts" / "teapot" / "0.png"))
     for seen, run in ((left, base), (right, carried)):
-        np.testing.assert_array_equal(seen, opened(run.image_file("perfusion", LOCAL[0], "teapot", "c01", 0)))
+        np.testing.assert_array_equal(
+            seen, opened(run.image_file("perfusion", LOCAL[0], "teapot", "c01", 0))
+        )
     assert left.shape[0] == 64 and right.shape[0] == 32
     texts = [text.get_text() for text in figure.axes[0].texts]
-    assert "base" in texts and any(text.startswith("another-back") and text.endswith("…") for text in texts)
+    assert "base" in texts and any(
+        text.startswith("another-back") and text.endswith("…") for text in texts
+    )
     out = tmp_path / "both.png"  # scorers do not matter where nothing is scored
-    assert perfbench(["plot", "gallery", str(base.folder), str(carried.folder), "--out", str(out)]) == 0
+    assert (
+        perfbench(["plot", "gallery", str(base.folder), str(carried.folder), "--out", str(out)])
+        == 0
+    )
 
 
 def test_gallery_of_two_runs_shows_what_both_have(base, carried):
@@ -533,7 +643,14 @@ def test_gallery_of_two_runs_shows_what_both_have(base, carried):
 def test_runs_of_one_name_are_told_apart_and_one_run_is_not_shown_twice(tmp_path):
     runs = []
     for place in ("here", "there"):
-        make_run(tmp_path / place / "run", {"cd": ("default",)}, ["cat"], prompts=2, images=1, pictures=False)
+        make_run(
+            tmp_path / place / "run",
+            {"cd": ("default",)},
+            ["cat"],
+            prompts=2,
+            images=1,
+            pictures=False,
+        )
         runs.append(Run(tmp_path / place / "run"))
     (axes,) = drawn(charts.pareto, *runs).axes
     texts = [text.get_text() for text in axes.texts]
@@ -548,17 +665,25 @@ def test_a_text_that_fits_its_column_is_not_cut(text):
     assert shorten(text, 0.81, 6.2) == text and shorten(text, 0.5, 6.2) != text
 
 
-@pytest.mark.parametrize("text", ["Custom Diffusion", "quick", "another-backbone-0123456789abcdef", "a" * 60, ""])
+@pytest.mark.parametrize(
+    "text", ["Custom Diffusion", "quick", "another-backbone-0123456789abcdef", "a" * 60, ""]
+)
 def test_a_text_that_does_not_fit_is_cut_and_not_lost(text):
     cut = shorten(text, 1.0, 6.2)
-    assert len(cut) <= 20 and (cut == text or (cut.endswith("…") and len(cut) > 8 and text.startswith(cut[:-1])))
+    assert len(cut) <= 20 and (
+        cut == text or (cut.endswith("…") and len(cut) > 8 and text.startswith(cut[:-1]))
+    )
 
 
 def test_breakdown_writes_every_value_of_its_fields(base):
     figure = drawn(breakdown.breakdown, base)
     above, below = figure.axes
-    groups, rows = ([label.get_text() for label in axes.get_yticklabels()] for axes in (above, below))
-    assert groups == ["animated", "containers", "furniture"] and rows[:3] == groups and "style" in rows
+    groups, rows = (
+        [label.get_text() for label in axes.get_yticklabels()] for axes in (above, below)
+    )
+    assert (
+        groups == ["animated", "containers", "furniture"] and rows[:3] == groups and "style" in rows
+    )
     labels = [label.get_text().replace("\n", " ") for label in below.get_xticklabels()]
     cells = base.cells[(base.cells["method"] == "cd") & (base.cells["concept"] == "teapot")]
     raw = cells[cells["metric"] == "text_sim_raw"].set_index("prompt_id")["mean"]
@@ -567,11 +692,17 @@ def test_breakdown_writes_every_value_of_its_fields(base):
     field = labels.index("Custom Diffusion")
     wanted = {
         (above, "containers"): f"{cells.loc[cells['metric'] == 'image_sim', 'mean'].mean():.3f}",
-        (below, "containers"): f"{(raw - floor).mean():+.3f}",  # the only container, so its mean over prompts
+        (
+            below,
+            "containers",
+        ): f"{(raw - floor).mean():+.3f}",  # the only container, so its mean over prompts
     }
     for (axes, name), text in wanted.items():
         written = [item.get_text() for item in axes.texts]
-        assert written[([*groups] if axes is above else rows).index(name) * len(labels) + field] == text
+        assert (
+            written[([*groups] if axes is above else rows).index(name) * len(labels) + field]
+            == text
+        )
     assert {item.get_color() for item in below.texts} == {INK}  # on fields light enough for it
     shades = below.collections[0].get_facecolors()[:, :3]
     assert min(luminance(shade) for shade in shades) > 0.25
@@ -579,8 +710,16 @@ def test_breakdown_writes_every_value_of_its_fields(base):
 
 def test_gallery_of_few_methods_has_the_super_category_beside_them(tmp_path):
     make_run(tmp_path / "few", {"perfusion": LOCAL[:1]}, ["cat"], prompts=1, images=1)
-    texts = [text.get_text() for text in drawn(with_pictures.gallery, Run(tmp_path / "few")).axes[0].texts]
-    assert texts[:4] == ["local, β = 0.60", "Perfusion", "category", "Super-"]  # headers, from the bottom line up
+    texts = [
+        text.get_text()
+        for text in drawn(with_pictures.gallery, Run(tmp_path / "few")).axes[0].texts
+    ]
+    assert texts[:4] == [
+        "local, β = 0.60",
+        "Perfusion",
+        "category",
+        "Super-",
+    ]  # headers, from the bottom line up
 
 
 def test_gallery_of_many_methods_shows_the_published_ones(crowded, base):
@@ -595,7 +734,9 @@ def test_gallery_of_many_methods_shows_the_published_ones(crowded, base):
 def test_gallery_shows_a_hole_as_a_hole(base):
     base.image_file("cd", "default", "cat", "a01", 0).rename(base.folder / "aside.png")
     try:
-        figure = drawn(with_pictures.gallery, base, concepts=("cat",), prompts=("a01",), methods=("cd", "db"))
+        figure = drawn(
+            with_pictures.gallery, base, concepts=("cat",), prompts=("a01",), methods=("cd", "db")
+        )
     finally:
         (base.folder / "aside.png").rename(base.image_file("cd", "default", "cat", "a01", 0))
     assert [text.get_text() for text in figure.axes[0].texts].count("no image") == 1
@@ -609,7 +750,11 @@ def test_gallery_chooses_prompts_that_change_the_object_and_spreads_over_concept
     assert base.choose_cells(columns, ("teapot", "cat"), ("s02", "s01"), limit=1) == [
         ("teapot", "s02"), ("teapot", "s01"), ("cat", "s02"), ("cat", "s01"),
     ]  # fmt: skip
-    assert spread([("a", "1"), ("a", "2"), ("b", "1"), ("b", "2")], 3) == [("a", "1"), ("b", "2"), ("a", "2")]
+    assert spread([("a", "1"), ("a", "2"), ("b", "1"), ("b", "2")], 3) == [
+        ("a", "1"),
+        ("b", "2"),
+        ("a", "2"),
+    ]
 
 
 def test_prompts_are_written_as_the_paper_writes_them(base):
@@ -639,13 +784,19 @@ def test_attention_draws_the_leakage_it_is_given(base, tmp_path):
     folder = base.folder / "attention"
     folder.mkdir()
     frame = pd.DataFrame(
-        [(m, t, value + t / 1e4) for m, value in (("ti", 0.5), ("perfusion", 0.2)) for t in (750, 250, 500)],
+        [
+            (m, t, value + t / 1e4)
+            for m, value in (("ti", 0.5), ("perfusion", 0.2))
+            for t in (750, 250, 500)
+        ],
         columns=["method", "t", "leakage"],
     )
     frame.to_csv(folder / "leakage.csv", index=False)
     images = np.full((2, 64, 64, 3), 128, np.uint8)
     np.savez(
-        folder / "maps.npz", pictures=images, **{f"map/{m}": np.eye(8)[None].repeat(2, 0) for m in ("ti", "perfusion")}
+        folder / "maps.npz",
+        pictures=images,
+        **{f"map/{m}": np.eye(8)[None].repeat(2, 0) for m in ("ti", "perfusion")},
     )
     try:
         chart, sheet = drawn(with_pictures.attention, base).axes
@@ -672,9 +823,20 @@ def test_files_are_the_same_every_time_and_fit_the_column(results, tmp_path):
     written = []
     for seed in ("1", "2"):
         out = tmp_path / seed / "pareto"
-        environment = {"PYTHONHASHSEED": seed, "PATH": "", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd())}
-        subprocess.run([sys.executable, "-c", script, str(results / "base"), str(out)], check=True, env=environment)
-        written.append({kind: out.with_name(f"pareto.{kind}").read_bytes() for kind in ("pdf", "svg", "png")})
+        environment = {
+            "PYTHONHASHSEED": seed,
+            "PATH": "",
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(Path.cwd()),
+        }
+        subprocess.run(
+            [sys.executable, "-c", script, str(results / "base"), str(out)],
+            check=True,
+            env=environment,
+        )
+        written.append(
+            {kind: out.with_name(f"pareto.{kind}").read_bytes() for kind in ("pdf", "svg", "png")}
+        )
     assert written[0] == written[1]
     pdf = written[0]["pdf"]
     assert b"CreationDate" not in pdf and b"dc:date" not in written[0]["svg"]
@@ -691,7 +853,11 @@ def test_text_is_readable_in_a_column(base, ablated):
         (with_pictures.gallery, base),
     ):
         figure = drawn(make, run)
-        sizes = [t.get_fontsize() for t in figure.findobj(lambda a: hasattr(a, "get_fontsize")) if t.get_text()]
+        sizes = [
+            t.get_fontsize()
+            for t in figure.findobj(lambda a: hasattr(a, "get_fontsize"))
+            if t.get_text()
+        ]
         assert min(sizes) >= 5.5 and max(sizes) <= 8
 
 
@@ -700,7 +866,9 @@ def test_arrows_and_labels_do_not_leave_the_figure(base):
     figure.draw_without_rendering()
     for text in figure.findobj(Annotation):
         box = text.get_window_extent()
-        assert figure.bbox.padded(1).contains(box.x0, box.y0) and figure.bbox.padded(1).contains(box.x1, box.y1)
+        assert figure.bbox.padded(1).contains(box.x0, box.y0) and figure.bbox.padded(1).contains(
+            box.x1, box.y1
+        )
 
 
 # ---- the verb ----
@@ -737,7 +905,10 @@ def test_plot_without_a_run_says_how_to_make_one(tmp_path, monkeypatch):
         (["gallery", "base", "--concepts", "teapott"], "did you mean 'teapot'"),
         (["gallery", "base", "--methods", "cdd"], "did you mean 'cd'"),
         (["gallery", "base", "--images", "0"], "at least 1 picture"),
-        (["gallery", "base", "--methods", "perfusion/local-b0.61-t0.15"], "did you mean 'local-b0.6"),
+        (
+            ["gallery", "base", "--methods", "perfusion/local-b0.61-t0.15"],
+            "did you mean 'local-b0.6",
+        ),
     ],
 )
 def test_mistakes_are_one_sentence(results, monkeypatch, words, sentence):
@@ -753,34 +924,65 @@ def test_runs_of_other_scorers_are_not_drawn_together(base, tmp_path):
     text = (other / "run.json").read_text()
     (other / "run.json").write_text(text.replace("cd" * 32, "ef" * 32))
     with pytest.raises(UserError, match="plot them apart"):
-        perfbench(["plot", "pareto", str(base.folder), str(other), "--out", str(tmp_path / "a.png")])
+        perfbench(
+            ["plot", "pareto", str(base.folder), str(other), "--out", str(tmp_path / "a.png")]
+        )
 
 
 PROTOCOL = {"images": 1, "steps": 50, "seed": 0, "fit": {}}
-DIGESTS = {"plan": "", "texts": "aa", "concepts": {"cat": "bb"}, "masks": {}, "prompts": {"s01": "cc"}}
+DIGESTS = {
+    "plan": "",
+    "texts": "aa",
+    "concepts": {"cat": "bb"},
+    "masks": {},
+    "prompts": {"s01": "cc"},
+}
 
 
 def side_by_side(folder, figure, **changes):
-    """`perfbench plot` of two runs, the second with this changed in its run.json; -> its exit status."""
+    """`perfbench plot` of two runs, the second with this changed in its run.json; -> its exit
+    status.
+    """
     about = {"protocol": PROTOCOL, "digests": DIGESTS}
-    for name, extra, methods in (("one", about, {"cd": ("default",)}), ("two", about | changes, {"db": ("default",)})):
-        make_run(folder / name, methods, ["cat"], prompts=2, images=1, pictures=figure == "gallery", extra=extra)
-    return perfbench(["plot", figure, str(folder / "one"), str(folder / "two"), "--out", str(folder / "a.png")])
+    for name, extra, methods in (
+        ("one", about, {"cd": ("default",)}),
+        ("two", about | changes, {"db": ("default",)}),
+    ):
+        make_run(
+            folder / name,
+            methods,
+            ["cat"],
+            prompts=2,
+            images=1,
+            pictures=figure == "gallery",
+            extra=extra,
+        )
+    return perfbench(
+        ["plot", figure, str(folder / "one"), str(folder / "two"), "--out", str(folder / "a.png")]
+    )
 
 
 @pytest.mark.parametrize(
     ("change", "told"),
     [
         ({"protocol": PROTOCOL | {"steps": 20}}, ["steps: 50 -> 20"]),
-        ({"protocol": PROTOCOL | {"images": 8, "suite": "mine"}}, ["images: 1 -> 8", "suite: None -> mine"]),
-        ({"backbone": {"id": "other", "sha256": "ef" * 32}}, ["backbone: abababababab... -> efefefefefef..."]),
+        (
+            {"protocol": PROTOCOL | {"images": 8, "suite": "mine"}},
+            ["images: 1 -> 8", "suite: None -> mine"],
+        ),
+        (
+            {"backbone": {"id": "other", "sha256": "ef" * 32}},
+            ["backbone: abababababab... -> efefefefefef..."],
+        ),
         ({"digests": DIGESTS | {"texts": "dd"}}, ["training and validation texts: aa -> dd"]),
         ({"digests": DIGESTS | {"prompts": {"s01": "dd"}}}, ["prompt s01: cc -> dd"]),
         ({"digests": DIGESTS | {"concepts": {"cat": "dd"}}}, ["concept cat: bb -> dd"]),
     ],
 )
 def test_runs_that_were_not_measured_alike_are_not_drawn_together(tmp_path, capsys, change, told):
-    with pytest.raises(UserError, match=r"one and two were not measured alike: .*; plot them apart") as caught:
+    with pytest.raises(
+        UserError, match=r"one and two were not measured alike: .*; plot them apart"
+    ) as caught:
         side_by_side(tmp_path, "pareto", **change)
     assert f"({', '.join(told)})" in str(caught.value) and "\n" not in str(caught.value)
     assert not (tmp_path / "a.png").exists()
@@ -792,7 +994,9 @@ def test_runs_that_were_not_measured_alike_are_not_drawn_together(tmp_path, caps
 
 @pytest.mark.parametrize("name", ["bias", "attention", "per-concept", "breakdown"])
 def test_no_run_is_passed_over_in_silence(name):
-    with pytest.raises(UserError, match=f"{name} is a figure of one run; give `perfbench plot {name}` for each of"):
+    with pytest.raises(
+        UserError, match=f"{name} is a figure of one run; give `perfbench plot {name}` for each of"
+    ):
         registry.plot(name, [None, None], Wish())
 
 
@@ -801,14 +1005,29 @@ def test_pictures_of_other_protocols_stand_beside_each_other(tmp_path):
 
 
 def test_runs_of_other_methods_seeds_recipes_concepts_and_prompts_share_a_plane(tmp_path):
-    free = {"protocol": PROTOCOL | {"seed": 7, "fit": {"db": {"lr": 0.1}}, "preset": "quick"}, "dtype": "bfloat16"}
-    more = {"plan": "dd", "concepts": {"dog": "dd"}, "masks": {"cat": "dd"}, "prompts": {"s02": "dd"}}
+    free = {
+        "protocol": PROTOCOL | {"seed": 7, "fit": {"db": {"lr": 0.1}}, "preset": "quick"},
+        "dtype": "bfloat16",
+    }
+    more = {
+        "plan": "dd",
+        "concepts": {"dog": "dd"},
+        "masks": {"cat": "dd"},
+        "prompts": {"s02": "dd"},
+    }
     assert side_by_side(tmp_path, "pareto", **free, digests=DIGESTS | more) == 0
     assert (tmp_path / "a.png").exists()
 
 
 def test_two_runs_share_a_plane(base, tmp_path):
-    make_run(tmp_path / "other", {"cd": ("default",)}, ["cat", "chair"], prompts=2, images=1, pictures=False)
+    make_run(
+        tmp_path / "other",
+        {"cd": ("default",)},
+        ["cat", "chair"],
+        prompts=2,
+        images=1,
+        pictures=False,
+    )
     other = Run(tmp_path / "other")
     (axes,) = drawn(charts.pareto, base, other).axes
     both = pd.concat([rows_of(base, "cd"), rows_of(other, "cd")])
@@ -824,5 +1043,7 @@ def test_intervals_of_two_concepts_do_not_hide_what_differs():
     axes = Figure().add_subplot()
     plots.plane(axes, rows)
     for (low, high), name in ((axes.get_xlim(), "text_sim"), (axes.get_ylim(), "image_sim")):
-        assert rows[name].min() - 0.25 < low < rows[name].min() - 0.15, "0.9 below would be a picture of one line"
+        assert rows[name].min() - 0.25 < low < rows[name].min() - 0.15, (
+            "0.9 below would be a picture of one line"
+        )
         assert rows[f"{name}_hi"].max() < high < rows[f"{name}_hi"].max() + 0.1

@@ -83,7 +83,9 @@ def test_the_page_needs_nothing_from_elsewhere(page, run):
             assert value.startswith(("data:", "#", "figures/")) or not value
     text = (run.folder / "index.html").read_text()
     assert not re.search(r"@import|url\(", text)
-    policy = next(a["content"] for _, a in page.attributes if a.get("http-equiv") == "Content-Security-Policy")
+    policy = next(
+        a["content"] for _, a in page.attributes if a.get("http-equiv") == "Content-Security-Policy"
+    )
     assert "default-src 'none'" in policy and "unsafe" not in policy
 
 
@@ -93,18 +95,26 @@ def test_the_table_is_the_run_s(page, run):
     shown = {tuple(row[0].split()): row for row in page.rows[1 : 1 + len(run.table)]}
     assert len(shown) == len(run.table)
     for row in run.table.to_dict("records"):
-        found = [r for r in shown.values() if f"{row['image_sim']:.3f} [{row['image_sim_lo']:.3f}" in r[1]]
+        found = [
+            r
+            for r in shown.values()
+            if f"{row['image_sim']:.3f} [{row['image_sim_lo']:.3f}" in r[1]
+        ]
         assert found, row
         if row["kind"] != "ceiling":
             assert any(
-                f"{row['harmonic']:.3f} [{row['harmonic_lo']:.3f}, {row['harmonic_hi']:.3f}]" in r[3] for r in found
+                f"{row['harmonic']:.3f} [{row['harmonic_lo']:.3f}, {row['harmonic_hi']:.3f}]"
+                in r[3]
+                for r in found
             )
     order = [row[0] for row in page.rows[1 : 1 + len(run.table)]]
     assert order[0].startswith("Perfusion, local lock") and order[-1].startswith("Real images")
 
 
 def test_concepts_are_shown_by_method_and_metric(page, run):
-    metrics = run.metrics[(run.metrics["method"] == "cd") & (run.metrics["concept"] == "teapot")].iloc[0]
+    metrics = run.metrics[
+        (run.metrics["method"] == "cd") & (run.metrics["concept"] == "teapot")
+    ].iloc[0]
     rows = [row for row in page.rows if row and row[0] == "teapot" and len(row) > 3]
     for metric in ("image_sim", "text_sim", "harmonic"):
         assert any(f"{metrics[metric]:.3f}" in row for row in rows)
@@ -113,7 +123,9 @@ def test_concepts_are_shown_by_method_and_metric(page, run):
 def test_figures_are_in_the_page_and_beside_it(page, run):
     sources = [a["src"] for tag, a in page.attributes if tag == "img" and a.get("src")]
     kinds = [source.partition(";")[0] for source in sources]
-    assert kinds.count("data:image/svg+xml") >= 2  # the plane and the concepts; the bias figure holds pictures
+    assert (
+        kinds.count("data:image/svg+xml") >= 2
+    )  # the plane and the concepts; the bias figure holds pictures
     for source in sources:
         body = base64.b64decode(source.partition(",")[2])
         if source.startswith("data:image/png"):
@@ -137,10 +149,17 @@ def test_gallery_holds_every_image_once(page, run):
             row = data["rows"][int(number)]
             assert row["id"] == int(number) and cell["n"] == 2
             used += [(row["concept"], index) for index in cell["thumbs"]]
-            thumb = Image.open(io.BytesIO(base64.b64decode(thumbs[row["concept"]][cell["thumbs"][1]]))).convert("RGB")
-            real = Image.open(run.image_file(method, name, row["concept"], row["prompt"], 1)).convert("RGB")
+            thumb = Image.open(
+                io.BytesIO(base64.b64decode(thumbs[row["concept"]][cell["thumbs"][1]]))
+            ).convert("RGB")
+            real = Image.open(
+                run.image_file(method, name, row["concept"], row["prompt"], 1)
+            ).convert("RGB")
             assert thumb.size == real.size
-            gap = sum(abs(a - b) for a, b in zip(thumb.resize((4, 4)).tobytes(), real.resize((4, 4)).tobytes()))
+            gap = sum(
+                abs(a - b)
+                for a, b in zip(thumb.resize((4, 4)).tobytes(), real.resize((4, 4)).tobytes())
+            )
             assert gap / 48 < 6  # WebP, not another image
     assert sorted(used) == sorted((name, i) for name in thumbs for i in range(len(thumbs[name])))
     cells = run.cells
@@ -152,14 +171,20 @@ def test_gallery_holds_every_image_once(page, run):
 def test_series_keep_their_biases_together(page):
     data = block(page, id="gallery-data")
     biases = {one["label"]: [point["bias"] for point in one["points"]] for one in data["series"]}
-    assert biases["Perfusion, local"] == [0.60, 0.75] and biases["Perfusion, global"] == [0.40, 0.60]
+    assert biases["Perfusion, local"] == [0.60, 0.75] and biases["Perfusion, global"] == [
+        0.40,
+        0.60,
+    ]
     assert biases["Custom Diffusion"] == [None] and biases["Super-category"] == [None]
 
 
 def test_published_methods_are_switched_on_before_variants(run):
     many = Run(run.folder)
     cd = run.table[run.table["method"] == "cd"]
-    more = [cd.assign(method=name) for name in ("db", "db-selected", "ti", "ti-selected", "cd-selected", "lora")]
+    more = [
+        cd.assign(method=name)
+        for name in ("db", "db-selected", "ti", "ti-selected", "cd-selected", "lora")
+    ]
     many.__dict__["table"] = pd.concat([run.table, *more], ignore_index=True)
     shown = [one["id"].partition("/")[0] for one in all_series(many) if one["shown"]]
     assert shown == ["perfusion", "perfusion", "db", "ti", "cd"]
@@ -183,13 +208,21 @@ def test_a_small_budget_keeps_the_first_image_of_every_cell(run, tmp_path):
 
 def copy_of(run, folder, **changes):
     """A run with other fields in run.json, without pictures."""
-    make_run(folder, {"cd": ("default",)}, ["cat"], prompts=1, images=1, pictures=False, extra=changes)
+    make_run(
+        folder, {"cd": ("default",)}, ["cat"], prompts=1, images=1, pictures=False, extra=changes
+    )
     return Run(folder)
 
 
 def test_what_users_write_stays_text(run, tmp_path):
-    odd = copy_of(run, tmp_path / "odd", argv=["perfbench", EVIL], config={EVIL: {EVIL: EVIL}}, device=EVIL,
-                  backbone={"id": EVIL})  # fmt: skip
+    odd = copy_of(
+        run,
+        tmp_path / "odd",
+        argv=["perfbench", EVIL],
+        config={EVIL: {EVIL: EVIL}},
+        device=EVIL,
+        backbone={"id": EVIL},
+    )
     plan = (
         (odd.folder / "plan.csv")
         .read_text()
@@ -212,7 +245,9 @@ def test_what_users_write_stays_text(run, tmp_path):
 
 def test_failures_and_missing_images_are_said(run, tmp_path):
     bad = copy_of(run, tmp_path / "bad")
-    Store(bad.folder).write_failure("a" * 64, "fit of cd on cat", "Traceback ...\nRuntimeError: out of paint")
+    Store(bad.folder).write_failure(
+        "a" * 64, "fit of cd on cat", "Traceback ...\nRuntimeError: out of paint"
+    )
     table = pd.read_csv(bad.folder / "table.csv")
     table.assign(n_planned=table["n_planned"] + 1).to_csv(bad.folder / "table.csv", index=False)
     shown = "".join(Page(write_report(bad, tmp_path / "page.html").read_text()).text)
@@ -230,7 +265,9 @@ def test_one_method_against_the_floor_alone(tmp_path, concepts):
     make_run(folder, {"perfusion": LOCAL[:1]}, concepts, prompts=1, images=1)
     run = Run(folder)
     page = Page(write_report(run, folder / "index.html").read_text())
-    assert len([row for row in page.rows if row and row[0].startswith("Perfusion, local lock")]) >= 1
+    assert (
+        len([row for row in page.rows if row and row[0].startswith("Perfusion, local lock")]) >= 1
+    )
     assert "front against the others" not in "".join(page.text)
 
 
@@ -244,11 +281,15 @@ def test_small_runs_show_no_nan(tmp_path, concepts, images):
 
 
 def test_every_command_of_the_folder_is_shown(run, tmp_path):
-    commands = [{"argv": ["perfbench", "run", "--methods", "cd"]}, {"argv": ["perfbench", "run", "--methods", "ti"]}]
+    commands = [
+        {"argv": ["perfbench", "run", "--methods", "cd"]},
+        {"argv": ["perfbench", "run", "--methods", "ti"]},
+    ]
     more = copy_of(run, tmp_path / "more", commands=commands, finished=None)
     shown = "".join(Page(write_report(more, tmp_path / "page.html").read_text()).text)
     assert (
-        "perfbench run --methods cd\nperfbench run --methods ti" in shown and "None" not in shown.split("Failures")[-2]
+        "perfbench run --methods cd\nperfbench run --methods ti" in shown
+        and "None" not in shown.split("Failures")[-2]
     )
 
 

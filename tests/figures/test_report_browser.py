@@ -1,4 +1,6 @@
-"""The report in a real browser without a window. Skipped where there is no Chromium or no playwright."""
+"""The report in a real browser without a window. Skipped where there is no Chromium or no
+playwright.
+"""
 
 import shutil
 import time
@@ -9,11 +11,23 @@ from made_run import GLOBAL, LOCAL, make_run
 from benchmarks.figures.report.report_page import write_report
 from benchmarks.tables.run_view import Run
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]  # fmt: skip
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PATIENCE = 60_000  # milliseconds, for machines that are busy with other things
-PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True, "device_scale_factor": 2}
+PHONE = {
+    "viewport": {"width": 390, "height": 844},
+    "has_touch": True,
+    "is_mobile": True,
+    "device_scale_factor": 2,
+}
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
 
 
@@ -22,7 +36,9 @@ def chromium():
     found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     if found is None:
         pytest.skip("no Chromium here: apt install chromium")
-    driver = pytest.importorskip("playwright.sync_api", reason="no playwright here: pip install playwright")
+    driver = pytest.importorskip(
+        "playwright.sync_api", reason="no playwright here: pip install playwright"
+    )
     with driver.sync_playwright() as play:
         browser = play.chromium.launch(executable_path=found, args=FLAGS, timeout=PATIENCE)
         yield browser
@@ -31,12 +47,22 @@ def chromium():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Two concepts, two prompts of each kind, Perfusion at two biases of each lock; one prompt tries to be a script."""
+    """Two concepts, two prompts of each kind, Perfusion at two biases of each lock; one prompt
+    tries to be a script.
+    """
     folder = tmp_path_factory.mktemp("browser") / "small"
     make_run(
-        folder, {"perfusion": LOCAL[::3] + GLOBAL[::4], "cd": ("default",)}, ["cat", "teapot"], prompts=2, images=2
+        folder,
+        {"perfusion": LOCAL[::3] + GLOBAL[::4], "cd": ("default",)},
+        ["cat", "teapot"],
+        prompts=2,
+        images=2,
     )
-    plan = (folder / "plan.csv").read_text().replace("A {cat} in the snow", f"A {{cat}} in the snow {EVIL}")
+    plan = (
+        (folder / "plan.csv")
+        .read_text()
+        .replace("A {cat} in the snow", f"A {{cat}} in the snow {EVIL}")
+    )
     (folder / "plan.csv").write_text(plan)
     write_report(Run(folder), folder / "index.html")
     return folder
@@ -44,7 +70,9 @@ def run(tmp_path_factory):
 
 @pytest.fixture
 def visit(chromium):
-    """Open a page; errors, alerts and requests to anywhere but the file's own folder fail the test."""
+    """Open a page; errors, alerts and requests to anywhere but the file's own folder fail the
+    test.
+    """
     trouble, contexts = [], []
 
     def open_page(file, **settings):
@@ -53,10 +81,17 @@ def visit(chromium):
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: trouble.append(str(error)))
-        page.on("dialog", lambda dialog: (trouble.append(f"alert: {dialog.message}"), dialog.dismiss()))
+        page.on(
+            "dialog", lambda dialog: (trouble.append(f"alert: {dialog.message}"), dialog.dismiss())
+        )
         page.on("console", lambda line: trouble.append(line.text) if line.type == "error" else None)
         page.on(
-            "request", lambda r: None if r.url.startswith((f"file://{file.parent}", "data:")) else trouble.append(r.url)
+            "request",
+            lambda r: (
+                None
+                if r.url.startswith((f"file://{file.parent}", "data:"))
+                else trouble.append(r.url)
+            ),
         )
         page.goto(f"file://{file}")
         return page
@@ -95,7 +130,9 @@ def test_filters_by_concept_kind_words_and_method(visit, run):
     assert len(shown(page)) == 8
     page.click("#pick-concepts button:has-text('teapot')")
     assert len(shown(page)) == 4
-    until(page, "document.querySelector('.row').textContent.includes('teapot*')")  # filled when it comes near
+    until(
+        page, "document.querySelector('.row').textContent.includes('teapot*')"
+    )  # filled when it comes near
     page.select_option("#pick-kind", "shape")
     assert len(shown(page)) == 2
     page.fill("#pick-words", "snow")
@@ -117,9 +154,13 @@ def test_the_slider_moves_both_fronts_to_their_nearest_bias(visit, run):
     to_gallery(page)
 
     def state():
-        # a row that the browser has not laid out yet (content-visibility) has a text, but no inner_text
+        # a row that the browser has not laid out yet (content-visibility) has a text, but no
+        # inner_text
         texts = [cell(page, name).locator(".name").text_content() for name in ("local", "global")]
-        sources = [cell(page, name).locator("img").first.get_attribute("src") for name in ("local", "global", "Custom")]
+        sources = [
+            cell(page, name).locator("img").first.get_attribute("src")
+            for name in ("local", "global", "Custom")
+        ]
         return [text.split("β ")[1] for text in texts], sources
 
     slider = page.locator("#pick-bias")
@@ -138,8 +179,12 @@ def test_the_slider_moves_both_fronts_to_their_nearest_bias(visit, run):
         assert biases == points
         seen.append(sources)
     (a_local, a_global, a_cd), (b_local, b_global, b_cd), (c_local, c_global, c_cd) = seen
-    assert a_local == b_local != c_local and a_global != b_global == c_global and a_cd == b_cd == c_cd
-    assert all(source.startswith("data:image/webp;base64,") for sources in seen for source in sources)
+    assert (
+        a_local == b_local != c_local and a_global != b_global == c_global and a_cd == b_cd == c_cd
+    )
+    assert all(
+        source.startswith("data:image/webp;base64,") for sources in seen for source in sources
+    )
 
 
 def test_several_images_side_by_side_and_one_enlarged(visit, run):
@@ -160,7 +205,8 @@ def test_tables_sort_and_switch(visit, run):
     page = visit(run / "index.html")
     page.click("#results th:has-text('Text similarity') button")
     values = page.evaluate(
-        "[...document.querySelectorAll('#results .sortable tbody tr')].map(r => r.cells[2].dataset.value)"
+        "[...document.querySelectorAll('#results .sortable tbody tr')].map(r => "
+        "r.cells[2].dataset.value)"
     )
     numbers = [float(value) for value in values if value]
     assert numbers == sorted(numbers, reverse=True) and values[-1] is None  # the ceiling has none
@@ -187,7 +233,8 @@ def test_the_page_travels_alone(visit, run, tmp_path):
     image = cell(page, "Custom Diffusion").locator("img").first
     until(page, "document.querySelector('.row .cell img').naturalWidth === 64")
     assert page.evaluate(
-        "[...document.querySelectorAll('main figure img')].every(i => i.complete && i.naturalWidth > 0)"
+        "[...document.querySelectorAll('main figure img')].every(i => i.complete && "
+        "i.naturalWidth > 0)"
     )
     assert image.get_attribute("src").startswith("data:")
 
@@ -198,7 +245,8 @@ def test_on_a_phone_nothing_sticks_out(visit, run):
     to_gallery(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     across = page.evaluate(
-        "new Set([...document.querySelector('.row').querySelectorAll('.cell')].map(c => c.offsetLeft)).size"
+        "new Set([...document.querySelector('.row').querySelectorAll('.cell')].map(c => "
+        "c.offsetLeft)).size"
     )
     assert across >= 3  # side by side on the narrowest screen as well
     page.tap("#pick-concepts button:has-text('teapot')")

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.miniature.training.judges import JUDGED, JUDGES, make_judge, open_judges, write_judges
+from benchmarks.miniature.training.judges import (
+    JUDGED,
+    JUDGES,
+    make_judge,
+    open_judges,
+    write_judges,
+)
 from benchmarks.miniature.training.stage import Stage
 from benchmarks.miniature.world.instance import stream
 from perfusion_core.errors import UserError
@@ -25,7 +31,9 @@ def test_judges_fit_into_five_megabytes_and_come_back(judges_dir):
     pictures = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
     said = judges.factors(pictures)
     assert set(said) == {"cls", "scene", "wear", "do", "state", "material", "style"}
-    assert all(len(values) == 5 and set(values) <= set(JUDGED[name]) for name, values in said.items())
+    assert all(
+        len(values) == 5 and set(values) <= set(JUDGED[name]) for name, values in said.items()
+    )
     vectors = judges.identity(pictures)
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     masks = judges.segment(pictures)
@@ -61,7 +69,9 @@ def test_spoiling_blurs_and_adds_noise_by_the_generator_alone():
     x = torch.rand(16, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 4 - 2
     a, b = (spoil(x, torch.Generator().manual_seed(5)) for _ in range(2))
     assert torch.equal(a, b) and not torch.equal(a, spoil(x, torch.Generator().manual_seed(6)))
-    rough = (a[..., 1:] - a[..., :-1]).square().mean((1, 2, 3)) / (x[..., 1:] - x[..., :-1]).square().mean((1, 2, 3))
+    rough = (a[..., 1:] - a[..., :-1]).square().mean((1, 2, 3)) / (
+        x[..., 1:] - x[..., :-1]
+    ).square().mean((1, 2, 3))
     assert rough.min() < 0.7 < rough.max() < 1.5  # some are blurred
 
 

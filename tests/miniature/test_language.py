@@ -1,4 +1,6 @@
-"""The miniature's words: every prompt is read and drawn, captions say what is there, tokens suffice."""
+"""The miniature's words: every prompt is read and drawn, captions say what is there, tokens
+suffice.
+"""
 
 import re
 
@@ -35,7 +37,9 @@ def test_every_prompt_of_every_concept_is_read_and_prompts_of_a_concept_differ(c
     total = 0
     for concept in catalog.concepts:
         prompts = catalog.prompts_for(concept)
-        pictures = [read(fill(prompt.template, concept.super_category), seed=0) for prompt in prompts]
+        pictures = [
+            read(fill(prompt.template, concept.super_category), seed=0) for prompt in prompts
+        ]
         assert len(set(pictures)) == len(prompts), concept.name
         assert all(concept.super_category in (p.one.cls, p.other and p.other.cls) for p in pictures)
         total += len(prompts)
@@ -48,7 +52,10 @@ def test_all_86_prompts_are_drawn_and_no_two_of_a_group_look_alike(catalog):
     seen = set()
     for concept in first.values():
         prompts = catalog.prompts_for(concept)
-        drawn = [render(read(fill(p.template, concept.super_category), seed=1), "same layout")[0] for p in prompts]
+        drawn = [
+            render(read(fill(p.template, concept.super_category), seed=1), "same layout")[0]
+            for p in prompts
+        ]
         assert len({image.tobytes() for image in drawn}) == len(prompts), concept.group
         assert min(image.std() for image in drawn) > 8  # something is there
         seen |= {prompt.id for prompt in prompts}
@@ -64,9 +71,14 @@ def test_validation_prompts_and_pairs_are_drawn(catalog):
     for a in catalog.concepts:
         for b in catalog.concepts:
             for pair in catalog.pairs_for(a, b) if a is not b else ():
-                text = pair.template.replace("{a}", a.super_category).replace("{b}", b.super_category)
+                text = pair.template.replace("{a}", a.super_category).replace(
+                    "{b}", b.super_category
+                )
                 picture = read(text)
-                assert {picture.one.cls, picture.other.cls} == {a.super_category, b.super_category}, text
+                assert {picture.one.cls, picture.other.cls} == {
+                    a.super_category,
+                    b.super_category,
+                }, text
                 if (drawn := drawn + 1) % 12 == 0:
                     assert render(picture, text)[0].std() > 8
     assert drawn > 300
@@ -75,10 +87,22 @@ def test_validation_prompts_and_pairs_are_drawn(catalog):
 @pytest.mark.parametrize(
     ("prompt", "wanted"),
     [
-        ("A cat dressed in a blue suit is cooking a gourmet meal", {"wear": "suit", "do": "cook", "scene": "kitchen"}),
-        ("A dog is playing with a ball in the water", {"do": "beachball", "scene": "water", "other": None}),
-        ("A teddy is acting in a play wearing a costume", {"do": "act", "wear": "costume", "scene": "stage"}),
-        ("A puppy wearing a party hat next to a birthday cake", {"wear": "partyhat", "do": "cake", "other": None}),
+        (
+            "A cat dressed in a blue suit is cooking a gourmet meal",
+            {"wear": "suit", "do": "cook", "scene": "kitchen"},
+        ),
+        (
+            "A dog is playing with a ball in the water",
+            {"do": "beachball", "scene": "water", "other": None},
+        ),
+        (
+            "A teddy is acting in a play wearing a costume",
+            {"do": "act", "wear": "costume", "scene": "stage"},
+        ),
+        (
+            "A puppy wearing a party hat next to a birthday cake",
+            {"wear": "partyhat", "do": "cake", "other": None},
+        ),
         ("A tortoise rowing a boat on a lake", {"do": "boat", "scene": "water"}),
         ("A teapot lying on its side and spilling water", {"state": "spilling"}),
         ("A golden chair", {"material": "gold", "state": None}),
@@ -87,7 +111,10 @@ def test_validation_prompts_and_pairs_are_drawn(catalog):
         ("A toy in front of the Eiffel tower", {"scene": "eiffel"}),
         ("A pot next to a ball", {"relation": "beside", "scene": None}),
         ("A dog is sailing inside a pot in a lake", {"relation": "inside", "scene": "water"}),
-        ("A cat sitting by the fire with a teapot on a chilly night", {"relation": "beside", "scene": "campfire"}),
+        (
+            "A cat sitting by the fire with a teapot on a chilly night",
+            {"relation": "beside", "scene": "campfire"},
+        ),
         ("The cat is engraved on a teapot", {"relation": "engraved"}),
         ("Watercolor painting of cat sitting on chair", {"relation": "on", "style": "watercolor"}),
     ],
@@ -137,7 +164,9 @@ def test_captions_and_prompts_fit_into_32_tokens(said, tokenizer, catalog):
     for concept in catalog.concepts:
         texts += [fill(p.template, concept.super_category) for p in catalog.prompts_for(concept)]
         texts += [fill(t, concept.super_category) for t in catalog.templates]
-    texts += [p.template.replace("{a}", "tortoise").replace("{b}", "sunglasses") for p in catalog.pairs]
+    texts += [
+        p.template.replace("{a}", "tortoise").replace("{b}", "sunglasses") for p in catalog.pairs
+    ]
     for each in tokenizer:
         assert max(map(len, each(texts).input_ids)) <= 32  # with begin and end, nothing cut off
 
@@ -188,19 +217,38 @@ def bare(text):
     colours, marks = "|".join(COLORS), "|".join(language.MARK)
     text = re.sub(rf" with ({colours}) ({'|'.join(language.MARK.values())})\b", "", text)
     adjective = rf"\b({colours}|{marks}|{'|'.join(RARE)}) "
-    return re.sub(rf"{adjective}(?=(({colours}|{marks}|{'|'.join(RARE)}) )*({'|'.join(CLASSES)})\b)", "", text)
+    return re.sub(
+        rf"{adjective}(?=(({colours}|{marks}|{'|'.join(RARE)}) )*({'|'.join(CLASSES)})\b)", "", text
+    )
 
 
 def test_a_caption_read_back_is_the_picture(said):
-    right = {name: [] for name in ("one", "other", "scene", "wear", "do", "state", "material", "style", "relation")}
+    right = {
+        name: []
+        for name in (
+            "one",
+            "other",
+            "scene",
+            "wear",
+            "do",
+            "state",
+            "material",
+            "style",
+            "relation",
+        )
+    }
     for picture, text in said[:2400:2]:
         again = read(bare(text))
         for name, hits in right.items():
             want, got = getattr(picture, name), getattr(again, name)
             if name in ("one", "other"):
                 want, got = want and want.cls, got and got.cls
-            if name == "scene" and not any(phrase in text for phrase in language.PLACE[picture.scene]):
+            if name == "scene" and not any(
+                phrase in text for phrase in language.PLACE[picture.scene]
+            ):
                 continue  # not named: any plain one may be drawn
             hits.append(want == got)
-    assert all(np.mean(hits) > 0.98 for hits in right.values()), {k: np.mean(v) for k, v in right.items()}
+    assert all(np.mean(hits) > 0.98 for hits in right.values()), {
+        k: np.mean(v) for k, v in right.items()
+    }
     assert len(right["scene"]) > 700

@@ -1,4 +1,6 @@
-"""The miniature's whole recipe with few pictures: a killed build ends, and copies differ in what they should."""
+"""The miniature's whole recipe with few pictures: a killed build ends, and copies differ in what
+they should.
+"""
 
 import json
 import signal
@@ -21,13 +23,16 @@ from benchmarks.miniature.training.recipe import build_miniature
 tiny = Recipe(shards=1, shard=400, text_batch=16, vae_batch=8, unet_batch=8, scorer_batch=16,
               judge_shards=1, judge_trips=40, judge_batch=48)
 minutes = dict.fromkeys(STAGES, float(sys.argv[2]))
-build(Path(sys.argv[1]) / "work", Path(sys.argv[1]) / "weights", tiny, device="cpu", minutes=minutes, workers=1)
+build(Path(sys.argv[1]) / "work", Path(sys.argv[1]) / "weights", tiny, device="cpu", \
+minutes=minutes, workers=1)
 """
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    """A build that was killed while its U-Net trained, and started again: bad weights in the real layout."""
+    """A build that was killed while its U-Net trained, and started again: bad weights in the real
+    layout.
+    """
     folder = tmp_path_factory.mktemp("build")
     command = [sys.executable, "-c", BUILD, str(folder), "0.05"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -74,9 +79,20 @@ def test_pictures_are_shown_by_the_command(built, tmp_path):
     from PIL import Image
 
     folder, _ = built
-    words = ["show", "a dog reading a book on the moon", "--n", "2", "--weights", str(folder / "weights")]
+    words = [
+        "show",
+        "a dog reading a book on the moon",
+        "--n",
+        "2",
+        "--weights",
+        str(folder / "weights"),
+    ]
     words += ["--out", str(tmp_path / "dog.png"), "--device", "cpu"]
-    done = subprocess.run([sys.executable, "-m", "benchmarks.cli", "miniature", *words], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.cli", "miniature", *words],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(tmp_path / "dog.png")
     assert Image.open(tmp_path / "dog.png").size == (6 + 2 * 198, 22 + 2 * (16 + 192 + 6))
@@ -106,9 +122,20 @@ def test_a_restyled_copy_differs_in_its_unet_alone(built, tmp_path):
     from perfusion_core.errors import UserError
 
     weights, out = built[0] / "weights", tmp_path / "sketchy"
-    command = [sys.executable, "-m", "benchmarks.cli", "miniature", "restyle", "sketch", "--out", str(out)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.cli",
+        "miniature",
+        "restyle",
+        "sketch",
+        "--out",
+        str(out),
+    ]
     done = subprocess.run(
-        [*command, "--weights", str(weights), "--steps", "2", "--device", "cpu"], capture_output=True, text=True
+        [*command, "--weights", str(weights), "--steps", "2", "--device", "cpu"],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(out)
@@ -138,13 +165,25 @@ def test_a_contrastive_copy_differs_in_its_words_and_its_unet(built, tmp_path):
     old, new = digests_of(weights), digests_of(done)
     assert old.keys() == new.keys()
     changed = {name for name in old if old[name]["sha256"] != new[name]["sha256"]}
-    needed = {f"{name}.safetensors" for name in ("covariance", "text_encoder/model", "unet/diffusion_pytorch_model")}
-    assert needed <= changed <= {*needed, "build.json", "text_encoder/config.json", "unet/config.json"}
+    needed = {
+        f"{name}.safetensors"
+        for name in ("covariance", "text_encoder/model", "unet/diffusion_pytorch_model")
+    }
+    assert (
+        needed <= changed <= {*needed, "build.json", "text_encoder/config.json", "unet/config.json"}
+    )
     steps = spent(work / "unet.safetensors")["steps"]
-    assert steps > spent(built[0] / "work" / "unet.safetensors")["steps"] > 0, "it goes on from the given U-Net"
-    assert json.loads((out / "build.json").read_text())["contrastive"]["stages"]["unet"]["steps"] == steps
+    assert steps > spent(built[0] / "work" / "unet.safetensors")["steps"] > 0, (
+        "it goes on from the given U-Net"
+    )
+    assert (
+        json.loads((out / "build.json").read_text())["contrastive"]["stages"]["unet"]["steps"]
+        == steps
+    )
     assert Backbone.open(out, device="cpu", dtype="float32").c_inv.shape == (160, 160)
     contrastive(weights, out, work=work, minutes=0.12, device="cpu", recipe=tiny)
-    assert spent(work / "unet.safetensors")["steps"] == steps, "what had its minutes is not trained again"
+    assert spent(work / "unet.safetensors")["steps"] == steps, (
+        "what had its minutes is not trained again"
+    )
     with pytest.raises(UserError, match="training takes time"):
         contrastive(weights, out, work=work, minutes=0, device="cpu")

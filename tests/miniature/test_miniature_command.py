@@ -1,4 +1,6 @@
-"""`perfbench miniature`: its help, its sentences, a recipe that is changed, a prompt that is shown."""
+"""`perfbench miniature`: its help, its sentences, a recipe that is changed, a prompt that is
+shown.
+"""
 
 import os
 import subprocess
@@ -63,7 +65,9 @@ def test_a_recipe_may_be_changed():
     from benchmarks.miniature.training.build import recipe_of
     from benchmarks.miniature.training.hyperparameters import ON_GPU, Recipe
 
-    assert recipe_of("cpu", ["own_token=0", "text_batch=64"]) == Recipe(own_token=0.0, text_batch=64)
+    assert recipe_of("cpu", ["own_token=0", "text_batch=64"]) == Recipe(
+        own_token=0.0, text_batch=64
+    )
     assert recipe_of("cuda:0", []) == ON_GPU
 
 
@@ -81,20 +85,29 @@ def test_a_room_above_adds_a_subverb_in_its_place(capsys):
     with pytest.raises(SystemExit) as end:
         run(["miniature", "--help"])
     said = capsys.readouterr().out
-    assert end.value.code == 0 and "miniature [-h] build|verify|show|restyle|contrastive ..." in said
-    assert [line.split()[0] for line in said.splitlines() if line.startswith("    ") and "    " in line.strip()] == [
-        "build", "verify", "show", "restyle", "contrastive"]  # fmt: skip
+    assert (
+        end.value.code == 0 and "miniature [-h] build|verify|show|restyle|contrastive ..." in said
+    )
+    assert [
+        line.split()[0]
+        for line in said.splitlines()
+        if line.startswith("    ") and "    " in line.strip()
+    ] == ["build", "verify", "show", "restyle", "contrastive"]
     code = "import benchmarks.miniature.command; from benchmarks.verb import SUBVERBS\n"
     code += "print(*[name for name, _, _ in SUBVERBS['miniature']])"
     alone = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert alone.stdout.split() == ["build", "show", "restyle", "contrastive"], "the miniature knows no evidence"
+    assert alone.stdout.split() == ["build", "show", "restyle", "contrastive"], (
+        "the miniature knows no evidence"
+    )
 
 
 def test_the_stages_that_can_be_asked_for_are_those_that_are_trained():
     from benchmarks.miniature.training.hyperparameters import MINUTES, STAGES
     from benchmarks.miniature.training.recipe import TRAIN
 
-    assert list(TRAIN) == list(STAGES) and all(list(each) == list(STAGES) for each in MINUTES.values())
+    assert list(TRAIN) == list(STAGES) and all(
+        list(each) == list(STAGES) for each in MINUTES.values()
+    )
 
 
 # ---- show
@@ -102,10 +115,18 @@ def test_the_stages_that_can_be_asked_for_are_those_that_are_trained():
 
 def test_colours_and_patterns_choose_the_instance():
     picture = asked("a red striped cat on the moon", seed=3)
-    assert (picture.one.cls, picture.one.main_name, picture.one.pattern) == ("cat", "red", "striped")
+    assert (picture.one.cls, picture.one.main_name, picture.one.pattern) == (
+        "cat",
+        "red",
+        "striped",
+    )
     assert picture.scene == "moon"
     pair = asked("a blue cat next to a spotted teapot", seed=0)
-    assert pair.one.main_name == "blue" and pair.other.pattern == "spotted" and pair.other.cls == "teapot"
+    assert (
+        pair.one.main_name == "blue"
+        and pair.other.pattern == "spotted"
+        and pair.other.cls == "teapot"
+    )
     assert asked("a dog wearing a red scarf", seed=0).wear == "scarf"
     assert asked("a golden chair", seed=0).material == "gold"
     assert asked("a dog", seed=1) == read("a dog", seed=1)

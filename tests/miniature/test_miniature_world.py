@@ -1,4 +1,6 @@
-"""The miniature's world: the same bytes for a picture, masks that are right, pairs that training never shows."""
+"""The miniature's world: the same bytes for a picture, masks that are right, pairs that training
+never shows.
+"""
 
 import hashlib
 import subprocess
@@ -26,7 +28,10 @@ from benchmarks.miniature.world.scenes import SCENES
 
 # ---- drawing
 
-SOME = [(name, k) for k, name in enumerate(("cat", "teapot", "sunglasses", "chair", "person", "tortoise"))]
+SOME = [
+    (name, k)
+    for k, name in enumerate(("cat", "teapot", "sunglasses", "chair", "person", "tortoise"))
+]
 
 
 def digest_of_some():
@@ -42,7 +47,11 @@ def test_the_same_picture_and_seed_give_the_same_bytes_in_any_process():
     assert here == digest_of_some()
     code = "import test_miniature_world as t; print(t.digest_of_some())"
     other = subprocess.run(
-        [sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert other.stdout.strip() == here
 
@@ -50,22 +59,33 @@ def test_the_same_picture_and_seed_give_the_same_bytes_in_any_process():
 def test_layouts_and_instances_differ():
     one = Picture(make_instance("cat", 0), "beach")
     assert not np.array_equal(render(one, 0)[0], render(one, 1)[0])
-    assert not np.array_equal(render(one, 0)[0], render(replace(one, one=make_instance("cat", 1)), 0)[0])
+    assert not np.array_equal(
+        render(one, 0)[0], render(replace(one, one=make_instance("cat", 1)), 0)[0]
+    )
 
 
 def recoloured(one):
-    turned = {name: tuple((c + 128) % 256 for c in getattr(one, name)) for name in ("main", "second", "accent")}
+    turned = {
+        name: tuple((c + 128) % 256 for c in getattr(one, name))
+        for name in ("main", "second", "accent")
+    }
     return replace(one, **turned)
 
 
 def assert_masked(picture, seed, least, beyond=0):
-    """Another colour of the thing changes its mask's pixels and no other (but `beyond`: paws that hold something)."""
+    """Another colour of the thing changes its mask's pixels and no other (but `beyond`: paws that
+    hold something).
+    """
     image, mask = render(picture, seed)
     other, same = render(replace(picture, one=recoloured(picture.one)), seed)
     assert np.array_equal(mask, same), picture
     changed = (image != other).any(-1)
     assert (changed & (mask == 0)).sum() <= beyond, picture
-    assert changed[mask > 127].mean() > least, (picture.one.cls, picture.scene, changed[mask > 127].mean())
+    assert changed[mask > 127].mean() > least, (
+        picture.one.cls,
+        picture.scene,
+        changed[mask > 127].mean(),
+    )
 
 
 @pytest.mark.parametrize("cls", CLASSES)
@@ -103,12 +123,20 @@ def test_states_of_things_keep_their_masks():
         for k, state in enumerate(STATES_OF[cls]):
             mask = render(Picture(make_instance(cls, k), "garden", state=state), k)[1] > 127
             assert mask.mean() > 0.01, (cls, state)
-            if state not in ("broken", "broken_leg", "melting"):  # shards and puddles are of the thing's own colour
-                assert_masked(Picture(make_instance(cls, k), "garden", state=state), k, -1)  # paint may hide the colour
+            if state not in (
+                "broken",
+                "broken_leg",
+                "melting",
+            ):  # shards and puddles are of the thing's own colour
+                assert_masked(
+                    Picture(make_instance(cls, k), "garden", state=state), k, -1
+                )  # paint may hide the colour
 
 
 def test_the_mask_of_a_pair_is_of_the_one_in_focus():
-    pair = Picture(make_instance("cat", 1), "beach", other=make_instance("teapot", 2), relation="beside")
+    pair = Picture(
+        make_instance("cat", 1), "beach", other=make_instance("teapot", 2), relation="beside"
+    )
     first, second = render(pair, 0)[1] > 127, render(replace(pair, focus=1), 0)[1] > 127
     assert first.any() and second.any() and not (first & second).any()
     turned = render(replace(pair, one=recoloured(pair.one)), 0)[0] != render(pair, 0)[0]
@@ -141,7 +169,11 @@ def test_held_out_pairs_are_never_drawn_and_the_others_are():
 
 def everything(cls):
     states = [*MATERIALS, *([*WEAR, *DO] if is_animal(cls) else STATES_OF[cls])]
-    return {*(f"scene:{s}" for s in SCENES), *(f"style:{s}" for s in STYLES), *(f"state:{s}" for s in states)}
+    return {
+        *(f"scene:{s}" for s in SCENES),
+        *(f"style:{s}" for s in STYLES),
+        *(f"state:{s}" for s in states),
+    }
 
 
 def test_about_a_tenth_of_every_class_is_held_out():

@@ -20,7 +20,9 @@ def test_shipped_concepts_are_what_is_drawn(shipped):
 
     from benchmarks.miniature.shipped import ELEVEN, TUNING, photographs
 
-    found = {kind: {c.name: c for c in load_catalog(kind).concepts} for kind in ("miniature", "tuning")}
+    found = {
+        kind: {c.name: c for c in load_catalog(kind).concepts} for kind in ("miniature", "tuning")
+    }
     assert set(found["miniature"]) == set(ELEVEN) and set(found["tuning"]) == set(TUNING)
     for name, kind in shipped.items():
         concept, (images, masks) = found[kind][name], photographs(name)
@@ -32,7 +34,9 @@ def test_shipped_concepts_are_what_is_drawn(shipped):
 
 
 def test_shipped_instances_are_none_of_training(shipped):
-    """Their seeds are of another name than the pool's; the nearest training instance is not them either."""
+    """Their seeds are of another name than the pool's; the nearest training instance is not them
+    either.
+    """
     from benchmarks.miniature.shipped import instance_of, nearest
 
     for name in shipped:

@@ -1,4 +1,6 @@
-"""A training stage on disk goes on where it was; its averages travel to another machine; Muon's steps."""
+"""A training stage on disk goes on where it was; its averages travel to another machine; Muon's
+steps.
+"""
 
 import pytest
 import torch
@@ -74,9 +76,16 @@ def test_muon_steps_along_the_orthogonal_factor_of_its_momentum():
 
 
 def test_muon_takes_hidden_matrices_and_leaves_the_rest():
-    shapes = {"conv_in.weight": (32, 3, 3, 3), "mid.conv.weight": (32, 32, 3, 3), "mid.conv.bias": (32,),
-              "token_embedding.weight": (100, 32), "positional_embedding": (32, 32), "own.weight": (100, 32),
-              "time_embedding.linear_1.weight": (64, 32), "conv_out.weight": (4, 32, 3, 3)}  # fmt: skip
+    shapes = {
+        "conv_in.weight": (32, 3, 3, 3),
+        "mid.conv.weight": (32, 32, 3, 3),
+        "mid.conv.bias": (32,),
+        "token_embedding.weight": (100, 32),
+        "positional_embedding": (32, 32),
+        "own.weight": (100, 32),
+        "time_embedding.linear_1.weight": (64, 32),
+        "conv_out.weight": (4, 32, 3, 3),
+    }
     matrices, rest = split_parameters({name: torch.zeros(shape) for name, shape in shapes.items()})
     assert [tuple(p.shape) for p in matrices] == [(32, 32, 3, 3), (64, 32)]
     assert len(rest) == 6

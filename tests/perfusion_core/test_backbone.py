@@ -37,10 +37,16 @@ def test_text_side_stays_in_float32(tiny_pipe_dir):
 def test_the_layout_in_memory_changes_speed_only(tiny_backbone):
     plain = UNet2DConditionModel.from_pretrained(tiny_backbone.place, subfolder="unet").eval()
     rng = torch.Generator().manual_seed(0)
-    inputs = (torch.randn(2, 4, 8, 8, generator=rng), torch.tensor(300), torch.randn(2, 32, 32, generator=rng))
+    inputs = (
+        torch.randn(2, 4, 8, 8, generator=rng),
+        torch.tensor(300),
+        torch.randn(2, 32, 32, generator=rng),
+    )
     with torch.no_grad():
         torch.testing.assert_close(tiny_backbone.unet(*inputs).sample, plain(*inputs).sample)
-        torch.testing.assert_close(tiny_backbone.fresh_unet()(*inputs).sample, plain(*inputs).sample)
+        torch.testing.assert_close(
+            tiny_backbone.fresh_unet()(*inputs).sample, plain(*inputs).sample
+        )
 
 
 def test_the_scheduler_is_the_protocols_whatever_the_checkpoint_has(tiny_backbone):
@@ -48,13 +54,25 @@ def test_the_scheduler_is_the_protocols_whatever_the_checkpoint_has(tiny_backbon
     betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
     spaced = {"timestep_spacing": "trailing", "steps_offset": 0, "set_alpha_to_one": True}
     more = {"clip_sample": True, "thresholding": True, "rescale_betas_zero_snr": True}
-    for own in (tiny_backbone.pipe.scheduler, PNDMScheduler(**betas), DDIMScheduler(**betas, **spaced, **more)):
+    for own in (
+        tiny_backbone.pipe.scheduler,
+        PNDMScheduler(**betas),
+        DDIMScheduler(**betas, **spaced, **more),
+    ):
         scheduler = replace(tiny_backbone, pipe=SimpleNamespace(scheduler=own)).scheduler()
         config = scheduler.config
         assert isinstance(scheduler, DDIMScheduler)
-        assert (config.timestep_spacing, config.steps_offset, config.set_alpha_to_one) == ("leading", 1, False)
+        assert (config.timestep_spacing, config.steps_offset, config.set_alpha_to_one) == (
+            "leading",
+            1,
+            False,
+        )
         assert not (config.clip_sample or config.thresholding or config.rescale_betas_zero_snr)
-        assert scheduler.final_alpha_cumprod == scheduler.alphas_cumprod[0] == pytest.approx(1 - 0.00085)
+        assert (
+            scheduler.final_alpha_cumprod
+            == scheduler.alphas_cumprod[0]
+            == pytest.approx(1 - 0.00085)
+        )
         scheduler.set_timesteps(50)
         assert scheduler.timesteps.tolist() == list(range(981, 0, -20))  # 981, 961, ..., 1
 
@@ -62,7 +80,11 @@ def test_the_scheduler_is_the_protocols_whatever_the_checkpoint_has(tiny_backbon
 def test_text_digest_is_the_same_in_every_dtype_and_sees_training():
     encoder = make_pipe().text_encoder
     digest = text_digest(encoder)
-    assert digest == text_digest(encoder.to(torch.float16)) == text_digest(make_pipe().text_encoder.to(torch.bfloat16))
+    assert (
+        digest
+        == text_digest(encoder.to(torch.float16))
+        == text_digest(make_pipe().text_encoder.to(torch.bfloat16))
+    )
     assert digest != text_digest(make_pipe(seed=1).text_encoder)
     with torch.no_grad():
         weight = encoder.get_input_embeddings().weight
@@ -84,7 +106,11 @@ def test_backbone_digest_sees_every_file(tiny_pipe_dir, tmp_path):
 
 @pytest.mark.parametrize(
     ("where", "says"),
-    [("minature", "did you mean 'miniature'"), ("checkpoint.ckpt", "pickle"), ("empty", "model_index")],
+    [
+        ("minature", "did you mean 'miniature'"),
+        ("checkpoint.ckpt", "pickle"),
+        ("empty", "model_index"),
+    ],
 )
 def test_refusals(where, says, tmp_path, monkeypatch, tiny_pipe_dir):
     monkeypatch.chdir(tmp_path)
@@ -95,7 +121,9 @@ def test_refusals(where, says, tmp_path, monkeypatch, tiny_pipe_dir):
 
 
 def test_models_that_read_more_than_latents_are_refused(tmp_path):
-    """Published inpainting models have the same folders; their U-Net would fail in the middle of drawing."""
+    """Published inpainting models have the same folders; their U-Net would fail in the middle of
+    drawing.
+    """
     pipe = make_pipe()
     pipe.unet = UNet2DConditionModel.from_config(pipe.unet.config, in_channels=9)
     pipe.save_pretrained(tmp_path / "inpainting")
@@ -120,7 +148,9 @@ def test_a_missing_covariance_names_a_command_that_can_be_given(tmp_path, monkey
 
 
 def test_the_covariance_beside_a_checkpoint_is_never_passed_over(tmp_path, monkeypatch):
-    """Keys of fits and images count on the file beside it, so that no other may be used in its place."""
+    """Keys of fits and images count on the file beside it, so that no other may be used in its
+    place.
+    """
     monkeypatch.setenv("PERFBENCH_CACHE", str(tmp_path / "cache"))
     make_pipe(seed=3).save_pretrained(tmp_path / "mine")
     backbone = Backbone.open(tmp_path / "mine", device="cpu", dtype="float32")
@@ -131,7 +161,9 @@ def test_the_covariance_beside_a_checkpoint_is_never_passed_over(tmp_path, monke
     )
     write(own, cached(backbone.text_digest))
     write(foreign, tmp_path / "mine" / "covariance.safetensors")
-    with pytest.raises(UserError, match=r"covariance\.safetensors belongs to another text encoder; remove it"):
+    with pytest.raises(
+        UserError, match=r"covariance\.safetensors belongs to another text encoder; remove it"
+    ):
         _ = backbone.c_inv
     write(own, tmp_path / "mine" / "covariance.safetensors")
     assert backbone.c_inv.shape == (width, width)

@@ -76,7 +76,9 @@ def test_on_the_disk_before_it_has_its_name(concept, tmp_path, monkeypatch):
     done = []
     for name in ("fsync", "replace"):
         real = getattr(os, name)
-        monkeypatch.setattr(os, name, lambda *args, name=name, real=real: (done.append(name), real(*args))[1])
+        monkeypatch.setattr(
+            os, name, lambda *args, name=name, real=real: (done.append(name), real(*args))[1]
+        )
     concept.save(tmp_path / "c.safetensors")
     assert done == ["fsync", "replace"]
 
@@ -92,7 +94,9 @@ def foreign(path):
 def incomplete(path):
     with safe_open(path, "pt") as file:
         header = dict(file.metadata())
-    save_file({name: t for name, t in load_file(path).items() if name != "i_star"}, path, metadata=header)
+    save_file(
+        {name: t for name, t in load_file(path).items() if name != "i_star"}, path, metadata=header
+    )
 
 
 def changed(header=(), **tensors):
@@ -119,15 +123,25 @@ def pickled(path):
     ("damage", "says"),
     [
         (cut, "truncated"),
-        (foreign, "^\\S+ is a safetensors file but not a concept; concepts are made by `perfbench fit perfusion`$"),
-        (changed({"version": "2"}), r"^\S+ was written by a newer version \(format 2, this one reads up to 1\)$"),
+        (
+            foreign,
+            "^\\S+ is a safetensors file but not a concept; concepts are made by `perfbench fit "
+            "perfusion`$",
+        ),
+        (
+            changed({"version": "2"}),
+            r"^\S+ was written by a newer version \(format 2, this one reads up to 1\)$",
+        ),
         (changed({"gate": "tanh"}), "its gate is 'tanh', not one of sigmoid, linear"),
         (changed({"version": "x"}), "damaged"),
         (changed({"text_shape": "404"}), "damaged"),
         (changed(i_star=lambda t: t * torch.nan), "i_star holds something else than finite"),
         (changed(o_v=lambda t: t * torch.inf), "o_v holds something else than finite"),
         (changed(o_v=lambda t: t.int()), "o_v holds something else than finite real"),
-        (changed(embedding=lambda t: t[:16]), r"embedding has the shape \[16\], the header says \[32\]"),
+        (
+            changed(embedding=lambda t: t[:16]),
+            r"embedding has the shape \[16\], the header says \[32\]",
+        ),
         (changed(o_v=lambda t: t[:, None].expand(-1, 2)), "o_v has the shape"),
         (incomplete, "damaged.*i_star"),
         (changed({"layers": "3 4"}), "damaged"),
@@ -146,7 +160,9 @@ def test_damaged_files_in_one_sentence(concept, tmp_path, damage, says):
 
 
 def stable_diffusion_sizes() -> list[int]:
-    """The K and V outputs of SD 1.5's sixteen cross-attentions, from the true configuration on the meta device."""
+    """The K and V outputs of SD 1.5's sixteen cross-attentions, from the true configuration on the
+    meta device.
+    """
     from diffusers import UNet2DConditionModel
 
     from perfusion_core.backbone import cross_attentions

@@ -1,4 +1,6 @@
-"""Editing a stock pipeline: what the layers compute, locks, several concepts, batches, caching, restoration."""
+"""Editing a stock pipeline: what the layers compute, locks, several concepts, batches, caching,
+restoration.
+"""
 
 import logging
 from dataclasses import replace
@@ -43,7 +45,10 @@ def brew(tiny_backbone):
 
 def draw(pipe, prompt, **more):
     count = len(prompt) if isinstance(prompt, list) else 1
-    generator = [torch.Generator().manual_seed(n) for n in range(count * more.get("num_images_per_prompt", 1))]
+    generator = [
+        torch.Generator().manual_seed(n)
+        for n in range(count * more.get("num_images_per_prompt", 1))
+    ]
     return pipe(prompt, num_inference_steps=3, generator=generator, output_type="np", **more).images
 
 
@@ -57,19 +62,29 @@ def states(pipe):
 
 def project(pipe, text, side="to_v"):
     encodings = pipe.encode_prompt(text, "cpu", 1, False)[0]
-    return [getattr(layer, side)(encodings)[0].detach() for layer in cross_attentions(pipe.unet).values()]
+    return [
+        getattr(layer, side)(encodings)[0].detach()
+        for layer in cross_attentions(pipe.unet).values()
+    ]
 
 
 def test_local_lock_is_eq_4(pipe, teddy, brew, tiny_c_inv):
-    """Every layer against the pure functions, with two concepts of different bias and temperature in one prompt."""
+    """Every layer against the pure functions, with two concepts of different bias and temperature
+    in one prompt.
+    """
     text = "A {teddy} sailing inside a {brew} on the lake"
     with load_concepts(
-        pipe, {"teddy": teddy, "brew": brew}, bias={"teddy": 0.55, "brew": 0.7}, temperature={"teddy": 0.1}
+        pipe,
+        {"teddy": teddy, "brew": brew},
+        bias={"teddy": 0.55, "brew": 0.7},
+        temperature={"teddy": 0.1},
     ):
         encodings = pipe.encode_prompt(text, "cpu", 1, False)[0]
         keys, values = project(pipe, text, "to_k"), project(pipe, text)
     i_star = torch.stack([teddy.i_star, brew.i_star])
-    supers = torch.stack([super_encoding(pipe.text_encoder, pipe.tokenizer, word) for word in ("toy", "teapot")])
+    supers = torch.stack(
+        [super_encoding(pipe.text_encoder, pipe.tokenizer, word) for word in ("toy", "teapot")]
+    )
     for n, layer in enumerate(cross_attentions(pipe.unet).values()):
         gates = {"bias": [0.55, 0.7], "temperature": [0.1, 0.15]}
         o_v, o_k = torch.stack([teddy.o_v[n], brew.o_v[n]]), supers @ layer.to_k.weight.T
@@ -82,7 +97,9 @@ def test_local_lock_is_eq_4(pipe, teddy, brew, tiny_c_inv):
 
 
 def test_the_concept_keeps_its_key_at_every_position(teddy, tiny_c_inv):
-    """At e = i_star the locked key is o_star_K whatever the position; public versions lost it elsewhere."""
+    """At e = i_star the locked key is o_star_K whatever the position; public versions lost it
+    elsewhere.
+    """
     pipe = make_pipe(length=77)  # as CLIP's
     here = replace(teddy, text_digest=text_digest(pipe.text_encoder))
     e_super = super_encoding(pipe.text_encoder, pipe.tokenizer, "toy")
@@ -94,7 +111,9 @@ def test_the_concept_keeps_its_key_at_every_position(teddy, tiny_c_inv):
         with load_concepts(pipe, open_wide, bias=-20.0, c_inv=tiny_c_inv):
             keys, values = project(pipe, text, "to_k"), project(pipe, text)
         for n, layer in enumerate(cross_attentions(pipe.unet).values()):
-            torch.testing.assert_close(keys[n][at], layer.to_k.weight @ e_super, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(
+                keys[n][at], layer.to_k.weight @ e_super, rtol=1e-4, atol=1e-5
+            )
             torch.testing.assert_close(values[n][at], teddy.o_v[n], rtol=1e-4, atol=1e-5)
 
 
@@ -117,7 +136,14 @@ def test_trained_keys_and_linear_gates(pipe, teddy, tiny_c_inv):
         keys = project(pipe, "a {teddy}", "to_k")
     for n, layer in enumerate(cross_attentions(pipe.unet).values()):
         rome = gated_edit(
-            encodings, layer.to_k.weight, teddy.i_star[None], trained.o_k[n][None], tiny_c_inv, 0.0, 1.0, linear_gate
+            encodings,
+            layer.to_k.weight,
+            teddy.i_star[None],
+            trained.o_k[n][None],
+            tiny_c_inv,
+            0.0,
+            1.0,
+            linear_gate,
         )
         torch.testing.assert_close(keys[n], rome[0])
 
@@ -127,9 +153,15 @@ def test_batches_repeats_and_guidance_change_nothing_for_one_image(pipe, teddy, 
     prompts = ["A {teddy} on the beach", "a photo of a cat", "A {brew} and a {teddy}, in the snow"]
     with load_concepts(pipe, {"teddy": teddy, "brew": brew}, lock=lock, bias=0.5):
         together = draw(
-            pipe, prompts, guidance_scale=6.0, num_images_per_prompt=2, negative_prompt=["red", "blue", "gold {brew}"]
+            pipe,
+            prompts,
+            guidance_scale=6.0,
+            num_images_per_prompt=2,
+            negative_prompt=["red", "blue", "gold {brew}"],
         )
-        for n, (prompt, negative) in enumerate(zip(prompts, ["red", "blue", "gold {brew}"], strict=True)):
+        for n, (prompt, negative) in enumerate(
+            zip(prompts, ["red", "blue", "gold {brew}"], strict=True)
+        ):
             generator = [torch.Generator().manual_seed(2 * n + k) for k in range(2)]
             alone = pipe(
                 prompt,
@@ -143,7 +175,9 @@ def test_batches_repeats_and_guidance_change_nothing_for_one_image(pipe, teddy, 
             assert np.abs(alone - together[2 * n : 2 * n + 2]).max() < 2 / 255
 
 
-@pytest.mark.parametrize("scheduler", [DDIMScheduler, DPMSolverMultistepScheduler, EulerAncestralDiscreteScheduler])
+@pytest.mark.parametrize(
+    "scheduler", [DDIMScheduler, DPMSolverMultistepScheduler, EulerAncestralDiscreteScheduler]
+)
 @pytest.mark.parametrize("lock", ["local", "global"])
 def test_any_scheduler_and_a_prompt_without_the_concept(pipe, teddy, scheduler, lock):
     kept = pipe.scheduler
@@ -159,12 +193,18 @@ def test_any_scheduler_and_a_prompt_without_the_concept(pipe, teddy, scheduler, 
 
 @pytest.mark.parametrize("lock", ["local", "global"])
 def test_bit_for_bit_restored(pipe, teddy, lock):
-    before, modules, image = states(pipe), dict(pipe.unet.named_modules()), draw(pipe, "A toy on the beach")
+    before, modules, image = (
+        states(pipe),
+        dict(pipe.unet.named_modules()),
+        draw(pipe, "A toy on the beach"),
+    )
     before = {name: tensor.clone() for name, tensor in before.items()}
 
     def same():
         after = states(pipe)
-        assert after.keys() == before.keys() and all(torch.equal(after[name], before[name]) for name in before)
+        assert after.keys() == before.keys() and all(
+            torch.equal(after[name], before[name]) for name in before
+        )
         assert dict(pipe.unet.named_modules()) == modules
         assert "encode_prompt" not in vars(pipe)
         assert np.array_equal(draw(pipe, "A toy on the beach"), image)
@@ -215,7 +255,9 @@ def test_a_tensor_changed_in_place_is_projected_again(pipe, teddy):
 
 
 def test_gradients_are_there_after_a_look_without_them(pipe, teddy):
-    """What was computed without a graph is not handed out where one is recorded, for encodings and for weights."""
+    """What was computed without a graph is not handed out where one is recorded, for encodings and
+    for weights.
+    """
     layer = next(iter(cross_attentions(pipe.unet).values()))
     with load_concepts(pipe, {"teddy": teddy}):
         encodings = pipe.encode_prompt("A {teddy}", "cpu", 1, False)[0].detach().requires_grad_()
@@ -228,7 +270,9 @@ def test_gradients_are_there_after_a_look_without_them(pipe, teddy):
 
 
 def test_textual_inversions_of_several_tokens_beside_a_concept(tmp_path, teddy, tiny_c_inv):
-    """diffusers writes `<mug> <mug>_1` for `<mug>`: a concept after it stands one token further on."""
+    """diffusers writes `<mug> <mug>_1` for `<mug>`: a concept after it stands one token further
+    on.
+    """
     pipe = make_pipe()
     save_file({"<mug>": torch.randn(2, 32)}, tmp_path / "mug.safetensors")
     pipe.load_textual_inversion(str(tmp_path / "mug.safetensors"), token="<mug>")
@@ -238,14 +282,18 @@ def test_textual_inversions_of_several_tokens_beside_a_concept(tmp_path, teddy, 
         ours = pipe.encode_prompt("a photo of <mug> and {teddy}", "cpu", 1, False)[0]
     with torch.no_grad():
         encoder.get_input_embeddings().weight[toy] = teddy.embedding
-    torch.testing.assert_close(ours, pipe.encode_prompt("a photo of <mug> and toy", "cpu", 1, False)[0])
+    torch.testing.assert_close(
+        ours, pipe.encode_prompt("a photo of <mug> and toy", "cpu", 1, False)[0]
+    )
 
 
 def test_negative_prompts_as_many_as_prompts(pipe, teddy):
     """As the stock pipeline has it, which asks before; shorter lists are not repeated."""
     with load_concepts(pipe, {"teddy": teddy}):
         for given in ([], ["red"], ["red"] * 4):
-            with pytest.raises(UserError, match=f"3 prompts need one negative prompt or as many, not {len(given)}"):
+            with pytest.raises(
+                UserError, match=f"3 prompts need one negative prompt or as many, not {len(given)}"
+            ):
                 pipe.encode_prompt(["A {teddy}"] * 3, "cpu", 1, True, given)
 
 
@@ -255,9 +303,18 @@ def test_prompt_embeds(pipe, teddy):
         embeds, negative = pipe.encode_prompt("A {teddy} in the snow", "cpu", 1, True)
         generator = [torch.Generator().manual_seed(0)]
         given = {"prompt_embeds": embeds, "negative_prompt_embeds": negative}
-        again = pipe(**given, num_inference_steps=3, generator=generator, output_type="np", guidance_scale=5.0).images
+        again = pipe(
+            **given,
+            num_inference_steps=3,
+            generator=generator,
+            output_type="np",
+            guidance_scale=5.0,
+        ).images
     assert np.abs(image - again).max() < 1e-4
-    with load_concepts(pipe, {"teddy": teddy}, lock="global"), pytest.raises(UserError, match="prompt_embeds"):
+    with (
+        load_concepts(pipe, {"teddy": teddy}, lock="global"),
+        pytest.raises(UserError, match="prompt_embeds"),
+    ):
         pipe(**given, num_inference_steps=1)
     with load_concepts(pipe, {"teddy": teddy}), pytest.raises(UserError, match="clip_skip"):
         pipe("A {teddy}", num_inference_steps=1, clip_skip=1)
@@ -300,7 +357,9 @@ def test_refusals(pipe, teddy, brew, tiny_backbone, tmp_path):
     with load_concepts(pipe, {"teddy": teddy}):
         with pytest.raises(UserError, match="loaded already"), load_concepts(pipe, {"brew": brew}):
             pass
-        assert not np.array_equal(draw(pipe, "A {teddy}"), draw(pipe, "A toy"))  # the first ones are still there
+        assert not np.array_equal(
+            draw(pipe, "A {teddy}"), draw(pipe, "A toy")
+        )  # the first ones are still there
     same = {"one": teddy, "two": teddy}
     with pytest.raises(UserError, match="'one' and 'two'"), load_concepts(pipe, same):
         pass
@@ -308,16 +367,24 @@ def test_refusals(pipe, teddy, brew, tiny_backbone, tmp_path):
 
 
 def test_another_text_encoder(tiny_pipe_dir, teddy, tiny_c_inv, caplog):
-    """A fine-tuned one is accepted with one line, a stranger is refused unless forced, another shape always."""
+    """A fine-tuned one is accepted with one line, a stranger is refused unless forced, another
+    shape always.
+    """
     tuned = make_pipe()
     with torch.no_grad():
         for weight in tuned.text_encoder.parameters():
             weight.add_(
-                0.02 * weight.std().nan_to_num() * torch.randn(weight.shape, generator=torch.Generator().manual_seed(3))
+                0.02
+                * weight.std().nan_to_num()
+                * torch.randn(weight.shape, generator=torch.Generator().manual_seed(3))
             )
     with caplog.at_level(logging.WARNING), load_concepts(tuned, {"teddy": teddy}, c_inv=tiny_c_inv):
         draw(tuned, "A {teddy}")
-    assert len(caplog.messages) == 1 and "cosine 0.9" in caplog.messages[0] and "'toy'" in caplog.messages[0]
+    assert (
+        len(caplog.messages) == 1
+        and "cosine 0.9" in caplog.messages[0]
+        and "'toy'" in caplog.messages[0]
+    )
     stranger = make_pipe(seed=7)
     with (
         pytest.raises(UserError, match=r"cosine.*less than 0\.8"),

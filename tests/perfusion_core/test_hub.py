@@ -1,6 +1,8 @@
-"""Hub ids against a hub of our own: what is said before a download, what is fetched, offline, tokens, revisions.
+"""Hub ids against a hub of our own: what is said before a download, what is fetched, offline,
+tokens, revisions.
 
-huggingface_hub reads its environment once, so every case is a process; without torch it starts in a second.
+huggingface_hub reads its environment once, so every case is a process; without torch it starts in a
+second.
 """
 
 import os
@@ -33,33 +35,62 @@ main()
 """
 
 
-PLAIN = ["model_index.json", "scheduler/scheduler_config.json", "tokenizer/merges.txt", "tokenizer/vocab.json",
-         *(f"{part}/config.json" for part in ("text_encoder", "unet", "vae"))]  # fmt: skip
+PLAIN = [
+    "model_index.json",
+    "scheduler/scheduler_config.json",
+    "tokenizer/merges.txt",
+    "tokenizer/vocab.json",
+    *(f"{part}/config.json" for part in ("text_encoder", "unet", "vae")),
+]
 FULL = ["text_encoder/model.safetensors", "unet/diffusion_pytorch_model.safetensors",
         "vae/diffusion_pytorch_model.safetensors"]  # fmt: skip
 HALF = [name.replace(".safetensors", ".fp16.safetensors") for name in FULL]
-AROUND = ["unet/diffusion_pytorch_model.bin", "unet/diffusion_pytorch_model.non_ema.safetensors", "README.md",
-          "v1-5-pruned.ckpt", "v1-5-pruned.safetensors", "safety_checker/model.safetensors",
-          "text_encoder/pytorch_model.bin"]  # fmt: skip
+AROUND = [
+    "unet/diffusion_pytorch_model.bin",
+    "unet/diffusion_pytorch_model.non_ema.safetensors",
+    "README.md",
+    "v1-5-pruned.ckpt",
+    "v1-5-pruned.safetensors",
+    "safety_checker/model.safetensors",
+    "text_encoder/pytorch_model.bin",
+]
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """The files of a checkpoint with all that lies around in real repositories; nothing opens them here."""
+    """The files of a checkpoint with all that lies around in real repositories; nothing opens them
+    here.
+    """
     folder = tmp_path_factory.mktemp("hub") / "tiny"
     for number, name in enumerate([*PLAIN, *FULL, *HALF, *AROUND]):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         content = bytes([number]) * (700_000 if name in FULL else 3)
-        (folder / name).write_bytes(b'{"number": %d}' % number if name.endswith(".json") else content)
+        (folder / name).write_bytes(
+            b'{"number": %d}' % number if name.endswith(".json") else content
+        )
     return folder
 
 
 def fetch(home, *words, endpoint="http://127.0.0.1:9", code=CALL, **more):
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    environment = {**kept, "PYTHONPATH": str(ROOT), "HF_HOME": str(home), "HF_ENDPOINT": endpoint, **more}
-    environment |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_ETAG_TIMEOUT": "2", "NO_PROXY": "127.0.0.1"}
+    environment = {
+        **kept,
+        "PYTHONPATH": str(ROOT),
+        "HF_HOME": str(home),
+        "HF_ENDPOINT": endpoint,
+        **more,
+    }
+    environment |= {
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_HUB_ETAG_TIMEOUT": "2",
+        "NO_PROXY": "127.0.0.1",
+    }
     return subprocess.run(
-        [sys.executable, "-c", code, *words], env=environment, capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", code, *words],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
 
 
@@ -68,7 +99,9 @@ def test_first_use_says_how_much_then_the_cache_is_enough(model, tmp_path):
     first = fetch(tmp_path, "sd15", endpoint=hub.address)
     assert first.returncode == 0, first.stderr
     said = first.stderr.strip().splitlines()[0]
-    assert said.startswith(f"sd15 = {HUB['sd15']} at {COMMIT[:8]}: 10 files, 2.1 MB, will be downloaded once")
+    assert said.startswith(
+        f"sd15 = {HUB['sd15']} at {COMMIT[:8]}: 10 files, 2.1 MB, will be downloaded once"
+    )
     assert str(tmp_path / "hub") in said
     folder = first.stdout.strip()
     assert folder.startswith(str(tmp_path)) and folder.endswith(COMMIT)
@@ -77,7 +110,10 @@ def test_first_use_says_how_much_then_the_cache_is_enough(model, tmp_path):
     again = fetch(tmp_path, "sd15", endpoint=hub.address)
     assert (again.stdout, again.stderr, hub.fetched()) == (first.stdout, "", set())
     hub.close()
-    for more in ({"HF_HUB_OFFLINE": "1"}, {}):  # told to stay offline, and a hub that does not answer
+    for more in (
+        {"HF_HUB_OFFLINE": "1"},
+        {},
+    ):  # told to stay offline, and a hub that does not answer
         offline = fetch(tmp_path, "sd15", **more)
         assert (offline.returncode, offline.stdout) == (0, first.stdout), offline.stderr
 
@@ -90,7 +126,10 @@ def test_offline_with_nothing_cached_is_one_sentence(tmp_path, more, why):
     assert done.returncode == 1 and done.stdout == ""
     sentence = done.stderr.strip()
     assert "\n" not in sentence
-    assert sentence.startswith(f"perfbench: the backbone sd15 ({HUB['sd15']}) is not in {tmp_path}") and why in sentence
+    assert (
+        sentence.startswith(f"perfbench: the backbone sd15 ({HUB['sd15']}) is not in {tmp_path}")
+        and why in sentence
+    )
     assert "give --backbone its path" in sentence
 
 
@@ -106,7 +145,11 @@ def test_half_a_download_is_not_a_checkpoint(model, tmp_path):
 def test_tokens_revisions_and_unknown_names(model, tmp_path):
     hub = Hub({"owner/gated": model}, token="hf_secret")
     closed = fetch(tmp_path, "owner/gated", endpoint=hub.address)
-    assert closed.returncode == 1 and "set HF_TOKEN" in closed.stderr and "hf_secret" not in closed.stderr
+    assert (
+        closed.returncode == 1
+        and "set HF_TOKEN" in closed.stderr
+        and "hf_secret" not in closed.stderr
+    )
     opened = fetch(tmp_path, "owner/gated", endpoint=hub.address, HF_TOKEN="hf_secret")
     assert opened.returncode == 0 and opened.stdout.strip().endswith(COMMIT), opened.stderr
     revision = fetch(tmp_path, "owner/gated", "v9", endpoint=hub.address, HF_TOKEN="hf_secret")
@@ -121,13 +164,24 @@ def test_tokens_revisions_and_unknown_names(model, tmp_path):
 def test_a_checkpoint_of_the_hub_draws_by_the_command(tiny_pipe_dir, tmp_path):
     """`--backbone ID --revision COMMIT`, from an empty cache to a picture."""
     hub = Hub({"owner/tiny": tiny_pipe_dir})
-    words = ["generate", "A cat on the beach", "--backbone", "owner/tiny", "--revision", COMMIT, "--out"]
+    words = [
+        "generate",
+        "A cat on the beach",
+        "--backbone",
+        "owner/tiny",
+        "--revision",
+        COMMIT,
+        "--out",
+    ]
     few = ["-n", "1", "--steps", "1", "--device", "cpu", "--dtype", "float32"]
     done = fetch(tmp_path, *words, str(tmp_path / "out"), *few, endpoint=hub.address, code=COMMAND)
     hub.close()
     assert done.returncode == 0, done.stderr
     assert done.stderr.startswith(f"owner/tiny at {COMMIT[:8]}: ")
-    assert done.stdout.strip() == str(tmp_path / "out" / "0.png") and (tmp_path / "out" / "0.png").is_file()
+    assert (
+        done.stdout.strip() == str(tmp_path / "out" / "0.png")
+        and (tmp_path / "out" / "0.png").is_file()
+    )
 
 
 def test_pickles_only_is_refused(model, tmp_path):
@@ -148,7 +202,11 @@ def test_two_text_encoders_are_refused_before_anything_is_downloaded(model, tmp_
     hub = Hub({"owner/xl": larger})
     done = fetch(tmp_path / "home", "owner/xl", endpoint=hub.address)
     hub.close()
-    assert done.returncode == 1 and "owner/xl has two text encoders" in done.stderr and hub.fetched() == set()
+    assert (
+        done.returncode == 1
+        and "owner/xl has two text encoders" in done.stderr
+        and hub.fetched() == set()
+    )
 
 
 @pytest.mark.parametrize(("config", "says"), [
@@ -167,12 +225,19 @@ def test_inpainting_is_refused_before_its_weights_are_downloaded(model, tmp_path
 
 
 def test_what_other_libraries_download_is_told_as_well(model, tmp_path):
-    """Scorers and CLIPSeg: their libraries fetch by themselves, after a line of ours; a silent hub adds no line."""
+    """Scorers and CLIPSeg: their libraries fetch by themselves, after a line of ours; a silent hub
+    adds no line.
+    """
     hub = Hub({"owner/scorer": model})
-    call = "from perfusion_core.hub import tell; tell('owner/scorer', ['*.json', 'unet/*.safetensors'])"
+    call = (
+        "from perfusion_core.hub import tell; tell('owner/scorer', ['*.json', "
+        "'unet/*.safetensors'])"
+    )
     said = fetch(tmp_path, endpoint=hub.address, code=call)
     assert said.returncode == 0 and hub.fetched() == set()
-    assert said.stderr.startswith(f"owner/scorer at {COMMIT[:8]}: 9 files, 700 kB, will be downloaded once")
+    assert said.stderr.startswith(
+        f"owner/scorer at {COMMIT[:8]}: 9 files, 700 kB, will be downloaded once"
+    )
     hub.close()
     assert fetch(tmp_path, code=call).stderr == ""
 

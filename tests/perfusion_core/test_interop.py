@@ -1,4 +1,6 @@
-"""Concepts in the other pipelines that share the U-Net: img2img, inpainting, ControlNet; schedulers; offloading."""
+"""Concepts in the other pipelines that share the U-Net: img2img, inpainting, ControlNet;
+schedulers; offloading.
+"""
 
 import diffusers
 import numpy as np
@@ -33,7 +35,9 @@ def teddy(tiny_backbone):
 
 
 def picture(size=16):
-    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8))
+    return Image.fromarray(
+        np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    )
 
 
 def control(base):
@@ -54,7 +58,10 @@ def pipelines(base):
     net = control(base)
     return {
         "text": (diffusers.StableDiffusionPipeline(**parts), {"height": 16, "width": 16}),
-        "img2img": (diffusers.StableDiffusionImg2ImgPipeline(**parts), {"image": picture(), "strength": 0.8}),
+        "img2img": (
+            diffusers.StableDiffusionImg2ImgPipeline(**parts),
+            {"image": picture(), "strength": 0.8},
+        ),
         "inpaint": (
             diffusers.StableDiffusionInpaintPipeline(**parts),
             {"image": picture(), "mask_image": mask, "height": 16, "width": 16, "strength": 1.0},
@@ -74,7 +81,12 @@ def draw(pipe, prompt, more, steps=4, guidance=5.0):
     pipe.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(0)
     done = pipe(
-        prompt, num_inference_steps=steps, guidance_scale=guidance, generator=generator, output_type="np", **more
+        prompt,
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        generator=generator,
+        output_type="np",
+        **more,
     )
     return done.images
 
@@ -93,7 +105,9 @@ def test_a_concept_in_every_pipeline(base, teddy, tiny_c_inv, kind, lock):
 
 
 def test_the_pipelines_agree_where_they_do_the_same(base, teddy, tiny_c_inv):
-    """Inpainting all of a picture at full strength starts from noise, as text to image does, with the same edit."""
+    """Inpainting all of a picture at full strength starts from noise, as text to image does, with
+    the same edit.
+    """
     everything = {"mask_image": Image.fromarray(np.full((16, 16), 255, np.uint8))}
     made = pipelines(base)
     images = []
@@ -117,11 +131,18 @@ def test_schedulers(base, teddy, tiny_c_inv, name):
 
 @pytest.mark.parametrize("way", ["enable_attention_slicing", "enable_freeu"])
 def test_savers_of_the_pipeline(base, teddy, tiny_c_inv, way):
-    """Other users of the same U-Net: slicing leaves the picture as it is, FreeU changes it; both run with a concept."""
-    pipe, more = diffusers.StableDiffusionPipeline(**pipelines(base)["text"][0].components), {"height": 16, "width": 16}
+    """Other users of the same U-Net: slicing leaves the picture as it is, FreeU changes it; both
+    run with a concept.
+    """
+    pipe, more = (
+        diffusers.StableDiffusionPipeline(**pipelines(base)["text"][0].components),
+        {"height": 16, "width": 16},
+    )
     with load_concepts(pipe, {"teddy": teddy}, bias=0.4, c_inv=tiny_c_inv):
         usual = draw(pipe, PROMPT, more)
-        getattr(pipe, way)(**({"s1": 0.9, "s2": 0.2, "b1": 1.2, "b2": 1.4} if way == "enable_freeu" else {}))
+        getattr(pipe, way)(
+            **({"s1": 0.9, "s2": 0.2, "b1": 1.2, "b2": 1.4} if way == "enable_freeu" else {})
+        )
         changed = draw(pipe, PROMPT, more)
         getattr(pipe, way.replace("enable", "disable"))()
     assert np.isfinite(changed).all()
@@ -137,12 +158,17 @@ def test_fused_lora(base, teddy, tiny_c_inv):
 
     pipe = make_pipe()
     torch.manual_seed(2)
-    pipe.unet.add_adapter(LoraConfig(r=2, target_modules=["to_k", "to_v"], init_lora_weights="gaussian"))
+    pipe.unet.add_adapter(
+        LoraConfig(r=2, target_modules=["to_k", "to_v"], init_lora_weights="gaussian")
+    )
     with torch.no_grad():
         for name, weight in pipe.unet.named_parameters():
             if "lora_B" in name:
                 weight.normal_(std=0.1)
-    with pytest.raises(UserError, match="fuse or unload"), load_concepts(pipe, {"teddy": teddy}, c_inv=tiny_c_inv):
+    with (
+        pytest.raises(UserError, match="fuse or unload"),
+        load_concepts(pipe, {"teddy": teddy}, c_inv=tiny_c_inv),
+    ):
         pass
     pipe.fuse_lora()
     pipe.unload_lora_weights()
@@ -169,13 +195,18 @@ def test_offloading_with_the_cpu_as_its_own_accelerator(teddy, tiny_c_inv, lock)
 
 
 def test_sequential_offloading_is_refused(teddy, tiny_c_inv):
-    """It takes the weights out of the layers between calls, so what stands in their place would have none."""
+    """It takes the weights out of the layers between calls, so what stands in their place would
+    have none.
+    """
     from perfusion_core.errors import UserError
 
     pipe, more = make_pipe(), {"height": 16, "width": 16}
     pipe.enable_sequential_cpu_offload(device="cpu")
     says = r"call pipe\.enable_model_cpu_offload"
-    with pytest.raises(UserError, match=says), load_concepts(pipe, {"teddy": teddy}, c_inv=tiny_c_inv):
+    with (
+        pytest.raises(UserError, match=says),
+        load_concepts(pipe, {"teddy": teddy}, c_inv=tiny_c_inv),
+    ):
         pass
     pipe.enable_model_cpu_offload(device="cpu")  # as it says
     with load_concepts(pipe, {"teddy": teddy}, c_inv=tiny_c_inv):
@@ -190,7 +221,10 @@ def test_projections_that_pass_by_ours_are_refused(teddy, tiny_c_inv):
     plain = draw(pipe, "A toy on the beach", more)
     pipe.fuse_qkv_projections(vae=False)
     says = r"K and V of its own .*unfuse_qkv_projections"
-    with pytest.raises(UserError, match=says), load_concepts(pipe, {"teddy": teddy}, c_inv=tiny_c_inv):
+    with (
+        pytest.raises(UserError, match=says),
+        load_concepts(pipe, {"teddy": teddy}, c_inv=tiny_c_inv),
+    ):
         pass
     pipe.unfuse_qkv_projections(vae=False)
     with load_concepts(pipe, {"teddy": teddy}, bias=0.4, c_inv=tiny_c_inv):
@@ -200,7 +234,9 @@ def test_projections_that_pass_by_ours_are_refused(teddy, tiny_c_inv):
 @pytest.mark.gpu
 @pytest.mark.parametrize("lock", ["local", "global"])
 def test_offloading_on_a_gpu(teddy, tiny_c_inv, lock):
-    """The real thing: models wander to the GPU when they are called, the concept's tensors follow."""
+    """The real thing: models wander to the GPU when they are called, the concept's tensors
+    follow.
+    """
     usual, offloaded, more = make_pipe().to("cuda"), make_pipe(), {"height": 16, "width": 16}
     offloaded.enable_model_cpu_offload()
     images = []

@@ -1,4 +1,6 @@
-"""Memory that does not suffice, pretended by a U-Net that refuses more than so many rows; torch.compile; a real GPU."""
+"""Memory that does not suffice, pretended by a U-Net that refuses more than so many rows;
+torch.compile; a real GPU.
+"""
 
 import json
 import logging
@@ -60,8 +62,13 @@ def test_training_in_parts_has_the_same_gradient(backbone, subject, tmp_path, ca
     assert parts["parts"] == {8: 4, 4: 2}[rows] and "parts" not in whole
     assert f"the batch of {rows} in {parts['parts']} parts" in caplog.messages[-1]
     np.testing.assert_allclose(parts["losses"], whole["losses"], rtol=1e-4)
-    one, other = Concept.load(tmp_path / "whole" / ONE_FILE), Concept.load(tmp_path / "parts" / ONE_FILE)
-    torch.testing.assert_close(one.i_star, other.i_star, rtol=1e-3, atol=1e-3)  # moved three times, not five
+    one, other = (
+        Concept.load(tmp_path / "whole" / ONE_FILE),
+        Concept.load(tmp_path / "parts" / ONE_FILE),
+    )
+    torch.testing.assert_close(
+        one.i_star, other.i_star, rtol=1e-3, atol=1e-3
+    )  # moved three times, not five
     assert (one.steps, other.steps) == (3, 3)
     moved = torch.cat(one.o_v) - torch.cat(other.o_v)
     assert moved.abs().median() < 1e-3  # of 0.09 that three steps of AdamW move every number
@@ -75,7 +82,10 @@ def test_class_images_keep_their_weight_in_parts(backbone):
     mask = torch.rand(7, 1, 8, 8, generator=rng)
     for prior in (0, 3):
         errors = squared_error(predicted, target, mask).flatten(1).mean(1)
-        in_parts = sum((row_weights(7, prior, 0.7)[part] * errors[part]).sum() for part in (slice(5), slice(5, 7)))
+        in_parts = sum(
+            (row_weights(7, prior, 0.7)[part] * errors[part]).sum()
+            for part in (slice(5), slice(5, 7))
+        )
         torch.testing.assert_close(in_parts, weighted_loss(predicted, target, mask, prior, 0.7))
 
 
@@ -107,7 +117,9 @@ def test_other_errors_are_not_mistaken_for_it(backbone, subject, tmp_path):
     ):
         assert out_of_memory(RuntimeError(said))
     assert not out_of_memory(RuntimeError("shapes do not match"))
-    backbone.unet.register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(RuntimeError("shapes do not match")))
+    backbone.unet.register_forward_pre_hook(
+        lambda *_: (_ for _ in ()).throw(RuntimeError("shapes do not match"))
+    )
     with pytest.raises(RuntimeError, match="shapes"):
         fit(backbone, subject, Config(steps=1, batch=2), tmp_path, seed=1)
 
@@ -120,7 +132,11 @@ def test_drawing_and_validation_in_halves(backbone, subject, tmp_path, caplog):
     assert sizes == [2, 1, 2] and "5 pictures at a time; going on with 3" in caplog.messages[0]
     assert np.abs(pictures.astype(int) - whole).max() <= 1
     validation = Validation(
-        ("A {} in the snow",) * 4, (1, 2, 3, 4), lambda images: float(images.mean()), every=1, steps=2
+        ("A {} in the snow",) * 4,
+        (1, 2, 3, 4),
+        lambda images: float(images.mean()),
+        every=1,
+        steps=2,
     )
     log = fit(backbone, subject, Config(steps=1, batch=2), tmp_path, seed=1, validate=validation)
     assert log["validation"][0][0] == 1 and max(small.seen) <= 4
@@ -153,7 +169,10 @@ def test_a_run_goes_on_and_its_cells_say_so(one_at_a_time, tmp_path, caplog):
 
 def test_generate_goes_on(one_at_a_time, tmp_path, caplog):
     words = ["generate", "A cat on the beach", "-n", "3", "--steps", "1", "--out", str(tmp_path)]
-    assert run([*words, "--backbone", str(shared() / "tiny"), "--device", "cpu", "--dtype", "float32"]) == 0
+    assert (
+        run([*words, "--backbone", str(shared() / "tiny"), "--device", "cpu", "--dtype", "float32"])
+        == 0
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0.png", "1.png", "2.png"]
     assert "out of memory with 3 pictures at a time; going on with 2" in caplog.text
 
@@ -166,7 +185,9 @@ def test_a_run_reports_the_warm_up_of_compiling(tmp_path, monkeypatch, capsys):
 
 
 def test_all_shapes_are_compiled(tmp_path):
-    """More of them than torch compiles of one function before it gives up without a word; SD 1.5 has 18."""
+    """More of them than torch compiles of one function before it gives up without a word; SD 1.5
+    has 18.
+    """
     from diffusers import UNet2DConditionModel
     from torch._dynamo import config
 
@@ -188,7 +209,9 @@ def test_all_shapes_are_compiled(tmp_path):
 
 
 def test_compiled_parts_draw_the_same_and_are_compiled_once(tiny_pipe_dir, tiny_c_inv):
-    """With dynamo's eager backend, which traces and guards like the real one and generates no code."""
+    """With dynamo's eager backend, which traces and guards like the real one and generates no
+    code.
+    """
     from conftest import make_concept
     from torch._dynamo.utils import counters
 
@@ -224,7 +247,9 @@ def test_on_a_gpu(tiny_pipe_dir, tiny_c_inv, subject, tmp_path, dtype):
     images = []
     for backbone in (cpu, gpu):
         with apply(backbone, {"kitty": Fitted(tmp_path, "cat")}, {}) as write:
-            images.append(sample(backbone, write("A {kitty} on the beach"), [1, 2], steps=5).astype(int))
+            images.append(
+                sample(backbone, write("A {kitty} on the beach"), [1, 2], steps=5).astype(int)
+            )
     assert np.abs(images[0] - images[1]).mean() < (1 if dtype == "float32" else 12)
     assert compile_backbone(gpu, images=2) > 0
     again = sample(gpu, "a cat", [1, 2], steps=5)

@@ -26,7 +26,10 @@ def mug(tmp_path_factory):
     out = tmp_path_factory.mktemp("fit") / "mug.safetensors"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Concept.save, "__defaults__", (torch.float32,))
-        assert run(["fit", "perfusion", "--concept", str(MUG), "--steps", "100", "--out", str(out)]) == 0
+        assert (
+            run(["fit", "perfusion", "--concept", str(MUG), "--steps", "100", "--out", str(out)])
+            == 0
+        )
     return out
 
 
@@ -60,7 +63,9 @@ def score(scorer, pictures):
 
 def test_float16_storage(float32, scorer, mug, tmp_path):
     Concept.load(mug).save(tmp_path / "half.safetensors", torch.float16)
-    full, half = (score(scorer, draw(float32, path)) for path in (mug, tmp_path / "half.safetensors"))
+    full, half = (
+        score(scorer, draw(float32, path)) for path in (mug, tmp_path / "half.safetensors")
+    )
     assert np.abs(full - half).max() < 1e-3
 
 

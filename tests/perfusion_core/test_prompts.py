@@ -19,7 +19,13 @@ def test_fill():
 
 @pytest.mark.parametrize(
     "text",
-    ["A {tom}", "{tom}, on the  beach", "THE SMALL {tom}-like toy", "photo of {tom} and {tom}", "a cat and {tom}"],
+    [
+        "A {tom}",
+        "{tom}, on the  beach",
+        "THE SMALL {tom}-like toy",
+        "photo of {tom} and {tom}",
+        "a cat and {tom}",
+    ],
 )
 def test_positions_are_those_of_the_token(tiny_backbone, text):
     ids, positions = tokenize(tiny_backbone.tokenizer, [text], {"tom": CAT})
@@ -73,7 +79,10 @@ def test_a_vector_replaces_only_its_word(tiny_backbone):
 def test_gradient_reaches_the_vector_and_nothing_else(tiny_backbone):
     vector = torch.zeros(32, requires_grad=True)
     out, _ = encode(
-        tiny_backbone.text_encoder, tiny_backbone.tokenizer, ["a {tom} and {tom}"], {"tom": Word("cat", vector)}
+        tiny_backbone.text_encoder,
+        tiny_backbone.tokenizer,
+        ["a {tom} and {tom}"],
+        {"tom": Word("cat", vector)},
     )
     out.sum().backward()
     assert vector.grad.abs().sum() > 0
@@ -84,4 +93,6 @@ def test_templates_are_those_of_the_prompts_folder():
     from benchmarks.paths import data_dir
 
     assert (data_dir("prompts") / "training.txt").read_text().splitlines() == list(TEMPLATES)
-    assert all(word.lower() in WORDS for template in TEMPLATES for word in template.split() if word != "{}")
+    assert all(
+        word.lower() in WORDS for template in TEMPLATES for word in template.split() if word != "{}"
+    )

@@ -1,4 +1,6 @@
-"""The edit against a float64 loop written from the paper's Eq. 1 to 4, on random and on strongly correlated i_star."""
+"""The edit against a float64 loop written from the paper's Eq. 1 to 4, on random and on strongly
+correlated i_star.
+"""
 
 import math
 
@@ -15,7 +17,9 @@ D, OUT, M = 24, 40, 9
 
 
 def problem(concepts: int, correlated: bool, seed: int = 0, batch: tuple[int, ...] = (2,)):
-    """Float32 inputs; C with condition number about 1e4, i_star near to each other where correlated."""
+    """Float32 inputs; C with condition number about 1e4, i_star near to each other where
+    correlated.
+    """
     rng = torch.Generator().manual_seed(seed)
     q, _ = torch.linalg.qr(torch.randn(D, D, generator=rng, dtype=torch.float64))
     c_inv = ((q * torch.logspace(-2, 2, D, dtype=torch.float64)) @ q.T).float()
@@ -26,13 +30,20 @@ def problem(concepts: int, correlated: bool, seed: int = 0, batch: tuple[int, ..
     e = torch.randn(*batch, M, D, generator=rng)
     if concepts:
         e[..., 3, :] = i_star[-1] + 0.05 * e[..., 3, :]  # a token that is the concept
-    weight, o_star = torch.randn(OUT, D, generator=rng) / D**0.5, torch.randn(concepts, OUT, generator=rng)
+    weight, o_star = (
+        torch.randn(OUT, D, generator=rng) / D**0.5,
+        torch.randn(concepts, OUT, generator=rng),
+    )
     return e, weight, i_star, o_star, c_inv
 
 
 def reference(e, weight, i_star, o_star, c_inv, betas, taus, gate=lambda x: 1 / (1 + math.exp(-x))):
-    """Eq. 4 in Python's own order, float64: Gram-Schmidt by projections instead of our Cholesky and QR."""
-    e, weight, i_star, o_star, c_inv = (np.asarray(t, dtype=np.float64) for t in (e, weight, i_star, o_star, c_inv))
+    """Eq. 4 in Python's own order, float64: Gram-Schmidt by projections instead of our Cholesky and
+    QR.
+    """
+    e, weight, i_star, o_star, c_inv = (
+        np.asarray(t, dtype=np.float64) for t in (e, weight, i_star, o_star, c_inv)
+    )
 
     def sim(a, b):
         return float(a @ c_inv @ b)
@@ -71,12 +82,23 @@ def test_eq_3_and_4(concepts, correlated):
 
 
 @settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 10**6), concepts=st.integers(1, 4), spread=st.floats(0.01, 1), beta=st.floats(0, 1))
+@given(
+    seed=st.integers(0, 10**6),
+    concepts=st.integers(1, 4),
+    spread=st.floats(0.01, 1),
+    beta=st.floats(0, 1),
+)
 def test_eq_4_anywhere(seed, concepts, spread, beta):
     e, weight, i_star, o_star, c_inv = problem(concepts, False, seed, batch=())
     i_star = i_star[:1] + spread * i_star
     inputs = (e, weight, i_star, o_star, c_inv)
-    assert off(gated_edit(*inputs, beta, 0.15), reference(*inputs, [beta] * concepts, [0.15] * concepts)) < 1e-5
+    assert (
+        off(
+            gated_edit(*inputs, beta, 0.15),
+            reference(*inputs, [beta] * concepts, [0.15] * concepts),
+        )
+        < 1e-5
+    )
 
 
 def test_a_euclidean_metric_or_separate_subtractions_would_be_seen():
@@ -87,9 +109,15 @@ def test_a_euclidean_metric_or_separate_subtractions_would_be_seen():
     one_by_one = e.double()
     for i in i_star.double():
         ci = c_inv.double() @ i
-        one_by_one = one_by_one - torch.outer((e.double() @ ci).flatten(), i).reshape(e.shape) / (i @ ci)
+        one_by_one = one_by_one - torch.outer((e.double() @ ci).flatten(), i).reshape(e.shape) / (
+            i @ ci
+        )
     gates = torch.sigmoid(
-        ((e.double() @ c_inv.double() @ i_star.double().T) / ((i_star.double() @ c_inv.double()) * i_star).sum(1) - 0.6)
+        (
+            (e.double() @ c_inv.double() @ i_star.double().T)
+            / ((i_star.double() @ c_inv.double()) * i_star).sum(1)
+            - 0.6
+        )
         / 0.15
     )
     separate = one_by_one @ weight.double().T + gates @ o_star.double()
@@ -102,15 +130,22 @@ def test_one_concept_is_eq_3_as_appendix_d_writes_it():
     i = i_star[0].double()
     c_i = c_inv.double() @ i
     sim, energy = e.double() @ c_i, i @ c_i
-    appendix = e.double() @ weight.double().T - torch.einsum("bm,o->bmo", sim, weight.double() @ i) / energy
-    appendix = appendix + torch.einsum("bm,o->bmo", torch.sigmoid((sim / energy - 0.75) / 0.1), o_star[0].double())
+    appendix = (
+        e.double() @ weight.double().T
+        - torch.einsum("bm,o->bmo", sim, weight.double() @ i) / energy
+    )
+    appendix = appendix + torch.einsum(
+        "bm,o->bmo", torch.sigmoid((sim / energy - 0.75) / 0.1), o_star[0].double()
+    )
     assert off(gated_edit(e, weight, i_star, o_star, c_inv, 0.75, 0.1), appendix.numpy()) < 1e-5
 
 
 def test_linear_gate_is_rome():
     e, weight, i_star, o_star, c_inv = problem(1, False)
     edited = rome_update(weight.double(), i_star[0], o_star[0], c_inv)
-    torch.testing.assert_close(edited @ i_star[0].double(), o_star[0].double())  # what ROME promises
+    torch.testing.assert_close(
+        edited @ i_star[0].double(), o_star[0].double()
+    )  # what ROME promises
     ours = gated_edit(e, weight, i_star, o_star, c_inv, 0.0, 1.0, gate=linear_gate)
     assert off(ours, (e.double() @ edited.T).numpy()) < 1e-5
 
@@ -132,21 +167,29 @@ def test_the_scale_of_c_cancels_and_its_shape_does_not():
     e, weight, i_star, o_star, c_inv = problem(2, True)
     once = gated_edit(e, weight, i_star, o_star, c_inv, 0.6, 0.15)
     torch.testing.assert_close(gated_edit(e, weight, i_star, o_star, c_inv * 1024, 0.6, 0.15), once)
-    assert off(gated_edit(e, weight, i_star, o_star, torch.eye(D), 0.6, 0.15), once.double().numpy()) > 0.1
+    assert (
+        off(gated_edit(e, weight, i_star, o_star, torch.eye(D), 0.6, 0.15), once.double().numpy())
+        > 0.1
+    )
 
 
 def test_the_order_of_concepts_does_not_matter():
     e, weight, i_star, o_star, c_inv = problem(3, True)
     once = gated_edit(e, weight, i_star, o_star, c_inv, [0.5, 0.6, 0.7], 0.15)
     torch.testing.assert_close(
-        gated_edit(e, weight, i_star.flip(0), o_star.flip(0), c_inv, [0.7, 0.6, 0.5], 0.15), once, rtol=1e-5, atol=1e-5
+        gated_edit(e, weight, i_star.flip(0), o_star.flip(0), c_inv, [0.7, 0.6, 0.5], 0.15),
+        once,
+        rtol=1e-5,
+        atol=1e-5,
     )
 
 
 def test_gradients():
     e, weight, i_star, o_star, c_inv = (t.double() for t in problem(2, True, batch=()))
     e, o_star = e[:4].requires_grad_(), o_star.requires_grad_()
-    assert torch.autograd.gradcheck(lambda e, o: gated_edit(e, weight, i_star, o, c_inv, 0.6, 0.15), (e, o_star))
+    assert torch.autograd.gradcheck(
+        lambda e, o: gated_edit(e, weight, i_star, o, c_inv, 0.6, 0.15), (e, o_star)
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

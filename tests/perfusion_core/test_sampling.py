@@ -18,7 +18,9 @@ def stock(backbone, text, seeds, steps, guidance):
     try:
         latents = noise(backbone, seeds)
         call = {"num_inference_steps": steps, "guidance_scale": guidance, "output_type": "np"}
-        images = backbone.pipe(text, num_images_per_prompt=len(seeds), latents=latents, **call).images
+        images = backbone.pipe(
+            text, num_images_per_prompt=len(seeds), latents=latents, **call
+        ).images
     finally:
         backbone.pipe.scheduler = kept
     return (images * 255).round().astype(np.uint8)
@@ -34,17 +36,23 @@ def test_is_what_the_stock_pipeline_draws(tiny_backbone, guidance):
 
 
 def test_fifty_steps_go_from_981_to_1_as_ddim_has_them(tiny_backbone):
-    """Section 2 of the protocol, against the formula; the last step ends at the first alpha, not at 1."""
+    """Section 2 of the protocol, against the formula; the last step ends at the first alpha, not at
+    1.
+    """
     seen, last, vae = [], [], tiny_backbone.vae
     handles = [
-        tiny_backbone.unet.register_forward_hook(lambda _, given, out: seen.append((*given, out.sample))),
+        tiny_backbone.unet.register_forward_hook(
+            lambda _, given, out: seen.append((*given, out.sample))
+        ),
         vae.post_quant_conv.register_forward_pre_hook(lambda _, given: last.append(given[0])),
     ]
     sample(tiny_backbone, "a cat on the beach", [3])  # by default 50 steps, guidance 6
     for handle in handles:
         handle.remove()
     assert [int(t) for _, t, _ in seen] == list(range(981, 0, -20))
-    alphas = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2, 0)
+    alphas = torch.cumprod(
+        1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2, 0
+    )
     x = noise(tiny_backbone, [3]).double()
     for given, t, (plain, told) in seen:
         torch.testing.assert_close(given.double(), torch.cat([x, x]), rtol=1e-3, atol=1e-4)
@@ -52,12 +60,17 @@ def test_fifty_steps_go_from_981_to_1_as_ddim_has_them(tiny_backbone):
         clean = (given[:1] - (1 - alphas[t]).sqrt() * eps) / alphas[t].sqrt()
         after = alphas[max(t - 20, 0)]
         x = after.sqrt() * clean + (1 - after).sqrt() * eps
-    torch.testing.assert_close(last[0].double() * vae.config.scaling_factor, x, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(
+        last[0].double() * vae.config.scaling_factor, x, rtol=1e-3, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("lock", ["local", "global"])
 def test_with_concepts_too(tiny_backbone, tiny_c_inv, lock):
-    both = {"teddy": make_concept(tiny_backbone), "brew": make_concept(tiny_backbone, "brew", "teapot", 3)}
+    both = {
+        "teddy": make_concept(tiny_backbone),
+        "brew": make_concept(tiny_backbone, "brew", "teapot", 3),
+    }
     with load_concepts(tiny_backbone.pipe, both, lock, bias=0.4):
         ours = sample(tiny_backbone, "A {teddy} in a {brew}", [3, 4], steps=5)
         theirs = stock(tiny_backbone, "A {teddy} in a {brew}", [3, 4], 5, 6.0)
@@ -88,7 +101,9 @@ def test_batches_and_threads_move_float32_by_two_levels_at_most(tiny_backbone):
 def test_bfloat16_stays_near_across_batch_sizes(tiny_pipe_dir):
     backbone = Backbone.open(tiny_pipe_dir, device="cpu", dtype="bfloat16")
     together = sample(backbone, TEXTS, [1, 2, 3], steps=6)
-    alone = np.concatenate([sample(backbone, text, [n + 1], steps=6) for n, text in enumerate(TEXTS)])
+    alone = np.concatenate(
+        [sample(backbone, text, [n + 1], steps=6) for n, text in enumerate(TEXTS)]
+    )
     assert np.abs(alone.astype(int) - together).mean() <= 1
 
 
@@ -96,10 +111,14 @@ def test_text_is_encoded_and_projected_once_a_prompt(tiny_backbone, monkeypatch)
     seen, texts = {}, []
     original = tiny_backbone.pipe.encode_prompt
     monkeypatch.setattr(
-        tiny_backbone.pipe, "encode_prompt", lambda text, *a: (texts.append(text), original(text, *a))[1]
+        tiny_backbone.pipe,
+        "encode_prompt",
+        lambda text, *a: (texts.append(text), original(text, *a))[1],
     )
     handles = [
-        getattr(layer, side).register_forward_hook(lambda m, i, o: seen.update({m: [*seen.get(m, []), len(o)]}))
+        getattr(layer, side).register_forward_hook(
+            lambda m, i, o: seen.update({m: [*seen.get(m, []), len(o)]})
+        )
         for layer in cross_attentions(tiny_backbone.unet).values()
         for side in ("to_k", "to_v")
     ]
@@ -113,7 +132,9 @@ def test_text_is_encoded_and_projected_once_a_prompt(tiny_backbone, monkeypatch)
 
 
 def by_hand(backbone, text, seed, steps, guidance):
-    """Attention probabilities of the stock attention processors, layer by layer and step by step."""
+    """Attention probabilities of the stock attention processors, layer by layer and step by
+    step.
+    """
     total, count = 0, 0
 
     def see(attn, of_text, probs):
@@ -139,12 +160,18 @@ def test_attention_maps(tiny_backbone):
     torch.testing.assert_close(
         maps.maps[1:], by_hand(tiny_backbone, "a cat on the beach", 4, 4, 6.0), rtol=1e-3, atol=1e-5
     )
-    assert not any(layer.to_q._forward_hooks for layer in cross_attentions(tiny_backbone.unet).values())
+    assert not any(
+        layer.to_q._forward_hooks for layer in cross_attentions(tiny_backbone.unet).values()
+    )
 
 
 def test_an_exception_leaves_the_backbone_as_it_was(tiny_backbone, monkeypatch):
     before = list(tiny_backbone.unet.named_modules())
-    monkeypatch.setattr(tiny_backbone.unet, "forward", lambda *a, **k: (_ for _ in ()).throw(RuntimeError("no memory")))
+    monkeypatch.setattr(
+        tiny_backbone.unet,
+        "forward",
+        lambda *a, **k: (_ for _ in ()).throw(RuntimeError("no memory")),
+    )
     with pytest.raises(RuntimeError, match="no memory"):
         sample(tiny_backbone, "a cat", [1], steps=2)
     assert list(tiny_backbone.unet.named_modules()) == before

@@ -1,4 +1,6 @@
-"""Single-file checkpoints of 1.x and 2.x, opened offline: weights, tokenizer, what is predicted, what is refused."""
+"""Single-file checkpoints of 1.x and 2.x, opened offline: weights, tokenizer, what is predicted,
+what is refused.
+"""
 
 import json
 
@@ -37,7 +39,9 @@ def same(a, b):
 @pytest.mark.parametrize("width", [32, 64])
 def test_every_weight_arrives_and_pictures_are_the_same_bytes(tiny, tmp_path, width):
     pipe = pipe_of(tiny[width], seed=width)
-    path = save_single_file(pipe, tmp_path / "model.safetensors", {"modelspec.prediction_type": "epsilon"})
+    path = save_single_file(
+        pipe, tmp_path / "model.safetensors", {"modelspec.prediction_type": "epsilon"}
+    )
     pipe.save_pretrained(tmp_path / "folder")
     one = Backbone.open(path, device="cpu", dtype="float32")
     many = Backbone.open(tmp_path / "folder", device="cpu", dtype="float32")
@@ -51,22 +55,54 @@ def test_every_weight_arrives_and_pictures_are_the_same_bytes(tiny, tmp_path, wi
 
 
 def test_the_commands_take_one(tiny, tmp_path, monkeypatch, capsys):
-    """C into the cache, a benchmark with its fit and scores, and the fitted concept in a picture."""
+    """C into the cache, a benchmark with its fit and scores, and the fitted concept in a
+    picture.
+    """
     monkeypatch.setenv("PERFBENCH_CACHE", str(tmp_path / "cache"))
-    path, captions = save_single_file(pipe_of(tiny[32]), tmp_path / "model.safetensors"), tmp_path / "captions.txt"
+    path, captions = (
+        save_single_file(pipe_of(tiny[32]), tmp_path / "model.safetensors"),
+        tmp_path / "captions.txt",
+    )
     texts = [f"a {a} cat {b} the {c}" for a in ("red", "old") for b in ("in", "on") for c in "abcd"]
     captions.write_text("\n".join(texts))
     here = ["--backbone", str(path), "--device", "cpu"]
     assert run(["covariance", *here, "--captions", str(captions)]) == 0
-    assert capsys.readouterr().out.strip() == str(cached(Backbone.open(path, device="cpu").text_digest))
-    few = ["--concepts", "cat", "--prompts", "1", "--set", "train_steps=2", "--set", "validate_every=2"]
-    judges = ["--scorers", str(shared() / "tiny/scorer"), "--set", f"select_scorer={shared() / 'tiny/scorer2'}"]
+    assert capsys.readouterr().out.strip() == str(
+        cached(Backbone.open(path, device="cpu").text_digest)
+    )
+    few = [
+        "--concepts",
+        "cat",
+        "--prompts",
+        "1",
+        "--set",
+        "train_steps=2",
+        "--set",
+        "validate_every=2",
+    ]
+    judges = [
+        "--scorers",
+        str(shared() / "tiny/scorer"),
+        "--set",
+        f"select_scorer={shared() / 'tiny/scorer2'}",
+    ]
     assert run_here(shared(), tmp_path / "run", *here, *few, *judges) == 0
     about = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert about["backbone"]["id"] == "model" and about["backbone"]["sha256"] == backbone_digest(path)
+    assert about["backbone"]["id"] == "model" and about["backbone"]["sha256"] == backbone_digest(
+        path
+    )
     assert len(list((tmp_path / "run").glob("images/*/*/cat/*/cell.json"))) == 2
     [file] = (tmp_path / "run").glob("fits/perfusion/cat-*/concept.safetensors")
-    words = ["generate", "A {cat} on the beach", "--concept", f"cat={file}", "-n", "1", "--steps", "1"]
+    words = [
+        "generate",
+        "A {cat} on the beach",
+        "--concept",
+        f"cat={file}",
+        "-n",
+        "1",
+        "--steps",
+        "1",
+    ]
     assert run([*words, *here, "--dtype", "float32", "--out", str(tmp_path / "out")]) == 0
     assert (tmp_path / "out" / "0.png").is_file()
 
@@ -78,10 +114,15 @@ def test_v_prediction_is_read_where_the_file_tells_it(tiny, tmp_path):
         Backbone.open(silent, device="cpu")
     digests = {backbone_digest(silent)}
     for word, kind, side in (("v", "v_prediction", 96), ("eps", "epsilon", 8)):
-        silent.with_suffix(".yaml").write_text(f'model:\n  params:\n    parameterization: "{word}"\n')
+        silent.with_suffix(".yaml").write_text(
+            f'model:\n  params:\n    parameterization: "{word}"\n'
+        )
         digests.add(backbone_digest(silent))
         layout = single_file.layout_of(silent)
-        assert (layout["scheduler"]["prediction_type"], layout["unet"]["sample_size"]) == (kind, side)
+        assert (layout["scheduler"]["prediction_type"], layout["unet"]["sample_size"]) == (
+            kind,
+            side,
+        )
     assert len(digests) == 3  # what is predicted decides what is drawn
     told = save_single_file(pipe, tmp_path / "told.safetensors", {"modelspec.prediction_type": "v"})
     backbone = Backbone.open(told, device="cpu", dtype="float32")
@@ -99,23 +140,37 @@ def test_the_true_layouts_have_the_published_sizes():
     counted = {}
     for width, layout in TRUE().items():
         with init_empty_weights():
-            unet, vae = UNet2DConditionModel.from_config(layout["unet"]), AutoencoderKL.from_config(layout["vae"])
+            unet, vae = (
+                UNet2DConditionModel.from_config(layout["unet"]),
+                AutoencoderKL.from_config(layout["vae"]),
+            )
             text = CLIPTextModel(CLIPTextConfig(**layout["text_encoder"]))
         layers = cross_attentions(unet)
         numbers = [sum(p.numel() for p in model.parameters()) for model in (unet, vae, text)]
-        counted[width] = (len(layers), sum(layer.to_v.out_features for layer in layers.values()), *numbers)
-    # the parameter counts that the published model cards and papers give: 860 M, 84 M, 123 M; 866 M, 84 M, 340 M
+        counted[width] = (
+            len(layers),
+            sum(layer.to_v.out_features for layer in layers.values()),
+            *numbers,
+        )
+    # the parameter counts that the published model cards and papers give: 860 M, 84 M, 123 M; 866
+    # M, 84 M, 340 M
     assert counted[768] == (16, 12480, 859520964, 83653863, 123060480)
     assert counted[1024] == (16, 12480, 865910724, 83653863, 340387840)
 
 
 def test_the_tokenizer_is_clips(tiny):
-    """Token ids known from CLIP's published vocabulary, and the same as open_clip's own tokenizer gives."""
+    """Token ids known from CLIP's published vocabulary, and the same as open_clip's own tokenizer
+    gives.
+    """
     from open_clip import get_tokenizer
 
     ours, theirs = single_file.tokenizer_of(tiny[32]), get_tokenizer("ViT-B-32-quickgelu")
     assert ours("a photo of a cat").input_ids == [49406, 320, 1125, 539, 320, 2368, 49407]
-    texts = ["A {} dressed as a samurai", "an oil-painting, 1889; it's the teapot's lid!", "Ünïcode  and   spaces"]
+    texts = [
+        "A {} dressed as a samurai",
+        "an oil-painting, 1889; it's the teapot's lid!",
+        "Ünïcode  and   spaces",
+    ]
     for text in texts:
         ids = ours(text, padding="max_length", truncation=True, max_length=77).input_ids
         expected = theirs([text])[0].tolist()

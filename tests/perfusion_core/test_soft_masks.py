@@ -28,9 +28,9 @@ def test_against_the_models_own_logits(clipseg):
     model, processor = open_clipseg(clipseg)
     picture = pictures()[0]
     pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None] / 255
-    pixels = (pixels - torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)) / torch.tensor([0.229, 0.224, 0.225]).view(
-        1, 3, 1, 1
-    )
+    pixels = (pixels - torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)) / torch.tensor(
+        [0.229, 0.224, 0.225]
+    ).view(1, 3, 1, 1)
     ids = make_tokenizer()("cat", return_tensors="pt").input_ids
     logits = model(pixel_values=pixels, input_ids=ids).logits.reshape(32, 32)
     ours = soft_masks(model, processor, [picture], "cat")[0]

@@ -1,4 +1,6 @@
-"""docs/stable-diffusion.md: every command in it is one that the command line takes, with names that exist."""
+"""docs/stable-diffusion.md: every command in it is one that the command line takes, with names that
+exist.
+"""
 
 import re
 import shlex
@@ -11,7 +13,9 @@ from benchmarks.planning import methods
 from benchmarks.scoring.lookup import DINO
 from perfusion_core.hub import HUB
 
-PAGE = (Path(__file__).parent.parent.parent / "docs" / "stable-diffusion.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parent.parent.parent / "docs" / "stable-diffusion.md").read_text(
+    encoding="utf-8"
+)
 BLOCKS = "\n".join(re.findall(r"```bash\n(.*?)```", PAGE, re.S))
 COMMANDS = [line for line in BLOCKS.splitlines() if line.startswith("perfbench ")]
 
@@ -37,7 +41,18 @@ def test_commands_parse(line):
 
 def test_the_page_leaves_no_verb_of_the_way_out():
     said = {line.split()[1] for line in COMMANDS}
-    assert said >= {"concepts", "masks", "covariance", "fit", "generate", "plan", "run", "score", "plot", "report"}
+    assert said >= {
+        "concepts",
+        "masks",
+        "covariance",
+        "fit",
+        "generate",
+        "plan",
+        "run",
+        "score",
+        "plot",
+        "report",
+    }
 
 
 def test_names_on_the_page_are_the_codes():

@@ -1,4 +1,6 @@
-"""The shared loop and Perfusion's fit: what a step changes, the loss, accumulation, seeds, resume, validation."""
+"""The shared loop and Perfusion's fit: what a step changes, the loss, accumulation, seeds, resume,
+validation.
+"""
 
 from dataclasses import replace
 from itertools import count
@@ -42,7 +44,11 @@ def subject():
 def everything(backbone):
     """All tensors of the backbone, by name."""
     parts = {"unet": backbone.unet, "vae": backbone.vae, "text": backbone.text_encoder}
-    return {f"{part}.{name}": t.clone() for part, model in parts.items() for name, t in model.state_dict().items()}
+    return {
+        f"{part}.{name}": t.clone()
+        for part, model in parts.items()
+        for name, t in model.state_dict().items()
+    }
 
 
 def same(a, b):
@@ -54,16 +60,22 @@ def same(a, b):
 
 def test_the_loss_is_linear_in_the_mask_and_not_divided_by_its_sum():
     rng = torch.Generator().manual_seed(0)
-    predicted, target = torch.randn(2, 4, 8, 8, generator=rng), torch.randn(2, 4, 8, 8, generator=rng)
+    predicted, target = (
+        torch.randn(2, 4, 8, 8, generator=rng),
+        torch.randn(2, 4, 8, 8, generator=rng),
+    )
     mask = torch.rand(2, 1, 8, 8, generator=rng)
     by_hand = sum(
-        mask[n, 0, y, x].double() * (predicted[n, c, y, x].double() - target[n, c, y, x].double()) ** 2
+        mask[n, 0, y, x].double()
+        * (predicted[n, c, y, x].double() - target[n, c, y, x].double()) ** 2
         for n in range(2)
         for c in range(4)
         for y in range(8)
         for x in range(8)
     ) / (2 * 4 * 8 * 8)
-    assert weighted_loss(predicted, target, mask, 0, 1.0).item() == pytest.approx(by_hand.item(), rel=1e-5)
+    assert weighted_loss(predicted, target, mask, 0, 1.0).item() == pytest.approx(
+        by_hand.item(), rel=1e-5
+    )
     halved = weighted_loss(predicted, target, mask / 2, 0, 1.0)
     assert halved.item() == pytest.approx(by_hand.item() / 2, rel=1e-5)
 
@@ -97,7 +109,9 @@ def test_flips_take_the_mask_with_them_and_every_image_is_used(backbone, subject
     for _ in range(100):
         latents, masks = still.draw(5, rng)
         for latent, mask in zip(latents, masks, strict=True):
-            [place] = [(v, n) for v in range(2) for n in range(3) if torch.equal(still.mean[v, n], latent)]
+            [place] = [
+                (v, n) for v in range(2) for n in range(3) if torch.equal(still.mean[v, n], latent)
+            ]
             assert torch.equal(still.masks[place], mask)
             seen[place] = seen.get(place, 0) + 1
     assert len(seen) == 6
@@ -108,7 +122,9 @@ def test_an_asymmetric_concept_is_never_flipped(backbone, subject, tmp_path, mon
     asked = []
     real = Latents.of
     monkeypatch.setattr(
-        Latents, "of", staticmethod(lambda *args, flip: (asked.append(flip), real(*args, flip=flip))[1])
+        Latents,
+        "of",
+        staticmethod(lambda *args, flip: (asked.append(flip), real(*args, flip=flip))[1]),
     )
     for one in (subject, replace(subject, asymmetric=True)):
         fit(backbone, one, replace(SMALL, steps=1), tmp_path / str(one.asymmetric), seed=0)
@@ -120,7 +136,9 @@ def test_an_asymmetric_concept_is_never_flipped(backbone, subject, tmp_path, mon
 
 @pytest.mark.parametrize("train_k", [False, True])
 def test_exactly_what_changes_in_a_step(backbone, subject, tmp_path, train_k):
-    """o_star_V of every layer and one embedding row; o_star_K only where it is trained; nothing of the backbone."""
+    """o_star_V of every layer and one embedding row; o_star_K only where it is trained; nothing of
+    the backbone.
+    """
     before = everything(backbone)
     config = replace(SMALL, steps=1, train_k=train_k)
     start = Student(backbone, subject, config).concept()
@@ -134,7 +152,10 @@ def test_exactly_what_changes_in_a_step(backbone, subject, tmp_path, train_k):
         assert moved.max() == pytest.approx(0.03, rel=0.1)  # Adam's first step is the learning rate
     assert (after.o_k is not None) == train_k
     if train_k:
-        assert all((a - b.half().float()).abs().max() > 0.02 for a, b in zip(after.o_k, start.o_k, strict=True))
+        assert all(
+            (a - b.half().float()).abs().max() > 0.02
+            for a, b in zip(after.o_k, start.o_k, strict=True)
+        )
     assert (after.embedding - start.embedding).abs().max() == pytest.approx(0.006, rel=0.1)
 
 
@@ -145,37 +166,54 @@ def test_locked_keys_are_those_of_the_super_category_and_stay(backbone, subject)
         assert not o_k.requires_grad
 
 
-def test_i_star_moves_once_a_step_by_the_mean_over_the_whole_effective_batch(backbone, subject, tmp_path, monkeypatch):
+def test_i_star_moves_once_a_step_by_the_mean_over_the_whole_effective_batch(
+    backbone, subject, tmp_path, monkeypatch
+):
     calls = []
     encode = Student.encode
-    monkeypatch.setattr(Student, "encode", lambda self, texts: (calls.append(len(texts)), encode(self, texts))[1])
+    monkeypatch.setattr(
+        Student, "encode", lambda self, texts: (calls.append(len(texts)), encode(self, texts))[1]
+    )
     results = []
     for accumulate in (1, 4):
         student = Student(backbone, subject, replace(SMALL, accumulate=accumulate))
         first = student.i_star.clone()
         texts = [
-            named(t, "teddy") for t in ("a photo of a {}", "image of the {}", "A photograph of {}", "a photo of a {}")
+            named(t, "teddy")
+            for t in ("a photo of a {}", "image of the {}", "A photograph of {}", "a photo of a {}")
         ]
         encodings = student.encode(texts)
-        mean = torch.stack([encodings[0, 5], encodings[1, 4], encodings[2, 4], encodings[3, 5]]).mean(0)
+        mean = torch.stack(
+            [encodings[0, 5], encodings[1, 4], encodings[2, 4], encodings[3, 5]]
+        ).mean(0)
         torch.testing.assert_close(student.i_star, 0.99 * first + 0.01 * mean)
         assert not student.i_star.requires_grad and encodings.requires_grad
         calls.clear()
-        fit(backbone, subject, replace(SMALL, steps=3, accumulate=accumulate), tmp_path / str(accumulate), seed=0)
+        fit(
+            backbone,
+            subject,
+            replace(SMALL, steps=3, accumulate=accumulate),
+            tmp_path / str(accumulate),
+            seed=0,
+        )
         assert calls == [4, 4, 4]
         results.append(Concept.load(tmp_path / str(accumulate) / "concept.safetensors"))
     assert results[0].steps == results[1].steps == 3
 
 
 def test_a_step_uses_the_i_star_that_it_has_just_moved(backbone, subject, tmp_path):
-    """Section 1 of the protocol: i_star is updated before its use; a layer never works with that of the step before."""
+    """Section 1 of the protocol: i_star is updated before its use; a layer never works with that of
+    the step before.
+    """
     student = Student(backbone, subject, SMALL)
     batch = Batch(torch.zeros(2, 4, 8, 8), ["image of the {teddy}", "A photograph of {teddy}"])
     i_star, seen = student.i_star.clone(), []
     with student.attached():
         layer = next(iter(student.layers.values()))
         layer.to_v.register_forward_hook(
-            lambda edited, given, out: seen.append((given[0].detach(), edited.o_star.detach().clone(), out.detach()))
+            lambda edited, given, out: seen.append(
+                (given[0].detach(), edited.o_star.detach().clone(), out.detach())
+            )
         )
         train(
             backbone,
@@ -192,13 +230,16 @@ def test_a_step_uses_the_i_star_that_it_has_just_moved(backbone, subject, tmp_pa
     for encodings, o_star, out in seen:
         old, i_star = i_star, 0.99 * i_star + 0.01 * encodings[:, 4].mean(0)
         new, late = (
-            gated_edit(encodings, layer.to_v.weight, i[None], o_star, backbone.c_inv, 0.75, 0.1) for i in (i_star, old)
+            gated_edit(encodings, layer.to_v.weight, i[None], o_star, backbone.c_inv, 0.75, 0.1)
+            for i in (i_star, old)
         )
         torch.testing.assert_close(out, new, rtol=1e-5, atol=1e-5)
         assert (out - late).abs().max() > 1e-3
 
 
-def mean_square(backbone, accumulate, tmp_path, texts=("a photo of a {teddy}", "image of the {teddy}")):
+def mean_square(
+    backbone, accumulate, tmp_path, texts=("a photo of a {teddy}", "image of the {teddy}")
+):
     """The gradient of one step on fixed latents, in micro-batches or at once."""
     student = Student(backbone, Subject("teddy", "toy", torch.zeros(1, 3, 16, 16)), SMALL)
     latents = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(1))
@@ -215,7 +256,11 @@ def mean_square(backbone, accumulate, tmp_path, texts=("a photo of a {teddy}", "
     at = iter(range(4))
     with pytest.MonkeyPatch.context() as patch, student.attached():
         real = torch.randn
-        patch.setattr(torch, "randn", lambda shape, **k: noise if shape[0] == 4 else noise[(n := next(at)) : n + 1])
+        patch.setattr(
+            torch,
+            "randn",
+            lambda shape, **k: noise if shape[0] == 4 else noise[(n := next(at)) : n + 1],
+        )
         patch.setattr(torch, "randint", lambda high, size, **k: torch.full(size, 300))
         recipe = Recipe(1, accumulate)
         log = train(
@@ -246,18 +291,27 @@ def test_accumulation_gives_the_same_gradient(backbone, tmp_path):
 
 
 def test_one_seed_fixes_everything(backbone, subject, tmp_path):
-    logs = [fit(backbone, subject, SMALL, tmp_path / str(n), seed=seed) for n, seed in enumerate((3, 3, 4))]
+    logs = [
+        fit(backbone, subject, SMALL, tmp_path / str(n), seed=seed)
+        for n, seed in enumerate((3, 3, 4))
+    ]
     assert logs[0]["losses"] == logs[1]["losses"] != logs[2]["losses"]
     files = [(tmp_path / str(n) / "concept.safetensors").read_bytes() for n in range(3)]
     assert files[0] == files[1] != files[2]
 
 
-def test_killed_and_resumed_gives_the_same_file_and_seconds(backbone, subject, tmp_path, monkeypatch):
+def test_killed_and_resumed_gives_the_same_file_and_seconds(
+    backbone, subject, tmp_path, monkeypatch
+):
     clock = count()  # a second every time that it is looked at
     monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     always = checkpoint.Checkpoint.__init__
-    monkeypatch.setattr(checkpoint.Checkpoint, "__init__", lambda self, *a: always(self, *a, seconds=0.0))
-    score = Validation(("A {} in a garden",), (1,), lambda images: float(images.mean()), every=2, steps=2)
+    monkeypatch.setattr(
+        checkpoint.Checkpoint, "__init__", lambda self, *a: always(self, *a, seconds=0.0)
+    )
+    score = Validation(
+        ("A {} in a garden",), (1,), lambda images: float(images.mean()), every=2, steps=2
+    )
     config = replace(SMALL, steps=6)
     whole = fit(backbone, subject, config, tmp_path / "whole", seed=1, validate=score)
 
@@ -271,10 +325,19 @@ def test_killed_and_resumed_gives_the_same_file_and_seconds(backbone, subject, t
     assert same(before, everything(backbone)) and "encode_prompt" not in vars(backbone.pipe)
     steps = []
     again = fit(
-        backbone, subject, config, tmp_path / "killed", seed=1, validate=score, progress=lambda *a: steps.append(a[0])
+        backbone,
+        subject,
+        config,
+        tmp_path / "killed",
+        seed=1,
+        validate=score,
+        progress=lambda *a: steps.append(a[0]),
     )
     assert steps == [4, 5, 6]
-    assert all(again[name] == whole[name] for name in ("losses", "validation", "seconds", "images_per_second"))
+    assert all(
+        again[name] == whole[name]
+        for name in ("losses", "validation", "seconds", "images_per_second")
+    )
     assert (tmp_path / "killed/concept.safetensors").read_bytes() == (
         tmp_path / "whole/concept.safetensors"
     ).read_bytes()
@@ -285,7 +348,11 @@ def test_validation_keeps_the_best_step_and_keep_keeps_what_it_is_told(backbone,
     scores = iter([0.5, 0.7, 0.6])
     shown = []
     validate = Validation(
-        ("A {} in a garden", "a {}"), (1, 2), lambda images: (shown.append(images), next(scores))[1], 2, 2
+        ("A {} in a garden", "a {}"),
+        (1, 2),
+        lambda images: (shown.append(images), next(scores))[1],
+        2,
+        2,
     )
     before = everything(backbone)
     config = replace(SMALL, steps=6)
@@ -294,13 +361,19 @@ def test_validation_keeps_the_best_step_and_keep_keeps_what_it_is_told(backbone,
     assert log["validation"] == [(2, 0.5), (4, 0.7), (6, 0.6)]
     assert (log["steps"], log["score"], log["steps_run"], len(log["losses"])) == (4, 0.7, 6, 6)
     assert Concept.load(tmp_path / "concept.safetensors").steps == 4
-    assert (tmp_path / "concept.safetensors").read_bytes() == (tmp_path / "step-4/concept.safetensors").read_bytes()
+    assert (tmp_path / "concept.safetensors").read_bytes() == (
+        tmp_path / "step-4/concept.safetensors"
+    ).read_bytes()
     assert Concept.load(tmp_path / "step-1/concept.safetensors").steps == 1
     assert [images.shape for images in shown] == [(2, 16, 16, 3)] * 3
     assert not np.array_equal(shown[0], shown[1])
     with apply(backbone, {"teddy": Fitted(tmp_path, "toy")}, {}) as write:
-        drawn = sample(backbone, [write(named(t, "teddy")) for t in validate.templates], [1, 2], steps=2)
-    assert np.abs(drawn.astype(int) - shown[1]).max() <= 1  # what was judged is what was kept, but for its float16
+        drawn = sample(
+            backbone, [write(named(t, "teddy")) for t in validate.templates], [1, 2], steps=2
+        )
+    assert (
+        np.abs(drawn.astype(int) - shown[1]).max() <= 1
+    )  # what was judged is what was kept, but for its float16
 
 
 def test_the_bar_has_the_loss_and_images_a_second(monkeypatch):
@@ -321,18 +394,24 @@ def test_the_bar_has_the_loss_and_images_a_second(monkeypatch):
 
 
 def test_divergence_stops_with_a_hint(backbone, subject, tmp_path):
-    with pytest.raises(Diverged, match=r"the loss is (nan|inf) at step \d; lower the learning rate \(now 1e\+30"):
+    with pytest.raises(
+        Diverged, match=r"the loss is (nan|inf) at step \d; lower the learning rate \(now 1e\+30"
+    ):
         fit(backbone, subject, replace(SMALL, lr=1e30), tmp_path, seed=0)
     assert not (tmp_path / "concept.safetensors").exists()
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
-def test_trains_in_half_precision_and_with_checkpointing_alike(tiny_pipe_dir, tiny_c_inv, subject, tmp_path, dtype):
+def test_trains_in_half_precision_and_with_checkpointing_alike(
+    tiny_pipe_dir, tiny_c_inv, subject, tmp_path, dtype
+):
     from perfusion_core.backbone import Backbone
 
     backbone = Backbone.open(tiny_pipe_dir, device="cpu", dtype=dtype)
     losses = [
-        fit(backbone, subject, replace(SMALL, checkpointing=on), tmp_path / str(on), seed=0)["losses"]
+        fit(backbone, subject, replace(SMALL, checkpointing=on), tmp_path / str(on), seed=0)[
+            "losses"
+        ]
         for on in (False, True)
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4 if dtype == "float32" else 0.02)
@@ -342,7 +421,9 @@ def test_trains_in_half_precision_and_with_checkpointing_alike(tiny_pipe_dir, ti
 def test_the_loss_falls(backbone, subject, tmp_path):
     """Against the same draws of pictures, noise and times without learning."""
     config = replace(SMALL, steps=60, batch=16)
-    still = fit(backbone, subject, replace(config, lr=0.0, lr_embedding=0.0), tmp_path / "still", seed=0)["losses"]
+    still = fit(
+        backbone, subject, replace(config, lr=0.0, lr_embedding=0.0), tmp_path / "still", seed=0
+    )["losses"]
     losses = fit(backbone, subject, config, tmp_path / "learnt", seed=0)["losses"]
     assert losses[0] == still[0]
     assert all(a < b for a, b in zip(losses[-20:], still[-20:], strict=True))
@@ -359,7 +440,10 @@ def test_one_shot_and_no_mask(backbone, subject, tmp_path, monkeypatch):
         Latents,
         "of",
         staticmethod(
-            lambda b, images, masks, flip: (asked.append((len(images), masks is None)), real(b, images, masks, flip))[1]
+            lambda b, images, masks, flip: (
+                asked.append((len(images), masks is None)),
+                real(b, images, masks, flip),
+            )[1]
         ),
     )
     fit(backbone, subject, replace(SMALL, steps=1, images=1), tmp_path / "a", seed=0)
@@ -370,13 +454,20 @@ def test_one_shot_and_no_mask(backbone, subject, tmp_path, monkeypatch):
 
 
 def test_vanilla_rome_shows_the_mismatch_of_training_and_inference(backbone, subject, tmp_path):
-    """Fig. A.1: trained at one position, the edit then changes others as well; ours changes the same in both."""
+    """Fig. A.1: trained at one position, the edit then changes others as well; ours changes the
+    same in both.
+    """
     fit(backbone, subject, replace(SMALL, vanilla_rome=True), tmp_path / "rome", seed=0)
     fit(backbone, subject, SMALL, tmp_path / "ours", seed=0)
-    rome, ours = (Concept.load(tmp_path / name / "concept.safetensors") for name in ("rome", "ours"))
+    rome, ours = (
+        Concept.load(tmp_path / name / "concept.safetensors") for name in ("rome", "ours")
+    )
     assert (rome.gate, ours.gate) == ("linear", "sigmoid")
     text, gap = "a photo of a {teddy}", {}
-    for name, concept, config in (("rome", rome, replace(SMALL, vanilla_rome=True)), ("ours", ours, SMALL)):
+    for name, concept, config in (
+        ("rome", rome, replace(SMALL, vanilla_rome=True)),
+        ("ours", ours, SMALL),
+    ):
         student = Student(backbone, subject, config)
         with torch.no_grad():
             student.embedding.copy_(concept.embedding)
@@ -395,14 +486,19 @@ def test_vanilla_rome_shows_the_mismatch_of_training_and_inference(backbone, sub
     assert gap["rome"] > 0.05
 
 
-def test_vanilla_rome_starts_from_the_mean_over_the_templates_and_trains_only_o_star_v(backbone, subject, tmp_path):
+def test_vanilla_rome_starts_from_the_mean_over_the_templates_and_trains_only_o_star_v(
+    backbone, subject, tmp_path
+):
     config = replace(SMALL, vanilla_rome=True, steps=2, accumulate=2)
     student = Student(backbone, subject, config)
     fit(backbone, subject, config, tmp_path, seed=0)
     after = Concept.load(tmp_path / "concept.safetensors")
     assert torch.equal(after.embedding, student.embedding.detach().half().float())
     assert torch.equal(after.i_star, student.i_star.half().float())
-    assert all(not torch.equal(a, b[0].detach().half().float()) for a, b in zip(after.o_v, student.o_v, strict=True))
+    assert all(
+        not torch.equal(a, b[0].detach().half().float())
+        for a, b in zip(after.o_v, student.o_v, strict=True)
+    )
     assert not torch.allclose(student.i_star, student.e_super)
 
 
@@ -422,12 +518,17 @@ def test_apply_restores_and_points_matter(backbone, subject, tmp_path):
     with pytest.raises(RuntimeError), apply(backbone, fits, {}):
         raise RuntimeError
     assert same(before, everything(backbone)) and "encode_prompt" not in vars(backbone.pipe)
-    with pytest.raises(UserError, match="did you mean 'bias'"), apply(backbone, fits, {"bais": 0.3}):
+    with (
+        pytest.raises(UserError, match="did you mean 'bias'"),
+        apply(backbone, fits, {"bais": 0.3}),
+    ):
         pass
 
 
 def test_the_gradient_of_repeated_texts_has_one_order_of_adding():
-    """Sixteen prompts of nine texts, as Perfusion trains. Two threads let an index add gradients in any order."""
+    """Sixteen prompts of nine texts, as Perfusion trains. Two threads let an index add gradients in
+    any order.
+    """
     from perfusion_core.student import repeated
 
     rows = [0, 3, 3, 8, 1, 2, 0, 7, 7, 7, 5, 4, 6, 1, 0, 3]

@@ -1,6 +1,8 @@
-"""Stable Diffusion 1.5's true configuration with random weights: published sizes, a training step, two sampling steps.
+"""Stable Diffusion 1.5's true configuration with random weights: published sizes, a training step,
+two sampling steps.
 
-5.6 GB of memory, 144 s of processor time. Pictures are of 128 pixels: 512 would take far too long on a CPU.
+5.6 GB of memory, 144 s of processor time. Pictures are of 128 pixels: 512 would take far too long
+on a CPU.
 """
 
 import numpy as np
@@ -19,7 +21,9 @@ from perfusion_core.subject import Fitted, Subject
 
 pytestmark = pytest.mark.slow
 SIDE = 16  # of the latents
-CAPTIONS = ["a very long caption about a cat, a teapot and a chair that stand in a garden by the sea " * 4] * 24
+CAPTIONS = [
+    "a very long caption about a cat, a teapot and a chair that stand in a garden by the sea " * 4
+] * 24
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +49,9 @@ def test_sixteen_and_sixteen_projections_of_the_published_sizes(sd15):
         assert {projection.in_features for projection in projections} == {768}
         sizes = [projection.out_features for projection in projections]
         # down 320 320 640 640 1280 1280, up 1280 x3 640 x3 320 x3, mid 1280
-        assert sizes == [320] * 2 + [640] * 2 + [1280] * 2 + [1280] * 3 + [640] * 3 + [320] * 3 + [1280]
+        assert sizes == [320] * 2 + [640] * 2 + [1280] * 2 + [1280] * 3 + [640] * 3 + [320] * 3 + [
+            1280
+        ]
         assert sum(sizes) == 12480
     assert (sd15.size, sd15.down, sd15.tokenizer.model_max_length) == (SIDE * 8, 8, 77)
     assert sd15.encode(["a cat"]).shape == (1, 77, 768)
@@ -65,14 +71,19 @@ def test_a_step_of_training_two_of_sampling_and_the_file(sd15, tmp_path):
     assert numbers == {"i_star": 768, "embedding": 768, "o_v": 12480, "super_encoding": 768}
     concept = Concept.load(path)
     supers = [
-        layer.to_v.weight @ sd15.encode(["A photo of a cat"])[0, 5] for layer in cross_attentions(sd15.unet).values()
+        layer.to_v.weight @ sd15.encode(["A photo of a cat"])[0, 5]
+        for layer in cross_attentions(sd15.unet).values()
     ]
     moved = [(o - plain).abs().max().item() for o, plain in zip(concept.o_v, supers, strict=True)]
-    assert all(0.02 < most < 0.05 for most in moved)  # AdamW's first step is the rate, 0.03, in each of 16 layers
+    assert all(
+        0.02 < most < 0.05 for most in moved
+    )  # AdamW's first step is the rate, 0.03, in each of 16 layers
     concept.save(tmp_path / "full.safetensors", torch.float32)
     assert path.stat().st_size < 30_000 and (tmp_path / "full.safetensors").stat().st_size < 60_000
     with apply(sd15, {"kitty": Fitted(tmp_path, "cat")}, {"lock": "local", "bias": 0.6}) as write:
         drawn = sample(sd15, write("A {kitty} on the beach"), [5], steps=2)
     plain = sample(sd15, "A cat on the beach", [5], steps=2)
     assert drawn.shape == (1, SIDE * 8, SIDE * 8, 3) and not np.array_equal(drawn, plain)
-    assert {name: weight.double().sum().item() for name, weight in sd15.unet.named_parameters()} == before
+    assert {
+        name: weight.double().sum().item() for name, weight in sd15.unet.named_parameters()
+    } == before

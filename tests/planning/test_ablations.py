@@ -24,7 +24,10 @@ def test_the_table_reaches_the_flag_the_methods_and_the_legend():
     for one in ABLATIONS:
         assert ablated(one.name) == list(dict.fromkeys([BASE, one.method]))
         if one.method != BASE:
-            assert (VARIANTS[one.method].config, VARIANTS[one.method].points) == (one.config, one.points)
+            assert (VARIANTS[one.method].config, VARIANTS[one.method].points) == (
+                one.config,
+                one.points,
+            )
             assert style_of(one.method, "local").label == f"Perfusion, {one.label}"
 
 

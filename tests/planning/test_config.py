@@ -1,4 +1,6 @@
-"""Preset, TOML, flags and --set resolve to one object; mistakes are one sentence with the nearest name."""
+"""Preset, TOML, flags and --set resolve to one object; mistakes are one sentence with the nearest
+name.
+"""
 
 import json
 import subprocess
@@ -19,7 +21,9 @@ def test_later_ones_win(tmp_path):
         '[points]\nperfusion = ["local-b0.65-t0.15"]\n[fit.ti]\nlr = 0.5\n'
     )
     config = resolve(
-        toml=file, flags={"images": "4", "steps": None}, sets=["images=6", "fit.ti.steps=9", "concepts=cat, dog"]
+        toml=file,
+        flags={"images": "4", "steps": None},
+        sets=["images=6", "fit.ti.steps=9", "concepts=cat, dog"],
     )
     assert (config.preset, config.images, config.steps, config.seed) == ("micro", 6, 7, 1)
     assert config.points["perfusion"] == ("local-b0.65-t0.15",)
@@ -62,7 +66,9 @@ def test_mistakes_are_sentences(given, told):
 
 
 def test_points_of_a_method_that_is_not_there():
-    with pytest.raises(UserError, match="unknown method in points 'perfusoin'; did you mean 'perfusion'"):
+    with pytest.raises(
+        UserError, match="unknown method in points 'perfusoin'; did you mean 'perfusion'"
+    ):
         methods.resolve(resolve(sets=["points.perfusoin=local-b0.60-t0.15"]), miniature=True)
     with pytest.raises(UserError, match="unknown method in fit 'tii'"):
         methods.resolve(resolve(sets=["fit.tii.lr=1"]), miniature=True)
@@ -104,8 +110,17 @@ def test_presets_are_valid_and_frozen():
 def test_protocol_leaves_out_choices_and_places():
     config = resolve(preset="micro")
     assert {role(name) for name in as_dict(config)} == {"choice", "place", "protocol"}
-    choices = ["methods=cd", "concepts=all", "prompts=all", "pairs=a+b", "points.cd=default", "keep=5"]
-    grown = resolve(preset="micro", sets=[*choices, "engine=ray", "out=x", "device=cpu", "scorers=auto,dino"])
+    choices = [
+        "methods=cd",
+        "concepts=all",
+        "prompts=all",
+        "pairs=a+b",
+        "points.cd=default",
+        "keep=5",
+    ]
+    grown = resolve(
+        preset="micro", sets=[*choices, "engine=ray", "out=x", "device=cpu", "scorers=auto,dino"]
+    )
     assert digest(protocol(grown)) == digest(protocol(config))
     fixed = (
         "images=3",
@@ -118,10 +133,17 @@ def test_protocol_leaves_out_choices_and_places():
         "scorers=dino",
     )
     for change in fixed:
-        assert digest(protocol(resolve(preset="micro", sets=[change]))) != digest(protocol(config)), change
-    assert difference(protocol(config), protocol(resolve(preset="micro", sets=["steps=6"]))) == ["steps: 5 -> 6"]
+        assert digest(protocol(resolve(preset="micro", sets=[change]))) != digest(
+            protocol(config)
+        ), change
+    assert difference(protocol(config), protocol(resolve(preset="micro", sets=["steps=6"]))) == [
+        "steps: 5 -> 6"
+    ]
 
 
 def test_config_needs_no_torch():
-    code = "import sys, benchmarks.planning.config; sys.exit('torch' in sys.modules or 'pandas' in sys.modules)"
+    code = (
+        "import sys, benchmarks.planning.config; sys.exit('torch' in sys.modules or 'pandas' "
+        "in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

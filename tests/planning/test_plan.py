@@ -1,4 +1,6 @@
-"""Config x catalog -> units: the paper's counts, keys that change with all that matters and with nothing else."""
+"""Config x catalog -> units: the paper's counts, keys that change with all that matters and with
+nothing else.
+"""
 
 import subprocess
 import sys
@@ -20,7 +22,12 @@ from perfusion_core.errors import UserError
 
 ANIMATED = ("cat_toy", "sculpture", "teddy", "tortoise", "cat", "dog", "puppy")
 ELEVEN = dict.fromkeys(ANIMATED, "animated")
-ELEVEN |= {"pot": "container", "teapot": "container", "chair": "furniture", "sunglasses": "wearable"}
+ELEVEN |= {
+    "pot": "container",
+    "teapot": "container",
+    "chair": "furniture",
+    "sunglasses": "wearable",
+}
 FACTS = Facts("backbone", "covariance", "float32", "selector")
 SUPER = Method("super", "super", "1", False, False, {}, covariance=False)
 PERFUSION = Method("perfusion", "perfusion", "1", True, False, {"steps": 400}, select=True)
@@ -28,7 +35,9 @@ DB = Method("db", "db", "1", True, True, {"steps": 800}, covariance=False)
 
 
 def a_concept(name: str, group: str) -> Concept:
-    return Concept(name, name.split("_")[-1], group, False, "", "", (Path("0.png"),), (), f"digest of {name}")
+    return Concept(
+        name, name.split("_")[-1], group, False, "", "", (Path("0.png"),), (), f"digest of {name}"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +45,9 @@ def catalog() -> Catalog:
     return shipped_prompts("eleven", [a_concept(name, group) for name, group in ELEVEN.items()])
 
 
-def plan_of(catalog, config=None, methods=(SUPER, PERFUSION, DB), facts=FACTS, names=("cat", "teapot")):
+def plan_of(
+    catalog, config=None, methods=(SUPER, PERFUSION, DB), facts=FACTS, names=("cat", "teapot")
+):
     config = config or resolve(preset="micro")
     return make(config, catalog, [c for c in catalog.concepts if c.name in names], methods, facts)
 
@@ -46,7 +57,12 @@ def test_one_operating_point_is_3776_images(catalog):
     assert plan.images == 3776 == 8 * (11 * 19 + 263)
     assert len(plan.cells) == 11 * 19 + 263
     by_concept = Counter(cell.concept for cell in plan.cells)
-    assert (by_concept["cat"], by_concept["pot"], by_concept["chair"], by_concept["sunglasses"]) == (49, 35, 30, 29)
+    assert (
+        by_concept["cat"],
+        by_concept["pot"],
+        by_concept["chair"],
+        by_concept["sunglasses"],
+    ) == (49, 35, 30, 29)
 
 
 def test_a_hundred_thousand_images_plan_in_two_seconds(catalog):
@@ -69,12 +85,18 @@ def test_super_is_planned_for_every_subject_with_the_same_noise(catalog):
 
 def test_seed_is_of_base_concept_prompt_and_index_alone(catalog):
     plan = plan_of(catalog)
-    more = plan_of(catalog, resolve(preset="micro", sets=["images=4", "steps=9"]), names=("teapot", "cat", "dog"))
+    more = plan_of(
+        catalog,
+        resolve(preset="micro", sets=["images=4", "steps=9"]),
+        names=("teapot", "cat", "dog"),
+    )
     seeds = {(c.method, c.concept, c.prompt_id): c.seeds for c in more.cells}
     for cell in plan.cells:
         assert seeds[cell.method, cell.concept, cell.prompt_id][:2] == cell.seeds
         assert cell.seeds[1] == seed_of(0, cell.concept, cell.prompt_id, 1)
-    everything = [s for c in make(Config(), catalog, catalog.concepts, [SUPER], FACTS).cells for s in c.seeds]
+    everything = [
+        s for c in make(Config(), catalog, catalog.concepts, [SUPER], FACTS).cells for s in c.seeds
+    ]
     assert len(set(everything)) == len(everything) and max(everything) < 2**48
     assert seed_of(0, "cat", "s01", 0) == 171096955090480, "published numbers depend on this value"
 
@@ -121,15 +143,22 @@ def test_the_key_changes_with_concept_prompt_and_texts(catalog):
     before = keys(catalog)
     cat = a_concept("cat", "animated")
     other_images = replace(
-        catalog, concepts=(replace(cat, digest="other"), *(c for c in catalog.concepts if c.name != "cat"))
+        catalog,
+        concepts=(replace(cat, digest="other"), *(c for c in catalog.concepts if c.name != "cat")),
     )
     after = keys(other_images)
     changed = {address for address in before if before[address] != after[address]}
-    assert changed == {a for a in before if a[1] == "cat" and a[0] != "super"}, "super sees no concept image"
-    prompts = tuple(replace(p, template=p.template + " today") if p.id == "s01" else p for p in catalog.prompts)
+    assert changed == {a for a in before if a[1] == "cat" and a[0] != "super"}, (
+        "super sees no concept image"
+    )
+    prompts = tuple(
+        replace(p, template=p.template + " today") if p.id == "s01" else p for p in catalog.prompts
+    )
     after = keys(replace(catalog, prompts=prompts))
     assert {a for a in before if before[a] != after[a]} == {a for a in before if a[2] == "s01"}
-    word = replace(catalog, concepts=tuple(replace(c, super_category="thing") for c in catalog.concepts))
+    word = replace(
+        catalog, concepts=tuple(replace(c, super_category="thing") for c in catalog.concepts)
+    )
     assert not set(keys(word).values()) & set(before.values())
     for changes in ({"templates": ("one {}",)}, {"validation": catalog.validation[:2]}):
         after = keys(replace(catalog, **changes))
@@ -138,7 +167,16 @@ def test_the_key_changes_with_concept_prompt_and_texts(catalog):
 
 
 @pytest.mark.parametrize(
-    "place", ["device=cpu", "engine=ray", "workers=3", "threads=7", "out=elsewhere", "batch=16", "drop_images=true"]
+    "place",
+    [
+        "device=cpu",
+        "engine=ray",
+        "workers=3",
+        "threads=7",
+        "out=elsewhere",
+        "batch=16",
+        "drop_images=true",
+    ],
 )
 def test_keys_do_not_know_the_place(place, catalog):
     assert plan_of(catalog, resolve(preset="micro", sets=[place])).digest == plan_of(catalog).digest
@@ -159,39 +197,55 @@ def test_points_and_run_time_variants_share_one_fit(catalog):
     plan = plan_of(catalog, config, methods=[SUPER, PERFUSION, warm])
     assert len(plan.fits) == 2
     assert {(c.method, c.point) for c in plan.cells} == {
-        ("super", "default"), ("perfusion", "local-b0.60-t0.15"), ("perfusion", "global-b0.45-t0.15"),
-        ("perfusion-warm", "local-b0.60-t0.30")}  # fmt: skip
+        ("super", "default"),
+        ("perfusion", "local-b0.60-t0.15"),
+        ("perfusion", "global-b0.45-t0.15"),
+        ("perfusion-warm", "local-b0.60-t0.30"),
+    }
 
 
 def test_a_kept_step_is_a_point(catalog):
     with pytest.raises(UserError, match="add --set keep=5"):
         plan_of(catalog, resolve(preset="micro", sets=["points.db=default-s5"]))
     kept = plan_of(
-        catalog, resolve(preset="micro", sets=["points.db=default,default-s5", "keep=5"]), methods=[SUPER, DB]
+        catalog,
+        resolve(preset="micro", sets=["points.db=default,default-s5", "keep=5"]),
+        methods=[SUPER, DB],
     )
-    assert {(c.point, c.step) for c in kept.cells if c.method == "db"} == {("default", 0), ("default-s5", 5)}
+    assert {(c.point, c.step) for c in kept.cells if c.method == "db"} == {
+        ("default", 0),
+        ("default-s5", 5),
+    }
     assert {f.key for f in kept.fits} == {f.key for f in plan_of(catalog, methods=[SUPER, DB]).fits}
 
 
 def test_kept_steps_that_a_method_never_comes_to(catalog):
-    """keep=5,500 of a method of 800 steps beside one of 400: each keeps what it has, and no point asks for more."""
+    """keep=5,500 of a method of 800 steps beside one of 400: each keeps what it has, and no point
+    asks for more.
+    """
     sets = ["points.db=default-s500", "keep=5,500"]
     plan = plan_of(catalog, resolve(preset="micro", sets=sets))
     assert {fit.method: fit.keep for fit in plan.fits} == {"perfusion": (5,), "db": (5, 500)}
     with pytest.raises(UserError, match="perfusion trains 400 steps"):
-        plan_of(catalog, resolve(preset="micro", sets=["points.perfusion=local-s500", "keep=5,500"]))
+        plan_of(
+            catalog, resolve(preset="micro", sets=["points.perfusion=local-s500", "keep=5,500"])
+        )
 
 
 def test_a_step_is_not_picked_by_what_is_tested(catalog):
     """A suite whose prompts are all of our validation prompts leaves none to pick by."""
     suite = shipped_prompts("own", catalog.concepts, catalog.validation)
     assert {fit.method for fit in plan_of(suite, methods=[SUPER, DB]).fits} == {"db"}
-    with pytest.raises(UserError, match=r"perfusion picks its training step by .*; leave at least one of them out"):
+    with pytest.raises(
+        UserError, match=r"perfusion picks its training step by .*; leave at least one of them out"
+    ):
         plan_of(suite)
 
 
 def test_variants_that_come_to_the_same_are_units_of_their_own(catalog):
-    """`--masks none --ablation no-mask`, or a point under two names: the same pictures, each in its own place."""
+    """`--masks none --ablation no-mask`, or a point under two names: the same pictures, each in its
+    own place.
+    """
     config = resolve(preset="micro", sets=["points.perfusion=local-b0.60-t0.15,b0.60-local-t0.15"])
     twin = replace(PERFUSION, name="perfusion-no-mask")
     plan = plan_of(catalog, config, methods=[SUPER, PERFUSION, twin])
@@ -206,10 +260,16 @@ def test_pairs_stand_in_their_prompts(catalog):
     assert pairs and all(cell.concept == "cat+teapot" and len(cell.fits) == 2 for cell in pairs)
     first = next(cell for cell in pairs if cell.prompt_id == "m01")
     assert first.template == "A {cat} is sailing inside a {teapot} in a lake"
-    alone = plan_of(catalog, resolve(preset="micro", sets=["pairs=cat+teapot"]), [SUPER, replace(DB, pairs=False)])
+    alone = plan_of(
+        catalog,
+        resolve(preset="micro", sets=["pairs=cat+teapot"]),
+        [SUPER, replace(DB, pairs=False)],
+    )
     assert {cell.method for cell in alone.cells if cell.kind == "pair"} == {"super"}
     prompt = next(pair for pair in catalog.pairs if pair.id == "m01")
-    assert first.text == catalog.scored_text(prompt, *(catalog.concept(name) for name in ("cat", "teapot")))
+    assert first.text == catalog.scored_text(
+        prompt, *(catalog.concept(name) for name in ("cat", "teapot"))
+    )
     for given, told in (
         ("cat", "not two concepts"),
         ("cat+cat", "not two concepts"),
@@ -233,7 +293,9 @@ def test_prompts_by_name_kind_and_number(catalog):
     deform = [p for p in catalog.prompts if p.kind == "deform" and p.group == "animated"]
     assert len(choose_prompts(["10"], deform, "animated")) == 10
     numbered = [replace(shapes[0], id="07"), *shapes[1:]]
-    assert [p.id for p in choose_prompts(["07"], numbered, "animated")] == ["07"], "a name before a number"
+    assert [p.id for p in choose_prompts(["07"], numbered, "animated")] == ["07"], (
+        "a name before a number"
+    )
     with pytest.raises(UserError, match="unknown prompt 'shap'; did you mean 'shape'"):
         ids("shap")
     with pytest.raises(UserError, match="no prompt is left"):
@@ -242,7 +304,11 @@ def test_prompts_by_name_kind_and_number(catalog):
 
 def test_names_of_points():
     parse = OperatingPoint.parse
-    assert parse("local-b0.60-t0.15").settings == {"lock": "local", "bias": 0.6, "temperature": 0.15}
+    assert parse("local-b0.60-t0.15").settings == {
+        "lock": "local",
+        "bias": 0.6,
+        "temperature": 0.15,
+    }
     assert parse("default").settings == {} and parse("default-s25").step == 25
     assert parse("strength=0.5-mode=soft").settings == {"strength": 0.5, "mode": "soft"}
     assert str(parse("local-b0.6-t0.15")) == "local-b0.60-t0.15"
@@ -254,7 +320,9 @@ def test_names_of_points():
 def test_tasks_keep_the_order_and_what_they_need(catalog):
     plan = plan_of(catalog, resolve(preset="micro", sets=["prompts=all"]))
     tasks = unit_tasks(plan, set())
-    assert [u.key for t in tasks for u in t.units if hasattr(u, "prompt_id")] == [c.key for c in plan.cells]
+    assert [u.key for t in tasks for u in t.units if hasattr(u, "prompt_id")] == [
+        c.key for c in plan.cells
+    ]
     assert Counter(u.key for t in tasks for u in t.units) == Counter(u.key for u in plan.units)
     seen: set[str] = set()
     for task in tasks:

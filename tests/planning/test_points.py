@@ -71,16 +71,29 @@ def test_names(given, name):
 def test_a_changed_point_has_the_name_of_what_it_is():
     point = OperatingPoint.parse("local-b0.60-t0.15")
     assert str(replace(point, temperature=0.1, step=50)) == "local-b0.60-t0.10-s50"
-    assert str(replace(OperatingPoint.parse("default"), step=25)) == "default-s25" == str(OperatingPoint(step=25))
-    assert str(replace(OperatingPoint.parse("b0.60"), bias=None)) == "default" == str(OperatingPoint())
+    assert (
+        str(replace(OperatingPoint.parse("default"), step=25))
+        == "default-s25"
+        == str(OperatingPoint(step=25))
+    )
+    assert (
+        str(replace(OperatingPoint.parse("b0.60"), bias=None)) == "default" == str(OperatingPoint())
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("local-global", "says lock twice, local and global"), ("b0.60-b0.70", "says bias twice, 0.60 and 0.70"),
-     ("mode=a-mode=b", "twice, a and b"), ("step=100", "s<training step>"), ("", "'' is not a lock"),
-     ("local--b0.60", "'' is not a lock"), ("b-1", "'b' is not a lock"), ("s1.5", "'s1.5' is not a lock")],
-)  # fmt: skip
+    [
+        ("local-global", "says lock twice, local and global"),
+        ("b0.60-b0.70", "says bias twice, 0.60 and 0.70"),
+        ("mode=a-mode=b", "twice, a and b"),
+        ("step=100", "s<training step>"),
+        ("", "'' is not a lock"),
+        ("local--b0.60", "'' is not a lock"),
+        ("b-1", "'b' is not a lock"),
+        ("s1.5", "'s1.5' is not a lock"),
+    ],
+)
 def test_what_is_not_a_point_is_said(name, words):
     with pytest.raises(UserError, match=words):
         OperatingPoint.parse(name)

@@ -1,4 +1,6 @@
-"""The verbs of the harness as a user meets them: quick help, mistakes in one sentence, a broken installation."""
+"""The verbs of the harness as a user meets them: quick help, mistakes in one sentence, a broken
+installation.
+"""
 
 import json
 import os
@@ -41,12 +43,17 @@ for verb in cli.VERBS:
     assert seconds < 0.5, (verb, seconds)
     assert not {"torch", "pandas", "diffusers"} & set(sys.modules), verb
     assert f"usage: perfbench {verb}" in out.getvalue()
-    assert f"perfbench {verb} " in out.getvalue().split("options:")[0].split("\\n", 1)[1] or verb == "study", verb
+    assert f"perfbench {verb} " in out.getvalue().split("options:")[0].split("\\n", 1)[1] or verb \
+== "study", verb
 print(*cli.VERBS)
 """
-    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
-    assert {"run", "plan", "score", "table", "check", "plot", "report", "ls", "fit"} <= set(done.stdout.split())
+    assert {"run", "plan", "score", "table", "check", "plot", "report", "ls", "fit"} <= set(
+        done.stdout.split()
+    )
 
 
 def test_a_reader_that_leaves_early_is_no_error():
@@ -54,24 +61,42 @@ def test_a_reader_that_leaves_early_is_no_error():
     reading, writing = os.pipe()
     os.close(reading)
     call = [sys.executable, "-m", "benchmarks.cli", "ls", "prompts"]
-    done = subprocess.run(call, env=environment(), stdout=writing, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        call, env=environment(), stdout=writing, stderr=subprocess.PIPE, text=True
+    )
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_typing_mistake_costs_less_than_a_second():
     """No torch, no model: names are looked at first."""
-    code = "import sys; from benchmarks import cli\ntry: cli.main()\nfinally: assert 'torch' not in sys.modules"
+    code = (
+        "import sys; from benchmarks import cli\ntry: cli.main()\nfinally: assert 'torch' not "
+        "in sys.modules"
+    )
     for words, told in (
-        (["run", "--methods", "perfusoin"], "unknown method 'perfusoin'; did you mean 'perfusion'?"),
-        (["fit", "perfusoin", "--concept", "cat", "--out", "c.safetensors"], "unknown method 'perfusoin'; did you"),
+        (
+            ["run", "--methods", "perfusoin"],
+            "unknown method 'perfusoin'; did you mean 'perfusion'?",
+        ),
+        (
+            ["fit", "perfusoin", "--concept", "cat", "--out", "c.safetensors"],
+            "unknown method 'perfusoin'; did you",
+        ),
         (["run", "--methods", "ti-slected"], "did you mean 'ti-selected'?"),
         (["run", "--ablation", "one-shoot"], "did you mean 'one-shot'?"),
     ):
         started = time.process_time(), os.times().children_user + os.times().children_system
-        done = subprocess.run([sys.executable, "-c", code, *words], env=environment(), capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code, *words], env=environment(), capture_output=True, text=True
+        )
         spent = os.times().children_user + os.times().children_system - started[1]
-        assert done.returncode == 2 and told in done.stderr and "Traceback" not in done.stderr and spent < 1
+        assert (
+            done.returncode == 2
+            and told in done.stderr
+            and "Traceback" not in done.stderr
+            and spent < 1
+        )
 
 
 def test_mistakes(tmp_path):
@@ -81,7 +106,9 @@ def test_mistakes(tmp_path):
     assert "did you mean 'processes'" in sentence("run", "--engine", "process")
     assert "did you mean 'run'" in sentence("rnu")
     assert "--help` shows what is allowed" in sentence("run", "--metods", "perfusion")
-    assert "there is no method file" in sentence("run", "--method-file", str(tmp_path / "none.py"), "--methods", "mine")
+    assert "there is no method file" in sentence(
+        "run", "--method-file", str(tmp_path / "none.py"), "--methods", "mine"
+    )
     (tmp_path / "empty.py").write_text("x = 1")
     assert 'NAME = "..." is missing' in sentence("run", "--method-file", str(tmp_path / "empty.py"))
     (tmp_path / "broken.py").write_text("def f(:")
@@ -92,13 +119,23 @@ def test_mistakes(tmp_path):
 
 
 def test_the_command_says_what_to_type_where_the_core_says_what_is_missing(tmp_path):
-    """A file of another kind, found by the core; the command that makes the right one, known to the harness."""
+    """A file of another kind, found by the core; the command that makes the right one, known to the
+    harness.
+    """
     save_file({"weight": np.zeros(3, np.float32)}, tmp_path / "cat.safetensors")
-    words = ["A {cat} on the beach", "--concept", f"cat={tmp_path / 'cat.safetensors'}", "--out", str(tmp_path / "out")]
+    words = [
+        "A {cat} on the beach",
+        "--concept",
+        f"cat={tmp_path / 'cat.safetensors'}",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     done = perfbench("generate", *words, "--device", "cpu")
     assert done.returncode == 2 and "Traceback" not in done.stderr
     said = done.stderr.splitlines()[-1]
-    assert said.endswith("is a safetensors file but not a concept; concepts are made by `perfbench fit perfusion`")
+    assert said.endswith(
+        "is a safetensors file but not a concept; concepts are made by `perfbench fit perfusion`"
+    )
     told = advised(MissingMasks("the concept 'cat' has no masks"))
     assert told == "the concept 'cat' has no masks; `perfbench masks` makes them"
     assert advised(UserError("as it is")) == "as it is"
@@ -108,13 +145,25 @@ def test_ablations_stand_beside_the_method_itself():
     assert ablated("lock") == ["perfusion"]  # its points have both locks
     assert ablated("one-shot, lock") == ["perfusion", "perfusion-one-shot"]
     every = ablated(",".join(one.name for one in ABLATIONS))
-    assert set(every) == {"perfusion", *(name for name in VARIANTS if name.startswith("perfusion-"))}
+    assert set(every) == {
+        "perfusion",
+        *(name for name in VARIANTS if name.startswith("perfusion-")),
+    }
 
 
 def test_lists(capsys):
     assert run(["ls", "methods", "--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
-    assert {"perfusion", "db", "ti", "cd", "lora", "super", "cd-better", "perfusion-one-shot"} <= rows.keys()
+    assert {
+        "perfusion",
+        "db",
+        "ti",
+        "cd",
+        "lora",
+        "super",
+        "cd-better",
+        "perfusion-one-shot",
+    } <= rows.keys()
     assert rows["super"]["label"] == "SuperCategory" and rows["super"]["trained"] == "no"
     assert run(["ls", "presets", "--json"]) == 0
     assert [row["name"] for row in json.loads(capsys.readouterr().out)] == list(PRESETS)
@@ -126,7 +175,9 @@ def test_torch_and_torchvision_that_do_not_match(tmp_path):
     """As it happens: the import of torchvision fails deep inside another library's."""
     broken = tmp_path / "torchvision"
     broken.mkdir()
-    (broken / "__init__.py").write_text('raise RuntimeError("operator torchvision::nms does not exist")')
+    (broken / "__init__.py").write_text(
+        'raise RuntimeError("operator torchvision::nms does not exist")'
+    )
     code = (
         "from benchmarks import cli, verb\n@verb.verb('broken')\ndef describe(parser):\n '''x'''\n"
         " def act(args):\n  try: import torchvision\n"
@@ -134,9 +185,14 @@ def test_torch_and_torchvision_that_do_not_match(tmp_path):
         " return act\ncli.main()"
     )
     env = {**environment(), "PYTHONPATH": f"{tmp_path}{os.pathsep}{environment()['PYTHONPATH']}"}
-    done = subprocess.run([sys.executable, "-c", code, "broken"], env=env, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, "broken"], env=env, capture_output=True, text=True
+    )
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert "torch and torchvision do not belong together" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert (
+        "torch and torchvision do not belong together" in done.stderr
+        and len(done.stderr.splitlines()) == 1
+    )
     assert mismatched(ImportError("something else")) is None
 
 

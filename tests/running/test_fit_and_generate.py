@@ -32,7 +32,19 @@ def cat(kit):
     out = kit / "made" / "cat.safetensors"
     few = ["--steps", "4", "--set", "batch=4"]
     assert (
-        run(["fit", "perfusion", "--concept", str(kit / "concepts" / "cat"), "--out", str(out), *few, *flags(kit)]) == 0
+        run(
+            [
+                "fit",
+                "perfusion",
+                "--concept",
+                str(kit / "concepts" / "cat"),
+                "--out",
+                str(out),
+                *few,
+                *flags(kit),
+            ]
+        )
+        == 0
     )
     return out
 
@@ -59,7 +71,10 @@ def test_generate(cat, kit, tmp_path, capsys):
         "7",
     ]
     assert run([*words, "--out", str(tmp_path / "a"), *flags(kit)]) == 0
-    assert capsys.readouterr().out.split() == [str(tmp_path / "a" / "7.png"), str(tmp_path / "a" / "8.png")]
+    assert capsys.readouterr().out.split() == [
+        str(tmp_path / "a" / "7.png"),
+        str(tmp_path / "a" / "8.png"),
+    ]
     assert run([*words, "--bias", "kitty=0.3", "--out", str(tmp_path / "b"), *flags(kit)]) == 0
     assert (
         run(
@@ -90,7 +105,10 @@ def test_generate(cat, kit, tmp_path, capsys):
     ("words", "says"),
     [
         (["A {dog}", "--concept", "cat=nowhere.safetensors"], "add --concept dog=FILE"),
-        (["A {cat}", "--concept", "cat=nowhere.safetensors"], "no concept file nowhere.safetensors"),
+        (
+            ["A {cat}", "--concept", "cat=nowhere.safetensors"],
+            "no concept file nowhere.safetensors",
+        ),
         (["A {cat}", "--concept", "cat"], "is not NAME=FILE"),
         (["A {cat}", "--concept", "cat=a", "--concept", "cat=b"], "names 'cat' twice"),
         (["A cat", "--bias", "high"], "neither a number"),
@@ -104,7 +122,9 @@ def test_generate_refusals(kit, tmp_path, words, says):
 
 def test_fit_refusals(kit, tmp_path):
     concept = ["--concept", str(kit / "concepts" / "cat")]
-    with pytest.raises(UserError, match="unknown option of perfusion 'lr_embeding'; did you mean 'lr_embedding'"):
+    with pytest.raises(
+        UserError, match="unknown option of perfusion 'lr_embeding'; did you mean 'lr_embedding'"
+    ):
         run(
             [
                 "fit",
@@ -134,11 +154,30 @@ def test_fit_opens_only_the_scorer_that_picks_its_step(kit, tmp_path, monkeypatc
     opened = []
     real = backbones.find_scorer
     monkeypatch.setattr(
-        backbones, "find_scorer", lambda given, *rest, **how: opened.append(given) or real(given, *rest, **how)
+        backbones,
+        "find_scorer",
+        lambda given, *rest, **how: opened.append(given) or real(given, *rest, **how),
     )
     rmtree(copy / "scorer2")
-    few = ["--steps", "1", "--set", "batch=2", "--set", f"select_scorer={selector}", "--device", "cpu"]
-    words = ["fit", "perfusion", "--concept", str(kit / "concepts" / "cat"), "--backbone", str(copy), *few]
+    few = [
+        "--steps",
+        "1",
+        "--set",
+        "batch=2",
+        "--set",
+        f"select_scorer={selector}",
+        "--device",
+        "cpu",
+    ]
+    words = [
+        "fit",
+        "perfusion",
+        "--concept",
+        str(kit / "concepts" / "cat"),
+        "--backbone",
+        str(copy),
+        *few,
+    ]
     assert run([*words, "--out", str(tmp_path / "cat.safetensors")]) == 0
     assert opened == [str(selector)]
 
@@ -150,16 +189,37 @@ def test_covariance(kit, tmp_path, capsys):
 
     copy = copytree(kit / "tiny", tmp_path / "copy")
     (copy / "covariance.safetensors").unlink()
-    fit = ["fit", "perfusion", "--concept", str(kit / "concepts" / "cat"), "--out", str(tmp_path / "cat.safetensors")]
+    fit = [
+        "fit",
+        "perfusion",
+        "--concept",
+        str(kit / "concepts" / "cat"),
+        "--out",
+        str(tmp_path / "cat.safetensors"),
+    ]
     with pytest.raises(UserError, match="perfbench covariance"):
         run([*fit, "--backbone", str(copy), "--device", "cpu"])
     with pytest.raises(UserError, match="the miniature has its C"):
         run(["covariance", "--backbone", "miniature", "--captions", "captions.txt"])
     captions = tmp_path / "captions.txt"
     captions.write_text(
-        "\n".join(f"a {a} photo of the {b}" for a in ("red", "blue", "gold") for b in ("cat", "dog", "lake", "road"))
+        "\n".join(
+            f"a {a} photo of the {b}"
+            for a in ("red", "blue", "gold")
+            for b in ("cat", "dog", "lake", "road")
+        )
     )
-    words = ["covariance", "--backbone", str(copy), "--captions", str(captions), "--limit", "11", "--device", "cpu"]
+    words = [
+        "covariance",
+        "--backbone",
+        str(copy),
+        "--captions",
+        str(captions),
+        "--limit",
+        "11",
+        "--device",
+        "cpu",
+    ]
     assert run(words) == 0
     told = capsys.readouterr()
     assert told.out.strip() == str(copy / "covariance.safetensors")
@@ -175,25 +235,43 @@ def test_masks(kit, tmp_path, monkeypatch):
     from perfusion_core import masks
 
     rng = np.random.default_rng(0)
-    pictures = [Image.fromarray(rng.integers(0, 256, (16, 20, 3), dtype=np.uint8)) for _ in range(2)]
+    pictures = [
+        Image.fromarray(rng.integers(0, 256, (16, 20, 3), dtype=np.uint8)) for _ in range(2)
+    ]
     write_concept(
-        tmp_path / "mug", super_category="pot", group="container", source="me", licence="mine", images=pictures
+        tmp_path / "mug",
+        super_category="pot",
+        group="container",
+        source="me",
+        licence="mine",
+        images=pictures,
     )
-    soft = [np.linspace(0, 1, 16 * 20, dtype=np.float32).reshape(16, 20), np.full((16, 20), 0.5, np.float32)]
+    soft = [
+        np.linspace(0, 1, 16 * 20, dtype=np.float32).reshape(16, 20),
+        np.full((16, 20), 0.5, np.float32),
+    ]
     asked = []
-    monkeypatch.setattr(masks, "open_clipseg", lambda *a: (None, None))  # the model itself: test_core_masks.py
-    monkeypatch.setattr(masks, "soft_masks", lambda m, p, images, word: (asked.append((len(images), word)), soft)[1])
+    monkeypatch.setattr(
+        masks, "open_clipseg", lambda *a: (None, None)
+    )  # the model itself: test_core_masks.py
+    monkeypatch.setattr(
+        masks, "soft_masks", lambda m, p, images, word: (asked.append((len(images), word)), soft)[1]
+    )
     assert run(["masks", "mug", "--suite", str(tmp_path), "--device", "cpu"]) == 0
     concept = load_catalog(tmp_path).concept("mug")  # verified against what concept.toml records
     assert asked == [(2, "pot")]
     assert len(concept.masks) == 2
-    np.testing.assert_allclose(np.asarray(Image.open(concept.masks[0])) / 255, soft[0], atol=0.5 / 255)
+    np.testing.assert_allclose(
+        np.asarray(Image.open(concept.masks[0])) / 255, soft[0], atol=0.5 / 255
+    )
     with pytest.raises(UserError, match="has masks already"):
         run(["masks", "mug", "--suite", str(tmp_path), "--device", "cpu"])
 
 
 def test_float16_storage_changes_no_score_by_more_than_a_thousandth(kit, tmp_path):
-    """By a random scorer of the real kind; the miniature's own is asked in test_core_miniature.py."""
+    """By a random scorer of the real kind; the miniature's own is asked in
+    test_core_miniature.py.
+    """
     from benchmarks.scoring.lookup import find_scorer
     from benchmarks.scoring.scorers import open_scorer
     from benchmarks.scoring.similarity import image_similarity
@@ -204,12 +282,21 @@ def test_float16_storage_changes_no_score_by_more_than_a_thousandth(kit, tmp_pat
     backbone = Backbone.open(kit / "tiny", device="cpu", dtype="float32")
     concept = make_concept(backbone, "kitty", "cat", seed=4)
     scorer = open_scorer(find_scorer("auto", "tiny", kit / "tiny"), "cpu")
-    real = scorer.images([Image.open(path) for path in sorted((kit / "concepts/cat/images").iterdir())])
+    real = scorer.images(
+        [Image.open(path) for path in sorted((kit / "concepts/cat/images").iterdir())]
+    )
     scores = []
     for dtype in (torch.float32, torch.float16):
         concept.save(tmp_path / "kitty.safetensors", dtype)
-        with load_concepts(backbone.pipe, {"kitty": tmp_path / "kitty.safetensors"}, c_inv=backbone.c_inv):
+        with load_concepts(
+            backbone.pipe, {"kitty": tmp_path / "kitty.safetensors"}, c_inv=backbone.c_inv
+        ):
             pictures = sample(backbone, "A {kitty} on the beach", range(4), steps=8)
         features = scorer.images([Image.fromarray(picture) for picture in pictures])
-        scores.append((image_similarity(features, real).mean(), (features @ scorer.text("A on the beach")).mean()))
+        scores.append(
+            (
+                image_similarity(features, real).mean(),
+                (features @ scorer.text("A on the beach")).mean(),
+            )
+        )
     assert np.abs(np.subtract(*scores)).max() < 1e-3

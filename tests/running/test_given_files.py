@@ -1,4 +1,6 @@
-"""`--trained`: a run that is given trained files copies them instead of training, and draws what the other run drew."""
+"""`--trained`: a run that is given trained files copies them instead of training, and draws what
+the other run drew.
+"""
 
 import json
 import shutil
@@ -19,7 +21,10 @@ from perfusion_core.errors import UserError
 
 
 def pictures(run: Path) -> dict[str, bytes]:
-    return {path.relative_to(run).as_posix(): path.read_bytes() for path in run.glob("images/perfusion/**/*.png")}
+    return {
+        path.relative_to(run).as_posix(): path.read_bytes()
+        for path in run.glob("images/perfusion/**/*.png")
+    }
 
 
 def pixels(run: Path) -> dict[str, bytes]:
@@ -40,12 +45,16 @@ def test_another_runs_fits_draw_the_same_pictures_and_nothing_is_trained(tmp_pat
     out = tmp_path / "run"
     assert run_here(shared(), out, "--trained", f"perfusion={reference()}") == 0
     assert pixels(out) == pixels(reference())
-    mine, theirs = (read_json(next(run.glob("fits/perfusion/cat-*/fit.json"))) for run in (out, reference()))
+    mine, theirs = (
+        read_json(next(run.glob("fits/perfusion/cat-*/fit.json"))) for run in (out, reference())
+    )
     assert mine["losses"] == theirs["losses"], "what the training told is told again"
     assert mine["key"] != theirs["key"] and "given" in mine
     assert read_weights(out) == read_weights(reference())
     assert read_run(out)["protocol"]["trained"] == [f"perfusion={reference()}"]
-    assert "trained" not in read_run(reference())["protocol"], "folders of ordinary runs keep their names"
+    assert "trained" not in read_run(reference())["protocol"], (
+        "folders of ordinary runs keep their names"
+    )
 
 
 def test_concept_files_in_a_folder_and_a_folder_a_concept_are_the_same(tmp_path):
@@ -55,10 +64,15 @@ def test_concept_files_in_a_folder_and_a_folder_a_concept_are_the_same(tmp_path)
         (deep / path.stem).mkdir(parents=True)
         shutil.copyfile(path, deep / path.stem / "concept.safetensors")
     for place in (flat, deep):
-        assert run_here(shared(), tmp_path / f"run-{place.name}", "--trained", f"perfusion={place}") == 0
+        assert (
+            run_here(shared(), tmp_path / f"run-{place.name}", "--trained", f"perfusion={place}")
+            == 0
+        )
     assert pictures(tmp_path / "run-flat") == pictures(tmp_path / "run-deep"), "the same keys"
     assert pixels(tmp_path / "run-flat") == pixels(reference())
-    assert " s |" not in (tmp_path / "run-flat" / "table.md").read_text(), "how long these were trained is not known"
+    assert " s |" not in (tmp_path / "run-flat" / "table.md").read_text(), (
+        "how long these were trained is not known"
+    )
     assert " s |" in (reference() / "table.md").read_text()
 
 
@@ -82,11 +96,29 @@ def test_variants_at_run_time_share_the_files_and_others_are_trained(tmp_path):
     names = "perfusion,perfusion-infer-temperature,perfusion-no-mask"
     points = "points.perfusion-infer-temperature=local-b0.60-t0.10"
     given = f"perfusion={reference()}"
-    assert run_here(shared(), out, "--methods", names, "--set", points, "--trained", given, "--concepts", "cat") == 0
+    assert (
+        run_here(
+            shared(),
+            out,
+            "--methods",
+            names,
+            "--set",
+            points,
+            "--trained",
+            given,
+            "--concepts",
+            "cat",
+        )
+        == 0
+    )
     fits = [read_json(path) for path in sorted(out.glob("fits/perfusion/cat-*/fit.json"))]
     assert sorted("given" in about for about in fits) == [False, True]
     weights = read_weights(out)
-    assert weights["perfusion-infer-temperature"] == weights["perfusion"] != weights["perfusion-no-mask"]
+    assert (
+        weights["perfusion-infer-temperature"]
+        == weights["perfusion"]
+        != weights["perfusion-no-mask"]
+    )
 
 
 def test_mistakes_are_one_sentence(tmp_path):
@@ -100,7 +132,9 @@ def test_mistakes_are_one_sentence(tmp_path):
     assert "trains perfusion, not cd" in said(f"cd={reference()}")
     assert "not super" in said(f"super={reference()}")
     assert "twice" in said(f"perfusion={reference()},perfusion={tmp_path}")
-    assert "no trained files of perfusion for cat there" in said(f"perfusion={tmp_path / 'nowhere'}")
+    assert "no trained files of perfusion for cat there" in said(
+        f"perfusion={tmp_path / 'nowhere'}"
+    )
     only = concept_files(tmp_path / "flat")
     (only / "cat.safetensors").unlink()
     assert "for cat there (there are teapot)" in said(f"perfusion={only}")
@@ -114,7 +148,9 @@ def test_files_that_are_not_this_concept_are_refused(tmp_path):
 
     def said(place: Path) -> str:
         with pytest.raises(UserError) as caught:
-            run_here(shared(), tmp_path / "run", "--concepts", "cat", "--trained", f"perfusion={place}")
+            run_here(
+                shared(), tmp_path / "run", "--concepts", "cat", "--trained", f"perfusion={place}"
+            )
         return str(caught.value)
 
     flat = concept_files(tmp_path / "flat")
@@ -137,7 +173,9 @@ def test_a_run_with_two_fits_of_one_concept_says_so(tmp_path):
     fit = next(run.glob("fits/perfusion/cat-*"))
     about = json.loads((fit / "fit.json").read_text())
     shutil.copytree(fit, fit.with_name(f"cat-{'f' * 8}"))
-    (fit.with_name(f"cat-{'f' * 8}") / "fit.json").write_text(json.dumps({**about, "key": "f" * 64}))
+    (fit.with_name(f"cat-{'f' * 8}") / "fit.json").write_text(
+        json.dumps({**about, "key": "f" * 64})
+    )
     first, rest = (run / "plan.csv").read_text().split(about["key"], 1)
     (run / "plan.csv").write_text(first + "f" * 64 + rest)
     with pytest.raises(UserError, match="two different fits of perfusion for cat"):
@@ -146,16 +184,27 @@ def test_a_run_with_two_fits_of_one_concept_says_so(tmp_path):
 
 def test_kept_states_come_along_and_another_one_is_drawn_again(tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
-    call = ["--concepts", "cat", "--set", "keep=5", "--set", "points.perfusion=local-b0.60-t0.15-s5"]
+    call = [
+        "--concepts",
+        "cat",
+        "--set",
+        "keep=5",
+        "--set",
+        "points.perfusion=local-b0.60-t0.15-s5",
+    ]
     assert run_here(shared(), first, *call) == 0
     assert run_here(shared(), second, *call, "--trained", f"perfusion={first}") == 0
     assert pixels(second) == pixels(first)
     flat, third = tmp_path / "flat", tmp_path / "third"
-    shutil.copytree(next(first.glob("fits/perfusion/cat-*")), flat / "cat", ignore=lambda *_: ["fit.json"])
+    shutil.copytree(
+        next(first.glob("fits/perfusion/cat-*")), flat / "cat", ignore=lambda *_: ["fit.json"]
+    )
     call += ["--trained", f"perfusion={flat}"]
     assert run_here(shared(), third, *call) == 0
     assert pixels(third) == pixels(first)
-    shutil.copyfile(flat / "cat" / "concept.safetensors", flat / "cat" / "step-5" / "concept.safetensors")
+    shutil.copyfile(
+        flat / "cat" / "concept.safetensors", flat / "cat" / "step-5" / "concept.safetensors"
+    )
     assert run_here(shared(), third, *call) == 0
     assert pixels(third) != pixels(first), "the end is the same, the state of step 5 is not"
 
@@ -176,7 +225,9 @@ def test_what_changes_after_the_plan_is_not_drawn_with(tmp_path, monkeypatch):
 
 
 def test_workers_in_another_folder_need_no_files(tmp_path, monkeypatch):
-    """The place is relative to where the command was given; whoever draws sees the run folder only."""
+    """The place is relative to where the command was given; whoever draws sees the run folder
+    only.
+    """
     concept_files(tmp_path / "flat")
     monkeypatch.chdir(tmp_path)
     open_pool = engines.make_pool
@@ -194,7 +245,10 @@ def test_pairs_need_files_of_both_and_only_of_methods_that_draw_pairs():
     """By the plan's own types: db cannot draw pairs, so nothing is asked of its files for them."""
     asked = []
     cat, teapot = load_catalog(shared() / "concepts").select_concepts("cat,teapot")
-    methods = [Method(name, name, "1", True, False, {"steps": 10}, pairs=name != "db") for name in ("perfusion", "db")]
+    methods = [
+        Method(name, name, "1", True, False, {"steps": 10}, pairs=name != "db")
+        for name in ("perfusion", "db")
+    ]
     for name in ("perfusion", "db"):
         with pytest.raises(UserError) as caught:
             find_given([f"{name}=nowhere"], methods, [cat], [teapot])
@@ -214,7 +268,9 @@ def files_of_db() -> Path:
 
 
 def test_a_damaged_run_has_nothing_to_give(tmp_path):
-    """Its plan still names the fit; a file that is not what was published must not be drawn with."""
+    """Its plan still names the fit; a file that is not what was published must not be drawn
+    with.
+    """
     run = copy_of_reference(tmp_path / "other")
     fit = next(run.glob("fits/perfusion/cat-*"))
     about = json.loads((fit / "fit.json").read_text())

@@ -1,4 +1,6 @@
-"""A run that somebody else made: nothing outside of it is read or written, whatever its files say."""
+"""A run that somebody else made: nothing outside of it is read or written, whatever its files
+say.
+"""
 
 import csv
 import hashlib
@@ -34,7 +36,14 @@ READERS = {  # every verb that reads a run without its models
 def made(tmp_path_factory):
     """A small run with pictures; read only."""
     run = tmp_path_factory.mktemp("made") / "run"
-    make_run(run, {"perfusion": LOCAL[:1], "cd": ("default",)}, ["cat", "teapot"], prompts=2, images=1, size=16)
+    make_run(
+        run,
+        {"perfusion": LOCAL[:1], "cd": ("default",)},
+        ["cat", "teapot"],
+        prompts=2,
+        images=1,
+        size=16,
+    )
     return run
 
 
@@ -136,7 +145,9 @@ def test_a_plan_that_is_nonsense_is_one_sentence(there, perfbench, text):
 @pytest.mark.parametrize("kind", ["up", "absolute", "300 characters", "device"])
 def test_rows_are_those_of_their_plan(there, perfbench, kind, column):
     """Their digest is right: whoever wrote the names wrote it, too."""
-    file = next(path for path in sorted((there / "rows").rglob("cat.csv")) if "real" not in path.parts)
+    file = next(
+        path for path in sorted((there / "rows").rglob("cat.csv")) if "real" not in path.parts
+    )
     rows = list(csv.DictReader(file.read_text().splitlines()[:-1]))
     n = len(read_rows(there))
     file.write_text(rows_text([{**row, column: NAMES[kind]} for row in rows]))
@@ -145,10 +156,13 @@ def test_rows_are_those_of_their_plan(there, perfbench, kind, column):
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"\0", b"\xff\xfe", b"a,b\n1,2\n", (",".join(ROW) + "\n" + "x," * 10 + "x\n").encode()]
+    "body",
+    [b"", b"\0", b"\xff\xfe", b"a,b\n1,2\n", (",".join(ROW) + "\n" + "x," * 10 + "x\n").encode()],
 )
 def test_rows_of_nonsense_count_as_absent(there, perfbench, body):
-    file = next(path for path in sorted((there / "rows").rglob("cat.csv")) if "real" not in path.parts)
+    file = next(
+        path for path in sorted((there / "rows").rglob("cat.csv")) if "real" not in path.parts
+    )
     n = len(read_rows(there))
     file.write_bytes(body + b"# sha256 " + hashlib.sha256(body).hexdigest().encode() + b"\n")
     assert 0 < len(read_rows(there)) < n
@@ -168,9 +182,27 @@ def test_tables_lead_nowhere(there, perfbench, table, kind):
         assert status in (0, 2)
 
 
-LINKS = ["images", "rows", "fits", "concepts", "failed", ".tmp", "figures", "attention", "run.json", "plan.csv",
-         "table.csv", "cells.csv", "metrics.csv", ".lock", "index.html", ".index.html.tmp", "check.toml",
-         "figures/pareto.svg", "figures/pareto.png"]  # fmt: skip
+LINKS = [
+    "images",
+    "rows",
+    "fits",
+    "concepts",
+    "failed",
+    ".tmp",
+    "figures",
+    "attention",
+    "run.json",
+    "plan.csv",
+    "table.csv",
+    "cells.csv",
+    "metrics.csv",
+    ".lock",
+    "index.html",
+    ".index.html.tmp",
+    "check.toml",
+    "figures/pareto.svg",
+    "figures/pareto.png",
+]
 
 
 @pytest.mark.parametrize("name", LINKS)
@@ -223,12 +255,17 @@ def test_run_sweeps_no_folder_of_the_user(beside, tmp_path):
     out = copy_of_reference(tmp_path / "run")
     shutil.rmtree(out / ".tmp", ignore_errors=True)
     (out / ".tmp").symlink_to(beside)
-    with untouched(beside), pytest.raises(UserError, match=r"/\.tmp/.* follows a link that leads out"):
+    with (
+        untouched(beside),
+        pytest.raises(UserError, match=r"/\.tmp/.* follows a link that leads out"),
+    ):
         run_here(shared(), out)
 
 
 def test_trained_files_overwrite_nothing(beside, tmp_path, monkeypatch, capsys):
-    """A file of the same name that lies as far above the run folder as above the downloaded one was replaced by it."""
+    """A file of the same name that lies as far above the run folder as above the downloaded one was
+    replaced by it.
+    """
     place = tmp_path / "dl" / "a" / "b" / "c" / "place"
     shutil.copytree(next(reference().glob("fits/perfusion/cat-*")), place / "cat")
     (place.parents[1] / "victim").mkdir()
@@ -237,7 +274,14 @@ def test_trained_files_overwrite_nothing(beside, tmp_path, monkeypatch, capsys):
     about["files"]["../../../victim/secret"] = digests_of(place.parents[1] / "victim")["secret"]
     (place / "cat" / "fit.json").write_text(json.dumps(about))
     out = tmp_path / "run"  # RUN/.tmp/<key>/../../../victim/secret is the user's
-    words = ["run", *arguments(shared(), out), "--concepts", "cat", "--trained", f"perfusion={place}"]
+    words = [
+        "run",
+        *arguments(shared(), out),
+        "--concepts",
+        "cat",
+        "--trained",
+        f"perfusion={place}",
+    ]
     with untouched(beside):
         assert "is damaged" in refused(monkeypatch, capsys, *words)
     assert not out.exists()
@@ -250,7 +294,14 @@ def test_trained_files_have_names_of_their_folder(beside, tmp_path, monkeypatch,
     about = json.loads((place / "cat" / "fit.json").read_text())
     about["files"][NAMES[kind]] = digests_of(beside)["secret"]
     (place / "cat" / "fit.json").write_text(json.dumps(about))
-    words = ["run", *arguments(shared(), tmp_path / "run"), "--concepts", "cat", "--trained", f"perfusion={place}"]
+    words = [
+        "run",
+        *arguments(shared(), tmp_path / "run"),
+        "--concepts",
+        "cat",
+        "--trained",
+        f"perfusion={place}",
+    ]
     with untouched(beside):
         assert "is damaged" in refused(monkeypatch, capsys, *words)
 
@@ -260,7 +311,14 @@ def test_trained_files_that_are_links_are_not_copied(beside, tmp_path, monkeypat
     shutil.copytree(next(reference().glob("fits/perfusion/cat-*")), place / "cat")
     (place / "cat" / "fit.json").unlink()
     (place / "cat" / "mine.txt").symlink_to(beside / "secret")
-    words = ["run", *arguments(shared(), tmp_path / "run"), "--concepts", "cat", "--trained", f"perfusion={place}"]
+    words = [
+        "run",
+        *arguments(shared(), tmp_path / "run"),
+        "--concepts",
+        "cat",
+        "--trained",
+        f"perfusion={place}",
+    ]
     assert "leads out" in refused(monkeypatch, capsys, *words)
 
 
@@ -284,7 +342,9 @@ def test_a_cell_with_other_files_is_not_scored(beside, tmp_path, capsys, kind):
 def test_a_run_mends_its_own_folder(tmp_path, monkeypatch):
     """run.json and fit.json without their keys stopped `run` itself."""
     out = copy_of_reference(tmp_path / "run")
-    before = {name: data for name, data in content(out).items() if name.endswith((".png", "samples.csv"))}
+    before = {
+        name: data for name, data in content(out).items() if name.endswith((".png", "samples.csv"))
+    }
     fit = next(out.glob("fits/perfusion/cat-*/fit.json"))
     about = json.loads(fit.read_text())
     del about["files"]

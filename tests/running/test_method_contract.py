@@ -1,4 +1,6 @@
-"""The contract that every method keeps, and what breaking it says; the method of docs/methods.md is one of them."""
+"""The contract that every method keeps, and what breaking it says; the method of docs/methods.md is
+one of them.
+"""
 
 import csv
 import json
@@ -61,13 +63,25 @@ def test_the_method_of_the_page_is_short_and_keeps_the_contract(offset, backbone
 
 SAVE = 'save_file({"offset": offset.detach().cpu()}, folder / "offset.safetensors")'
 MISTAKES = [
-    ("        del backbone.pipe.encode_prompt", "        pass", "after apply it must draw as before"),
-    ("return encoding + named.get(text, 0), *rest", "return encoding, *rest", "the picture must change"),
+    (
+        "        del backbone.pipe.encode_prompt",
+        "        pass",
+        "after apply it must draw as before",
+    ),
+    (
+        "return encoding + named.get(text, 0), *rest",
+        "return encoding, *rest",
+        "the picture must change",
+    ),
     ("seed=seed", "seed=torch.seed() % 2**31", "the same seed must give the same bytes"),
     ("keep=keep", "keep=()", "must also write out/step-2/"),
     ("progress=progress", "progress=None", "must be called after each"),
     (SAVE, f'torch.save(offset, folder / "offset.pt"); {SAVE}', "never as pickles"),
-    ("    pictures =", "    backbone.unet.conv_in.weight.data += 1\n    pictures =", "nothing of itself"),
+    (
+        "    pictures =",
+        "    backbone.unet.conv_in.weight.data += 1\n    pictures =",
+        "nothing of itself",
+    ),
 ]
 
 
@@ -85,7 +99,14 @@ def test_what_breaks_it_is_named(correct, wrong, told, tmp_path):
 
 def test_the_command_runs_it(offset, tmp_path, capsys):
     out = tmp_path / "run"
-    more = ("--method-file", str(offset), "--methods", "offset,offset-selected", "--concepts", "cat")
+    more = (
+        "--method-file",
+        str(offset),
+        "--methods",
+        "offset,offset-selected",
+        "--concepts",
+        "cat",
+    )
     assert run_here(shared(), out, *more) == 0
     table = capsys.readouterr().out
     assert "| offset " in table and "| offset-selected " in table
@@ -94,15 +115,25 @@ def test_the_command_runs_it(offset, tmp_path, capsys):
 
 STYLED = 'STYLE = {"colour": "#88641f", "marker": "d", "dash": (0, (4, 1))}'
 HEAD = "TRAINED, PRIOR = True, False\n"
-WRONG = [  # what a file says wrongly, and what the contract, or any command that reads the file, answers
+# what a file says wrongly, and what the contract, or any command that reads the file, answers
+WRONG = [
     ("PAIRS = False", "PAIRS = False, but apply takes two concepts"),
-    ('ONE_FILE = "other.safetensors"', "but fit left offset.safetensors, step-2/offset.safetensors"),
-    ('ONE_FILE = "offset.safetensors"', "the header of offset.safetensors must say the super_category"),
+    (
+        'ONE_FILE = "other.safetensors"',
+        "but fit left offset.safetensors, step-2/offset.safetensors",
+    ),
+    (
+        'ONE_FILE = "offset.safetensors"',
+        "the header of offset.safetensors must say the super_category",
+    ),
     ('TUNED = ("rate",)', "TUNED names rate, which is no number of Config"),
     ("SELECTS = 1", "SELECTS: 1 is neither True nor False"),
     ('TUNED = "lr"', "TUNED: 'lr' is not a tuple of texts"),
     ('POINTS = ("strongly",)', "operating point 'strongly'"),
-    ('STYLE = {"colour": "red", "marker": "o"}', "colour is 'red'; a colour such as #88641f is wanted"),
+    (
+        'STYLE = {"colour": "red", "marker": "o"}',
+        "colour is 'red'; a colour such as #88641f is wanted",
+    ),
     ('STYLE = {"colour": "#123456"}', "colour and marker are wanted"),
     ('STYLE = {"colour": "#123456", "marker": "o", "size": 3}', "'size' is not colour, marker"),
     ("STYLE = dict(colour='#123456', marker='o')", "a plain constant is wanted"),
@@ -133,25 +164,48 @@ def test_every_optional_name_stands_on_the_page():
 
 
 def test_what_a_file_says_is_planned(tmp_path):
-    """Points, C and pairs of a file that says them; those of one that is silent are as they were."""
+    """Points, C and pairs of a file that says them; those of one that is silent are as they
+    were.
+    """
     file = tmp_path / "offset.py"
-    said = 'SELECTS, USES_COVARIANCE, PAIRS = True, False, False\nPOINTS = ("strength=0.5", "strength=1")\n' + STYLED
+    said = (
+        'SELECTS, USES_COVARIANCE, PAIRS = True, False, False\nPOINTS = ("strength=0.5", '
+        '"strength=1")\n' + STYLED
+    )
     plans = {}
     for name, text in (("silent", OFFSET), ("said", OFFSET.replace(HEAD, f"{HEAD}{said}\n"))):
         file.write_text(text)
-        flags = {"methods": ("offset",), "method_files": (str(file),), "concepts": ("cat",), "prompts": ("1",),
-                 "pairs": ("cat+teapot",), "backbone": str(shared() / "tiny"), "suite": str(shared() / "concepts"),
-                 "dtype": "float32", "device": "cpu"}  # fmt: skip
+        flags = {
+            "methods": ("offset",),
+            "method_files": (str(file),),
+            "concepts": ("cat",),
+            "prompts": ("1",),
+            "pairs": ("cat+teapot",),
+            "backbone": str(shared() / "tiny"),
+            "suite": str(shared() / "concepts"),
+            "dtype": "float32",
+            "device": "cpu",
+        }
         prepared = prepare(resolve(preset="micro", flags=flags))
         [offset] = [one for one in prepared.methods if one.name == "offset"]
-        plans[name] = offset, {(cell.point, cell.concept) for cell in prepared.plan.cells if cell.method == "offset"}
+        plans[name] = (
+            offset,
+            {(cell.point, cell.concept) for cell in prepared.plan.cells if cell.method == "offset"},
+        )
     silent, cells = plans["silent"]
-    assert (silent.select, silent.covariance, silent.needs_covariance, silent.one_file) == (False, True, False, "")
+    assert (silent.select, silent.covariance, silent.needs_covariance, silent.one_file) == (
+        False,
+        True,
+        False,
+        "",
+    )
     assert cells == {("default", "cat"), ("default", "cat+teapot")} and not silent.style
     told, cells = plans["said"]
     assert (told.select, told.covariance, told.pairs) == (True, False, False)
     assert cells == {("strength=0.5", "cat"), ("strength=1", "cat")} and told.style["marker"] == "d"
-    assert "offset-selected" not in methods.names([str(file)]) and "ti-selected" in methods.names([])
+    assert "offset-selected" not in methods.names([str(file)]) and "ti-selected" in methods.names(
+        []
+    )
 
 
 def test_a_method_that_needs_c_is_refused_where_there_is_none(offset, tmp_path):
@@ -159,14 +213,18 @@ def test_a_method_that_needs_c_is_refused_where_there_is_none(offset, tmp_path):
     bare = shutil.copytree(shared() / "tiny", tmp_path / "bare")
     (bare / "covariance.safetensors").unlink()
     more = ("--method-file", str(offset), "--methods", "offset", "--backbone", str(bare))
-    with pytest.raises(UserError, match="has no C yet, which offset needs: perfbench covariance --backbone"):
+    with pytest.raises(
+        UserError, match="has no C yet, which offset needs: perfbench covariance --backbone"
+    ):
         run_here(shared(), tmp_path / "run", *more)
 
 
 def test_one_file_is_fitted_tuned_and_given_to_a_run(offset, tmp_path):
     """A method of one's own in every verb that takes the built-in ones."""
     save = f'{SAVE[:-1]}, {{"super_category": subject.super_category}})'
-    text = OFFSET.replace(HEAD, f'{HEAD}ONE_FILE = "offset.safetensors"\nTUNED = ("lr",)\n').replace(SAVE, save)
+    text = OFFSET.replace(
+        HEAD, f'{HEAD}ONE_FILE = "offset.safetensors"\nTUNED = ("lr",)\n'
+    ).replace(SAVE, save)
     offset.write_text(text)
     kit, files = shared(), tmp_path / "files"
     tiny = ["--method-file", str(offset), "--backbone", str(kit / "tiny"), "--device", "cpu"]
@@ -174,13 +232,43 @@ def test_one_file_is_fitted_tuned_and_given_to_a_run(offset, tmp_path):
     fit = ["fit", "offset", "--concept", str(kit / "concepts" / "cat"), *few, *tiny]
     assert run([*fit, "--out", str(files / "cat.safetensors")]) == 0
     assert {path.name for path in files.iterdir()} == {"cat.safetensors", "cat.json"}
-    more = ("--method-file", str(offset), "--methods", "offset", "--concepts", "cat", "--trained", f"offset={files}")
+    more = (
+        "--method-file",
+        str(offset),
+        "--methods",
+        "offset",
+        "--concepts",
+        "cat",
+        "--trained",
+        f"offset={files}",
+    )
     assert run_here(kit, tmp_path / "run", *more) == 0
     [given] = (tmp_path / "run" / "fits" / "offset").glob("cat-*/offset.safetensors")
     assert given.read_bytes() == (files / "cat.safetensors").read_bytes()
-    tune = ["tune", "--methods", "offset", "--suite", str(kit / "concepts"), "--prompts", "1", "--steps", "2",
-            "--factors", "1,2", "--parts", "0.02", "--threads", "1", "--set", "concepts=cat",
-            "--set", "dtype=float32", *tiny, "--out", str(tmp_path / "tuned")]  # fmt: skip
+    tune = [
+        "tune",
+        "--methods",
+        "offset",
+        "--suite",
+        str(kit / "concepts"),
+        "--prompts",
+        "1",
+        "--steps",
+        "2",
+        "--factors",
+        "1,2",
+        "--parts",
+        "0.02",
+        "--threads",
+        "1",
+        "--set",
+        "concepts=cat",
+        "--set",
+        "dtype=float32",
+        *tiny,
+        "--out",
+        str(tmp_path / "tuned"),
+    ]
     assert run(tune) == 0
     with (tmp_path / "tuned" / "trials.csv").open(newline="") as stream:
         rates = {row["rates"] for row in csv.DictReader(stream) if row["method"] == "offset"}
@@ -194,7 +282,9 @@ def test_one_file_is_fitted_tuned_and_given_to_a_run(offset, tmp_path):
 
 def test_an_unfinished_file_says_what_is_missing(tmp_path, backbone):
     (tmp_path / "half.py").write_text('NAME = "half"\nTRAINED = True\n')
-    with pytest.raises(ValueError, match="has no LABEL, VERSION, PRIOR, Config, MINIATURE, fit, apply"):
+    with pytest.raises(
+        ValueError, match="has no LABEL, VERSION, PRIOR, Config, MINIATURE, fit, apply"
+    ):
         methods.load("half", [str(tmp_path / "half.py")])
 
 
@@ -202,15 +292,30 @@ def test_figures_draw_it_in_its_own_style(offset, tmp_path):
     """Also where its file is gone: the run remembers. Without STYLE it takes one that is left."""
     offset.write_text(OFFSET.replace(HEAD, f"{HEAD}{STYLED}\n"))
     out = tmp_path / "run"
-    more = ("--method-file", str(offset), "--methods", "offset,offset-selected", "--concepts", "cat")
+    more = (
+        "--method-file",
+        str(offset),
+        "--methods",
+        "offset,offset-selected",
+        "--concepts",
+        "cat",
+    )
     assert run_here(shared(), out, *more) == 0
     offset.unlink()
     run = Run(out)
-    assert run.about["methods"]["offset"]["style"]["marker"] == "d" and "style" not in run.about["methods"]["super"]
+    assert (
+        run.about["methods"]["offset"]["style"]["marker"] == "d"
+        and "style" not in run.about["methods"]["super"]
+    )
     with styled(), looks_of_runs([run]):
         series = {one.method: one.style for one in series_of(run.table)}
     mine, selected = series["offset"], series["offset-selected"]
-    assert (mine.label, mine.colour, mine.marker, mine.dash) == ("Offset", "#88641f", "d", (0, (4, 1)))
+    assert (mine.label, mine.colour, mine.marker, mine.dash) == (
+        "Offset",
+        "#88641f",
+        "d",
+        (0, (4, 1)),
+    )
     assert (selected.label, selected.marker, selected.fill) == ("Offset, selected step", "d", False)
     for file in plot("pareto", [run], Wish(), tmp_path / "pareto.svg"):
         assert "#88641f" in file.read_text()
@@ -227,6 +332,13 @@ def test_figures_draw_it_in_its_own_style(offset, tmp_path):
 
 @pytest.mark.slow
 def test_authors_can_run_it(offset):
-    call = [sys.executable, "-m", "benchmarks.contract", str(offset), "--backbone", str(shared() / "tiny")]
+    call = [
+        sys.executable,
+        "-m",
+        "benchmarks.contract",
+        str(offset),
+        "--backbone",
+        str(shared() / "tiny"),
+    ]
     done = subprocess.run(call, env=environment(), capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0 and "offset keeps the contract" in done.stdout, done.stderr

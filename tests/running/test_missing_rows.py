@@ -1,4 +1,6 @@
-"""Scores against plain loops over the models' own features; scorers that must not be mixed up; progress."""
+"""Scores against plain loops over the models' own features; scorers that must not be mixed up;
+progress.
+"""
 
 import io
 import json
@@ -31,18 +33,26 @@ from perfusion_core.sampling import sample
 
 def test_similarities_are_means_over_pairs():
     rng = np.random.default_rng(0)
-    unit = lambda n: (lambda x: x / np.linalg.norm(x, axis=1, keepdims=True))(rng.normal(size=(n, 5)))  # noqa: E731
+
+    def unit(n):
+        x = rng.normal(size=(n, 5))
+        return x / np.linalg.norm(x, axis=1, keepdims=True)
+
     generated, concept = unit(4), unit(3)
     expected = [np.mean([g @ c for c in concept]) for g in generated]
     np.testing.assert_allclose(image_similarity(generated, concept), expected)
     others = [np.mean([concept[i] @ concept[j] for j in range(3) if j != i]) for i in range(3)]
     np.testing.assert_allclose(ceiling(concept), others)
-    assert ceiling(np.concatenate([concept[:1]] * 2)) == pytest.approx([1, 1]), "two copies are each other's equal"
+    assert ceiling(np.concatenate([concept[:1]] * 2)) == pytest.approx([1, 1]), (
+        "two copies are each other's equal"
+    )
     assert np.isnan(ceiling(concept[:1])).all(), "a lone image has no other to be compared with"
 
 
 def by_hand(folder):
-    """open_clip without our code: what makes a unit vector of a picture, and what makes one of a text."""
+    """open_clip without our code: what makes a unit vector of a picture, and what makes one of a
+    text.
+    """
     model, _, prepare = open_clip.create_model_and_transforms(f"local-dir:{folder}")
     tokenize = open_clip.get_tokenizer(f"local-dir:{folder}")
     model.eval().requires_grad_(False)
@@ -68,19 +78,32 @@ def test_rows_are_what_open_clip_says():
     assert len(one) == 4 and len(real) == 3
     for row in one.itertuples():
         folder = run / "images" / row.method / row.point / "cat" / row.prompt_id
-        image, text = image_of(Image.open(folder / f"{row.index}.png")), text_of(texts[row.prompt_id])
+        image, text = (
+            image_of(Image.open(folder / f"{row.index}.png")),
+            text_of(texts[row.prompt_id]),
+        )
         assert row.text_sim_raw == pytest.approx(float(image @ text), abs=2e-6)
         if row.kind == "shape":
-            assert row.image_sim == pytest.approx(float(np.mean([image @ other for other in real])), abs=2e-6)
+            assert row.image_sim == pytest.approx(
+                float(np.mean([image @ other for other in real])), abs=2e-6
+            )
     cat = rows[(rows["method"] == "real") & (rows["concept"] == "cat")].sort_values("index")
-    assert cat["image_sim"].tolist()[0] == pytest.approx(float((real[0] @ real[1] + real[0] @ real[2]) / 2), abs=2e-6)
+    assert cat["image_sim"].tolist()[0] == pytest.approx(
+        float((real[0] @ real[1] + real[0] @ real[2]) / 2), abs=2e-6
+    )
 
 
 def test_training_steps_are_picked_by_the_second_scorer_relative_to_the_plain_word(tmp_path):
-    """Against a loop: the harmonic mean of image similarity and of text similarity, in which `super` is 1."""
+    """Against a loop: the harmonic mean of image similarity and of text similarity, in which
+    `super` is 1.
+    """
     tiny = shared() / "tiny"
-    shutil.copytree(shared() / "concepts/cat/images", tmp_path / "concepts/tom")  # named otherwise than its class
-    config = resolve(preset="micro", flags={"backbone": str(tiny), "device": "cpu", "dtype": "float32"})
+    shutil.copytree(
+        shared() / "concepts/cat/images", tmp_path / "concepts/tom"
+    )  # named otherwise than its class
+    config = resolve(
+        preset="micro", flags={"backbone": str(tiny), "device": "cpu", "dtype": "float32"}
+    )
     ends = ["in a garden", "on a stage", "next to a lamp"]
     prompts = tuple(Prompt(f"v{n}", "shape", "all", f"A {{}} {end}") for n, end in enumerate(ends))
     marks = Marks(Job(config, backbones.find(config), frozenset(), prompts, False), Store(tmp_path))
@@ -88,27 +111,47 @@ def test_training_steps_are_picked_by_the_second_scorer_relative_to_the_plain_wo
     fit = Fit("perfusion", "tom", "cat", {}, None, True, (), 0, "key")
     validate = marks.validation(fit, backbone)
     assert validate.templates == ("A {} in a garden", "A {} on a stage", "A {} next to a lamp")
-    assert len(set(validate.seeds)) == 3 and (validate.every, validate.steps, validate.guidance) == (5, 5, 6.0)
+    assert len(set(validate.seeds)) == 3 and (
+        validate.every,
+        validate.steps,
+        validate.guidance,
+    ) == (5, 5, 6.0)
 
     image_of, text_of = by_hand(tiny / "scorer2")  # scorer/ is the reported one
     real = [image_of(Image.open(path)) for path in (tmp_path / "concepts/tom").glob("*.png")]
-    plain = sample(backbone, [f"A cat {end}" for end in ends], validate.seeds, steps=5, guidance=6.0)
+    plain = sample(
+        backbone, [f"A cat {end}" for end in ends], validate.seeds, steps=5, guidance=6.0
+    )
     darker = np.array([1, 2, 4]).reshape(3, 1, 1, 1)
     drawn = (np.random.default_rng(1).integers(0, 256, (3, 16, 16, 3)) // darker).astype(np.uint8)
     image = text = floor = 0.0
     for n, end in enumerate(ends):
-        bare, one, other = text_of(f"A {end}"), image_of(Image.fromarray(drawn[n])), image_of(Image.fromarray(plain[n]))
+        bare, one, other = (
+            text_of(f"A {end}"),
+            image_of(Image.fromarray(drawn[n])),
+            image_of(Image.fromarray(plain[n])),
+        )
         text += one @ bare
         floor += other @ bare
         image += sum(one @ mine for mine in real)
     image, text = image / (3 * 3), text / floor
-    assert min(image, text, floor) > 0.1  # so of these random weights; the harmonic mean is of positive numbers
+    assert (
+        min(image, text, floor) > 0.1
+    )  # so of these random weights; the harmonic mean is of positive numbers
     assert validate.score(drawn) == pytest.approx(2 * image * text / (image + text), abs=1e-5)
-    few = marks.validation(replace(fit, config={"images": 1}), backbone)  # trained on one image: judged by it alone
+    few = marks.validation(
+        replace(fit, config={"images": 1}), backbone
+    )  # trained on one image: judged by it alone
     first = image_of(Image.open(tmp_path / "concepts/tom" / "00.png"))
     alone = np.mean([image_of(Image.fromarray(picture)) @ first for picture in drawn])
-    assert few.score(drawn) == pytest.approx(2 * alone * text / (alone + text), abs=1e-5) != validate.score(drawn)
-    again = marks.validation(replace(fit, method="cd", key="other"), None)  # no backbone: `super` is drawn once
+    assert (
+        few.score(drawn)
+        == pytest.approx(2 * alone * text / (alone + text), abs=1e-5)
+        != validate.score(drawn)
+    )
+    again = marks.validation(
+        replace(fit, method="cd", key="other"), None
+    )  # no backbone: `super` is drawn once
     assert again.seeds == validate.seeds and again.score(drawn) == validate.score(drawn)
 
 
@@ -129,7 +172,9 @@ def test_scorers_are_named_by_their_bytes(tmp_path):
     about = json.loads((tmp_path / "b/clip/open_clip_config.json").read_text())
     about["preprocess_cfg"]["mean"] = [0.4, 0.4, 0.4]
     (tmp_path / "b/clip/open_clip_config.json").write_text(json.dumps(about))
-    assert find_scorer(str(tmp_path / "b/clip"), "x", tmp_path).name != one.name, "preprocessing is part of the name"
+    assert find_scorer(str(tmp_path / "b/clip"), "x", tmp_path).name != one.name, (
+        "preprocessing is part of the name"
+    )
 
 
 def test_scorers_that_do_not_exist_or_do_not_fit(tmp_path):
@@ -149,25 +194,45 @@ def test_dino_sees_pictures_only(tmp_path):
     torch.manual_seed(0)
     folder = tmp_path / "vit"
     config = ViTConfig(
-        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=16, patch_size=8
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        image_size=16,
+        patch_size=8,
     )
     ViTModel(config, add_pooling_layer=False).save_pretrained(folder)
     ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(folder)
     scorer = open_scorer(find_scorer(f"dino:{folder}", "x", tmp_path), "cpu")
     pictures = read_images(reference() / "concepts" / "cat")
     features = scorer.images(pictures)
-    assert features.shape == (3, 16) and np.linalg.norm(features, axis=1) == pytest.approx([1, 1, 1])
+    assert features.shape == (3, 16) and np.linalg.norm(features, axis=1) == pytest.approx(
+        [1, 1, 1]
+    )
     rows = score_cell(scorer, replace(CELL, seeds=(1, 2, 3)), pictures, [features], False)
     assert all(row["text_sim_raw"] == "" and row["image_sim"] for row in rows)
 
 
 def test_tuning_and_reporting_never_share_a_scorer():
-    config = resolve(preset="micro", flags={"backbone": str(shared() / "tiny"), "device": "cpu", "dtype": "float32"})
+    config = resolve(
+        preset="micro",
+        flags={"backbone": str(shared() / "tiny"), "device": "cpu", "dtype": "float32"},
+    )
     found = backbones.find(config)
     assert found.selector.weights != found.scorers[0].weights
     with pytest.raises(UserError, match="nothing may be fitted to the judge"):
-        backbones.find(resolve(preset="micro", flags={**config.__dict__, "preset": None, "points": None, "fit": None,
-                                                   "scorers": str(shared() / "tiny" / "scorer2")}))  # fmt: skip
+        backbones.find(
+            resolve(
+                preset="micro",
+                flags={
+                    **config.__dict__,
+                    "preset": None,
+                    "points": None,
+                    "fit": None,
+                    "scorers": str(shared() / "tiny" / "scorer2"),
+                },
+            )
+        )
 
 
 class Terminal(io.StringIO):

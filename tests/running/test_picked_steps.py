@@ -1,9 +1,11 @@
-"""The score that picks a training step is the table's harmonic mean, and picks what its forerunner picked.
+"""The score that picks a training step is the table's harmonic mean, and picks what its forerunner
+picked.
 
-The forerunner counted a step with a cosine that is not positive as the lower of its two similarities, the table counts
-it as 0. Both leave such a step below every other, so a choice can differ only where no step of a fit has two positive
-similarities. The validation curves of the committed fits were not kept. What was kept speaks for every one of them: the
-rows of the picked states, by the reported scorer; and eleven files, which the scorer that picks can be asked about.
+The forerunner counted a step with a cosine that is not positive as the lower of its two
+similarities, the table counts it as 0. Both leave such a step below every other, so a choice can
+differ only where no step of a fit has two positive similarities. The validation curves of the
+committed fits were not kept. What was kept speaks for every one of them: the rows of the picked
+states, by the reported scorer; and eleven files, which the scorer that picks can be asked about.
 """
 
 import json
@@ -32,7 +34,9 @@ from perfusion_core.training import Log, Validation, judge
 
 RESULTS = Path(__file__).parent.parent.parent / "results"
 COSINES = st.floats(-1, 1, allow_subnormal=False)
-CURVES = st.lists(st.tuples(COSINES, COSINES), min_size=1, max_size=16)  # image, relative text of each validated step
+CURVES = st.lists(
+    st.tuples(COSINES, COSINES), min_size=1, max_size=16
+)  # image, relative text of each validated step
 
 
 def before(a, b):
@@ -76,18 +80,31 @@ def test_of_equal_steps_the_first_is_kept(tiny_backbone):
     left = iter(scores)
     validate = Validation(("A cat",), (1,), lambda pictures: next(left), steps=1)
     for step in range(len(scores)):
-        judge(tiny_backbone, validate, lambda: nullcontext(str), log, step, lambda step=step: kept.append(step))
+        judge(
+            tiny_backbone,
+            validate,
+            lambda: nullcontext(str),
+            log,
+            step,
+            lambda step=step: kept.append(step),
+        )
     assert kept == [0, 2] and log.best == (2, 0.2) and picked(scores) == 2
 
 
 def test_every_committed_choice_is_among_good_steps():
-    """Of every run whose fits picked a step: no concept at any point, kept steps included, is near a cosine of 0."""
+    """Of every run whose fits picked a step: no concept at any point, kept steps included, is near
+    a cosine of 0.
+    """
     runs = {}
     for path in sorted(RESULTS.glob("*/run.json")):
-        chosen = {name for name, one in json.loads(path.read_text())["methods"].items() if one["select"]}
+        chosen = {
+            name for name, one in json.loads(path.read_text())["methods"].items() if one["select"]
+        }
         chosen -= {"perfusion-vanilla-rome"}  # trains to its end
         scores = pd.read_csv(path.with_name("metrics.csv"))
-        runs[path.parent.name] = scores[scores["method"].isin(chosen)][["image_sim", "text_sim"]].min()
+        runs[path.parent.name] = scores[scores["method"].isin(chosen)][
+            ["image_sim", "text_sim"]
+        ].min()
     assert len(runs) >= 13
     for name, least in runs.items():
         assert least["image_sim"] > 0.25 and least["text_sim"] > 0.5, name
@@ -110,8 +127,14 @@ def test_the_committed_concepts_are_good_to_the_scorer_that_picked_them(tmp_path
         (tmp_path / "concepts" / concept.name).symlink_to(concept.images[0].parent)
         fit = Fit("perfusion", concept.name, concept.super_category, {}, None, True, (), 0, "key")
         validate = marks.validation(fit, backbone)
-        with perfusion.apply(backbone, {concept.name: Fitted(folder, concept.super_category)}, {}) as write:
+        with perfusion.apply(
+            backbone, {concept.name: Fitted(folder, concept.super_category)}, {}
+        ) as write:
             texts = [write(named(template, concept.name)) for template in validate.templates]
-            drawn = sample(backbone, texts, validate.seeds, steps=validate.steps, guidance=validate.guidance)
+            drawn = sample(
+                backbone, texts, validate.seeds, steps=validate.steps, guidance=validate.guidance
+            )
         scores[concept.name] = validate.score(drawn)
-    assert len(scores) == 11 and min(scores.values()) > 0.5  # 0.74 to 0.93: none is a step that had nothing better
+    assert (
+        len(scores) == 11 and min(scores.values()) > 0.5
+    )  # 0.74 to 0.93: none is a step that had nothing better

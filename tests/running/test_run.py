@@ -1,4 +1,6 @@
-"""`perfbench run`: from a plan to a table; the same command mends any damage; runs grow, move, are scored again."""
+"""`perfbench run`: from a plan to a table; the same command mends any damage; runs grow, move, are
+scored again.
+"""
 
 import json
 import re
@@ -70,7 +72,7 @@ def apply(backbone, fits, point):
 
     hook = backbone.unet.register_forward_pre_hook(memory)
     try:
-        yield lambda text: text.format(**{name: fitted.super_category for name, fitted in fits.items()})
+        yield lambda text: text.format(**{name: one.super_category for name, one in fits.items()})
     finally:
         hook.remove()
 '''
@@ -99,8 +101,12 @@ def test_from_a_plan_to_a_table(capsys):
     assert generated.loc[generated["kind"] == "shape", "image_sim"].notna().all()
     ceiling = rows[rows["method"] == "real"]
     assert ceiling.groupby("concept").size().to_dict() == {"cat": 3, "teapot": 3}
-    noise = generated.pivot_table(index=["concept", "prompt_id", "index"], columns="method", values="seed")
-    assert (noise["super"] == noise["perfusion"]).all(), "super starts from the noise of the concept it stands for"
+    noise = generated.pivot_table(
+        index=["concept", "prompt_id", "index"], columns="method", values="seed"
+    )
+    assert (noise["super"] == noise["perfusion"]).all(), (
+        "super starts from the noise of the concept it stands for"
+    )
 
 
 def test_every_picture_says_what_it_is():
@@ -108,23 +114,44 @@ def test_every_picture_says_what_it_is():
         about = read_json(cell / "cell.json")
         for index, seed in enumerate(about["seeds"]):
             with Image.open(cell / f"{index}.png") as image:
-                assert image.text == {"prompt": about["template"], "seed": str(seed), "key": about["key"]}
+                assert image.text == {
+                    "prompt": about["template"],
+                    "seed": str(seed),
+                    "key": about["key"],
+                }
 
 
 def test_run_json_tells_everything_but_whose_machine_it_is():
     about = read_json(reference() / "run.json")
     assert about["schema"] == 2 and about["finished"] >= about["started"]
     assert about["units"] == {
-        kind: {"planned": n, "done": n, "failed": 0} for kind, n in (("priors", 0), ("fits", 2), ("cells", 8))
+        kind: {"planned": n, "done": n, "failed": 0}
+        for kind, n in (("priors", 0), ("fits", 2), ("cells", 8))
     }
-    assert {"torch", "diffusers", "transformers", "open_clip_torch", "python"} <= about["libraries"].keys()
-    assert about["digests"].keys() == {"prompts", "concepts", "masks", "texts", "plan"} and about["dtype"] == "float32"
-    assert about["digests"]["concepts"].keys() == about["weights"]["perfusion"].keys() == {"cat", "teapot"}
+    assert {"torch", "diffusers", "transformers", "open_clip_torch", "python"} <= about[
+        "libraries"
+    ].keys()
+    assert (
+        about["digests"].keys() == {"prompts", "concepts", "masks", "texts", "plan"}
+        and about["dtype"] == "float32"
+    )
+    assert (
+        about["digests"]["concepts"].keys()
+        == about["weights"]["perfusion"].keys()
+        == {"cat", "teapot"}
+    )
     assert len(about["digests"]["prompts"]) == 3, "what was selected, not the whole catalogue"
     assert about["backbone"]["id"] == "tiny" and len(about["backbone"]["sha256"]) >= 16
-    assert len(about["scorers"][0]["weights"]) == 64 and about["select_scorer"]["name"] != about["scorers"][0]["name"]
+    assert (
+        len(about["scorers"][0]["weights"]) == 64
+        and about["select_scorer"]["name"] != about["scorers"][0]["name"]
+    )
     assert about["methods"]["perfusion"]["config"]["steps"] == 10
-    assert about["seconds"]["images"] > 0 and about["seconds"]["fits"] > 0 and about["seconds"]["scores"] > 0
+    assert (
+        about["seconds"]["images"] > 0
+        and about["seconds"]["fits"] > 0
+        and about["seconds"]["scores"] > 0
+    )
     import getpass
     import socket
 
@@ -172,7 +199,9 @@ DAMAGE = {
 
 
 def test_the_same_command_mends_everything(tmp_path, capsys):
-    """All kinds of damage at once: found by digest or by decoding, redone to the byte, and nothing else is redone."""
+    """All kinds of damage at once: found by digest or by decoding, redone to the byte, and nothing
+    else is redone.
+    """
     out = copy_of_reference(tmp_path / "run")
     for damage in DAMAGE.values():
         damage(out)
@@ -194,7 +223,9 @@ def test_a_damaged_fit_is_made_again_where_cells_need_it(tmp_path, capsys):
 def test_another_protocol_is_refused_and_the_difference_shown(tmp_path):
     out = copy_of_reference(tmp_path / "run")
     with pytest.raises(
-        UserError, match=r"guidance: 6.0 -> 7.0; steps: 5 -> 6.*or another folder, such as --out results/micro-tiny-"
+        UserError,
+        match=r"guidance: 6.0 -> 7.0; steps: 5 -> 6.*or another folder, such as --out "
+        r"results/micro-tiny-",
     ):
         run_here(shared(), out, "--set", "steps=6", "--set", "guidance=7")
     assert content(out) == content(reference())
@@ -211,9 +242,14 @@ def test_a_lost_plan_is_written_again(tmp_path):
 
 def test_a_run_of_another_version_is_a_sentence(tmp_path):
     out = copy_of_reference(tmp_path / "run")
-    about = read_json(out / "run.json") | {"schema": 1, "digests": {"prompts": "0", "concepts": "0", "plan": "0"}}
+    about = read_json(out / "run.json") | {
+        "schema": 1,
+        "digests": {"prompts": "0", "concepts": "0", "plan": "0"},
+    }
     (out / "run.json").write_text(json.dumps(about))
-    with pytest.raises(UserError, match=r"another version of perfbench \(run.json of schema 1, .* --out .*run-2"):
+    with pytest.raises(
+        UserError, match=r"another version of perfbench \(run.json of schema 1, .* --out .*run-2"
+    ):
         run_here(shared(), out)
 
 
@@ -226,9 +262,13 @@ def test_concepts_and_prompts_that_changed_are_refused_and_new_ones_are_not(tmp_
     digests = read_json(out / "run.json")["digests"]
     assert digests["concepts"].keys() == {"cat", "teapot", "dog"} and len(digests["prompts"]) == 3
     flip_pixels(suite / "cat")
-    assert run_here(shared(), out, *few, "dog", "--prompts", "s02") == 0, "cat is not in this command"
+    assert run_here(shared(), out, *few, "dog", "--prompts", "s02") == 0, (
+        "cat is not in this command"
+    )
     before = content(out)
-    with pytest.raises(UserError, match=r"holds a run with other concepts or prompts \(concept cat: .* -> .*run-2"):
+    with pytest.raises(
+        UserError, match=r"holds a run with other concepts or prompts \(concept cat: .* -> .*run-2"
+    ):
         run_here(shared(), out, *few, "cat")
     assert content(out) == before
     with pytest.raises(UserError, match="two different concepts called cat"):
@@ -237,16 +277,28 @@ def test_concepts_and_prompts_that_changed_are_refused_and_new_ones_are_not(tmp_
 
 def flip_pixels(concept: Path) -> None:
     """Other photographs under the same name."""
-    pictures = [Image.open(path).transpose(Image.Transpose.FLIP_LEFT_RIGHT) for path in concept.glob("images/*")]
+    pictures = [
+        Image.open(path).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        for path in concept.glob("images/*")
+    ]
     masks = [Image.open(path).copy() for path in concept.glob("masks/*")]
     shutil.rmtree(concept)
-    write_concept(concept, super_category="cat", group="animated", source="x", licence="CC0-1.0", images=pictures,
-                  masks=masks)  # fmt: skip
+    write_concept(
+        concept,
+        super_category="cat",
+        group="animated",
+        source="x",
+        licence="CC0-1.0",
+        images=pictures,
+        masks=masks,
+    )
 
 
 def test_methods_concepts_prompts_and_points_extend_a_run(tmp_path, odd, capsys):
     out = tmp_path / "run"
-    assert run_here(shared(), out, "--methods", "super", "--concepts", "cat", "--prompts", "s01") == 0
+    assert (
+        run_here(shared(), out, "--methods", "super", "--concepts", "cat", "--prompts", "s01") == 0
+    )
     assert len(read_plan(out)) == 1
     assert run_here(shared(), out) == 0
     assert run_here(shared(), out, *odd, "--concepts", "cat", "--prompts", "s01") == 0
@@ -264,12 +316,20 @@ def test_a_method_that_raises_is_recorded_and_the_others_finish(tmp_path, odd, c
     out = tmp_path / "run"
     assert run_here(shared(), out, *odd, "--set", "fit.odd.raises_for=cat") == 1
     captured = capsys.readouterr()
-    assert "1 failed" in captured.err and "fit odd/cat: ValueError: no luck with cat" in captured.err
+    assert (
+        "1 failed" in captured.err and "fit odd/cat: ValueError: no luck with cat" in captured.err
+    )
     assert "2 cells were left out" in captured.err and captured.out == ""
     record = read_json(next((out / "failed").iterdir()))
-    assert record["name"] == "fit odd/cat" and 'raise ValueError("no luck with " + subject.name)' in record["traceback"]
+    assert (
+        record["name"] == "fit odd/cat"
+        and 'raise ValueError("no luck with " + subject.name)' in record["traceback"]
+    )
     about = read_json(out / "run.json")
-    assert about["units"]["fits"] == {"planned": 2, "done": 1, "failed": 1} and about["finished"] is None
+    assert (
+        about["units"]["fits"] == {"planned": 2, "done": 1, "failed": 1}
+        and about["finished"] is None
+    )
     assert about["units"]["cells"] == {"planned": 8, "done": 6, "failed": 2}
     assert run_here(shared(), out, *odd, "--set", "fit.odd.raises_for=cat", "--allow-missing") == 1
     assert re.search(r"odd.*4/8", capsys.readouterr().out)
@@ -288,7 +348,9 @@ def test_a_failure_that_went_away_is_forgotten(tmp_path, odd):
 
 
 def test_a_failure_of_a_method_that_was_changed_is_forgotten(tmp_path, odd):
-    """An author mends the file: other fits with other keys, and the old traceback says nothing any more."""
+    """An author mends the file: other fits with other keys, and the old traceback says nothing any
+    more.
+    """
     out, one = tmp_path / "run", ("--concepts", "cat", "--prompts", "s01")
     (tmp_path / "odd.py").write_text(METHOD.replace("config.raises_for:", '"cat":'))
     assert run_here(shared(), out, *odd, *one) == 1 and list((out / "failed").iterdir())
@@ -308,8 +370,14 @@ def test_a_group_that_could_not_be_scored_is_a_failure_until_it_is(tmp_path, mon
     with monkeypatch.context() as patch:
         patch.setattr(worker_scores.similarity, "score_cell", broken)
         assert run_here(shared(), out) == 1
-    assert "score perfusion/local-b0.60-t0.15/cat: ValueError: no score today" in capsys.readouterr().err
-    assert read_json(out / "run.json")["finished"] is None and len(list((out / "failed").iterdir())) == 2
+    assert (
+        "score perfusion/local-b0.60-t0.15/cat: ValueError: no score today"
+        in capsys.readouterr().err
+    )
+    assert (
+        read_json(out / "run.json")["finished"] is None
+        and len(list((out / "failed").iterdir())) == 2
+    )
     assert run_here(shared(), out) == 0
     assert read_json(out / "run.json")["finished"] and not list((out / "failed").iterdir())
     assert content(out) == content(reference())
@@ -317,7 +385,12 @@ def test_a_group_that_could_not_be_scored_is_a_failure_until_it_is(tmp_path, mon
 
 def test_out_of_memory_splits_a_cell_and_says_so(tmp_path, odd, capsys):
     out = tmp_path / "run"
-    assert run_here(shared(), out, *odd, "--set", "fit.odd.most=1", "--concepts", "cat", "--prompts", "s01") == 0
+    assert (
+        run_here(
+            shared(), out, *odd, "--set", "fit.odd.most=1", "--concepts", "cat", "--prompts", "s01"
+        )
+        == 0
+    )
     about = read_json(next(out.glob("images/odd/*/cat/s01/cell.json")))
     assert about["batches"] == [1, 1] and len(about["seeds"]) == 2
     assert "batches" not in read_json(next(out.glob("images/super/*/cat/s01/cell.json")))
@@ -329,11 +402,17 @@ def test_cells_drawn_together_are_the_same_pictures_and_fail_alone(tmp_path, odd
     assert run_here(shared(), out, "--set", "batch=5") == 0
     for path in files(reference()):
         if path.endswith(".png") and path.startswith("images/"):
-            one, other = (np.asarray(Image.open(run / path)).astype(int) for run in (out, reference()))
+            one, other = (
+                np.asarray(Image.open(run / path)).astype(int) for run in (out, reference())
+            )
             assert abs(one - other).max() <= 2, path  # the low bits of sums
     cells = [read_json(path) for path in out.glob("images/**/cell.json")]
-    assert [cell["batches"] for cell in cells] == [[4]] * 8 and all(cell["seconds"] > 0 for cell in cells)
-    (tmp_path / "odd.py").write_text(METHOD.replace("lambda text: ", 'lambda text: 1 / ("beach" not in text) and '))
+    assert [cell["batches"] for cell in cells] == [[4]] * 8 and all(
+        cell["seconds"] > 0 for cell in cells
+    )
+    (tmp_path / "odd.py").write_text(
+        METHOD.replace("lambda text: ", 'lambda text: 1 / ("beach" not in text) and ')
+    )
     capsys.readouterr()
     assert run_here(shared(), out, *odd, "--concepts", "cat", "--set", "batch=4") == 1
     said = capsys.readouterr().err
@@ -344,7 +423,12 @@ def test_cells_drawn_together_are_the_same_pictures_and_fail_alone(tmp_path, odd
 def test_kept_training_steps_are_points(tmp_path, odd):
     out, one = tmp_path / "run", ("--concepts", "cat", "--prompts", "s01")
     assert run_here(shared(), out, *odd, *one) == 0
-    assert run_here(shared(), out, *odd, *one, "--set", "keep=2", "--set", "points.odd=default,default-s2") == 0
+    assert (
+        run_here(
+            shared(), out, *odd, *one, "--set", "keep=2", "--set", "points.odd=default,default-s2"
+        )
+        == 0
+    )
     assert set(read_plan(out)["point"]) == {"default", "default-s2"}
     assert next(out.glob("fits/odd/cat-*/step-2/most.txt")).read_text() == "0"
 
@@ -353,11 +437,16 @@ def test_pairs_have_rows_and_a_table_of_their_own(tmp_path, capsys):
     out = tmp_path / "run"
     assert run_here(shared(), out, "--pairs", "cat+teapot", "--prompts", "s01") == 0
     pairs = pd.read_csv(out / "pairs.csv")
-    assert set(pairs["concept"]) == {"cat+teapot"} and set(pairs["method"]) == {"super", "perfusion"}
+    assert set(pairs["concept"]) == {"cat+teapot"} and set(pairs["method"]) == {
+        "super",
+        "perfusion",
+    }
     assert pairs[["image_sim_a", "image_sim_b", "text_sim_raw"]].notna().all(axis=None)
     assert not pd.read_csv(out / "samples.csv")["concept"].str.contains(r"\+").any()
     assert pd.read_csv(out / "pair-table.csv")["n_concepts"].eq(1).all()
-    assert pd.read_csv(out / "table.csv").query("method != 'real'")["n_images"].eq(4).all(), "pairs do not count there"
+    assert pd.read_csv(out / "table.csv").query("method != 'real'")["n_images"].eq(4).all(), (
+        "pairs do not count there"
+    )
 
 
 def test_images_may_be_dropped_once_scored(tmp_path, capsys):
@@ -371,7 +460,9 @@ def test_images_may_be_dropped_once_scored(tmp_path, capsys):
     rows = {path: path.read_bytes() for path in out.rglob("rows/**/*.csv")}
     assert run(["score", str(out), "--device", "cpu", "--again"]) == 0
     assert "4 of 10 planned cells have no whole images here" in capsys.readouterr().err
-    assert {path: path.read_bytes() for path in out.rglob("rows/**/*.csv")} == rows, "rows of dropped images stay"
+    assert {path: path.read_bytes() for path in out.rglob("rows/**/*.csv")} == rows, (
+        "rows of dropped images stay"
+    )
 
 
 def test_images_may_be_dropped_later(tmp_path):
@@ -390,7 +481,11 @@ def test_a_copied_run_is_scored_again_elsewhere(tmp_path, capsys):
     shutil.rmtree(out / "fits")
     assert run(["score", str(out), "--device", "cpu"]) == 0
     assert "real images (ceiling)" in capsys.readouterr().out
-    kept = {name: data for name, data in content(reference()).items() if not name.startswith(("fits/", "table"))}
+    kept = {
+        name: data
+        for name, data in content(reference()).items()
+        if not name.startswith(("fits/", "table"))
+    }
     assert kept.items() <= content(out).items()
     assert run(["score", str(out), "--device", "cpu", "--again"]) == 0
     assert kept.items() <= content(out).items()
@@ -399,7 +494,9 @@ def test_a_copied_run_is_scored_again_elsewhere(tmp_path, capsys):
     (out / "run.json").write_text(json.dumps(about))
     moved = shutil.copytree(shared() / "tiny" / "scorer", tmp_path / "moved-scorer")
     assert run(["score", str(out), "--device", "cpu", "--again", "--scorers", str(moved)]) == 0
-    assert kept.items() <= content(out).items(), "the scorer is known by its bytes, wherever it lies"
+    assert kept.items() <= content(out).items(), (
+        "the scorer is known by its bytes, wherever it lies"
+    )
 
 
 def test_what_fits_cost_stays_known_without_them(tmp_path):
@@ -422,9 +519,26 @@ def test_a_scorer_that_could_not_see_every_picture_has_no_columns(tmp_path, caps
     assert run_here(shared(), out, *five) == 0
     before = pd.read_csv(out / "table.csv").columns.tolist()
     capsys.readouterr()
-    assert run(["score", str(out), "--device", "cpu", "--scorers", str(make_scorer(tmp_path / "third", 3))]) == 0
-    assert "has not scored every planned image: the tables are without it" in capsys.readouterr().err
-    assert len(read_run(out)["scorers"]) == 1 and pd.read_csv(out / "table.csv").columns.tolist() == before
+    assert (
+        run(
+            [
+                "score",
+                str(out),
+                "--device",
+                "cpu",
+                "--scorers",
+                str(make_scorer(tmp_path / "third", 3)),
+            ]
+        )
+        == 0
+    )
+    assert (
+        "has not scored every planned image: the tables are without it" in capsys.readouterr().err
+    )
+    assert (
+        len(read_run(out)["scorers"]) == 1
+        and pd.read_csv(out / "table.csv").columns.tolist() == before
+    )
 
 
 def test_another_scorer_is_added_without_touching_an_image(tmp_path, capsys):
@@ -436,7 +550,9 @@ def test_another_scorer_is_added_without_touching_an_image(tmp_path, capsys):
     assert len(names) == 2 and set(names) == {path.name for path in (out / "rows").iterdir()}
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.png")} == before
     assert run(["score", str(out), "--device", "cpu"]) == 0
-    assert [scorer["name"] for scorer in read_json(out / "run.json")["scorers"]] == names, "what was added stays"
+    assert [scorer["name"] for scorer in read_json(out / "run.json")["scorers"]] == names, (
+        "what was added stays"
+    )
     capsys.readouterr()
     assert run_here(shared(), out) == 0
     assert [scorer["name"] for scorer in read_json(out / "run.json")["scorers"]] == names, (
@@ -459,13 +575,18 @@ def test_dry_run_and_plan_write_nothing(tmp_path, capsys, monkeypatch):
     assert "0/16" in text and "time left: not known" in text and not out.exists()
     assert run(["plan", *arguments(shared(), reference()), "--json"]) == 0
     about = json.loads(capsys.readouterr().out)
-    assert about["total"]["images"] == about["total"]["images_done"] == 16 and about["seconds_left"] == 0
+    assert (
+        about["total"]["images"] == about["total"]["images_done"] == 16
+        and about["seconds_left"] == 0
+    )
     assert run(["plan", *arguments(shared(), reference(), "--prompts", "4")]) == 0
     alone = capsys.readouterr().out
     assert "time left: about" in alone and "compile" not in alone
     assert run(["plan", *arguments(shared(), reference(), "--set", "images=2000")]) == 0
     said = capsys.readouterr().out
-    assert "--set compile=true" in said and "batch" not in said, "a long run is told what shortens it"
+    assert "--set compile=true" in said and "batch" not in said, (
+        "a long run is told what shortens it"
+    )
     with monkeypatch.context() as patch:
         patch.setattr(benchmark, "LONG", 0)
         assert run(["plan", *arguments(shared(), tmp_path / "new", "--set", "compile=true")]) == 0
@@ -485,7 +606,11 @@ def test_ls_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert run(["ls", "runs", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
-    assert row["run"] == "results/mine" and row["cells"] == "8/8" and row["methods"] == "super,perfusion"
+    assert (
+        row["run"] == "results/mine"
+        and row["cells"] == "8/8"
+        and row["methods"] == "super,perfusion"
+    )
     (tmp_path / "results" / "broken").mkdir()
     (tmp_path / "results" / "broken" / "run.json").write_text('{"schema"')
     assert run(["ls", "runs"]) == 0
@@ -503,7 +628,9 @@ def test_a_run_goes_on_from_its_packed_rows(tmp_path, capsys):
     for name in ("images", "fits", "concepts"):
         shutil.rmtree(out / name)
     assert run(["table", str(out)]) == 0
-    assert content(out) == {n: data for n, data in before.items() if n.count("/") == 0 and n != "plan.csv"}
+    assert content(out) == {
+        n: data for n, data in before.items() if n.count("/") == 0 and n != "plan.csv"
+    }
     capsys.readouterr()
     assert run_here(shared(), out) == 0
     assert "0 images to do" in capsys.readouterr().err
@@ -514,7 +641,9 @@ def test_a_run_goes_on_from_its_packed_rows(tmp_path, capsys):
         assert run_here(shared(), folder, "--prompts", "3", "--methods", "super") == 0
     assert "rows" in {path.name for path in out.iterdir()}, "new rows lie beside it"
     names = ("cells.csv", "metrics.csv", "samples.csv")
-    assert [(out / name).read_bytes() for name in names] == [(other / name).read_bytes() for name in names]
+    assert [(out / name).read_bytes() for name in names] == [
+        (other / name).read_bytes() for name in names
+    ]
     rows = read_rows(out)
     pack_run(out)
     pd.testing.assert_frame_equal(read_rows(out), rows)

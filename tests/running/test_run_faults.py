@@ -1,4 +1,6 @@
-"""Real processes, really killed: a run that is interrupted, shared or out of disk ends with the undisturbed bytes."""
+"""Real processes, really killed: a run that is interrupted, shared or out of disk ends with the
+undisturbed bytes.
+"""
 
 import os
 import random
@@ -21,7 +23,8 @@ def units(run: Path) -> dict[str, int]:
 
 
 def kill_and_go_on(out: Path, kills: int, *more: str) -> int:
-    """Start the command again and again and kill it: after a random number of units, at a random moment of the next.
+    """Start the command again and again and kill it: after a random number of units, at a random
+    moment of the next.
 
     -> how many of the kills left something half written.
     """
@@ -74,7 +77,9 @@ def test_two_at_once_share_the_work(tmp_path):
     two = [start(shared(), out) for _ in range(2)]
     for process in two:
         process.join(300)
-    assert [process.exitcode for process in two] == [0, 0], out.with_suffix(".log").read_text()[-3000:]
+    assert [process.exitcode for process in two] == [0, 0], out.with_suffix(".log").read_text()[
+        -3000:
+    ]
     assert content(out) == content(reference()) and files(out) == files(reference())
 
 
@@ -87,7 +92,11 @@ def test_ctrl_c_leaves_a_folder_from_which_it_goes_on(tmp_path):
     os.kill(process.pid, signal.SIGINT)
     process.join(60)
     log = out.with_suffix(".log").read_text()
-    assert process.exitcode == 130 and "the same command goes on from here" in log and "Traceback" not in log
+    assert (
+        process.exitcode == 130
+        and "the same command goes on from here" in log
+        and "Traceback" not in log
+    )
     assert read_json(out / "run.json")["finished"] is None
     finish(out)
     assert content(out) == content(reference()) and files(out) == files(reference())
@@ -95,7 +104,9 @@ def test_ctrl_c_leaves_a_folder_from_which_it_goes_on(tmp_path):
 
 @pytest.mark.slow
 def test_workers_end_with_a_killed_driver(tmp_path):
-    """Nobody is left behind to write into the folder, and the next run, with another engine, gives the same bytes."""
+    """Nobody is left behind to write into the folder, and the next run, with another engine, gives
+    the same bytes.
+    """
     out = tmp_path / "run"
     process = start(shared(), out, "--engine", "processes", "--workers", "2")
     while not units(out):
@@ -137,7 +148,11 @@ def test_a_full_disk_stops_with_a_sentence_and_goes_on_with_space(small_disk, tm
     process = start(shared(), out, log=log)
     process.join(300)
     said = log.read_text()
-    assert process.exitcode == 2 and "is full; what is finished is safe" in said and "Traceback" not in said
+    assert (
+        process.exitcode == 2
+        and "is full; what is finished is safe" in said
+        and "Traceback" not in said
+    )
     before = units(out)
     subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
     process = start(shared(), out, log=log)
@@ -152,4 +167,9 @@ def test_a_folder_that_cannot_be_written(small_disk, tmp_path):
     process = start(shared(), small_disk / "run", log=tmp_path / "log")
     process.join(300)
     said = (tmp_path / "log").read_text()
-    assert process.exitcode == 2 and "cannot be written" in said and "--out" in said and "Traceback" not in said
+    assert (
+        process.exitcode == 2
+        and "cannot be written" in said
+        and "--out" in said
+        and "Traceback" not in said
+    )

@@ -1,4 +1,6 @@
-"""The benchmark of speed: what stands in its tables, what is timed and what is not, and the cost of the paper."""
+"""The benchmark of speed: what stands in its tables, what is timed and what is not, and the cost of
+the paper.
+"""
 
 import argparse
 import re
@@ -23,7 +25,14 @@ def backbone():
 
 
 def arguments(memory_of=None):
-    few = {"batch": 2, "steps": 2, "train_batch": 2, "repeats": 1, "recipes": True, "checkpointing": False}
+    few = {
+        "batch": 2,
+        "steps": 2,
+        "train_batch": 2,
+        "repeats": 1,
+        "recipes": True,
+        "checkpointing": False,
+    }
     where = {"backbone": str(shared() / "tiny"), "device": "cpu", "dtype": "float32"}
     return argparse.Namespace(**few, **where, memory_of=memory_of)
 
@@ -31,11 +40,16 @@ def arguments(memory_of=None):
 def rows(text, head):
     """First column -> the others, of the table whose first cell begins so."""
     table = text.partition(f"| {head}")[2].partition("\n\n")[0].splitlines()[2:]
-    return {cells[1]: cells[2:-1] for cells in ([cell.strip() for cell in line.split("|")] for line in table)}
+    return {
+        cells[1]: cells[2:-1]
+        for cells in ([cell.strip() for cell in line.split("|")] for line in table)
+    }
 
 
 def test_the_report_has_every_table(backbone, monkeypatch):
-    monkeypatch.setattr(speed, "peak_memory", lambda args, name, device: 1.5)  # a process each; its work is below
+    monkeypatch.setattr(
+        speed, "peak_memory", lambda args, name, device: 1.5
+    )  # a process each; its work is below
     text = speed.report(arguments())
     drawn = rows(text, "sampling")
     assert len(drawn) == 8 and drawn["stock pipeline, no concept"][2:] == ["1.000", "1.000-1.000"]
@@ -49,7 +63,9 @@ def test_the_report_has_every_table(backbone, monkeypatch):
     assert set(fits) == {"perfusion", "db", "ti", "cd", "lora"}
     for name, (batch, steps, step, fit, peak) in fits.items():
         assert (batch, steps, peak) == (str(configs[name].batch), str(configs[name].steps), "1.50")
-        assert float(fit) == pytest.approx(int(steps) * float(step), rel=0.3)  # of a step rounded to a millisecond
+        assert float(fit) == pytest.approx(
+            int(steps) * float(step), rel=0.3
+        )  # of a step rounded to a millisecond
     paper = rows(text, "the whole paper")
     wanted = {f"fits of {name}" for name in ("perfusion", "db", "ti", "cd", "cd-better")}
     assert {name for name in paper if name.startswith("fits of")} == wanted
@@ -71,7 +87,9 @@ def test_a_training_leaves_the_backbone_as_it_was(backbone, name):
     modules = list(backbone.unet.named_modules())
     assert timed_jobs.job_of(backbone, name, 2, False)() > 0
     after = backbone.unet.state_dict()
-    assert after.keys() == before.keys() and all(torch.equal(after[key], before[key]) for key in before)
+    assert after.keys() == before.keys() and all(
+        torch.equal(after[key], before[key]) for key in before
+    )
     assert list(backbone.unet.named_modules()) == modules
 
 
@@ -85,7 +103,10 @@ def test_what_is_called_naive_projects_at_every_step(backbone, monkeypatch):
     real = rank_one.project
     monkeypatch.setattr(rank_one, "project", lambda *args: (calls.append(1), real(*args))[1])
     jobs, counted = timed_jobs.sampling_jobs(backbone, 1, 5), []
-    for name in ("stock pipeline + `load_concepts`, 1 concept", "the same, edit recomputed at every step, 1 concept"):
+    for name in (
+        "stock pipeline + `load_concepts`, 1 concept",
+        "the same, edit recomputed at every step, 1 concept",
+    ):
         calls.clear()
         jobs[name]()
         counted.append(len(calls))
@@ -95,7 +116,9 @@ def test_what_is_called_naive_projects_at_every_step(backbone, monkeypatch):
 def test_sd15_random_has_the_true_sizes():
     backbone = timed_jobs.random_sd15("meta", torch.bfloat16)  # without memory
     assert sum(p.numel() for p in backbone.unet.parameters()) == 859_520_964
-    assert {p.dtype for p in (*backbone.unet.parameters(), *backbone.vae.parameters())} == {torch.bfloat16}
+    assert {p.dtype for p in (*backbone.unet.parameters(), *backbone.vae.parameters())} == {
+        torch.bfloat16
+    }
     assert {p.dtype for p in backbone.text_encoder.parameters()} == {torch.float32}
     assert backbone.size == 512 and backbone.fresh_unet().dtype == torch.float32
 
@@ -106,7 +129,9 @@ def test_the_papers_cost_is_that_of_the_page():
     lines = paper_cost.paper(2.5, fits, 16)
     assert [line.units for line in lines] == [52_864, 2_200, 1_408, 11, 11, 11, 11, 11]
     together = sum(line.hours for line in lines)
-    assert re.search(rf"\| together \|.*\*\*{together:.0f}\*\* \|", PAGE.read_text(encoding="utf-8"))
+    assert re.search(
+        rf"\| together \|.*\*\*{together:.0f}\*\* \|", PAGE.read_text(encoding="utf-8")
+    )
     assert "| 52,864 | 2.5 | 36.7 |" in paper_cost.cost_table(lines)[2]
     assert paper_cost.cost_table(lines)[-1] == f"| together | | | **{together:.3g}** |"
 

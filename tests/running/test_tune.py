@@ -1,4 +1,6 @@
-"""`perfbench tune`: the same trials for every method, a row each, chosen by the harmonic mean, resumed and extended."""
+"""`perfbench tune`: the same trials for every method, a row each, chosen by the harmonic mean,
+resumed and extended.
+"""
 
 import csv
 import json
@@ -19,9 +21,32 @@ from perfusion_core.errors import UserError
 
 def words(out, *more):
     kit = shared()
-    return ["tune", "--backbone", str(kit / "tiny"), "--suite", str(kit / "concepts"), "--out", str(out),
-            "--device", "cpu", "--prompts", "2", "--images", "1", "--steps", "2", "--threads", "1",
-            "--set", "prior_images=2", "--set", "dtype=float32", "--set", "concepts=cat", *more]  # fmt: skip
+    return [
+        "tune",
+        "--backbone",
+        str(kit / "tiny"),
+        "--suite",
+        str(kit / "concepts"),
+        "--out",
+        str(out),
+        "--device",
+        "cpu",
+        "--prompts",
+        "2",
+        "--images",
+        "1",
+        "--steps",
+        "2",
+        "--threads",
+        "1",
+        "--set",
+        "prior_images=2",
+        "--set",
+        "dtype=float32",
+        "--set",
+        "concepts=cat",
+        *more,
+    ]
 
 
 CD, LORA = custom_diffusion.MINIATURE, lora.MINIATURE
@@ -49,14 +74,20 @@ def tuned(tmp_path_factory):
 
 def test_every_method_has_the_same_number_of_trials_and_each_is_a_row(tuned):
     _, first, rows = tuned
-    assert [row["method"] for row in first] == ["cd"] * 2 + ["lora"] * 2 + ["cd"] * 2 + ["lora"] * 2 + ["super"]
-    assert {(row["factor"], row["rates"], row["steps"]) for row in rows if row["method"] == "cd"} == {
-        (f"{factor}", f"lr={factor * CD.lr:g}", step) for factor in (1, 2) for step in STEPS
-    }
-    assert sorted(row["method"] for row in rows) == sorted(["cd"] * 4 + ["lora"] * 4 + ["ti"] * 4 + ["super"])
+    assert [row["method"] for row in first] == ["cd"] * 2 + ["lora"] * 2 + ["cd"] * 2 + [
+        "lora"
+    ] * 2 + ["super"]
+    assert {
+        (row["factor"], row["rates"], row["steps"]) for row in rows if row["method"] == "cd"
+    } == {(f"{factor}", f"lr={factor * CD.lr:g}", step) for factor in (1, 2) for step in STEPS}
+    assert sorted(row["method"] for row in rows) == sorted(
+        ["cd"] * 4 + ["lora"] * 4 + ["ti"] * 4 + ["super"]
+    )
     assert all(row["n_images"] == row["n_planned"] == "2" for row in rows)
     assert all(row["command"].startswith("perfbench tune --backbone ") for row in rows)
-    assert len({row["digest"] for row in rows}) == 1 and len(rows[0]["digest"]) == 12, "of which weights"
+    assert len({row["digest"] for row in rows}) == 1 and len(rows[0]["digest"]) == 12, (
+        "of which weights"
+    )
 
 
 def test_adding_a_method_leaves_the_others_trials_as_they_were(tuned):
@@ -82,9 +113,17 @@ def test_trials_are_scored_by_the_scorer_that_is_never_reported(tuned):
 def test_checkpoints_are_of_one_fit_and_class_images_are_made_once(tuned):
     for factor in ("x1", "x2"):
         fits = list((tuned[0] / "runs" / factor / "fits" / "cd").iterdir())
-        assert len(fits) == 1 and {f"step-{step}" for step in STEPS} <= {path.name for path in fits[0].iterdir()}
-    one, two = ({path.name: path.read_bytes() for path in (tuned[0] / "runs" / factor / "priors").rglob("*") if
-                 path.is_file()} for factor in ("x1", "x2"))  # fmt: skip
+        assert len(fits) == 1 and {f"step-{step}" for step in STEPS} <= {
+            path.name for path in fits[0].iterdir()
+        }
+    one, two = (
+        {
+            path.name: path.read_bytes()
+            for path in (tuned[0] / "runs" / factor / "priors").rglob("*")
+            if path.is_file()
+        }
+        for factor in ("x1", "x2")
+    )
     assert one == two
 
 
@@ -92,8 +131,13 @@ def test_a_trial_that_diverges_is_a_row_without_scores(tmp_path, capsys):
     more = ("--methods", "lora", "--factors", "1,1e30", "--parts", "0.05")
     assert run(words(tmp_path, *more)) == 0
     rows = {row["factor"]: row for row in rows_in(tmp_path) if row["method"] == "lora"}
-    assert rows["1"]["chosen"] == "yes" and rows["1e+30"]["harmonic"] == rows["1e+30"]["chosen"] == ""
-    assert f"lora: steps={round(0.05 * LORA.steps)}, lr={LORA.lr:g}; harmonic" in capsys.readouterr().out
+    assert (
+        rows["1"]["chosen"] == "yes" and rows["1e+30"]["harmonic"] == rows["1e+30"]["chosen"] == ""
+    )
+    assert (
+        f"lora: steps={round(0.05 * LORA.steps)}, lr={LORA.lr:g}; harmonic"
+        in capsys.readouterr().out
+    )
 
 
 def test_recipes_are_scaled_as_a_whole():
@@ -106,11 +150,20 @@ def test_recipes_are_scaled_as_a_whole():
 def test_the_edge_of_what_was_tried_is_told():
     tried = [("1", "10", "0.1"), ("2", "10", "0.2"), ("4", "10", "0.3"), ("2", "20", "0.2")]
     rows = [
-        {"method": "ti", "factor": factor, "rates": f"lr={factor}", "steps": steps, "harmonic": h, "image_sim": "0.7"}
+        {
+            "method": "ti",
+            "factor": factor,
+            "rates": f"lr={factor}",
+            "steps": steps,
+            "harmonic": h,
+            "image_sim": "0.7",
+        }
         for factor, steps, h in tried
     ]
     mark(rows)
-    rows.append({"method": "super", "image_sim": "0.5", "factor": "", "steps": "", "harmonic": "0.5"})
+    rows.append(
+        {"method": "super", "image_sim": "0.5", "factor": "", "steps": "", "harmonic": "0.5"}
+    )
     assert told(rows, ["ti"]) == (
         "ti: steps=10, lr=4; harmonic 0.300, image 0.700 (super 0.500); "
         "at the edge of the learning rates tried; at the edge of the steps tried\n"
@@ -123,7 +176,10 @@ def test_the_edge_of_what_was_tried_is_told():
         (("--methods", "super,nothing"), "unknown method 'nothing'"),
         (("--methods", "cd-better"), "cd-better is not tuned"),
         (("--factors", "1,x"), "--factors '1,x' is not a list of numbers"),
-        (("--parts", "0.001,0.002"), "--parts leaves perfusion 1 different checkpoints of 400 steps"),
+        (
+            ("--parts", "0.001,0.002"),
+            "--parts leaves perfusion 1 different checkpoints of 400 steps",
+        ),
     ],
 )
 def test_mistakes(more, message, tmp_path):
@@ -139,13 +195,25 @@ def test_the_miniature_is_set_as_the_committed_trials_say(method):
     [best] = [row for row in rows if row["method"] == method and row["chosen"] == "yes"]
     [floor] = [row for row in rows if row["method"] == "super"]
     recipe = methods.load(method).MINIATURE
-    rates = {name: float(rate) for name, rate in (part.split("=") for part in best["rates"].split())}
+    rates = {
+        name: float(rate) for name, rate in (part.split("=") for part in best["rates"].split())
+    }
     assert {name: getattr(recipe, name) for name in rates} == rates
-    assert recipe.steps == (400 if method == "perfusion" else int(best["steps"])), "of a limit, validation picks"
-    assert best["digest"] == find(Config()).digest[:12], "tuned on other weights than the package has"
+    assert recipe.steps == (400 if method == "perfusion" else int(best["steps"])), (
+        "of a limit, validation picks"
+    )
+    assert best["digest"] == find(Config()).digest[:12], (
+        "tuned on other weights than the package has"
+    )
     assert float(best["image_sim"]) > float(floor["image_sim"])
-    scores = " | ".join(f"{float(best[name]):.3f}" for name in ("image_sim", "text_sim", "harmonic"))
+    scores = " | ".join(
+        f"{float(best[name]):.3f}" for name in ("image_sim", "text_sim", "harmonic")
+    )
     told = [
-        line for line in (root / "docs" / "baselines.md").read_text().splitlines() if line.endswith(f"| {scores} |")
+        line
+        for line in (root / "docs" / "baselines.md").read_text().splitlines()
+        if line.endswith(f"| {scores} |")
     ]
-    assert len(told) == 1 and told[0].startswith(f"| `{method}`") and f"| {best['steps']} |" in told[0]
+    assert (
+        len(told) == 1 and told[0].startswith(f"| `{method}`") and f"| {best['steps']} |" in told[0]
+    )

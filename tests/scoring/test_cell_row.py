@@ -7,11 +7,26 @@ from benchmarks.planning.units import Cell, Fit
 from benchmarks.scoring.cell_row import COLUMNS, CellRow
 from benchmarks.store.csv_files import planned_text
 
-FITS = tuple(Fit("perfusion", name, "cat", {}, None, False, (), 0, f"fit-{name}") for name in ("cat", "pot"))
+FITS = tuple(
+    Fit("perfusion", name, "cat", {}, None, False, (), 0, f"fit-{name}") for name in ("cat", "pot")
+)
 CELL = Cell(
-    "perfusion", "perfusion", "local-b0.60-t0.15", {"lock": "local"}, 0, ("cat", "pot"), ("cat", "pot"), "pair", "p01",
-    "pair", "A {cat} in a {pot}", 'A "x", in a', (5, 7), FITS, "key",
-)  # fmt: skip
+    "perfusion",
+    "perfusion",
+    "local-b0.60-t0.15",
+    {"lock": "local"},
+    0,
+    ("cat", "pot"),
+    ("cat", "pot"),
+    "pair",
+    "p01",
+    "pair",
+    "A {cat} in a {pot}",
+    'A "x", in a',
+    (5, 7),
+    FITS,
+    "key",
+)
 
 
 def test_a_cell_is_written_and_read_as_it_was_planned():

@@ -1,4 +1,6 @@
-"""Scorers as people have them: open_clip with quick GELU, timm's DINO; tiny random checkpoints of those formats."""
+"""Scorers as people have them: open_clip with quick GELU, timm's DINO; tiny random checkpoints of
+those formats.
+"""
 
 import json
 import warnings
@@ -32,7 +34,9 @@ def dino(tmp_path):
     from timm.models._hub import save_for_hf
 
     torch.manual_seed(0)
-    model = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=2, embed_dim=32, num_heads=2, num_classes=0)
+    model = timm.create_model(
+        "vit_tiny_patch16_224", img_size=32, depth=2, embed_dim=32, num_heads=2, num_classes=0
+    )
     model.pretrained_cfg |= {"mean": MEAN, "std": STD, "crop_pct": 1.0, "interpolation": "bicubic"}
     model.pretrained_cfg |= {"input_size": (3, 32, 32), "num_classes": 0}
     shape = {"img_size": 32, "depth": 2, "embed_dim": 32, "num_heads": 2}
@@ -46,7 +50,9 @@ def test_timm_against_the_model_by_hand(dino, tmp_path):
     assert found.kind == "timm" and found.name.startswith("vit_dino-")
     scorer = open_scorer(found, "cpu")
     shown = pictures((32, 32), (32, 32))
-    pixels = torch.stack([torch.from_numpy(np.array(picture)).permute(2, 0, 1) / 255 for picture in shown])
+    pixels = torch.stack(
+        [torch.from_numpy(np.array(picture)).permute(2, 0, 1) / 255 for picture in shown]
+    )
     pixels = (pixels - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
     with torch.no_grad():
         token = model.forward_features(pixels)[:, 0]
@@ -63,14 +69,23 @@ def test_preprocessing_is_recorded(dino, tmp_path):
     assert (pixels["mean"], pixels["std"], pixels["input_size"]) == (MEAN, STD, [3, 32, 32])
     assert about["source"] == "" and len(about["weights"]) == 64  # no machine path
     clip = find_scorer(str(make_scorer(tmp_path / "clip", 1)), "x", tmp_path)
-    assert json.loads(clip.pixels) == {"side": 16, "mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic"}
+    assert json.loads(clip.pixels) == {
+        "side": 16,
+        "mean": [0.5] * 3,
+        "std": [0.5] * 3,
+        "interpolation": "bicubic",
+    }
 
 
 @pytest.mark.parametrize("kind", ["timm", "dino"])
 def test_who_sees_pictures_only_neither_reports_nor_picks_steps(kind, dino, tmp_path):
-    """Refused before anything is made: no table could come of the one, no training step of the other."""
+    """Refused before anything is made: no table could come of the one, no training step of the
+    other.
+    """
     name = f"{kind}:{dino[0]}"
-    with pytest.raises(UserError, match=f"{name}.* sees pictures only.*for example --scorers auto,{name}$"):
+    with pytest.raises(
+        UserError, match=f"{name}.* sees pictures only.*for example --scorers auto,{name}$"
+    ):
         run_here(shared(), tmp_path / "run", "--scorers", name)
     with pytest.raises(UserError, match=r"select_scorer .* sees pictures only"):
         run_here(shared(), tmp_path / "run", "--set", f"select_scorer={name}")
@@ -80,8 +95,13 @@ def test_who_sees_pictures_only_neither_reports_nor_picks_steps(kind, dino, tmp_
 
 
 @pytest.mark.parametrize("name", ["dino", "dinov2"])
-def test_a_short_name_of_a_first_scorer_is_refused_before_it_is_fetched(name, monkeypatch, tmp_path):
-    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: pytest.fail("nothing is to be fetched"))
+def test_a_short_name_of_a_first_scorer_is_refused_before_it_is_fetched(
+    name, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(
+        "huggingface_hub.snapshot_download",
+        lambda *_, **__: pytest.fail("nothing is to be fetched"),
+    )
     with pytest.raises(UserError, match=f"--scorers auto,{name},truth$"):
         run_here(shared(), tmp_path / "run", "--scorers", f"{name},truth")
 
@@ -98,13 +118,20 @@ def test_short_names(monkeypatch, tmp_path, dino):
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     for name in ("dino", "dinov2", "timm:owner/vit", "dino:owner/dino"):
         find_scorer(name, "x", tmp_path)
-    ids = ["timm/vit_small_patch16_224.dino", "timm/vit_small_patch14_dinov2.lvd142m", "owner/vit", "owner/dino"]
+    ids = [
+        "timm/vit_small_patch16_224.dino",
+        "timm/vit_small_patch14_dinov2.lvd142m",
+        "owner/vit",
+        "owner/dino",
+    ]
     assert [hub_id for hub_id, _ in asked] == ids
     import timm
 
     for name in ids[:2]:
         assert timm.is_model(name.removeprefix("timm/"))
-        assert timm.models.get_pretrained_cfg(name.removeprefix("timm/")).hf_hub_id.startswith("timm/")
+        assert timm.models.get_pretrained_cfg(name.removeprefix("timm/")).hf_hub_id.startswith(
+            "timm/"
+        )
 
 
 def test_no_network_is_one_sentence_with_what_to_do(monkeypatch, tmp_path):
@@ -114,14 +141,18 @@ def test_no_network_is_one_sentence_with_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     monkeypatch.setattr(open_clip, "download_pretrained", download)
     for name in ("dino", "clip:ViT-B-32-quickgelu:openai"):
-        with pytest.raises(UserError, match="no network here; give the same command once with a network"):
+        with pytest.raises(
+            UserError, match="no network here; give the same command once with a network"
+        ):
             find_scorer(name, "x", tmp_path)
     (tmp_path / "pickled").mkdir()
     with pytest.raises(UserError, match="pickles are never read"):
         find_scorer(f"timm:{tmp_path / 'pickled'}", "x", tmp_path)
 
 
-def test_the_default_scorer_is_quick_gelu_and_any_open_clip_model_goes_by_name(monkeypatch, tmp_path):
+def test_the_default_scorer_is_quick_gelu_and_any_open_clip_model_goes_by_name(
+    monkeypatch, tmp_path
+):
     assert lookup.SD_SCORER == "clip:ViT-B-32-quickgelu:openai"
     weights = tmp_path / "open_clip_model.safetensors"
     weights.write_bytes(b"weights")
@@ -129,12 +160,16 @@ def test_the_default_scorer_is_quick_gelu_and_any_open_clip_model_goes_by_name(m
     monkeypatch.setattr(lookup, "tell", lambda hub_id, files: told.append(hub_id))
     told = []
     found = find_scorer("auto", "sd15", tmp_path)
-    assert found.source == "ViT-B-32-quickgelu:openai" and found.name.startswith("ViT-B-32-quickgelu-openai-")
+    assert found.source == "ViT-B-32-quickgelu:openai" and found.name.startswith(
+        "ViT-B-32-quickgelu-openai-"
+    )
     assert json.loads(found.pixels)["side"] == 224
     assert told == ["timm/vit_base_patch32_clip_224.openai"]
     other = find_scorer("clip:ViT-L-14:laion2b_s32b_b82k", "sd15", tmp_path)
     assert other.name.startswith("ViT-L-14-laion2b_s32b_b82k-")
-    assert find_scorer("auto", "sd15", tmp_path, selects=True).source == "ViT-B-32:laion2b_s34b_b79k"
+    assert (
+        find_scorer("auto", "sd15", tmp_path, selects=True).source == "ViT-B-32:laion2b_s34b_b79k"
+    )
 
 
 def test_a_warning_about_activation_is_an_error(monkeypatch, tmp_path):
@@ -143,7 +178,9 @@ def test_a_warning_about_activation_is_an_error(monkeypatch, tmp_path):
 
     def warned(*args, **more):
         warnings.warn(
-            "QuickGELU mismatch between final model config (quick_gelu=False) and tag", UserWarning, stacklevel=2
+            "QuickGELU mismatch between final model config (quick_gelu=False) and tag",
+            UserWarning,
+            stacklevel=2,
         )
         return real(*args, **more)
 

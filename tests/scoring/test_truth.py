@@ -1,4 +1,6 @@
-"""The truth as a scorer: wishes of prompts, shares of them, identity apart from the place; refused without judges."""
+"""The truth as a scorer: wishes of prompts, shares of them, identity apart from the place; refused
+without judges.
+"""
 
 import numpy as np
 import pytest

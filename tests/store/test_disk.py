@@ -19,7 +19,9 @@ def test_an_interrupted_file_is_as_it_was(tmp_path):
     for error in (ValueError, KeyboardInterrupt):
         with pytest.raises(error), written_whole(path) as aside:
             aside.write_text("half")
-            assert path.read_text() == "old" and aside.parent == path.parent and aside.name[0] == "."
+            assert (
+                path.read_text() == "old" and aside.parent == path.parent and aside.name[0] == "."
+            )
             raise error
     assert path.read_text() == "old" and [*tmp_path.iterdir()] == [path]
 

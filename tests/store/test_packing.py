@@ -1,4 +1,6 @@
-"""A packed run reads as it did before, byte for byte; damage costs no more than what lies in its place."""
+"""A packed run reads as it did before, byte for byte; damage costs no more than what lies in its
+place.
+"""
 
 import subprocess
 import tarfile
@@ -51,9 +53,9 @@ def test_every_byte_is_there_under_its_name(run):
     pd.testing.assert_frame_equal(read_plan(run), plan, check_exact=True)
     pd.testing.assert_frame_equal(Run(run).cells, cells, check_exact=True)
     write_tables(run)
-    assert {name: (run / name).read_bytes() for name in ("cells.csv", "metrics.csv", "table.csv")} == {
-        name: before[name] for name in ("cells.csv", "metrics.csv", "table.csv")
-    }
+    assert {
+        name: (run / name).read_bytes() for name in ("cells.csv", "metrics.csv", "table.csv")
+    } == {name: before[name] for name in ("cells.csv", "metrics.csv", "table.csv")}
     assert is_there(run / "cells.csv") and not is_there(run / "looked-cells.csv")
 
 
@@ -63,7 +65,9 @@ def test_the_archive_is_a_tar_of_the_same_bytes_at_any_time(run, tmp_path):
     assert pack_run(run).read_bytes() == once, "nothing beside it: the same again"
     (tmp_path / "out").mkdir()
     subprocess.run(["tar", "xJf", run / PACKED, "-C", tmp_path / "out"], check=True)
-    assert texts(tmp_path / "out") == {n: data for n, data in before.items() if n not in ("metrics.csv", "table.csv")}
+    assert texts(tmp_path / "out") == {
+        n: data for n, data in before.items() if n not in ("metrics.csv", "table.csv")
+    }
     with tarfile.open(run / PACKED) as tar:
         assert {(one.mtime, one.uid, one.uname) for one in tar} == {(0, 0, "")}
     for name, data in texts(tmp_path / "out").items():
@@ -97,7 +101,9 @@ def test_rows_beside_the_archive_count_before_those_in_it(run):
 def test_damaged_rows_are_not_packed(run):
     path = address(run)
     path.write_text(path.read_text()[:-9])
-    with pytest.raises(UserError, match=r"cat.csv is damaged; remove it, give the run's command again"):
+    with pytest.raises(
+        UserError, match=r"cat.csv is damaged; remove it, give the run's command again"
+    ):
         pack_run(run)
     assert path.exists() and not (run / PACKED).exists()
 
@@ -118,7 +124,9 @@ def test_damage_costs_what_lies_in_its_stream(run):
         (run / PACKED).write_bytes(spoilt)
         archive = open_archive(run / PACKED)
         found = archive.files()
-        assert all(before[name] == data for name, data in found.items()), "what is read is as it was written"
+        assert all(before[name] == data for name, data in found.items()), (
+            "what is read is as it was written"
+        )
         assert archive.damaged
         gone = before.keys() - found - {"metrics.csv", "table.csv"}
         return {Path(name).stem if name.startswith("rows/") else name for name in gone}
@@ -138,14 +146,19 @@ def test_a_damaged_archive_is_written_anew_only_where_nothing_is_lost(run):
     data[-40] ^= 1
     (run / PACKED).write_bytes(bytes(data))
     assert read_rows_file(path) is None and read_rows_file(address(run)) is not None
-    with pytest.raises(UserError, match=r"has lost rows/.*teapot.csv \(5 files in all\); `git checkout -- "):
+    with pytest.raises(
+        UserError, match=r"has lost rows/.*teapot.csv \(5 files in all\); `git checkout -- "
+    ):
         pack_run(run)
     for name, text in before.items():
         if name.endswith("teapot.csv"):
             (run / name).parent.mkdir(parents=True, exist_ok=True)
             (run / name).write_bytes(text)
     pack_run(run)
-    assert plain(path) == before[path.relative_to(run).as_posix()] and not open_archive(run / PACKED).damaged
+    assert (
+        plain(path) == before[path.relative_to(run).as_posix()]
+        and not open_archive(run / PACKED).damaged
+    )
 
 
 def test_nothing_to_pack_is_a_sentence(tmp_path):

@@ -1,4 +1,6 @@
-"""Whole or absent: publishing, verification, locks between processes, sweeping, rows with a digest, a full disk."""
+"""Whole or absent: publishing, verification, locks between processes, sweeping, rows with a digest,
+a full disk.
+"""
 
 import gzip
 import json
@@ -17,7 +19,15 @@ from run_kit import environment, small_file_system
 
 from benchmarks.disk import DiskError, is_full
 from benchmarks.planning.units import Cell, Fit, Prior
-from benchmarks.store.csv_files import ROW, count_keys, planned_text, read_frame, read_rows_file, rows_text, zipped
+from benchmarks.store.csv_files import (
+    ROW,
+    count_keys,
+    planned_text,
+    read_frame,
+    read_rows_file,
+    rows_text,
+    zipped,
+)
 from benchmarks.store.packing import pack_run
 from benchmarks.store.run_folder import (
     Store,
@@ -33,8 +43,22 @@ from perfusion_core.errors import UserError
 FIT = Fit("db", "cat", "cat", {}, None, False, (), 1, "f" * 64)
 CAT = ("cat",)
 CELL = Cell(
-    "db", "db", "default", {}, 0, CAT, CAT, "animated", "s01", "shape", "A {cat}", "A", (5, 6), (FIT,), "c" * 64
-)  # fmt: skip
+    "db",
+    "db",
+    "default",
+    {},
+    0,
+    CAT,
+    CAT,
+    "animated",
+    "s01",
+    "shape",
+    "A {cat}",
+    "A",
+    (5, 6),
+    (FIT,),
+    "c" * 64,
+)
 SINGLE = ("db", "default", "cat")
 
 
@@ -55,7 +79,15 @@ def row(key: str, index: int, **more):
         "prompt_id": "s01",
         "kind": "shape",
     }
-    return {"key": key, **names, "index": index, "seed": 5, "image_sim": "0.500000", "text_sim_raw": "0.250000", **more}
+    return {
+        "key": key,
+        **names,
+        "index": index,
+        "seed": 5,
+        "image_sim": "0.500000",
+        "text_sim_raw": "0.250000",
+        **more,
+    }
 
 
 def other(code: str, folder) -> subprocess.Popen:
@@ -63,7 +95,9 @@ def other(code: str, folder) -> subprocess.Popen:
     start = "from pathlib import Path; from benchmarks.store.run_folder import Store\n"
     start += f"store = Store(Path({str(folder)!r}))\n"
     call = [sys.executable, "-c", start + textwrap.dedent(code)]
-    return subprocess.Popen(call, env=environment(), stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        call, env=environment(), stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True
+    )
 
 
 def test_published_units_verify_until_a_byte_changes(tmp_path):
@@ -109,7 +143,9 @@ def test_an_interrupted_fit_keeps_its_checkpoint_for_the_next_time(tmp_path):
     with pytest.raises(KeyboardInterrupt), store.aside(FIT.key, resume=True) as out:
         (out / "checkpoint").write_bytes(b"half way")
         raise KeyboardInterrupt
-    store.write_text(tmp_path / "plan.csv", planned_text([row(CELL.key, 0) | {"n": 2, "fit": FIT.key}]))
+    store.write_text(
+        tmp_path / "plan.csv", planned_text([row(CELL.key, 0) | {"n": 2, "fit": FIT.key}])
+    )
     store.sweep()
     with pytest.raises(RuntimeError), store.aside(FIT.key, resume=True) as out:
         assert (out / "checkpoint").read_bytes() == b"half way"
@@ -164,11 +200,16 @@ def test_sweep_leaves_a_concept_that_another_run_is_publishing(tmp_path):
     assert writer.stdout.readline().strip() == "ready"
     Store(tmp_path).sweep()
     writer.communicate("\n")
-    assert writer.returncode == 0 and (tmp_path / "concepts" / "cat" / "0.png").read_bytes() == b"picture"
+    assert (
+        writer.returncode == 0
+        and (tmp_path / "concepts" / "cat" / "0.png").read_bytes() == b"picture"
+    )
 
 
 def test_a_kill_between_manifest_and_rename_leaves_nothing_behind(tmp_path):
-    """The next run finds the manifest of the last one, and what a writer of safetensors had half done."""
+    """The next run finds the manifest of the last one, and what a writer of safetensors had half
+    done.
+    """
     store = Store(tmp_path)
     with pytest.raises(KeyboardInterrupt), store.aside(FIT.key, resume=True) as out:
         (out / "fit.json").write_text('{"key": "old"}')
@@ -179,7 +220,10 @@ def test_a_kill_between_manifest_and_rename_leaves_nothing_behind(tmp_path):
         (out / "unet" / "weights.safetensors").write_bytes(b"whole")
         store.publish(FIT, out, {})
     assert store.verified(FIT)
-    assert {p.name for p in store.folder(FIT).rglob("*") if p.is_file()} == {"fit.json", "weights.safetensors"}
+    assert {p.name for p in store.folder(FIT).rglob("*") if p.is_file()} == {
+        "fit.json",
+        "weights.safetensors",
+    }
 
 
 def test_failures_are_forgotten(tmp_path):
@@ -215,7 +259,13 @@ def test_rows_of_a_changed_file_count_as_absent(tmp_path):
     assert store.scored([CELL], ["clip", "dino"]) == set(), "every scorer's rows are needed"
     assert store.scored([replace(CELL, seeds=(5, 6, 7))], ["clip"]) == set()
     text = path.read_text()
-    for damaged in (text.replace("0.5", "0.6"), text[:-5], text.rsplit("#", 1)[0], text[: len(text) // 2], ""):
+    for damaged in (
+        text.replace("0.5", "0.6"),
+        text[:-5],
+        text.rsplit("#", 1)[0],
+        text[: len(text) // 2],
+        "",
+    ):
         path.write_text(damaged)
         assert read_rows_file(path) is None and store.scored([CELL], ["clip"]) == set()
     path.write_bytes(b"\xff\xfe\x00")
@@ -224,14 +274,21 @@ def test_rows_of_a_changed_file_count_as_absent(tmp_path):
 
 def test_packed_rows_are_rows(tmp_path):
     path = tmp_path / "cat.csv"
-    rows = [dict.fromkeys(ROW, 0) | {"key": f"k{n}", "image_sim": 0.5, "text_sim_raw": ""} for n in range(50)]
+    rows = [
+        dict.fromkeys(ROW, 0) | {"key": f"k{n}", "image_sim": 0.5, "text_sim_raw": ""}
+        for n in range(50)
+    ]
     path.write_text(rows_text(rows))
     plain, small = read_rows_file(path), zipped(path)
     kept = gzip.compress(path.read_bytes())
     small.write_bytes(kept)
     path.unlink()
     assert small.name == "cat.csv.gz"
-    assert read_rows_file(path) == plain and count_keys([path])["k7"] == 1 and len(read_frame([path])) == 50
+    assert (
+        read_rows_file(path) == plain
+        and count_keys([path])["k7"] == 1
+        and len(read_frame([path])) == 50
+    )
     path.write_text(rows_text(rows[:1]))
     assert len(read_rows_file(path)) == 1, "what was written later counts"
     path.write_text(path.read_text()[:-5])
@@ -243,11 +300,20 @@ def test_packed_rows_are_rows(tmp_path):
 
 
 def test_frames_hold_what_was_written(tmp_path):
-    """Every float to the bit, words that look like nothing, files with other columns, damaged ones, none."""
+    """Every float to the bit, words that look like nothing, files with other columns, damaged ones,
+    none.
+    """
     rng = random.Random(0)
     values = [f"{rng.uniform(-1, 1):.6f}" for _ in range(500)]
-    one = [row("k", n, concept="null", image_sim=value, seed=2**48 - n) for n, value in enumerate(values)]
-    two = [row("p", 0, concept="nan+null", image_sim="", image_sim_a="0.100000", image_sim_b="0.300000")]
+    one = [
+        row("k", n, concept="null", image_sim=value, seed=2**48 - n)
+        for n, value in enumerate(values)
+    ]
+    two = [
+        row(
+            "p", 0, concept="nan+null", image_sim="", image_sim_a="0.100000", image_sim_b="0.300000"
+        )
+    ]
     for name, rows in (("one", one), ("two", two), ("three", one)):
         (tmp_path / name).write_text(rows_text(rows))
     (tmp_path / "three").write_text((tmp_path / "three").read_text().replace("k,", "j,", 1))
@@ -255,24 +321,45 @@ def test_frames_hold_what_was_written(tmp_path):
     assert found["image_sim"].iloc[:500].tolist() == [float(value) for value in values]
     assert found["seed"].iloc[:500].tolist() == [2**48 - n for n in range(500)]
     assert found["concept"].tolist() == ["null"] * 500 + ["nan+null"]
-    assert found["image_sim_a"].isna().tolist() == [True] * 500 + [False] and pd.isna(found["image_sim"].iloc[500])
+    assert found["image_sim_a"].isna().tolist() == [True] * 500 + [False] and pd.isna(
+        found["image_sim"].iloc[500]
+    )
     assert count_keys(tmp_path / name for name in ("three", "one", "two")) == {"k": 500, "p": 1}
     empty = read_frame([tmp_path / "nowhere"])
-    assert len(empty) == 0 and str(empty["index"].dtype) == "int64" and str(empty["image_sim"].dtype) == "float64"
+    assert (
+        len(empty) == 0
+        and str(empty["index"].dtype) == "int64"
+        and str(empty["image_sim"].dtype) == "float64"
+    )
 
 
 def test_a_plan_that_is_cut_off_is_a_sentence(tmp_path):
-    planned = [row(f"key{n}", 0) | {"n": 2, "fit": "", "template": "A {cat}", "text": "A"} for n in range(3)]
+    planned = [
+        row(f"key{n}", 0) | {"n": 2, "fit": "", "template": "A {cat}", "text": "A"}
+        for n in range(3)
+    ]
     text = planned_text(planned)
     for damaged in (None, text[:-40], text[:-1].rsplit(",", 6)[0]):
         if damaged is not None:
             (tmp_path / "plan.csv").write_text(damaged)
-        with pytest.raises(UserError, match=r"plan.csv is missing or damaged; give the same `perfbench run` command"):
+        with pytest.raises(
+            UserError,
+            match=r"plan.csv is missing or damaged; give the same `perfbench run` command",
+        ):
             read_plan(tmp_path)
     (tmp_path / "plan.csv").write_text(text)
-    assert len(read_plan(tmp_path)) == 3 and Store(tmp_path).planned_keys() == {"key0", "key1", "key2", ""}
+    assert len(read_plan(tmp_path)) == 3 and Store(tmp_path).planned_keys() == {
+        "key0",
+        "key1",
+        "key2",
+        "",
+    }
     small = pack_run(tmp_path)
-    assert small.name == "packed.tar.xz" and not (tmp_path / "plan.csv").exists() and len(read_plan(tmp_path)) == 3
+    assert (
+        small.name == "packed.tar.xz"
+        and not (tmp_path / "plan.csv").exists()
+        and len(read_plan(tmp_path)) == 3
+    )
     small.write_bytes(small.read_bytes()[:-9])
     with pytest.raises(UserError, match="missing or damaged"):
         read_plan(tmp_path)
@@ -284,16 +371,20 @@ def test_what_readers_get(tmp_path):
     plan = row(CELL.key, 0) | {"n": 2, "fit": FIT.key, "template": "A {cat}", "text": "A"}
     store.write_text(run / "plan.csv", planned_text([plan]))
     store.write_text(
-        run / "run.json", json.dumps({"schema": 2, "scorers": [{"name": "clip"}], "started": "2026-01-02"})
+        run / "run.json",
+        json.dumps({"schema": 2, "scorers": [{"name": "clip"}], "started": "2026-01-02"}),
     )
     store.write_rows(
-        store.rows_file("clip", *SINGLE), [row("stale", 0), row(CELL.key, 1), row(CELL.key, 0, image_sim="")]
+        store.rows_file("clip", *SINGLE),
+        [row("stale", 0), row(CELL.key, 1), row(CELL.key, 0, image_sim="")],
     )
     real = row("real", 0, method="real", kind="real", prompt_id="", text_sim_raw="")
     store.write_rows(store.rows_file("clip", "real", "default", "cat"), [real])
     rows = read_rows(run)
     assert rows["index"].tolist() == [0, 1, 0] and rows["method"].tolist() == ["db", "db", "real"]
-    assert rows["image_sim"].isna().tolist() == [True, False, False] and rows["text_sim_raw"].isna().tolist() == [
+    assert rows["image_sim"].isna().tolist() == [True, False, False] and rows[
+        "text_sim_raw"
+    ].isna().tolist() == [
         False,
         False,
         True,
@@ -303,15 +394,21 @@ def test_what_readers_get(tmp_path):
     assert fits.to_dict("records") == [
         {"method": "db", "concept": "cat", "key": FIT.key, "kilobytes": 1.5, "train_seconds": 3.5}
     ]
-    publish(store, FIT, {"weights.safetensors": b"w", "step-5/w.safetensors": b"v", "log.txt": b"l"})
+    publish(
+        store, FIT, {"weights.safetensors": b"w", "step-5/w.safetensors": b"v", "log.txt": b"l"}
+    )
     publish(store, replace(FIT, key="e" * 64), {"weights.safetensors": b"stale"})
     weights = read_weights(run)
-    assert weights.keys() == {"db"} and weights["db"].keys() == {"cat"}, "of planned fits only, each by itself"
+    assert weights.keys() == {"db"} and weights["db"].keys() == {"cat"}, (
+        "of planned fits only, each by itself"
+    )
     publish(store, FIT, {"weights.safetensors": b"w", "log.txt": b"other"})
     assert read_weights(run) == weights
     publish(store, FIT, {"weights.safetensors": b"W"})
     assert read_weights(run) != weights
-    Store(tmp_path / "b").write_text(tmp_path / "b" / "run.json", json.dumps({"started": "2026-01-03"}))
+    Store(tmp_path / "b").write_text(
+        tmp_path / "b" / "run.json", json.dumps({"started": "2026-01-03"})
+    )
     assert [path.name for path in list_runs(tmp_path)] == ["a", "b"]
     assert find_run(None, tmp_path).name == "b" and find_run("a", tmp_path) == run
     with pytest.raises(UserError, match="known: a, b"):
@@ -336,7 +433,9 @@ def test_done_by_images_or_by_rows_alone(tmp_path):
     assert not store.finished(CELL, ["clip", "dino"])
     publish(store, CELL, {"0.png": b"0", "1.png": b"1"})
     (store.folder(CELL) / "1.png").write_bytes(b"2")
-    assert store.done(plan, ["clip"]) == {FIT.key}, "damaged images are not passed over because there are rows"
+    assert store.done(plan, ["clip"]) == {FIT.key}, (
+        "damaged images are not passed over because there are rows"
+    )
 
 
 def test_a_run_is_finished_when_every_picture_has_its_scores(tmp_path):
@@ -347,7 +446,9 @@ def test_a_run_is_finished_when_every_picture_has_its_scores(tmp_path):
 
     store, plan = Store(tmp_path), Plan((), (FIT,), (CELL,))
 
-    store.write_text(tmp_path / "plan.csv", planned_text([row(CELL.key, 0) | {"n": 2, "fit": FIT.key}]))
+    store.write_text(
+        tmp_path / "plan.csv", planned_text([row(CELL.key, 0) | {"n": 2, "fit": FIT.key}])
+    )
 
     def finished(*keys):
         record(store, plan, Outcome(set(keys)))
@@ -370,11 +471,18 @@ def test_a_full_disk_is_a_sentence_and_loses_nothing(small_disk):
     with pytest.raises(OSError) as caught, store.aside(CELL.key) as out:
         (out / "0.png").write_bytes(os.urandom(400_000))
     assert is_full(caught.value)
-    with pytest.raises(DiskError, match="is full; what is finished is safe"), store.aside(CELL.key) as out:
+    with (
+        pytest.raises(DiskError, match="is full; what is finished is safe"),
+        store.aside(CELL.key) as out,
+    ):
         size = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
         (out / "0.png").write_bytes(os.urandom(size))
         store.publish(CELL, out, {})
-    assert store.verified(FIT) and not store.verified(CELL) and not any((small_disk / ".tmp").iterdir())
+    assert (
+        store.verified(FIT)
+        and not store.verified(CELL)
+        and not any((small_disk / ".tmp").iterdir())
+    )
     publish(store, CELL, {"0.png": b"small"})
     assert store.verified(CELL)
 
@@ -401,7 +509,9 @@ def test_a_commit_is_dirty_where_more_than_results_was_changed(tmp_path, monkeyp
     from benchmarks import paths
 
     def git(*words):
-        subprocess.run(["git", "-C", tmp_path, "-c", "user.name=a", "-c", "user.email=a@b", *words], check=True)
+        subprocess.run(
+            ["git", "-C", tmp_path, "-c", "user.name=a", "-c", "user.email=a@b", *words], check=True
+        )
 
     monkeypatch.setattr(paths, "_PACKAGE", tmp_path / "benchmarks")
     assert paths.git_commit() is None, "no checkout"

@@ -45,7 +45,9 @@ def ask(study):
     thread.start()
     parts = urlsplit(link)
 
-    def request(method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
+    def request(
+        method: str, path: str, body: bytes | None = None, **headers: str
+    ) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=20)
         try:
             connection.request(method, path, body, headers)
@@ -67,7 +69,9 @@ def session_of(ask, number: int) -> tuple[int, dict]:
 
 
 def answers_of(study: Path, session: int, number: int, screens: int | None = None) -> bytes:
-    document = answer_file(read_key(study), session, rater_id(number), lambda task, random: [3, 2, 1])
+    document = answer_file(
+        read_key(study), session, rater_id(number), lambda task, random: [3, 2, 1]
+    )
     return json.dumps({**document, "answers": document["answers"][:screens]}).encode()
 
 
@@ -87,7 +91,9 @@ def test_made_up_raters_keep_nobody_out(study, ask):
         assert status == 200
         assert post(ask, "/api/begun", answers_of(study, told["session"], number, screens=1)) == 200
         assert post(ask, "/api/answers", answers_of(study, told["session"], number)) == 201
-    assert len({path.name[:3] for path in (study / "answers").iterdir()}) == len(read_key(study).sessions)
+    assert len({path.name[:3] for path in (study / "answers").iterdir()}) == len(
+        read_key(study).sessions
+    )
 
 
 def test_a_session_is_kept_for_who_has_answered_a_screen(study, ask):
@@ -98,7 +104,9 @@ def test_a_session_is_kept_for_who_has_answered_a_screen(study, ask):
         assert post(ask, "/api/begun", answers_of(study, mine[number], number, screens=1)) == 200
     status, told = session_of(ask, 99)
     assert status == 503 and "nothing left" in told["status"]
-    assert [session_of(ask, number)[1]["session"] for number in sessions] == mine, "also after a reload"
+    assert [session_of(ask, number)[1]["session"] for number in sessions] == mine, (
+        "also after a reload"
+    )
 
 
 def test_who_begins_has_to_have_been_given_the_session(study, ask):
@@ -123,7 +131,9 @@ def test_a_session_without_an_answer_is_free_soon(study, monkeypatch):
 
 def test_whose_session_went_to_another_may_still_hand_it_in(study):
     desk, key = Desk(read_key(study)), read_key(study)
-    handed = {rater_id(n): desk.hand_out(rater_id(n), f"10.0.0.{n}") for n in range(len(key.sessions) + 1)}
+    handed = {
+        rater_id(n): desk.hand_out(rater_id(n), f"10.0.0.{n}") for n in range(len(key.sessions) + 1)
+    }
     (session, ticket), (again, _) = handed[rater_id(0)], handed[rater_id(len(key.sessions))]
     assert session == again, "the one that waited longest"
     document = answers_of(study, session, 0)
@@ -140,7 +150,9 @@ def test_an_address_holds_a_few_sessions_without_an_answer(study, monkeypatch):
     assert set(desk.lent()) == {second, third, fourth}, "what was begun does not count"
     other, _ = desk.hand_out(rater_id(5), "10.0.0.2")
     assert set(desk.lent()) == {second, third, fourth, other}
-    assert not any("10.0.0" in path.read_text() for path in (study / "private").rglob("*") if path.is_file())
+    assert not any(
+        "10.0.0" in path.read_text() for path in (study / "private").rglob("*") if path.is_file()
+    )
 
 
 def test_loans_that_are_damaged_are_none(study):
@@ -154,10 +166,29 @@ def test_loans_that_are_damaged_are_none(study):
 
 # ---- pages of other sites ----
 
-OTHERS = ["evil.example", "evil.example:8765", "127.0.0.1.evil.example", "localhost.evil.example", "", "10.0.0.1",
-          "[::2]", "0x7f000001x", "ratings.example.org.evil", "user@localhost"]  # fmt: skip
-OURS = ["127.0.0.1", "127.0.0.1:8765", "localhost", "LOCALHOST:1", "[::1]", "[::1]:8765", "127.1.2.3",
-        "ratings.example.org", "Ratings.Example.org:443"]  # fmt: skip
+OTHERS = [
+    "evil.example",
+    "evil.example:8765",
+    "127.0.0.1.evil.example",
+    "localhost.evil.example",
+    "",
+    "10.0.0.1",
+    "[::2]",
+    "0x7f000001x",
+    "ratings.example.org.evil",
+    "user@localhost",
+]
+OURS = [
+    "127.0.0.1",
+    "127.0.0.1:8765",
+    "localhost",
+    "LOCALHOST:1",
+    "[::1]",
+    "[::1]:8765",
+    "127.1.2.3",
+    "ratings.example.org",
+    "Ratings.Example.org:443",
+]
 
 
 @pytest.mark.parametrize("host", OTHERS)
@@ -168,7 +199,10 @@ def test_another_sites_name_reads_nothing(study, ask, host):
         status, body = ask("GET", path, Host=host)
         assert status == 403 and b"not its own" in body
     kind = {"Content-Type": "application/json"}
-    assert ask("POST", "/api/answers", answers_of(study, told["session"], 1), Host=host, **kind)[0] == 403
+    assert (
+        ask("POST", "/api/answers", answers_of(study, told["session"], 1), Host=host, **kind)[0]
+        == 403
+    )
     assert not list((study / "answers").iterdir())
 
 
@@ -186,7 +220,9 @@ def test_an_address_that_is_none_is_refused(ask):
 def test_without_a_name_there_is_no_other(study):
     from benchmarks.study.serve import is_ours
 
-    assert is_ours("localhost", "") and not is_ours("", "") and not is_ours("ratings.example.org", "")
+    assert (
+        is_ours("localhost", "") and not is_ours("", "") and not is_ours("ratings.example.org", "")
+    )
 
 
 # ---- a study folder of somebody else ----
@@ -210,7 +246,10 @@ DAMAGE = {
     "a trial that is a number": lambda about: about["sessions"][0]["trials"].append(5),
     "a trial without an order": lambda about: about["sessions"][0]["trials"][0].pop("order"),
     "a design that is a list": lambda about: about.update(design=[]),
-    **{f"method {kind}": lambda about, kind=kind: about.update(methods=[NAMES[kind], "cd", "db"]) for kind in NAMES},
+    **{
+        f"method {kind}": lambda about, kind=kind: about.update(methods=[NAMES[kind], "cd", "db"])
+        for kind in NAMES
+    },
 }
 
 
@@ -228,7 +267,9 @@ def test_a_key_that_is_no_object_is_one_sentence(study, monkeypatch, capsys, tex
     assert "key.json is damaged" in refused(monkeypatch, capsys, "study", "analyse", study)
 
 
-@pytest.mark.parametrize("name", ["answers", "private", "private/key.json", "private/loans", "analysis"])
+@pytest.mark.parametrize(
+    "name", ["answers", "private", "private/key.json", "private/loans", "analysis"]
+)
 def test_links_out_of_a_study_are_refused(study, victim, monkeypatch, capsys, name):
     import shutil
 

@@ -1,4 +1,6 @@
-"""The analysis: known answers, published examples, simulated raters, the paper's figures, export to table."""
+"""The analysis: known answers, published examples, simulated raters, the paper's figures, export to
+table.
+"""
 
 import json
 import re
@@ -12,7 +14,12 @@ from scipy.optimize import minimize
 from study_kit import answer_file, make_run, rater_id, write_answers
 
 from benchmarks.cli import run as perfbench
-from benchmarks.study.agreement import alpha_of_coincidences, coincidences, ordinal_distances, same_order
+from benchmarks.study.agreement import (
+    alpha_of_coincidences,
+    coincidences,
+    ordinal_distances,
+    same_order,
+)
 from benchmarks.study.analysis import analyse
 from benchmarks.study.answers import read_key
 from benchmarks.study.collect import collect
@@ -31,7 +38,9 @@ def likeliest(mean_ranks):
     target = (
         np.asarray(mean_ranks) + (6 - np.sum(mean_ranks)) / 3
     )  # published means are rounded: 2.18 + 2.06 + 1.75 = 5.99
-    fitted = minimize(lambda x: np.log(np.exp(RANKS[:, :2] @ x).sum()) - x @ target[:2], [0.0, 0.0]).x
+    fitted = minimize(
+        lambda x: np.log(np.exp(RANKS[:, :2] @ x).sum()) - x @ target[:2], [0.0, 0.0]
+    ).x
     p = np.exp(RANKS[:, :2] @ fitted)
     return p / p.sum()
 
@@ -45,7 +54,9 @@ def rank_like(mean_ranks):
 
 
 def alpha(ratings, level="ordinal"):
-    """Of ratings [raters, units], NaN where there is none, at any level: studies have ordinal ones only."""
+    """Of ratings [raters, units], NaN where there is none, at any level: studies have ordinal ones
+    only.
+    """
     there = ~np.isnan(ratings)
     values = np.unique(ratings[there])
     met = coincidences(((ratings[..., None] == values) & there[..., None]).sum(0))
@@ -54,8 +65,8 @@ def alpha(ratings, level="ordinal"):
     return alpha_of_coincidences(met, distances[level])
 
 
-# Krippendorff, "Computing Krippendorff's Alpha-Reliability" (2011), sections A to D, and his example with 3 coders and
-# 15 units: the values that he prints.
+# Krippendorff, "Computing Krippendorff's Alpha-Reliability" (2011), sections A to D, and his
+# example with 3 coders and 15 units: the values that he prints.
 A = [[0, 1, 0, 0, 0, 0, 0, 0, 1, 0], [1, 1, 1, 0, 0, 1, 0, 0, 0, 0]]
 B = [[1, 1, 2, 2, 4, 3, 3, 3, 5, 4, 4, 1], [2, 1, 2, 2, 2, 3, 3, 3, 5, 4, 4, 4]]
 C = [[1, 2, 3, 3, 2, 1, 4, 1, 2, _, _, _], [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, _, 3],
@@ -66,9 +77,16 @@ D = [[_, _, _, _, _, 3, 4, 1, 2, 1, 1, 3, 3, _, 3], [1, _, 2, 1, 3, 3, 4, 3, _, 
 
 @pytest.mark.parametrize(
     "data, level, published",
-    [(A, "nominal", 0.095), (B, "nominal", 0.692), (C, "nominal", 0.743), (C, "ordinal", 0.815), (C, "interval", 0.849),
-     (D, "nominal", 0.691), (D, "interval", 0.811)],
-)  # fmt: skip
+    [
+        (A, "nominal", 0.095),
+        (B, "nominal", 0.692),
+        (C, "nominal", 0.743),
+        (C, "ordinal", 0.815),
+        (C, "interval", 0.849),
+        (D, "nominal", 0.691),
+        (D, "interval", 0.811),
+    ],
+)
 def test_krippendorffs_own_examples(data, level, published):
     assert round(alpha(np.array(data, float), level), 3) == published
 
@@ -83,7 +101,9 @@ def test_alpha_of_unanimity_chance_and_nothing():
 
 
 def test_alpha_by_pairs():
-    """Against the definition: mean squared rank distance within units over that of all pairs, counted one by one."""
+    """Against the definition: mean squared rank distance within units over that of all pairs,
+    counted one by one.
+    """
     random = np.random.default_rng(1)
     data = random.integers(1, 4, (5, 12)).astype(float)
     data[random.random(data.shape) < 0.3] = np.nan
@@ -94,14 +114,20 @@ def test_alpha_by_pairs():
 
     def delta(a, b):
         low, high = sorted((a, b))
-        return (sum(n for v, n in count.items() if low <= v <= high) - (count[a] + count[b]) / 2) ** 2
+        return (
+            sum(n for v, n in count.items() if low <= v <= high) - (count[a] + count[b]) / 2
+        ) ** 2
 
     observed = sum(
-        delta(a, b) / (len(u) - 1) for u in units for i, a in enumerate(u) for j, b in enumerate(u) if i != j
+        delta(a, b) / (len(u) - 1)
+        for u in units
+        for i, a in enumerate(u)
+        for j, b in enumerate(u)
+        if i != j
     ) / len(pool)
-    expected = sum(delta(a, b) for i, a in enumerate(pool) for j, b in enumerate(pool) if i != j) / (
-        len(pool) * (len(pool) - 1)
-    )
+    expected = sum(
+        delta(a, b) for i, a in enumerate(pool) for j, b in enumerate(pool) if i != j
+    ) / (len(pool) * (len(pool) - 1))
     assert alpha(data) == pytest.approx(1 - observed / expected)
 
 
@@ -141,19 +167,28 @@ def test_the_interval_by_loops():
             total[same(i)] += part
         return sum(v**2 for v in total.values())
 
-    v_c, v_r, v_cr = (variance(f) for f in (lambda i: concept[i], lambda i: rater[i], lambda i: (concept[i], rater[i])))
+    v_c, v_r, v_cr = (
+        variance(f)
+        for f in (lambda i: concept[i], lambda i: rater[i], lambda i: (concept[i], rater[i]))
+    )
     half = t.ppf(0.975, 3) * np.sqrt(4 / 3 * max(v_c, v_r, v_c + v_r - v_cr))
     e = balanced(y, concept, rater)
     assert (e.value, e.lo, e.hi) == pytest.approx((theta, theta - half, theta + half))
 
 
 def test_intervals_cover_where_raters_and_concepts_differ():
-    """The truth is 0; concepts, raters and answers bring their own noise. The paper's SEM covers far less."""
+    """The truth is 0; concepts, raters and answers bring their own noise. The paper's SEM covers
+    far less.
+    """
     random = np.random.default_rng(3)
     concept, rater = np.repeat(np.arange(11), 60), np.tile(np.arange(20), 33)
     covered = covered_sem = 0
     for _round in range(400):
-        y = random.normal(0, 0.3, 11)[concept] + random.normal(0, 0.3, 20)[rater] + random.normal(0, 0.8, 660)
+        y = (
+            random.normal(0, 0.3, 11)[concept]
+            + random.normal(0, 0.3, 20)[rater]
+            + random.normal(0, 0.8, 660)
+        )
         e = balanced(y, concept, rater)
         covered += e.lo <= 0 <= e.hi
         covered_sem += abs(e.value) <= 1.96 * e.sem
@@ -171,7 +206,9 @@ def test_holm():
 
 @pytest.fixture(scope="module")
 def small_run(tmp_path_factory):
-    return make_run(tmp_path_factory.mktemp("runs") / "toy", list(CONCEPTS), prompts=5, images=1, size=16)
+    return make_run(
+        tmp_path_factory.mktemp("runs") / "toy", list(CONCEPTS), prompts=5, images=1, size=16
+    )
 
 
 @pytest.fixture
@@ -181,7 +218,9 @@ def study(small_run, tmp_path):
 
 
 def test_from_export_to_table_the_papers_ranks_come_back(tmp_path, capsys):
-    """The whole study, 11 concepts and 263 prompts, by the command line; answers drawn with the published means."""
+    """The whole study, 11 concepts and 263 prompts, by the command line; answers drawn with the
+    published means.
+    """
     run = make_run(tmp_path / "run", list(CONCEPTS), prompts=99, images=1, size=16)
     folder = tmp_path / "study"
     assert perfbench(["study", "export", str(run), "--study", "ranking", "--out", str(folder)]) == 0
@@ -196,13 +235,23 @@ def test_from_export_to_table_the_papers_ranks_come_back(tmp_path, capsys):
         assert row["lo"] < row["mean"] < row["hi"] and row["n"] == 2104
         assert (row["paper"], row["paper_sem"]) == (published, 0.02)
     assert "2.18 ± 0.02" in text and "the paper's" in text and "64 of 64 raters counted" in text
-    for name in ("study.pdf", "study.svg", "study.png", "table.md", "pairs.csv", "ratings.csv", "raters.csv"):
+    for name in (
+        "study.pdf",
+        "study.svg",
+        "study.png",
+        "table.md",
+        "pairs.csv",
+        "ratings.csv",
+        "raters.csv",
+    ):
         assert (folder / "analysis" / name).stat().st_size > 100
     assert len(pd.read_csv(folder / "analysis" / "ratings.csv")) == 3 * 2104
 
 
 def test_simulated_means_are_recovered_without_bias():
-    """Twenty studies of 2,104 trials: their mean is the published one to the third decimal, their spread is the SEM."""
+    """Twenty studies of 2,104 trials: their mean is the published one to the third decimal, their
+    spread is the SEM.
+    """
     p = likeliest((2.18, 2.06, 1.75))
     concept = np.repeat(np.arange(11), [8 * n for n in (30,) * 7 + (16,) * 2 + (11, 10)])
     got = []
@@ -215,7 +264,9 @@ def test_simulated_means_are_recovered_without_bias():
 
 
 def test_known_preferences_are_recovered(study):
-    """Raters who follow the picture's method, with a known share of slips: means, wins and order come back."""
+    """Raters who follow the picture's method, with a known share of slips: means, wins and order
+    come back.
+    """
     p = np.array([0.7, 0.1, 0.1, 0.04, 0.03, 0.03])
     write_answers(study, lambda task, random: [int(r) for r in RANKS[random.choice(6, p=p)]])
     report = analyse(study)
@@ -223,13 +274,17 @@ def test_known_preferences_are_recovered(study):
     assert report.results.means["mean"].to_numpy() == pytest.approx(truth, abs=0.06)
     assert ((report.results.means["lo"] < truth) & (truth < report.results.means["hi"])).all()
     wins = report.results.pairs["win_rate"].to_numpy()
-    assert wins == pytest.approx([p[[0, 1, 3]].sum(), p[[0, 1, 2]].sum(), p[[0, 2, 4]].sum()], abs=0.05)
+    assert wins == pytest.approx(
+        [p[[0, 1, 3]].sum(), p[[0, 1, 2]].sum(), p[[0, 2, 4]].sum()], abs=0.05
+    )
     assert (report.results.pairs["p_holm"] < 0.001).all()
     assert report.results.alpha.lo < report.results.alpha.value < report.results.alpha.hi
 
 
 def test_without_a_preference_nothing_is_found(study):
-    write_answers(study, lambda task, random: [int(r) for r in random.permutation([1, 2, 3])], seed=5)
+    write_answers(
+        study, lambda task, random: [int(r) for r in random.permutation([1, 2, 3])], seed=5
+    )
     report = analyse(study)
     assert report.results.means["mean"].to_numpy() == pytest.approx([2, 2, 2], abs=0.1)
     assert (report.results.pairs["p_holm"] > 0.05).all()
@@ -251,7 +306,8 @@ def test_raters_who_follow_a_metric_show_in_the_correlation(study):
 def test_realism_with_ties(small_run, tmp_path):
     export(small_run, "realism", tmp_path / "real", Design(session=28))
     write_answers(
-        tmp_path / "real", lambda task, random: [int(x) for x in random.choice([1, 2, 3], 2, p=[0.35, 0.41, 0.24])]
+        tmp_path / "real",
+        lambda task, random: [int(x) for x in random.choice([1, 2, 3], 2, p=[0.35, 0.41, 0.24])],
     )
     report = analyse(tmp_path / "real")
     assert list(report.results.means["method"]) == ["perfusion", "super"]
@@ -270,7 +326,9 @@ def test_raters_are_left_out_and_counted_by_reason(study):
 
     def replace(session, **how):
         who = rater_id(session)
-        document = answer_file(key, session, who, how.pop("judge", rank_like((1.0, 2.0, 3.0))), **how)
+        document = answer_file(
+            key, session, who, how.pop("judge", rank_like((1.0, 2.0, 3.0))), **how
+        )
         (key.answers / f"{session:03d}-{who}.json").write_text(json.dumps(document))
 
     replace(1, known=False)  # fails the qualification
@@ -282,7 +340,9 @@ def test_raters_are_left_out_and_counted_by_reason(study):
     for trial in key.sessions[1]["trials"]:
         if trial["role"] == RATE:
             task = key.task(trial)
-            places[task["concept"], task["prompt_id"]] = [3 - trial["order"].index(choice) for choice in range(3)]
+            places[task["concept"], task["prompt_id"]] = [
+                3 - trial["order"].index(choice) for choice in range(3)
+            ]
     replace(2, judge=by_place)
     document = json.loads((key.answers / f"002-{rater_id(2)}.json").read_text())
     for answer in document["answers"][5:]:
@@ -292,7 +352,9 @@ def test_raters_are_left_out_and_counted_by_reason(study):
         (key.answers / f"003-{rater_id(3)}.json").read_bytes()
     )  # handed in twice
     (key.answers / "broken.json").write_text('{"schema": ')
-    (key.answers / "mailed.json.txt").write_text("a mail program's name for it: said, not passed over")
+    (key.answers / "mailed.json.txt").write_text(
+        "a mail program's name for it: said, not passed over"
+    )
     forged = json.loads((key.answers / f"004-{rater_id(4)}.json").read_text())
     forged["answers"][0]["trial"] = "4-1-" + "0" * 32
     (key.answers / "forged.json").write_text(json.dumps(forged))
@@ -308,8 +370,12 @@ def test_raters_are_left_out_and_counted_by_reason(study):
         and raters[rater_id(777)] == "stopped"
     )
     assert (raters == "counted").sum() == n - 2
-    assert not report.collected.ratings["rater"].isin([rater_id(1), rater_id(2), rater_id(777)]).any()
-    assert len(report.collected.refused) == 3 and report.collected.repeated == len(key.sessions[2]["trials"])
+    assert (
+        not report.collected.ratings["rater"].isin([rater_id(1), rater_id(2), rater_id(777)]).any()
+    )
+    assert len(report.collected.refused) == 3 and report.collected.repeated == len(
+        key.sessions[2]["trials"]
+    )
     assert not report.collected.ratings.duplicated(["rater", "trial", "method"]).any()
     for line in (
         f"{n - 2} of {n + 1} raters counted",
@@ -319,7 +385,9 @@ def test_raters_are_left_out_and_counted_by_reason(study):
         "3 files refused",
     ):
         assert line in report.text
-    assert report.results.means["mean"].iloc[0] > 2.2  # the spoiled answers would have pulled it down
+    assert (
+        report.results.means["mean"].iloc[0] > 2.2
+    )  # the spoiled answers would have pulled it down
     strict = collect(key, min_agreement=1.0)
     assert strict.n("inconsistent") >= 1
 
@@ -348,7 +416,10 @@ def test_one_rater_and_one_concept_give_a_mean_and_no_interval(tmp_path):
     export(run, "ranking", tmp_path / "s", Design(responses=1))
     write_answers(tmp_path / "s", lambda task, random: [3, 1, 2])
     report = analyse(tmp_path / "s")
-    assert report.results.means["mean"].tolist() == [3, 1, 2] and report.results.means["lo"].isna().all()
+    assert (
+        report.results.means["mean"].tolist() == [3, 1, 2]
+        and report.results.means["lo"].isna().all()
+    )
     assert "no picture has two answers" in report.text
 
 
@@ -357,7 +428,10 @@ def test_one_answer_is_a_mean_without_an_error(tmp_path):
     export(run, "ranking", tmp_path / "s", Design(responses=1, qualify=0, pass_mark=0))
     write_answers(tmp_path / "s", lambda task, random: [3, 1, 2])
     report = analyse(tmp_path / "s")
-    assert report.results.means["mean"].tolist() == [3, 1, 2] and report.results.means["sem"].isna().all()
+    assert (
+        report.results.means["mean"].tolist() == [3, 1, 2]
+        and report.results.means["sem"].isna().all()
+    )
     assert "± 0.000" not in report.text
 
 
@@ -366,11 +440,15 @@ def test_equal_answers_to_everything_have_no_alpha(small_run, tmp_path):
     write_answers(tmp_path / "s", lambda task, random: [2, 2])
     report = analyse(tmp_path / "s")
     assert np.isnan(report.results.alpha.value) and "or all answers are equal" in report.text
-    assert report.results.pairs["win_rate"].tolist() == [0.5] and report.results.pairs["ties"].tolist() == [1.0]
+    assert report.results.pairs["win_rate"].tolist() == [0.5] and report.results.pairs[
+        "ties"
+    ].tolist() == [1.0]
 
 
 def test_a_run_without_scores_gives_no_correlation(small_run, tmp_path):
-    rows = pd.DataFrame({"method": ["x", "y"], "score": [3, 1]}).assign(rater="a", trial="t", concept="cat", task=0)
+    rows = pd.DataFrame({"method": ["x", "y"], "score": [3, 1]}).assign(
+        rater="a", trial="t", concept="cat", task=0
+    )
     rows = rows.assign(image_sim=np.nan, text_sim_raw=np.nan, harmonic=np.nan)
     assert not len(correlation(rows, ["x", "y"]))
     assert pairs(rows, ["x", "y"])["win_rate"].tolist() == [1]
@@ -401,9 +479,18 @@ def test_the_commands_of_the_guide_run(tmp_path, monkeypatch, capsys):
 
     guide = (Path(__file__).parent.parent.parent / "docs" / "studies.md").read_text()
     commands = [
-        shlex.split(line.strip())[2:] for line in guide.splitlines() if line.strip().startswith("perfbench study")
+        shlex.split(line.strip())[2:]
+        for line in guide.splitlines()
+        if line.strip().startswith("perfbench study")
     ]
-    assert [words[0] for words in commands] == ["export", "export", "serve", "analyse", "export", "analyse"]
+    assert [words[0] for words in commands] == [
+        "export",
+        "export",
+        "serve",
+        "analyse",
+        "export",
+        "analyse",
+    ]
     make_run(tmp_path / "results" / "paper-sd15", ("cat", "teapot", "chair"), prompts=4, size=16)
     monkeypatch.chdir(tmp_path)
     for words in commands:

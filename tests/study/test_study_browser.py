@@ -1,4 +1,6 @@
-"""The page in a real browser without a window: a session by mouse and keys, a reload in its middle, the download."""
+"""The page in a real browser without a window: a session by mouse and keys, a reload in its middle,
+the download.
+"""
 
 import json
 import shutil
@@ -13,10 +15,22 @@ from benchmarks.study.design import QUALIFY, Design
 from benchmarks.study.export import export
 from benchmarks.study.serve import make_server
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]  # fmt: skip
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+    (
+        path
+        for name in ("chromium", "chromium-browser", "google-chrome")
+        if (path := shutil.which(name))
+    ),
+    None,
 )
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 
@@ -25,7 +39,9 @@ PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobil
 def chromium():
     if CHROMIUM is None:
         pytest.skip("no Chromium here: apt install chromium")
-    driver = pytest.importorskip("playwright.sync_api", reason="no playwright here: pip install playwright")
+    driver = pytest.importorskip(
+        "playwright.sync_api", reason="no playwright here: pip install playwright"
+    )
     with driver.sync_playwright() as play:
         browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
@@ -34,7 +50,9 @@ def chromium():
 
 @pytest.fixture
 def visit(chromium):
-    """Open pages that fail the test on any script error, console complaint or request to elsewhere."""
+    """Open pages that fail the test on any script error, console complaint or request to
+    elsewhere.
+    """
     trouble, contexts = [], []
 
     def open_page(url, expected="", **settings):
@@ -112,7 +130,8 @@ def count(page):
 
 def shown_ranks(page):
     return page.evaluate(
-        "[...document.querySelectorAll('.choice')].map(c => Number((c.querySelector(':checked') || {}).value || 0))"
+        "[...document.querySelectorAll('.choice')].map(c => Number((c.querySelector(':checked') "
+        "|| {}).value || 0))"
     )
 
 
@@ -138,8 +157,15 @@ def test_a_session_by_mouse_and_keys_with_a_reload_in_the_middle(ranking, visit)
     for at, trial in enumerate(trials):
         assert count(page) == f"Screen {at + 1} of 10"
         assert page.inner_text("#text") == key.task(trial)["text"]
-        assert page.locator("#references img").count() == 2 and page.locator("#choices img").count() == 3
-        ranks = right_ranks(trial) if trial["role"] == QUALIFY else [[1, 2, 3], [2, 3, 1], [3, 1, 2]][at % 3]
+        assert (
+            page.locator("#references img").count() == 2
+            and page.locator("#choices img").count() == 3
+        )
+        ranks = (
+            right_ranks(trial)
+            if trial["role"] == QUALIFY
+            else [[1, 2, 3], [2, 3, 1], [3, 1, 2]][at % 3]
+        )
         given[trial["id"]] = ranks
         if at % 2:
             by_mouse(page, ranks)
@@ -165,7 +191,14 @@ def test_a_session_by_mouse_and_keys_with_a_reload_in_the_middle(ranking, visit)
     assert {answer["trial"]: answer["ranks"] for answer in document["answers"]} == given
     answers = parse(json.dumps(document).encode(), key)
     assert answers.complete and answers.qualified and answers.session == 2
-    assert set(document) == {"schema", "study", "rater", "session", "ticket", "answers"}  # nothing else about the rater
+    assert set(document) == {
+        "schema",
+        "study",
+        "rater",
+        "session",
+        "ticket",
+        "answers",
+    }  # nothing else about the rater
     page.reload()
     assert "All 10 screens are answered" in page.inner_text("#end")
     assert download(page)[0] == document
@@ -176,7 +209,9 @@ def test_ranks_stay_unique_and_the_last_one_is_filled_in(ranking, visit):
     begin(page)
     by_mouse(page, [3])
     assert shown_ranks(page) == [3, 0, 0]
-    page.click("#next", force=True)  # it says that it is disabled, and answers a click with what is missing
+    page.click(
+        "#next", force=True
+    )  # it says that it is disabled, and answers a click with what is missing
     assert count(page) == "Screen 1 of 10" and "needs a number" in page.inner_text("#missing")
     page.locator("#choice-1 .rank").nth(0).click()  # 3 is taken away from A
     assert shown_ranks(page) == [0, 3, 0]
@@ -206,7 +241,9 @@ def test_by_keyboard_alone_from_the_welcome_on(ranking, visit):
     page.keyboard.press("b")
     page.keyboard.press("1")
     assert shown_ranks(page) == [2, 1, 3]
-    page.locator("#choice-0 input").nth(1).focus()  # the native radio buttons: arrows change the number
+    page.locator("#choice-0 input").nth(
+        1
+    ).focus()  # the native radio buttons: arrows change the number
     page.keyboard.press("ArrowDown")
     assert shown_ranks(page) == [1, 2, 3]
     page.keyboard.press("Enter")
@@ -218,7 +255,10 @@ def test_too_few_right_answers_end_the_session(ranking, visit):
     begin(page)
     for trial in screens(ranking, 1)[:3]:
         by_keys(
-            page, right_ranks(trial) if trial != screens(ranking, 1)[1] else [4 - rank for rank in right_ranks(trial)]
+            page,
+            right_ranks(trial)
+            if trial != screens(ranking, 1)[1]
+            else [4 - rank for rank in right_ranks(trial)],
         )
         page.keyboard.press("Enter")
     assert page.inner_text("#end h1") == "That is all"
@@ -309,10 +349,13 @@ def test_everything_has_a_name_for_screen_readers(ranking, visit):
     assert page.get_by_role("button", name="Picture C, enlarge").count() == 1
     assert page.get_by_role("progressbar", name="Screen 1 of 10").count() == 1
     assert page.get_by_role("button", name="The object, picture 1, enlarge").count() == 1
-    assert page.evaluate("document.activeElement.id") == "count"  # a new screen is read from its head
+    assert (
+        page.evaluate("document.activeElement.id") == "count"
+    )  # a new screen is read from its head
     assert page.evaluate("document.documentElement.lang") == "en"
     nameless = """[...document.querySelectorAll('button')]
-        .filter(b => b.offsetParent && !b.innerText.trim() && !b.getAttribute('aria-label')).length"""
+        .filter(b => b.offsetParent && !b.innerText.trim() && \
+!b.getAttribute('aria-label')).length"""
     assert page.evaluate(nameless) == 0
 
 
@@ -321,7 +364,9 @@ def test_the_size_of_the_text_is_kept(ranking, visit):
     before = page.evaluate("getComputedStyle(document.body).fontSize")
     page.click('.sizes [data-size="3"]')
     page.reload()
-    assert float(page.evaluate("getComputedStyle(document.body).fontSize")[:-2]) >= 1.7 * float(before[:-2])
+    assert float(page.evaluate("getComputedStyle(document.body).fontSize")[:-2]) >= 1.7 * float(
+        before[:-2]
+    )
 
 
 def test_the_pages_sha256_is_sha256(ranking, visit):
@@ -329,7 +374,9 @@ def test_the_pages_sha256_is_sha256(ranking, visit):
 
     page = visit(address(ranking, 1))
     for text in ("", "abc", "é" * 40, "x" * 55, "x" * 56, "x" * 64, "2-1-" + "0" * 200):
-        assert page.evaluate("text => sha256(text)", text) == hashlib.sha256(text.encode()).hexdigest()
+        assert (
+            page.evaluate("text => sha256(text)", text) == hashlib.sha256(text.encode()).hexdigest()
+        )
 
 
 def test_any_web_server_will_do(ranking, visit):
@@ -348,7 +395,9 @@ def test_any_web_server_will_do(ranking, visit):
         begin(page)
         by_keys(page, right_ranks(screens(ranking, 2)[0]))
         page.keyboard.press("Enter")
-        assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0 || !image.src)")
+        assert page.evaluate(
+            "[...document.images].every(image => image.naturalWidth > 0 || !image.src)"
+        )
         page.click("#stop")
         page.click("#sure [value=yes]")
         page.locator("#end").wait_for()
@@ -396,7 +445,11 @@ def test_when_the_server_is_gone_the_answers_can_be_sent_later(ranking, visit):
         page = visit(link, expected="status of 503")
         begin(page)
         session = page.evaluate("state.session")
-        away = {"status": 503, "content_type": "application/json", "body": '{"status": "out for lunch"}'}
+        away = {
+            "status": 503,
+            "content_type": "application/json",
+            "body": '{"status": "out for lunch"}',
+        }
         page.route("**/api/answers", lambda route: route.fulfill(**away))
         for at, trial in enumerate(screens(ranking, session)):
             by_keys(page, right_ranks(trial))
@@ -419,7 +472,8 @@ def test_where_the_browser_keeps_nothing_the_page_says_so_and_works(ranking, vis
     """Storage that throws, as strict settings make it."""
     page = visit(address(ranking, 1))
     page.add_init_script(
-        "Object.defineProperty(window, 'localStorage', {get() { throw new DOMException('denied', 'SecurityError') }})"
+        "Object.defineProperty(window, 'localStorage', {get() { throw new DOMException('denied', "
+        "'SecurityError') }})"
     )
     page.reload()
     begin(page)
@@ -432,7 +486,9 @@ def test_where_the_browser_keeps_nothing_the_page_says_so_and_works(ranking, vis
 
 @pytest.mark.parametrize("size", ["1", "2", "3"])
 def test_nothing_is_cut_off_on_the_narrowest_phone(ranking, visit, size):
-    page = visit(address(ranking, 1), viewport={"width": 320, "height": 568}, is_mobile=True, has_touch=True)
+    page = visit(
+        address(ranking, 1), viewport={"width": 320, "height": 568}, is_mobile=True, has_touch=True
+    )
     page.tap(f'.sizes [data-size="{size}"]')
     for step in ("#begin", "#start", "#stop"):
         assert page.evaluate("document.documentElement.scrollWidth") <= 320, step

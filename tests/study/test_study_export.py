@@ -38,7 +38,9 @@ def ranking(run, tmp_path_factory):
 
 def page_data(folder):
     text = (folder / "page" / "index.html").read_text()
-    return json.loads(re.search(r'<script type="application/json" id="study">(.*?)</script>', text, re.S)[1])
+    return json.loads(
+        re.search(r'<script type="application/json" id="study">(.*?)</script>', text, re.S)[1]
+    )
 
 
 def chunks(data):
@@ -65,8 +67,12 @@ def test_the_papers_study_has_2104_trials_and_each_response_once():
     assert len(rated) == 2104
     assert set(Counter(rated).values()) == {8}
     for _, trials in made:
-        assert [t.role for t in trials[:5]] == [QUALIFY] * 5 and QUALIFY not in [t.role for t in trials[5:]]
-        assert len({t.task for t in trials if t.role == RATE}) == sum(t.role == RATE for t in trials)
+        assert [t.role for t in trials[:5]] == [QUALIFY] * 5 and QUALIFY not in [
+            t.role for t in trials[5:]
+        ]
+        assert len({t.task for t in trials if t.role == RATE}) == sum(
+            t.role == RATE for t in trials
+        )
 
 
 def test_a_rater_who_takes_one_session_of_each_block_meets_no_task_twice():
@@ -74,7 +80,9 @@ def test_a_rater_who_takes_one_session_of_each_block_meets_no_task_twice():
     tasks = {}
     for block, trials in made:
         tasks.setdefault(block, set()).add(frozenset(t.task for t in trials if t.role == RATE))
-    assert all(len(variants) == 1 for variants in tasks.values())  # a block is the same in every round
+    assert all(
+        len(variants) == 1 for variants in tasks.values()
+    )  # a block is the same in every round
     parts = [next(iter(variants)) for variants in tasks.values()]
     assert sum(map(len, parts)) == len(frozenset().union(*parts)) == 60
 
@@ -96,7 +104,9 @@ def test_every_order_of_the_pictures_is_used_as_often():
         for t in trials:
             if t.role == RATE:
                 by_task.setdefault(t.task, []).append(t.order)
-    assert all(set(Counter(orders).values()) == {2} for orders in by_task.values())  # 6 orders, 12 responses
+    assert all(
+        set(Counter(orders).values()) == {2} for orders in by_task.values()
+    )  # 6 orders, 12 responses
 
 
 def test_the_seed_and_nothing_else_decides():
@@ -116,7 +126,10 @@ def test_two_exports_show_the_same_study_under_other_names(run, ranking, tmp_pat
     ]
     assert strip[0] == strip[1] and one["tasks"] == two["tasks"]
     assert one["secret"] != two["secret"]
-    names = [{p.name for p in (folder / "page" / "images").iterdir()} for folder in (ranking, tmp_path / "again")]
+    names = [
+        {p.name for p in (folder / "page" / "images").iterdir()}
+        for folder in (ranking, tmp_path / "again")
+    ]
     assert not names[0] & names[1]
 
 
@@ -137,7 +150,9 @@ def test_perfusion_is_the_variant_with_the_best_harmonic_mean_of_the_prompt(tmp_
     a, b = METHODS["perfusion"]
     ids = sorted(frame.loc[frame["kind"] == "deform", "prompt_id"].unique())
     # the second prompt speaks for b so loudly that its lower image similarity does not matter
-    frame.loc[frame["kind"] == "shape", "image_sim"] = frame["point"].map({a: 0.8, b: 0.7}).fillna(0.6)
+    frame.loc[frame["kind"] == "shape", "image_sim"] = (
+        frame["point"].map({a: 0.8, b: 0.7}).fillna(0.6)
+    )
     frame["text_sim_raw"] = 0.25
     frame.loc[(frame["point"] == b) & (frame["prompt_id"] == ids[1]), "text_sim_raw"] = 0.5
     write_rows(run, frame)
@@ -149,11 +164,16 @@ def test_perfusion_is_the_variant_with_the_best_harmonic_mean_of_the_prompt(tmp_
 
 def test_the_page_shows_the_pixels_of_the_run(run, ranking):
     key = read_key(ranking)
-    shown = {bytes(np.asarray(Image.open(p).convert("RGB"))) for p in (ranking / "page" / "images").iterdir()}
+    shown = {
+        bytes(np.asarray(Image.open(p).convert("RGB")))
+        for p in (ranking / "page" / "images").iterdir()
+    }
     for task in key.about["tasks"]:
         for c in task["choices"]:
             path = (
-                run_folder.cell_folder(run, c["method"], c["point"], task["concept"], task["prompt_id"])
+                run_folder.cell_folder(
+                    run, c["method"], c["point"], task["concept"], task["prompt_id"]
+                )
                 / f"{c['index']}.png"
             )
             assert bytes(np.asarray(Image.open(path).convert("RGB"))) in shown
@@ -167,7 +187,10 @@ def test_qualification_answers_are_not_in_the_page_but_can_be_checked(ranking):
         for trial, screen in zip(session["trials"], screens):
             if trial["role"] == QUALIFY:
                 assert (
-                    screen["check"] == hashlib.sha256(f"{screen['id']}|{trial['order'].index(0)}".encode()).hexdigest()
+                    screen["check"]
+                    == hashlib.sha256(
+                        f"{screen['id']}|{trial['order'].index(0)}".encode()
+                    ).hexdigest()
                 )
             else:
                 assert set(screen) == {"id", "text", "references", "images"}
@@ -176,7 +199,9 @@ def test_qualification_answers_are_not_in_the_page_but_can_be_checked(ranking):
 def test_realism_compares_perfusion_with_the_plain_model(run, tmp_path):
     export(run, "realism", tmp_path / "real", Design(session=6))
     key = read_key(tmp_path / "real")
-    assert {tuple(c["method"] for c in t["choices"]) for t in key.about["tasks"]} == {("perfusion", "super")}
+    assert {tuple(c["method"] for c in t["choices"]) for t in key.about["tasks"]} == {
+        ("perfusion", "super")
+    }
     assert all(
         not screen["references"] and len(screen["images"]) == 2
         for s in page_data(tmp_path / "real")["sessions"]
@@ -186,21 +211,34 @@ def test_realism_compares_perfusion_with_the_plain_model(run, tmp_path):
 
 @pytest.mark.slow
 def test_a_real_run_can_be_studied(tmp_path):
-    """What `perfbench run` leaves, not what the kit of these tests does: fits, cells and scores of a tiny backbone."""
+    """What `perfbench run` leaves, not what the kit of these tests does: fits, cells and scores of
+    a tiny backbone.
+    """
     from run_kit import reference
 
     from benchmarks.cli import run as perfbench
 
     out = tmp_path / "study"
     few = ["--qualify", "3", "--responses", "2"]
-    assert perfbench(["study", "export", str(reference()), "--study", "realism", "--out", str(out), *few]) == 0
+    assert (
+        perfbench(
+            ["study", "export", str(reference()), "--study", "realism", "--out", str(out), *few]
+        )
+        == 0
+    )
     key = read_key(out)
-    planned = {(r["concept"], r["prompt_id"]) for r in run_folder.read_planned(reference()) if r["kind"] == "deform"}
+    planned = {
+        (r["concept"], r["prompt_id"])
+        for r in run_folder.read_planned(reference())
+        if r["kind"] == "deform"
+    }
     assert planned and {(t["concept"], t["prompt_id"]) for t in key.about["tasks"]} == planned
     for task in key.about["tasks"]:
         assert "{" not in task["text"] and task["concept"] in task["text"]
         assert [c["method"] for c in task["choices"]] == ["perfusion", "super"]
-        assert all(set(c["scores"]) == {"image_sim", "text_sim_raw", "harmonic"} for c in task["choices"])
+        assert all(
+            set(c["scores"]) == {"image_sim", "text_sim_raw", "harmonic"} for c in task["choices"]
+        )
 
 
 # ---- blinding ----
@@ -230,7 +268,10 @@ def test_nothing_in_the_page_names_a_method(ranking):
     key = read_key(ranking)
     everything = (ranking / "page" / "index.html").read_text()
     assert key.secret not in everything
-    assert {p.relative_to(ranking / "page").parts[0] for p in (ranking / "page").rglob("*")} == {"index.html", "images"}
+    assert {p.relative_to(ranking / "page").parts[0] for p in (ranking / "page").rglob("*")} == {
+        "index.html",
+        "images",
+    }
 
 
 def test_pictures_carry_no_metadata_and_have_random_names_and_one_time(ranking):
@@ -245,7 +286,9 @@ def test_pictures_carry_no_metadata_and_have_random_names_and_one_time(ranking):
 
 
 def test_all_rated_pictures_have_one_size(ranking):
-    rated = {name for s in page_data(ranking)["sessions"] for screen in s for name in screen["images"]}
+    rated = {
+        name for s in page_data(ranking)["sessions"] for screen in s for name in screen["images"]
+    }
     sizes = {(ranking / "page" / "images" / name).stat().st_size for name in rated}
     assert len(sizes) == 1
     assert len({Image.open(ranking / "page" / "images" / name).size for name in rated}) == 1
@@ -277,15 +320,21 @@ def test_the_key_stays_private(ranking):
 
 def test_a_damaged_or_missing_picture_is_refused_unless_allowed(tmp_path):
     run = make_run(tmp_path / "run", ("cat", "teapot"), prompts=3)
-    task = next(row for row in run_folder.read_planned(run) if row["method"] == "db" and row["kind"] == "deform")
-    for path in run_folder.cell_folder(run, task["method"], task["point"], task["concept"], task["prompt_id"]).glob(
-        "*.png"
-    ):
+    task = next(
+        row
+        for row in run_folder.read_planned(run)
+        if row["method"] == "db" and row["kind"] == "deform"
+    )
+    for path in run_folder.cell_folder(
+        run, task["method"], task["point"], task["concept"], task["prompt_id"]
+    ).glob("*.png"):
         path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(UserError, match="1 of 6 prompts lack"):
         export(run, "ranking", tmp_path / "out", Design())
     assert not (tmp_path / "out").exists()
-    assert "(5 of 6 prompts" in export(run, "ranking", tmp_path / "out", Design(), allow_missing=True)
+    assert "(5 of 6 prompts" in export(
+        run, "ranking", tmp_path / "out", Design(), allow_missing=True
+    )
 
 
 def test_mistakes_are_one_sentence(run, tmp_path):
@@ -323,7 +372,9 @@ def test_rejected_qualification_trials_are_replaced(run, tmp_path):
     export(run, "ranking", tmp_path / "b", Design(), rejected=names[:2])
     again = [task["name"] for task in read_key(tmp_path / "b").about["pool"]]
     assert not set(names[:2]) & set(again) and names[2] in again
-    assert all(name in (tmp_path / "b" / "private" / "qualification.html").read_text() for name in again)
+    assert all(
+        name in (tmp_path / "b" / "private" / "qualification.html").read_text() for name in again
+    )
 
 
 def test_without_scenes_the_qualification_is_made_of_concept_images(run, tmp_path):
@@ -352,7 +403,9 @@ def test_scrambling_moves_every_tile():
     side = 32 // TILES
     for y in range(0, 32, side):
         for x in range(0, 32, side):
-            assert not (moved[y : y + side, x : x + side] == pixels[y : y + side, x : x + side]).any()
+            assert not (
+                moved[y : y + side, x : x + side] == pixels[y : y + side, x : x + side]
+            ).any()
     assert sorted(moved.ravel()) == sorted(pixels.ravel())
 
 

@@ -47,7 +47,9 @@ class Client:
             data = reply.read()
             return (
                 reply.status,
-                json.loads(data) if reply.headers.get_content_type() == "application/json" else data,
+                json.loads(data)
+                if reply.headers.get_content_type() == "application/json"
+                else data,
                 reply.headers,
             )
         finally:
@@ -58,7 +60,9 @@ class Client:
 
     def hand_in(self, document):
         body = document if isinstance(document, bytes) else json.dumps(document).encode()
-        status, reply, _ = self.ask("POST", "api/answers", body, **{"Content-Type": "application/json"})
+        status, reply, _ = self.ask(
+            "POST", "api/answers", body, **{"Content-Type": "application/json"}
+        )
         return status, reply["status"]
 
 
@@ -83,12 +87,17 @@ def good(study, number, client=None):
 def test_a_session_from_the_link_to_the_file(study, client):
     status, page, headers = client.ask("GET", "")
     assert status == 200 and b"<title>Which picture fits best?</title>" in page
-    assert "default-src 'none'" in headers["Content-Security-Policy"] and headers["Referrer-Policy"] == "no-referrer"
+    assert (
+        "default-src 'none'" in headers["Content-Security-Policy"]
+        and headers["Referrer-Policy"] == "no-referrer"
+    )
     picture = next((study / "page" / "images").iterdir())
     status, data, _ = client.ask("GET", f"images/{picture.name}")
     assert status == 200 and data == picture.read_bytes()
     status, reply, _ = client.session(rater_id(1))
-    document = answer_file(read_key(study), reply["session"], rater_id(1), lambda task, random: [1, 3, 2])
+    document = answer_file(
+        read_key(study), reply["session"], rater_id(1), lambda task, random: [1, 3, 2]
+    )
     assert document["ticket"] == reply["ticket"]
     assert client.hand_in(document) == (201, "arrived")
     (filed,) = (study / "answers").iterdir()
@@ -136,7 +145,9 @@ def changed(document, **fields):
 
 
 def with_answer(document, **fields):
-    return changed(document, answers=[{**document["answers"][0], **fields}, *document["answers"][1:]])
+    return changed(
+        document, answers=[{**document["answers"][0], **fields}, *document["answers"][1:]]
+    )
 
 
 REFUSALS = {
@@ -162,16 +173,24 @@ REFUSALS = {
     "a forged screen": (
         403,
         lambda d, k: with_answer(
-            d, trial=d["answers"][0]["trial"][:-1] + ("0" if d["answers"][0]["trial"][-1] != "0" else "1")
+            d,
+            trial=d["answers"][0]["trial"][:-1]
+            + ("0" if d["answers"][0]["trial"][-1] != "0" else "1"),
         ),
     ),
     "another session's screen": (
         403,
         lambda d, k: with_answer(d, trial=k.sessions[1 - (d["session"] - 1)]["trials"][0]["id"]),
     ),
-    "a ticket of half a character": (403, lambda d, k: json.dumps(d).replace(d["ticket"], "\\ud800").encode()),
+    "a ticket of half a character": (
+        403,
+        lambda d, k: json.dumps(d).replace(d["ticket"], "\\ud800").encode(),
+    ),
     "no ticket": (403, lambda d, k: changed(d, ticket=None)),
-    "another rater's ticket": (403, lambda d, k: changed(d, ticket=k.ticket(d["session"], rater_id(99)))),
+    "another rater's ticket": (
+        403,
+        lambda d, k: changed(d, ticket=k.ticket(d["session"], rater_id(99))),
+    ),
     "a replay under another name": (403, lambda d, k: changed(d, rater=rater_id(99))),
 }
 
@@ -216,15 +235,21 @@ def test_stopping_early_is_filed_and_can_be_completed_later(study, client):
     assert [path.name for path in (study / "answers").iterdir()] == [
         f"{document['session']:03d}-{rater_id(1)}-stopped.json"
     ]
-    assert client.session(rater_id(2))[1]["session"] == document["session"]  # someone else may do it whole
+    assert (
+        client.session(rater_id(2))[1]["session"] == document["session"]
+    )  # someone else may do it whole
     assert client.hand_in(document)[0] == 201
-    assert [path.name for path in (study / "answers").iterdir()] == [f"{document['session']:03d}-{rater_id(1)}.json"]
+    assert [path.name for path in (study / "answers").iterdir()] == [
+        f"{document['session']:03d}-{rater_id(1)}.json"
+    ]
     assert client.hand_in(half)[0] == 409
 
 
 def test_who_fails_the_qualification_gets_no_second_session(study, client):
     session = client.session(rater_id(1))[1]["session"]
-    failed = answer_file(read_key(study), session, rater_id(1), lambda task, random: [3, 2, 1], known=False)
+    failed = answer_file(
+        read_key(study), session, rater_id(1), lambda task, random: [3, 2, 1], known=False
+    )
     failed["answers"] = failed["answers"][:5]
     assert client.hand_in(failed)[0] == 201
     status, reply, _ = client.session(rater_id(1))
@@ -248,13 +273,25 @@ def test_many_raters_at_once_get_different_sessions_and_all_arrive(study, client
 
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(sit, range(n))) == [201] * n
-    assert sorted(int(path.name[:3]) for path in (study / "answers").iterdir()) == list(range(1, n + 1))
+    assert sorted(int(path.name[:3]) for path in (study / "answers").iterdir()) == list(
+        range(1, n + 1)
+    )
     status, reply, _ = client.session(rater_id(999))
     assert status == 503 and "nothing left" in reply["status"]
 
 
 def start(study, *flags):
-    command = [sys.executable, "-m", "benchmarks.cli", "study", "serve", str(study), "--port", "0", *flags]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.cli",
+        "study",
+        "serve",
+        str(study),
+        "--port",
+        "0",
+        *flags,
+    ]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     return server, Client(server.stdout.readline().strip())
 
@@ -282,11 +319,18 @@ def test_kill_9_loses_nothing_that_was_said_to_have_arrived(study):
         for job in work:
             job.result()
     assert 4 <= len(arrived) < len(key.sessions)
-    (key.answers / ".new-0123").write_text('{"half": ')  # as a server killed while writing leaves one
+    (key.answers / ".new-0123").write_text(
+        '{"half": '
+    )  # as a server killed while writing leaves one
     for path in key.answers.glob("*.json"):
         assert parse(path.read_bytes(), key).complete  # nothing half written
     for document in arrived:
-        assert json.loads((key.answers / f"{document['session']:03d}-{document['rater']}.json").read_text()) == document
+        assert (
+            json.loads(
+                (key.answers / f"{document['session']:03d}-{document['rater']}.json").read_text()
+            )
+            == document
+        )
 
     server, client = start(study)
     try:
@@ -298,7 +342,9 @@ def test_kill_9_loses_nothing_that_was_said_to_have_arrived(study):
             status, reply, _ = client.session(rater_id(number))
             if status == 503:
                 break
-            document = answer_file(key, reply["session"], rater_id(number), lambda task, random: [3, 2, 1])
+            document = answer_file(
+                key, reply["session"], rater_id(number), lambda task, random: [3, 2, 1]
+            )
             assert client.hand_in(document)[0] == 201
     finally:
         server.terminate()

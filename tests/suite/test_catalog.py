@@ -1,4 +1,6 @@
-"""Prompts and concepts: the numbers of the protocol, the folder format, selection, and the check that CI runs."""
+"""Prompts and concepts: the numbers of the protocol, the folder format, selection, and the check
+that CI runs.
+"""
 
 import json
 from collections import Counter
@@ -13,21 +15,50 @@ from PIL import Image
 from benchmarks import cli
 from benchmarks.paths import data_dir
 from benchmarks.suite import catalog_problems
-from benchmarks.suite.catalog import Prompt, fill, leave_out, load_catalog, read_pairs, read_prompts, read_templates
+from benchmarks.suite.catalog import (
+    Prompt,
+    fill,
+    leave_out,
+    load_catalog,
+    read_pairs,
+    read_prompts,
+    read_templates,
+)
 from benchmarks.suite.clip_tokens import clip_tokenizer
 from benchmarks.suite.concept_folder import read_concept, write_concept
 from perfusion_core.errors import UserError
 
-# every single-concept prompt that the paper quotes (Fig. 1, 2, 4, 8, 11, Appendix H), in words that must all occur
+# every single-concept prompt that the paper quotes (Fig. 1, 2, 4, 8, 11, Appendix H), in words that
+# must all occur
 QUOTED = [
-    "broken", "acting in a play wearing a costume", "reading a book", "wearing a sombrero", "made out of pure gold",
-    "made out of yarn", "made out of glass", "oil painting ghibli inspired", "dressed as a samurai",
-    "dressed as a superhero", "dressed as a wizard", "dressed in a blue suit is cooking a gourmet meal",
-    "playing with a ball in the water", "in outer space",
-]  # fmt: skip
-SUPER = {"cat_toy": "toy", "sculpture": "sculpture", "cat": "cat", "chair": "chair", "pot": "pot", "dog": "dog",
-         "teddy": "teddy", "tortoise": "tortoise", "puppy": "puppy", "sunglasses": "sunglasses",
-         "teapot": "teapot"}  # fmt: skip
+    "broken",
+    "acting in a play wearing a costume",
+    "reading a book",
+    "wearing a sombrero",
+    "made out of pure gold",
+    "made out of yarn",
+    "made out of glass",
+    "oil painting ghibli inspired",
+    "dressed as a samurai",
+    "dressed as a superhero",
+    "dressed as a wizard",
+    "dressed in a blue suit is cooking a gourmet meal",
+    "playing with a ball in the water",
+    "in outer space",
+]
+SUPER = {
+    "cat_toy": "toy",
+    "sculpture": "sculpture",
+    "cat": "cat",
+    "chair": "chair",
+    "pot": "pot",
+    "dog": "dog",
+    "teddy": "teddy",
+    "tortoise": "tortoise",
+    "puppy": "puppy",
+    "sunglasses": "sunglasses",
+    "teapot": "teapot",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +92,9 @@ def test_split_of_the_protocol():
 
 
 def test_numbers_that_the_paper_gives():
-    """86 unique prompts, 43 a concept on average, 2,104 = 8 x 263 rating trials; 3,776 images at one point."""
+    """86 unique prompts, 43 a concept on average, 2,104 = 8 x 263 rating trials; 3,776 images at
+    one point.
+    """
     catalog = load_catalog("photos")
     assert len({prompt.template for prompt in catalog.prompts}) == 86
     each = [catalog.prompts_for(concept) for concept in catalog.concepts]
@@ -78,34 +111,53 @@ def test_quoted_prompts_are_there(words):
 
 def test_ids_are_unique_and_short():
     catalog = load_catalog("photos")
-    ids = [item.id for item in (*catalog.prompts, *catalog.validation)] + [pair.id for pair in catalog.pairs]
+    ids = [item.id for item in (*catalog.prompts, *catalog.validation)] + [
+        pair.id for pair in catalog.pairs
+    ]
     assert len(ids) == len(set(ids)) == 86 + 8 + 10
     assert all(id.isalnum() and id.islower() for id in ids)
 
 
 def test_ids_stay():
-    """Ids are in run folders, seeds and other people's tables: a text may not move to another id."""
+    """Ids are in run folders, seeds and other people's tables: a text may not move to another
+    id.
+    """
     texts = {prompt.id: prompt.template for prompt in load_catalog("photos").prompts}
     assert texts["s01"] == "A {} on the beach" and texts["s19"] == "A {} under a rainbow"
-    assert texts["a01"] == "A {} is reading a book" and texts["a30"] == "A {} rowing a boat on a lake"
+    assert (
+        texts["a01"] == "A {} is reading a book" and texts["a30"] == "A {} rowing a boat on a lake"
+    )
     assert texts["c01"] == "A broken {}" and texts["f11"] == "A {} covered with a red blanket"
     assert texts["w10"] == "A pencil drawing of {}"
 
 
 def test_shape_preserving_prompts_change_the_scene_only():
-    """The object is named with no adjective, no material, no style and no activity: `A {}` and then a place."""
+    """The object is named with no adjective, no material, no style and no activity: `A {}` and then
+    a place.
+    """
     places = ("on ", "in ", "under ", "by ", "next to ")
     for prompt in load_catalog("photos").select_prompts("shape"):
         head, tail = prompt.template.split("{}")
         assert head == "A " and tail.strip().startswith(places), prompt
-        assert not set(tail.split()) & {"wearing", "dressed", "made", "painting", "style", "holding", "playing"}, prompt
+        assert not set(tail.split()) & {
+            "wearing",
+            "dressed",
+            "made",
+            "painting",
+            "style",
+            "holding",
+            "playing",
+        }, prompt
 
 
 def test_validation_and_training_texts():
     catalog = load_catalog("photos")
     assert len(catalog.validation) == 8 and len(catalog.templates) == 9
     assert not {p.template for p in catalog.validation} & {p.template for p in catalog.prompts}
-    assert "a good photo of the {}" in catalog.templates and "A {} shown in a photo" in catalog.templates
+    assert (
+        "a good photo of the {}" in catalog.templates
+        and "A {} shown in a photo" in catalog.templates
+    )
 
 
 @pytest.mark.parametrize(
@@ -133,9 +185,18 @@ def test_scored_text_follows_the_protocol():
     concept, prompt = catalog.concepts[0], catalog.prompts[0]
     assert catalog.scored_text(prompt, concept) == "A on the beach"
     kept = replace(catalog, protocol=replace(catalog.protocol, class_word="kept"))
-    assert kept.scored_text(prompt, concept) == fill(prompt.template, concept.super_category) == "A cat on the beach"
-    teddy, teapot = (next(c for c in catalog.concepts if c.name == name) for name in ("teddy", "teapot"))
-    assert catalog.scored_text(catalog.pairs[0], teddy, teapot) == "A teddy is sailing inside a teapot in a lake"
+    assert (
+        kept.scored_text(prompt, concept)
+        == fill(prompt.template, concept.super_category)
+        == "A cat on the beach"
+    )
+    teddy, teapot = (
+        next(c for c in catalog.concepts if c.name == name) for name in ("teddy", "teapot")
+    )
+    assert (
+        catalog.scored_text(catalog.pairs[0], teddy, teapot)
+        == "A teddy is sailing inside a teapot in a lake"
+    )
 
 
 def test_pairs_find_their_slots():
@@ -151,7 +212,10 @@ def test_pairs_find_their_slots():
     "text, words",
     [
         ("id,kind,template\n", "first line must be"),
-        ("id,kind,group,template\nx1,shape,all,A {} here\nx1,shape,all,A {} there\n", ":3: id 'x1' is used twice"),
+        (
+            "id,kind,group,template\nx1,shape,all,A {} here\nx1,shape,all,A {} there\n",
+            ":3: id 'x1' is used twice",
+        ),
         ("id,kind,group,template\nx1,shap,all,A {} here\n", "did you mean 'shape'"),
         ("id,kind,group,template\nx1,deform,animate,A {} here\n", "did you mean 'animated'"),
         ("id,kind,group,template\nx1,shape,all,A cat here\n", "needs {} exactly once"),
@@ -160,13 +224,25 @@ def test_pairs_find_their_slots():
         ("id,kind,group,template\nx1,shape,all,A {} here } now\n", "needs {} exactly once"),
         ("id,kind,group,template\nx1,shape,all\n", "4 filled cells"),
         ("id,kind,group,template\nx1,shape,all,A {} here, there\n", "4 filled cells"),
-        ("id;kind;group;template\nx1;shape;all;A {} here\n", "with commas; it is 'id;kind;group;template'"),
-        ("id,kind,group,template\nx1,shape,all,A {} here\nX1 ,shape,all,A {} there\n", ":3: id 'X1' is used twice"),
-        ("id,kind,group,template\n../../x1,shape,all,A {} here\n", ":2: id '../../x1' is not allowed"),
+        (
+            "id;kind;group;template\nx1;shape;all;A {} here\n",
+            "with commas; it is 'id;kind;group;template'",
+        ),
+        (
+            "id,kind,group,template\nx1,shape,all,A {} here\nX1 ,shape,all,A {} there\n",
+            ":3: id 'X1' is used twice",
+        ),
+        (
+            "id,kind,group,template\n../../x1,shape,all,A {} here\n",
+            ":2: id '../../x1' is not allowed",
+        ),
         ('id,kind,group,template\n"x1,x2",shape,all,A {} here\n', ":2: id 'x1,x2' is not allowed"),
         ("id,kind,group,template\nshape,shape,all,A {} here\n", "id 'shape' is not allowed"),
         ("id,kind,group,template\n,,,\n", "has no row"),
-        ('id,kind,group,template\nx1,shape,all,"A {} here' + 200_000 * "!" + "\n", "quotation mark left open"),
+        (
+            'id,kind,group,template\nx1,shape,all,"A {} here' + 200_000 * "!" + "\n",
+            "quotation mark left open",
+        ),
     ],
 )
 def test_prompts_edited_by_hand(text, words, tmp_path):
@@ -181,10 +257,18 @@ def test_prompts_from_a_spreadsheet(tmp_path):
     (tmp_path / "prompts.csv").write_bytes(
         '\ufeffid,kind,group,template\r\nx1,shape,all,"A {}, in the rain"\r\n'.encode()
     )
-    assert read_prompts(tmp_path / "prompts.csv") == (Prompt("x1", "shape", "all", "A {}, in the rain"),)
-    (tmp_path / "prompts.csv").write_text('id, kind, group, template\n,,,\nx1, shape, all,"A {}\nin the rain"\n,,,\n')
-    assert read_prompts(tmp_path / "prompts.csv") == (Prompt("x1", "shape", "all", "A {} in the rain"),)
-    (tmp_path / "prompts.csv").write_bytes("id,kind,group,template\nx1,shape,all,Café {}".encode("latin-1"))
+    assert read_prompts(tmp_path / "prompts.csv") == (
+        Prompt("x1", "shape", "all", "A {}, in the rain"),
+    )
+    (tmp_path / "prompts.csv").write_text(
+        'id, kind, group, template\n,,,\nx1, shape, all,"A {}\nin the rain"\n,,,\n'
+    )
+    assert read_prompts(tmp_path / "prompts.csv") == (
+        Prompt("x1", "shape", "all", "A {} in the rain"),
+    )
+    (tmp_path / "prompts.csv").write_bytes(
+        "id,kind,group,template\nx1,shape,all,Café {}".encode("latin-1")
+    )
     with pytest.raises(UserError, match="not UTF-8"):
         read_prompts(tmp_path / "prompts.csv")
 
@@ -219,22 +303,33 @@ def test_select_concepts(tmp_path, own_data):
     make(tmp_path / "shelf" / "kettle")
     make(own_data / "concepts" / "my_pot", super_category="pot")
     catalog = load_catalog(tmp_path / "shelf")
-    assert [concept.name for concept in catalog.select_concepts("all")] == ["kettle"], "yours come by name only"
-    assert [concept.name for concept in catalog.select_concepts("my_pot,kettle")] == ["my_pot", "kettle"]
-    assert catalog.select_concepts(f"{tmp_path / 'shelf' / 'kettle'}") == catalog.select_concepts("kettle")
+    assert [concept.name for concept in catalog.select_concepts("all")] == ["kettle"], (
+        "yours come by name only"
+    )
+    assert [concept.name for concept in catalog.select_concepts("my_pot,kettle")] == [
+        "my_pot",
+        "kettle",
+    ]
+    assert catalog.select_concepts(f"{tmp_path / 'shelf' / 'kettle'}") == catalog.select_concepts(
+        "kettle"
+    )
     with pytest.raises(UserError, match=r"did you mean 'kettle'.*my_pot"):
         catalog.select_concepts("kettel")
 
 
 def test_photographs_without_images_say_what_to_do():
-    with pytest.raises(UserError, match=r"perfbench concepts fetch cat.*perfbench concepts adopt cat DIR"):
+    with pytest.raises(
+        UserError, match=r"perfbench concepts fetch cat.*perfbench concepts adopt cat DIR"
+    ):
         load_catalog("photos").select_concepts("cat")
 
 
 def test_a_catalogue_of_ones_own_with_prompts(tmp_path):
     make(tmp_path / "mine" / "concepts" / "kettle")
     (tmp_path / "mine" / "prompts").mkdir()
-    (tmp_path / "mine" / "prompts" / "prompts.csv").write_text("id,kind,group,template\nk1,shape,all,A {} boiling\n")
+    (tmp_path / "mine" / "prompts" / "prompts.csv").write_text(
+        "id,kind,group,template\nk1,shape,all,A {} boiling\n"
+    )
     catalog = load_catalog(tmp_path / "mine")
     assert [prompt.id for prompt in catalog.prompts] == ["k1"] and len(catalog.validation) == 8
     with pytest.raises(UserError, match="has no concept"):
@@ -246,8 +341,14 @@ def test_a_catalogue_of_ones_own_with_prompts(tmp_path):
 def test_prompts_of_ones_own_choose_no_training_step(tmp_path):
     make(tmp_path / "mine" / "concepts" / "kettle")
     (tmp_path / "mine" / "prompts").mkdir()
-    own = ["k1,shape,all,A {} boiling", "k2,shape,all,a  {} in a Garden", "k3,deform,all,A {} on the road"]
-    (tmp_path / "mine" / "prompts" / "prompts.csv").write_text("\n".join(["id,kind,group,template", *own]))
+    own = [
+        "k1,shape,all,A {} boiling",
+        "k2,shape,all,a  {} in a Garden",
+        "k3,deform,all,A {} on the road",
+    ]
+    (tmp_path / "mine" / "prompts" / "prompts.csv").write_text(
+        "\n".join(["id,kind,group,template", *own])
+    )
     catalog = load_catalog(tmp_path / "mine")
     assert [prompt.id for prompt in catalog.prompts] == ["k1", "k2", "k3"]
     assert [prompt.id for prompt in catalog.validation] == ["v2", "v3", "v4", "v6", "v7", "v8"]
@@ -265,17 +366,26 @@ def test_write_and_read(tmp_path):
     assert [path.parent.name for path in written.masks] == ["masks"] * 3
     assert (np.asarray(Image.open(written.images[1])) == pictures()[1]).all()
     assert written.asymmetric and written.licence == "CC0" and len(written.digest) == 64
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["kettle"], "nothing is left beside it"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kettle"], (
+        "nothing is left beside it"
+    )
 
 
 def test_texts_that_toml_must_quote(tmp_path):
-    written = make(tmp_path / "kettle", licence='he said "mine\\"\n\ttwice\x7f', source="é 漢字 😀 # not a comment")
+    written = make(
+        tmp_path / "kettle",
+        licence='he said "mine\\"\n\ttwice\x7f',
+        source="é 漢字 😀 # not a comment",
+    )
     assert read_concept(tmp_path / "kettle") == written
 
 
 def test_digest_is_of_what_training_sees(tmp_path):
     first = make(tmp_path / "a" / "kettle")
-    assert make(tmp_path / "b" / "other", group="animated", source="x", licence="y").digest == first.digest
+    assert (
+        make(tmp_path / "b" / "other", group="animated", source="x", licence="y").digest
+        == first.digest
+    )
     changed = [
         {"images": pictures(2)},
         {"images": pictures()[::-1]},
@@ -283,16 +393,22 @@ def test_digest_is_of_what_training_sees(tmp_path):
         {"asymmetric": True},
         {"masks": [np.zeros((16, 16 + i), np.uint8) for i in range(3)]},
     ]
-    digests = {make(tmp_path / str(i) / "kettle", **change).digest for i, change in enumerate(changed)}
+    digests = {
+        make(tmp_path / str(i) / "kettle", **change).digest for i, change in enumerate(changed)
+    }
     assert len(digests | {first.digest}) == 1 + len(changed)
 
 
-@pytest.mark.parametrize("name", ["../out", "a/b", "My Teapot", "", ".", "..", "teapot,pot", "{x}", "чайник", "2cats"])
+@pytest.mark.parametrize(
+    "name", ["../out", "a/b", "My Teapot", "", ".", "..", "teapot,pot", "{x}", "чайник", "2cats"]
+)
 def test_names_that_are_refused(name, tmp_path):
     """Through the command that takes a name from the user; nothing appears anywhere."""
     Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
     with pytest.raises(UserError) as error:
-        cli.run(["concepts", "add", str(tmp_path), "--super-category", "pot", "--name", name or " "])
+        cli.run(
+            ["concepts", "add", str(tmp_path), "--super-category", "pot", "--name", name or " "]
+        )
     assert "\n" not in str(error.value) and "cannot be named" in str(error.value)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.png"]
 
@@ -300,29 +416,57 @@ def test_names_that_are_refused(name, tmp_path):
 @pytest.mark.parametrize(
     "spoil, words",
     [
-        (lambda folder: (folder / "images" / "00.png").unlink(), "00.png is recorded in concept.toml but not there"),
-        (lambda folder: Image.new("RGB", (5, 5)).save(folder / "images" / "new.png"), "new.png is not recorded"),
-        (lambda folder: Image.new("RGB", (5, 5)).save(folder / "images" / "01.png"), "01.png is not the file"),
+        (
+            lambda folder: (folder / "images" / "00.png").unlink(),
+            "00.png is recorded in concept.toml but not there",
+        ),
+        (
+            lambda folder: Image.new("RGB", (5, 5)).save(folder / "images" / "new.png"),
+            "new.png is not recorded",
+        ),
+        (
+            lambda folder: Image.new("RGB", (5, 5)).save(folder / "images" / "01.png"),
+            "01.png is not the file",
+        ),
         (lambda folder: (folder / "concept.toml").unlink(), "there is no"),
         (lambda folder: (folder / "concept.toml").write_text("name = teapot"), "not valid TOML"),
-        (lambda folder: edit(folder, 'group = "container"', 'group = "containers"'), "did you mean 'container'"),
+        (
+            lambda folder: edit(folder, 'group = "container"', 'group = "containers"'),
+            "did you mean 'container'",
+        ),
         (lambda folder: edit(folder, "licence", "license"), "did you mean 'licence'"),
         (lambda folder: edit(folder, 'licence = "CC0"', 'licence = ""'), "licence"),
-        (lambda folder: edit(folder, "asymmetric = false", 'asymmetric = "no"'), "allowed are true and false"),
+        (
+            lambda folder: edit(folder, "asymmetric = false", 'asymmetric = "no"'),
+            "allowed are true and false",
+        ),
         (lambda folder: edit(folder, 'name = "kettle"', 'name = "cattle"'), "make them equal"),
-        (lambda folder: edit(folder, "[images]", 'images = ["00.png"]\n[masks]'), "[images] needs a line"),
+        (
+            lambda folder: edit(folder, "[images]", 'images = ["00.png"]\n[masks]'),
+            "[images] needs a line",
+        ),
         (lambda folder: edit(folder, '.png" = "', '.png" = 1 #'), "[images] needs a line"),
-        (lambda folder: edit(folder, 'super_category = "', 'super_category = "a {} '), "is not a word"),
-        (lambda folder: folder.joinpath("masks").mkdir() or Image.new("L", (5, 5)).save(folder / "masks" / "00.png"),
-         "every image needs a mask"),
+        (
+            lambda folder: edit(folder, 'super_category = "', 'super_category = "a {} '),
+            "is not a word",
+        ),
+        (
+            lambda folder: (
+                folder.joinpath("masks").mkdir()
+                or Image.new("L", (5, 5)).save(folder / "masks" / "00.png")
+            ),
+            "every image needs a mask",
+        ),
     ],
-)  # fmt: skip
+)
 def test_spoiled_folders(spoil, words, tmp_path):
     make(tmp_path / "kettle")
     spoil(tmp_path / "kettle")
     with pytest.raises(UserError) as error:
         read_concept(tmp_path / "kettle")
-    assert words in str(error.value) and "kettle" in str(error.value) and "\n" not in str(error.value)
+    assert (
+        words in str(error.value) and "kettle" in str(error.value) and "\n" not in str(error.value)
+    )
 
 
 def edit(folder, old, new):
@@ -338,7 +482,8 @@ def test_written_by_hand(tmp_path):
     Image.new("RGB", (9, 9)).save(folder / "images" / "front view.png")
     (folder / "images" / "notes.txt").write_text("not an image")
     (folder / "concept.toml").write_text(
-        'name = "kettle"\nsuper_category = "teapot"\ngroup = "container"\nsource = "mine"\nlicence = "mine"\n'
+        'name = "kettle"\nsuper_category = "teapot"\ngroup = "container"\nsource = '
+        '"mine"\nlicence = "mine"\n'
     )
     assert [path.name for path in read_concept(folder).images] == ["front view.png"]
 
@@ -376,15 +521,24 @@ def test_super_categories_are_one_clip_token():
     tokenizer = catalog_problems.open_tokenizer(None)
     theirs = SimpleTokenizer()
     texts = [fill(prompt.template, "teapot") for prompt in load_catalog("miniature").prompts]
-    odd = ["It's 3D, isn't it? \u2014 caf\u00e9", "two  spaces", "\u6771\u4eac \U0001f389!!", "foo_bar-baz"]
+    odd = [
+        "It's 3D, isn't it? \u2014 caf\u00e9",
+        "two  spaces",
+        "\u6771\u4eac \U0001f389!!",
+        "foo_bar-baz",
+    ]
     for text in [*texts, *SUPER.values(), *odd]:
         assert clip_tokenizer().encode(text).ids == theirs.encode(text), text
-    assert {word: tokenizer.count(word) for word in SUPER.values()} == dict.fromkeys(SUPER.values(), 1)
+    assert {word: tokenizer.count(word) for word in SUPER.values()} == dict.fromkeys(
+        SUPER.values(), 1
+    )
     assert tokenizer.count("figurine of a borzoi") > 1
 
 
 def test_what_is_shipped_is_sound(capsys):
-    """`perfbench catalog check`, as CI runs it; the drawn eleven have 4 to 8 images, each with its mask."""
+    """`perfbench catalog check`, as CI runs it; the drawn eleven have 4 to 8 images, each with its
+    mask.
+    """
     assert cli.run(["catalog", "check"]) == 0, capsys.readouterr().out
     drawn = load_catalog("miniature").select_concepts("all")
     assert {concept.name: concept.super_category for concept in drawn} == SUPER
@@ -407,16 +561,28 @@ def spoilt(catalog, what):
     """The catalogue with one thing wrong."""
     prompts, concept = catalog.prompts, catalog.concepts[0]
     return {
-        "id": lambda: replace(catalog, prompts=(*prompts, replace(prompts[1], id=prompts[0].id, template="A {} up"))),
+        "id": lambda: replace(
+            catalog, prompts=(*prompts, replace(prompts[1], id=prompts[0].id, template="A {} up"))
+        ),
         "twice": lambda: replace(catalog, prompts=(*prompts, replace(prompts[0], id="x1"))),
-        "validation": lambda: replace(catalog, validation=(Prompt("v9", "shape", "all", prompts[0].template),)),
-        "empty": lambda: replace(catalog, prompts=(*prompts, Prompt("x1", "shape", "all", "A photo of a {}"))),
+        "validation": lambda: replace(
+            catalog, validation=(Prompt("v9", "shape", "all", prompts[0].template),)
+        ),
+        "empty": lambda: replace(
+            catalog, prompts=(*prompts, Prompt("x1", "shape", "all", "A photo of a {}"))
+        ),
         "names": lambda: replace(catalog, concepts=(concept, concept)),
         "licence": lambda: replace(catalog, concepts=(replace(concept, licence=""),)),
-        "no prompt": lambda: replace(catalog, prompts=prompts[-1:], concepts=(replace(concept, group="other"),)),
+        "no prompt": lambda: replace(
+            catalog, prompts=prompts[-1:], concepts=(replace(concept, group="other"),)
+        ),
         "image": lambda: replace(catalog, concepts=(replace(concept, images=(Path(__file__),)),)),
-        "tokens": lambda: replace(catalog, concepts=(replace(concept, super_category="samovarish"),)),
-        "long": lambda: replace(catalog, prompts=(*prompts, Prompt("x1", "shape", "all", "A {} " + "really " * 80))),
+        "tokens": lambda: replace(
+            catalog, concepts=(replace(concept, super_category="samovarish"),)
+        ),
+        "long": lambda: replace(
+            catalog, prompts=(*prompts, Prompt("x1", "shape", "all", "A {} " + "really " * 80))
+        ),
     }[what]()
 
 
@@ -449,19 +615,32 @@ def test_check_of_mask_sizes_and_counts(tmp_path):
     assert sum("mask" in problem for problem in catalog_problems.problems(catalog)) == 3
     fewer = replace(catalog, prompts=catalog.prompts[1:], validation=catalog.validation[1:])
     said = " ".join(catalog_problems.shipped_problems(fewer))
-    assert "the prompts split as" in said and "7 validation prompts" in said and "1 concepts" in said
-    assert "group 'wearable' has prompts but no concept" in said and "'kettle' is not as in the photographs" in said
+    assert (
+        "the prompts split as" in said and "7 validation prompts" in said and "1 concepts" in said
+    )
+    assert (
+        "group 'wearable' has prompts but no concept" in said
+        and "'kettle' is not as in the photographs" in said
+    )
 
 
 def test_check_with_the_tokenizer_of_a_backbone(tiny_pipe_dir, tmp_path, capsys):
-    """The tiny tokenizer of the tests knows `teapot` whole and `walrus` by letters, and reads 32 tokens."""
+    """The tiny tokenizer of the tests knows `teapot` whole and `walrus` by letters, and reads 32
+    tokens.
+    """
     for name, word in (("kettle", "teapot"), ("tusk", "walrus")):
         make(tmp_path / "shelf" / name, super_category=word)
     tokenizer = catalog_problems.open_tokenizer(str(tiny_pipe_dir))
     assert (tokenizer.count("teapot"), tokenizer.count("walrus"), tokenizer.room) == (1, 6, 30)
-    status = cli.run(["catalog", "check", "--suite", str(tmp_path / "shelf"), "--backbone", str(tiny_pipe_dir)])
+    status = cli.run(
+        ["catalog", "check", "--suite", str(tmp_path / "shelf"), "--backbone", str(tiny_pipe_dir)]
+    )
     out = capsys.readouterr().out
-    assert status == 1 and "super-category 'walrus' of 'tusk' is 6 tokens" in out and "'teapot'" not in out
+    assert (
+        status == 1
+        and "super-category 'walrus' of 'tusk' is 6 tokens" in out
+        and "'teapot'" not in out
+    )
     with pytest.raises(UserError, match="no tokenizer that can be read"):
         catalog_problems.open_tokenizer(str(tmp_path))
 
@@ -485,7 +664,10 @@ def test_ls_prompts(capsys):
 
 def test_ls_concepts_and_suites(capsys, own_data):
     make(own_data / "concepts" / "my_pot", super_category="pot")
-    rows = {row["name"]: row for row in json.loads(listed(capsys, "concepts", "--suite", "photos", "--json"))}
+    rows = {
+        row["name"]: row
+        for row in json.loads(listed(capsys, "concepts", "--suite", "photos", "--json"))
+    }
     assert len(rows) == 12 and rows["my_pot"]["images"] == 3 and rows["teapot"]["images"] == 0
     assert rows["teapot"]["prompts"] == 35 and rows["sunglasses"]["prompts"] == 29
     suites = {row["suite"]: row for row in json.loads(listed(capsys, "suites", "--json"))}

@@ -1,4 +1,6 @@
-"""docs/concepts.md: every command in it is run, in order, by a newcomer's folder of files made here."""
+"""docs/concepts.md: every command in it is run, in order, by a newcomer's folder of files made
+here.
+"""
 
 import re
 import shlex
@@ -22,7 +24,9 @@ def commands():
 
 
 def newcomer(folder):
-    """What the page supposes: photos, a clone of DreamBench, a set of one's own, a downloaded folder."""
+    """What the page supposes: photos, a clone of DreamBench, a set of one's own, a downloaded
+    folder.
+    """
     for i in range(4):
         (folder / "my_teapot").mkdir(exist_ok=True)
         phone_photo(folder / "my_teapot" / f"IMG_{i}.jpg", (80 + i, 60))
@@ -45,7 +49,9 @@ def tiny(tmp_path_factory):
 
 
 def test_every_command_of_the_page(home, tiny, tmp_path, monkeypatch, capsys):  # noqa: F811
-    """`plan` and `run` look at the tiny backbone of the tests (run: without doing it). What may fail says so here."""
+    """`plan` and `run` look at the tiny backbone of the tests (run: without doing it). What may
+    fail says so here.
+    """
     (tmp_path / "desk").mkdir()
     newcomer(tmp_path / "desk")
     monkeypatch.chdir(tmp_path / "desk")
@@ -57,9 +63,13 @@ def test_every_command_of_the_page(home, tiny, tmp_path, monkeypatch, capsys):  
             words += ["--backbone", str(tiny), *(["--dry-run"] if words[1] == "run" else [])]
         status = cli.run(words[1:])
         said[line] = capsys.readouterr()
-        # fetch: the loopback archive has two of six folders, and the sculpture has no address: told, the others go on
+        # fetch: the loopback archive has two of six folders, and the sculpture has no address:
+        # told, the others go on
         assert status == (1 if line == "perfbench concepts fetch all" else 0), (line, said[line])
-    assert "my_teapot: 4 images of a teapot" in said["perfbench concepts add my_teapot --super-category teapot"].out
+    assert (
+        "my_teapot: 4 images of a teapot"
+        in said["perfbench concepts add my_teapot --super-category teapot"].out
+    )
     fetched = said["perfbench concepts fetch all"]
     assert {line.split(":")[0] for line in fetched.out.splitlines()} == {
         "cat",

@@ -1,4 +1,6 @@
-"""Suites, concepts and archives of somebody else: words are words, and files are those of their own folder."""
+"""Suites, concepts and archives of somebody else: words are words, and files are those of their own
+folder.
+"""
 
 import json
 import os
@@ -14,8 +16,17 @@ from benchmarks.suite.download import unpack_archive
 from benchmarks.suite.importers import open_suite
 from perfusion_core.errors import UserError
 
-WORDS = {**NAMES, "": "", "space": " ", "braces": "tea{pot}", "tag": "<b>", "list": "a,b", "folder": "a/b",
-         "outside": "../../../../ESCAPED", "backslash inside": "a\\b"}  # fmt: skip
+WORDS = {
+    **NAMES,
+    "": "",
+    "space": " ",
+    "braces": "tea{pot}",
+    "tag": "<b>",
+    "list": "a,b",
+    "folder": "a/b",
+    "outside": "../../../../ESCAPED",
+    "backslash inside": "a\\b",
+}
 
 
 @pytest.fixture
@@ -51,7 +62,10 @@ def concept(folder, **changes):
         "licence": "x",
     } | changes
     picture(folder / "images" / "0.png")
-    write(folder / "concept.toml", "".join(f"{key} = {json.dumps(value)}\n" for key, value in about.items()))
+    write(
+        folder / "concept.toml",
+        "".join(f"{key} = {json.dumps(value)}\n" for key, value in about.items()),
+    )
     return folder
 
 
@@ -62,7 +76,14 @@ def test_a_super_category_is_a_word(victim, tmp_path, monkeypatch, capsys, kind)
         said = refused(monkeypatch, capsys, "ls", "concepts", "--suite", tmp_path / "shelf")
     assert "super_category" in said or "is not a word" in said
     picture(tmp_path / "photos" / "0.png")
-    words = ["concepts", "add", tmp_path / "photos", "--name", "mine", f"--super-category={WORDS[kind]}"]
+    words = [
+        "concepts",
+        "add",
+        tmp_path / "photos",
+        "--name",
+        "mine",
+        f"--super-category={WORDS[kind]}",
+    ]
     assert "is not a word" in refused(monkeypatch, capsys, *words)
     assert not (tmp_path / "data").exists()
 
@@ -71,10 +92,32 @@ def test_class_images_stay_in_the_run(victim, tmp_path, monkeypatch, capsys):
     """They landed where the super-category pointed."""
     shelf = make_concepts(tmp_path / "deep" / "er" / "shelf", ("cat",))
     toml = shelf / "cat" / "concept.toml"
-    toml.write_text(toml.read_text().replace('super_category = "cat"', 'super_category = "../../../ESCAPED"'))
+    toml.write_text(
+        toml.read_text().replace('super_category = "cat"', 'super_category = "../../../ESCAPED"')
+    )
     before = content(tmp_path)
-    words = ["--preset", "micro", "--backbone", shared() / "tiny", "--suite", shelf, "--out", tmp_path / "a" / "run"]
-    words += ["--methods", "cd", "--concepts", "cat", "--masks", "none", "--device", "cpu", "--threads", "1"]
+    words = [
+        "--preset",
+        "micro",
+        "--backbone",
+        shared() / "tiny",
+        "--suite",
+        shelf,
+        "--out",
+        tmp_path / "a" / "run",
+    ]
+    words += [
+        "--methods",
+        "cd",
+        "--concepts",
+        "cat",
+        "--masks",
+        "none",
+        "--device",
+        "cpu",
+        "--threads",
+        "1",
+    ]
     assert "is not a word" in refused(monkeypatch, capsys, "run", *words)
     assert content(tmp_path) == before
 
@@ -83,9 +126,18 @@ def test_class_images_stay_in_the_run(victim, tmp_path, monkeypatch, capsys):
 def test_a_concept_is_called_like_its_folder(victim, tmp_path, monkeypatch, capsys, kind):
     concept(tmp_path / "shelf" / "pot", name=NAMES[kind])
     with untouched(victim):
-        assert "pot" in refused(monkeypatch, capsys, "ls", "concepts", "--suite", tmp_path / "shelf")
+        assert "pot" in refused(
+            monkeypatch, capsys, "ls", "concepts", "--suite", tmp_path / "shelf"
+        )
     picture(tmp_path / "photos" / "0.png")
-    words = ["concepts", "add", tmp_path / "photos", f"--name={NAMES[kind]}", "--super-category", "pot"]
+    words = [
+        "concepts",
+        "add",
+        tmp_path / "photos",
+        f"--name={NAMES[kind]}",
+        "--super-category",
+        "pot",
+    ]
     assert "cannot be named" in refused(monkeypatch, capsys, *words)
 
 
@@ -120,16 +172,22 @@ def test_a_concept_that_is_a_link_is_no_part_of_a_suite(victim, tmp_path, monkey
     (tmp_path / "shelf").mkdir()
     os.symlink(victim / "pot", tmp_path / "shelf" / "pot")
     with untouched(victim):
-        assert "leads out" in refused(monkeypatch, capsys, "ls", "concepts", "--suite", tmp_path / "shelf")
+        assert "leads out" in refused(
+            monkeypatch, capsys, "ls", "concepts", "--suite", tmp_path / "shelf"
+        )
 
 
 def test_masks_are_written_into_the_concept(victim, tmp_path):
     from benchmarks.suite.concept_masks import place_of
 
     made = write_concept(
-        tmp_path / "shelf" / "pot", super_category="pot", group="container", source="x", licence="x",
+        tmp_path / "shelf" / "pot",
+        super_category="pot",
+        group="container",
+        source="x",
+        licence="x",
         images=[Image.new("RGB", (8, 8))],
-    )  # fmt: skip
+    )
     os.symlink(victim, tmp_path / "shelf" / "pot" / "clipseg-0123")
     with pytest.raises(UserError, match="leads out"):
         place_of(made, "0123")
@@ -173,26 +231,53 @@ def plain(folder):
     picture(folder / "cat" / "0.png")
 
 
-LAYOUTS = {"customconcept101": custom101, "dreambench": dreambench, "customdiffusion": customdiffusion,
-           "dreambench++": dreambench_plus, "folder": plain}  # fmt: skip
+LAYOUTS = {
+    "customconcept101": custom101,
+    "dreambench": dreambench,
+    "customdiffusion": customdiffusion,
+    "dreambench++": dreambench_plus,
+    "folder": plain,
+}
 PARTS = {  # a picture, a folder of pictures, a text
-    "customconcept101": ["benchmark_dataset/cat/0.png", "benchmark_dataset/cat", "benchmark_dataset", "dataset.json",
-                         "prompts/cat.txt"],
-    "dreambench": ["dataset/cat/0.png", "dataset/cat", "dataset", "dataset/prompts_and_classes.txt"],
+    "customconcept101": [
+        "benchmark_dataset/cat/0.png",
+        "benchmark_dataset/cat",
+        "benchmark_dataset",
+        "dataset.json",
+        "prompts/cat.txt",
+    ],
+    "dreambench": [
+        "dataset/cat/0.png",
+        "dataset/cat",
+        "dataset",
+        "dataset/prompts_and_classes.txt",
+    ],
     "customdiffusion": ["data/cat/0.png", "data/cat", "data", "prompts/cat.txt", "prompts"],
-    "dreambench++": ["images/animal/0.png", "images/animal", "images", "captions/animal/0.txt", "captions"],
+    "dreambench++": [
+        "images/animal/0.png",
+        "images/animal",
+        "images",
+        "captions/animal/0.txt",
+        "captions",
+    ],
     "folder": ["cat/0.png", "cat", "prompts.txt"],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_layouts_of_this_file_are_read(victim, tmp_path, layout):
     LAYOUTS[layout](tmp_path / "suite")
     suite = open_suite(f"{layout}:{tmp_path / 'suite'}")
-    assert [one.super_category for one in suite.concepts] == ["cat"] and suite.concepts[0].images and suite.prompts
+    assert (
+        [one.super_category for one in suite.concepts] == ["cat"]
+        and suite.concepts[0].images
+        and suite.prompts
+    )
 
 
-@pytest.mark.parametrize(("layout", "part"), [(layout, part) for layout, parts in PARTS.items() for part in parts])
+@pytest.mark.parametrize(
+    ("layout", "part"), [(layout, part) for layout, parts in PARTS.items() for part in parts]
+)
 def test_links_out_of_a_suite_are_refused(victim, tmp_path, monkeypatch, capsys, layout, part):
     """What they lead to would be the pictures and prompts of a run."""
     import shutil
@@ -202,7 +287,9 @@ def test_links_out_of_a_suite_are_refused(victim, tmp_path, monkeypatch, capsys,
     shutil.move(there, victim / "moved")
     os.symlink(victim / "moved", there)
     with untouched(victim):
-        said = refused(monkeypatch, capsys, "ls", "concepts", "--suite", f"{layout}:{tmp_path / 'suite'}")
+        said = refused(
+            monkeypatch, capsys, "ls", "concepts", "--suite", f"{layout}:{tmp_path / 'suite'}"
+        )
     assert "leads out" in said
 
 
@@ -220,19 +307,37 @@ def test_importers_check_the_word(victim, tmp_path, monkeypatch, capsys, kind):
 
 @pytest.mark.parametrize("kind", [*NAMES, "number", "in a list", "nothing", "object"])
 @pytest.mark.parametrize("key", ["instance_data_dir", "prompt_filename"])
-def test_image_and_prompt_files_are_those_of_the_suite(victim, tmp_path, monkeypatch, capsys, key, kind):
+def test_image_and_prompt_files_are_those_of_the_suite(
+    victim, tmp_path, monkeypatch, capsys, key, kind
+):
     given = {**NAMES, **NOT_WORDS}[kind]
     custom101(tmp_path / "suite", **{key: given})
     with untouched(victim):
-        said = refused(monkeypatch, capsys, "ls", "concepts", "--suite", f"customconcept101:{tmp_path / 'suite'}")
+        said = refused(
+            monkeypatch,
+            capsys,
+            "ls",
+            "concepts",
+            "--suite",
+            f"customconcept101:{tmp_path / 'suite'}",
+        )
     assert "refused" in said or "not a text" in said or "layout" in said
 
 
-@pytest.mark.parametrize("place", ["../victim", "VICTIM", "./../victim", "benchmark_dataset/../../victim"])
+@pytest.mark.parametrize(
+    "place", ["../victim", "VICTIM", "./../victim", "benchmark_dataset/../../victim"]
+)
 def test_an_image_folder_outside_is_not_read(victim, tmp_path, monkeypatch, capsys, place):
     custom101(tmp_path / "suite", instance_data_dir=place.replace("VICTIM", str(victim)))
     with untouched(victim):
-        said = refused(monkeypatch, capsys, "ls", "concepts", "--suite", f"customconcept101:{tmp_path / 'suite'}")
+        said = refused(
+            monkeypatch,
+            capsys,
+            "ls",
+            "concepts",
+            "--suite",
+            f"customconcept101:{tmp_path / 'suite'}",
+        )
     assert "is not a path inside its folder" in said
 
 
@@ -240,15 +345,26 @@ def test_an_image_folder_outside_is_not_read(victim, tmp_path, monkeypatch, caps
 def test_the_word_of_a_prompt_file_is_no_path(victim, tmp_path, monkeypatch, capsys, word):
     customdiffusion(tmp_path / "suite", word)
     with untouched(victim):
-        refused(monkeypatch, capsys, "ls", "concepts", "--suite", f"customdiffusion:{tmp_path / 'suite'}")
+        refused(
+            monkeypatch,
+            capsys,
+            "ls",
+            "concepts",
+            "--suite",
+            f"customdiffusion:{tmp_path / 'suite'}",
+        )
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, '"x"', "5", '["x"]', '[["x"]]', '{"a": [1]}', "[" + "9" * 5000 + "]"])
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '"x"', "5", '["x"]', '[["x"]]', '{"a": [1]}', "[" + "9" * 5000 + "]"]
+)
 @pytest.mark.parametrize("file", ["dataset.json", "dataset_multiconcept.json"])
 def test_json_of_nonsense_is_one_sentence(victim, tmp_path, monkeypatch, capsys, file, text):
     custom101(tmp_path / "suite")
     write(tmp_path / "suite" / file, text)
-    refused(monkeypatch, capsys, "ls", "concepts", "--suite", f"customconcept101:{tmp_path / 'suite'}")
+    refused(
+        monkeypatch, capsys, "ls", "concepts", "--suite", f"customconcept101:{tmp_path / 'suite'}"
+    )
 
 
 def test_a_table_of_pictures_names_no_file_of_the_user(victim, tmp_path, monkeypatch):
@@ -266,7 +382,8 @@ def test_a_table_of_pictures_names_no_file_of_the_user(victim, tmp_path, monkeyp
 
     def rows(path, data):
         table = pyarrow.table(
-            {"image": [{"bytes": data, "path": path}], "concept": ["cat"]}, schema=features.arrow_schema
+            {"image": [{"bytes": data, "path": path}], "concept": ["cat"]},
+            schema=features.arrow_schema,
         )
         pyarrow.parquet.write_table(table, folder / "train.parquet")
         return open_suite(f"datasets:{folder}")
@@ -274,18 +391,24 @@ def test_a_table_of_pictures_names_no_file_of_the_user(victim, tmp_path, monkeyp
     with pytest.raises(UserError, match="is refused"):
         rows(str(victim / "private.png"), None)
     (one,) = rows(str(victim / "private.png"), (tmp_path / "own.png").read_bytes()).concepts
-    assert one.images[0].read_bytes() == (tmp_path / "own.png").read_bytes(), "its own picture, not the user's"
+    assert one.images[0].read_bytes() == (tmp_path / "own.png").read_bytes(), (
+        "its own picture, not the user's"
+    )
 
 
 # ---- archives ----
 
 
-@pytest.mark.parametrize("kind", [kind for kind in NAMES if kind not in ("NUL", "flag")])  # zip files end names at NUL
+@pytest.mark.parametrize(
+    "kind", [kind for kind in NAMES if kind not in ("NUL", "flag")]
+)  # zip files end names at NUL
 def test_archives_write_plain_names_only(victim, tmp_path, kind):
     archive = tmp_path / "photos.zip"
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("cat/1.jpg", b"one")
-        file.writestr(f"cat/{NAMES[kind]}" if not NAMES[kind].startswith("/") else NAMES[kind], b"x")
+        file.writestr(
+            f"cat/{NAMES[kind]}" if not NAMES[kind].startswith("/") else NAMES[kind], b"x"
+        )
     with untouched(victim), pytest.raises(UserError, match="refused"):
         unpack_archive(archive, tmp_path / "to")
     assert not [path for path in (tmp_path / "to").rglob("*") if path.is_file()]

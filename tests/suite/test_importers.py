@@ -1,4 +1,6 @@
-"""Other people's suites, in layouts made here as they are published; DreamBench on its real files, too."""
+"""Other people's suites, in layouts made here as they are published; DreamBench on its real files,
+too.
+"""
 
 import json
 import os
@@ -15,10 +17,15 @@ from benchmarks.suite.concept_folder import read_concept
 from benchmarks.suite.importers import PROTOCOLS, SUITES, open_suite
 from perfusion_core.errors import UserError
 
-REAL = Path(os.environ.get("PERFBENCH_DREAMBENCH", Path(__file__).parents[3] / "shared" / "data" / "dreambench"))
+REAL = Path(
+    os.environ.get(
+        "PERFBENCH_DREAMBENCH", Path(__file__).parents[3] / "shared" / "data" / "dreambench"
+    )
+)
 real = pytest.mark.skipif(
     not (REAL / "dataset" / "prompts_and_classes.txt").is_file(),
-    reason="DreamBench's files are not here: set PERFBENCH_DREAMBENCH to a clone of github.com/google/dreambooth",
+    reason="DreamBench's files are not here: set PERFBENCH_DREAMBENCH to a clone of "
+    "github.com/google/dreambooth",
 )
 
 
@@ -91,18 +98,31 @@ def test_dreambench(where, tmp_path):
         "a {} on top of a mirror",
         "a red {}",
     ]
-    assert [p.template for p in suite.prompts_for(cat)] == ["a {} in the jungle", "a red {}", "a {} wearing a red hat"]
+    assert [p.template for p in suite.prompts_for(cat)] == [
+        "a {} in the jungle",
+        "a red {}",
+        "a {} wearing a red hat",
+    ]
     assert suite.scored_text(suite.prompts[0], bear) == "a stuffed animal in the jungle"
     assert suite.notes == ("2 of 3 subjects are here",)
 
 
 @real
 def test_dreambench_as_published():
-    """Six subjects of thirty: 25 prompts each, 4 images a prompt, the class word kept, every prompt counts."""
+    """Six subjects of thirty: 25 prompts each, 4 images a prompt, the class word kept, every prompt
+    counts.
+    """
     suite = open_suite(f"dreambench:{REAL}")
-    assert {c.name: (c.super_category, len(c.images), len(suite.prompts_for(c))) for c in suite.concepts} == {
-        "cat": ("cat", 5, 25), "dog": ("dog", 5, 25), "dog6": ("dog", 5, 25), "duck_toy": ("toy", 4, 25),
-        "pink_sunglasses": ("glasses", 6, 25), "teapot": ("teapot", 5, 25)}  # fmt: skip
+    assert {
+        c.name: (c.super_category, len(c.images), len(suite.prompts_for(c))) for c in suite.concepts
+    } == {
+        "cat": ("cat", 5, 25),
+        "dog": ("dog", 5, 25),
+        "dog6": ("dog", 5, 25),
+        "duck_toy": ("toy", 4, 25),
+        "pink_sunglasses": ("glasses", 6, 25),
+        "teapot": ("teapot", 5, 25),
+    }
     assert Counter(p.group for p in suite.prompts) == {"all": 15, "object": 10, "live": 10}
     assert {p.kind for p in suite.prompts} == {"shape"}
     assert suite.protocol == PROTOCOLS["dreambench"] and suite.protocol.images_per_prompt == 4
@@ -124,7 +144,9 @@ def test_dreambench_subjects_as_concepts_of_ours(capsys, own_data):
 
 @real
 def test_dreambench_through_plan(tmp_path_factory, capsys):
-    """6 subjects x 25 prompts x 4 images a method, and a fit a subject, on a tiny backbone with its own scorers."""
+    """6 subjects x 25 prompts x 4 images a method, and a fit a subject, on a tiny backbone with its
+    own scorers.
+    """
     from run_kit import make_backbone
 
     tiny = make_backbone(tmp_path_factory.mktemp("backbone") / "tiny")
@@ -151,7 +173,11 @@ def entry(name, word, prompts, slot="<new1>"):
 
 
 def custom101(folder):
-    named = [("pet_cat1", "cat", "cat"), ("pet_cat6", "cat", "cat"), ("furniture_chair1", "chair", "chair")]
+    named = [
+        ("pet_cat1", "cat", "cat"),
+        ("pet_cat6", "cat", "cat"),
+        ("furniture_chair1", "chair", "chair"),
+    ]
     rows = [entry(*each) for each in (*named, ("plushie_tortoise", "tortoise plushie", "plushie"))]
     pair = [entry("pet_cat1", "cat", "cat"), entry("furniture_chair1", "chair", "chair", "<new2>"),
             {"prompt_filename_compose": "prompts/pet_furniture.txt"}]  # fmt: skip
@@ -160,7 +186,10 @@ def custom101(folder):
     write(folder / "prompts" / "cat.txt", "Photo of a {}.\n{} swimming in a pool.\n\na sad {}.")
     write(folder / "prompts" / "plushie.txt", "{} on a shelf.\n")
     write(folder / "prompts" / "chair.txt", "{} near a pool.\n")
-    write(folder / "prompts" / "pet_furniture.txt", "photo of the {0} and {1}. \nA {0} sleeping on a purple {1}.")
+    write(
+        folder / "prompts" / "pet_furniture.txt",
+        "photo of the {0} and {1}. \nA {0} sleeping on a purple {1}.",
+    )
     for name in ("pet_cat1", "pet_cat6", "furniture_chair1"):
         picture(folder / "benchmark_dataset" / name / "0.jpeg", len(name))
 
@@ -169,15 +198,23 @@ def test_customconcept101(tmp_path):
     custom101(tmp_path)
     suite = open_suite(f"customconcept101:{tmp_path}")
     assert [(c.name, c.super_category, c.group) for c in suite.concepts] == [
-        ("furniture_chair1", "chair", "chair"), ("pet_cat1", "cat", "cat"), ("pet_cat6", "cat", "cat")]  # fmt: skip
+        ("furniture_chair1", "chair", "chair"),
+        ("pet_cat1", "cat", "cat"),
+        ("pet_cat6", "cat", "cat"),
+    ]
     chair, cat, _ = suite.concepts
     assert [(p.id, p.template) for p in suite.prompts_for(cat)] == [
-        ("cat-01", "Photo of a {}."), ("cat-02", "{} swimming in a pool."), ("cat-03", "a sad {}.")]  # fmt: skip
+        ("cat-01", "Photo of a {}."),
+        ("cat-02", "{} swimming in a pool."),
+        ("cat-03", "a sad {}."),
+    ]
     assert suite.scored_text(suite.prompts_for(cat)[0], cat) == "Photo of a cat."
     assert [pair.template for pair in suite.pairs_for(cat, chair)] == [
         "photo of the {a} and {b}.", "A {a} sleeping on a purple {b}."]  # fmt: skip
     assert suite.scored_text(suite.pairs[1], cat, chair) == "A cat sleeping on a purple chair."
-    assert not suite.pairs_for(suite.concepts[2], chair), "the file pairs one cat with the chair, not the other"
+    assert not suite.pairs_for(suite.concepts[2], chair), (
+        "the file pairs one cat with the chair, not the other"
+    )
     assert suite.notes == ("3 of 4 concepts are here",) and suite.protocol.images_per_prompt == 50
     assert catalog_problems.problems(suite) == []
 
@@ -197,19 +234,39 @@ def test_customconcept101_with_another_json(tmp_path):
 
 
 def test_customdiffusion(tmp_path):
-    """Words after <new1> tell the class; data/ has it with underscores; files of two classes name them plainly."""
-    write(tmp_path / "prompts" / "cat.txt", "Photo of <new1> cat\n<new1> cat wearing sunglasses\na sad <new1> cat\n")
-    write(tmp_path / "prompts" / "wooden.txt", "Photo of <new1> wooden pot \n<new1> wooden pot  in times square\n")
+    """Words after <new1> tell the class; data/ has it with underscores; files of two classes name
+    them plainly.
+    """
+    write(
+        tmp_path / "prompts" / "cat.txt",
+        "Photo of <new1> cat\n<new1> cat wearing sunglasses\na sad <new1> cat\n",
+    )
+    write(
+        tmp_path / "prompts" / "wooden.txt",
+        "Photo of <new1> wooden pot \n<new1> wooden pot  in times square\n",
+    )
     write(tmp_path / "prompts" / "dog.txt", "<new1> dog swimming in a pool\na <new1> dog\n")
-    write(tmp_path / "prompts" / "wooden_pot_cat.txt", "cat sitting in a wooden pot\nthe catalogue of a wooden pot\n")
+    write(
+        tmp_path / "prompts" / "wooden_pot_cat.txt",
+        "cat sitting in a wooden pot\nthe catalogue of a wooden pot\n",
+    )
     picture(tmp_path / "data" / "cat" / "1.jpg")
     picture(tmp_path / "data" / "wooden_pot" / "1.jpg", 7)
     suite = open_suite(f"customdiffusion:{tmp_path}")
-    assert [(c.name, c.super_category) for c in suite.concepts] == [("cat", "cat"), ("wooden_pot", "wooden pot")]
+    assert [(c.name, c.super_category) for c in suite.concepts] == [
+        ("cat", "cat"),
+        ("wooden_pot", "wooden pot"),
+    ]
     cat, pot = suite.concepts
-    assert [p.template for p in suite.prompts_for(cat)] == ["Photo of {}", "{} wearing sunglasses", "a sad {}"]
+    assert [p.template for p in suite.prompts_for(cat)] == [
+        "Photo of {}",
+        "{} wearing sunglasses",
+        "a sad {}",
+    ]
     assert [p.template for p in suite.prompts_for(pot)] == ["Photo of {}", "{} in times square"]
-    assert [(pair.slots, pair.template) for pair in suite.pairs] == [(("wooden_pot", "cat"), "{b} sitting in a {a}")]
+    assert [(pair.slots, pair.template) for pair in suite.pairs] == [
+        (("wooden_pot", "cat"), "{b} sitting in a {a}")
+    ]
     assert suite.notes == ("1 two-concept prompts do not name both and are left out",)
     assert catalog_problems.problems(suite) == []
 
@@ -230,9 +287,15 @@ def test_dreambench_plus(tmp_path):
     assert [(c.name, c.super_category, len(c.images)) for c in suite.concepts] == [
         ("animal_00_kitten", "kitten", 1), ("object_03_red_vase", "red vase", 1)]  # fmt: skip
     kitten, vase = suite.concepts
-    assert [p.template for p in suite.prompts_for(kitten)] == ["a {} in a basket", "A {}, oil painting"]
+    assert [p.template for p in suite.prompts_for(kitten)] == [
+        "a {} in a basket",
+        "A {}, oil painting",
+    ]
     assert suite.scored_text(suite.prompts_for(vase)[0], vase) == "a red vase on a table"
-    assert suite.notes == ("2 of 3 subjects are here", "1 captions do not name their subject and are left out")
+    assert suite.notes == (
+        "2 of 3 subjects are here",
+        "1 captions do not name their subject and are left out",
+    )
     assert catalog_problems.problems(suite) == []
 
 
@@ -244,11 +307,15 @@ def test_folder_of_one_concept(tmp_path):
     picture(folder / "one.png")
     write(folder / "prompts.txt", "a {} on the moon\n{} in a garden\nA {} in a garden\n")
     suite = open_suite(f"folder:{folder}")
-    assert [(c.name, c.super_category, c.group) for c in suite.concepts] == [("my_teapot2", "teapot", "container")]
+    assert [(c.name, c.super_category, c.group) for c in suite.concepts] == [
+        ("my_teapot2", "teapot", "container")
+    ]
     assert [p.id for p in suite.prompts_for(suite.concepts[0])] == ["p01", "p02", "p03"]
     assert suite.scored_text(suite.prompts[0], suite.concepts[0]) == "a on the moon"
     assert suite.protocol.name == "own" != PERFUSION.name
-    assert len(suite.validation) == 7, "v1 is one of the prompts here, so it may not choose training steps"
+    assert len(suite.validation) == 7, (
+        "v1 is one of the prompts here, so it may not choose training steps"
+    )
     assert suite.notes == ("super-categories: my_teapot2 is a teapot",)
 
 
@@ -280,8 +347,12 @@ def test_image_folder_with_labels(tmp_path, no_cache):
     suite = open_suite(f"datasets:{tmp_path / 'set'}")
     assert {c.name: (c.super_category, len(c.images)) for c in suite.concepts} == {
         "my_teapot": ("teapot", 2), "dog": ("dog", 1)}  # fmt: skip
-    assert all(path.is_relative_to(tmp_path / "set") for c in suite.concepts for path in c.images), "read in place"
-    assert [p.template for p in suite.prompts] == ["a {} on the moon"] and suite.protocol.name == "own"
+    assert all(
+        path.is_relative_to(tmp_path / "set") for c in suite.concepts for path in c.images
+    ), "read in place"
+    assert [p.template for p in suite.prompts] == [
+        "a {} on the moon"
+    ] and suite.protocol.name == "own"
 
 
 def test_image_folder_with_metadata(tmp_path, no_cache):
@@ -297,7 +368,9 @@ def test_image_folder_with_metadata(tmp_path, no_cache):
 
 
 def test_a_table_with_images_inside(tmp_path, own_data, no_cache):
-    """A hub data set is parquet files with the images' bytes in them; here such a file lies in a folder."""
+    """A hub data set is parquet files with the images' bytes in them; here such a file lies in a
+    folder.
+    """
     from datasets import Dataset, Features, Value
     from datasets import Image as ImageColumn
 
@@ -313,7 +386,9 @@ def test_a_table_with_images_inside(tmp_path, own_data, no_cache):
     first = open_suite(f"datasets:{tmp_path / 'set'}")
     assert {c.name: len(c.images) for c in first.concepts} == {"cat": 2, "boat": 1}
     images = [path for c in first.concepts for path in c.images]
-    assert [path.read_bytes() for path in images] == [source["bytes"] for source in sources], "as they are"
+    assert [path.read_bytes() for path in images] == [source["bytes"] for source in sources], (
+        "as they are"
+    )
     assert all(path.is_relative_to(own_data) for path in images)
     assert open_suite(f"datasets:{tmp_path / 'set'}").digests == first.digests
 
@@ -328,10 +403,16 @@ def test_a_data_set_without_images(tmp_path, no_cache):
 
 
 def test_protocols_differ():
-    """Numbers of two suites can be told apart by the protocol's name alone, and none claims to be the paper's."""
+    """Numbers of two suites can be told apart by the protocol's name alone, and none claims to be
+    the paper's.
+    """
     assert SUITES.keys() == PROTOCOLS.keys()
     assert PERFUSION.name not in {protocol.name for protocol in PROTOCOLS.values()}
-    assert (PERFUSION.images_per_prompt, PERFUSION.class_word, PERFUSION.image_prompts) == (8, "left out", "shape")
+    assert (PERFUSION.images_per_prompt, PERFUSION.class_word, PERFUSION.image_prompts) == (
+        8,
+        "left out",
+        "shape",
+    )
     assert (PERFUSION.steps, PERFUSION.guidance, PERFUSION.normalised) == (50, 6.0, True)
 
 

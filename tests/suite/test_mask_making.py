@@ -1,4 +1,6 @@
-"""--masks auto, none, clipseg and a folder: what fits see, where CLIPSeg's masks lie, what the plan knows, a look."""
+"""--masks auto, none, clipseg and a folder: what fits see, where CLIPSeg's masks lie, what the plan
+knows, a look.
+"""
 
 import shutil
 
@@ -28,8 +30,18 @@ def suite(tmp_path):
 
 
 def prepared(suite, tmp_path, given, model, methods="perfusion"):
-    flags = {"backbone": str(shared() / "tiny"), "suite": str(suite), "device": "cpu", "dtype": "float32"}
-    flags |= {"masks": given, "clipseg": str(model), "methods": methods, "out": str(tmp_path / "out")}
+    flags = {
+        "backbone": str(shared() / "tiny"),
+        "suite": str(suite),
+        "device": "cpu",
+        "dtype": "float32",
+    }
+    flags |= {
+        "masks": given,
+        "clipseg": str(model),
+        "methods": methods,
+        "out": str(tmp_path / "out"),
+    }
     return prepare(resolve(preset="micro", flags=flags))
 
 
@@ -38,7 +50,9 @@ def seen(folder, concept):
     return [np.asarray(Image.open(path)) for path in paths]
 
 
-def test_auto_takes_the_concepts_own_and_clipsegs_for_the_rest(suite, tmp_path, clipseg, monkeypatch):
+def test_auto_takes_the_concepts_own_and_clipsegs_for_the_rest(
+    suite, tmp_path, clipseg, monkeypatch
+):
     ready = prepared(suite, tmp_path, "auto", clipseg)
     assert not list((suite / "teapot").glob("clipseg-*")), "a plan draws nothing"
     store = open_folder(ready, [])
@@ -47,11 +61,17 @@ def test_auto_takes_the_concepts_own_and_clipsegs_for_the_rest(suite, tmp_path, 
     model, processor = open_clipseg(clipseg)
     from perfusion_core.masks import soft_masks
 
-    images = [Image.open(path).convert("RGB") for path in load_catalog(suite).concept("teapot").images]
-    for mask, ours in zip(soft_masks(model, processor, images, "teapot"), seen(store.root, "teapot"), strict=True):
+    images = [
+        Image.open(path).convert("RGB") for path in load_catalog(suite).concept("teapot").images
+    ]
+    for mask, ours in zip(
+        soft_masks(model, processor, images, "teapot"), seen(store.root, "teapot"), strict=True
+    ):
         np.testing.assert_allclose(ours / 255, mask / mask.max(), atol=1 / 255)
     np.testing.assert_array_equal(seen(store.root, "cat")[0], np.pad(np.full((8, 8), 255), 4))
-    monkeypatch.setattr("perfusion_core.masks.open_clipseg", lambda *_: pytest.fail("they are there already"))
+    monkeypatch.setattr(
+        "perfusion_core.masks.open_clipseg", lambda *_: pytest.fail("they are there already")
+    )
     again = prepared(suite, tmp_path, "auto", clipseg)
     open_folder(again, [])
     assert again.plan.digest == ready.plan.digest
@@ -60,7 +80,9 @@ def test_auto_takes_the_concepts_own_and_clipsegs_for_the_rest(suite, tmp_path, 
 def test_none_is_a_fit_without_masks(suite, tmp_path, clipseg):
     ready = prepared(suite, tmp_path, "none", "nowhere/at-all")
     store = open_folder(ready, [])
-    assert not any((store.root / "concepts" / name / "masks").exists() for name in ("cat", "teapot"))
+    assert not any(
+        (store.root / "concepts" / name / "masks").exists() for name in ("cat", "teapot")
+    )
     perfusion = next(method for method in ready.methods if method.name == "perfusion")
     assert perfusion.config["masks"] is False
     with pytest.raises(UserError, match=r"another protocol \(masks"):
@@ -87,7 +109,9 @@ def test_clipseg_replaces_a_concepts_own_and_every_choice_has_its_keys(suite, tm
     (drawn / "cat" / "01.png").unlink()
     with pytest.raises(UserError, match=r"01\.png is missing"):
         prepared(suite, tmp_path, str(drawn), clipseg)
-    with pytest.raises(UserError, match="masks='clipsg' is not a folder; allowed: auto, none, clipseg"):
+    with pytest.raises(
+        UserError, match="masks='clipsg' is not a folder; allowed: auto, none, clipseg"
+    ):
         prepared(suite, tmp_path, "clipsg", clipseg)
 
 
@@ -114,7 +138,9 @@ def test_a_driver_without_a_gpu_draws_them_on_what_it_has(suite, tmp_path, clips
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr("perfusion_core.masks.open_clipseg", opened)
-    concept_masks.make_missing(prepared(suite, tmp_path, "auto", clipseg).concepts, str(clipseg), "cuda")
+    concept_masks.make_missing(
+        prepared(suite, tmp_path, "auto", clipseg).concepts, str(clipseg), "cuda"
+    )
     assert asked == ["cpu"] and len(list((suite / "teapot").glob("clipseg-*/*.png"))) == 3
 
 
@@ -122,7 +148,11 @@ def test_a_folder_that_cannot_be_written_uses_the_cache(suite, tmp_path, clipseg
     monkeypatch.setenv("PERFBENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(concept_masks.os, "access", lambda *_: False)
     ready = prepared(suite, tmp_path, "clipseg", clipseg)
-    assert all(mask.is_relative_to(tmp_path / "cache") for concept in ready.concepts for mask in concept.masks)
+    assert all(
+        mask.is_relative_to(tmp_path / "cache")
+        for concept in ready.concepts
+        for mask in concept.masks
+    )
 
 
 def test_defaults_name_no_masks_in_the_protocol():

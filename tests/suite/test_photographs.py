@@ -1,4 +1,6 @@
-"""Downloads and archives, against a server on the loopback that misbehaves as servers do, and archives made here."""
+"""Downloads and archives, against a server on the loopback that misbehaves as servers do, and
+archives made here.
+"""
 
 import gzip
 import hashlib
@@ -27,7 +29,9 @@ BODY = bytes(range(256)) * 2000  # 512,000 bytes, no two blocks of a download al
 
 
 class Server:
-    """Serves `files`; `plan` says of each path how the next answers go wrong. Remembers what was asked for."""
+    """Serves `files`; `plan` says of each path how the next answers go wrong. Remembers what was
+    asked for.
+    """
 
     def __init__(self):
         self.files, self.plan, self.asked, self.etag, self.ranges = {}, {}, [], '"v1"', True
@@ -141,7 +145,9 @@ def test_starts_anew_where_the_rest_would_not_fit(change, server, tmp_path):
 
 
 def test_complete_part_left_by_a_kill(server, tmp_path):
-    """Killed between the last byte and the rename: the server answers 416 to a range behind the end."""
+    """Killed between the last byte and the rename: the server answers 416 to a range behind the
+    end.
+    """
     (tmp_path / "a.bin.part").write_bytes(BODY)
     (tmp_path / "a.bin.part.tag").write_text('"v1"')
     server.plan["/a.bin"] = [{"status": 416}]
@@ -182,7 +188,9 @@ def test_a_corrupted_part_is_caught_by_the_sha256(server, tmp_path):
     download(f"{server.url}/a.bin", tmp_path / "a.bin", limit=10**6, sha256=digest)
 
 
-@pytest.mark.parametrize("url", ["http://example.org/a.zip", "ftp://127.0.0.1/a", "file:///etc/passwd", "a.zip"])
+@pytest.mark.parametrize(
+    "url", ["http://example.org/a.zip", "ftp://127.0.0.1/a", "file:///etc/passwd", "a.zip"]
+)
 def test_only_https(url, tmp_path):
     with pytest.raises(UserError, match="not an https address"):
         download(url, tmp_path / "a", limit=10**6)
@@ -190,7 +198,10 @@ def test_only_https(url, tmp_path):
 
 
 def test_redirects_stay_on_safe_addresses(server, tmp_path):
-    server.plan["/old.bin"] = [{"redirect": f"{server.url}/a.bin"}, {"redirect": "http://example.org/a.bin"}]
+    server.plan["/old.bin"] = [
+        {"redirect": f"{server.url}/a.bin"},
+        {"redirect": "http://example.org/a.bin"},
+    ]
     download(f"{server.url}/old.bin", tmp_path / "a.bin", limit=10**6)
     assert (tmp_path / "a.bin").read_bytes() == BODY
     with pytest.raises(UserError, match=r"example\.org.*not an https address"):
@@ -237,7 +248,12 @@ def zip_link(path):
     return path
 
 
-GOOD = [("data/cat/1.jpg", b"one"), ("data/cat/2.jpg", b"two"), ("data/dog/1.jpg", b"three"), ("readme.txt", b"hello")]
+GOOD = [
+    ("data/cat/1.jpg", b"one"),
+    ("data/cat/2.jpg", b"two"),
+    ("data/dog/1.jpg", b"three"),
+    ("readme.txt", b"hello"),
+]
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz", "tar.bz2", "tar.xz"])
@@ -248,7 +264,10 @@ def test_unpack(kind, tmp_path):
     else:
         tarred(archive, GOOD, "w:" + kind.removeprefix("tar").removeprefix("."))
     written = unpack_archive(archive, tmp_path / "to", keep=lambda path: path.parent.name == "cat")
-    assert [path.relative_to(tmp_path / "to").as_posix() for path in written] == ["data/cat/1.jpg", "data/cat/2.jpg"]
+    assert [path.relative_to(tmp_path / "to").as_posix() for path in written] == [
+        "data/cat/1.jpg",
+        "data/cat/2.jpg",
+    ]
     assert [path.read_bytes() for path in written] == [b"one", b"two"]
     assert [str(name) for name in names(archive)] == [name for name, _ in GOOD]
 
@@ -265,8 +284,12 @@ def sneaky(kind, path):
         "zip link": lambda: zip_link(path),
         "tar ..": lambda: tarred(path, [first, ("../evil.txt", b"x")]),
         "tar absolute": lambda: tarred(path, [first, ("/tmp/evil.txt", b"x")]),
-        "tar link": lambda: tarred(path, [first, (tar_entry("cat/evil", tarfile.SYMTYPE, "/etc"), b"")]),
-        "tar hard link": lambda: tarred(path, [first, (tar_entry("cat/evil", tarfile.LNKTYPE, "/etc/passwd"), b"")]),
+        "tar link": lambda: tarred(
+            path, [first, (tar_entry("cat/evil", tarfile.SYMTYPE, "/etc"), b"")]
+        ),
+        "tar hard link": lambda: tarred(
+            path, [first, (tar_entry("cat/evil", tarfile.LNKTYPE, "/etc/passwd"), b"")]
+        ),
         "tar device": lambda: tarred(path, [first, (tar_entry("cat/evil", tarfile.CHRTYPE), b"")]),
         "tar pipe": lambda: tarred(path, [first, (tar_entry("cat/evil", tarfile.FIFOTYPE), b"")]),
         "link, then through it": lambda: tarred(
@@ -308,7 +331,10 @@ def test_bombs(tmp_path):
     lying_zip(tmp_path / "lies.zip")
     with pytest.raises(UserError, match=r"lies\.zip is damaged"):
         unpack_archive(tmp_path / "lies.zip", tmp_path / "to", limit=5 * 10**6)
-    assert sum(path.stat().st_size for path in (tmp_path / "to").rglob("*") if path.is_file()) <= 5 * 10**6
+    assert (
+        sum(path.stat().st_size for path in (tmp_path / "to").rglob("*") if path.is_file())
+        <= 5 * 10**6
+    )
 
 
 def test_too_many_files(tmp_path, monkeypatch):
@@ -366,7 +392,9 @@ def jpeg(seed, size=(60, 40)):
 
 @pytest.fixture
 def home(server, tmp_path, monkeypatch):
-    """The shipped catalogue with its addresses moved to the loopback; the user's data in a temporary folder."""
+    """The shipped catalogue with its addresses moved to the loopback; the user's data in a
+    temporary folder.
+    """
     shipped = photographs.shipped()
     archive = zipped(
         tmp_path / "data.zip",
@@ -379,22 +407,34 @@ def home(server, tmp_path, monkeypatch):
         if "archive" in source:
             source["archive"] = f"{server.url}/data.zip"
         if "files" in source:
-            source["files"] = [f"{server.url}/{about['name']}/{url.rsplit('/')[-1]}" for url in source["files"]]
-            server.files |= {f"/{about['name']}/{i:02d}.jpg": jpeg(i) for i in range(len(source["files"]))}
+            source["files"] = [
+                f"{server.url}/{about['name']}/{url.rsplit('/')[-1]}" for url in source["files"]
+            ]
+            server.files |= {
+                f"/{about['name']}/{i:02d}.jpg": jpeg(i) for i in range(len(source["files"]))
+            }
         if "hub" in source:
             source["hub"] = f"{server.url}/datasets/diffusers/cat_toy_example"
             paths = ["b 2.jpeg", "a.jpeg", ".gitattributes", "README.md"]
-            listing = [{"type": "file", "path": path} for path in paths] + [{"type": "directory", "path": "x"}]
-            server.files["/api/datasets/diffusers/cat_toy_example/tree/main"] = json.dumps(listing).encode()
+            listing = [{"type": "file", "path": path} for path in paths] + [
+                {"type": "directory", "path": "x"}
+            ]
+            server.files["/api/datasets/diffusers/cat_toy_example/tree/main"] = json.dumps(
+                listing
+            ).encode()
             for i, path in enumerate(("b%202.jpeg", "a.jpeg")):
-                server.files[f"/datasets/diffusers/cat_toy_example/resolve/main/{path}"] = jpeg(i + 3)
+                server.files[f"/datasets/diffusers/cat_toy_example/resolve/main/{path}"] = jpeg(
+                    i + 3
+                )
     monkeypatch.setattr(photographs, "shipped", lambda: shipped)
     monkeypatch.setenv("PERFBENCH_DATA", str(tmp_path / "user"))
     return tmp_path / "user" / "photos"
 
 
 def test_fetch_by_the_command(home, server, capsys):
-    """An archive once for two concepts, single files, a hub data set; what has no address is told, status 1."""
+    """An archive once for two concepts, single files, a hub data set; what has no address is told,
+    status 1.
+    """
     assert cli.run(["concepts", "fetch", "cat,pot,puppy,cat_toy,sculpture"]) == 1
     out, err = capsys.readouterr()
     assert [line.split(":")[0] for line in out.splitlines()] == ["cat", "pot", "puppy", "cat_toy"]
@@ -405,9 +445,12 @@ def test_fetch_by_the_command(home, server, capsys):
     )
     assert sum(path == "/data.zip" for path, _ in server.asked) == 1
     concepts = {concept.name: concept for concept in load_catalog("photos").concepts}
-    assert {name: len(concepts[name].images) for name in ("cat", "pot", "puppy", "cat_toy", "dog")} == {
-        "cat": 3, "pot": 3, "puppy": 5, "cat_toy": 2, "dog": 0}  # fmt: skip
-    assert [path.read_bytes() for path in concepts["puppy"].images] == [jpeg(i) for i in range(5)], "as they are"
+    assert {
+        name: len(concepts[name].images) for name in ("cat", "pot", "puppy", "cat_toy", "dog")
+    } == {"cat": 3, "pot": 3, "puppy": 5, "cat_toy": 2, "dog": 0}
+    assert [path.read_bytes() for path in concepts["puppy"].images] == [
+        jpeg(i) for i in range(5)
+    ], "as they are"
     assert "__MACOSX" not in str(concepts["cat"].images)
     assert not [path for path in (home / "downloads").iterdir() if path.is_dir()]
 
@@ -421,7 +464,8 @@ def test_fetched_once_verified_from_then_on(home, server):
     first.images[0].write_bytes(jpeg(99))
     with pytest.raises(UserError, match=r"00\.jpg is not the file that concept\.toml records"):
         photographs.fetch_photographs("puppy", home)
-    # removed and fetched again: the address must still give the file that was recorded the first time
+    # removed and fetched again: the address must still give the file that was recorded the first
+    # time
     for path in (*first.images, home / "puppy" / "concept.toml"):
         path.unlink()
     (home / "puppy" / "images").rmdir()
@@ -446,7 +490,9 @@ def test_a_folder_that_the_archive_lacks(home):
     with pytest.raises(UserError) as error:
         photographs.fetch_photographs("teddy", home)
     assert "no folder 'teddybear'" in str(error.value) and "cat, wooden_pot" in str(error.value)
-    assert "perfbench concepts adopt teddy DIR" in str(error.value) and not (home / "teddy").exists()
+    assert (
+        "perfbench concepts adopt teddy DIR" in str(error.value) and not (home / "teddy").exists()
+    )
 
 
 def test_a_hub_that_answers_otherwise(home, server):
@@ -464,7 +510,9 @@ def test_a_damaged_photograph_is_named(home, server):
 
 def test_fetch_to_a_chosen_folder(home, tmp_path, capsys):
     assert cli.run(["concepts", "fetch", "cat", "--dest", str(tmp_path / "mine")]) == 0
-    assert [concept.name for concept in load_catalog(tmp_path / "mine").select_concepts()] == ["cat"]
+    assert [concept.name for concept in load_catalog(tmp_path / "mine").select_concepts()] == [
+        "cat"
+    ]
     assert not home.exists()
 
 
@@ -513,9 +561,16 @@ def test_add_makes_upright_moderate_copies_without_metadata(home, tmp_path, caps
     assert first.size == (1366, 1024) and second.size == (300, 200)
     for picture in (first, second):
         picture.load()
-        assert picture.format == "PNG" and picture.mode == "RGB" and not picture.getexif() and not picture.info
+        assert (
+            picture.format == "PNG"
+            and picture.mode == "RGB"
+            and not picture.getexif()
+            and not picture.info
+        )
     assert b"Maker of phones" not in concept.images[0].read_bytes()
-    assert sorted(path.name for path in have.iterdir()) == ["IMG_1.jpg", "small.webp"], "the originals stay"
+    assert sorted(path.name for path in have.iterdir()) == ["IMG_1.jpg", "small.webp"], (
+        "the originals stay"
+    )
 
 
 def test_a_concept_under_another_word_keeps_its_images_and_masks(tmp_path, capsys):
@@ -533,11 +588,22 @@ def test_a_concept_under_another_word_keeps_its_images_and_masks(tmp_path, capsy
 def test_add_says_which_prompts_it_gets(home, tmp_path, capsys):
     (tmp_path / "boat").mkdir()
     phone_photo(tmp_path / "boat" / "a.jpg", (64, 64))
-    words = ["concepts", "add", str(tmp_path / "boat"), "--super-category", "boat", "--dest", str(tmp_path / "shelf")]
+    words = [
+        "concepts",
+        "add",
+        str(tmp_path / "boat"),
+        "--super-category",
+        "boat",
+        "--dest",
+        str(tmp_path / "shelf"),
+    ]
     assert cli.run(words) == 0
     assert "19 prompts" in capsys.readouterr().err
     concept = read_concept(tmp_path / "shelf" / "boat")
-    assert concept.group == "other" and len(load_catalog(tmp_path / "shelf").prompts_for(concept)) == 19
+    assert (
+        concept.group == "other"
+        and len(load_catalog(tmp_path / "shelf").prompts_for(concept)) == 19
+    )
     with pytest.raises(UserError, match="exists already"):
         cli.run(words)
     assert cli.run([*words, "--name", "my_boat", "--group", "wearable", "--asymmetric"]) == 0
@@ -566,7 +632,20 @@ def test_a_folder_whose_name_has_no_letter(home, tmp_path):
     phone_photo(tmp_path / "чайник" / "фото 1.jpg", (64, 64))
     with pytest.raises(UserError, match=r"cannot be named 'чайник'.*--name"):
         cli.run(["concepts", "add", str(tmp_path / "чайник"), "--super-category", "teapot"])
-    assert cli.run(["concepts", "add", str(tmp_path / "чайник"), "--super-category", "teapot", "--name", "kettle"]) == 0
+    assert (
+        cli.run(
+            [
+                "concepts",
+                "add",
+                str(tmp_path / "чайник"),
+                "--super-category",
+                "teapot",
+                "--name",
+                "kettle",
+            ]
+        )
+        == 0
+    )
 
 
 def test_warnings_of_add_name_the_users_own_files(home, tmp_path, capsys):
@@ -575,7 +654,10 @@ def test_warnings_of_add_name_the_users_own_files(home, tmp_path, capsys):
         phone_photo(tmp_path / "pics" / name, (64, 64))
     assert cli.run(["concepts", "add", str(tmp_path / "pics"), "--super-category", "tea pot"]) == 0
     said = capsys.readouterr().err
-    assert "IMG_1.jpg is the same picture as IMG_1 (1).jpg" in said and "'tea pot' is several words" in said
+    assert (
+        "IMG_1.jpg is the same picture as IMG_1 (1).jpg" in said
+        and "'tea pot' is several words" in said
+    )
 
 
 def test_two_fetches_at_once(home):
@@ -588,7 +670,9 @@ print(Locks(Path(sys.argv[1])).try_lock("fetch"), flush=True)
 sys.stdin.read()
 """
     command = [sys.executable, "-c", other, str(home)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout.readline() == "True\n"
         with pytest.raises(UserError, match="another `perfbench concepts fetch` is writing"):
             photographs.fetch_photographs("cat", home, pause=0)

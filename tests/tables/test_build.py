@@ -1,4 +1,6 @@
-"""Sample rows to cells, metrics and table, against plain loops over the rows; what is refused; what is written."""
+"""Sample rows to cells, metrics and table, against plain loops over the rows; what is refused; what
+is written.
+"""
 
 import math
 import statistics
@@ -43,15 +45,43 @@ def make_samples(images: int = 4, seed: int = 0) -> pd.DataFrame:
             for prompt, kind, of in PROMPTS:
                 if of in ("all", group):
                     for index in range(images):
-                        image = round(0.6 + 0.04 * k + rng.normal(0, 0.06), 6) if kind == "shape" else math.nan
+                        image = (
+                            round(0.6 + 0.04 * k + rng.normal(0, 0.06), 6)
+                            if kind == "shape"
+                            else math.nan
+                        )
                         text = round(0.3 - 0.01 * k + rng.normal(0, 0.02), 6)
-                        rows.append((method, point, concept, group, prompt, kind, index, 7, image, text))
+                        rows.append(
+                            (method, point, concept, group, prompt, kind, index, 7, image, text)
+                        )
     for concept, group in CONCEPTS.items():
         for index in range(5):
             rows.append(
-                ("real", "default", concept, group, "", "real", index, 0, round(0.7 + rng.normal(0, 0.02), 6), math.nan)
+                (
+                    "real",
+                    "default",
+                    concept,
+                    group,
+                    "",
+                    "real",
+                    index,
+                    0,
+                    round(0.7 + rng.normal(0, 0.02), 6),
+                    math.nan,
+                )
             )
-    columns = ["method", "point", "concept", "group", "prompt_id", "kind", "index", "seed", "image_sim", "text_sim_raw"]
+    columns = [
+        "method",
+        "point",
+        "concept",
+        "group",
+        "prompt_id",
+        "kind",
+        "index",
+        "seed",
+        "image_sim",
+        "text_sim_raw",
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -86,7 +116,8 @@ class Loops:
         return [
             r[metric]
             for r in self.rows
-            if (r["method"], r["point"], r["concept"], r["prompt_id"]) == (method, point, concept, prompt)
+            if (r["method"], r["point"], r["concept"], r["prompt_id"])
+            == (method, point, concept, prompt)
             and not math.isnan(r[metric])
             and parity in (None, r["index"] % 2)
         ]
@@ -141,9 +172,13 @@ def test_order_of_rows_and_columns_changes_no_byte(samples, cells):
 def test_one_image_has_no_spread_and_no_second_half():
     cells = build.cells_of(make_samples(images=1))
     mine = cells[cells["method"] == "cd"]
-    assert mine["sd"].isna().all() and mine["odd"].isna().all() and mine["even"].equals(mine["mean"])
+    assert (
+        mine["sd"].isna().all() and mine["odd"].isna().all() and mine["even"].equals(mine["mean"])
+    )
     table = build.table_of(cells)
-    assert list(table.loc[table["kind"] == "best-h", "point"]) == ["naive"]  # there is nothing to be honest with
+    assert list(table.loc[table["kind"] == "best-h", "point"]) == [
+        "naive"
+    ]  # there is nothing to be honest with
 
 
 def test_metrics_against_loops(samples, cells):
@@ -174,7 +209,10 @@ def test_table_intervals_are_those_of_stats(samples, table):
     loops = Loops(samples)
     y = np.array(
         [
-            [statistics.fmean(loops.cell("cd", "default", c, p, "text_sim_raw") or [math.nan]) for p, _, _ in PROMPTS]
+            [
+                statistics.fmean(loops.cell("cd", "default", c, p, "text_sim_raw") or [math.nan])
+                for p, _, _ in PROMPTS
+            ]
             for c in CONCEPTS
         ]
     )
@@ -212,13 +250,17 @@ def test_best_h_naive_and_honest_against_loops(samples, table):
     assert list(best.index) == ["naive", "honest"] and set(best["method"]) == {"perfusion"}
 
     def pick(concept, parity):
-        return max(variants, key=lambda point: loops.scores("perfusion", point, concept, parity)["harmonic"])
+        return max(
+            variants,
+            key=lambda point: loops.scores("perfusion", point, concept, parity)["harmonic"],
+        )
 
     for metric in ("image_sim", "text_sim", "harmonic"):
         naive = [loops.scores("perfusion", pick(c, None), c)[metric] for c in CONCEPTS]
         honest = [
             statistics.fmean(
-                loops.scores("perfusion", pick(c, chosen), c, told)[metric] for chosen, told in ((0, 1), (1, 0))
+                loops.scores("perfusion", pick(c, chosen), c, told)[metric]
+                for chosen, told in ((0, 1), (1, 0))
             )
             for c in CONCEPTS
         ]
@@ -228,14 +270,20 @@ def test_best_h_naive_and_honest_against_loops(samples, table):
 
 
 def test_choosing_on_the_scored_images_is_optimistic():
-    """Variants that do not differ: naive Best H finds a gain in the noise, honest Best H does not."""
+    """Variants that do not differ: naive Best H finds a gain in the noise, honest Best H does
+    not.
+    """
     gains: dict[str, list[float]] = {"naive": [], "honest": []}
     for seed in range(40):
         samples = make_samples(images=4, seed=seed)
-        samples = samples[samples["method"].isin(["perfusion", "super"]) & ~samples["point"].str.endswith("-s50")]
+        samples = samples[
+            samples["method"].isin(["perfusion", "super"]) & ~samples["point"].str.endswith("-s50")
+        ]
         rng = np.random.default_rng(seed + 100)
         image, text = rng.normal(0.7, 0.1, len(samples)), rng.normal(0.3, 0.03, len(samples))
-        samples = samples.assign(image_sim=np.where(samples["kind"] == "shape", image, np.nan), text_sim_raw=text)
+        samples = samples.assign(
+            image_sim=np.where(samples["kind"] == "shape", image, np.nan), text_sim_raw=text
+        )
         table = build.table_of(build.cells_of(samples))
         plain = table[table["kind"] == "method"]["harmonic"].mean()
         for row in table[table["kind"] == "best-h"].itertuples():
@@ -261,8 +309,10 @@ def test_costs_are_means_over_fits(cells):
 def test_fits_that_a_preset_cut_short_are_named():
     """Whose recipe is long loses by it: such a table is no comparison of methods."""
     steps = {"cd": 100, "lora": 75, "perfusion": 100, "db": 100}
-    about = {"config": {"train_steps": 100, "trained": ["db=results/other"]},
-             "methods": {name: {"config": {"steps": number}} for name, number in steps.items()}}  # fmt: skip
+    about = {
+        "config": {"train_steps": 100, "trained": ["db=results/other"]},
+        "methods": {name: {"config": {"steps": number}} for name, number in steps.items()},
+    }
     assert short_fits(about) == "short fits: cd, perfusion had 100 training steps at most"
     assert short_fits({**about, "config": {"train_steps": None}}) == ""
     assert short_fits({}) == ""
@@ -270,9 +320,15 @@ def test_fits_that_a_preset_cut_short_are_named():
 
 def test_an_incomplete_plan_is_refused_and_named(samples):
     planned = plan_of(samples)
-    gone = (samples["method"] == "cd") & (samples["concept"] == "dog") & (samples["prompt_id"].isin(["s1", "a2"]))
+    gone = (
+        (samples["method"] == "cd")
+        & (samples["concept"] == "dog")
+        & (samples["prompt_id"].isin(["s1", "a2"]))
+    )
     with pytest.raises(
-        UserError, match=r"8 of 500 planned images have no score: cd/default dog \(2 cells\); .*--allow-missing"
+        UserError,
+        match=r"8 of 500 planned images have no score: cd/default dog \(2 cells\); "
+        r".*--allow-missing",
     ):
         build.make_tables(samples[~gone], planned, NO_FITS)
     built = build.make_tables(samples[~gone], planned, NO_FITS, allow_missing=True)
@@ -284,18 +340,26 @@ def test_an_incomplete_plan_is_refused_and_named(samples):
 @pytest.mark.parametrize("column, prompt", [("text_sim_raw", "a0"), ("image_sim", "s0")])
 def test_an_image_without_a_score_is_missing(samples, column, prompt):
     broken = samples.copy()
-    first = broken.index[(broken["method"] == "cd") & (broken["concept"] == "cat") & (broken["prompt_id"] == prompt)][0]
+    first = broken.index[
+        (broken["method"] == "cd") & (broken["concept"] == "cat") & (broken["prompt_id"] == prompt)
+    ][0]
     broken.loc[first, column] = math.nan
     with pytest.raises(UserError, match="1 of 500 planned images have no score"):
         build.make_tables(broken, plan_of(samples), NO_FITS)
 
 
 def test_text_similarity_divides_by_the_same_prompts(samples):
-    gone = (samples["method"] == "super") & (samples["concept"] == "cat") & (samples["prompt_id"] == "a1")
+    gone = (
+        (samples["method"] == "super")
+        & (samples["concept"] == "cat")
+        & (samples["prompt_id"] == "a1")
+    )
     partial = samples[~gone]
     metrics = build.make_tables(partial, plan_of(samples), NO_FITS, allow_missing=True).metrics
     got = metrics.query("method == 'cd' and concept == 'cat'").iloc[0]
-    assert got["text_sim"] == pytest.approx(Loops(partial).scores("cd", "default", "cat")["text_sim"], abs=1e-8)
+    assert got["text_sim"] == pytest.approx(
+        Loops(partial).scores("cd", "default", "cat")["text_sim"], abs=1e-8
+    )
 
 
 def test_a_whole_missing_concept_is_not_averaged_as_zero(samples):
@@ -306,7 +370,9 @@ def test_a_whole_missing_concept_is_not_averaged_as_zero(samples):
         .iloc[0]
     )
     loops = Loops(samples[~gone])
-    mean = statistics.fmean(loops.scores("cd", "default", c)["image_sim"] for c in CONCEPTS if c != "dog")
+    mean = statistics.fmean(
+        loops.scores("cd", "default", c)["image_sim"] for c in CONCEPTS if c != "dog"
+    )
     assert row["n_concepts"] == 3 and row["image_sim"] == pytest.approx(mean, abs=1e-6)
 
 
@@ -344,13 +410,20 @@ def test_pairs_form_a_table_of_their_own(samples, table):
     both = pair_rows(samples)
     built = build.make_tables(both, plan_of(both), NO_FITS)
     pd.testing.assert_frame_equal(built.table, table)
-    assert built.samples.columns.tolist() == samples.columns.tolist() and len(built.samples) == len(samples)
+    assert built.samples.columns.tolist() == samples.columns.tolist() and len(built.samples) == len(
+        samples
+    )
     assert len(built.pairs) == 24 and set(built.pairs["kind"]) == {"pair"}
     row = built.pair_table.query("method == 'cd'").iloc[0]
     mine = built.pairs.query("method == 'cd'")
-    for metric, values in (("image_sim_a", mine["image_sim_a"]), ("image_sim_b", mine["image_sim_b"])):
+    for metric, values in (
+        ("image_sim_a", mine["image_sim_a"]),
+        ("image_sim_b", mine["image_sim_b"]),
+    ):
         assert row[metric] == pytest.approx(values.mean(), abs=1e-6)
-    assert row["image_sim"] == pytest.approx((row["image_sim_a"] + row["image_sim_b"]) / 2, abs=2e-6)
+    assert row["image_sim"] == pytest.approx(
+        (row["image_sim_a"] + row["image_sim_b"]) / 2, abs=2e-6
+    )
     assert (row["n_concepts"], row["n_images"]) == (2, 12)
     assert "# Pairs of concepts" in built.text and "over 2 pairs" in built.text
     assert set(built.metrics["concept"]) == {*CONCEPTS, "cat+teapot", "dog+chair"}
@@ -358,7 +431,9 @@ def test_pairs_form_a_table_of_their_own(samples, table):
 
 def test_only_pairs(samples):
     both = pair_rows(samples)
-    built = build.make_tables(both[both["kind"] == "pair"], plan_of(both).query("kind == 'pair'"), NO_FITS)
+    built = build.make_tables(
+        both[both["kind"] == "pair"], plan_of(both).query("kind == 'pair'"), NO_FITS
+    )
     assert built.table.empty and built.text.startswith("# Pairs of concepts")
 
 
@@ -367,8 +442,12 @@ def test_another_scorer_adds_columns(samples):
     built = build.make_tables(more, plan_of(samples), NO_FITS)
     for row in built.table.query("kind in ['method', 'floor', 'ceiling']").to_dict("records"):
         for end in ("", "_lo", "_hi"):
-            assert row[f"image_sim_dino{end}"] == pytest.approx(row[f"image_sim{end}"] / 2, abs=1e-6)
-    more.loc[more.index[(more["method"] == "cd") & (more["kind"] == "shape")][:3], "image_sim_dino"] = math.nan
+            assert row[f"image_sim_dino{end}"] == pytest.approx(
+                row[f"image_sim{end}"] / 2, abs=1e-6
+            )
+    more.loc[
+        more.index[(more["method"] == "cd") & (more["kind"] == "shape")][:3], "image_sim_dino"
+    ] = math.nan
     with pytest.raises(UserError, match="3 of 500 planned images have no score"):
         build.make_tables(more, plan_of(samples), NO_FITS)
 
@@ -397,12 +476,16 @@ def test_table_writes_the_same_bytes_again(run, capsys):
     assert files_of(run) == before
     text = before["table.md"].decode()
     assert capsys.readouterr().out == text
-    assert text.startswith("# Results\n\n    perfbench run --methods perfusion,cd\n\n|"), "the commands that made it"
+    assert text.startswith("# Results\n\n    perfbench run --methods perfusion,cd\n\n|"), (
+        "the commands that made it"
+    )
     assert not [path for path in run.rglob("*") if ".tmp" in path.parts and path.is_file()]
 
 
 def test_table_columns_are_the_contract(run):
-    samples, cells, metrics, table = (pd.read_csv(run / f"{n}.csv") for n in ("samples", "cells", "metrics", "table"))
+    samples, cells, metrics, table = (
+        pd.read_csv(run / f"{n}.csv") for n in ("samples", "cells", "metrics", "table")
+    )
     assert list(samples) == list(make_samples().columns)
     assert list(cells) == build.CELL_COLUMNS
     assert list(metrics) == ["method", "point", "concept", "group", *build.SCORES, "copied", "n"]
@@ -476,12 +559,16 @@ def test_a_second_scorer_of_a_run_stands_beside_the_first(tmp_path):
         frame = pd.read_csv(rows, comment="#", keep_default_na=False, na_values={"image_sim": [""]})
         frame["image_sim"], frame["text_sim_raw"] = frame["image_sim"] - 0.5, ""  # DINO has no text
         frame = frame.astype(object).where(frame.notna(), "")
-        store.write_rows(store.rows_file("dino-0a1b2c3d", method, point, concept), frame.to_dict("records"))
+        store.write_rows(
+            store.rows_file("dino-0a1b2c3d", method, point, concept), frame.to_dict("records")
+        )
     make_about = (folder / "run.json").read_text()
     (folder / "run.json").write_text(make_about.replace('"}]', '"}, {"name": "dino-0a1b2c3d"}]', 1))
     both = build.tables_of(folder)
     pd.testing.assert_frame_equal(both.table[alone.columns], alone)
-    assert both.table["image_sim_dino-0a1b2c3d"].to_numpy() == pytest.approx(both.table["image_sim"] - 0.5, abs=2e-6)
+    assert both.table["image_sim_dino-0a1b2c3d"].to_numpy() == pytest.approx(
+        both.table["image_sim"] - 0.5, abs=2e-6
+    )
     assert not [column for column in both.table if column.startswith("text_sim_raw_dino")]
     head = next(line for line in both.text.splitlines() if line.startswith("|"))
     assert "image_sim_dino-0a1b2c3d" in head

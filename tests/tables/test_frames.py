@@ -12,7 +12,13 @@ from benchmarks.tables.grid import grid_of
 from benchmarks.tables.statistics import N_DRAWS, clustered
 from perfusion_core.errors import UserError
 
-GROUPS = {"cat": "animated", "dog": "animated", "pup": "animated", "pot": "container", "chair": "furniture"}
+GROUPS = {
+    "cat": "animated",
+    "dog": "animated",
+    "pup": "animated",
+    "pot": "container",
+    "chair": "furniture",
+}
 PROMPTS = {
     **{f"s{i}": ("shape", "all") for i in range(6)},
     **{f"a{i}": ("deform", "animated") for i in range(4)},
@@ -21,8 +27,12 @@ PROMPTS = {
 }
 
 
-def cell_frame(levels: dict[tuple[str, str], tuple[float, float]], noise: float = 0.02, seed: int = 0) -> pd.DataFrame:
-    """Cells whose (image, text) level is given by operating point, with shared concept and prompt effects."""
+def cell_frame(
+    levels: dict[tuple[str, str], tuple[float, float]], noise: float = 0.02, seed: int = 0
+) -> pd.DataFrame:
+    """Cells whose (image, text) level is given by operating point, with shared concept and prompt
+    effects.
+    """
     rng = np.random.default_rng(seed)
     concept = {c: rng.normal(0, 0.03, 2) for c in GROUPS}
     prompt = {p: rng.normal(0, 0.01, 2) for p in PROMPTS}
@@ -34,10 +44,27 @@ def cell_frame(levels: dict[tuple[str, str], tuple[float, float]], noise: float 
                     continue
                 for k, metric in enumerate(("image_sim", "text_sim_raw")):
                     if metric == "text_sim_raw" or kind == "shape":
-                        even, odd = level[k] + concept[c][k] + prompt[p][k] + rng.normal(0, noise, 2)
+                        even, odd = (
+                            level[k] + concept[c][k] + prompt[p][k] + rng.normal(0, noise, 2)
+                        )
                         mean, sd = (even + odd) / 2, noise
-                        rows.append((method, point, c, group, p, kind, metric, 8, mean, sd, even, odd))
-    columns = ["method", "point", "concept", "group", "prompt_id", "kind", "metric", "n", "mean", "sd", "even", "odd"]
+                        rows.append(
+                            (method, point, c, group, p, kind, metric, 8, mean, sd, even, odd)
+                        )
+    columns = [
+        "method",
+        "point",
+        "concept",
+        "group",
+        "prompt_id",
+        "kind",
+        "metric",
+        "n",
+        "mean",
+        "sd",
+        "even",
+        "odd",
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -57,8 +84,12 @@ def cells() -> pd.DataFrame:
     return cell_frame(LEVELS)
 
 
-def per_concept(cells: pd.DataFrame, method: str, point: str, metric: str, column: str = "mean") -> dict[str, float]:
-    mine = cells[(cells["method"] == method) & (cells["point"] == point) & (cells["metric"] == metric)]
+def per_concept(
+    cells: pd.DataFrame, method: str, point: str, metric: str, column: str = "mean"
+) -> dict[str, float]:
+    mine = cells[
+        (cells["method"] == method) & (cells["point"] == point) & (cells["metric"] == metric)
+    ]
     return {c: statistics.fmean(mine.loc[mine["concept"] == c, column]) for c in GROUPS}
 
 
@@ -98,11 +129,13 @@ def test_best_h_chooses_the_highest_harmonic_mean_of_each_concept(cells):
 def test_paired_differences_against_loops(cells):
     found = frames.differences(cells, "perfusion")
     assert len(found) == 3 * 3 * 4
-    row = found.query("point == 'local-b0.60-t0.15' and other == 'cd' and metric == 'image_sim'").iloc[0]
+    row = found.query(
+        "point == 'local-b0.60-t0.15' and other == 'cd' and metric == 'image_sim'"
+    ).iloc[0]
     mine, theirs = (
-        cells.query("method == @m and point == @p and metric == 'image_sim'").set_index(["concept", "prompt_id"])[
-            "mean"
-        ]
+        cells.query("method == @m and point == @p and metric == 'image_sim'").set_index(
+            ["concept", "prompt_id"]
+        )["mean"]
         for m, p in (("perfusion", "local-b0.60-t0.15"), ("cd", "default"))
     )
     difference = mine - theirs
@@ -110,15 +143,25 @@ def test_paired_differences_against_loops(cells):
     won = [statistics.fmean(float(d > 0) for d in difference[c]) for c in GROUPS]
     assert row["difference"] == pytest.approx(statistics.fmean(per))
     assert row["win_rate"] == pytest.approx(statistics.fmean(won))
-    assert (row["concepts_won"], row["n_concepts"], row["n_cells"]) == (sum(d > 0 for d in per), 5, 30)
+    assert (row["concepts_won"], row["n_concepts"], row["n_cells"]) == (
+        sum(d > 0 for d in per),
+        5,
+        30,
+    )
     assert (row["lo"], row["hi"]) == pytest.approx(clustered(difference.unstack().to_numpy())[1:])
 
 
 def test_paired_differences_of_scores_that_are_no_means(cells):
-    found = frames.differences(cells).query("point == 'local-b0.60-t0.15' and other == 'cd'").set_index("metric")
+    found = (
+        frames.differences(cells)
+        .query("point == 'local-b0.60-t0.15' and other == 'cd'")
+        .set_index("metric")
+    )
 
     def scores(method: str, point: str) -> dict[str, dict[str, float]]:
-        image, raw = (per_concept(cells, method, point, metric) for metric in ("image_sim", "text_sim_raw"))
+        image, raw = (
+            per_concept(cells, method, point, metric) for metric in ("image_sim", "text_sim_raw")
+        )
         base = per_concept(cells, *SUPER, "text_sim_raw")
         text = {c: raw[c] / base[c] for c in GROUPS}
         return {"text_sim": text, "harmonic": {c: 2 / (1 / image[c] + 1 / text[c]) for c in GROUPS}}
@@ -127,11 +170,15 @@ def test_paired_differences_of_scores_that_are_no_means(cells):
     for metric in ("text_sim", "harmonic"):
         per, row = [mine[metric][c] - theirs[metric][c] for c in GROUPS], found.loc[metric]
         assert row["difference"] == pytest.approx(statistics.fmean(per))
-        assert row["lo"] < row["difference"] < row["hi"] and row["concepts_won"] == sum(d > 0 for d in per)
+        assert row["lo"] < row["difference"] < row["hi"] and row["concepts_won"] == sum(
+            d > 0 for d in per
+        )
 
 
 def test_pairing_takes_out_what_methods_share(cells):
-    """Concepts and prompts move both methods alike: the paired interval is far narrower than either's own."""
+    """Concepts and prompts move both methods alike: the paired interval is far narrower than
+    either's own.
+    """
     row = (
         frames.differences(cells)
         .query("point == 'local-b0.60-t0.15' and other == 'cd' and metric == 'image_sim'")
@@ -145,7 +192,9 @@ def test_pairing_takes_out_what_methods_share(cells):
 def test_a_method_against_its_twin_shows_nothing(cells):
     twin = pd.concat([cells, cells[cells["method"] == "cd"].assign(method="twin")])
     for row in frames.differences(twin, "cd").query("other == 'twin'").to_dict("records"):
-        assert (row["difference"], row["lo"], row["hi"], row["win_rate"]) == pytest.approx((0, 0, 0, 0.5))
+        assert (row["difference"], row["lo"], row["hi"], row["win_rate"]) == pytest.approx(
+            (0, 0, 0, 0.5)
+        )
 
 
 def test_differences_of_a_method_that_is_not_there(cells):
@@ -192,7 +241,9 @@ def test_per_concept_intervals_are_over_prompts(cells):
     found = frames.per_concept(cells)
     assert len(found) == len(LEVELS) * len(GROUPS)
     row = found.query("method == 'cd' and concept == 'pot'").iloc[0]
-    assert row["image_sim"] == pytest.approx(per_concept(cells, "cd", "default", "image_sim")["pot"])
+    assert row["image_sim"] == pytest.approx(
+        per_concept(cells, "cd", "default", "image_sim")["pot"]
+    )
     assert row["n_prompts"] == 9 and row["text_sim_lo"] < row["text_sim"] < row["text_sim_hi"]
     y = cells.query("method == 'cd' and concept == 'pot' and metric == 'image_sim'")["mean"]
     half = 2.5706 * y.std(ddof=1) / math.sqrt(6)  # t with 5 degrees of freedom
@@ -200,14 +251,21 @@ def test_per_concept_intervals_are_over_prompts(cells):
 
 
 @pytest.mark.parametrize(
-    "by, labels", [("kind", {"shape", "deform"}), ("group", set(GROUPS.values())), ("concept", set(GROUPS))]
+    "by, labels",
+    [("kind", {"shape", "deform"}), ("group", set(GROUPS.values())), ("concept", set(GROUPS))],
 )
 def test_breakdown_against_loops(cells, by, labels):
     found = frames.breakdown(cells, by)
     assert set(found[by]) == labels
     for row in found[found["method"] == "cd"].to_dict("records"):
-        mine = cells[(cells["method"] == "cd") & (cells["metric"] == "text_sim_raw") & (cells[by] == row[by])]
-        base = cells[(cells["method"] == "super") & (cells["metric"] == "text_sim_raw") & (cells[by] == row[by])]
+        mine = cells[
+            (cells["method"] == "cd") & (cells["metric"] == "text_sim_raw") & (cells[by] == row[by])
+        ]
+        base = cells[
+            (cells["method"] == "super")
+            & (cells["metric"] == "text_sim_raw")
+            & (cells[by] == row[by])
+        ]
         assert row["n_cells"] == len(mine)
         assert row["text_sim_raw"] == pytest.approx(mine.groupby("concept")["mean"].mean().mean())
         gain = mine.groupby("concept")["mean"].mean() - base.groupby("concept")["mean"].mean()
@@ -236,14 +294,18 @@ def test_hardest_cells_are_named(cells):
 
 
 def test_variance_says_what_to_buy():
-    """Where concepts differ most, more concepts narrow the interval; where images differ most, more images do."""
+    """Where concepts differ most, more concepts narrow the interval; where images differ most, more
+    images do.
+    """
     concepts = frames.variance(cell_frame({SUPER: (0.5, 0.3)}, noise=0.005))
     half = concepts.query("metric == 'image_sim'").set_index("component")["if_doubled"]
     assert half["concept"] < 0.8 < half["prompt"] and half["image"] > 0.9
     noisy = cell_frame({SUPER: (0.5, 0.3)}, noise=0.0).assign(sd=0.5)
     rng = np.random.default_rng(0)
     noisy["mean"] += rng.normal(0, 0.5 / math.sqrt(8), len(noisy))
-    half = frames.variance(noisy).query("metric == 'image_sim'").set_index("component")["if_doubled"]
+    half = (
+        frames.variance(noisy).query("metric == 'image_sim'").set_index("component")["if_doubled"]
+    )
     assert half["image"] < 0.85
     shares = frames.variance(noisy).groupby("metric")[["share", "share_of_mean"]].sum()
     assert shares.to_numpy() == pytest.approx(1.0)
@@ -251,14 +313,28 @@ def test_variance_says_what_to_buy():
 
 def test_variance_of_one_concept_or_one_image_claims_nothing(cells):
     assert frames.variance(cells[cells["concept"] == "cat"]).empty
-    single = frames.variance(cells.assign(n=1, sd=np.nan)).query("metric == 'image_sim'").set_index("component")
-    assert np.isnan(single.loc["image", ["variance", "share_of_mean", "if_doubled"]].to_numpy(float)).all()
-    assert single["share_of_mean"].groupby([single["method"], single["point"]]).sum().to_numpy() == pytest.approx(1)
+    single = (
+        frames.variance(cells.assign(n=1, sd=np.nan))
+        .query("metric == 'image_sim'")
+        .set_index("component")
+    )
+    assert np.isnan(
+        single.loc["image", ["variance", "share_of_mean", "if_doubled"]].to_numpy(float)
+    ).all()
+    assert single["share_of_mean"].groupby(
+        [single["method"], single["point"]]
+    ).sum().to_numpy() == pytest.approx(1)
 
 
 def test_paired_intervals_of_scores_are_as_sure_as_those_of_means(cells):
-    """text_sim is nearly raw text over a constant, 0.3: bootstrap and closed form of a difference must nearly agree."""
-    found = frames.differences(cells).query("point == 'local-b0.60-t0.15' and other == 'cd'").set_index("metric")
+    """text_sim is nearly raw text over a constant, 0.3: bootstrap and closed form of a difference
+    must nearly agree.
+    """
+    found = (
+        frames.differences(cells)
+        .query("point == 'local-b0.60-t0.15' and other == 'cd'")
+        .set_index("metric")
+    )
     width = found["hi"] - found["lo"]
     assert width["text_sim"] == pytest.approx(width["text_sim_raw"] / 0.3, rel=0.2)
 

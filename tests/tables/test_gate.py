@@ -1,4 +1,6 @@
-"""The gate: planted losses are caught, harmless drift is not, and runs that cannot be compared are not compared."""
+"""The gate: planted losses are caught, harmless drift is not, and runs that cannot be compared are
+not compared.
+"""
 
 import json
 import tomllib
@@ -25,7 +27,20 @@ POINTS = [
     ("perfusion", "global-b0.40-t0.15"),
     ("super", "default"),
 ]
-COLUMNS = ["method", "point", "concept", "group", "prompt_id", "kind", "metric", "n", "mean", "sd", "even", "odd"]
+COLUMNS = [
+    "method",
+    "point",
+    "concept",
+    "group",
+    "prompt_id",
+    "kind",
+    "metric",
+    "n",
+    "mean",
+    "sd",
+    "even",
+    "odd",
+]
 ABOUT = {
     "schema": 2,
     "digests": {
@@ -37,7 +52,15 @@ ABOUT = {
     },
     "backbone": {"id": "miniature", "sha256": "dd" * 32},
     "scorers": [{"name": "scorer-12345678", "weights": "ee" * 32, "preprocessing": "resize 32"}],
-    "protocol": {"images": 2, "steps": 20, "guidance": 6.0, "seed": 0, "dtype": "float32", "suite": "", "keep": []},
+    "protocol": {
+        "images": 2,
+        "steps": 20,
+        "guidance": 6.0,
+        "seed": 0,
+        "dtype": "float32",
+        "suite": "",
+        "keep": [],
+    },
     "version": "0.1.0",
     "commit": "0123456789ab",
     "device": "cpu",
@@ -47,7 +70,9 @@ ABOUT = {
 
 @cache
 def cells_of_repeat(seed: int, noise: float = 0.008, retrained: float = 0.003) -> pd.DataFrame:
-    """One repeat of the same thing: concept and prompt effects that stay, what training and sampling add by chance."""
+    """One repeat of the same thing: concept and prompt effects that stay, what training and
+    sampling add by chance.
+    """
     world, chance = np.random.default_rng(1), np.random.default_rng(1000 + seed)
     level = {c: world.normal(0, 0.04, 2) for c in CONCEPTS}
     ease = {p: world.normal(0, 0.02, 2) for p in PROMPTS}
@@ -58,9 +83,33 @@ def cells_of_repeat(seed: int, noise: float = 0.008, retrained: float = 0.003) -
             for p, kind in PROMPTS.items():
                 for k, metric in enumerate(("image_sim", "text_sim_raw")):
                     if metric == "text_sim_raw" or kind == "shape":
-                        mean = (0.7, 0.3)[k] + level[c][k] + ease[p][k] + own[k] + chance.normal(0, noise)
-                        rows.append((method, point, c, "animated", p, kind, metric, 2, mean, 0.01, mean, mean))
-    real = [("real", "default", c, "animated", "", "real", "image_sim", 5, 0.8, 0.01, 0.8, 0.8) for c in CONCEPTS]
+                        mean = (
+                            (0.7, 0.3)[k]
+                            + level[c][k]
+                            + ease[p][k]
+                            + own[k]
+                            + chance.normal(0, noise)
+                        )
+                        rows.append(
+                            (
+                                method,
+                                point,
+                                c,
+                                "animated",
+                                p,
+                                kind,
+                                metric,
+                                2,
+                                mean,
+                                0.01,
+                                mean,
+                                mean,
+                            )
+                        )
+    real = [
+        ("real", "default", c, "animated", "", "real", "image_sim", 5, 0.8, 0.01, 0.8, 0.8)
+        for c in CONCEPTS
+    ]
     return pd.DataFrame(rows + real, columns=COLUMNS)
 
 
@@ -72,7 +121,9 @@ def keep(folder: Path, cells: pd.DataFrame, **about) -> Path:
     return folder
 
 
-def planted(cells: pd.DataFrame, losses: dict[str, float], concept: str | None = None) -> pd.DataFrame:
+def planted(
+    cells: pd.DataFrame, losses: dict[str, float], concept: str | None = None
+) -> pd.DataFrame:
     """The same cells with a loss in every metric named, of all concepts or of one."""
     lost = cells["metric"].map(losses).fillna(0.0).where(cells["method"] != "real", 0.0)
     if concept:
@@ -89,7 +140,9 @@ def margins() -> gate.Margins:
 def reference(tmp_path) -> Path:
     """A reference with margins from five repeats, written by the command."""
     folder = keep(tmp_path / "reference", cells_of_repeat(0))
-    repeats = [str(keep(tmp_path / f"repeat-{seed}", cells_of_repeat(seed))) for seed in range(1, 6)]
+    repeats = [
+        str(keep(tmp_path / f"repeat-{seed}", cells_of_repeat(seed))) for seed in range(1, 6)
+    ]
     assert cli.run(["check", "--calibrate", *repeats, "--against", str(folder)]) == 0
     return folder
 
@@ -102,8 +155,14 @@ def verdicts(reference: pd.DataFrame, run: pd.DataFrame, margins: gate.Margins) 
 
 
 def test_a_repeat_of_the_same_thing_passes(margins):
-    """Twenty repeats that the margins were not made from: none may fail, and hardly any may be left undecided."""
-    found = [v for seed in range(10, 30) for v in verdicts(cells_of_repeat(0), cells_of_repeat(seed), margins)]
+    """Twenty repeats that the margins were not made from: none may fail, and hardly any may be left
+    undecided.
+    """
+    found = [
+        v
+        for seed in range(10, 30)
+        for v in verdicts(cells_of_repeat(0), cells_of_repeat(seed), margins)
+    ]
     assert len(found) == 20 * 8
     assert found.count("FAIL") == 0
     assert found.count("PASS") >= 0.95 * len(found)
@@ -111,40 +170,54 @@ def test_a_repeat_of_the_same_thing_passes(margins):
 
 @pytest.mark.parametrize("seed", range(10, 15))
 def test_twice_the_margin_everywhere_fails_everywhere(margins, seed):
-    worse = planted(cells_of_repeat(seed), {metric: 2 * limit.margin for metric, limit in margins.items()})
+    worse = planted(
+        cells_of_repeat(seed), {metric: 2 * limit.margin for metric, limit in margins.items()}
+    )
     assert verdicts(cells_of_repeat(0), worse, margins) == ["FAIL"] * 8
 
 
 @pytest.mark.parametrize("seed", range(10, 15))
 def test_a_fifth_of_the_margin_everywhere_passes(margins, seed):
-    worse = planted(cells_of_repeat(seed), {metric: limit.margin / 5 for metric, limit in margins.items()})
+    worse = planted(
+        cells_of_repeat(seed), {metric: limit.margin / 5 for metric, limit in margins.items()}
+    )
     assert verdicts(cells_of_repeat(0), worse, margins) == ["PASS"] * 8
 
 
 @pytest.mark.parametrize("seed", range(10, 15))
 def test_three_floors_on_one_concept_fail_and_name_it(margins, seed):
-    worse = planted(cells_of_repeat(seed), {m: 3 * limit.floor for m, limit in margins.items()}, "c04")
+    worse = planted(
+        cells_of_repeat(seed), {m: 3 * limit.floor for m, limit in margins.items()}, "c04"
+    )
     found = gate.compare(cells_of_repeat(0), worse, margins)
     assert [finding.verdict for finding in found] == ["FAIL"] * 8
     assert all([name for name, _ in finding.fallen] == ["c04"] for finding in found)
 
 
 def test_a_gain_passes(margins):
-    better = planted(cells_of_repeat(10), {metric: -3 * limit.margin for metric, limit in margins.items()})
+    better = planted(
+        cells_of_repeat(10), {metric: -3 * limit.margin for metric, limit in margins.items()}
+    )
     assert verdicts(cells_of_repeat(0), better, margins) == ["PASS"] * 8
 
 
 def test_a_loss_of_one_method_is_not_hidden_by_the_others(margins):
     cells = cells_of_repeat(10)
     mine = cells["method"] == "cd"
-    worse = pd.concat([cells[~mine], planted(cells[mine], {"text_sim_raw": 2 * margins["text_sim_raw"].margin})])
-    found = {(f.method, f.metric): f.verdict for f in gate.compare(cells_of_repeat(0), worse, margins)}
+    worse = pd.concat(
+        [cells[~mine], planted(cells[mine], {"text_sim_raw": 2 * margins["text_sim_raw"].margin})]
+    )
+    found = {
+        (f.method, f.metric): f.verdict for f in gate.compare(cells_of_repeat(0), worse, margins)
+    }
     assert [key for key, verdict in found.items() if verdict == "FAIL"] == [("cd", "text_sim_raw")]
 
 
 def test_wide_noise_is_inconclusive_and_says_what_would_settle_it():
     tight = {"image_sim": Margin(0.02, 1.0), "text_sim_raw": Margin(0.02, 1.0)}
-    found = gate.compare(cells_of_repeat(0, retrained=0.05), cells_of_repeat(1, retrained=0.05), tight)
+    found = gate.compare(
+        cells_of_repeat(0, retrained=0.05), cells_of_repeat(1, retrained=0.05), tight
+    )
     undecided = [finding for finding in found if finding.verdict == "INCONCLUSIVE"]
     assert len(undecided) >= 4
     for finding in undecided:
@@ -161,7 +234,9 @@ def test_wide_noise_is_inconclusive_and_says_what_would_settle_it():
 
 
 def test_one_concept_is_judged_by_its_floor_alone(margins):
-    one, other = (cells.query("concept == 'c03'") for cells in (cells_of_repeat(0), cells_of_repeat(10)))
+    one, other = (
+        cells.query("concept == 'c03'") for cells in (cells_of_repeat(0), cells_of_repeat(10))
+    )
     assert set(verdicts(one, other, margins)) == {"INCONCLUSIVE"}
     worse = planted(other, {metric: 2 * limit.floor for metric, limit in margins.items()})
     assert set(verdicts(one, worse, margins)) == {"FAIL"}
@@ -187,10 +262,15 @@ def test_pairs_are_judged_apart(margins):
         cells = cells_of_repeat(seed)
         pairs = cells[cells["concept"].isin(["c00", "c01"]) & (cells["kind"] == "shape")]
         names = {"c00": "c00+c02", "c01": "c01+c03"}
-        return pd.concat([cells, pairs.assign(concept=pairs["concept"].map(names), kind="pair", group="pair")])
+        return pd.concat(
+            [cells, pairs.assign(concept=pairs["concept"].map(names), kind="pair", group="pair")]
+        )
 
     found = gate.compare(with_pairs(0), with_pairs(10), margins)
-    assert sorted({(finding.of, finding.n) for finding in found}) == [("concepts", 11), ("pairs", 2)]
+    assert sorted({(finding.of, finding.n) for finding in found}) == [
+        ("concepts", 11),
+        ("pairs", 2),
+    ]
 
 
 # ---- what makes no difference, and what makes a comparison impossible ----
@@ -199,7 +279,9 @@ def test_pairs_are_judged_apart(margins):
 def test_order_of_rows_and_columns_makes_no_difference(margins):
     run = cells_of_repeat(10)
     shuffled = run.sample(frac=1, random_state=0)[COLUMNS[::-1]]
-    assert gate.compare(cells_of_repeat(0), shuffled, margins) == gate.compare(cells_of_repeat(0), run, margins)
+    assert gate.compare(cells_of_repeat(0), shuffled, margins) == gate.compare(
+        cells_of_repeat(0), run, margins
+    )
 
 
 def run_check(reference: Path, cells: pd.DataFrame, *flags: str, **about) -> tuple[int, Path]:
@@ -210,7 +292,12 @@ def run_check(reference: Path, cells: pd.DataFrame, *flags: str, **about) -> tup
 def with_digests(**changes) -> dict:
     """Digests of a run that has one of them changed, or others besides."""
     known = ABOUT["digests"]
-    return {"digests": {k: {**known[k], **v} if isinstance(v, dict) else v for k, v in {**known, **changes}.items()}}
+    return {
+        "digests": {
+            k: {**known[k], **v} if isinstance(v, dict) else v
+            for k, v in {**known, **changes}.items()
+        }
+    }
 
 
 @pytest.mark.parametrize("change, says", [
@@ -230,12 +317,21 @@ def test_another_protocol_is_not_comparable(reference, change, says, capsys):
     assert "NOT COMPARABLE" in out and f"differs: {says}" in out
 
 
-@pytest.mark.parametrize("change", [
-    {"protocol": {**ABOUT["protocol"], "seed": 7, "dtype": "bfloat16", "keep": ["50"]}}, {"device": "cuda"},
-    {"backbone": {"id": "elsewhere/the-same", "sha256": "dd" * 32}},
-    with_digests(plan="00" * 32, concepts={"c99": "new"}, prompts={"d99": "new"}, masks={"c03": "by CLIPSeg"}),
-    {"commit": "fedcba987654"},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"protocol": {**ABOUT["protocol"], "seed": 7, "dtype": "bfloat16", "keep": ["50"]}},
+        {"device": "cuda"},
+        {"backbone": {"id": "elsewhere/the-same", "sha256": "dd" * 32}},
+        with_digests(
+            plan="00" * 32,
+            concepts={"c99": "new"},
+            prompts={"d99": "new"},
+            masks={"c03": "by CLIPSeg"},
+        ),
+        {"commit": "fedcba987654"},
+    ],
+)
 def test_what_may_differ(reference, change, capsys):
     status, _ = run_check(reference, cells_of_repeat(10), **change)
     assert status == 0, capsys.readouterr().out
@@ -245,7 +341,8 @@ def test_conditions_that_differ_are_mentioned(reference, capsys):
     run_check(reference, cells_of_repeat(10), device="cuda", commit="fedcba987654")
     out = capsys.readouterr().out
     assert (
-        "also differs, which is allowed: device: cpu -> cuda" in out and "commit: 0123456789ab -> fedcba987654" in out
+        "also differs, which is allowed: device: cpu -> cuda" in out
+        and "commit: 0123456789ab -> fedcba987654" in out
     )
 
 
@@ -257,11 +354,14 @@ def without(cells: pd.DataFrame, query: str) -> pd.DataFrame:
     ("concept == 'c07'", "1 concept (c07) without any score in the run"),
     ("prompt_id == 'd2'", "1 prompt (d2) without any score in the run"),
     ("concept == 'c07' and prompt_id == 's1' and method == 'cd'",
-     "2 cells (cd default c07 s1 image_sim, cd default c07 s1 text_sim_raw) without a score, not in the run"),
+     "2 cells (cd default c07 s1 image_sim, cd default c07 s1 text_sim_raw) without a score, not "
+     "in the run"),
     ("concept == 'c10' and method == 'cd'", "and 12 more) without a score, not in the run"),
 ])  # fmt: skip
 def test_lost_cells_are_not_comparable(reference, query, says, capsys):
-    """The run was asked for them (its run.json names the concept and the prompt), or has their like elsewhere."""
+    """The run was asked for them (its run.json names the concept and the prompt), or has their like
+    elsewhere.
+    """
     status, _ = run_check(reference, without(cells_of_repeat(10), query))
     assert status == 2 and says in capsys.readouterr().out
 
@@ -270,7 +370,9 @@ def test_lost_cells_are_not_comparable(reference, query, says, capsys):
     "query, name", [("concept == 'c10'", "1 concept (c10)"), ("prompt_id == 'd4'", "1 prompt (d4)")]
 )
 def test_a_run_of_less_is_compared_on_what_both_have(reference, query, name, capsys):
-    """Neither run.json names them: nobody asked the run for them. What both have is judged; the rest is undecided."""
+    """Neither run.json names them: nobody asked the run for them. What both have is judged; the
+    rest is undecided.
+    """
     worse = cells_of_repeat(10)
     run = without(worse, query)
     assert run_check(reference, run)[0] == 0
@@ -289,12 +391,18 @@ def test_a_run_of_more_is_compared_on_what_both_have(reference, capsys):
         cells, cells.query("concept == 'c07'").assign(concept="c99", mean=0.0),
         cells.query("prompt_id == 'd2'").assign(prompt_id="d99", mean=0.0),
     ])  # fmt: skip
-    assert run_check(reference, more, "--format", "json", **with_digests(concepts={"c99": "new"}))[0] == 0
+    assert (
+        run_check(reference, more, "--format", "json", **with_digests(concepts={"c99": "new"}))[0]
+        == 0
+    )
     grown = json.loads(capsys.readouterr().out)
     assert run_check(reference, cells, "--format", "json")[0] == 0
     same = json.loads(capsys.readouterr().out)
     assert grown["findings"] == same["findings"] and grown["verdict"] == "PASS"
-    assert grown["notes"] == ["1 concept (c99) not in the reference", "1 prompt (d99) not in the reference"]
+    assert grown["notes"] == [
+        "1 concept (c99) not in the reference",
+        "1 prompt (d99) not in the reference",
+    ]
 
 
 def test_a_method_that_only_the_run_has_is_mentioned(reference, capsys):
@@ -314,14 +422,22 @@ def test_no_concept_in_common(reference, capsys):
 
 def test_run_json_of_another_version_is_a_sentence(reference):
     with pytest.raises(
-        UserError, match=r"run.json is of schema 1, and only schema 2 can be compared: make that run ag"
+        UserError,
+        match=r"run.json is of schema 1, and only schema 2 can be compared: make that run ag",
     ):
-        run_check(reference, cells_of_repeat(10), schema=1, digests={"prompts": "00", "concepts": "00", "plan": "00"})
+        run_check(
+            reference,
+            cells_of_repeat(10),
+            schema=1,
+            digests={"prompts": "00", "concepts": "00", "plan": "00"},
+        )
 
 
 def test_nan_never_passes(reference, capsys):
     cells = cells_of_repeat(10).copy()
-    at = cells.query("method == 'perfusion' and concept == 'c02' and prompt_id == 's0' and metric == 'image_sim'").index
+    at = cells.query(
+        "method == 'perfusion' and concept == 'c02' and prompt_id == 's0' and metric == 'image_sim'"
+    ).index
     cells.loc[at, "mean"] = np.nan
     status, _ = run_check(reference, cells)
     assert status == 2
@@ -330,10 +446,14 @@ def test_nan_never_passes(reference, capsys):
 
 def test_another_number_of_images_is_not_comparable(reference, capsys):
     cells = cells_of_repeat(10).copy()
-    cells.loc[cells.query("method == 'cd' and concept == 'c02' and prompt_id == 'd0'").index, "n"] = 1
+    cells.loc[
+        cells.query("method == 'cd' and concept == 'c02' and prompt_id == 'd0'").index, "n"
+    ] = 1
     status, _ = run_check(reference, cells)
     assert (
-        status == 2 and "1 cell (cd default c02 d0 text_sim_raw) of another number of images" in capsys.readouterr().out
+        status == 2
+        and "1 cell (cd default c02 d0 text_sim_raw) of another number of images"
+        in capsys.readouterr().out
     )
 
 
@@ -346,14 +466,22 @@ def test_a_method_that_was_not_run_is_said_and_is_undecided(reference, capsys):
 
 
 def test_a_method_that_failed_everywhere_is_lost(reference, capsys):
-    """The run's plan names it, so that somebody asked for it; a run of everything else is no run of less."""
+    """The run's plan names it, so that somebody asked for it; a run of everything else is no run of
+    less.
+    """
     run = reference.parent / "run"
     keep(run, cells_of_repeat(10))
-    plan = [dict.fromkeys(PLAN_ROW, "") | {"method": method, "point": point, "n": 2} for method, point in POINTS]
+    plan = [
+        dict.fromkeys(PLAN_ROW, "") | {"method": method, "point": point, "n": 2}
+        for method, point in POINTS
+    ]
     (run / "plan.csv").write_text(planned_text(plan))
     assert run_check(reference, cells_of_repeat(10))[0] == 0
     assert run_check(reference, without(cells_of_repeat(10), "method == 'cd'"))[0] == 2
-    assert "differs: 1 operating point (cd default) without any score in the run" in capsys.readouterr().out
+    assert (
+        "differs: 1 operating point (cd default) without any score in the run"
+        in capsys.readouterr().out
+    )
 
 
 def test_cells_without_a_row(reference, capsys):
@@ -373,16 +501,21 @@ def test_nothing_in_common(reference, capsys):
 @pytest.mark.parametrize("strict", [False, True])
 @pytest.mark.parametrize("loss, status", [(0.0, 0), (2.0, 1)])
 def test_exit_status(reference, margins, loss, status, strict, capsys):
-    cells = planted(cells_of_repeat(10), {metric: loss * limit.margin for metric, limit in margins.items()})
+    cells = planted(
+        cells_of_repeat(10), {metric: loss * limit.margin for metric, limit in margins.items()}
+    )
     assert run_check(reference, cells, *(["--strict"] if strict else []))[0] == status
     out = capsys.readouterr().out
     assert ("FAIL: run against reference" if status else "PASS: run against reference") in out
-    assert "power: a loss of image_sim 0.0" in out and "would be caught with 90 % probability" in out
+    assert (
+        "power: a loss of image_sim 0.0" in out and "would be caught with 90 % probability" in out
+    )
 
 
 def test_undecided_fails_only_where_strict(reference, capsys):
     (reference / "check.toml").write_text(
-        "[retrained.image_sim]\nmargin = 0.0021\nfloor = 1\n[retrained.text_sim_raw]\nmargin = 0.0021\nfloor = 1.0\n"
+        "[retrained.image_sim]\nmargin = 0.0021\nfloor = 1\n[retrained.text_sim_raw]\nmargin = "
+        "0.0021\nfloor = 1.0\n"
     )
     assert run_check(reference, cells_of_repeat(10))[0] == 0
     assert "concepts like these would settle it" in capsys.readouterr().out
@@ -391,7 +524,9 @@ def test_undecided_fails_only_where_strict(reference, capsys):
 
 def test_calibrated_margins_are_the_noise_of_the_repeats(reference):
     found = tomllib.loads((reference / "check.toml").read_text())
-    assert list(found) == ["retrained"] and found["retrained"]["runs"] == [f"repeat-{seed}" for seed in range(1, 6)]
+    assert list(found) == ["retrained"] and found["retrained"]["runs"] == [
+        f"repeat-{seed}" for seed in range(1, 6)
+    ]
     worst = {metric: [0.0, 0.0] for metric in ("image_sim", "text_sim_raw")}
     for a in range(1, 6):
         for b in range(a + 1, 6):
@@ -410,16 +545,27 @@ def test_calibrated_margins_are_the_noise_of_the_repeats(reference):
 
 
 def test_two_sets_of_margins_side_by_side(reference, capsys):
-    """Repeats with the same weights differ less; each set is made on its own, and run.json says which one applies."""
+    """Repeats with the same weights differ less; each set is made on its own, and run.json says
+    which one applies.
+    """
     weights = {"cd": {"c01": "11" * 32, "c02": "12" * 32}, "perfusion": {"c01": "22" * 32}}
     same = [
-        str(keep(reference.parent / f"same-{seed}", cells_of_repeat(seed, noise=0.002, retrained=0), weights=weights))
+        str(
+            keep(
+                reference.parent / f"same-{seed}",
+                cells_of_repeat(seed, noise=0.002, retrained=0),
+                weights=weights,
+            )
+        )
         for seed in range(1, 4)
     ]
     assert cli.run(["check", "--calibrate", *same, "--against", str(reference)]) == 0
     found = tomllib.loads((reference / "check.toml").read_text())
     assert list(found) == ["same-weights", "retrained"]
-    assert found["same-weights"]["image_sim"]["margin"] < 0.5 * found["retrained"]["image_sim"]["margin"]
+    assert (
+        found["same-weights"]["image_sim"]["margin"]
+        < 0.5 * found["retrained"]["image_sim"]["margin"]
+    )
 
     keep(reference, cells_of_repeat(0, noise=0.002, retrained=0), weights=weights)
     for mine, name in (
@@ -444,7 +590,8 @@ def test_identical_repeats_still_leave_a_margin():
 
 
 @pytest.mark.parametrize("text, says", [
-    (None, r"has no \[retrained\] margins \(there: none\).*perfbench check --calibrate RUN RUN RUN"),
+    (None, r"has no \[retrained\] margins \(there: none\).*perfbench check --calibrate RUN RUN "
+           r"RUN"),
     ("[retrained", "is not a TOML file"),
     ("[retrained.image_sim]\nmargin = 0.01\nfloor = 0.02\n", r"has no \[retrained.text_sim_raw\]"),
     ("[retrained.image_sim]\nmargins = 0.01\n", "did you mean 'margin'"),
@@ -478,11 +625,18 @@ def test_mistakes_in_what_was_asked(reference):
 
 
 def test_real_run_folders_and_the_newest_one(tmp_path, monkeypatch, capsys):
-    """From rows on: two runs as the harness leaves them, the second one the newest under results/."""
+    """From rows on: two runs as the harness leaves them, the second one the newest under
+    results/.
+    """
     methods = {"perfusion": (LOCAL[0], GLOBAL[0]), "cd": ("default",)}
     for seed, name in enumerate(("before", "again", "now")):
         started = {"started": f"2026-11-2{seed}T09:00:00+00:00"}
-        small = {"concepts": ["cat", "teapot", "chair", "dog"], "prompts": 4, "images": 2, "pictures": False}
+        small = {
+            "concepts": ["cat", "teapot", "chair", "dog"],
+            "prompts": 4,
+            "images": 2,
+            "pictures": False,
+        }
         make_run(tmp_path / "results" / name, methods, **small, seed=seed, extra=started)
     monkeypatch.chdir(tmp_path)
     assert cli.run(["check", "--calibrate", "before", "again"]) == 0

@@ -1,4 +1,6 @@
-"""Calibration and power: margins of both sets from run folders, beside a reference they belong to; what is caught."""
+"""Calibration and power: margins of both sets from run folders, beside a reference they belong to;
+what is caught.
+"""
 
 import json
 import tomllib
@@ -43,7 +45,10 @@ def test_both_sets_are_made_from_real_run_folders_and_the_right_one_applies(tmp_
 def test_repeats_of_another_protocol_make_no_margins_for_a_reference(tmp_path):
     reference = keep(tmp_path / "reference", cells_of_repeat(0))
     protocol = {**ABOUT["protocol"], "steps": 50}
-    repeats = [str(keep(tmp_path / f"repeat-{n}", cells_of_repeat(n), protocol=protocol)) for n in (1, 2, 3)]
+    repeats = [
+        str(keep(tmp_path / f"repeat-{n}", cells_of_repeat(n), protocol=protocol))
+        for n in (1, 2, 3)
+    ]
     with pytest.raises(UserError, match=r"reference is no repeat of .*repeat-1: .*steps: 50 -> 20"):
         cli.run(["check", "--calibrate", *repeats, "--against", str(reference)])
     assert not (reference / "check.toml").exists()
@@ -74,7 +79,11 @@ def test_a_loss_of_what_the_power_row_says_is_caught_nine_times_in_ten():
         said = gate.compare(reference, cells_of_repeat(seed), margins)
         cells = cells_of_repeat(seed + 100).copy()
         for finding in said:
-            mine = cells[["method", "point", "metric"]].eq([finding.method, finding.point, finding.metric]).all(axis=1)
+            mine = (
+                cells[["method", "point", "metric"]]
+                .eq([finding.method, finding.point, finding.metric])
+                .all(axis=1)
+            )
             cells.loc[mine, "mean"] -= finding.caught
         failed += [finding.verdict == "FAIL" for finding in gate.compare(reference, cells, margins)]
     assert 0.82 < np.mean(failed) < 0.98
@@ -82,7 +91,9 @@ def test_a_loss_of_what_the_power_row_says_is_caught_nine_times_in_ten():
 
 def test_a_metric_that_no_repeat_has_gets_no_margin(tmp_path):
     cells = [cells_of_repeat(n) for n in (1, 2, 3)]
-    repeats = [str(keep(tmp_path / f"r{n}", c[c["metric"] == "text_sim_raw"])) for n, c in enumerate(cells)]
+    repeats = [
+        str(keep(tmp_path / f"r{n}", c[c["metric"] == "text_sim_raw"])) for n, c in enumerate(cells)
+    ]
     with pytest.raises(UserError, match="no image_sim in common"):
         cli.run(["check", "--calibrate", *repeats])
     assert not list(tmp_path.glob("*/check.toml"))

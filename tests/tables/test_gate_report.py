@@ -11,20 +11,45 @@ from benchmarks.tables.gate import Finding, Report
 from benchmarks.tables.gate_report import FORMATS
 from benchmarks.tables.statistics import Interval
 
-FELL = Finding("concepts", "cd", "default", "image_sim", 0.8, 0.75, Interval(0.05, 0.03, 0.07), 0.02, 0.1, 11, ())
+FELL = Finding(
+    "concepts",
+    "cd",
+    "default",
+    "image_sim",
+    0.8,
+    0.75,
+    Interval(0.05, 0.03, 0.07),
+    0.02,
+    0.1,
+    11,
+    (),
+)
 FLOOR = replace(FELL, loss=Interval(0.01, -0.01, 0.03), fallen=(("teapot", 0.2),), method="ti")
-FINE = replace(FELL, loss=Interval(0.001, -0.001, 0.003), method="perfusion", point="local-b0.60-t0.15")
+FINE = replace(
+    FELL, loss=Interval(0.001, -0.001, 0.003), method="perfusion", point="local-b0.60-t0.15"
+)
 OPEN = replace(FELL, loss=Interval(0.005, -0.03, 0.04), metric="text_sim_raw", of="pairs", n=4)
-ALL = Report("run", "reference", "retrained", (FELL, FLOOR, FINE, OPEN), (), ("seed: 0 -> 1",), ("db default",), False)
-APART = Report("run", "reference", "retrained", (), ("steps: 20 -> 50", "scorer: a -> b, 100 %"), (), (), False)
+ALL = Report(
+    "run",
+    "reference",
+    "retrained",
+    (FELL, FLOOR, FINE, OPEN),
+    (),
+    ("seed: 0 -> 1",),
+    ("db default",),
+    False,
+)
+APART = Report(
+    "run", "reference", "retrained", (), ("steps: 20 -> 50", "scorer: a -> b, 100 %"), (), (), False
+)
 UNDECIDED = replace(ALL, findings=(FINE, OPEN))
 
 
 def test_verdicts():
     assert [finding.verdict for finding in ALL.findings] == ["FAIL", "FAIL", "PASS", "INCONCLUSIVE"]
-    assert [(r.verdict, r.status) for r in (ALL, APART, UNDECIDED, replace(UNDECIDED, strict=True))] == [
-        ("FAIL", 1), ("NOT COMPARABLE", 2), ("INCONCLUSIVE", 0), ("INCONCLUSIVE", 1)
-    ]  # fmt: skip
+    assert [
+        (r.verdict, r.status) for r in (ALL, APART, UNDECIDED, replace(UNDECIDED, strict=True))
+    ] == [("FAIL", 1), ("NOT COMPARABLE", 2), ("INCONCLUSIVE", 0), ("INCONCLUSIVE", 1)]
     passed = replace(ALL, findings=(FINE,), not_run=(), strict=True)
     assert (passed.verdict, passed.status) == ("PASS", 0)
 
@@ -42,17 +67,28 @@ def test_text():
     assert lines[2].startswith("| FAIL         | cd ")
     assert "lost more than the floor of 0.1: teapot 0.2000" in lines[3]
     assert re.search(r"\d+ pairs like these would settle it", lines[5])
-    assert "FAIL: run against reference (2 FAIL, 1 INCONCLUSIVE, 1 PASS; retrained margins)" in lines
-    assert "not in the run: db default" in lines and "also differs, which is allowed: seed: 0 -> 1" in lines
+    assert (
+        "FAIL: run against reference (2 FAIL, 1 INCONCLUSIVE, 1 PASS; retrained margins)" in lines
+    )
+    assert (
+        "not in the run: db default" in lines
+        and "also differs, which is allowed: seed: 0 -> 1" in lines
+    )
     assert FORMATS["text"](APART).splitlines() == [
-        "NOT COMPARABLE: run against reference", "differs: steps: 20 -> 50", "differs: scorer: a -> b, 100 %"
-    ]  # fmt: skip
+        "NOT COMPARABLE: run against reference",
+        "differs: steps: 20 -> 50",
+        "differs: scorer: a -> b, 100 %",
+    ]
 
 
 def test_markdown_folds_what_passed():
     text = FORMATS["markdown"](ALL)
     shown, folded = text.split("<details>")
-    assert "| FAIL " in shown and "INCONCLUSIVE" in shown and "perfusion local-b0.60-t0.15" not in shown
+    assert (
+        "| FAIL " in shown
+        and "INCONCLUSIVE" in shown
+        and "perfusion local-b0.60-t0.15" not in shown
+    )
     assert "perfusion local-b0.60-t0.15" in folded and "| FAIL" not in folded
     assert "<details>" not in FORMATS["markdown"](APART)
 
@@ -60,12 +96,27 @@ def test_markdown_folds_what_passed():
 def test_json_has_every_number_and_no_nan():
     alone = replace(FELL, loss=Interval(0.05, float("nan"), float("nan")), n=1)
     document = json.loads(
-        FORMATS["json"](replace(ALL, findings=(FELL, FLOOR, OPEN, alone))), parse_constant=pytest.fail
+        FORMATS["json"](replace(ALL, findings=(FELL, FLOOR, OPEN, alone))),
+        parse_constant=pytest.fail,
     )
     first, second, third, last = document["findings"]
-    assert (document["verdict"], document["status"], document["not_run"]) == ("FAIL", 1, ["db default"])
-    assert (first["loss"], first["lo"], first["hi"], first["margin"], first["n"]) == (0.05, 0.03, 0.07, 0.02, 11)
-    assert second["fallen"] == {"teapot": 0.2} and third["settled_by"] > 4 and first["settled_by"] is None
+    assert (document["verdict"], document["status"], document["not_run"]) == (
+        "FAIL",
+        1,
+        ["db default"],
+    )
+    assert (first["loss"], first["lo"], first["hi"], first["margin"], first["n"]) == (
+        0.05,
+        0.03,
+        0.07,
+        0.02,
+        11,
+    )
+    assert (
+        second["fallen"] == {"teapot": 0.2}
+        and third["settled_by"] > 4
+        and first["settled_by"] is None
+    )
     assert last["lo"] is None and last["caught"] is None and last["verdict"] == "INCONCLUSIVE"
     assert json.loads(FORMATS["json"](APART))["differences"] == list(APART.differences)
 
@@ -88,5 +139,8 @@ def test_github_commands_are_escaped():
     assert all(re.fullmatch(r"::(error|warning|notice) title=[^:,]*::.*", line) for line in lines)
     assert [line.split(" ")[0] for line in lines[:3]] == ["::error", "::error", "::warning"]
     apart = FORMATS["github"](APART)
-    assert "::error title=comparable::scorer: a -> b, 100 %25" in apart and "% " not in apart.replace("%25", "")
+    assert (
+        "::error title=comparable::scorer: a -> b, 100 %25" in apart
+        and "% " not in apart.replace("%25", "")
+    )
     assert "::warning" not in FORMATS["github"](replace(UNDECIDED, strict=True))

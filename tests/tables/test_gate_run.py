@@ -1,4 +1,6 @@
-"""The gate on what `perfbench run` really leaves: repeats with other seeds, the same weights again, a broken run."""
+"""The gate on what `perfbench run` really leaves: repeats with other seeds, the same weights again,
+a broken run.
+"""
 
 import json
 import shutil
@@ -16,11 +18,18 @@ def test_runs_of_the_harness(tmp_path, capsys):
     copy_of_reference(reference)
     assert run_here(shared(), repeat, "--seed", "1") == 0
     assert run_here(shared(), third, "--seed", "2") == 0
-    assert cli.run(["check", "--calibrate", str(reference), str(repeat), "--against", str(reference)]) == 0
+    assert (
+        cli.run(["check", "--calibrate", str(reference), str(repeat), "--against", str(reference)])
+        == 0
+    )
     capsys.readouterr()
     assert cli.run(["check", str(repeat), "--against", str(reference), "--format", "json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert (report["verdict"], report["margins"], report["notes"]) == ("PASS", "retrained", ["seed: 0 -> 1"])
+    assert (report["verdict"], report["margins"], report["notes"]) == (
+        "PASS",
+        "retrained",
+        ["seed: 0 -> 1"],
+    )
     assert {finding["method"] for finding in report["findings"]} == {"perfusion", "super"}
     assert cli.run(["check", str(third), "--against", str(reference)]) in (0, 1)
 

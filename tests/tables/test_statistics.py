@@ -1,4 +1,6 @@
-"""Statistics against references in plain loops, and against what they promise about known truths."""
+"""Statistics against references in plain loops, and against what they promise about known
+truths.
+"""
 
 import math
 from itertools import pairwise
@@ -9,7 +11,9 @@ import pytest
 from benchmarks.tables import statistics
 
 GROUPS = ["animated"] * 7 + ["container"] * 2 + ["furniture", "wearable"]
-PROMPTS = ["all"] * 19 + ["animated"] * 30 + ["container"] * 16 + ["furniture"] * 11 + ["wearable"] * 10
+PROMPTS = (
+    ["all"] * 19 + ["animated"] * 30 + ["container"] * 16 + ["furniture"] * 11 + ["wearable"] * 10
+)
 LAYOUT = np.array([[p in ("all", g) for p in PROMPTS] for g in GROUPS])  # [11, 86], the paper's
 T_975_DOF_10, T_975_DOF_2 = 2.228139, 4.302653  # from printed tables
 
@@ -65,7 +69,8 @@ def loop_clustered(y: np.ndarray, t: float) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize(
-    "layout, t", [(LAYOUT, T_975_DOF_10), (LAYOUT[:, :19], T_975_DOF_10), (LAYOUT[[0, 7, 9]], T_975_DOF_2)]
+    "layout, t",
+    [(LAYOUT, T_975_DOF_10), (LAYOUT[:, :19], T_975_DOF_10), (LAYOUT[[0, 7, 9]], T_975_DOF_2)],
 )
 def test_clustered_interval_against_loops(layout, t):
     y = scores(1, layout)
@@ -74,7 +79,9 @@ def test_clustered_interval_against_loops(layout, t):
 
 
 def test_clustered_takes_the_larger_variance():
-    """Where prompts move all concepts alike, V_c + V_p - V_cp is the larger; where they cancel, V_c is."""
+    """Where prompts move all concepts alike, V_c + V_p - V_cp is the larger; where they cancel, V_c
+    is.
+    """
     common = np.tile(np.arange(4.0), (3, 1)) + np.array([[0.0], [0.1], [0.2]])
     cancel = np.array([[1.0, -1.0], [-1.0, 1.0]]) + np.array([[0.0], [0.5]])
     for y in (common, cancel):
@@ -92,7 +99,13 @@ def test_one_concept_has_no_interval_and_none_has_no_value():
 
 
 # (concept, prompt, cell, image) variances of one image's score
-WORLDS = [(1.0, 1.0, 1.0, 1.0), (1.0, 0.25, 0.5, 1.0), (1.0, 0.0, 0.0, 0.0), (0.3, 1.0, 0.5, 1.0), (0.1, 1.0, 0.5, 1.0)]
+WORLDS = [
+    (1.0, 1.0, 1.0, 1.0),
+    (1.0, 0.25, 0.5, 1.0),
+    (1.0, 0.0, 0.0, 0.0),
+    (0.3, 1.0, 0.5, 1.0),
+    (0.1, 1.0, 0.5, 1.0),
+]
 
 
 def draw_world(rng: np.random.Generator, variances, images: int = 8) -> np.ndarray:
@@ -118,7 +131,9 @@ def test_the_interval_covers_the_truth_95_times_in_100(variances, columns):
 
 
 def test_an_interval_over_images_would_not():
-    """Why the unit is the concept: as if every image were independent, 95 % intervals hold a fraction of the time."""
+    """Why the unit is the concept: as if every image were independent, 95 % intervals hold a
+    fraction of the time.
+    """
     rng = np.random.default_rng(8)
     inside = 0
     for _ in range(300):
@@ -148,7 +163,10 @@ def test_bootstrap_means_against_drawing_by_hand():
             means = []
             for c in range(11):
                 values = [
-                    y[k, c, p] for p in range(86) for _ in range(draws.prompts[d, p]) if not math.isnan(y[k, c, p])
+                    y[k, c, p]
+                    for p in range(86)
+                    for _ in range(draws.prompts[d, p])
+                    if not math.isnan(y[k, c, p])
                 ]
                 means += [sum(values) / len(values)] * draws.concepts[d, c]
             assert got[d, k] == pytest.approx(sum(means) / len(means), abs=1e-13)
@@ -165,33 +183,46 @@ def test_a_concept_without_drawn_prompts_is_left_out():
 def test_expanded_tails():
     values = np.concatenate([[0.5], np.random.default_rng(0).normal(0, 1, 40_000)])
     tail = 0.5 * math.erfc(math.sqrt(11 / 10) * T_975_DOF_10 / math.sqrt(2))  # 0.0097, not 0.025
-    lo, hi = sorted(values[1:])[round(tail * 40_000)], sorted(values[1:])[round((1 - tail) * 40_000)]
+    lo, hi = (
+        sorted(values[1:])[round(tail * 40_000)],
+        sorted(values[1:])[round((1 - tail) * 40_000)],
+    )
     assert statistics.expanded(values, 11) == pytest.approx((0.5, lo, hi), abs=0.01)
     assert tail == pytest.approx(0.0097, abs=1e-4)
     assert math.isnan(statistics.expanded(values, 1).lo)
 
 
 def test_expanded_gives_concepts_their_t_interval_back():
-    """For concepts alone (no prompt effects) the bootstrap and the closed form must tell the same story."""
+    """For concepts alone (no prompt effects) the bootstrap and the closed form must tell the same
+    story.
+    """
     y = np.tile(np.random.default_rng(5).normal(0, 1, (11, 1)), (1, 19))
     draws = statistics.crossed_draws(11, np.zeros(19), n=20_000)
-    boot = statistics.expanded(statistics.over_concepts(statistics.drawn_means(y, draws), draws), 11)
+    boot = statistics.expanded(
+        statistics.over_concepts(statistics.drawn_means(y, draws), draws), 11
+    )
     closed = statistics.clustered(y)
     assert boot.hi - boot.lo == pytest.approx(closed.hi - closed.lo, rel=0.06)
 
 
 @pytest.mark.parametrize("variances", [*WORLDS, (0.05, 0.05, 1.0, 1.0)])
 def test_crossed_is_the_closed_form_where_there_is_one(variances):
-    """Of a mean, whether concepts, prompts or the noise of cells decide: it is counted once, not three times."""
+    """Of a mean, whether concepts, prompts or the noise of cells decide: it is counted once, not
+    three times.
+    """
     rng = np.random.default_rng(11)
     draws, widths = statistics.crossed_draws(11, np.array(PROMPTS)), []
     for _ in range(8):
         y = draw_world(rng, variances)
-        boot = statistics.crossed(statistics.over_concepts(statistics.drawn_means(y, draws), draws), draws, 11)
+        boot = statistics.crossed(
+            statistics.over_concepts(statistics.drawn_means(y, draws), draws), draws, 11
+        )
         closed = statistics.clustered(y)
         assert boot.value == pytest.approx(closed.value)
         widths.append((boot.hi - boot.lo) / (closed.hi - closed.lo))
-    assert np.mean(widths) == pytest.approx(1, abs=0.1) and np.ptp(widths) < 0.25, widths  # as `expanded` up to 1.6
+    assert np.mean(widths) == pytest.approx(1, abs=0.1) and np.ptp(widths) < 0.25, (
+        widths
+    )  # as `expanded` up to 1.6
 
 
 def test_crossed_with_draws_that_tell_nothing_apart_is_expanded():
@@ -205,16 +236,21 @@ def test_crossed_with_draws_that_tell_nothing_apart_is_expanded():
     draws = statistics.crossed_draws(11, np.array(PROMPTS))
     values = statistics.over_concepts(statistics.drawn_means(y, draws), draws)
     holes = np.where(np.arange(2001) % 50 == 7, np.nan, values)
-    assert statistics.crossed(holes, draws, 11) == pytest.approx(statistics.crossed(values, draws, 11), abs=0.1)
+    assert statistics.crossed(holes, draws, 11) == pytest.approx(
+        statistics.crossed(values, draws, 11), abs=0.1
+    )
 
 
-@pytest.mark.parametrize("variances", [(4.0, 0.25, 0.5, 1.0), (1.0, 1.0, 1.0, 1.0), (0.05, 0.05, 1.0, 1.0)])
+@pytest.mark.parametrize(
+    "variances", [(4.0, 0.25, 0.5, 1.0), (1.0, 1.0, 1.0, 1.0), (0.05, 0.05, 1.0, 1.0)]
+)
 def test_the_bootstrap_covers_a_ratio_and_a_harmonic_mean(variances):
     """The two scores that are not means."""
     rng = np.random.default_rng(3)
     draws = statistics.crossed_draws(11, np.array(PROMPTS), n=1000)
     inside, n = np.zeros(2), 600
-    # the truth: concept means vary, so E[harmonic] is not harmonic(E); it is integrated over the concept effects
+    # the truth: concept means vary, so E[harmonic] is not harmonic(E); it is integrated over the
+    # concept effects
     effects = np.random.default_rng(4).normal(0, math.sqrt(variances[0]), (400_000, 2)) * 0.02
     image, text = 0.7 + effects[:, 0], (0.3 + 0.5 * effects[:, 1]) / 0.3
     truth = np.array([text.mean(), (2 * image * text / (image + text)).mean()])
@@ -223,14 +259,18 @@ def test_the_bootstrap_covers_a_ratio_and_a_harmonic_mean(variances):
         base = 0.3 + 0.005 * draw_world(rng, (0, 0, 1, 1))
         raw = base + 0.01 * draw_world(rng, variances)
         text = statistics.drawn_means(raw, draws) / statistics.drawn_means(base, draws)
-        for k, values in enumerate((text, statistics.harmonic(statistics.drawn_means(image, draws), text))):
+        for k, values in enumerate(
+            (text, statistics.harmonic(statistics.drawn_means(image, draws), text))
+        ):
             interval = statistics.crossed(statistics.over_concepts(values, draws), draws, 11)
             inside[k] += interval.lo <= truth[k] <= interval.hi
     assert (inside / n >= 0.93).all() and (inside / n <= 0.97).all(), inside / n
 
 
 def test_the_bootstrap_covers_the_hypervolume_and_the_gap_to_a_front():
-    """Three points of one method, one of another, `super`: most of what moves one moves them all."""
+    """Three points of one method, one of another, `super`: most of what moves one moves them
+    all.
+    """
     rng = np.random.default_rng(6)
     draws = statistics.crossed_draws(11, np.array(PROMPTS), n=400)
     levels = np.array([(0.80, 0.24), (0.74, 0.27), (0.68, 0.29), (0.76, 0.25), (0.5, 0.30)])
@@ -238,14 +278,20 @@ def test_the_bootstrap_covers_the_hypervolume_and_the_gap_to_a_front():
     truth = np.array([loop_hypervolume(list(zip(x[:3], y[:3])), 0.5, 0.5), 0.9 - 0.1 / 3 - y[3]])
     inside, n = np.zeros(2), 600
     for _ in range(n):
-        own = np.stack([draw_world(rng, (0.05, 0.05, 1, 1)) for _ in range(10)]).reshape(5, 2, *LAYOUT.shape)
+        own = np.stack([draw_world(rng, (0.05, 0.05, 1, 1)) for _ in range(10)]).reshape(
+            5, 2, *LAYOUT.shape
+        )
         shared = np.stack([draw_world(rng, (1, 1, 0, 0)) for _ in range(2)])
-        worlds = levels[..., None, None] + np.array([0.01, 0.005])[:, None, None] * (own + 3 * shared)
+        worlds = levels[..., None, None] + np.array([0.01, 0.005])[:, None, None] * (
+            own + 3 * shared
+        )
         worlds[:, 0, :, 19:] = np.nan
         image, raw = (statistics.drawn_means(worlds[:, k], draws) for k in (0, 1))  # [D, 5, C]
         x, y = (statistics.over_concepts(of, draws) for of in (image, raw / raw[:, 4:]))
         area = statistics.hypervolume(x[:, :3], y[:, :3], x[:, 4], 0.5)
-        gap = np.array([statistics.front_at(a[:3], b[:3], a[3:4])[0] for a, b in zip(x, y)]) - y[:, 3]
+        gap = (
+            np.array([statistics.front_at(a[:3], b[:3], a[3:4])[0] for a, b in zip(x, y)]) - y[:, 3]
+        )
         for k, values in enumerate((area, gap)):
             interval = statistics.crossed(values, draws, 11)
             inside[k] += interval.lo <= truth[k] <= interval.hi
@@ -254,12 +300,18 @@ def test_the_bootstrap_covers_the_hypervolume_and_the_gap_to_a_front():
 
 @pytest.mark.parametrize("n_concepts", [3, 4, 5, 8])
 def test_the_bootstrap_covers_with_few_concepts_too(n_concepts):
-    """A quick run has three concepts; the smallest and the largest of the draws alone would cover 85 in 100."""
+    """A quick run has three concepts; the smallest and the largest of the draws alone would cover
+    85 in 100.
+    """
     rng = np.random.default_rng(n_concepts)
     draws = statistics.crossed_draws(n_concepts, np.zeros(10), n=1000)
     inside = 0
     for _ in range(500):
-        y = rng.normal(0, 0.3, (n_concepts, 1)) + rng.normal(0, 0.05, 10) + rng.normal(0, 0.1, (n_concepts, 10))
+        y = (
+            rng.normal(0, 0.3, (n_concepts, 1))
+            + rng.normal(0, 0.05, 10)
+            + rng.normal(0, 0.1, (n_concepts, 10))
+        )
         interval = statistics.crossed(
             statistics.over_concepts(statistics.drawn_means(y, draws), draws), draws, n_concepts
         )
@@ -269,10 +321,12 @@ def test_the_bootstrap_covers_with_few_concepts_too(n_concepts):
 
 def test_harmonic_wins_best():
     a, b = np.array([0.8, 0.5, -0.1, 0.0, np.nan]), np.array([0.4, 0.5, 0.5, 0.0, 1.0])
-    assert statistics.harmonic(a, b) == pytest.approx([2 / (1 / 0.8 + 1 / 0.4), 0.5, 0, 0, np.nan], nan_ok=True)
-    assert statistics.wins(np.array([2.0, 1, 1, np.nan]), np.array([1.0, 1, 2, 0])) == pytest.approx(
-        [1, 0.5, 0, np.nan], nan_ok=True
+    assert statistics.harmonic(a, b) == pytest.approx(
+        [2 / (1 / 0.8 + 1 / 0.4), 0.5, 0, 0, np.nan], nan_ok=True
     )
+    assert statistics.wins(
+        np.array([2.0, 1, 1, np.nan]), np.array([1.0, 1, 2, 0])
+    ) == pytest.approx([1, 0.5, 0, np.nan], nan_ok=True)
     choose = np.array([[0.1, 0.9, np.nan], [0.2, 0.3, 0.4]])  # two variants, three concepts
     assert statistics.best(choose, np.array([[1.0, 2, 3], [4, 5, 6]])).tolist() == [4, 2, 6]
 
@@ -298,27 +352,35 @@ def test_hypervolume_against_cutting_the_plane():
                 loop_hypervolume(list(zip(x, y)), 0.5, 0.5), abs=1e-12
             )
     many = statistics.hypervolume(np.stack([x, x]), np.stack([y, y]), np.array([0.5, 0.6]), 0.5)
-    assert many == pytest.approx([loop_hypervolume(list(zip(x, y)), ref, 0.5) for ref in (0.5, 0.6)])
-    assert statistics.hypervolume(np.array([0.7, np.nan]), np.array([0.8, 0.9]), 0.5, 0.5) == pytest.approx(0.2 * 0.3)
+    assert many == pytest.approx(
+        [loop_hypervolume(list(zip(x, y)), ref, 0.5) for ref in (0.5, 0.6)]
+    )
+    assert statistics.hypervolume(
+        np.array([0.7, np.nan]), np.array([0.8, 0.9]), 0.5, 0.5
+    ) == pytest.approx(0.2 * 0.3)
 
 
 def test_a_dominated_point_adds_nothing_to_the_hypervolume():
     x, y = np.array([0.6, 0.8]), np.array([0.9, 0.7])
-    assert statistics.hypervolume(np.append(x, 0.55), np.append(y, 0.65), 0.5, 0.5) == statistics.hypervolume(
-        x, y, 0.5, 0.5
-    )
+    assert statistics.hypervolume(
+        np.append(x, 0.55), np.append(y, 0.65), 0.5, 0.5
+    ) == statistics.hypervolume(x, y, 0.5, 0.5)
 
 
 def test_front():
     x, y = np.array([0.6, 0.8, 0.7, 0.5, 0.8]), np.array([0.9, 0.7, 0.6, 0.9, 0.7])
     assert statistics.non_dominated(x, y).tolist() == [True, True, False, False, True]
     at = np.array([0.6, 0.65, 0.7, 0.8, 0.59, 0.81])
-    assert statistics.front_at(x, y, at) == pytest.approx([0.9, 0.85, 0.8, 0.7, np.nan, np.nan], nan_ok=True)
+    assert statistics.front_at(x, y, at) == pytest.approx(
+        [0.9, 0.85, 0.8, 0.7, np.nan, np.nan], nan_ok=True
+    )
     assert np.isnan(statistics.front_at(np.array([np.nan]), np.array([1.0]), at)).all()
 
 
 def loop_components(y, n, sd):
-    cells = [(c, p) for c in range(y.shape[0]) for p in range(y.shape[1]) if not math.isnan(y[c, p])]
+    cells = [
+        (c, p) for c in range(y.shape[0]) for p in range(y.shape[1]) if not math.isnan(y[c, p])
+    ]
     both, same_c, same_p = [], [], []
     for i, (c, p) in enumerate(cells):
         for d, q in cells[i + 1 :]:
@@ -336,9 +398,9 @@ def test_components_against_loops_and_truth():
     truth = (0.5, 0.3, 0.2, 1.0)
     found = []
     for _ in range(60):
-        images = np.where(LAYOUT, draw_world(rng, (*truth[:3], 0)), np.nan)[:, :, None] + rng.normal(
-            0, 1, (*LAYOUT.shape, 4)
-        )
+        images = np.where(LAYOUT, draw_world(rng, (*truth[:3], 0)), np.nan)[
+            :, :, None
+        ] + rng.normal(0, 1, (*LAYOUT.shape, 4))
         y, n, sd = images.mean(2), np.full(LAYOUT.shape, 4), images.std(2, ddof=1)
         found.append(statistics.components(y, n, sd))
     assert statistics.components(y, n, sd) == pytest.approx(loop_components(y, n, sd), rel=1e-9)
@@ -358,4 +420,6 @@ def test_mean_variance_is_what_the_mean_really_varies_by():
     of = statistics.Components(0.5, 0.3, 0.2, 1.0)
     n = np.full(LAYOUT.shape, 8)
     seen = np.var([class_mean(draw_world(rng, of)) for _ in range(4000)])
-    assert sum(statistics.mean_variance(draw_world(rng, of), n, of)) == pytest.approx(seen, rel=0.08)
+    assert sum(statistics.mean_variance(draw_world(rng, of), n, of)) == pytest.approx(
+        seen, rel=0.08
+    )

@@ -1,7 +1,8 @@
-"""Pictures in which it is known where the concept is: for measures that need the truth and not a score.
+"""Pictures in which it is known where the concept is: for measures that need the truth and not a
+score.
 
-In: a concept of a run and its prompts. Out: `Known`s. The miniature's own concepts are drawn in the prompts' scenes;
-any other concept is shown by its concept images and their masks.
+In: a concept of a run and its prompts. Out: `Known`s. The miniature's own concepts are drawn in the
+prompts' scenes; any other concept is shown by its concept images and their masks.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,8 +34,12 @@ class Known:
     mask: np.ndarray  # uint8 [H, W], 255 on the object
 
 
-def known_pictures(folder: Path, concept: str, super_category: str, templates: Mapping[str, str]) -> list[Known]:
-    """`folder`: the concept's images as the run used them; `templates`: prompt id -> template with {concept}."""
+def known_pictures(
+    folder: Path, concept: str, super_category: str, templates: Mapping[str, str]
+) -> list[Known]:
+    """`folder`: the concept's images as the run used them; `templates`: prompt id -> template with
+    {concept}.
+    """
     if drawn_here(folder, concept):
         found = in_scenes(concept, super_category, templates)
         if found:
@@ -43,7 +48,9 @@ def known_pictures(folder: Path, concept: str, super_category: str, templates: M
 
 
 def drawn_here(folder: Path, concept: str) -> bool:
-    """Whether the run's images of a concept are the world's own, and not another concept of the same name."""
+    """Whether the run's images of a concept are the world's own, and not another concept of the
+    same name.
+    """
     if concept not in ELEVEN | TUNING:
         return False
     here, ours = pictures_in(folder), photographs(concept)[0]
@@ -56,14 +63,20 @@ def pictures_in(folder: Path) -> list[np.ndarray]:
 
 
 def in_scenes(
-    concept: str, super_category: str, templates: Mapping[str, str], index: int = 0, own: bool = True
+    concept: str,
+    super_category: str,
+    templates: Mapping[str, str],
+    index: int = 0,
+    own: bool = True,
 ) -> list[Known]:
-    """The concept's instance (`own`; else any of its class) drawn in each prompt's scene; prompts that the world has no
-    words for are left out. `index`: another picture of the same."""
+    """The concept's instance (`own`; else any of its class) drawn in each prompt's scene; prompts
+    that the world has no words for are left out. `index`: another picture of the same."""
     found, more = [], (index,) if index else ()
     for prompt, template in templates.items():
         try:
-            asked = read(template.replace(f"{{{concept}}}", super_category), seed=(concept, prompt, *more))
+            asked = read(
+                template.replace(f"{{{concept}}}", super_category), seed=(concept, prompt, *more)
+            )
         except UserError:
             continue
         mine = with_instance(asked, instance_of(concept)) if own else asked
@@ -76,7 +89,9 @@ def in_scenes(
 
 
 def with_instance(picture: Picture, mine: Instance) -> Picture | None:
-    """The picture with the concept in the place of the thing of its class, and the mask asked of it."""
+    """The picture with the concept in the place of the thing of its class, and the mask asked of
+    it.
+    """
     if picture.one.cls == mine.cls:
         return changed(picture, one=mine, focus=0)
     if picture.other is not None and picture.other.cls == mine.cls:
@@ -94,4 +109,7 @@ def photographed(folder: Path, concept: str) -> list[Known]:
         )
     template = fill(PHOTO, f"{{{concept}}}")
     pairs: Sequence[tuple[np.ndarray, np.ndarray]] = list(zip(pictures, masks, strict=True))
-    return [Known(str(number), template, picture, mask[..., 0]) for number, (picture, mask) in enumerate(pairs)]
+    return [
+        Known(str(number), template, picture, mask[..., 0])
+        for number, (picture, mask) in enumerate(pairs)
+    ]

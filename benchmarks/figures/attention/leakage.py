@@ -1,9 +1,10 @@
-"""What was measured of attention: kept a method and a concept, and as the tables and maps that figures show.
+"""What was measured of attention: kept a method and a concept, and as the tables and maps that
+figures show.
 
-    attention/parts/<method>/<point>/<concept>.npz   leakage and maps of one method and point on one concept, with a key
-    attention/cells.csv     a row a (method, point, concept, prompt_id, t): leakage, area
-    attention/leakage.csv   a row a (method, point, t): class-balanced means with 95 % intervals
-    attention/maps.npz      one picture a concept, and every method's map of it
+    attention/parts/<method>/<point>/<concept>.npz   leakage and maps of one method and point on one
+    concept, with a key attention/cells.csv     a row a (method, point, concept, prompt_id, t):
+    leakage, area attention/leakage.csv   a row a (method, point, t): class-balanced means with 95 %
+    intervals attention/maps.npz      one picture a concept, and every method's map of it
 
 In: `Part`s and what was `Found` of them. Out: these files. No torch.
 """
@@ -72,7 +73,13 @@ def read_part(store: Store, part: Part) -> Found | None:
 
 
 def write_part(store: Store, part: Part, found: Found) -> None:
-    write_arrays(store, part_file(store, part), key=np.array(part.key), leakage=found.leakage, maps=found.maps)
+    write_arrays(
+        store,
+        part_file(store, part),
+        key=np.array(part.key),
+        leakage=found.leakage,
+        maps=found.maps,
+    )
 
 
 def write_arrays(store: Store, target: Path, **arrays: np.ndarray) -> None:
@@ -84,42 +91,63 @@ def write_arrays(store: Store, target: Path, **arrays: np.ndarray) -> None:
 
 
 def cells_of(found: Mapping[Part, Found]) -> pd.DataFrame:
-    """A row a column, concept, picture and level; `area` is the share of the picture outside the object, which is what
-    a word leaks that attends to everything alike."""
-    return pd.DataFrame([
-        {
-            "method": part.method, "point": part.point, "concept": part.concept, "prompt_id": known.name, "t": t,
-            "leakage": float(leak), "area": 1 - float(known.mask.mean()) / 255,
-        }
-        for part, one in found.items()
-        for known, leaks in zip(part.known, one.leakage)
-        for t, leak in zip(LEVELS, leaks)
-    ])  # fmt: skip
+    """A row a column, concept, picture and level; `area` is the share of the picture outside the
+    object, which is what a word leaks that attends to everything alike."""
+    return pd.DataFrame(
+        [
+            {
+                "method": part.method,
+                "point": part.point,
+                "concept": part.concept,
+                "prompt_id": known.name,
+                "t": t,
+                "leakage": float(leak),
+                "area": 1 - float(known.mask.mean()) / 255,
+            }
+            for part, one in found.items()
+            for known, leaks in zip(part.known, one.leakage)
+            for t, leak in zip(LEVELS, leaks)
+        ]
+    )
 
 
 def leakage_of(cells: pd.DataFrame, prompts: Collection[str]) -> pd.DataFrame:
-    """Class-balanced means over concepts with their 95 % intervals; `excess` is what a word leaks more than the plain
-    super-category does in the same pictures. Concepts share `prompts`; anything else is a picture of one concept."""
+    """Class-balanced means over concepts with their 95 % intervals; `excess` is what a word leaks
+    more than the plain super-category does in the same pictures. Concepts share `prompts`; anything
+    else is a picture of one concept."""
     shared = cells["prompt_id"].isin(list(prompts))
-    cells = cells.assign(column=cells["prompt_id"].where(shared, cells["concept"] + "/" + cells["prompt_id"]))
+    cells = cells.assign(
+        column=cells["prompt_id"].where(shared, cells["concept"] + "/" + cells["prompt_id"])
+    )
     plain = cells[cells["method"] == FLOOR][["concept", "column", "t", "leakage"]]
     cells = cells.merge(plain, on=["concept", "column", "t"], how="left", suffixes=("", "_plain"))
     cells["excess"] = cells["leakage"] - cells["leakage_plain"]
     rows = []
     for (method, point, t), mine in cells.groupby(["method", "point", "t"], sort=False):
         leakage, excess = clustered(_wide(mine, "leakage")), clustered(_wide(mine, "excess"))
-        rows.append({
-            "method": method, "point": point, "t": t,
-            "leakage": leakage.value, "leakage_lo": max(leakage.lo, 0.0), "leakage_hi": min(leakage.hi, 1.0),
-            "excess": excess.value, "excess_lo": excess.lo, "excess_hi": excess.hi,
-            "area": clustered(_wide(mine, "area")).value, "n_concepts": mine["concept"].nunique(),
-            "n_pictures": len(mine),
-        })  # fmt: skip
+        rows.append(
+            {
+                "method": method,
+                "point": point,
+                "t": t,
+                "leakage": leakage.value,
+                "leakage_lo": max(leakage.lo, 0.0),
+                "leakage_hi": min(leakage.hi, 1.0),
+                "excess": excess.value,
+                "excess_lo": excess.lo,
+                "excess_hi": excess.hi,
+                "area": clustered(_wide(mine, "area")).value,
+                "n_concepts": mine["concept"].nunique(),
+                "n_pictures": len(mine),
+            }
+        )
     return pd.DataFrame(rows)
 
 
 def concepts_of(cells: pd.DataFrame) -> pd.DataFrame:
-    """A row a column and concept: means over its pictures and levels, and `mean_*` over the column's concepts."""
+    """A row a column and concept: means over its pictures and levels, and `mean_*` over the
+    column's concepts.
+    """
     keys = ["method", "point"]
     means = cells.groupby([*keys, "concept"], sort=False)[["leakage", "area"]].mean().reset_index()
     over = means.groupby(keys, sort=False)[["leakage", "area"]].transform("mean")
@@ -132,11 +160,15 @@ def _wide(cells: pd.DataFrame, column: str) -> np.ndarray:
 
 
 def write_attention(run: Run, store: Store, found: Mapping[Part, Found]) -> str:
-    """cells.csv, leakage.csv, and maps.npz with one picture a concept, each time of another prompt."""
+    """cells.csv, leakage.csv, and maps.npz with one picture a concept, each time of another
+    prompt.
+    """
     folder, cells = attention_folder(run.folder), cells_of(found)
     own = {part.concept: [known.name for known in part.known] for part in found}
     leaks = leakage_of(cells, set(run.plan["prompt_id"]))
-    shown = {concept: turn * len(names) // len(own) for turn, (concept, names) in enumerate(own.items())}
+    shown = {
+        concept: turn * len(names) // len(own) for turn, (concept, names) in enumerate(own.items())
+    }
     columns = {name: list(group) for name, group in groupby(found, key=lambda part: part.column)}
     first = next(iter(columns.values()))
     picked = [part.known[shown[part.concept]] for part in first]
@@ -162,22 +194,35 @@ def smaller(picture: np.ndarray) -> np.ndarray:
     step = max(picture.shape[0] // SIDE, 1)
     high, wide = (size // step * step for size in picture.shape[:2])
     blocks = picture[:high, :wide].reshape(high // step, step, wide // step, step, -1)
-    return blocks.mean((1, 3)).round().astype(np.uint8).reshape(high // step, wide // step, *picture.shape[2:])
+    return (
+        blocks.mean((1, 3))
+        .round()
+        .astype(np.uint8)
+        .reshape(high // step, wide // step, *picture.shape[2:])
+    )
 
 
 def text_of(leaks: pd.DataFrame) -> str:
     """The table for people."""
     against = leaks["method"].eq(FLOOR).any()
-    head = ["leakage", "", *(f"t = {t}" for t in LEVELS), *(f"more than super, t = {t}" for t in LEVELS if against)]
+    head = [
+        "leakage",
+        "",
+        *(f"t = {t}" for t in LEVELS),
+        *(f"more than super, t = {t}" for t in LEVELS if against),
+    ]
     rows = [head]
     for (method, point), mine in leaks.groupby(["method", "point"], sort=False):
         records = mine.to_dict("records")
         values = [estimate(r["leakage"], r["leakage_lo"], r["leakage_hi"]) for r in records]
-        values += [estimate(r["excess"], r["excess_lo"], r["excess_hi"]) for r in records if against]
+        values += [
+            estimate(r["excess"], r["excess_lo"], r["excess_hi"]) for r in records if against
+        ]
         rows.append([str(method), "" if point == "default" else str(point), *values])
     area, n = leaks["area"].iloc[0], int(leaks["n_concepts"].max())
     return f"""{aligned(rows)}
 
-Share of the attention of the concept's word that lies outside the object, means over {n} concept{"s" * (n > 1)} with
+Share of the attention of the concept's word that lies outside the object, means over {n} \
+concept{"s" * (n > 1)} with
 95 % intervals. A word that attended to everything alike would leak {area:.3f}.
 """

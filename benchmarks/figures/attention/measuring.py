@@ -1,6 +1,8 @@
-"""`perfbench attention`: what the concept's word attends to in pictures where it is known where the concept is.
+"""`perfbench attention`: what the concept's word attends to in pictures where it is known where the
+concept is.
 
-In: a run's fits. Out: attention/ (attention_tables.py). What was measured once, of one method on one concept, is kept.
+In: a run's fits. Out: attention/ (attention_tables.py). What was measured once, of one method on
+one concept, is kept.
 """
 
 import hashlib
@@ -18,7 +20,14 @@ from benchmarks.devices import device_name
 from benchmarks.digests import digest
 from benchmarks.disk import verified
 from benchmarks.figures.attention.known_pictures import Known, known_pictures
-from benchmarks.figures.attention.leakage import LEVELS, Found, Part, read_part, write_attention, write_part
+from benchmarks.figures.attention.leakage import (
+    LEVELS,
+    Found,
+    Part,
+    read_part,
+    write_attention,
+    write_part,
+)
 from benchmarks.figures.with_pictures import gallery_columns
 from benchmarks.paths import backbone_names
 from benchmarks.planning import methods
@@ -26,7 +35,13 @@ from benchmarks.planning.plan import seed_of
 from benchmarks.planning.points import OperatingPoint
 from benchmarks.planning.units import FLOOR
 from benchmarks.running.progress import Progress
-from benchmarks.store.run_folder import Store, attention_folder, concept_folder, fit_folder, refuse_without
+from benchmarks.store.run_folder import (
+    Store,
+    attention_folder,
+    concept_folder,
+    fit_folder,
+    refuse_without,
+)
 from benchmarks.tables.run_view import Run, open_run
 from perfusion_core.attention import look, word_tokens
 from perfusion_core.backbone import Backbone
@@ -40,8 +55,12 @@ NEEDED = ("config.seed", "config.backbone", "backbone.sha256", "dtype")  # in ru
 AT_ONCE = 4  # pictures a forward pass, each at every level
 
 
-def attention(given: str | None, wanted: Sequence[str] = (), device: str = "auto", files: Sequence[str] = ()) -> str:
-    """Measure what is missing, write the tables; -> the table as text. `files`: methods of the user's own."""
+def attention(
+    given: str | None, wanted: Sequence[str] = (), device: str = "auto", files: Sequence[str] = ()
+) -> str:
+    """Measure what is missing, write the tables; -> the table as text. `files`: methods of the
+    user's own.
+    """
     run = open_run(given)
     store = Store(run.folder)
     refuse_without(run.folder, run.about, NEEDED)
@@ -51,7 +70,9 @@ def attention(given: str | None, wanted: Sequence[str] = (), device: str = "auto
         measure(run, store, todo, device, files)
     found = {part: one for part in parts if (one := read_part(store, part)) is not None}
     if len(found) < len(parts):
-        raise UserError(f"{attention_folder(run.folder)} was changed meanwhile; give the same command again")
+        raise UserError(
+            f"{attention_folder(run.folder)} was changed meanwhile; give the same command again"
+        )
     return write_attention(run, store, found)
 
 
@@ -72,14 +93,23 @@ def parts_of(run: Run, wanted: Sequence[str], files: Sequence[str] = ()) -> list
     fitted = [
         concept
         for concept in concepts
-        if all(has_fit(run.folder, bases[method], rows.get((method, point, concept))) for method, point in columns)
+        if all(
+            has_fit(run.folder, bases[method], rows.get((method, point, concept)))
+            for method, point in columns
+        )
     ]
     left_out = [concept for concept in concepts if concept not in fitted]
     if not fitted:
         named = ", ".join(f"{method}/{point}" for method, point in columns)
-        raise UserError(f"{run.name}: no concept has a fit of each of {named}; the same `perfbench run` makes them")
+        raise UserError(
+            f"{run.name}: no concept has a fit of each of {named}; the same `perfbench run` makes "
+            f"them"
+        )
     if left_out:
-        print(f"perfbench: without {', '.join(left_out)}, of which a method has no fit here", file=sys.stderr)
+        print(
+            f"perfbench: without {', '.join(left_out)}, of which a method has no fit here",
+            file=sys.stderr,
+        )
     known = {concept: pictures_of(run, plan, concept) for concept in fitted}
     return [
         part_of(run, bases[method], known[concept], rows[method, point, concept])
@@ -89,14 +119,18 @@ def parts_of(run: Run, wanted: Sequence[str], files: Sequence[str] = ()) -> list
 
 
 def known_base(run: Run, method: str, files: Sequence[str]) -> str:
-    """The method whose module does it. Code that only run.json names is never loaded: a run may be anybody's."""
+    """The method whose module does it. Code that only run.json names is never loaded: a run may be
+    anybody's.
+    """
     base = methods.variant(method, files).base
     if base not in methods.sources(files):
         told = run.about.get("config", {}).get("method_files", ())
         recorded = ", ".join(map(str, told))[:200] if isinstance(told, list) and told else "FILE.py"
         raise UserError(
-            f"{run.name}: the method {base} is in a file of its own, and code is run only from files that you name: "
-            f"look at it, then add --method-file FILE (the run was made with {recorded}), or leave it out by --methods"
+            f"{run.name}: the method {base} is in a file of its own, and code is run only from "
+            f"files that you name: "
+            f"look at it, then add --method-file FILE (the run was made with {recorded}), or "
+            f"leave it out by --methods"
         )
     return base
 
@@ -105,7 +139,9 @@ def has_fit(run: Path, base: str, row: Mapping[Any, Any] | None) -> bool:
     if row is None:
         return False
     key = row["fit"]
-    return not key or verified(fit_folder(run, base, row["concept"], key), "fit.json", key) is not None
+    return (
+        not key or verified(fit_folder(run, base, row["concept"], key), "fit.json", key) is not None
+    )
 
 
 def pictures_of(run: Run, plan: pd.DataFrame, concept: str) -> tuple[Known, ...]:
@@ -121,13 +157,23 @@ def part_of(run: Run, base: str, known: tuple[Known, ...], row: Mapping[Any, Any
     for one in known:
         pixels.update(one.picture.tobytes() + one.mask.tobytes())
     about = run.about
-    key = digest({
-        "unit": "attention", "version": VERSION, "levels": LEVELS, "backbone": about["backbone"]["sha256"],
-        "dtype": about["dtype"], "method": base, "point": row["point"], "fit": row["fit"],
-        "covariance": about["backbone"].get("covariance"), "super": row["super_category"],
-        "texts": [one.template for one in known], "seeds": seeds_of(run, row["concept"], known),
-        "pictures": pixels.hexdigest(),
-    })  # fmt: skip
+    key = digest(
+        {
+            "unit": "attention",
+            "version": VERSION,
+            "levels": LEVELS,
+            "backbone": about["backbone"]["sha256"],
+            "dtype": about["dtype"],
+            "method": base,
+            "point": row["point"],
+            "fit": row["fit"],
+            "covariance": about["backbone"].get("covariance"),
+            "super": row["super_category"],
+            "texts": [one.template for one in known],
+            "seeds": seeds_of(run, row["concept"], known),
+            "pictures": pixels.hexdigest(),
+        }
+    )
     names = (row["method"], row["point"], base, row["concept"], row["super_category"], row["fit"])
     return Part(*names, known=known, key=key)
 
@@ -140,7 +186,9 @@ def seeds_of(run: Run, concept: str, known: Sequence[Known]) -> list[int]:
 # ---- doing it ----
 
 
-def measure(run: Run, store: Store, todo: Sequence[Part], device: str, files: Sequence[str] = ()) -> None:
+def measure(
+    run: Run, store: Store, todo: Sequence[Part], device: str, files: Sequence[str] = ()
+) -> None:
     """Each part is published when it is done, so that an interrupted command goes on."""
     backbone = open_backbone(run, device)
     progress = Progress(sum(len(part.known) for part in todo))
@@ -166,7 +214,11 @@ def open_backbone(run: Run, device: str) -> Backbone:
     where = str(Path(where).expanduser()) if where.startswith("~") else where
     revision = about["config"].get("revision") or None
     backbone = Backbone.open(
-        where, device=device_name(device), dtype=about["dtype"], revision=revision, names=backbone_names()
+        where,
+        device=device_name(device),
+        dtype=about["dtype"],
+        revision=revision,
+        names=backbone_names(),
     )
     if backbone.digest != about["backbone"]["sha256"]:
         raise UserError(
@@ -177,12 +229,16 @@ def open_backbone(run: Run, device: str) -> Backbone:
 
 
 @contextmanager
-def applied(backbone: Backbone, run: Path, part: Part, files: Sequence[str]) -> Iterator[Callable[[str], str]]:
+def applied(
+    backbone: Backbone, run: Path, part: Part, files: Sequence[str]
+) -> Iterator[Callable[[str], str]]:
     """A part's fit in the backbone, at its point."""
     point = OperatingPoint.parse(part.point)
     folder = fit_folder(run, part.base, part.concept, part.fit) if part.fit else run
     fitted = Fitted(folder / f"step-{point.step}" if point.step else folder, part.super_category)
-    with methods.load(part.base, files).apply(backbone, {part.concept: fitted}, point.settings) as spell:
+    with methods.load(part.base, files).apply(
+        backbone, {part.concept: fitted}, point.settings
+    ) as spell:
         yield spell
 
 
@@ -196,7 +252,9 @@ def measured(
 ) -> Found:
     """Every picture at every level, a few pictures a forward pass."""
     leakage, maps = [], []
-    masks = torch.from_numpy(np.stack([one.mask for one in part.known])).unsqueeze(1).float() / 255  # [n, 1, H, W]
+    masks = (
+        torch.from_numpy(np.stack([one.mask for one in part.known])).unsqueeze(1).float() / 255
+    )  # [n, 1, H, W]
     for begin in range(0, len(part.known), AT_ONCE):
         rows = [n for n in range(begin, min(begin + AT_ONCE, len(part.known))) for _ in LEVELS]
         few = [part.known[n] for n in rows]

@@ -1,6 +1,7 @@
 """The images of a run as the report's page carries them.
 
-In: a run. Out: JSON for page.js: rows (a concept and a prompt), series (a method, its biases), cells, thumbnails.
+In: a run. Out: JSON for page.js: rows (a concept and a prompt), series (a method, its biases),
+cells, thumbnails.
 """
 
 import base64
@@ -24,17 +25,25 @@ from benchmarks.tables.run_view import Run, starred
 from perfusion_core.errors import UserError
 
 SIDE = 128  # pixels of a thumbnail; smaller images keep their own
-BUDGET = 16_000_000  # bytes of thumbnails inside the page; what is beyond stays a file beside it, loaded when seen
+# bytes of thumbnails inside the page; what is beyond stays a file beside it, loaded when seen
+BUDGET = 16_000_000
 QUALITY = 80
-SHOWN = 5  # series that are switched on when the page opens, published methods before their variants
+SHOWN = (
+    5  # series that are switched on when the page opens, published methods before their variants
+)
 
 
-def gallery(run: Run, out: Path, budget: int = BUDGET) -> tuple[dict[str, Any], dict[str, list[str]]]:
-    """The gallery's data, and each concept's thumbnails (base64 WebP). Every cell's first image comes before any second
-    one, so that where the budget ends, each cell still shows something when the page travels alone."""
+def gallery(
+    run: Run, out: Path, budget: int = BUDGET
+) -> tuple[dict[str, Any], dict[str, list[str]]]:
+    """The gallery's data, and each concept's thumbnails (base64 WebP). Every cell's first image
+    comes before any second one, so that where the budget ends, each cell still shows something when
+    the page travels alone."""
     series = list(all_series(run))
     rows = all_rows(run)
-    wanted = {point["id"]: (point["method"], point["point"]) for one in series for point in one["points"]}
+    wanted = {
+        point["id"]: (point["method"], point["point"]) for one in series for point in one["points"]
+    }
     scores = score_texts(run.cells)
     planned = run.plan.set_index(["method", "point", "concept", "prompt_id"])["n"].to_dict()
     cells: dict[str, dict[int, dict[str, Any]]] = {name: {} for name in wanted}
@@ -56,7 +65,10 @@ def gallery(run: Run, out: Path, budget: int = BUDGET) -> tuple[dict[str, Any], 
                 "score": score,
             }
             cells[name][row["id"]] = cell
-            pending += [(index, row["concept"], cell, str(index), folder / f"{index}.png") for index in files]
+            pending += [
+                (index, row["concept"], cell, str(index), folder / f"{index}.png")
+                for index in files
+            ]
     thumbs: dict[str, list[str]] = {}
     used, size, unreadable = 0, 0, []
     for index, concept, cell, _, file in sorted(pending, key=lambda item: item[0]):
@@ -72,11 +84,16 @@ def gallery(run: Run, out: Path, budget: int = BUDGET) -> tuple[dict[str, Any], 
         thumbs[concept].append(text)
     seen = {row for by_row in cells.values() for row, cell in by_row.items() if cell["files"]}
     data = {
-        "concepts": [{"name": name} for name in dict.fromkeys(row["concept"] for row in rows if row["id"] in seen)],
+        "concepts": [
+            {"name": name}
+            for name in dict.fromkeys(row["concept"] for row in rows if row["id"] in seen)
+        ],
         "rows": [row for row in rows if row["id"] in seen],
         "series": series,
         "cells": cells,
-        "examples": {name: examples(run, name) for name in dict.fromkeys(row["concept"] for row in rows)},
+        "examples": {
+            name: examples(run, name) for name in dict.fromkeys(row["concept"] for row in rows)
+        },
         "base": base_of(run, out),
         "pixels": 0 < size <= 96,
         "left_out": len(rows) - len(seen),
@@ -86,18 +103,30 @@ def gallery(run: Run, out: Path, budget: int = BUDGET) -> tuple[dict[str, Any], 
 
 
 def all_series(run: Run) -> Iterator[dict[str, Any]]:
-    """Methods in the order of the figures; the points of one lock and temperature are one series with a bias."""
+    """Methods in the order of the figures; the points of one lock and temperature are one series
+    with a bias.
+    """
     table = run.first_table[run.first_table["kind"].isin(["method", "floor"])].assign(kind="method")
     found = in_order(plots.series_of(table))
-    opening = sorted(range(len(found)), key=lambda number: split_variant(found[number].method)[1] != "")[:SHOWN]
+    opening = sorted(
+        range(len(found)), key=lambda number: split_variant(found[number].method)[1] != ""
+    )[:SHOWN]
     for number, one in enumerate(found):
         points = list(one.rows["point"])
         parsed = [OperatingPoint.parse(point) for point in points]
         if any(point.step is not None for point in parsed):  # kept training steps: each on its own
-            groups = [([name], f"{one.style.label}, s = {point.step}") for name, point in zip(points, parsed)]
+            groups = [
+                ([name], f"{one.style.label}, s = {point.step}")
+                for name, point in zip(points, parsed)
+            ]
         else:
-            same = sum(other.style.label == one.style.label for other in found) > 1 and one.temperature is not None
-            groups = [(points, f"{one.style.label}, τ {one.temperature:g}" if same else one.style.label)]
+            same = (
+                sum(other.style.label == one.style.label for other in found) > 1
+                and one.temperature is not None
+            )
+            groups = [
+                (points, f"{one.style.label}, τ {one.temperature:g}" if same else one.style.label)
+            ]
         for names, label in groups:
             yield {
                 "id": f"{one.method}/{names[0]}",
@@ -135,11 +164,16 @@ def score_texts(cells: pd.DataFrame) -> dict[tuple[str, str, str, str], str]:
     """What stands under the images of a cell."""
     names = {"image_sim": "image", "text_sim_raw": "text"}
     wide = cells[cells["metric"].isin(names)].pivot_table(
-        index=["method", "point", "concept", "prompt_id"], columns="metric", values="mean", aggfunc="first"
+        index=["method", "point", "concept", "prompt_id"],
+        columns="metric",
+        values="mean",
+        aggfunc="first",
     )
     return {
         key: " · ".join(
-            f"{names[metric]} {row[metric]:.3f}" for metric in names if metric in row and row[metric] == row[metric]
+            f"{names[metric]} {row[metric]:.3f}"
+            for metric in names
+            if metric in row and row[metric] == row[metric]
         )
         for key, row in zip(wide.index, wide.to_dict("records"))
     }
@@ -157,11 +191,16 @@ def thumbnail(file: Path, side: int = SIDE) -> tuple[str, int]:
 
 def examples(run: Run, concept: str) -> list[str]:
     """Data URIs of a few concept images."""
-    return [f"data:image/webp;base64,{thumbnail(file, 80)[0]}" for file in run.concept_files(concept)[:4]]
+    return [
+        f"data:image/webp;base64,{thumbnail(file, 80)[0]}"
+        for file in run.concept_files(concept)[:4]
+    ]
 
 
 def base_of(run: Run, out: Path) -> str:
-    """From the page to the run folder, as an address that ends in a slash, or nothing where they are together."""
+    """From the page to the run folder, as an address that ends in a slash, or nothing where they
+    are together.
+    """
     way = Path(os.path.relpath(run.folder.resolve(), out.resolve().parent)).as_posix()
     return "" if way == "." else quote(way) + "/"
 

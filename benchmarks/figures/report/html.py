@@ -29,7 +29,8 @@ def html_table(head: Sequence[str], rows: Iterable[str], classes: str = "full") 
     top = "".join(f"<th>{cell}</th>" for cell in head)
     body = "".join(rows)
     return (
-        f'<div class="scroll"><table class="{classes}"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+        f'<div class="scroll"><table '
+        f'class="{classes}"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
     )
 
 
@@ -42,7 +43,10 @@ def mark(style: Style) -> str:
     fill = style.colour if style.fill else "none"
     line = f' stroke="{style.colour}" stroke-width="1.4"' if not style.fill else ""
     shape = SHAPES.get(style.marker, SHAPES["o"])
-    return f'<svg class="mark" viewBox="0 0 14 14" fill="{fill}"{line} aria-hidden="true">{shape}</svg>'
+    return (
+        f'<svg class="mark" viewBox="0 0 14 14" fill="{fill}"{line} '
+        f'aria-hidden="true">{shape}</svg>'
+    )
 
 
 def there(value: Any) -> bool:
@@ -64,8 +68,13 @@ def interval(value: float, lo: float, hi: float, low: float, high: float, colour
     def x(at: float) -> str:
         return f"{4 + (at - low) * scale:.1f}"
 
-    line = f'<path d="M{x(lo)} 4.5H{x(hi)}" stroke="{colour}" stroke-width="1.6"/>' if there(lo) and there(hi) else ""
+    line = (
+        f'<path d="M{x(lo)} 4.5H{x(hi)}" stroke="{colour}" stroke-width="1.6"/>'
+        if there(lo) and there(hi)
+        else ""
+    )
     return (
-        f'<svg class="strip" viewBox="0 0 118 9" aria-hidden="true"><line x1="0" x2="118" y1="4.5" y2="4.5"/>{line}'
+        f'<svg class="strip" viewBox="0 0 118 9" aria-hidden="true"><line x1="0" x2="118" '
+        f'y1="4.5" y2="4.5"/>{line}'
         f'<circle cx="{x(value)}" cy="4.5" r="3" fill="{colour}"/></svg>'
     )

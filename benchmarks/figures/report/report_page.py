@@ -1,7 +1,8 @@
-"""The page that people look at: table, figures, concepts, gallery, how it was made, what failed. One file, no server.
+"""The page that people look at: table, figures, concepts, gallery, how it was made, what failed.
+One file, no server.
 
-In: a run folder. Out: `index.html`, self-contained; its sections are in sections.py and run_results.py,
-its script is assets/page.js.
+In: a run folder. Out: `index.html`, self-contained; its sections are in sections.py and
+run_results.py, its script is assets/page.js.
 """
 
 import base64
@@ -36,7 +37,9 @@ def write_report(run: Run, out: Path, budget: int = BUDGET) -> Path:
 
 def report_text(run: Run, out: Path, budget: int = BUDGET) -> str:
     """The whole page as text."""
-    css, script = ((PAGE / name).read_text(encoding="utf-8").strip() for name in ("page.css", "page.js"))
+    css, script = (
+        (PAGE / name).read_text(encoding="utf-8").strip() for name in ("page.css", "page.js")
+    )
     data, thumbs = gallery(run, out, budget)
     plane, figures = parts.figures(run, out)
     sections = [
@@ -47,9 +50,14 @@ def report_text(run: Run, out: Path, budget: int = BUDGET) -> str:
         ("how", "How it was made", parts.provenance(run)),
         ("failures", "Failures", parts.failures(run)),
     ]
-    blocks = [f'<script type="application/json" id="gallery-data">{script_json(data)}</script>'] if data["rows"] else []
+    blocks = (
+        [f'<script type="application/json" id="gallery-data">{script_json(data)}</script>']
+        if data["rows"]
+        else []
+    )
     blocks += [
-        f'<script type="application/json" data-thumbs="{escape(concept)}">{script_json(texts)}</script>'
+        f'<script type="application/json" '
+        f'data-thumbs="{escape(concept)}">{script_json(texts)}</script>'
         for concept, texts in thumbs.items()
     ]
     return Template((PAGE / "page.html").read_text(encoding="utf-8")).substitute(
@@ -60,7 +68,8 @@ def report_text(run: Run, out: Path, budget: int = BUDGET) -> str:
         css=css,
         nav="".join(f'<a href="#{name}">{title}</a>' for name, title, _ in sections),
         sections="\n".join(
-            f'<section id="{name}"><h2>{title}</h2>\n{body}\n</section>' for name, title, body in sections
+            f'<section id="{name}"><h2>{title}</h2>\n{body}\n</section>'
+            for name, title, body in sections
         ),
         footer=parts.footer(run),
         data="\n".join(blocks),
@@ -69,10 +78,17 @@ def report_text(run: Run, out: Path, budget: int = BUDGET) -> str:
 
 
 def policy(styles: Sequence[str], scripts: Sequence[str]) -> str:
-    """Nothing from elsewhere, and no style or script but our own: a prompt that says <script> stays a prompt."""
+    """Nothing from elsewhere, and no style or script but our own: a prompt that says <script> stays
+    a prompt.
+    """
 
     def allowed(texts: Sequence[str]) -> str:
-        digests = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts)
+        digests = (
+            base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts
+        )
         return " ".join(f"'sha256-{digest}'" for digest in digests)
 
-    return f"default-src 'none'; img-src data: file: 'self'; style-src {allowed(styles)}; script-src {allowed(scripts)}"
+    return (
+        f"default-src 'none'; img-src data: file: 'self'; style-src {allowed(styles)}; "
+        f"script-src {allowed(scripts)}"
+    )

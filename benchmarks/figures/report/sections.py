@@ -1,4 +1,5 @@
-"""The other sections of the report: figures, concepts, the gallery's controls, how it was made, what failed.
+"""The other sections of the report: figures, concepts, the gallery's controls, how it was made,
+what failed.
 
 In: a run. Out: HTML in which everything that comes from a run is escaped.
 """
@@ -29,9 +30,12 @@ from benchmarks.tables.table_text import commands_of, seconds_text, short_fits
 from perfusion_core.errors import UserError
 
 CAPTIONS = {
-    "pareto": "Every method, with 95 % intervals. Perfusion's lines are one trained model at several biases.",
-    "per-concept": "Each concept: local against global key locking, and every method at its best operating point.",
-    "breakdown": "Where each method is good: by group of concepts, and by what the prompt asks of the concept.",
+    "pareto": "Every method, with 95 % intervals. Perfusion's lines are one trained model at "
+    "several biases.",
+    "per-concept": "Each concept: local against global key locking, and every method at its best "
+    "operating point.",
+    "breakdown": "Where each method is good: by group of concepts, and by what the prompt asks of "
+    "the concept.",
     "bias": "The bias trades the concept against the prompt, at run time.",
     "dynamics": "Where training takes locked and trained keys, step by step.",
     "ablation": "What each part of the method contributes: its front without it.",
@@ -50,7 +54,9 @@ def lead(run: Run) -> str:
         count, unit = run.plan["concept"].nunique(), "pair"
     words = [
         f"{plural(len(methods), 'method')} on {plural(int(count), unit)}",
-        f"{there_:,} images" if there_ == planned else f'<span class="bad">{there_:,} of {planned:,} images</span>',
+        f"{there_:,} images"
+        if there_ == planned
+        else f'<span class="bad">{there_:,} of {planned:,} images</span>',
         f"backbone {escape(str(about.get('backbone', {}).get('id', 'unknown')))}",
         f"scored by {escape(str(about['scorers'][0].get('id') or about['scorers'][0]['name']))}",
     ]
@@ -63,20 +69,28 @@ def lead(run: Run) -> str:
 
 def footer(run: Run) -> str:
     version = escape(str(run.about.get("version", "")))
-    return f"Made by <code>perfbench report</code> {version} from the tables and images of {escape(run.name)}."
+    return (
+        f"Made by <code>perfbench report</code> {version} from the tables and images of "
+        f"{escape(run.name)}."
+    )
 
 
 def figures(run: Run, out: Path) -> tuple[str, str]:
-    """Every figure that this run has data for, drawn anew, beside the page and in it: the plane, and the others."""
+    """Every figure that this run has data for, drawn anew, beside the page and in it: the plane,
+    and the others.
+    """
     shown, absent = {}, []
     for name, caption in CAPTIONS.items():
         try:
             shown[name] = figure_html(run, out, name, caption)
         except UserError as error:
-            absent.append(f"<li>{escape(name)}: {escape(str(error).partition(': ')[2] or str(error))}</li>")
+            absent.append(
+                f"<li>{escape(name)}: {escape(str(error).partition(': ')[2] or str(error))}</li>"
+            )
     plane = shown.pop("pareto", "")
     missing = (
-        f'<details><summary>Not in this run</summary><ul class="note">{"".join(absent)}</ul></details>'
+        f"<details><summary>Not in this run</summary><ul "
+        f'class="note">{"".join(absent)}</ul></details>'
         if absent
         else ""
     )
@@ -92,18 +106,24 @@ def figure_html(run: Run, out: Path, name: str, caption: str) -> str:
     kind = "image/png" if file.suffix == ".png" else "image/svg+xml"
     source = f"data:{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"
     here = base_of(run, out)
-    links = " · ".join(f'<a href="{here}figures/{quote(one.name)}">{one.suffix[1:].upper()}</a>' for one in files)
+    links = " · ".join(
+        f'<a href="{here}figures/{quote(one.name)}">{one.suffix[1:].upper()}</a>' for one in files
+    )
     wide = "page" if figure.get_size_inches()[0] > 4 else "column"
     return f'''<figure class="{wide}"><img src="{source}" alt="{escape(caption)}">
 <figcaption>{caption} {links}</figcaption></figure>'''
 
 
 def concepts(run: Run) -> str:
-    """Concepts by methods, one table for each metric, tinted; and which operating point Best H chose."""
+    """Concepts by methods, one table for each metric, tinted; and which operating point Best H
+    chose.
+    """
     if run.table.empty:
         return "<p>This run has pairs of concepts alone.</p>"
     metrics, table = run.metrics, run.table
-    rows_of = table[table["kind"].isin(["method", "floor"]) & table["method"].map(is_main).astype(bool)]
+    rows_of = table[
+        table["kind"].isin(["method", "floor"]) & table["method"].map(is_main).astype(bool)
+    ]
     main = rows_of[step_of(rows_of).isna()].assign(kind="method")
     series = in_order(plots.series_of(main))
     columns = [(one.style, one.method, best_point(one.rows)) for one in series]
@@ -118,15 +138,26 @@ def concepts(run: Run) -> str:
     if len(chosen):
         rows = []
         for row in chosen.to_dict("records"):
-            words = [row["concept"].replace("_", " "), row["point"], *(format_score(row[metric]) for metric in METRICS)]
+            words = [
+                row["concept"].replace("_", " "),
+                row["point"],
+                *(format_score(row[metric]) for metric in METRICS),
+            ]
             rows.append("<tr>" + "".join(f"<td>{escape(word)}</td>" for word in words) + "</tr>")
         head = ["Concept", "Best operating point", *METRICS.values()]
-        parts.append(f"<details><summary>What Best H chose</summary>{html_table(head, rows, '')}</details>")
+        parts.append(
+            f"<details><summary>What Best H chose</summary>{html_table(head, rows, '')}</details>"
+        )
     return "".join(parts)
 
 
-def concept_table(run: Run, metrics: pd.DataFrame, metric: str, columns: Sequence[tuple[Style, str, str]]) -> str:
-    values = {(row["method"], row["point"], row["concept"]): row[metric] for row in metrics.to_dict("records")}
+def concept_table(
+    run: Run, metrics: pd.DataFrame, metric: str, columns: Sequence[tuple[Style, str, str]]
+) -> str:
+    values = {
+        (row["method"], row["point"], row["concept"]): row[metric]
+        for row in metrics.to_dict("records")
+    }
     names = list(dict.fromkeys(metrics.loc[metrics["method"] != REAL, "concept"]))
     shown = [values.get((method, point, name)) for _, method, point in columns for name in names]
     known = [float(value) for value in shown if value is not None and there(value)]
@@ -134,7 +165,9 @@ def concept_table(run: Run, metrics: pd.DataFrame, metric: str, columns: Sequenc
     ceiling = metric == "image_sim" and any(method == REAL for method, _, _ in values)
     rows = []
     for name in names:
-        cells = [tinted(values.get((method, point, name)), low, high) for _, method, point in columns]
+        cells = [
+            tinted(values.get((method, point, name)), low, high) for _, method, point in columns
+        ]
         if ceiling:
             cells.append(f"<td>{format_score(values.get((REAL, 'default', name), math.nan))}</td>")
         rows.append(f"<tr><td>{escape(name.replace('_', ' '))}</td>{''.join(cells)}</tr>")
@@ -149,7 +182,9 @@ def concept_table(run: Run, metrics: pd.DataFrame, metric: str, columns: Sequenc
 
 
 def tinted(value: float | None, low: float, high: float) -> str:
-    """A number whose cell is the bluer the higher it is; one of eleven classes, as inline styles are barred."""
+    """A number whose cell is the bluer the higher it is; one of eleven classes, as inline styles
+    are barred.
+    """
     if value is None or not there(value):
         return "<td></td>"
     level = round(10 * (value - low) / max(high - low, 1e-9))
@@ -161,28 +196,47 @@ def gallery_controls(data: Mapping[str, Any]) -> str:
     if not data["rows"]:
         return "<p>This run keeps no images: they were dropped after scoring.</p>"
     kinds = dict.fromkeys(row["kind"] for row in data["rows"])
-    words = {"shape": "that keep the shape", "deform": "that deform it", "pair": "with two concepts"}
-    options = "".join(f'<option value="{escape(kind)}">{escape(words.get(kind, kind))}</option>' for kind in kinds)
+    words = {
+        "shape": "that keep the shape",
+        "deform": "that deform it",
+        "pair": "with two concepts",
+    }
+    options = "".join(
+        f'<option value="{escape(kind)}">{escape(words.get(kind, kind))}</option>' for kind in kinds
+    )
     most = max(cell["n"] for cells in data["cells"].values() for cell in cells.values())
-    counts = "".join(f'<option value="{n}">{n}</option>' for n in sorted({1, 2, 4, most}) if n <= most)
+    counts = "".join(
+        f'<option value="{n}">{n}</option>' for n in sorted({1, 2, 4, most}) if n <= most
+    )
     notes = []
     if data["left_out"]:
-        notes.append(f"{data['left_out']} rows have scores but no images any more: they were dropped after scoring.")
+        notes.append(
+            f"{data['left_out']} rows have scores but no images any more: they were dropped after "
+            f"scoring."
+        )
     if data["unreadable"]:
-        notes.append(f"{len(data['unreadable'])} images could not be read: {escape('; '.join(data['unreadable'][:3]))}")
+        notes.append(
+            f"{len(data['unreadable'])} images could not be read: "
+            f"{escape('; '.join(data['unreadable'][:3]))}"
+        )
     note = "".join(f'<p class="note">{text}</p>' for text in notes)
-    return f"""{note}<noscript><p>The gallery needs JavaScript; the tables and figures above do not.</p></noscript>
+    return f"""{note}<noscript><p>The gallery needs JavaScript; the tables and figures above do \
+not.</p></noscript>
 <div class="bar">
-<div class="line"><div class="chips" id="pick-concepts" role="group" aria-label="Concepts"></div></div>
-<div class="line"><div class="chips" id="pick-methods" role="group" aria-label="Methods"></div></div>
+<div class="line"><div class="chips" id="pick-concepts" role="group" \
+aria-label="Concepts"></div></div>
+<div class="line"><div class="chips" id="pick-methods" role="group" \
+aria-label="Methods"></div></div>
 <div class="line">
 <label>Prompts <select id="pick-kind"><option value="">all</option>{options}</select></label>
-<input type="search" id="pick-words" placeholder="words of a prompt, or its id" aria-label="Search prompts">
+<input type="search" id="pick-words" placeholder="words of a prompt, or its id" aria-label="Search \
+prompts">
 <label>Images <select id="pick-images">{counts}</select></label>
 </div>
 </div>
 <div class="bias line">
-<label>Bias <input type="range" id="pick-bias" aria-label="Bias"><output id="bias-now" for="pick-bias"></output></label>
+<label>Bias <input type="range" id="pick-bias" aria-label="Bias"><output id="bias-now" \
+for="pick-bias"></output></label>
 <span id="count"></span>
 </div>
 <div id="gallery-rows"></div>"""
@@ -198,23 +252,36 @@ def provenance(run: Run) -> str:
     first = {
         "Started": str(about.pop("started", "") or "")[:19].replace("T", " "),
         "Finished": str(about.pop("finished", "") or "")[:19].replace("T", " "),
-        "Time spent": ", ".join(f"{stage} {seconds_text(float(value))}" for stage, value in times.items()),
+        "Time spent": ", ".join(
+            f"{stage} {seconds_text(float(value))}" for stage, value in times.items()
+        ),
         "Device": " ".join(str(about.get(name, "")) for name in ("device", "dtype")),
-        "Commit": str(about.get("commit") or "") + (", changed since" if about.get("dirty") else ""),
+        "Commit": str(about.get("commit") or "")
+        + (", changed since" if about.get("dirty") else ""),
     }
     top = f"<pre><code>{escape(chr(10).join(lines))}</code></pre>" if any(lines) else ""
-    facts = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in first.items() if text.strip())
+    facts = "".join(
+        f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in first.items() if text.strip()
+    )
     rest = "".join(nested(name, value) for name, value in about.items())
-    return f'{top}<dl class="facts">{facts}</dl><details><summary>Everything in run.json</summary>{rest}</details>'
+    return (
+        f'{top}<dl class="facts">{facts}</dl><details><summary>Everything in '
+        f"run.json</summary>{rest}</details>"
+    )
 
 
 def nested(name: str, value: Any) -> str:
     """Mappings and lists of mappings as open sections, the rest as a line."""
     if isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
-        value = {str(item.get("name") or item.get("id") or number): item for number, item in enumerate(value, 1)}
+        value = {
+            str(item.get("name") or item.get("id") or number): item
+            for number, item in enumerate(value, 1)
+        }
     if isinstance(value, Mapping):
         plain = {k: v for k, v in value.items() if not isinstance(v, Mapping)}
-        facts = "".join(f"<dt>{escape(str(k))}</dt><dd>{escape(plainly(v))}</dd>" for k, v in plain.items())
+        facts = "".join(
+            f"<dt>{escape(str(k))}</dt><dd>{escape(plainly(v))}</dd>" for k, v in plain.items()
+        )
         inner = "".join(nested(k, v) for k, v in value.items() if isinstance(v, Mapping))
         return f'<h3>{escape(str(name))}</h3><dl class="facts">{facts}</dl>{inner}'
     return f'<dl class="facts"><dt>{escape(str(name))}</dt><dd>{escape(plainly(value))}</dd></dl>'

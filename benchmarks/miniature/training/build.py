@@ -1,6 +1,8 @@
-"""`perfbench miniature build`: the recipe from the command line, to be stopped and run again at will.
+"""`perfbench miniature build`: the recipe from the command line, to be stopped and run again at
+will.
 
-In: where to write, a device, how long. Out: a folder of weights, beside it the work folder with its checkpoints.
+In: where to write, a device, how long. Out: a folder of weights, beside it the work folder with its
+checkpoints.
 """
 
 import math
@@ -29,7 +31,8 @@ def shares(device: str, minutes: float | None, only: str | None) -> dict[str, fl
         return chosen
     if minutes <= 0:
         raise UserError(
-            f"--minutes {minutes:g}: training takes time; leave it out for {sum(chosen.values()):g} minutes"
+            f"--minutes {minutes:g}: training takes time; leave it out for "
+            f"{sum(chosen.values()):g} minutes"
         )
     return {name: minutes * share / sum(chosen.values()) for name, share in chosen.items()}
 
@@ -38,7 +41,9 @@ def recipe_of(device: str, sets: Sequence[str]) -> Recipe:
     """The recipe of this device, with NAME=VALUE changed."""
     usual = ON_GPU if device.startswith("cuda") else Recipe()
     changes = {}
-    for name, text in named(sets, "--set", "NAME=VALUE; write for example --set settle=0.5").items():
+    for name, text in named(
+        sets, "--set", "NAME=VALUE; write for example --set settle=0.5"
+    ).items():
         if name not in (known := asdict(usual)):
             raise unknown("part of the recipe", name, known)
         kind = type(known[name])
@@ -48,7 +53,9 @@ def recipe_of(device: str, sets: Sequence[str]) -> Recipe:
         except ValueError:
             changes[name] = math.nan
         if not least <= changes[name] < math.inf:
-            raise UserError(f"--set {name}={text}: a number like {known[name]} is wanted, at least {least}")
+            raise UserError(
+                f"--set {name}={text}: a number like {known[name]} is wanted, at least {least}"
+            )
     return replace(usual, **changes)
 
 
@@ -74,10 +81,15 @@ def build_verb(
     wanted, recipe = shares(device, minutes, only), recipe_of(device, sets)
     if start:
         taken = unpack_stages(start, work)
-        print(f"perfbench: goes on from {', '.join(taken) or 'nothing: the work folder is further'}", file=sys.stderr)
+        print(
+            f"perfbench: goes on from {', '.join(taken) or 'nothing: the work folder is further'}",
+            file=sys.stderr,
+        )
     deadline = begun + 60 * pause if pause is not None else float("inf")
     try:
-        build_miniature(work, out, recipe, device=device, minutes=wanted, deadline=deadline, compile=compile)
+        build_miniature(
+            work, out, recipe, device=device, minutes=wanted, deadline=deadline, compile=compile
+        )
         print(out)
         return 0
     except Paused:

@@ -1,6 +1,7 @@
 """Training taken from one machine to another: a work folder in, a few small files out, and back.
 
-Only averaged weights travel (a third of a checkpoint, and enough to go on from), in safetensors files of at most 15 MB.
+Only averaged weights travel (a third of a checkpoint, and enough to go on from), in safetensors
+files of at most 15 MB.
 """
 
 import json
@@ -27,7 +28,9 @@ ALONGSIDE = (
 
 
 def pack_stages(work: Path, out: Path, names: Sequence[str] = (), limit: int = LIMIT) -> list[Path]:
-    """The averages of every stage (or of those named) of a work folder: carry-0.safetensors ... and carry.json."""
+    """The averages of every stage (or of those named) of a work folder: carry-0.safetensors ... and
+    carry.json.
+    """
     bins: list[dict[str, torch.Tensor]] = [{}]
     filled, about = 0, {}
     for name in names or STAGES:
@@ -45,13 +48,20 @@ def pack_stages(work: Path, out: Path, names: Sequence[str] = (), limit: int = L
                 bins[-1][f"{name}/{key}"] = tensor
                 filled += size
     if not about:
-        raise UserError(f"{work} has no trained stage to carry; start with `perfbench miniature build --work {work}`")
+        raise UserError(
+            f"{work} has no trained stage to carry; start with `perfbench miniature build --work "
+            f"{work}`"
+        )
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     files = [out / f"carry-{k}.safetensors" for k in range(len(bins))]
     for path, tensors in zip(files, bins):
         save_file(tensors, path)
-    kept = {name: (work / name).read_text(encoding="utf-8") for name in ALONGSIDE if (work / name).is_file()}
+    kept = {
+        name: (work / name).read_text(encoding="utf-8")
+        for name in ALONGSIDE
+        if (work / name).is_file()
+    }
     scale = work / "scale.json"
     if scale.is_file():
         kept["scale.json"] = scale.read_text(encoding="utf-8")
@@ -61,7 +71,9 @@ def pack_stages(work: Path, out: Path, names: Sequence[str] = (), limit: int = L
 
 
 def unpack_stages(folder: Path, work: Path) -> list[str]:
-    """Start a work folder from what was packed; a stage that is further there stays. -> the stages that were taken."""
+    """Start a work folder from what was packed; a stage that is further there stays. -> the stages
+    that were taken.
+    """
     if not (folder / ABOUT).is_file():
         raise UserError(f"{folder} holds no packed training: there is no {ABOUT} in it")
     record = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
@@ -75,7 +87,10 @@ def unpack_stages(folder: Path, work: Path) -> list[str]:
         if not path.is_file():
             path.write_text(text, encoding="utf-8")
         elif name.startswith("tokenizer/") and path.read_text(encoding="utf-8") != text:
-            raise UserError(f"{path} differs from the packed one: those weights speak other words; use an empty --work")
+            raise UserError(
+                f"{path} differs from the packed one: those weights speak other words; use an "
+                f"empty --work"
+            )
     wanted = {
         name: meta
         for name, meta in record["stages"].items()
@@ -91,6 +106,9 @@ def unpack_stages(folder: Path, work: Path) -> list[str]:
     for name, tensors in found.items():
         meta = wanted[name]
         total = json.loads(meta["seconds"]) + json.loads(meta.get("elsewhere", "0"))
-        meta |= {"seconds": "0", "elsewhere": json.dumps(total)}  # its minutes on this machine begin now
+        meta |= {
+            "seconds": "0",
+            "elsewhere": json.dumps(total),
+        }  # its minutes on this machine begin now
         save_file(tensors, work / f"{name}.safetensors", meta)
     return list(found)

@@ -1,6 +1,7 @@
 """A copy of the miniature whose text encoder learned by the contrastive loss alone, as CLIP's did.
 
-Its U-Net goes on from the given weights until it understands the new encodings; VAE, scorers and judges stay.
+Its U-Net goes on from the given weights until it understands the new encodings; VAE, scorers and
+judges stay.
 """
 
 import json
@@ -52,15 +53,23 @@ def contrastive(
 
 
 def start_from(weights: Path, work: Path) -> None:
-    """A work folder with the words, the VAE and the U-Net of these weights, unless they are there."""
+    """A work folder with the words, the VAE and the U-Net of these weights, unless they are
+    there.
+    """
     if not (work / "tokenizer").is_dir():
         shutil.copytree(weights / "tokenizer", work / "tokenizer")
     stages = read_record(weights)["stages"]
-    scale = json.loads((weights / "vae" / "config.json").read_text(encoding="utf-8"))["scaling_factor"]
+    scale = json.loads((weights / "vae" / "config.json").read_text(encoding="utf-8"))[
+        "scaling_factor"
+    ]
     for name in ("vae", "unet"):
         path = work / f"{name}.safetensors"
         if not path.exists():
             tensors = load_file(weights / name / "diffusion_pytorch_model.safetensors")
             about = {"step": str(stages[name]["steps"]), "seconds": "0", "elsewhere": "0"}
-            save_file({f"ema/{name}.{key}": tensor.float() for key, tensor in tensors.items()}, path, about)
+            save_file(
+                {f"ema/{name}.{key}": tensor.float() for key, tensor in tensors.items()},
+                path,
+                about,
+            )
     (work / "scale.json").write_text(json.dumps(scale), encoding="utf-8")

@@ -1,6 +1,8 @@
-"""From a work folder to a folder of weights, and from a folder of weights to a copy that differs in a few parts.
+"""From a work folder to a folder of weights, and from a folder of weights to a copy that differs in
+a few parts.
 
-In: a workshop, or weights. Out: a folder in diffusers layout, whole or not there, with `build.json` beside the models.
+In: a workshop, or weights. Out: a folder in diffusers layout, whole or not there, with `build.json`
+beside the models.
 """
 
 import json
@@ -41,8 +43,15 @@ def export_weights(shop: Workshop, out: Path) -> None:
     if all(name in stages for name in JUDGES):
         about = {"version": VERSION, "stages": {name: stages[name] for name in JUDGES}}
         write_judges({name: trained_judge(shop, name) for name in JUDGES}, part / FOLDER, about)
-    record = {"version": VERSION, "recipe": asdict(shop.recipe), "stages": stages, "device": shop.device.type}
-    record["hours"] = round(sum(stage["seconds"] + stage["elsewhere"] for stage in stages.values()) / 3600, 2)
+    record = {
+        "version": VERSION,
+        "recipe": asdict(shop.recipe),
+        "stages": stages,
+        "device": shop.device.type,
+    }
+    record["hours"] = round(
+        sum(stage["seconds"] + stage["elsewhere"] for stage in stages.values()) / 3600, 2
+    )
     _write_record(part, record)
     for path in part.rglob("*.safetensors"):
         path.chmod(0o644)  # safetensors keeps what it writes to its owner
@@ -77,14 +86,23 @@ def _export_scorer(shop: Workshop, name: str, part: Path) -> None:
     save_file(state, folder / "open_clip_model.safetensors")
     # open_clip looks for a local tokenizer beside the weights, whatever name stands here
     config = networks.SCORERS[name]
-    text = {**config["text_cfg"], "vocab_size": len(shop.tokenizer), "hf_tokenizer_name": "tokenizer"}
-    config = {"model_cfg": {**config, "text_cfg": text}, "preprocess_cfg": networks.SCORER_PREPROCESS}
+    text = {
+        **config["text_cfg"],
+        "vocab_size": len(shop.tokenizer),
+        "hf_tokenizer_name": "tokenizer",
+    }
+    config = {
+        "model_cfg": {**config, "text_cfg": text},
+        "preprocess_cfg": networks.SCORER_PREPROCESS,
+    }
     (folder / "open_clip_config.json").write_text(json.dumps(config, indent=1))
     shutil.copytree(part / "tokenizer", folder, dirs_exist_ok=True)
 
 
 def export_covariance(shop: Workshop, out: Path, captions: int = 20_000) -> None:
-    """C of the exported text encoder over the training captions, by the ordinary code, beside the weights."""
+    """C of the exported text encoder over the training captions, by the ordinary code, beside the
+    weights.
+    """
     from perfusion_core.backbone import Backbone
     from perfusion_core.covariance import FILE, estimate
 
@@ -102,8 +120,11 @@ def read_record(weights: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def copied_weights(weights: Path, out: Path, without: Collection[str], **record: Any) -> Iterator[Path]:
-    """A copy of a folder of weights that lacks the parts `without`, for the caller to fill in; then it is `out`.
+def copied_weights(
+    weights: Path, out: Path, without: Collection[str], **record: Any
+) -> Iterator[Path]:
+    """A copy of a folder of weights that lacks the parts `without`, for the caller to fill in; then
+    it is `out`.
 
     `record` is added to what its `build.json` says.
     """

@@ -1,4 +1,5 @@
-"""What the judges are shown: renders of other instances than the models saw, with masks and labels, on disk.
+"""What the judges are shown: renders of other instances than the models saw, with masks and labels,
+on disk.
 
 In: a folder and how many shards; out: arrays there, made once. Held-out pairs are among them.
 """
@@ -11,7 +12,15 @@ from benchmarks.miniature.training.judges import IDENTITY, JUDGED
 from benchmarks.miniature.training.training_data import labels, render_all, write_array
 from benchmarks.miniature.world.effects import MATERIALS, STYLES
 from benchmarks.miniature.world.instance import Instance, make_instance, stream
-from benchmarks.miniature.world.picture import CLASSES, PIXELS, POOL, STATES_OF, Picture, is_animal, render
+from benchmarks.miniature.world.picture import (
+    CLASSES,
+    PIXELS,
+    POOL,
+    STATES_OF,
+    Picture,
+    is_animal,
+    render,
+)
 from benchmarks.miniature.world.props import DO, DO_SCENE, WEAR
 from benchmarks.miniature.world.scenes import SCENES
 
@@ -20,16 +29,25 @@ NAMES = tuple(JUDGED)
 
 
 def draw_judged(
-    rng: np.random.Generator, pool: str, one: Instance | None = None, style: float = 0.2, material: float = 0.2
+    rng: np.random.Generator,
+    pool: str,
+    one: Instance | None = None,
+    style: float = 0.2,
+    material: float = 0.2,
 ) -> Picture:
-    """A picture of one thing, all classes alike, held-out pairs included: a judge must not find them strange."""
+    """A picture of one thing, all classes alike, held-out pairs included: a judge must not find
+    them strange.
+    """
 
     def some(chance: float, names: tuple[str, ...]) -> str | None:
         return str(rng.choice(names)) if rng.random() < chance else None
 
     one = one or make_instance(str(rng.choice(CLASSES)), (pool, int(rng.integers(POOL))))
     picture = Picture(
-        one, str(rng.choice(list(SCENES))), material=some(material, tuple(MATERIALS)), style=some(style, tuple(STYLES))
+        one,
+        str(rng.choice(list(SCENES))),
+        material=some(material, tuple(MATERIALS)),
+        style=some(style, tuple(STYLES)),
     )
     values = dict(vars(picture))
     if not is_animal(one.cls):
@@ -46,7 +64,10 @@ def render_shard(folder: Path, number: int, size: int, pool: str) -> None:
     if done.exists():
         return
     rng = stream("judged", pool, number)
-    images, masks = np.empty((size, PIXELS, PIXELS, 3), np.uint8), np.empty((size, PIXELS, PIXELS), np.uint8)
+    images, masks = (
+        np.empty((size, PIXELS, PIXELS, 3), np.uint8),
+        np.empty((size, PIXELS, PIXELS), np.uint8),
+    )
     table, who = np.empty((size, len(NAMES)), np.int16), np.empty((size, IDENTITY), np.float32)
     picture: Picture | None = None
     for k in range(size):

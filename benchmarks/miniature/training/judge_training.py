@@ -1,6 +1,7 @@
 """How the judges are trained: renders that went through the VAE, blurred, noisy, in another light.
 
-In: a workshop whose VAE is trained. Out: the stages `factors`, `identity` and `segment` on disk; the judges, averaged.
+In: a workshop whose VAE is trained. Out: the stages `factors`, `identity` and `segment` on disk;
+the judges, averaged.
 """
 
 from pathlib import Path
@@ -31,7 +32,9 @@ def spoil(x: torch.Tensor, g: torch.Generator) -> torch.Tensor:
         return (low + (high - low) * u[0]) * (u[1] < share)
 
     kernel = torch.tensor([1.0, 2.0, 1.0], device=x.device) / 4
-    blurred = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel.outer(kernel).expand(3, 1, 3, 3), groups=3)
+    blurred = F.conv2d(
+        F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel.outer(kernel).expand(3, 1, 3, 3), groups=3
+    )
     x = x + chance(0.0, 1.0, 0.5) * (blurred - x)
     x = x * (1 + chance(-0.1, 0.1)) + chance(-0.1, 0.1)
     return x + chance(0.0, 0.14, 0.5) * torch.randn(x.shape, generator=g, device=x.device)
@@ -44,9 +47,14 @@ class Lessons:
         self.shop, self.device = shop, shop.device
         folder, shards = shop.folder / "judge", shop.recipe.judge_shards
         render_judged(folder, shards, shop.workers, shop.recipe.shard)
-        parts = {what: [np.load(folder / f"{k:04d}.{what}.npy", mmap_mode="r") for k in range(shards)]
-                 for what in ("images", "masks", "labels", "who")}  # fmt: skip
-        self.images, self.masks = Rows(parts["images"], self.device), Rows(parts["masks"], self.device)
+        parts = {
+            what: [np.load(folder / f"{k:04d}.{what}.npy", mmap_mode="r") for k in range(shards)]
+            for what in ("images", "masks", "labels", "who")
+        }
+        self.images, self.masks = (
+            Rows(parts["images"], self.device),
+            Rows(parts["masks"], self.device),
+        )
         self.labels = np.concatenate(parts["labels"]).astype(np.int64)
         self.who = np.concatenate(parts["who"])
         self.trips = Rows([self.round_trips(folder / "trips.npy")], self.device)
@@ -56,13 +64,17 @@ class Lessons:
         self.runs = [np.flatnonzero(first == c) for c in range(len(CLASSES))]
 
     def round_trips(self, path: Path, chunk: int = 100) -> np.ndarray:
-        """The first pictures through the VAE, half of them with noise on their latents; made once."""
+        """The first pictures through the VAE, half of them with noise on their latents; made
+        once.
+        """
         if not path.exists():
             vae, n = trained_vae(self.shop), min(self.shop.recipe.judge_trips, len(self.images))
             rows, g = [], self._generator("trips", 0)
             with torch.no_grad():
                 # How far latents spread.
-                spread = vae.encode(self.shop.see(self.images(np.arange(64)))).latent_dist.mean.std()
+                spread = vae.encode(
+                    self.shop.see(self.images(np.arange(64)))
+                ).latent_dist.mean.std()
                 for k in tqdm(range(0, n, chunk), desc="round trips", mininterval=5):
                     x = self.shop.see(self.images(np.arange(k, min(k + chunk, n))))
                     with self.shop.half():
@@ -70,7 +82,9 @@ class Lessons:
                         z = vae.encode(x).latent_dist.mean
                         u = torch.rand(2, len(z), 1, 1, 1, generator=g, device=self.device)
                         noise = torch.randn(z.shape, generator=g, device=self.device)
-                        y = vae.decode((z + spread * 0.3 * u[0] * (u[1] < 0.5) * noise).to(z.dtype)).sample
+                        y = vae.decode(
+                            (z + spread * 0.3 * u[0] * (u[1] < 0.5) * noise).to(z.dtype)
+                        ).sample
                     y = ((y.float() / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
                     rows.append(y.permute(0, 2, 3, 1).cpu().numpy())
             write_array(path, np.concatenate(rows))
@@ -80,7 +94,9 @@ class Lessons:
         return torch.Generator(self.device).manual_seed(int(stream(*key).integers(2**62)))
 
     def batch(self, index: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
-        """The pictures at `index` as judges see them, those that have one often after their round trip."""
+        """The pictures at `index` as judges see them, those that have one often after their round
+        trip.
+        """
         x = self.shop.see(self.images(index))
         trips = np.flatnonzero((index < len(self.trips)) & (rng.random(len(index)) < 0.6))
         if len(trips):
@@ -95,7 +111,9 @@ class Lessons:
         return np.concatenate([head, rng.integers(len(self.images), size=n - n // 2)])
 
     def alike(self, rng: np.random.Generator, groups: int) -> np.ndarray:
-        """Runs of RUN pictures of one instance, eight runs of a class, so that strangers look alike."""
+        """Runs of RUN pictures of one instance, eight runs of a class, so that strangers look
+        alike.
+        """
         classes = min(len(CLASSES), max(1, groups // 8))
         chosen = rng.choice(len(CLASSES), classes, replace=False)
         runs = np.concatenate([rng.choice(self.runs[c], groups // classes) for c in chosen])
@@ -127,10 +145,14 @@ def trained_judge(shop: Workshop, name: str) -> torch.nn.Module:
     return network.eval().requires_grad_(False)
 
 
-def _factors(shop: Workshop, lessons: Lessons, network: Any, model: Any, rng: np.random.Generator) -> Loss:
+def _factors(
+    shop: Workshop, lessons: Lessons, network: Any, model: Any, rng: np.random.Generator
+) -> Loss:
     """Cross-entropy of every factor."""
     index = lessons.some(rng, shop.recipe.judge_batch)
-    truth = torch.from_numpy(lessons.labels[index]).to(shop.device, non_blocking=True)  # [batch, factors]
+    truth = torch.from_numpy(lessons.labels[index]).to(
+        shop.device, non_blocking=True
+    )  # [batch, factors]
     with shop.half():
         said = model(lessons.batch(index, rng))
     losses = [F.cross_entropy(said[name].float(), truth[:, k]) for k, name in enumerate(NAMES)]
@@ -138,7 +160,9 @@ def _factors(shop: Workshop, lessons: Lessons, network: Any, model: Any, rng: np
     return sum(losses[1:], start=losses[0]), dict(zip(NAMES, right))
 
 
-def _identity(shop: Workshop, lessons: Lessons, network: Any, model: Any, rng: np.random.Generator) -> Loss:
+def _identity(
+    shop: Workshop, lessons: Lessons, network: Any, model: Any, rng: np.random.Generator
+) -> Loss:
     """A logistic loss of every pair, and the error of the instance's guessed numbers."""
     # Runs of one instance.
     index = lessons.alike(rng, shop.recipe.judge_batch // RUN)
@@ -148,12 +172,16 @@ def _identity(shop: Workshop, lessons: Lessons, network: Any, model: Any, rng: n
     # Guess the instance's numbers.
     clean = torch.from_numpy(lessons.clean[index]).to(shop.device)
     truth = torch.from_numpy(lessons.who[index]).to(shop.device)
-    guess = (F.smooth_l1_loss(told.float(), truth, beta=0.1, reduction="none").mean(1) * clean).mean()
+    guess = (
+        F.smooth_l1_loss(told.float(), truth, beta=0.1, reduction="none").mean(1) * clean
+    ).mean()
     # Pairs within a class.
     cls = torch.from_numpy(lessons.labels[index, NAMES.index("cls")]).to(shop.device)
     number = torch.from_numpy(index // RUN).to(shop.device)
     which = torch.from_numpy(index).to(shop.device)
-    pairs = (cls[:, None] == cls) & clean[:, None] & clean & (which[:, None] != which)  # [batch, batch]
+    pairs = (
+        (cls[:, None] == cls) & clean[:, None] & clean & (which[:, None] != which)
+    )  # [batch, batch]
     same = (number[:, None] == number) & pairs
     other = pairs & (number[:, None] != number)
     # Same together, others apart.
@@ -168,7 +196,9 @@ def _identity(shop: Workshop, lessons: Lessons, network: Any, model: Any, rng: n
     return near + far + 20 * guess, told_of
 
 
-def _segment(shop: Workshop, lessons: Lessons, network: Any, model: Any, rng: np.random.Generator) -> Loss:
+def _segment(
+    shop: Workshop, lessons: Lessons, network: Any, model: Any, rng: np.random.Generator
+) -> Loss:
     """Cross-entropy of every pixel, and the Dice loss of the whole mask."""
     index = lessons.some(rng, shop.recipe.judge_batch // 2)
     truth = lessons.masks(index).to(shop.device).float() / 255  # [batch, 64, 64]

@@ -1,6 +1,8 @@
-"""The judges of what the miniature draws: factors, identity, segments. They never saw a training picture of its models.
+"""The judges of what the miniature draws: factors, identity, segments. They never saw a training
+picture of its models.
 
-In: uint8 pictures [n, 64, 64, 3]. Out: names of factors, vectors of identity, masks. judge_training.py trains them.
+In: uint8 pictures [n, 64, 64, 3]. Out: names of factors, vectors of identity, masks.
+judge_training.py trains them.
 """
 
 import hashlib
@@ -56,7 +58,9 @@ class FactorJudge(nn.Module):
         self.body = nn.Sequential(
             Residual(48, 48), Residual(48, 80, 2), Residual(80, 112, 2), Residual(112, 112, 2)
         )  # 32, 16, 8, 4 pixels
-        self.heads = nn.ModuleDict({name: nn.Linear(2 * 112, len(values)) for name, values in JUDGED.items()})
+        self.heads = nn.ModuleDict(
+            {name: nn.Linear(2 * 112, len(values)) for name, values in JUDGED.items()}
+        )
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         y = self.body(self.stem(x))
@@ -70,8 +74,8 @@ class FactorJudge(nn.Module):
 class IdentityJudge(nn.Module):
     """Plain convolutions whose features are averaged where a learned map says that the thing is.
 
-    Trained by a pairwise logistic loss, and to tell the instance's own numbers (colours, pattern, shape), which the
-    world knows; the scorers are CLIP networks trained by softmax over a batch.
+    Trained by a pairwise logistic loss, and to tell the instance's own numbers (colours, pattern,
+    shape), which the world knows; the scorers are CLIP networks trained by softmax over a batch.
     """
 
     def __init__(self, width: int = 128) -> None:
@@ -81,7 +85,9 @@ class IdentityJudge(nn.Module):
         for number, (before, after) in enumerate(pairwise(sizes)):
             layers += [
                 nn.Conv2d(before, after, 3, 2 if number in (0, 2, 4) else 1, 1, bias=False),
-                _norm(after) if number > 1 else nn.Identity(),  # it would take the colours' level away
+                _norm(after)
+                if number > 1
+                else nn.Identity(),  # it would take the colours' level away
                 nn.SiLU(),
             ]
         self.body = nn.Sequential(*layers)  # 64 -> 8 pixels
@@ -98,7 +104,9 @@ class IdentityJudge(nn.Module):
         """Unit vectors, and the instance's numbers as they are guessed."""
         y = self.body(x)
         weight = self.where(y).flatten(2).softmax(-1)  # [n, 4, positions]
-        seen = torch.cat([y, F.avg_pool2d(x, 8).to(y.dtype)], dim=1)  # what is there, and its plain colour
+        seen = torch.cat(
+            [y, F.avg_pool2d(x, 8).to(y.dtype)], dim=1
+        )  # what is there, and its plain colour
         mixed = self.mix((weight @ seen.flatten(2).transpose(1, 2)).flatten(1))
         return F.normalize(self.vector(mixed), dim=-1), self.tell(mixed)
 
@@ -108,8 +116,12 @@ class SegmentJudge(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.down = nn.ModuleList([Residual(3, 16), Residual(16, 32, 2), Residual(32, 48, 2), Residual(48, 80, 2)])
-        self.up = nn.ModuleList([Residual(80 + 48, 48), Residual(48 + 32, 32), Residual(32 + 16, 16)])
+        self.down = nn.ModuleList(
+            [Residual(3, 16), Residual(16, 32, 2), Residual(32, 48, 2), Residual(48, 80, 2)]
+        )
+        self.up = nn.ModuleList(
+            [Residual(80 + 48, 48), Residual(48 + 32, 32), Residual(32 + 16, 16)]
+        )
         self.out = nn.Conv2d(16, 1, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -118,7 +130,9 @@ class SegmentJudge(nn.Module):
             x = layer(x)
             seen.append(x)
         for layer, before in zip(self.up, reversed(seen[:-1])):
-            x = layer(torch.cat([F.interpolate(x, scale_factor=2.0, mode="nearest"), before], dim=1))
+            x = layer(
+                torch.cat([F.interpolate(x, scale_factor=2.0, mode="nearest"), before], dim=1)
+            )
         return self.out(x)[:, 0]
 
 
@@ -142,7 +156,9 @@ class Judges:
 
     @torch.inference_mode()
     def _each(self, see: Callable[[torch.Tensor], Any], pictures: np.ndarray) -> list:
-        return [see(as_input(pictures[k : k + 128], self.device)) for k in range(0, len(pictures), 128)]
+        return [
+            see(as_input(pictures[k : k + 128], self.device)) for k in range(0, len(pictures), 128)
+        ]
 
     def factors(self, pictures: np.ndarray) -> dict[str, np.ndarray]:
         """{factor: names [n]}; "none" where there is none."""
@@ -153,7 +169,9 @@ class Judges:
         }
 
     def features(self, pictures: np.ndarray) -> np.ndarray:
-        """What the judge of factors makes of pictures before it names anything, [n, d]: for distances between sets."""
+        """What the judge of factors makes of pictures before it names anything, [n, d]: for
+        distances between sets.
+        """
         judge = self.networks["factors"]
         assert isinstance(judge, FactorJudge)
         return torch.cat(self._each(judge.features, pictures)).float().cpu().numpy()
@@ -200,14 +218,18 @@ def open_judges(weights: Path, device: str = "cpu") -> Judges:
         path = folder / f"{name}.safetensors"
         if not path.is_file():
             raise UserError(
-                f"there is no {path}: these weights have no judges; `perfbench miniature build` trains them"
+                f"there is no {path}: these weights have no judges; `perfbench miniature build` "
+                f"trains them"
             )
         network = make_judge(name)
         try:
             network.load_state_dict({k: v.float() for k, v in load_file(path).items()})
         except RuntimeError as error:
             raise UserError(
-                f"{path} is of another version of the judges; build it again: perfbench miniature build"
+                f"{path} is of another version of the judges; build it again: perfbench miniature "
+                f"build"
             ) from error
         networks[name] = network.to(device).eval().requires_grad_(False)
-    return Judges(networks, torch.device(device), json.loads((folder / ABOUT).read_text(encoding="utf-8")))
+    return Judges(
+        networks, torch.device(device), json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    )

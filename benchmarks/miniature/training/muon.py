@@ -1,7 +1,8 @@
 """Muon: momentum whose matrices are made orthogonal before each step (Jordan and others, 2024).
 
-For hidden matrices and convolutions of small networks: after 233 steps the miniature's VAE had 20.4 dB, after 252 of
-AdamW alone 17.7. Tables, first and last layers, biases and norms are AdamW's: `split` tells which is which.
+For hidden matrices and convolutions of small networks: after 233 steps the miniature's VAE had 20.4
+dB, after 252 of AdamW alone 17.7. Tables, first and last layers, biases and norms are AdamW's:
+`split` tells which is which.
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,12 +10,18 @@ from typing import Any
 
 import torch
 
-ROUNDS = (3.4445, -4.7750, 2.0315)  # the polynomial that drives singular values towards one, the authors' numbers
+ROUNDS = (
+    3.4445,
+    -4.7750,
+    2.0315,
+)  # the polynomial that drives singular values towards one, the authors' numbers
 TABLES = ("embedding.weight", "positional_embedding", "own.weight")
 
 
 def orthogonal(matrix: torch.Tensor, rounds: int = 5) -> torch.Tensor:
-    """The nearest matrix whose singular values are about one (0.7 to 1.2), by Newton and Schulz, in bfloat16."""
+    """The nearest matrix whose singular values are about one (0.7 to 1.2), by Newton and Schulz, in
+    bfloat16.
+    """
     a, b, c = ROUNDS
     wide = len(matrix) <= matrix.shape[1]
     x = (matrix if wide else matrix.T).bfloat16()
@@ -29,7 +36,11 @@ class Muon(torch.optim.Optimizer):
     """Steps of the size that AdamW would make at the same rate (root mean square 0.2 of it)."""
 
     def __init__(
-        self, params: Iterable[torch.Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 0.0
+        self,
+        params: Iterable[torch.Tensor],
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
@@ -47,7 +58,14 @@ class Muon(torch.optim.Optimizer):
                 p.add_(orthogonal(ahead).view(p.shape), alpha=-group["lr"] * size)
 
 
-def split_parameters(params: Mapping[str, torch.Tensor]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+def split_parameters(
+    params: Mapping[str, torch.Tensor],
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """The matrices for Muon, the rest for AdamW."""
-    hidden = {name: p.ndim >= 2 and min(p.shape[:2]) > 8 and not name.endswith(TABLES) for name, p in params.items()}
-    return [p for n, p in params.items() if hidden[n]], [p for n, p in params.items() if not hidden[n]]
+    hidden = {
+        name: p.ndim >= 2 and min(p.shape[:2]) > 8 and not name.endswith(TABLES)
+        for name, p in params.items()
+    }
+    return [p for n, p in params.items() if hidden[n]], [
+        p for n, p in params.items() if not hidden[n]
+    ]

@@ -1,7 +1,8 @@
-"""The miniature's models, untrained: Stable Diffusion's parts and a CLIP scorer, each a hundred times smaller.
+"""The miniature's models, untrained: Stable Diffusion's parts and a CLIP scorer, each a hundred
+times smaller.
 
-Sizes are chosen so that all weights together stay under 30 MB in float16 and an image costs about a tenth of a second
-on two cores.
+Sizes are chosen so that all weights together stay under 30 MB in float16 and an image costs about a
+tenth of a second on two cores.
 """
 
 import json
@@ -25,11 +26,19 @@ def _scorer(width: int, text: int) -> dict[str, Any]:
     return {
         "embed_dim": 128,
         "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": width, "head_width": 32},
-        "text_cfg": {"context_length": TEXT_LENGTH, "width": text, "heads": text // 32, "layers": 3},
+        "text_cfg": {
+            "context_length": TEXT_LENGTH,
+            "width": text,
+            "heads": text // 32,
+            "layers": 3,
+        },
     }
 
 
-SCORERS = {"scorer": _scorer(16, 96), "scorer2": _scorer(12, 64)}  # the second one is for tuning and step selection
+SCORERS = {
+    "scorer": _scorer(16, 96),
+    "scorer2": _scorer(12, 64),
+}  # the second one is for tuning and step selection
 # what a scorer does to a picture before it looks: pictures are 64 x 64 already
 SCORER_PREPROCESS: dict[str, Any] = {
     "mean": [0.5, 0.5, 0.5],
@@ -40,14 +49,18 @@ SCORER_PREPROCESS: dict[str, Any] = {
 
 
 def make_tokenizer(captions: Iterable[str], folder: Path, merges: int = 700) -> CLIPTokenizer:
-    """A byte-pair tokenizer of CLIP's kind whose words are the world's; any other text falls into bytes."""
+    """A byte-pair tokenizer of CLIP's kind whose words are the world's; any other text falls into
+    bytes.
+    """
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     learner.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     learner.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(r"[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"), behavior="removed", invert=True),
+            pre_tokenizers.Split(
+                Regex(r"[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"), behavior="removed", invert=True
+            ),
             pre_tokenizers.ByteLevel(add_prefix_space=False),
         ]
     )
@@ -67,11 +80,15 @@ def make_tokenizer(captions: Iterable[str], folder: Path, merges: int = 700) -> 
     pairs = [tuple(p) if not isinstance(p, str) else tuple(p.split(" ")) for p in pieces]
     words = [*alphabet, *(c + "</w>" for c in alphabet), *(a + b for a, b in pairs)]
     # the end token comes last: CLIP models take the highest id for the end of the text
-    vocab = {w: k for k, w in enumerate(dict.fromkeys([*words, "<|startoftext|>", "<|endoftext|>"]))}
+    vocab = {
+        w: k for k, w in enumerate(dict.fromkeys([*words, "<|startoftext|>", "<|endoftext|>"]))
+    }
     tokenizer = CLIPTokenizer(vocab=vocab, merges=cast(Any, pairs), model_max_length=TEXT_LENGTH)
     tokenizer.save_pretrained(folder)
     (folder / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False))
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(" ".join(p) for p in pairs) + "\n")
+    (folder / "merges.txt").write_text(
+        "#version: 0.2\n" + "\n".join(" ".join(p) for p in pairs) + "\n"
+    )
     return tokenizer
 
 

@@ -1,8 +1,10 @@
 """The recipe: from nothing to the miniature's weights, in stages that can be stopped and run again.
 
-    pictures -> tokenizer -> text encoder -> VAE -> latents -> U-Net -> scorer -> scorer2 -> judges -> export, C
+    pictures -> tokenizer -> text encoder -> VAE -> latents -> U-Net -> scorer -> scorer2 -> judges
+    -> export, C
 
-In: a work folder and how long each stage may take; out: the folder `weights` in diffusers layout. One seed.
+In: a work folder and how long each stage may take; out: the folder `weights` in diffusers layout.
+One seed.
 """
 
 import math
@@ -46,7 +48,9 @@ def build_miniature(
     deadline: float = math.inf,
     compile: bool = False,
 ) -> None:
-    """Every stage until it has had its minutes, in order, then the export with its C. Run again, it goes on."""
+    """Every stage until it has had its minutes, in order, then the export with its C. Run again, it
+    goes on.
+    """
     if time.monotonic() >= deadline:
         raise Paused
     workers = workers or os.cpu_count() or 2

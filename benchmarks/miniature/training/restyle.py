@@ -1,6 +1,8 @@
-"""A fine-tuned copy of the miniature that draws everything in one style, as people's own checkpoints do (Fig. 12).
+"""A fine-tuned copy of the miniature that draws everything in one style, as people's own
+checkpoints do (Fig. 12).
 
-Its captions never name the style. Text encoder, VAE, C and scorers stay as they are; the U-Net alone learns.
+Its captions never name the style. Text encoder, VAE, C and scorers stay as they are; the U-Net
+alone learns.
 """
 
 import tempfile
@@ -26,15 +28,26 @@ DROP = 0.1  # captions left out, for guidance
 
 
 def styled(style: str, n: int) -> tuple[np.ndarray, list[str]]:
-    """Pictures of the training world in this style, with captions of the same pictures without it."""
+    """Pictures of the training world in this style, with captions of the same pictures without
+    it.
+    """
     rng = stream("restyle", style)
     plain = [replace(draw_random(rng), style=None, material=None) for _ in range(n)]
-    pictures = np.stack([render(replace(p, style=style), ("restyle", style, k))[0] for k, p in enumerate(plain)])
+    pictures = np.stack(
+        [render(replace(p, style=style), ("restyle", style, k))[0] for k, p in enumerate(plain)]
+    )
     return pictures, [caption(picture, rng) for picture in plain]
 
 
 def restyle(
-    weights: Path, style: str, out: Path, *, steps: int, device: str, dtype: str, pictures: int = PICTURES
+    weights: Path,
+    style: str,
+    out: Path,
+    *,
+    steps: int,
+    device: str,
+    dtype: str,
+    pictures: int = PICTURES,
 ) -> Path:
     """Train a copy of the U-Net; a whole backbone with it in the folder `out`."""
     if style not in STYLES:

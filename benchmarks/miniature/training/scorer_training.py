@@ -70,7 +70,9 @@ def _pairs(pictures: Pictures) -> list[np.ndarray]:
 def _twins(
     pictures: Pictures, pairs: list[np.ndarray], rng: np.random.Generator, n: int, classes: int = 6
 ) -> np.ndarray:
-    """n / 2 pairs of neighbours, each an instance twice, of a few classes: strangers in a batch look alike."""
+    """n / 2 pairs of neighbours, each an instance twice, of a few classes: strangers in a batch
+    look alike.
+    """
     chosen = pictures.labels[rng.integers(len(pictures), size=classes), 0]
     parts = np.array_split(np.arange(n // 2), classes)
     first = np.concatenate([rng.choice(pairs[c], len(part)) for c, part in zip(chosen, parts)])

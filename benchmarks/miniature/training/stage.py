@@ -1,6 +1,8 @@
-"""A training stage on disk: model, moving average, optimizer and step in one safetensors file, written aside.
+"""A training stage on disk: model, moving average, optimizer and step in one safetensors file,
+written aside.
 
-A file with the averages alone (what carry.py packs) is enough to go on from: the optimizer then warms up again.
+A file with the averages alone (what carry.py packs) is enough to go on from: the optimizer then
+warms up again.
 """
 
 import json
@@ -18,7 +20,9 @@ MOMENTS = {"m": "exp_avg", "v": "exp_avg_sq"}
 
 
 class Stage:
-    """A model in training: Muon and AdamW with warm-up, a moving average of its weights, resumable from one file."""
+    """A model in training: Muon and AdamW with warm-up, a moving average of its weights, resumable
+    from one file.
+    """
 
     def __init__(
         self,
@@ -34,7 +38,10 @@ class Stage:
         self.elsewhere = 0.0  # seconds on other machines, before carry.py brought the averages here
         self.last: torch.Tensor | None = None
         self.params = {
-            f"{m}.{n}": p for m, module in modules.items() for n, p in module.named_parameters() if p.requires_grad
+            f"{m}.{n}": p
+            for m, module in modules.items()
+            for n, p in module.named_parameters()
+            if p.requires_grad
         }
         self.buffers = {
             f"{m}.{n}": b
@@ -53,10 +60,14 @@ class Stage:
         if path.exists():
             self._load()
 
-    def update(self, loss: torch.Tensor, warmup: int = 100, clip: float = 1.0, rate: float = 1.0) -> None:
+    def update(
+        self, loss: torch.Tensor, warmup: int = 100, clip: float = 1.0, rate: float = 1.0
+    ) -> None:
         """One step on a loss; the average follows. `rate` scales the learning rate."""
         self.last = loss.detach()
-        if loss.device.type == "cpu" or self.step % 200 == 0:  # asking a GPU for a number makes it wait
+        if (
+            loss.device.type == "cpu" or self.step % 200 == 0
+        ):  # asking a GPU for a number makes it wait
             self.check()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(list(self.params.values()), clip)
@@ -70,13 +81,18 @@ class Stage:
         self.step += 1
         keep = min(self.decay, (1 + self.step) / (10 + self.step))
         names = list(self.params)
-        torch._foreach_lerp_([self.ema[n] for n in names], [self.params[n].detach() for n in names], 1 - keep)
+        torch._foreach_lerp_(
+            [self.ema[n] for n in names], [self.params[n].detach() for n in names], 1 - keep
+        )
 
     def check(self) -> None:
-        """A loss that is no number spoils all weights for good, so it is found before anything is saved."""
+        """A loss that is no number spoils all weights for good, so it is found before anything is
+        saved.
+        """
         if self.last is not None and not torch.isfinite(self.last):
             raise RuntimeError(
-                f"the loss is {self.last.item()} at step {self.step} of {self.path.stem}: lower the learning rate"
+                f"the loss is {self.last.item()} at step {self.step} of {self.path.stem}: lower "
+                f"the learning rate"
             )
 
     def save(self) -> None:
@@ -86,7 +102,9 @@ class Stage:
         tensors |= {f"ema/{n}": e for n, e in self.ema.items()}
         for n, p in self.params.items():
             state = self._state(p)
-            tensors |= {f"{short}/{n}": state[name] for short, name in MOMENTS.items() if name in state}
+            tensors |= {
+                f"{short}/{n}": state[name] for short, name in MOMENTS.items() if name in state
+            }
         meta = {"step": str(self.step), "seconds": json.dumps(self.seconds), "cold": str(self.cold)}
         meta["elsewhere"] = json.dumps(self.elsewhere)
         with written_whole(self.path) as aside:
@@ -96,7 +114,10 @@ class Stage:
         with safe_open(self.path, "pt") as f, torch.no_grad():
             meta, names = f.metadata(), set(f.keys())
             self.step, self.seconds = int(meta["step"]), json.loads(meta["seconds"])
-            self.cold, self.elsewhere = int(meta.get("cold", 0)), json.loads(meta.get("elsewhere", "0"))
+            self.cold, self.elsewhere = (
+                int(meta.get("cold", 0)),
+                json.loads(meta.get("elsewhere", "0")),
+            )
             for n, p in self.params.items():
                 p.copy_(f.get_tensor(f"model/{n}" if f"model/{n}" in names else f"ema/{n}"))
                 self.ema[n].copy_(f.get_tensor(f"ema/{n}"))
@@ -108,7 +129,9 @@ class Stage:
             for n, p in self.params.items():
                 state = self._state(p)
                 for short, name in MOMENTS.items():
-                    if f"{short}/{n}" in names:  # in the parameter's own memory layout, as the fused optimizer insists
+                    if (
+                        f"{short}/{n}" in names
+                    ):  # in the parameter's own memory layout, as the fused optimizer insists
                         state[name] = torch.empty_like(p).copy_(f.get_tensor(f"{short}/{n}"))
                 if "exp_avg_sq" in state:
                     done = float(self.step - self.cold)
@@ -120,8 +143,8 @@ class Stage:
         return mine.state[p]
 
     def use_average(self, of: tuple[str, ...] = ("",)) -> None:
-        """Put the averaged weights (those whose name begins so) into the model: for export, measuring, and parts that
-        learn no more; what learns on goes on from a fresh Stage."""
+        """Put the averaged weights (those whose name begins so) into the model: for export,
+        measuring, and parts that learn no more; what learns on goes on from a fresh Stage."""
         with torch.no_grad():
             for n, p in self.params.items():
                 if n.startswith(of):
@@ -129,7 +152,9 @@ class Stage:
 
 
 def spent(path: Path) -> dict[str, float]:
-    """Steps and seconds (here, and on other machines) of the stage whose file this is; zeros where there is none."""
+    """Steps and seconds (here, and on other machines) of the stage whose file this is; zeros where
+    there is none.
+    """
     if not path.exists():
         return {"steps": 0, "seconds": 0, "elsewhere": 0}
     with safe_open(path, "pt") as f:

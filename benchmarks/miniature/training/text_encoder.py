@@ -20,7 +20,9 @@ DROP_WORD = 0.05  # captions without the object's word
 
 
 def text_modules(shop: Workshop) -> dict[str, Any]:
-    """The encoder, and what only training needs: a network that looks at pictures, and two heads."""
+    """The encoder, and what only training needs: a network that looks at pictures, and two
+    heads.
+    """
     from open_clip.model import ModifiedResNet
 
     shop.seed(SEED)
@@ -28,7 +30,9 @@ def text_modules(shop: Workshop) -> dict[str, Any]:
     text: Any = networks.make_text_encoder(shop.tokenizer)
     return {
         "text": text.to(shop.device),
-        "look": ModifiedResNet([1, 1, 1, 1], width, 16, 64, 16).to(shop.device, memory_format=shop.layout),
+        "look": ModifiedResNet([1, 1, 1, 1], width, 16, 64, 16).to(
+            shop.device, memory_format=shop.layout
+        ),
         "project": torch.nn.Linear(width, width, bias=False).to(shop.device),
         "own": torch.nn.Linear(width, len(shop.tokenizer)).to(shop.device),
     }

@@ -1,6 +1,8 @@
-"""Training pictures on disk: shards of images, labels and captions, rendered once by several processes.
+"""Training pictures on disk: shards of images, labels and captions, rendered once by several
+processes.
 
-In: a folder and how many shards; out: memory-mapped arrays. A shard is done when its last file is in place.
+In: a folder and how many shards; out: memory-mapped arrays. A shard is done when its last file is
+in place.
 """
 
 from collections.abc import Callable
@@ -35,9 +37,15 @@ FACTORS: dict[str, tuple[str, ...]] = {
 def labels(picture: Picture) -> list[int]:
     """The picture's factors as indices into FACTORS."""
     values = {
-        "cls": picture.one.cls, "scene": picture.scene, "wear": picture.wear, "do": picture.do, "state": picture.state,
-        "material": picture.material, "style": picture.style, "other": picture.other.cls if picture.other else None,
-    }  # fmt: skip
+        "cls": picture.one.cls,
+        "scene": picture.scene,
+        "wear": picture.wear,
+        "do": picture.do,
+        "state": picture.state,
+        "material": picture.material,
+        "style": picture.style,
+        "other": picture.other.cls if picture.other else None,
+    }
     return [FACTORS[name].index(value or "none") for name, value in values.items()]
 
 
@@ -71,7 +79,9 @@ def render_all(
     render: Callable[[Path, int, int, str], None] = render_shard,
     what: str = "render",
 ) -> None:
-    """Render what is missing: shards of pictures for the models or, by their own `render`, for the judges."""
+    """Render what is missing: shards of pictures for the models or, by their own `render`, for the
+    judges.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     todo = [k for k in range(shards) if not (folder / f"{k:04d}.labels.npy").exists()]
     if not todo:
@@ -88,7 +98,9 @@ def write_array(path: Path, array: np.ndarray) -> None:
 
 
 class Rows:
-    """Shards of one array as one, by index. On a GPU they lie there whole; else they are read off the disk by row."""
+    """Shards of one array as one, by index. On a GPU they lie there whole; else they are read off
+    the disk by row.
+    """
 
     def __init__(self, parts: list[np.ndarray], device: torch.device):
         self.parts, self.device = parts, device
@@ -107,7 +119,9 @@ class Rows:
         if self.whole is not None:
             return self.whole[to_device(index, self.device)]
         shard = np.searchsorted(self.starts, index, side="right") - 1
-        return torch.from_numpy(np.stack([self.parts[s][i] for s, i in zip(shard, index - self.starts[shard])]))
+        return torch.from_numpy(
+            np.stack([self.parts[s][i] for s, i in zip(shard, index - self.starts[shard])])
+        )
 
 
 def to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
@@ -120,10 +134,16 @@ class Pictures:
     """All shards of a folder as one sequence."""
 
     def __init__(self, folder: Path, shards: int):
-        self.images = [np.load(folder / f"{k:04d}.images.npy", mmap_mode="r") for k in range(shards)]
-        self.labels = np.concatenate([np.load(folder / f"{k:04d}.labels.npy") for k in range(shards)])
+        self.images = [
+            np.load(folder / f"{k:04d}.images.npy", mmap_mode="r") for k in range(shards)
+        ]
+        self.labels = np.concatenate(
+            [np.load(folder / f"{k:04d}.labels.npy") for k in range(shards)]
+        )
         self.texts = [
-            line for k in range(shards) for line in (folder / f"{k:04d}.captions.txt").read_text().split("\n")
+            line
+            for k in range(shards)
+            for line in (folder / f"{k:04d}.captions.txt").read_text().split("\n")
         ]
 
     def __len__(self) -> int:

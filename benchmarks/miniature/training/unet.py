@@ -1,6 +1,7 @@
 """The U-Net: it predicts the noise in latents, given the text encoder's words.
 
-In: a workshop with the stages `text` and `vae`. Out: the stage `unet` on disk; the U-Net, averaged and frozen.
+In: a workshop with the stages `text` and `vae`. Out: the stage `unet` on disk; the U-Net, averaged
+and frozen.
 """
 
 from typing import Any

@@ -1,6 +1,7 @@
 """The VAE, and the latents of every training picture.
 
-In: a workshop. Out: the stage `vae`, `latents.npy` and `scale.json` on disk; the VAE, averaged and frozen.
+In: a workshop. Out: the stage `vae`, `latents.npy` and `scale.json` on disk; the VAE, averaged and
+frozen.
 """
 
 import json
@@ -29,7 +30,9 @@ def vae_module(shop: Workshop) -> Any:
 
 
 def train_vae(shop: Workshop, minutes: float) -> None:
-    """Encoder and decoder; once there are latents, which the U-Net has learned from, the decoder alone."""
+    """Encoder and decoder; once there are latents, which the U-Net has learned from, the decoder
+    alone.
+    """
     recipe, vae = shop.recipe, vae_module(shop).train()
     stage = Stage({"vae": vae}, shop.file("vae"), lr=recipe.vae_lr, weight_decay=0.0)
     if _latents_file(shop).exists():
@@ -41,7 +44,9 @@ def train_vae(shop: Workshop, minutes: float) -> None:
     def step(rng: np.random.Generator) -> Loss:
         # One crop, all pictures.
         top, left = rng.integers(0, PIXELS + 1 - (crop := recipe.vae_crop), size=2)
-        x = shop.images(shop.batch(rng, recipe.vae_batch))[..., top : top + crop, left : left + crop]
+        x = shop.images(shop.batch(rng, recipe.vae_batch))[
+            ..., top : top + crop, left : left + crop
+        ]
         x = x.contiguous(memory_format=shop.layout)
         # Encode, sample, decode.
         with shop.half():

@@ -1,6 +1,7 @@
 """The workshop: what every stage of training needs, from its pictures and words to its clock.
 
-In: a work folder, the recipe, a device, a deadline. Out: batches, each stage's place on disk, the training loop.
+In: a work folder, the recipe, a device, a deadline. Out: batches, each stage's place on disk, the
+training loop.
 """
 
 import math
@@ -38,7 +39,9 @@ class Paused(Exception):
 
 
 class Workshop:
-    """A work folder, a device and the recipe, with the pictures and words that the stages learn from."""
+    """A work folder, a device and the recipe, with the pictures and words that the stages learn
+    from.
+    """
 
     def __init__(
         self,
@@ -49,7 +52,9 @@ class Workshop:
         deadline: float = math.inf,
         compile: bool = False,
     ):
-        """`deadline`: of time.monotonic(), when to save and raise Paused; `compile`: networks by torch.compile."""
+        """`deadline`: of time.monotonic(), when to save and raise Paused; `compile`: networks by
+        torch.compile.
+        """
         self.folder, self.recipe, self.device = folder, recipe, torch.device(device)
         self.workers, self.deadline, self.compile = workers, deadline, compile
         folder.mkdir(parents=True, exist_ok=True)
@@ -57,9 +62,12 @@ class Workshop:
         render_all(folder / "pictures", recipe.shards, workers, size=recipe.shard)
         self.pictures = Pictures(folder / "pictures", recipe.shards)
         self.tokenizer = open_tokenizer(folder / "tokenizer", self.pictures.texts)
-        self.ids = token_ids(folder / "ids.npy", self.tokenizer, self.pictures.texts).to(self.device)
+        self.ids = token_ids(folder / "ids.npy", self.tokenizer, self.pictures.texts).to(
+            self.device
+        )
         self.rows = Rows(self.pictures.images, self.device)
-        # on a CPU the normalisation of channels-last groups is several times slower than what convolutions gain
+        # on a CPU the normalisation of channels-last groups is several times slower than what
+        # convolutions gain
         self.layout = torch.channels_last if self.device.type == "cuda" else torch.contiguous_format
         torch.backends.cudnn.benchmark = True
 
@@ -92,7 +100,9 @@ class Workshop:
         x = pixels.to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1
         return x.contiguous(memory_format=self.layout)
 
-    def texts(self, index: np.ndarray, rng: np.random.Generator, drop_word: float = 0.0) -> torch.Tensor:
+    def texts(
+        self, index: np.ndarray, rng: np.random.Generator, drop_word: float = 0.0
+    ) -> torch.Tensor:
         """One caption of each picture; with a chance the one without the object's word."""
         dropped = rng.random(len(index)) < drop_word
         which = np.where(dropped, CAPTIONS - 1, rng.integers(CAPTIONS - 1, size=len(index)))
@@ -112,24 +122,33 @@ class Workshop:
     # ---- the loop
 
     def loop(self, stage: Stage, name: str, minutes: float, step: Step) -> None:
-        """Steps until the time is up; a checkpoint a minute. The pictures of a step depend on its number alone."""
+        """Steps until the time is up; a checkpoint a minute. The pictures of a step depend on its
+        number alone.
+        """
         start = saved = time.monotonic()
         before = stage.seconds
         bar = tqdm(desc=name, initial=stage.step, unit="step", mininterval=5)
-        while (left := 60 * minutes - (time.monotonic() - start)) > 0 and time.monotonic() < self.deadline:
+        while (
+            left := 60 * minutes - (time.monotonic() - start)
+        ) > 0 and time.monotonic() < self.deadline:
             # One step, one batch.
             loss, told = step(stream(name, self.recipe.seed, stage.step))
             stage.update(loss, rate=schedule(left, 60 * minutes * self.recipe.settle))
             # Tell how it goes.
             bar.update()
-            if stage.step % 200 == 0 or self.device.type == "cpu":  # reading a number off a GPU makes it wait
+            if (
+                stage.step % 200 == 0 or self.device.type == "cpu"
+            ):  # reading a number off a GPU makes it wait
                 bar.set_postfix_str(_told(told), refresh=False)
             # A checkpoint a minute.
             stage.seconds = before + time.monotonic() - start
             if time.monotonic() - saved > CHECKPOINT:
                 stage.save()
                 saved = time.monotonic()
-                print(f"{name} step {stage.step} {stage.seconds / 60:.1f} min {_told(told)}", flush=True)
+                print(
+                    f"{name} step {stage.step} {stage.seconds / 60:.1f} min {_told(told)}",
+                    flush=True,
+                )
         stage.save()
         bar.close()
         if time.monotonic() >= self.deadline:
@@ -137,7 +156,9 @@ class Workshop:
 
 
 def schedule(left: float, settle: float) -> float:
-    """The share of the learning rate with so much time left: all of it, in the last part straight to a twentieth."""
+    """The share of the learning rate with so much time left: all of it, in the last part straight
+    to a twentieth.
+    """
     return max(0.05, min(1.0, left / settle))
 
 
@@ -155,7 +176,9 @@ def open_tokenizer(folder: Path, texts: list[str]) -> CLIPTokenizer:
     return CLIPTokenizer.from_pretrained(folder)
 
 
-def token_ids(path: Path, tokenizer: CLIPTokenizer, texts: list[str], chunk: int = 20_000) -> torch.Tensor:
+def token_ids(
+    path: Path, tokenizer: CLIPTokenizer, texts: list[str], chunk: int = 20_000
+) -> torch.Tensor:
     """Token ids of every caption, int16 [pictures, CAPTIONS, length], made once."""
     if not path.exists():
         rows = []

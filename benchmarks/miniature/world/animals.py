@@ -1,4 +1,6 @@
-"""Everything that can wear a hat: a pen and an instance in, the drawing and where its parts are out."""
+"""Everything that can wear a hat: a pen and an instance in, the drawing and where its parts are
+out.
+"""
 
 from dataclasses import dataclass
 
@@ -21,7 +23,9 @@ class Parts:
     paw: tuple[int, int, int]
 
 
-def _eyes(pen: Pen, eyes: tuple[Point, Point], r: float, color: tuple[int, int, int] | None = None) -> None:
+def _eyes(
+    pen: Pen, eyes: tuple[Point, Point], r: float, color: tuple[int, int, int] | None = None
+) -> None:
     for x, y in eyes:
         if color:
             pen.oval(x, y, r * 1.35, r * 1.5, color, w=0.03)
@@ -48,7 +52,14 @@ def cat(pen: Pen, one: Instance) -> Parts:
         ear = mix(0.16, 0.26, s[4])
         lift = mix(0.3, 0.55, s[5])
         x = side * hr * 0.62
-        pen.poly([(x - ear, hy - hr * 0.55), (x + side * 0.1, hy - hr * 0.6 - lift), (x + ear, hy - hr * 0.45)], fur)
+        pen.poly(
+            [
+                (x - ear, hy - hr * 0.55),
+                (x + side * 0.1, hy - hr * 0.6 - lift),
+                (x + ear, hy - hr * 0.45),
+            ],
+            fur,
+        )
         pen.poly(
             [
                 (x - ear * 0.4, hy - hr * 0.62),
@@ -62,10 +73,16 @@ def cat(pen: Pen, one: Instance) -> Parts:
     eyes = ((-hr * 0.42, hy - 0.04), (hr * 0.42, hy - 0.04))
     _eyes(pen, eyes, 0.075, lighter(one.accent))
     pen.oval(0, hy + hr * 0.48, hr * 0.42, hr * 0.28, belly(one), None)
-    pen.poly([(-0.06, hy + hr * 0.3), (0.06, hy + hr * 0.3), (0, hy + hr * 0.46)], (225, 110, 120), None)
+    pen.poly(
+        [(-0.06, hy + hr * 0.3), (0.06, hy + hr * 0.3), (0, hy + hr * 0.46)], (225, 110, 120), None
+    )
     for side in (-1, 1):
         for dy in (-0.03, 0.07):
-            pen.stroke([(side * hr * 0.5, hy + hr * 0.45 + dy / 2), (side * hr * 1.3, hy + hr * 0.4 + dy)], INK, 0.02)
+            pen.stroke(
+                [(side * hr * 0.5, hy + hr * 0.45 + dy / 2), (side * hr * 1.3, hy + hr * 0.4 + dy)],
+                INK,
+                0.02,
+            )
     return Parts(
         (0, hy, hr),
         hy - hr * 0.92,
@@ -130,7 +147,9 @@ def dog(pen: Pen, one: Instance) -> Parts:
     long, leg = mix(0.62, 0.8, s[0]), mix(0.42, 0.62, s[1])
     hr = mix(0.32, 0.4, s[2])
     top = 0.95 - leg - 0.28
-    pen.tube([(-long + 0.02, top - 0.05), (-long - 0.18, top - mix(0.1, 0.5, s[4]))], one.main, 0.11)
+    pen.tube(
+        [(-long + 0.02, top - 0.05), (-long - 0.18, top - mix(0.1, 0.5, s[4]))], one.main, 0.11
+    )
     for k, x in enumerate((-long + 0.13, -long + 0.36, long - 0.42, long - 0.18)):
         color = darker(one.main, 0.15) if k % 2 else one.main
         pen.box(x - 0.09, top, x + 0.09, 0.93, color)
@@ -196,7 +215,9 @@ def tortoise(pen: Pen, one: Instance) -> Parts:
     pen.box(-wide - 0.06, 0.64, wide + 0.06, 0.64 + rim, one.second)
     if s[5] > 0.4:
         for x in (-wide * 0.45, 0.0, wide * 0.45):
-            pen.oval(x, 0.64 - tall * 0.45, 0.13, tall * 0.2, blend(one.second, one.main, 0.25), w=0.03)
+            pen.oval(
+                x, 0.64 - tall * 0.45, 0.13, tall * 0.2, blend(one.second, one.main, 0.25), w=0.03
+            )
     pen.oval(hx, hy, hr, hr * 0.9, skin)
     eyes = ((hx - hr * 0.1, hy - hr * 0.2), (hx + hr * 0.5, hy - hr * 0.2))
     _eyes(pen, eyes, 0.055)
@@ -296,9 +317,17 @@ def sculpture(pen: Pen, one: Instance) -> Parts:
     )
     pen.stroke([(0, -0.2), (0, 0.45)], darker(one.main, 0.3), 0.03)
     for side in (-1, 1):
-        pen.stroke(arc(side * sh * 0.4, -0.05, sh * 0.34, 0.16, 0.05, 0.45, 6), darker(one.main, 0.3), 0.035)
+        pen.stroke(
+            arc(side * sh * 0.4, -0.05, sh * 0.34, 0.16, 0.05, 0.45, 6),
+            darker(one.main, 0.3),
+            0.035,
+        )
     if s[4] > 0.5:
-        pen.poly([(-sh, -0.26), (-sh * 0.55, -0.3), (waist, 0.3), (waist * 1.1, 0.55)], one.accent, w=0.03)
+        pen.poly(
+            [(-sh, -0.26), (-sh * 0.55, -0.3), (waist, 0.3), (waist * 1.1, 0.55)],
+            one.accent,
+            w=0.03,
+        )
     head_y, radius = neck - 0.3, max(hr, 0.2)
     eyes = ((-0.11, head_y), (0.11, head_y))
     if hr >= 0.08:
@@ -409,7 +438,11 @@ def bird(pen: Pen, one: Instance) -> Parts:
     pen.oval(-0.12, 0.26, bw * 0.55, 0.22, one.second, turn=0.2)
     pen.oval(hx, hy, hr, hr, one.main)
     pen.poly(
-        [(hx + hr * 0.85, hy - 0.06), (hx + hr + mix(0.2, 0.4, s[3]), hy + 0.05), (hx + hr * 0.8, hy + 0.14)],
+        [
+            (hx + hr * 0.85, hy - 0.06),
+            (hx + hr + mix(0.2, 0.4, s[3]), hy + 0.05),
+            (hx + hr * 0.8, hy + 0.14),
+        ],
         (245, 165, 40),
     )
     eyes = ((hx - 0.02, hy - 0.05), (hx + hr * 0.55, hy - 0.05))
@@ -425,4 +458,7 @@ def bird(pen: Pen, one: Instance) -> Parts:
     )
 
 
-ANIMALS = {f.__name__: f for f in (cat, dog, puppy, teddy, tortoise, toy, sculpture, person, robot, snowman, bird)}
+ANIMALS = {
+    f.__name__: f
+    for f in (cat, dog, puppy, teddy, tortoise, toy, sculpture, person, robot, snowman, bird)
+}

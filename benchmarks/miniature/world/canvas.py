@@ -73,9 +73,19 @@ def smooth_noise(rng: np.random.Generator, cells: int) -> np.ndarray:
 
 
 class Pen:
-    """Draws in a thing's own coordinates: x from -1 (left) to 1, y from -1 (top) to 1 (where it stands)."""
+    """Draws in a thing's own coordinates: x from -1 (left) to 1, y from -1 (top) to 1 (where it
+    stands).
+    """
 
-    def __init__(self, sheet: Image.Image, x: float, y: float, scale: float, angle: float = 0.0, flip: bool = False):
+    def __init__(
+        self,
+        sheet: Image.Image,
+        x: float,
+        y: float,
+        scale: float,
+        angle: float = 0.0,
+        flip: bool = False,
+    ):
         self.sheet, self.draw = sheet, ImageDraw.Draw(sheet)
         self.x, self.y, self.scale, self.angle, self.flip = x, y, scale, angle, flip
         self._c, self._s = scale * math.cos(angle), scale * math.sin(angle)
@@ -92,14 +102,21 @@ class Pen:
 
     def units(self) -> tuple[np.ndarray, np.ndarray]:
         """The own coordinates of every pixel, as two [SIZE, SIZE] fields."""
-        dx, dy = ((np.arange(SIZE, dtype=np.float32) - o) / np.float32(self.scale) for o in (self.x, self.y))
+        dx, dy = (
+            (np.arange(SIZE, dtype=np.float32) - o) / np.float32(self.scale)
+            for o in (self.x, self.y)
+        )
         c, s = np.float32(math.cos(self.angle)), np.float32(math.sin(self.angle))
-        return (c * dx[None] + s * dy[:, None]) * np.float32(self._f), c * dy[:, None] - s * dx[None]
+        return (c * dx[None] + s * dy[:, None]) * np.float32(self._f), c * dy[:, None] - s * dx[
+            None
+        ]
 
     def width(self, w: float) -> int:
         return max(1, round(w * self.scale))
 
-    def poly(self, points: Sequence[Point], fill: "Fill", line: Color | None = INK, w: float = 0.045) -> None:
+    def poly(
+        self, points: Sequence[Point], fill: "Fill", line: Color | None = INK, w: float = 0.045
+    ) -> None:
         """A filled shape; `fill` is a colour or a texture (a sheet pasted through the shape)."""
         pixels = [self.at(x, y) for x, y in points]
         if isinstance(fill, Image.Image):
@@ -109,7 +126,9 @@ class Pen:
         elif fill is not None:
             self.draw.polygon(pixels, fill=fill)
         if line is not None:
-            self.draw.line([*pixels, pixels[0], pixels[1]], fill=line, width=self.width(w), joint="curve")
+            self.draw.line(
+                [*pixels, pixels[0], pixels[1]], fill=line, width=self.width(w), joint="curve"
+            )
 
     def oval(
         self,
@@ -123,10 +142,22 @@ class Pen:
         w: float = 0.045,
     ) -> None:
         c, s = math.cos(turn), math.sin(turn)
-        self.poly([(cx + rx * a * c - ry * b * s, cy + rx * a * s + ry * b * c) for a, b in _RING], fill, line, w)
+        self.poly(
+            [(cx + rx * a * c - ry * b * s, cy + rx * a * s + ry * b * c) for a, b in _RING],
+            fill,
+            line,
+            w,
+        )
 
     def box(
-        self, x0: float, y0: float, x1: float, y1: float, fill: "Fill", line: Color | None = INK, w: float = 0.045
+        self,
+        x0: float,
+        y0: float,
+        x1: float,
+        y1: float,
+        fill: "Fill",
+        line: Color | None = INK,
+        w: float = 0.045,
     ) -> None:
         self.poly([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], fill, line, w)
 
@@ -154,7 +185,9 @@ class Pen:
 Fill = Color | Image.Image | None
 
 
-def arc(cx: float, cy: float, rx: float, ry: float, start: float, end: float, n: int = 14) -> list[Point]:
+def arc(
+    cx: float, cy: float, rx: float, ry: float, start: float, end: float, n: int = 14
+) -> list[Point]:
     """Points along an ellipse, angles in turns, 0 at the right, growing clockwise on the page."""
     return [
         (

@@ -1,4 +1,6 @@
-"""Materials, states and styles: a drawn sheet in, the same thing in gold, broken, or as a pencil sketch out."""
+"""Materials, states and styles: a drawn sheet in, the same thing in gold, broken, or as a pencil
+sketch out.
+"""
 
 import math
 from collections.abc import Callable
@@ -6,7 +8,16 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from benchmarks.miniature.world.canvas import INK, SIZE, Pen, arc, darker, lighter, shade, smooth_noise
+from benchmarks.miniature.world.canvas import (
+    INK,
+    SIZE,
+    Pen,
+    arc,
+    darker,
+    lighter,
+    shade,
+    smooth_noise,
+)
 from benchmarks.miniature.world.instance import Instance
 from benchmarks.miniature.world.scenes import _flower, flame
 from benchmarks.miniature.world.things import Places
@@ -28,7 +39,11 @@ def _gold(rgba: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     y, x = np.mgrid[0:SIZE, 0:SIZE]
     sheen = 0.16 * np.sin((x + y) / 9 + rng.random() * 6)
     return _ramp(
-        np.clip(0.2 + 0.6 * _light(rgba) + sheen, 0, 1), (70, 40, 0), (190, 130, 10), (250, 200, 40), (255, 250, 190)
+        np.clip(0.2 + 0.6 * _light(rgba) + sheen, 0, 1),
+        (70, 40, 0),
+        (190, 130, 10),
+        (250, 200, 40),
+        (255, 250, 190),
     )
 
 
@@ -51,14 +66,22 @@ def _glass(rgba: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _ice(rgba: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     cells = np.floor(smooth_noise(rng, 9) * 6) / 6
     return _ramp(
-        np.clip(0.25 + 0.5 * _light(rgba) + 0.4 * (cells - 0.4), 0, 1), (40, 110, 190), (120, 195, 245), (240, 252, 255)
+        np.clip(0.25 + 0.5 * _light(rgba) + 0.4 * (cells - 0.4), 0, 1),
+        (40, 110, 190),
+        (120, 195, 245),
+        (240, 252, 255),
     )
 
 
 def _wood(rgba: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     y, _x = np.mgrid[0:SIZE, 0:SIZE]
     grain = 0.5 + 0.5 * np.sin(y / 2.2 + 4 * smooth_noise(rng, 5) * 3)
-    return _ramp(np.clip(0.55 * _light(rgba) + 0.4 * grain, 0, 1), (62, 34, 14), (140, 84, 40), (206, 150, 92))
+    return _ramp(
+        np.clip(0.55 * _light(rgba) + 0.4 * grain, 0, 1),
+        (62, 34, 14),
+        (140, 84, 40),
+        (206, 150, 92),
+    )
 
 
 def _marble(rgba: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -81,8 +104,14 @@ def _lego(rgba: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 MATERIALS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
-    "gold": _gold, "yarn": _yarn, "glass": _glass, "ice": _ice, "wood": _wood, "marble": _marble, "lego": _lego,
-}  # fmt: skip
+    "gold": _gold,
+    "yarn": _yarn,
+    "glass": _glass,
+    "ice": _ice,
+    "wood": _wood,
+    "marble": _marble,
+    "lego": _lego,
+}
 
 
 def apply_material(sheet: Image.Image, name: str, rng: np.random.Generator) -> Image.Image:
@@ -96,7 +125,8 @@ def apply_material(sheet: Image.Image, name: str, rng: np.random.Generator) -> I
     return Image.fromarray(out.astype(np.uint8))
 
 
-# ---- states: how a thing is; each gets the pens behind and in front, its places, and its own sheet to change
+# ---- states: how a thing is; each gets the pens behind and in front, its places, and its own sheet
+# to change
 
 
 def _inside(sheet: Image.Image, texture: np.ndarray, where: np.ndarray) -> None:
@@ -107,7 +137,9 @@ def _inside(sheet: Image.Image, texture: np.ndarray, where: np.ndarray) -> None:
     sheet.paste(Image.fromarray(rgba))
 
 
-def broken(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance) -> None:
+def broken(
+    back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance
+) -> None:
     """A jagged piece is gone, cracks run from it, shards lie on the ground."""
     x0, y0, x1, y1 = p.box
     w, h = x1 - x0, y1 - y0
@@ -134,18 +166,27 @@ def broken(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.
     sheet.paste(Image.fromarray(drawn))
     cx, cy = p.opening[0], y0 + h * 0.3
     front.stroke(
-        [(cx, cy - 0.05), (cx - side * 0.15, cy + 0.2), (cx - side * 0.05, cy + 0.38), (cx - side * 0.25, cy + 0.6)],
+        [
+            (cx, cy - 0.05),
+            (cx - side * 0.15, cy + 0.2),
+            (cx - side * 0.05, cy + 0.38),
+            (cx - side * 0.25, cy + 0.6),
+        ],
         INK,
         0.05,
     )
     for k, dx in enumerate((0.25, 0.55, -0.2)):
         x = edge + side * dx
         front.poly(
-            [(x - 0.16, 0.98), (x + 0.05, 0.72 + 0.06 * k), (x + 0.17, 0.96)], one.main if k else one.second, w=0.04
+            [(x - 0.16, 0.98), (x + 0.05, 0.72 + 0.06 * k), (x + 0.17, 0.96)],
+            one.main if k else one.second,
+            w=0.04,
         )
 
 
-def bouquet(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance) -> None:
+def bouquet(
+    back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance
+) -> None:
     x, y, w = p.opening
     for k in range(5):
         dx = (k - 2) * w * 0.45
@@ -161,18 +202,27 @@ def bouquet(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random
         )
 
 
-def steam(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance) -> None:
+def steam(
+    back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance
+) -> None:
     x, y, w = p.opening
     for k in (-1, 0, 1):
-        wave = [(x + k * w * 0.6 + 0.09 * math.sin(t * 2.1 + k), y - 0.1 - 0.16 * t) for t in range(5)]
+        wave = [
+            (x + k * w * 0.6 + 0.09 * math.sin(t * 2.1 + k), y - 0.1 - 0.16 * t) for t in range(5)
+        ]
         front.stroke(wave, (150, 156, 170), 0.17)
         front.stroke(wave, (246, 248, 252), 0.1)
 
 
-def spilling(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance) -> None:
-    """Drawn lying down (world.py turns it by a quarter); here only the water, in upright coordinates of the ground."""
+def spilling(
+    back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance
+) -> None:
+    """Drawn lying down (world.py turns it by a quarter); here only the water, in upright
+    coordinates of the ground.
+    """
     x, y, w = p.opening
-    # the thing is turned a quarter clockwise: its top points right on the page, its x axis points down
+    # the thing is turned a quarter clockwise: its top points right on the page, its x axis points
+    # down
     front.poly(
         [
             (x + w * 0.9, y + 0.1),
@@ -188,14 +238,18 @@ def spilling(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.rando
     )
 
 
-def moss(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance) -> None:
+def moss(
+    back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance
+) -> None:
     noise, fine = smooth_noise(rng, 8), rng.random((SIZE, SIZE))
     _, y = front.units()
     texture = _ramp(fine, (34, 84, 30), (84, 146, 52), (140, 188, 84)).astype(np.uint8)
     _inside(sheet, texture, noise > 0.42 + 0.12 * y)
 
 
-def fire(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance) -> None:
+def fire(
+    back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance
+) -> None:
     x0, y0, x1, _ = p.box
     scale = front.scale
     for pen, n, tall in ((back, 4, 1.2), (front, 4, 0.62)):
@@ -203,10 +257,18 @@ def fire(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Ge
             x = x0 + (x1 - x0) * (k + 0.5) / n
             base = 0.4 if pen is back else 0.98
             px, py = pen.at(x, base if pen is front else max(y0 + 0.5, -0.2))
-            flame(pen.draw, px, py, (x1 - x0) / n * 0.62 * scale, (tall + 0.3 * float(rng.random())) * scale)
+            flame(
+                pen.draw,
+                px,
+                py,
+                (x1 - x0) / n * 0.62 * scale,
+                (tall + 0.3 * float(rng.random())) * scale,
+            )
 
 
-def smile(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance) -> None:
+def smile(
+    back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance
+) -> None:
     x, y, r = p.face
     for side in (-1, 1):
         front.oval(x + side * r * 0.45, y - r * 0.3, r * 0.2, r * 0.26, (255, 255, 255), w=0.035)
@@ -214,7 +276,9 @@ def smile(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.G
     front.poly(arc(x, y + r * 0.15, r * 0.55, r * 0.5, 0.0, 0.5, 10), (170, 30, 50), w=0.04)
 
 
-def wheels(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance) -> None:
+def wheels(
+    back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance
+) -> None:
     x0, _, x1, y1 = p.box
     front.box(x0 * 0.75, y1 - 0.06, x1 * 0.75, y1 + 0.04, (80, 60, 50), w=0.03)
     for x in (x0 * 0.6, x1 * 0.6):
@@ -225,36 +289,62 @@ def wheels(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.
             front.stroke([(x, y1 + 0.08), a], (226, 180, 70), 0.03)
 
 
-def ribbon(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance) -> None:
+def ribbon(
+    back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance
+) -> None:
     x, y, _r = p.face
     _, v = front.units()
     red = np.broadcast_to(np.array((222, 28, 52), dtype=np.uint8), (SIZE, SIZE, 3))
     _inside(sheet, red, np.abs(v - y) < 0.09)
     for side in (-1, 1):
-        front.poly([(x, y), (x + side * 0.42, y - 0.28), (x + side * 0.46, y + 0.14)], (234, 44, 66))
-        front.poly([(x, y + 0.04), (x + side * 0.3, y + 0.5), (x + side * 0.12, y + 0.5)], (200, 20, 44), w=0.035)
+        front.poly(
+            [(x, y), (x + side * 0.42, y - 0.28), (x + side * 0.46, y + 0.14)], (234, 44, 66)
+        )
+        front.poly(
+            [(x, y + 0.04), (x + side * 0.3, y + 0.5), (x + side * 0.12, y + 0.5)],
+            (200, 20, 44),
+            w=0.035,
+        )
     front.oval(x, y, 0.1, 0.1, (200, 20, 44))
 
 
-def coins(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance) -> None:
+def coins(
+    back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance
+) -> None:
     x, y, w = p.opening
-    heap = [(dx, -0.06 - 0.13 * row) for row in range(3) for dx in np.linspace(-1 + 0.3 * row, 1 - 0.3 * row, 5 - row)]
+    heap = [
+        (dx, -0.06 - 0.13 * row)
+        for row in range(3)
+        for dx in np.linspace(-1 + 0.3 * row, 1 - 0.3 * row, 5 - row)
+    ]
     for dx, dy in [*heap, (1.5, 0.92 - y), (-1.6, 0.94 - y)]:
         front.oval(x + dx * w * 0.85, y + dy, 0.14, 0.1, (252, 206, 48), (170, 110, 10), w=0.035)
 
 
-def rainbow(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance) -> None:
+def rainbow(
+    back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance
+) -> None:
     _x0, y0, _, y1 = p.box
     _, v = front.units()
     colors = np.array(
-        [(228, 50, 56), (248, 150, 44), (250, 224, 66), (72, 186, 88), (60, 120, 230), (146, 80, 206)], dtype=np.uint8
+        [
+            (228, 50, 56),
+            (248, 150, 44),
+            (250, 224, 66),
+            (72, 186, 88),
+            (60, 120, 230),
+            (146, 80, 206),
+        ],
+        dtype=np.uint8,
     )
     band = np.clip(((v - y0) / (y1 - y0) * 6).astype(int), 0, 5)
     light = _light(np.asarray(sheet).astype(np.float32))
     _inside(sheet, colors[band], (light > 0.17))
 
 
-def broken_leg(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance) -> None:
+def broken_leg(
+    back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance
+) -> None:
     """One front leg ends half-way; its lower half lies on the ground (world.py tilts the chair)."""
     legs = p.legs or ((p.box[0] + 0.1, p.box[3]), (p.box[2] - 0.1, p.box[3]))
     x, y = legs[0]
@@ -275,21 +365,35 @@ def broken_leg(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.ran
     kept = np.array(sheet)
     kept[np.asarray(hole) > 0, 3] = 0
     sheet.paste(Image.fromarray(kept))
-    front.poly([(x - 0.75, y - 0.12), (x - 0.3, y - 0.2), (x - 0.26, y - 0.05), (x - 0.72, y + 0.04)], one.second)
+    front.poly(
+        [(x - 0.75, y - 0.12), (x - 0.3, y - 0.2), (x - 0.26, y - 0.05), (x - 0.72, y + 0.04)],
+        one.second,
+    )
     front.stroke([(x - 0.1, y - 0.3), (x, y - 0.2), (x + 0.1, y - 0.3)], (240, 220, 180), 0.05)
 
 
-def books(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance) -> None:
+def books(
+    back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance
+) -> None:
     x, y, w = p.opening
     for k in range(4):
         color = shade(str(rng.choice(["red", "blue", "green", "yellow", "purple"])), rng)
         half, dx = min(w * 0.72, 0.5) - 0.04 * (k % 2), 0.06 * (rng.random() - 0.5) * 2
         top = y - 0.15 * (k + 1)
         front.box(x - half + dx, top, x + half + dx, top + 0.15, color, w=0.035)
-        front.box(x + half + dx - 0.12, top + 0.035, x + half + dx - 0.01, top + 0.115, (250, 248, 236), None)
+        front.box(
+            x + half + dx - 0.12,
+            top + 0.035,
+            x + half + dx - 0.01,
+            top + 0.115,
+            (250, 248, 236),
+            None,
+        )
 
 
-def cushion(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance) -> None:
+def cushion(
+    back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance
+) -> None:
     x, y, w = p.opening
     w = min(w, 0.6)
     front.poly(
@@ -308,7 +412,9 @@ def cushion(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random
     front.dot(x, y - 0.16, 0.06, (225, 80, 140))
 
 
-def ivy(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance) -> None:
+def ivy(
+    back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance
+) -> None:
     x0, y0, x1, y1 = p.box
     for start in (0.0, 3.1):
         vine = [
@@ -329,7 +435,9 @@ def ivy(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Gen
             )
 
 
-def feathers(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance) -> None:
+def feathers(
+    back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance
+) -> None:
     x0, y0, x1, _ = p.box
     y = y0 + 0.5
     for side, edge in ((-1, x0), (1, x1)):
@@ -345,7 +453,9 @@ def feathers(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.rando
             )
 
 
-def blanket(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance) -> None:
+def blanket(
+    back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance
+) -> None:
     x0, y0, x1, y1 = p.box
     low = y0 + (y1 - y0) * 0.72
     front.poly(
@@ -364,35 +474,51 @@ def blanket(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random
         front.stroke([(k * x1 * 0.9, y0 + 0.1), (k * x1 * 1.1, low - 0.1)], (150, 16, 34), 0.05)
 
 
-def cracked(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance) -> None:
+def cracked(
+    back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance
+) -> None:
     for cx, cy, rx, ry in p.lenses:
         for k in range(7):
             a = 2 * math.pi * (k / 7 + 0.05)
             mid = (cx + 0.5 * rx * math.cos(a + 0.25), cy + 0.5 * ry * math.sin(a + 0.25))
             front.stroke(
-                [(cx, cy), mid, (cx + 0.85 * rx * math.cos(a), cy + 0.85 * ry * math.sin(a))], (250, 252, 255), 0.05
+                [(cx, cy), mid, (cx + 0.85 * rx * math.cos(a), cy + 0.85 * ry * math.sin(a))],
+                (250, 252, 255),
+                0.05,
             )
 
 
-def melting(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance) -> None:
+def melting(
+    back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance
+) -> None:
     """Drips under each lens, a puddle, and the sun that does it."""
     px, py = SIZE * (0.16 if rng.random() < 0.5 else 0.84), 20
     for k in range(12):
         a = math.pi * k / 6
-        back.draw.line((px, py, px + 22 * math.cos(a), py + 22 * math.sin(a)), fill=(255, 190, 40), width=3)
+        back.draw.line(
+            (px, py, px + 22 * math.cos(a), py + 22 * math.sin(a)), fill=(255, 190, 40), width=3
+        )
     back.draw.ellipse((px - 14, py - 14, px + 14, py + 14), fill=(255, 222, 70))
     back.oval(0, 1.12, 0.85, 0.13, one.main)
     for cx, cy, rx, ry in p.lenses:
         for dx, drop in ((-0.5, 0.35), (0.0, 0.55), (0.5, 0.28)):
             x, y = cx + dx * rx, cy + ry * 0.75
             front.poly(
-                [(x - 0.09, y), (x + 0.09, y), (x + 0.06, y + drop * 0.7), (x, y + drop), (x - 0.06, y + drop * 0.7)],
+                [
+                    (x - 0.09, y),
+                    (x + 0.09, y),
+                    (x + 0.06, y + drop * 0.7),
+                    (x, y + drop),
+                    (x - 0.06, y + drop * 0.7),
+                ],
                 one.main,
                 w=0.035,
             )
 
 
-def branch(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance) -> None:
+def branch(
+    back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance
+) -> None:
     d = back.draw
     d.line((0, 22, 64, 30, SIZE, 20), fill=(96, 62, 38), width=8)
     for left, top in ((6, 11), (22, 29), (44, 15), (70, 31), (90, 11), (108, 25)):
@@ -403,10 +529,12 @@ def branch(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.
         d.line((*a, a[0], 28), fill=(70, 60, 60), width=2)
 
 
-def blossoms(back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance) -> None:
-    spots = [pt for cx, cy, rx, ry in p.lenses for pt in arc(cx, cy, rx * 0.95, ry * 0.95, 0.1, 0.85, 3)] or arc(
-        *p.face[:2], p.face[2], p.face[2], 0, 0.9, 9
-    )
+def blossoms(
+    back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance
+) -> None:
+    spots = [
+        pt for cx, cy, rx, ry in p.lenses for pt in arc(cx, cy, rx * 0.95, ry * 0.95, 0.1, 0.85, 3)
+    ] or arc(*p.face[:2], p.face[2], p.face[2], 0, 0.9, 9)
     for x, y in spots:
         px, py = front.at(x, y)
         _flower(
@@ -422,10 +550,29 @@ StateEffect = Callable[[Pen, Pen, Places, Image.Image, np.random.Generator, Inst
 STATES: dict[str, StateEffect] = {
     f.__name__: f
     for f in (
-        broken, bouquet, steam, spilling, moss, fire, smile, wheels, ribbon, coins, rainbow, broken_leg, books, cushion,
-        ivy, feathers, blanket, cracked, melting, branch, blossoms,
+        broken,
+        bouquet,
+        steam,
+        spilling,
+        moss,
+        fire,
+        smile,
+        wheels,
+        ribbon,
+        coins,
+        rainbow,
+        broken_leg,
+        books,
+        cushion,
+        ivy,
+        feathers,
+        blanket,
+        cracked,
+        melting,
+        branch,
+        blossoms,
     )
-}  # fmt: skip
+}
 STATES["upside_down"] = lambda *_: None  # a pose: world.py turns the thing
 
 # ---- styles: the whole picture
@@ -454,7 +601,9 @@ def watercolor(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     a: np.ndarray = _warp(np.asarray(soft), rng, 12, 3).astype(np.float32)
     a = 255 - (255 - a) * (0.55 + 0.4 * smooth_noise(rng, 9))[..., None]
     y, x = np.mgrid[0:SIZE, 0:SIZE]
-    edge = np.minimum.reduce([x, y, SIZE - 1 - x, SIZE - 1 - y]) + 16 * (smooth_noise(rng, 10) - 0.5)
+    edge = np.minimum.reduce([x, y, SIZE - 1 - x, SIZE - 1 - y]) + 16 * (
+        smooth_noise(rng, 10) - 0.5
+    )
     paper = np.clip((edge - 9) / 5, 0, 1)[..., None]
     return Image.fromarray((a * paper + np.array((252, 250, 244)) * (1 - paper)).astype(np.uint8))
 

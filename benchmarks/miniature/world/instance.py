@@ -1,4 +1,6 @@
-"""An instance: what makes one cat this cat. A class and a seed in, colours, pattern and shape out; no word names it."""
+"""An instance: what makes one cat this cat. A class and a seed in, colours, pattern and shape out;
+no word names it.
+"""
 
 from dataclasses import dataclass
 from hashlib import sha256
@@ -49,11 +51,15 @@ def stream(*key: object) -> np.random.Generator:
 
 
 def make_instance(cls: str, seed: object) -> Instance:
-    """The instance of a class that a seed stands for. Training uses ("pool", k); shipped concepts their names."""
+    """The instance of a class that a seed stands for. Training uses ("pool", k); shipped concepts
+    their names.
+    """
     rng = stream("instance", cls, seed)
     names = list(COLORS)
     natural = NATURAL.get(cls)
-    main_name = str(rng.choice(natural)) if natural and rng.random() < 0.7 else str(rng.choice(names))
+    main_name = (
+        str(rng.choice(natural)) if natural and rng.random() < 0.7 else str(rng.choice(names))
+    )
     second_name = str(rng.choice([name for name in names if name != main_name]))
     accent_name = str(rng.choice([name for name in names if name not in (main_name, second_name)]))
     return Instance(
@@ -70,25 +76,36 @@ def make_instance(cls: str, seed: object) -> Instance:
 
 
 def coat(pen: Pen, one: Instance) -> Image.Image | Color:
-    """What the thing's body is filled with: its main colour, or its pattern drawn in its own coordinates."""
+    """What the thing's body is filled with: its main colour, or its pattern drawn in its own
+    coordinates.
+    """
     if one.pattern == "plain":
         return one.main
     x, y = pen.units()
     f, d, phase, level = one.pattern_at[:4]
     if one.pattern == "striped":
         angle = np.pi * (0.15 + 0.7 * d) + np.pi / 2
-        on = np.sin((7 + 7 * f) * (x * np.cos(angle) + y * np.sin(angle)) + 6.3 * phase) > 0.1 + 0.4 * level
+        on = (
+            np.sin((7 + 7 * f) * (x * np.cos(angle) + y * np.sin(angle)) + 6.3 * phase)
+            > 0.1 + 0.4 * level
+        )
     elif one.pattern == "banded":
         on = np.abs(y - (0.5 * d - 0.05)) < 0.12 + 0.12 * level
     elif one.pattern == "spotted":
-        places = np.array(one.pattern_at[4:14]).reshape(5, 2) * np.array([1.5, 1.7]) + np.array([-0.75, -0.8])
+        places = np.array(one.pattern_at[4:14]).reshape(5, 2) * np.array([1.5, 1.7]) + np.array(
+            [-0.75, -0.8]
+        )
         places = np.concatenate([places, -places + np.array([0.1, 0.15])])
         radius = 0.1 + 0.1 * f
         on = np.zeros((SIZE, SIZE), dtype=bool)
         for px, py in places.astype(np.float32):
             on |= (x - px) ** 2 + (y - py) ** 2 < radius**2
     else:  # patched
-        on = np.sin(2.2 * x + 6.3 * phase + 1.3 * np.sin(2.1 * y + 6.3 * d)) + np.cos((2 + f) * y + 6.3 * level) > 0.35
+        on = (
+            np.sin(2.2 * x + 6.3 * phase + 1.3 * np.sin(2.1 * y + 6.3 * d))
+            + np.cos((2 + f) * y + 6.3 * level)
+            > 0.35
+        )
     palette = np.array([(*one.main, 255), (*one.second, 255)], dtype=np.uint8)
     return Image.fromarray(palette[on.astype(np.uint8)])
 

@@ -1,7 +1,8 @@
-"""Words of the world: a Picture in, a caption out (`caption`); a prompt in, the Picture it asks for out (`read`).
+"""Words of the world: a Picture in, a caption out (`caption`); a prompt in, the Picture it asks for
+out (`read`).
 
-One table of phrases serves both, so every prompt that can be read is written in words the models were trained on.
-The first phrase of a value is the prompts' own; {} is a thing.
+One table of phrases serves both, so every prompt that can be read is written in words the models
+were trained on. The first phrase of a value is the prompts' own; {} is a thing.
 """
 
 import re
@@ -38,7 +39,12 @@ PLACE = {
     "autumn": ["in an autumn forest", "in the autumn forest"],
     "sunset": ["by a lake at sunset", "at sunset"],
     "castle": ["in front of a castle", "near a castle"],
-    "campfire": ["next to a campfire", "sitting by the fire on a chilly night", "by the fire", "on a chilly night"],
+    "campfire": [
+        "next to a campfire",
+        "sitting by the fire on a chilly night",
+        "by the fire",
+        "on a chilly night",
+    ],
     "rainbow": ["under a rainbow", "below a rainbow"],
     "kitchen": ["in a kitchen", "in the kitchen"],
     "stage": ["on a stage", "on the stage"],
@@ -175,7 +181,9 @@ def _put(phrase: str, noun: str) -> str:
 
 
 def caption(picture: Picture, rng: np.random.Generator, drop: float = 0.0) -> str:
-    """One way to say what is in the picture; with chance `drop` without the object's word, as the metric has it."""
+    """One way to say what is in the picture; with chance `drop` without the object's word, as the
+    metric has it.
+    """
     dropped = rng.random() < drop
     one, other = picture.one, picture.other
     text = "" if dropped else _noun(one, rng, one.cls)
@@ -202,7 +210,9 @@ def caption(picture: Picture, rng: np.random.Generator, drop: float = 0.0) -> st
         tail.insert(0, f"{link} {noun if bare else article(noun)}")
     place = ""
     implied = picture.do is not None and DO_SCENE.get(picture.do) == picture.scene
-    if rng.random() < (0.15 if picture.scene in HOME[:1] else 0.5 if picture.scene in HOME or implied else 0.97):
+    if rng.random() < (
+        0.15 if picture.scene in HOME[:1] else 0.5 if picture.scene in HOME or implied else 0.97
+    ):
         place = _one_of(rng, PLACE[picture.scene])
     text = " ".join([text, *tail])
     if place:
@@ -278,7 +288,9 @@ def read(prompt: str, names: dict[str, str] | None = None, seed: object = 0) -> 
         more := _second_scene(text)
     ) is not None:  # "sitting by the fire ... on a chilly night": one place, said twice
         text = more
-    things = [(m.start(), m.group(1)) for m in re.finditer(rf"(?<= )({'|'.join(CLASSES)})(?= )", text)]
+    things = [
+        (m.start(), m.group(1)) for m in re.finditer(rf"(?<= )({'|'.join(CLASSES)})(?= )", text)
+    ]
     left = [w for w in text.replace("|", " ").split() if w not in _FILLER and w not in CLASSES]
     relation = None
     for name in ("wear", "engraved", "inside", "on", "beside"):
@@ -289,27 +301,46 @@ def read(prompt: str, names: dict[str, str] | None = None, seed: object = 0) -> 
     left = [w for w in left if w not in ("on", "with", "sitting")]
     if left:
         raise UserError(
-            f"the miniature has no drawing for {left[0]!r} in {prompt!r}; its words: perfbench miniature show --help"
+            f"the miniature has no drawing for {left[0]!r} in {prompt!r}; its words: perfbench "
+            f"miniature show --help"
         )
     if not things:
         raise unknown("thing in the prompt", prompt, CLASSES)
     if len(things) > 2:
-        raise UserError(f"the miniature draws at most two things in one picture, and {prompt!r} names {len(things)}")
+        raise UserError(
+            f"the miniature draws at most two things in one picture, and {prompt!r} names "
+            f"{len(things)}"
+        )
     one = make_instance(things[0][1], ("read", seed, 0))
     other = make_instance(things[1][1], ("read", seed, 1)) if len(things) > 1 else None
     state = values.get("state")
     if is_animal(one.cls) and state == "feathers":
         values["wear"], state = "wings", None
-    scene = values.get("scene") or DO_SCENE.get(values.get("do", "")) or str(stream("home", seed).choice(HOME))
+    scene = (
+        values.get("scene")
+        or DO_SCENE.get(values.get("do", ""))
+        or str(stream("home", seed).choice(HOME))
+    )
     focus = (
         1
-        if relation == "wear" and other is not None and other.cls == "sunglasses" and one.cls in ("person", "snowman")
+        if relation == "wear"
+        and other is not None
+        and other.cls == "sunglasses"
+        and one.cls in ("person", "snowman")
         else 0
     )
     return Picture(
-        one, scene, values.get("wear"), values.get("do"), state, values.get("material"), values.get("style"),
-        other, (relation or "beside") if other else None, focus,
-    )  # fmt: skip
+        one,
+        scene,
+        values.get("wear"),
+        values.get("do"),
+        state,
+        values.get("material"),
+        values.get("style"),
+        other,
+        (relation or "beside") if other else None,
+        focus,
+    )
 
 
 def _second_scene(text: str) -> str | None:

@@ -1,6 +1,8 @@
-"""The world: a Picture (who, where, doing what, in which style) in, its image and the object's mask out.
+"""The world: a Picture (who, where, doing what, in which style) in, its image and the object's mask
+out.
 
-Deterministic: the same Picture and layout seed give the same bytes. `draw_random` samples the training distribution.
+Deterministic: the same Picture and layout seed give the same bytes. `draw_random` samples the
+training distribution.
 """
 
 import math
@@ -62,7 +64,17 @@ _FURNITURE_STATES = (
     "moss",
     "rainbow",
 )
-_THING_STATES = ("moss", "fire", "smile", "wheels", "ribbon", "rainbow", "ivy", "feathers", "upside_down")
+_THING_STATES = (
+    "moss",
+    "fire",
+    "smile",
+    "wheels",
+    "ribbon",
+    "rainbow",
+    "ivy",
+    "feathers",
+    "upside_down",
+)
 STATES_OF = {
     **dict.fromkeys(CONTAINERS, _CONTAINER_STATES),
     **dict.fromkeys(FURNITURE, _FURNITURE_STATES),
@@ -73,7 +85,9 @@ STATES_OF = {
 
 @dataclass(frozen=True)
 class Picture:
-    """What is in a picture. `other` is in `relation` to `one`; `focus`: whose mask is asked for (0 one, 1 other)."""
+    """What is in a picture. `other` is in `relation` to `one`; `focus`: whose mask is asked for (0
+    one, 1 other).
+    """
 
     one: Instance
     scene: str = "studio"
@@ -103,7 +117,9 @@ class _Drawn:
     where: Parts | Places
 
 
-def _draw_thing(one: Instance, pen: Pen, picture: Picture | None, rng: np.random.Generator) -> _Drawn:
+def _draw_thing(
+    one: Instance, pen: Pen, picture: Picture | None, rng: np.random.Generator
+) -> _Drawn:
     """A thing on sheets of its own: what is behind it, itself, what is before it."""
     behind, body, before = layer(), layer(), layer()
     where = (ANIMALS if is_animal(one.cls) else THINGS)[one.cls](pen.on(body), one)
@@ -136,7 +152,17 @@ def _pose(picture: Picture, rng: np.random.Generator) -> tuple[float, float, flo
         "wings",
     ):
         scale = rng.uniform(33, 38)
-    if picture.do in ("bed", "bathtub", "drive", "boat", "umbrella", "balloons", "skateboard", "cake", "cook"):
+    if picture.do in (
+        "bed",
+        "bathtub",
+        "drive",
+        "boat",
+        "umbrella",
+        "balloons",
+        "skateboard",
+        "cake",
+        "cook",
+    ):
         scale = rng.uniform(29, 34)
     if picture.state in ("bouquet", "steam", "fire", "books", "wheels", "broken", "feathers"):
         scale = rng.uniform(33, 38)
@@ -169,17 +195,30 @@ def _pose(picture: Picture, rng: np.random.Generator) -> tuple[float, float, flo
 
 
 def _place_pair(picture: Picture, rng: np.random.Generator) -> list[_Drawn]:
-    """Two things in one picture, back to front; the list's order is the painter's, `pair[k].pen` tells them apart."""
+    """Two things in one picture, back to front; the list's order is the painter's, `pair[k].pen`
+    tells them apart.
+    """
     one, other = picture.one, picture.other
     assert other is not None
     ground = rng.uniform(106, 114)
     if picture.relation == "wear":  # close up: the face fills the picture
-        scale = rng.uniform(56, 66) if one.cls not in ("tortoise", "dog", "bird") else rng.uniform(50, 58)
+        scale = (
+            rng.uniform(56, 66)
+            if one.cls not in ("tortoise", "dog", "bird")
+            else rng.uniform(50, 58)
+        )
         probe = _draw_thing(one, Pen(layer(), 64, 64, scale), None, rng).where
         assert isinstance(probe, Parts)
         hx, hy, r = probe.head
         flip = bool(rng.random() < 0.5)
-        host = Pen(layer(), 64 - (-hx if flip else hx) * scale, rng.uniform(54, 64) - hy * scale, scale, 0.0, flip)
+        host = Pen(
+            layer(),
+            64 - (-hx if flip else hx) * scale,
+            rng.uniform(54, 64) - hy * scale,
+            scale,
+            0.0,
+            flip,
+        )
         drawn = _draw_thing(one, host, picture, rng)
         (ax, ay), (bx, by) = probe.eyes
         px, py = host.at((ax + bx) / 2, (ay + by) / 2)
@@ -190,8 +229,18 @@ def _place_pair(picture: Picture, rng: np.random.Generator) -> list[_Drawn]:
         left, right = (rng.uniform(34, 42), rng.uniform(86, 94))
         first, second = (left, right) if rng.random() < 0.5 else (right, left)
         a, b = rng.uniform(27, 32), rng.uniform(25, 30)
-        d1 = _draw_thing(one, Pen(layer(), first, ground - 0.95 * a, a, 0, bool(rng.random() < 0.5)), picture, rng)
-        d2 = _draw_thing(other, Pen(layer(), second, ground - 0.95 * b, b, 0, bool(rng.random() < 0.5)), None, rng)
+        d1 = _draw_thing(
+            one,
+            Pen(layer(), first, ground - 0.95 * a, a, 0, bool(rng.random() < 0.5)),
+            picture,
+            rng,
+        )
+        d2 = _draw_thing(
+            other,
+            Pen(layer(), second, ground - 0.95 * b, b, 0, bool(rng.random() < 0.5)),
+            None,
+            rng,
+        )
         return [d2, d1]
     if picture.relation == "on":
         b, a = rng.uniform(30, 34), rng.uniform(20, 24)
@@ -199,15 +248,21 @@ def _place_pair(picture: Picture, rng: np.random.Generator) -> list[_Drawn]:
         below = _draw_thing(other, Pen(layer(), x, ground - 0.95 * b, b), None, rng)
         top = _opening(below)
         px, py = below.pen.at(top[0], top[1])
-        above = _draw_thing(one, Pen(layer(), px, py - 0.88 * a, a, 0, bool(rng.random() < 0.5)), picture, rng)
+        above = _draw_thing(
+            one, Pen(layer(), px, py - 0.88 * a, a, 0, bool(rng.random() < 0.5)), picture, rng
+        )
         return [below, above]
     if picture.relation == "inside":
         b, a = rng.uniform(34, 38), rng.uniform(22, 25)
         x = rng.uniform(54, 74)
-        vessel = _draw_thing(other, Pen(layer(), x, ground - 0.8 * b, b, 0, bool(rng.random() < 0.5)), None, rng)
+        vessel = _draw_thing(
+            other, Pen(layer(), x, ground - 0.8 * b, b, 0, bool(rng.random() < 0.5)), None, rng
+        )
         top = _opening(vessel)
         px, py = vessel.pen.at(top[0], top[1])
-        sitter = _draw_thing(one, Pen(layer(), px, py - 0.25 * a, a, 0, bool(rng.random() < 0.5)), picture, rng)
+        sitter = _draw_thing(
+            one, Pen(layer(), px, py - 0.25 * a, a, 0, bool(rng.random() < 0.5)), picture, rng
+        )
         return [sitter, vessel]
     # engraved: lines of `one` on the front of `other`
     b = rng.uniform(38, 44)
@@ -229,7 +284,9 @@ def _opening(drawn: _Drawn) -> tuple[float, float, float]:
 
 
 def render(picture: Picture, seed: object) -> tuple[np.ndarray, np.ndarray]:
-    """The image, uint8 [64, 64, 3], and the mask of the thing in focus, uint8 [64, 64] (255: visible)."""
+    """The image, uint8 [64, 64, 3], and the mask of the thing in focus, uint8 [64, 64] (255:
+    visible).
+    """
     rng = stream("layout", seed)
     backdrop, front = SCENES[picture.scene](rng)
     if picture.other is not None:
@@ -260,12 +317,16 @@ def render(picture: Picture, seed: object) -> tuple[np.ndarray, np.ndarray]:
     if picture.style:
         image = STYLES[picture.style](image, rng)
     small = (PIXELS, PIXELS)
-    return np.asarray(image.resize(small, Image.Resampling.BOX)), np.asarray(mask.resize(small, Image.Resampling.BOX))
+    return np.asarray(image.resize(small, Image.Resampling.BOX)), np.asarray(
+        mask.resize(small, Image.Resampling.BOX)
+    )
 
 
 def _painted_at(picture: Picture) -> int:
     """Where in the painter's order of a pair the thing in focus stands."""
-    one_at = {"wear": 0, "beside": 1, "on": 1, "inside": 0, "engraved": 1}[picture.relation or "beside"]
+    one_at = {"wear": 0, "beside": 1, "on": 1, "inside": 0, "engraved": 1}[
+        picture.relation or "beside"
+    ]
     return one_at if picture.focus == 0 else 1 - one_at
 
 
@@ -286,13 +347,16 @@ def _shadow(backdrop: Image.Image, order: list[_Drawn]) -> None:
 
 @cache
 def held_out() -> frozenset[tuple[str, str]]:
-    """The (class, value) pairs that no training picture shows: a tenth of class x scene, x style and x state."""
+    """The (class, value) pairs that no training picture shows: a tenth of class x scene, x style
+    and x state.
+    """
     lines = Path(__file__).with_name("heldout.txt").read_text().split("\n")
     return frozenset((a, b) for a, _, b in (line.partition(" ") for line in lines) if b)
 
 
 def make_held_out() -> list[str]:
-    """How heldout.txt was made: a tenth of each class's pairs; plain ones stay, or a class could not be learned.
+    """How heldout.txt was made: a tenth of each class's pairs; plain ones stay, or a class could
+    not be learned.
 
     Nothing runs it but the test that the file is still what this makes: training read the file.
     """
@@ -305,8 +369,13 @@ def make_held_out() -> list[str]:
         }
         for kind, names in values.items():
             rng = stream("held out", cls, kind)
-            n = min(len(names), round(len(names) * 0.1) if kind != "style" else int(rng.random() < 0.4))
-            lines += [f"{cls} {kind}:{name}" for name in (sorted(rng.choice(names, n, replace=False)) if n else ())]
+            n = min(
+                len(names), round(len(names) * 0.1) if kind != "style" else int(rng.random() < 0.4)
+            )
+            lines += [
+                f"{cls} {kind}:{name}"
+                for name in (sorted(rng.choice(names, n, replace=False)) if n else ())
+            ]
     return lines
 
 
@@ -317,7 +386,9 @@ def factors(picture: Picture) -> list[tuple[str, str]]:
     return [(picture.one.cls, f"{kind}:{value}") for kind, value in values if value]
 
 
-def draw_random(rng: np.random.Generator, pool: str = "pool", one: Instance | None = None) -> Picture:
+def draw_random(
+    rng: np.random.Generator, pool: str = "pool", one: Instance | None = None
+) -> Picture:
     """One picture of the training distribution, of `one` if given; never a held-out pair."""
     while True:
         picture = _draw_any(rng, pool, one)
@@ -332,10 +403,19 @@ def _draw_any(rng: np.random.Generator, pool: str, one: Instance | None) -> Pict
     def some(chance: float, names: tuple[str, ...] | list[str]) -> str | None:
         return str(rng.choice(list(names))) if rng.random() < chance else None
 
-    cls = one.cls if one else str(rng.choice(CONCEPT_CLASSES)) if rng.random() < 0.7 else str(rng.choice(CLASSES))
+    cls = (
+        one.cls
+        if one
+        else str(rng.choice(CONCEPT_CLASSES))
+        if rng.random() < 0.7
+        else str(rng.choice(CLASSES))
+    )
     scene = str(rng.choice(HOME)) if rng.random() < 0.3 else str(rng.choice(list(SCENES)))
     picture = Picture(
-        one or pick(cls), scene=scene, material=some(0.1, list(MATERIALS)), style=some(0.13, list(STYLES))
+        one or pick(cls),
+        scene=scene,
+        material=some(0.1, list(MATERIALS)),
+        style=some(0.13, list(STYLES)),
     )
     if rng.random() < 0.16:
         return _with_other(picture, rng, pick)
@@ -351,12 +431,18 @@ def _with_other(picture: Picture, rng: np.random.Generator, pick) -> Picture:
     """Give the picture its second thing, in a relation that makes sense."""
     animal = is_animal(picture.one.cls)
     relation = (
-        str(rng.choice(["beside", "on", "inside", "wear", "engraved"], p=[0.52, 0.14, 0.1, 0.2, 0.04]))
+        str(
+            rng.choice(
+                ["beside", "on", "inside", "wear", "engraved"], p=[0.52, 0.14, 0.1, 0.2, 0.04]
+            )
+        )
         if animal
         else "beside"
     )
     if relation == "wear":
-        return replace(picture, other=pick("sunglasses"), relation="wear", focus=int(rng.random() < 0.5))
+        return replace(
+            picture, other=pick("sunglasses"), relation="wear", focus=int(rng.random() < 0.5)
+        )
     others = {
         "beside": [c for c in CLASSES if c != picture.one.cls],
         "on": ["chair", "table", "car", "ball", "shoe"],

@@ -1,6 +1,7 @@
 """Outfits and activities: where a body's parts are in, drawings behind and in front of it out.
 
-Every function takes two pens in the body's coordinates (behind it, in front of it), its Parts and a random stream.
+Every function takes two pens in the body's coordinates (behind it, in front of it), its Parts and a
+random stream.
 """
 
 from collections.abc import Callable
@@ -27,7 +28,12 @@ def _robe(front: Pen, p: Parts, color: Color, trim: Color | None = None) -> None
     cx, cy, w, h = p.chest
     low = cy + h * 0.95
     front.poly(
-        [(cx - w * 0.7, cy - h * 0.85), (cx + w * 0.7, cy - h * 0.85), (cx + w * 1.08, low), (cx - w * 1.08, low)],
+        [
+            (cx - w * 0.7, cy - h * 0.85),
+            (cx + w * 0.7, cy - h * 0.85),
+            (cx + w * 1.08, low),
+            (cx - w * 1.08, low),
+        ],
         color,
     )
     if trim:
@@ -55,7 +61,13 @@ def sombrero(back: Pen, front: Pen, p: Parts, rng: np.random.Generator) -> None:
     color = _any(rng, "yellow", "orange")
     front.oval(x, y + 0.04, r * 1.9, r * 0.36, color)
     front.poly(
-        [(x - r * 0.62, y), (x - r * 0.35, y - r * 0.95), (x + r * 0.35, y - r * 0.95), (x + r * 0.62, y)], color
+        [
+            (x - r * 0.62, y),
+            (x - r * 0.35, y - r * 0.95),
+            (x + r * 0.35, y - r * 0.95),
+            (x + r * 0.62, y),
+        ],
+        color,
     )
     front.box(x - r * 0.6, y - r * 0.28, x + r * 0.6, y - r * 0.06, (200, 40, 50), None)
     for k in range(-3, 4):
@@ -75,7 +87,9 @@ def samurai(back: Pen, front: Pen, p: Parts, rng: np.random.Generator) -> None:
             color if k % 2 else darker(color, 0.3),
             w=0.03,
         )
-        front.stroke([(cx - w * 0.8, y + h * 0.23), (cx + w * 0.8, y + h * 0.23)], (230, 190, 80), 0.04)
+        front.stroke(
+            [(cx - w * 0.8, y + h * 0.23), (cx + w * 0.8, y + h * 0.23)], (230, 190, 80), 0.04
+        )
     hx, _, r = p.head
     y = p.top
     front.poly(
@@ -109,7 +123,12 @@ def superhero(back: Pen, front: Pen, p: Parts, rng: np.random.Generator) -> None
     color = _any(rng, "red", "blue")
     other = (230, 40, 50) if color[2] > color[0] else (40, 80, 220)
     back.poly(
-        [(nx - nw, ny - 0.05), (nx + nw, ny - 0.05), (cx + w + 0.42, cy + h * 1.0), (cx - w - 0.42, cy + h * 1.0)],
+        [
+            (nx - nw, ny - 0.05),
+            (nx + nw, ny - 0.05),
+            (cx + w + 0.42, cy + h * 1.0),
+            (cx - w - 0.42, cy + h * 1.0),
+        ],
         other,
     )
     front.poly(
@@ -122,7 +141,11 @@ def superhero(back: Pen, front: Pen, p: Parts, rng: np.random.Generator) -> None
         color,
     )
     front.box(cx - w * 0.9, cy + h * 0.42, cx + w * 0.9, cy + h * 0.62, (250, 215, 60), w=0.03)
-    front.poly([(cx - 0.2, cy - h * 0.5), (cx + 0.2, cy - h * 0.5), (cx, cy + h * 0.25)], (250, 215, 60), w=0.03)
+    front.poly(
+        [(cx - 0.2, cy - h * 0.5), (cx + 0.2, cy - h * 0.5), (cx, cy + h * 0.25)],
+        (250, 215, 60),
+        w=0.03,
+    )
     (ax, ay), (bx, by) = p.eyes
     r = p.head[2]
     front.poly(
@@ -146,7 +169,12 @@ def wizard(back: Pen, front: Pen, p: Parts, rng: np.random.Generator) -> None:
     x, _, r = p.head
     y = p.top
     front.poly(
-        [(x - r * 0.85, y + 0.06), (x + r * 0.85, y + 0.06), (x + r * 0.3, y - r * 0.9), (x + r * 0.55, y - r * 1.45)],
+        [
+            (x - r * 0.85, y + 0.06),
+            (x + r * 0.85, y + 0.06),
+            (x + r * 0.3, y - r * 0.9),
+            (x + r * 0.55, y - r * 1.45),
+        ],
         color,
     )
     front.oval(x, y + 0.06, r * 1.25, r * 0.2, darker(color, 0.2))
@@ -163,10 +191,18 @@ def suit(back: Pen, front: Pen, p: Parts, rng: np.random.Generator) -> None:
     blue = (38, 66, 156)
     _robe(front, p, blue)
     front.poly(
-        [(cx - w * 0.3, cy - h * 0.85), (cx + w * 0.3, cy - h * 0.85), (cx, cy + h * 0.25)], (250, 250, 250), w=0.03
+        [(cx - w * 0.3, cy - h * 0.85), (cx + w * 0.3, cy - h * 0.85), (cx, cy + h * 0.25)],
+        (250, 250, 250),
+        w=0.03,
     )
     front.poly(
-        [(cx - 0.05, cy - h * 0.8), (cx + 0.05, cy - h * 0.8), (cx + 0.08, cy), (cx, cy + 0.12), (cx - 0.08, cy)],
+        [
+            (cx - 0.05, cy - h * 0.8),
+            (cx + 0.05, cy - h * 0.8),
+            (cx + 0.08, cy),
+            (cx, cy + 0.12),
+            (cx - 0.08, cy),
+        ],
         (205, 40, 50),
         None,
     )
@@ -325,18 +361,32 @@ def book(back: Pen, front: Pen, p: Parts, rng: np.random.Generator) -> None:
     x, y = p.chest[0] if bx - ax > 0.8 else (ax + bx) / 2, (ay + by) / 2
     cover = _any(rng, "red", "blue", "green")
     front.poly(
-        [(x - 0.5, y - 0.3), (x, y - 0.2), (x + 0.5, y - 0.3), (x + 0.5, y + 0.24), (x, y + 0.34), (x - 0.5, y + 0.24)],
+        [
+            (x - 0.5, y - 0.3),
+            (x, y - 0.2),
+            (x + 0.5, y - 0.3),
+            (x + 0.5, y + 0.24),
+            (x, y + 0.34),
+            (x - 0.5, y + 0.24),
+        ],
         cover,
     )
     for side in (-1, 1):
         front.poly(
-            [(x, y - 0.18), (x + side * 0.43, y - 0.27), (x + side * 0.43, y + 0.18), (x, y + 0.27)],
+            [
+                (x, y - 0.18),
+                (x + side * 0.43, y - 0.27),
+                (x + side * 0.43, y + 0.18),
+                (x, y + 0.27),
+            ],
             (252, 250, 240),
             w=0.025,
         )
         for k in range(3):
             front.stroke(
-                [(x + side * 0.08, y - 0.07 + k * 0.1), (x + side * 0.36, y - 0.13 + k * 0.1)], (140, 140, 140), 0.03
+                [(x + side * 0.08, y - 0.07 + k * 0.1), (x + side * 0.36, y - 0.13 + k * 0.1)],
+                (140, 140, 140),
+                0.03,
             )
     for side in (-1, 1):
         front.oval(x + side * 0.5, y + 0.02, 0.11, 0.1, p.paw, w=0.03)
@@ -345,11 +395,18 @@ def book(back: Pen, front: Pen, p: Parts, rng: np.random.Generator) -> None:
 def cook(back: Pen, front: Pen, p: Parts, rng: np.random.Generator) -> None:
     x, y = p.hands[1]
     front.stroke([(x, y), (x + 0.3, y)], INK, 0.09)
-    front.poly([(x + 0.25, y - 0.06), (x + 0.95, y - 0.06), (x + 0.85, y + 0.14), (x + 0.35, y + 0.14)], (58, 58, 66))
+    front.poly(
+        [(x + 0.25, y - 0.06), (x + 0.95, y - 0.06), (x + 0.85, y + 0.14), (x + 0.35, y + 0.14)],
+        (58, 58, 66),
+    )
     front.oval(x + 0.6, y - 0.1, 0.2, 0.1, (250, 250, 245), w=0.03)
     front.dot(x + 0.6, y - 0.12, 0.08, (250, 190, 40))
     for dx in (0.42, 0.66, 0.86):
-        front.stroke([(x + dx, y - 0.3), (x + dx + 0.06, y - 0.42), (x + dx - 0.02, y - 0.55)], (250, 250, 250), 0.045)
+        front.stroke(
+            [(x + dx, y - 0.3), (x + dx + 0.06, y - 0.42), (x + dx - 0.02, y - 0.55)],
+            (250, 250, 250),
+            0.045,
+        )
     _paws(front, p)
 
 
@@ -382,7 +439,11 @@ def umbrella(back: Pen, front: Pen, p: Parts, rng: np.random.Generator) -> None:
     front.stroke([(x, y + 0.1), (x, top)], INK, 0.06)
     cx, a = x - 0.3, 0.95
     dome = arc(cx, top + 0.12, a, 0.5, 0.5, 1.0)
-    scallops = [pt for k in range(4) for pt in arc(cx + a - (k + 0.5) * a / 2, top + 0.14, a / 4, 0.1, 0.0, 0.5, 5)]
+    scallops = [
+        pt
+        for k in range(4)
+        for pt in arc(cx + a - (k + 0.5) * a / 2, top + 0.14, a / 4, 0.1, 0.0, 0.5, 5)
+    ]
     front.poly(dome + scallops[1:], color)
     for k in (-0.5, 0.0, 0.5):
         front.stroke([(cx, top - 0.36), (cx + k * a, top + 0.14)], darker(color, 0.3), 0.03)
@@ -425,7 +486,11 @@ def bed(back: Pen, front: Pen, p: Parts, rng: np.random.Generator) -> None:
     x, top = hx + r * 1.1, p.top
     for k in range(2):
         zx, zy, z = x + 0.25 * k, top - 0.1 - 0.28 * k, 0.1 + 0.03 * k
-        front.stroke([(zx - z, zy - z), (zx + z, zy - z), (zx - z, zy + z), (zx + z, zy + z)], (60, 60, 150), 0.05)
+        front.stroke(
+            [(zx - z, zy - z), (zx + z, zy - z), (zx - z, zy + z), (zx + z, zy + z)],
+            (60, 60, 150),
+            0.05,
+        )
 
 
 def guitar(back: Pen, front: Pen, p: Parts, rng: np.random.Generator) -> None:
@@ -453,7 +518,11 @@ def pizza(back: Pen, front: Pen, p: Parts, rng: np.random.Generator) -> None:
 def balloons(back: Pen, front: Pen, p: Parts, rng: np.random.Generator) -> None:
     x, y = p.hands[1]
     top = max(min(p.top, y - 0.9), -1.25)
-    for dx, dy, color in ((-0.3, 0.05, (232, 56, 66)), (0.32, 0.08, (60, 130, 235)), (0.0, -0.22, (250, 205, 60))):
+    for dx, dy, color in (
+        (-0.3, 0.05, (232, 56, 66)),
+        (0.32, 0.08, (60, 130, 235)),
+        (0.0, -0.22, (250, 205, 60)),
+    ):
         bx, by = x + 0.18 + dx, top + dy
         back.stroke([(x, y), (bx, by + 0.3)], (90, 90, 90), 0.025)
         back.oval(bx, by, 0.25, 0.3, color)
@@ -469,7 +538,9 @@ def bathtub(back: Pen, front: Pen, p: Parts, rng: np.random.Generator) -> None:
         front.oval(x, 0.97, 0.13, 0.09, (212, 176, 82))
     for k in range(9):
         x = -1.1 + 0.27 * k
-        front.oval(x, y - 0.08 - 0.09 * (k % 3), 0.17, 0.15, (225, 242, 252), (150, 190, 220), w=0.025)
+        front.oval(
+            x, y - 0.08 - 0.09 * (k % 3), 0.17, 0.15, (225, 242, 252), (150, 190, 220), w=0.025
+        )
     front.oval(0.95, y - 0.34, 0.15, 0.12, (252, 212, 50))
     front.oval(1.03, y - 0.46, 0.08, 0.08, (252, 212, 50))
 
@@ -478,7 +549,16 @@ def drive(back: Pen, front: Pen, p: Parts, rng: np.random.Generator) -> None:
     y = max(p.neck[1] + 0.15, 0.1)
     color = _any(rng, "red", "green", "blue", "yellow")
     front.poly(
-        [(-1.4, y + 0.1), (-1.2, y), (1.05, y), (1.15, y + 0.16), (1.5, y + 0.26), (1.5, 0.86), (-1.4, 0.86)], color
+        [
+            (-1.4, y + 0.1),
+            (-1.2, y),
+            (1.05, y),
+            (1.15, y + 0.16),
+            (1.5, y + 0.26),
+            (1.5, 0.86),
+            (-1.4, 0.86),
+        ],
+        color,
     )
     front.poly([(0.72, y), (0.95, y), (0.85, y - 0.42), (0.78, y - 0.42)], (190, 226, 246), w=0.03)
     front.stroke(arc(0.55, y - 0.06, 0.1, 0.2, 0, 1), (50, 50, 56), 0.06)
@@ -494,7 +574,15 @@ def boat(back: Pen, front: Pen, p: Parts, rng: np.random.Generator) -> None:
     for side in (-1, 1):
         front.stroke([(side * 0.4, y - 0.12), (side * 1.45, y + 0.5)], (120, 80, 46), 0.07)
     front.poly(
-        [(-1.4, y - 0.08), (-1.0, y + 0.06), (1.0, y + 0.06), (1.4, y - 0.08), (1.02, 0.98), (-1.02, 0.98)], color
+        [
+            (-1.4, y - 0.08),
+            (-1.0, y + 0.06),
+            (1.0, y + 0.06),
+            (1.4, y - 0.08),
+            (1.02, 0.98),
+            (-1.02, 0.98),
+        ],
+        color,
     )
     front.stroke([(-1.22, y + 0.28), (1.22, y + 0.28)], lighter(color, 0.4), 0.07)
     for side in (-1, 1):
@@ -553,4 +641,10 @@ DO: dict[str, Prop] = {
     )
 }
 # where an activity happens when nobody says where
-DO_SCENE = {"cook": "kitchen", "act": "stage", "beachball": "water", "boat": "water", "drive": "road"}
+DO_SCENE = {
+    "cook": "kitchen",
+    "act": "stage",
+    "beachball": "water",
+    "boat": "water",
+    "drive": "road",
+}

@@ -1,4 +1,5 @@
-"""Places. A random stream in; a backdrop out, with what stands in front of the object (waves, rain, leaves).
+"""Places. A random stream in; a backdrop out, with what stands in front of the object (waves, rain,
+leaves).
 
 Each function takes the stream and gives (backdrop, front): `front` is a clear sheet or None.
 """
@@ -9,7 +10,18 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw
 
-from benchmarks.miniature.world.canvas import COLORS, INK, SIZE, Color, blend, darker, gradient, layer, lighter, shade
+from benchmarks.miniature.world.canvas import (
+    COLORS,
+    INK,
+    SIZE,
+    Color,
+    blend,
+    darker,
+    gradient,
+    layer,
+    lighter,
+    shade,
+)
 
 Scene = tuple[Image.Image, Image.Image | None]
 HORIZON = 84  # where the ground of most places begins; things stand at about 108
@@ -39,13 +51,24 @@ def _pine(draw: ImageDraw.ImageDraw, x: float, base: float, tall: float, color: 
     draw.rectangle((x - 2, base - tall * 0.2, x + 2, base), fill=(90, 60, 40))
     for k in range(3):
         w, y = tall * (0.36 - 0.08 * k), base - tall * (0.15 + 0.26 * k)
-        draw.polygon([(x - w, y), (x + w, y), (x, y - tall * 0.4)], fill=blend(color, (255, 255, 255), 0.07 * k))
+        draw.polygon(
+            [(x - w, y), (x + w, y), (x, y - tall * 0.4)],
+            fill=blend(color, (255, 255, 255), 0.07 * k),
+        )
 
 
-def _cloud(draw: ImageDraw.ImageDraw, x: float, y: float, r: float, color: Color = (255, 255, 255)) -> None:
+def _cloud(
+    draw: ImageDraw.ImageDraw, x: float, y: float, r: float, color: Color = (255, 255, 255)
+) -> None:
     for dx, dy, k in ((-1.1, 0.2, 0.7), (0, 0, 1), (1.1, 0.2, 0.75), (0.4, 0.35, 0.8)):
         draw.ellipse(
-            (x + dx * r - k * r, y + dy * r - k * r * 0.8, x + dx * r + k * r, y + dy * r + k * r * 0.8), fill=color
+            (
+                x + dx * r - k * r,
+                y + dy * r - k * r * 0.8,
+                x + dx * r + k * r,
+                y + dy * r + k * r * 0.8,
+            ),
+            fill=color,
         )
 
 
@@ -82,7 +105,10 @@ def tiles(rng: np.random.Generator) -> Scene:
     for row in range(4):
         for col in range(9):
             if (row + col) % 2:
-                draw.rectangle((col * 16 - 8, HORIZON + row * 12, col * 16 + 7, HORIZON + row * 12 + 11), fill=color)
+                draw.rectangle(
+                    (col * 16 - 8, HORIZON + row * 12, col * 16 + 7, HORIZON + row * 12 + 11),
+                    fill=color,
+                )
     return sheet, None
 
 
@@ -90,7 +116,9 @@ def garden(rng: np.random.Generator) -> Scene:
     sheet = gradient(_jitter(rng, (110, 190, 245)), _jitter(rng, (190, 228, 250)))
     draw = _ground(sheet, _jitter(rng, (110, 190, 80)), (70, 150, 55))
     for x in range(0, SIZE, 12):
-        draw.rectangle((x + 2, 58, x + 9, HORIZON + 1), fill=(250, 248, 240), outline=(205, 200, 190))
+        draw.rectangle(
+            (x + 2, 58, x + 9, HORIZON + 1), fill=(250, 248, 240), outline=(205, 200, 190)
+        )
     draw.rectangle((0, 66, SIZE, 69), fill=(250, 248, 240))
     for x, y in zip(rng.integers(0, SIZE, 26), rng.integers(HORIZON + 4, SIZE, 26)):
         draw.line((x, y, x + 2, y - 5), fill=(50, 120, 45), width=1)
@@ -114,7 +142,13 @@ def snow(rng: np.random.Generator) -> Scene:
     sheet = gradient(_jitter(rng, (150, 170, 205)), (215, 225, 240))
     draw = ImageDraw.Draw(sheet)
     for x in (12, 40, 92, 118):
-        _pine(draw, x + int(rng.integers(-6, 7)), HORIZON + 3, int(rng.integers(30, 46)), (225, 238, 245))
+        _pine(
+            draw,
+            x + int(rng.integers(-6, 7)),
+            HORIZON + 3,
+            int(rng.integers(30, 46)),
+            (225, 238, 245),
+        )
     draw = _ground(sheet, (250, 252, 255), (228, 236, 248))
     front = layer()
     pen = ImageDraw.Draw(front)
@@ -282,7 +316,10 @@ def sea(rng: np.random.Generator) -> Scene:
         r = int(rng.integers(2, 5))
         pen.ellipse((x - r, y - r, x + r, y + r), outline=(205, 235, 255), width=1)
     for _ in range(2):
-        x, y = int(rng.choice([int(rng.integers(10, 26)), int(rng.integers(102, 118))])), int(rng.integers(14, 64))
+        x, y = (
+            int(rng.choice([int(rng.integers(10, 26)), int(rng.integers(102, 118))])),
+            int(rng.integers(14, 64)),
+        )
         color = shade(str(rng.choice(["orange", "yellow", "red"])), rng)
         pen.ellipse((x - 8, y - 5, x + 8, y + 5), fill=color)
         pen.polygon([(x - 7, y), (x - 14, y - 5), (x - 14, y + 5)], fill=color)
@@ -337,13 +374,24 @@ def mountain(rng: np.random.Generator) -> Scene:
     for x, top in ((int(rng.integers(8, 34)), 36), (int(rng.integers(92, 120)), 28)):
         draw.polygon([(x - 38, 104), (x, top), (x + 38, 104)], fill=(116, 124, 146))
         draw.polygon(
-            [(x - 11, top + 19), (x, top), (x + 11, top + 19), (x + 4, top + 14), (x - 3, top + 20)],
+            [
+                (x - 11, top + 19),
+                (x, top),
+                (x + 11, top + 19),
+                (x + 4, top + 14),
+                (x - 3, top + 20),
+            ],
             fill=(250, 250, 255),
         )
     for x in (16, 66, 112):
         _cloud(draw, x + int(rng.integers(-8, 9)), 88, 12, (242, 246, 252))
-    draw.polygon([(0, SIZE), (14, 112), (34, 101), (94, 101), (116, 112), (SIZE, SIZE)], fill=(104, 98, 96))
-    draw.polygon([(30, 104), (34, 101), (94, 101), (98, 104), (82, 109), (64, 105), (44, 110)], fill=(248, 250, 255))
+    draw.polygon(
+        [(0, SIZE), (14, 112), (34, 101), (94, 101), (116, 112), (SIZE, SIZE)], fill=(104, 98, 96)
+    )
+    draw.polygon(
+        [(30, 104), (34, 101), (94, 101), (98, 104), (82, 109), (64, 105), (44, 110)],
+        fill=(248, 250, 255),
+    )
     return sheet, None
 
 
@@ -389,7 +437,10 @@ def sunset(rng: np.random.Generator) -> Scene:
 def castle(rng: np.random.Generator) -> Scene:
     sheet = gradient(_jitter(rng, (120, 185, 240)), (210, 230, 245))
     draw = ImageDraw.Draw(sheet)
-    stone, roof = _jitter(rng, (168, 164, 172)), shade(str(rng.choice(["blue", "red", "purple"])), rng)
+    stone, roof = (
+        _jitter(rng, (168, 164, 172)),
+        shade(str(rng.choice(["blue", "red", "purple"])), rng),
+    )
     draw.rectangle((22, 46, 106, 92), fill=stone)
     for x in range(22, 106, 12):
         draw.rectangle((x, 40, x + 6, 47), fill=stone)
@@ -443,7 +494,14 @@ def rainbow(rng: np.random.Generator) -> Scene:
     draw = ImageDraw.Draw(sheet)
     cx = int(rng.integers(50, 79))
     for k, color in enumerate(
-        ((232, 60, 60), (246, 150, 50), (250, 222, 70), (80, 190, 90), (70, 120, 230), (140, 80, 200))
+        (
+            (232, 60, 60),
+            (246, 150, 50),
+            (250, 222, 70),
+            (80, 190, 90),
+            (70, 120, 230),
+            (140, 80, 200),
+        )
     ):
         r = 74 - 5 * k
         draw.ellipse((cx - r, 88 - r, cx + r, 88 + r), fill=color)
@@ -553,8 +611,35 @@ def picnic(rng: np.random.Generator) -> Scene:
 SCENES: dict[str, Callable[[np.random.Generator], Scene]] = {
     f.__name__: f
     for f in (
-        studio, carpet, tiles, garden, beach, snow, jungle, moon, space, desert, flowers, city, table, brick, sea, rain,
-        eiffel, mountain, autumn, sunset, castle, campfire, rainbow, kitchen, stage, water, road, house, picnic,
+        studio,
+        carpet,
+        tiles,
+        garden,
+        beach,
+        snow,
+        jungle,
+        moon,
+        space,
+        desert,
+        flowers,
+        city,
+        table,
+        brick,
+        sea,
+        rain,
+        eiffel,
+        mountain,
+        autumn,
+        sunset,
+        castle,
+        campfire,
+        rainbow,
+        kitchen,
+        stage,
+        water,
+        road,
+        house,
+        picnic,
     )
-}  # fmt: skip
+}
 HOME = ("studio", "carpet", "tiles", "garden")  # where things are when nobody says where

@@ -1,4 +1,6 @@
-"""Everything else: pots, chairs, sunglasses, lamps. A pen and an instance in, the drawing and its places out."""
+"""Everything else: pots, chairs, sunglasses, lamps. A pen and an instance in, the drawing and its
+places out.
+"""
 
 from dataclasses import dataclass, field
 
@@ -23,7 +25,9 @@ def pot(pen: Pen, one: Instance) -> Places:
     y0 = mix(-0.45, -0.2, s[3])
     if s[4] > 0.45:
         for side in (-1, 1):
-            pen.tube(arc(side * belly_w * 0.92, mix(0.05, 0.2, s[4]), 0.17, 0.2, 0, 1), one.accent, 0.07)
+            pen.tube(
+                arc(side * belly_w * 0.92, mix(0.05, 0.2, s[4]), 0.17, 0.2, 0, 1), one.accent, 0.07
+            )
     pen.poly(
         [
             (-top, y0),
@@ -64,7 +68,11 @@ def teapot(pen: Pen, one: Instance) -> Places:
     pen.poly(arc(0, lid + 0.05, bw * 0.55, mix(0.14, 0.28, s[5]), 0.5, 1.0), one.second)
     knob = lid - mix(0.14, 0.28, s[5]) + 0.02
     pen.oval(0, knob, 0.09, 0.09, one.accent)
-    return Places((0, lid - 0.02, bw * 0.5), (0, cy + 0.02, bw * 0.55), (-bw - 0.2, lid - 0.2, bw + reach, 0.95))
+    return Places(
+        (0, lid - 0.02, bw * 0.5),
+        (0, cy + 0.02, bw * 0.55),
+        (-bw - 0.2, lid - 0.2, bw + reach, 0.95),
+    )
 
 
 def chair(pen: Pen, one: Instance) -> Places:
@@ -88,13 +96,20 @@ def chair(pen: Pen, one: Instance) -> Places:
         pen.oval(0, back + 0.48, w * 0.5, 0.25, one.accent, w=0.03)
     for x, y in legs[:2]:
         pen.box(x - thick, seat + 0.1, x + thick, y, one.second)
-    pen.poly([(-w, seat - 0.02), (w, seat - 0.02), (w + 0.1, seat + 0.2), (-w - 0.1, seat + 0.2)], one.main)
+    pen.poly(
+        [(-w, seat - 0.02), (w, seat - 0.02), (w + 0.1, seat + 0.2), (-w - 0.1, seat + 0.2)],
+        one.main,
+    )
     pen.box(-w - 0.1, seat + 0.2, w + 0.1, seat + 0.3, one.second)
-    return Places((0, seat + 0.08, w), (0, (back + seat) / 2, w * 0.6), (-w - 0.1, back, w + 0.1, 0.95), legs)
+    return Places(
+        (0, seat + 0.08, w), (0, (back + seat) / 2, w * 0.6), (-w - 0.1, back, w + 0.1, 0.95), legs
+    )
 
 
 def sunglasses(pen: Pen, one: Instance) -> Places:
-    """Two lenses, a bridge, the ends of two temples; shape[0] from round to square, shape[3] tilts like a cat's eye."""
+    """Two lenses, a bridge, the ends of two temples; shape[0] from round to square, shape[3] tilts
+    like a cat's eye.
+    """
     s, frame = one.shape, coat(pen, one)
     rx, ry = mix(0.36, 0.44, s[1]), mix(0.26, 0.4, s[2])
     gap = 0.07
@@ -104,7 +119,10 @@ def sunglasses(pen: Pen, one: Instance) -> Places:
     for side in (-1, 1):
         cx = side * (gap + rx)
         pen.tube(
-            [(cx + side * rx * 0.9, cy - ry * 0.55), (cx + side * (rx + 0.13), cy - ry * 0.75 - tilt * 0.3)],
+            [
+                (cx + side * rx * 0.9, cy - ry * 0.55),
+                (cx + side * (rx + 0.13), cy - ry * 0.75 - tilt * 0.3),
+            ],
             one.second,
             0.08,
         )
@@ -125,10 +143,20 @@ def sunglasses(pen: Pen, one: Instance) -> Places:
                     ],
                     fill,
                 )
-        pen.stroke([(cx - rx * 0.4, cy + ry * 0.1), (cx - rx * 0.05, cy - ry * 0.4)], lighter(tint, 0.6), 0.06)
+        pen.stroke(
+            [(cx - rx * 0.4, cy + ry * 0.1), (cx - rx * 0.05, cy - ry * 0.4)],
+            lighter(tint, 0.6),
+            0.06,
+        )
         lenses.append((cx, cy, rx, ry))
-    pen.tube([(-gap - 0.03, cy - ry * 0.35), (0, cy - ry * 0.5), (gap + 0.03, cy - ry * 0.35)], one.second, 0.08)
-    return Places((0, cy - ry, 0.8), (0, cy, 0.6), (-0.95, cy - ry, 0.95, cy + ry), lenses=tuple(lenses))
+    pen.tube(
+        [(-gap - 0.03, cy - ry * 0.35), (0, cy - ry * 0.5), (gap + 0.03, cy - ry * 0.35)],
+        one.second,
+        0.08,
+    )
+    return Places(
+        (0, cy - ry, 0.8), (0, cy, 0.6), (-0.95, cy - ry, 0.95, cy + ry), lenses=tuple(lenses)
+    )
 
 
 def lamp(pen: Pen, one: Instance) -> Places:
@@ -192,7 +220,10 @@ def table(pen: Pen, one: Instance) -> Places:
         pen.box(x - 0.05, top, x + 0.05, 0.8, darker(one.second, 0.3), w=0.03)
     for x in (-w + 0.1, w - 0.1):
         pen.box(x - 0.08, top, x + 0.08, 0.94, one.second)
-    pen.poly([(-w * 0.85, top - 0.16), (w * 0.85, top - 0.16), (w, top + 0.03), (-w, top + 0.03)], coat(pen, one))
+    pen.poly(
+        [(-w * 0.85, top - 0.16), (w * 0.85, top - 0.16), (w, top + 0.03), (-w, top + 0.03)],
+        coat(pen, one),
+    )
     pen.box(-w, top + 0.03, w, top + 0.15, one.main)
     return Places((0, top - 0.08, w * 0.8), (0, top + 0.1, 0.3), (-w, top - 0.16, w, 0.95))
 
@@ -200,7 +231,9 @@ def table(pen: Pen, one: Instance) -> Places:
 def car(pen: Pen, one: Instance) -> Places:
     s = one.shape
     roof, cab = mix(-0.15, 0.1, s[0]), mix(0.42, 0.6, s[1])
-    pen.poly([(-cab - 0.12, 0.42), (-cab + 0.1, roof), (cab - 0.15, roof), (cab + 0.12, 0.42)], one.main)
+    pen.poly(
+        [(-cab - 0.12, 0.42), (-cab + 0.1, roof), (cab - 0.15, roof), (cab + 0.12, 0.42)], one.main
+    )
     for side in (-1, 1):
         pen.poly(
             [
@@ -212,7 +245,10 @@ def car(pen: Pen, one: Instance) -> Places:
             (190, 225, 245),
             w=0.03,
         )
-    pen.poly([(-0.95, 0.5), (-0.8, 0.38), (0.8, 0.38), (0.98, 0.52), (0.98, 0.78), (-0.95, 0.78)], coat(pen, one))
+    pen.poly(
+        [(-0.95, 0.5), (-0.8, 0.38), (0.8, 0.38), (0.98, 0.52), (0.98, 0.78), (-0.95, 0.78)],
+        coat(pen, one),
+    )
     pen.oval(0.92, 0.55, 0.06, 0.07, (255, 240, 150), w=0.03)
     for x in (-0.55, 0.55):
         pen.oval(x, 0.78, 0.19, 0.19, (45, 45, 50))
@@ -232,11 +268,18 @@ def ball(pen: Pen, one: Instance) -> Places:
 def mug(pen: Pen, one: Instance) -> Places:
     s = one.shape
     w, top = mix(0.42, 0.56, s[0]), mix(-0.35, 0.0, s[1])
-    pen.tube(arc(w, (top + 0.9) / 2, mix(0.2, 0.3, s[2]), (0.9 - top) * 0.3, -0.25, 0.25), one.second, 0.12)
+    pen.tube(
+        arc(w, (top + 0.9) / 2, mix(0.2, 0.3, s[2]), (0.9 - top) * 0.3, -0.25, 0.25),
+        one.second,
+        0.12,
+    )
     pen.poly([(-w, top), (w, top), (w * 0.9, 0.93), (-w * 0.9, 0.93)], coat(pen, one))
     pen.oval(0, top, w, 0.1, lighter(one.main))
     pen.oval(0, top + 0.01, w * 0.8, 0.06, (90, 55, 35), None)
     return Places((0, top, w * 0.8), (0, 0.45, w * 0.6), (-w, top, w + 0.2, 0.95))
 
 
-THINGS = {f.__name__: f for f in (pot, teapot, chair, sunglasses, lamp, shoe, clock, table, car, ball, mug)}
+THINGS = {
+    f.__name__: f
+    for f in (pot, teapot, chair, sunglasses, lamp, shoe, clock, table, car, ball, mug)
+}
