@@ -436,6 +436,27 @@ def test_served_the_answers_arrive_and_another_session_follows(ranking, visit):
         thread.join()
 
 
+def test_the_first_answered_screen_keeps_the_session(ranking, visit):
+    """Until then the server may give it to somebody else."""
+    server, link = make_server(ranking, "127.0.0.1", 0)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        page = visit(link)
+        begin(page)
+        session = page.evaluate("state.session")
+        loan = ranking / "private" / "loans" / f"{session}.json"
+        assert json.loads(loan.read_text())["begun"] is False
+        by_keys(page, right_ranks(screens(ranking, session)[0]))
+        with page.expect_response("**/api/begun") as told:
+            page.keyboard.press("Enter")
+        assert told.value.status == 200 and json.loads(loan.read_text())["begun"] is True
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
 def test_when_the_server_is_gone_the_answers_can_be_sent_later(ranking, visit):
     server, link = make_server(ranking, "127.0.0.1", 0)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
