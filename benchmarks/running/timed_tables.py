@@ -28,10 +28,10 @@ POINTS = 44  # of each method: a million images of the paper's concepts, prompts
 FIRST = 30  # hundredths of the first point's bias
 
 # in a process of its own: its processor time with all that it imports; peak memory of itself alone
-TABLE = """
+COMMAND = """
 import json, sys, time
 from benchmarks.cli import run
-run(["table", sys.argv[1]])
+run(sys.argv[1:])
 seconds = time.process_time()
 from benchmarks.running.timed_tables import peak_gib
 print(json.dumps([seconds, peak_gib()]))
@@ -101,9 +101,9 @@ def write_ceiling(
     store.write_rows(store.rows_file(scorer, REAL, "default", concept), rows)
 
 
-def table_cost(folder: Path) -> tuple[float, float]:
-    """Seconds of processor time and GiB of `perfbench table`, imports included."""
-    call = [sys.executable, "-c", TABLE, str(folder)]
+def command_cost(*words: str) -> tuple[float, float]:
+    """Seconds of processor time and GiB of a `perfbench` command, imports included."""
+    call = [sys.executable, "-c", COMMAND, *words]
     done = subprocess.run(call, stdout=subprocess.PIPE, text=True, check=True)
     seconds, peak = json.loads(done.stdout.strip().splitlines()[-1])
     return seconds, peak
@@ -116,15 +116,32 @@ def processor() -> str:
     return told.strip("\t :") or platform.processor() or platform.machine()
 
 
+# 52,864 images and 120,832
+PLANS = {
+    "the paper's protocol": ["--methods", "perfusion,db,ti,cd,lora"],
+    "eleven points of Perfusion": [
+        "--methods",
+        "perfusion,db,ti,cd,lora",
+        "--set",
+        "points.perfusion=" + ",".join(f"local-b{bias / 100:.2f}-t0.15" for bias in range(30, 41)),
+    ],
+}
+
+
 def report(repeats: int, points: int = POINTS, **flags: Any) -> list[str]:
     """The table: medians of `repeats` processes."""
     with tempfile.TemporaryDirectory() as folder:
         images = make_run(Path(folder), points, **flags)
-        costs = np.array([table_cost(Path(folder)) for _ in range(repeats)])
-    seconds, peak = np.median(costs, axis=0)
+        table = f"`table`: {images:,} images, {len(METHODS)} methods of {points} points"
+        rows = {table: ["table", folder]}
+        for what, words in PLANS.items():
+            rows[f"`plan`: {what}"] = ["plan", "--out", f"{folder}/none", *words]
+        costs = {
+            what: np.median([command_cost(*words) for _ in range(repeats)], axis=0)
+            for what, words in rows.items()
+        }
     return [
-        f"| `perfbench table`, 2,000 draws, {processor()} | s of processor time | peak GiB |",
+        f"| `perfbench`, {processor()} | s of processor time | peak GiB |",
         "|---|---|---|",
-        f"| {images:,} images, {len(METHODS)} methods of {points} points | {seconds:.1f} | "
-        f"{peak:.2f} |",
+        *(f"| {what} | {seconds:.1f} | {peak:.2f} |" for what, (seconds, peak) in costs.items()),
     ]

@@ -137,8 +137,12 @@ def test_the_papers_cost_is_that_of_the_page():
 
 
 def test_the_cost_of_tables_is_measured_on_a_whole_run():
-    head, _, row = timed_tables.report(1, points=2, concepts="cat,teapot", prompts="2", images=2)
+    head, _, row, *plans = timed_tables.report(
+        1, points=2, concepts="cat,teapot", prompts="2", images=2
+    )
     assert timed_tables.processor() in head
     name, seconds, peak = [cell.strip() for cell in row.strip("|").split("|")]
     # super and six methods of two points; two concepts, two prompts, two images
-    assert name == "104 images, 6 methods of 2 points" and float(seconds) > 0 and float(peak) > 0.01
+    assert name == "`table`: 104 images, 6 methods of 2 points"
+    assert float(seconds) > 0 and float(peak) > 0.01
+    assert [line.split(":")[0] for line in plans] == ["| `plan`"] * 2
