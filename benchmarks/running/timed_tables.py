@@ -116,14 +116,14 @@ def processor() -> str:
     return told.strip("\t :") or platform.processor() or platform.machine()
 
 
-# 52,864 images and 120,832
+# 52,864 images and 101,952
 PLANS = {
     "the paper's protocol": ["--methods", "perfusion,db,ti,cd,lora"],
-    "eleven points of Perfusion": [
+    "22 points of Perfusion": [
         "--methods",
         "perfusion,db,ti,cd,lora",
         "--set",
-        "points.perfusion=" + ",".join(f"local-b{bias / 100:.2f}-t0.15" for bias in range(30, 41)),
+        "points.perfusion=" + ",".join(f"local-b{bias / 100:.2f}-t0.15" for bias in range(30, 52)),
     ],
 }
 
