@@ -15,7 +15,9 @@ from perfusion_core.errors import UserError
 Name = NewType("Name", str)  # one safe path component
 MOST = 200  # bytes: file systems take 255, and the harness adds digests and suffixes
 SHOWN = 60  # characters of a bad name that an error prints
-SIGNS = '/\\:*?"<>|'  # separators, drives, and what Windows takes in no name
+# separators, drives, and what Windows takes in no name; but for < and >, which Custom Diffusion's
+# published layout has in the name of its embedding, <new1>
+SIGNS = '/\\:*?"|'
 DEVICES = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"} | {
     f"{port}{number}" for port in ("COM", "LPT") for number in "123456789¹²³"
 }

@@ -152,3 +152,9 @@ def test_of_a_link_the_link_alone_is_removed(tmp_path):
         not (tmp_path / "link").is_symlink()
         and (tmp_path / "mine" / "file").read_text() == "precious"
     )
+
+
+def test_the_files_of_every_published_layout_are_plain_names():
+    """Custom Diffusion's embedding is called <new1>: a fit with it counts as one."""
+    assert safe_parts("<new1>.safetensors") == ("<new1>.safetensors",)
+    assert safe_parts("unet/diffusion_pytorch_model.safetensors")[0] == "unet"
