@@ -328,6 +328,6 @@ def test_the_verb_writes_beside_the_run(run, tmp_path, monkeypatch, capsys):
     with pytest.raises(UserError, match="perfbench run --preset quick"):
         perfbench(["report"])
     (tmp_path / "results/new").mkdir(parents=True)
-    (tmp_path / "results/new/run.json").write_text("{}")
+    (tmp_path / "results/new/run.json").write_bytes((run.folder / "run.json").read_bytes())
     with pytest.raises(UserError, match=r"no table.csv; `perfbench table "):
         perfbench(["report"])
