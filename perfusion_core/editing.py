@@ -49,13 +49,18 @@ def load_concepts(
 ) -> Iterator[Any]:
     """Edit `pipe` for the duration of the block: `{teddy}` in a prompt means the concept.
 
-    Args: pipe: a stock diffusers pipeline with one text encoder and a U-Net. concepts: files or
-        `Concept`s by the names that stand in prompts; a list takes each one's own placeholder.
+    Args:
+        pipe: a stock diffusers pipeline with one text encoder and a U-Net.
+        concepts: files or `Concept`s by the names that stand in prompts; a list takes each one's
+            own placeholder.
         lock: "local" keeps the super-category's key at the concept's word, "global" in the whole
-        prompt. bias: where the gate opens, lower is more concept; a number, or one a concept.
-        temperature: how sharply the gate opens; a number, or one a concept. c_inv: C^-1, where it
-        is known already; otherwise it is looked up by the digest in the concept file. force: take
-        concepts of another text encoder even where the super-category means something else to it.
+            prompt.
+        bias: where the gate opens, lower is more concept; a number, or one a concept.
+        temperature: how sharply the gate opens; a number, or one a concept.
+        c_inv: C^-1, where it is known already; otherwise it is looked up by the digest in the
+            concept file.
+        force: take concepts of another text encoder even where the super-category means something
+            else to it.
     """
     if lock not in LOCKS:
         raise unknown("lock", lock, LOCKS)

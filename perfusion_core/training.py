@@ -133,17 +133,22 @@ def train(
     """The loop that every method shares; -> what goes to fit.json. One seed fixes everything; an
     interrupted training goes on from the checkpoint in `out`.
 
-    Args: recipe: steps, micro-batches, weight of the class images, clipping, gradient
-        checkpointing. groups: parameters for AdamW, `[{"params": [float32 tensors], "lr": ...}]`.
-        draw: the next micro-batch; called `recipe.accumulate` times a step. encode: texts ->
-        encodings [n, M, d]; called once a step with all its texts, gradient flows through it. save:
-        writes the method's own files into a folder. unet: another one than the backbone's, for a
-        method that trains all of it. prepare: called with the encodings before each U-Net call.
+    Args:
+        recipe: steps, micro-batches, weight of the class images, clipping, gradient checkpointing.
+        groups: parameters for AdamW, `[{"params": [float32 tensors], "lr": ...}]`.
+        draw: the next micro-batch; called `recipe.accumulate` times a step.
+        encode: texts -> encodings [n, M, d]; called once a step with all its texts, gradient flows
+            through it.
+        save: writes the method's own files into a folder.
+        unet: another one than the backbone's, for a method that trains all of it.
+        prepare: called with the encodings before each U-Net call.
         state: tensors changed in place besides the parameters; all that changes has to be named,
-        for checkpoints. current: a context that puts the present state in place and gives `write`;
-        needed with `validate`. validate: what picks the best step; without it the last step is
-        saved. keep: steps whose state is also saved under `out/step-<n>/`. progress: called with
-        step, steps and loss after each step.
+            for checkpoints.
+        current: a context that puts the present state in place and gives `write`; needed with
+            `validate`.
+        validate: what picks the best step; without it the last step is saved.
+        keep: steps whose state is also saved under `out/step-<n>/`.
+        progress: called with step, steps and loss after each step.
     """
     unet = backbone.unet if unet is None else unet
     parameters = [p for group in groups for p in group["params"]]

@@ -28,6 +28,7 @@ PURE += [
     "paths",
     "suite.catalog",
     "store.run_folder",
+    "store.reading",
     "store.csv_files",
     "store.packed",
 ]

@@ -13,7 +13,8 @@ from benchmarks.evidence.commands import COMMANDS
 from benchmarks.evidence.committed import to_commit
 from benchmarks.planning.methods import said
 from benchmarks.store.packing import pack_run
-from benchmarks.store.run_folder import RESULTS, find_run, fit_folder, planned_fits
+from benchmarks.store.reading import find_run, planned_fits
+from benchmarks.store.run_folder import RESULTS, fit_folder
 from perfusion_core.errors import UserError
 
 

@@ -1,4 +1,4 @@
-"""Claims that scores do not tell: from the pictures as the judges see them (looks.py), from
+"""Claims that scores do not tell: from the pictures as the judges see them (judged.py), from
 attention, sizes and times.
 
 In: Evidence. Out: rows of the ledger.

@@ -5,10 +5,12 @@ In: a run folder whose images are there. Out: looked-cells.csv in it, a row a ce
 
     good       share of images that show the concept's instance and all that the prompt asks for;
                empty where it asks for nothing that the judge knows
-    several    1 where two images or more are good, else 0 outline    share of images that the judge
-    takes for the super-category's; empty where it does not know that kind styled     share of
-    images in which the judge finds a style variety    how far the images that show the instance lie
-    from each other: their variance in the judge's features
+    several    1 where two images or more are good, else 0
+    outline    share of images that the judge takes for the super-category's; empty where it does
+               not know that kind
+    styled     share of images in which the judge finds a style
+    variety    how far the images that show the instance lie from each other: their variance in the
+               judge's features
 
 and looked.csv, a row an operating point: the means of these with intervals, and
 

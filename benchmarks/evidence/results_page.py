@@ -15,7 +15,7 @@ from benchmarks.disk import read_json
 from benchmarks.evidence.commands import COMMANDS
 from benchmarks.evidence.ledger import CLAIMS
 from benchmarks.evidence.resting import resting_on
-from benchmarks.store.run_folder import read_plan, read_rows, read_run
+from benchmarks.store.reading import read_plan, read_rows, read_run
 from benchmarks.tables.grid import CEILING
 from benchmarks.tables.sample_rows import CELL
 from perfusion_core.errors import UserError

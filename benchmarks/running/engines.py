@@ -1,4 +1,4 @@
-"""Where the work is done: in this process, in several, or on a Ray cluster. All call work.py with
+"""Where the work is done: in this process, in several, or on a Ray cluster. All call worker.py with
 the same tasks.
 
 In: a Job and a store. Out: a `Pool` for the driver; with the same device, dtype and threads, the

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from statistics import median
 from typing import Any
 
+from benchmarks.disk import read_json
 from benchmarks.planning.units import Cell, Plan
 from benchmarks.running.progress import duration
-from benchmarks.store.run_folder import MANIFEST, Store, read_json
+from benchmarks.store.run_folder import MANIFEST, Store
 
 LOOK = 50  # finished units of a kind that are looked at
 

@@ -17,7 +17,8 @@ from benchmarks.disk import digests_of, on_disk, read_json, verified
 from benchmarks.options import named
 from benchmarks.planning.units import Cell, Fit, Given, Method, step_of
 from benchmarks.safe_paths import below, safe_parts
-from benchmarks.store.run_folder import MANIFEST, Store, fit_folder, planned_fits, read_run
+from benchmarks.store.reading import planned_fits, read_run
+from benchmarks.store.run_folder import MANIFEST, Store, fit_folder
 from benchmarks.suite.concept_folder import Concept
 from perfusion_core.digests import file_sha256
 from perfusion_core.errors import UserError

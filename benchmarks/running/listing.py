@@ -116,7 +116,7 @@ def presets(args: Namespace) -> Rows:
 
 def runs(args: Namespace) -> Rows:
     """The run folders under results/, the newest last."""
-    from benchmarks.store.run_folder import known_run, list_runs
+    from benchmarks.store.reading import known_run, list_runs
 
     rows = []
     for folder in list_runs():

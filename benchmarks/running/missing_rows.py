@@ -10,8 +10,9 @@ from typing import Any
 from benchmarks.digests import digest
 from benchmarks.running.tasks import ScoringTask
 from benchmarks.scoring.cell_row import CellRow
+from benchmarks.scoring.reserved import REAL
 from benchmarks.store.csv_files import count_keys, read_rows_file
-from benchmarks.store.run_folder import REAL, Store
+from benchmarks.store.run_folder import Store
 
 Address = tuple[str, str, str]  # method, point, concept
 KEPT = 3  # prompts of a group whose images stay when images are dropped

@@ -22,7 +22,8 @@ from benchmarks.planning.units import Cell, Fit, Unit
 from benchmarks.running.tasks import Event, Job, ScoringTask, Task, Units
 from benchmarks.running.worker import Worker
 from benchmarks.safe_paths import below, safe_parts
-from benchmarks.store.run_folder import MANIFEST, REAL, Store
+from benchmarks.scoring.reserved import REAL
+from benchmarks.store.run_folder import MANIFEST, Store
 from perfusion_core.errors import UserError
 
 Files = dict[str, bytes]  # by their place in a run folder

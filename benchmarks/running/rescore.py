@@ -24,7 +24,8 @@ from benchmarks.running.run import change_run, complete
 from benchmarks.running.tasks import Job
 from benchmarks.scoring.cell_row import CellRow
 from benchmarks.scoring.lookup import Scorer, find_scorer
-from benchmarks.store.run_folder import Store, find_run, read_cells, read_run, refuse_without
+from benchmarks.store.reading import find_run, read_cells, read_run, refuse_without
+from benchmarks.store.run_folder import Store
 from benchmarks.store.run_json import scorer_about
 from perfusion_core.errors import UserError
 

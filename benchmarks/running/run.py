@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from benchmarks.digests import difference
+from benchmarks.disk import read_json
 from benchmarks.planning.config import Config
 from benchmarks.planning.units import Plan
 from benchmarks.running.driver import Driver, Outcome, failures_text
@@ -30,7 +31,8 @@ from benchmarks.running.progress import Progress, duration
 from benchmarks.scoring.cell_row import CellRow
 from benchmarks.store import run_json
 from benchmarks.store.csv_files import count_keys, keys_of, planned_text, read_plan_file
-from benchmarks.store.run_folder import Store, read_json, read_weights
+from benchmarks.store.reading import read_weights
+from benchmarks.store.run_folder import Store
 from benchmarks.suite import concept_masks
 from perfusion_core.errors import UserError
 

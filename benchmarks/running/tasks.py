@@ -14,7 +14,7 @@ from benchmarks.planning.backbones import Models
 from benchmarks.planning.config import Config
 from benchmarks.planning.units import Cell, Fit, Plan, Unit
 from benchmarks.scoring.cell_row import CellRow
-from benchmarks.store.run_folder import REAL
+from benchmarks.scoring.reserved import REAL
 from benchmarks.suite.catalog import Prompt
 
 CHUNK = 8  # cells a task: long enough to share what is applied, short enough to share the work

@@ -21,7 +21,8 @@ from benchmarks.planning.config import resolve
 from benchmarks.planning.units import Cell
 from benchmarks.running.prepared import prepare
 from benchmarks.running.run import open_folder
-from benchmarks.store.run_folder import REAL, Store
+from benchmarks.scoring.reserved import REAL
+from benchmarks.store.run_folder import Store
 
 METHODS = ("perfusion", "db", "ti", "cd", "cd-better", "lora")
 POINTS = 44  # of each method: a million images of the paper's concepts, prompts and images a prompt

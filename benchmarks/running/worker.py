@@ -189,7 +189,7 @@ class Worker:
         return {"super_category": prior.super_category, "text": text, "images": n, **split}
 
     def fit(self, fit: Fit, out: Path) -> dict[str, Any]:
-        assert fit.given is None, "what is given is copied by the driver (given.py)"
+        assert fit.given is None, "what is given is copied by the driver (given_files.py)"
         self.close()
         module = self.method(fit.method)
         prior = _arrays(self.store.folder(fit.prior)) if fit.prior else None

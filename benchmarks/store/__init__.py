@@ -1,5 +1,6 @@
 """A run folder: where things lie in it, and how they get there whole.
 
-Reading order: run_folder (paths, publishing, reading), csv_files (rows and plans as text), run_json
-(what was run). docs/run-folder.md is the contract.
+Reading order: run_folder (paths, publishing), reading (runs, rows and plans), csv_files and
+frame_text (rows and plans as text), packed and packing (a run that is committed), run_json (what
+was run). docs/run-folder.md is the contract.
 """

@@ -10,9 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from benchmarks.disk import replace
+from benchmarks.scoring.reserved import REAL
 from benchmarks.store.csv_files import plain, read_plan_file, whole, with_digest
 from benchmarks.store.packed import PACKED, Archive, archive_bytes, open_archive
-from benchmarks.store.run_folder import REAL, Store, read_planned, read_run
+from benchmarks.store.reading import read_planned, read_run
+from benchmarks.store.run_folder import Store
 from perfusion_core.errors import UserError
 
 LONG = ("plan.csv", "cells.csv", "*-cells.csv", "attention/cells.csv", "rows/**/*.csv")

@@ -16,8 +16,8 @@ from benchmarks.planning.backbones import Models
 from benchmarks.planning.config import Config, as_dict, protocol
 from benchmarks.planning.units import Method, Plan
 from benchmarks.scoring.lookup import Scorer
-from benchmarks.store.run_folder import SCHEMA as SCHEMA
-from benchmarks.store.run_folder import well_formed
+from benchmarks.store.reading import SCHEMA as SCHEMA
+from benchmarks.store.reading import well_formed
 from benchmarks.suite.catalog import Catalog, Concept
 from perfusion_core import __version__
 from perfusion_core.hardware import has_gpu

@@ -147,7 +147,7 @@ def words(text: str) -> list[str]:
 
 
 def run_export(args: argparse.Namespace) -> None:
-    from benchmarks.store.run_folder import find_run
+    from benchmarks.store.reading import find_run
     from benchmarks.study.export import export
 
     mark = args.qualify if args.pass_mark is None else args.pass_mark

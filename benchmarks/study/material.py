@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from benchmarks.scoring.reserved import FLOOR
-from benchmarks.store import run_folder
+from benchmarks.disk import read_manifest
+from benchmarks.scoring.reserved import FLOOR, REAL
+from benchmarks.store import reading, run_folder
 from perfusion_core.digests import file_sha256
 from perfusion_core.errors import UserError, unknown
 
@@ -98,7 +99,7 @@ def read_source(run: Path, methods: Sequence[str]) -> Source:
     """The plan, the variants and the scores of a run; refuses methods that it does not have."""
     from benchmarks.planning.points import is_variant
 
-    plan = [row for row in run_folder.read_planned(run) if row["kind"] != "pair"]
+    plan = [row for row in reading.read_planned(run) if row["kind"] != "pair"]
     points: dict[str, list[str]] = {}
     for method, point in dict.fromkeys((row["method"], row["point"]) for row in plan):
         if is_variant(point):
@@ -119,9 +120,9 @@ def read_scores(run: Path) -> dict[tuple[str, str, str, str], dict[str, float]]:
     from benchmarks.tables.grid import grid_of
     from benchmarks.tables.statistics import harmonic, mean_over, relative_text
 
-    rows = run_folder.read_rows(run)
+    rows = reading.read_rows(run)
     singles = split_pairs(cells_of(rows))[0] if len(rows) else rows
-    if not len(singles) or not len(singles[singles["method"] != run_folder.REAL]):
+    if not len(singles) or not len(singles[singles["method"] != REAL]):
         return {}
     grid = grid_of(singles)
     text = grid.values["text_sim_raw"]  # [M, C, P]
@@ -213,6 +214,6 @@ def read_tasks(
 
 def intact(path: Path) -> bool:
     """There, and byte for byte what its cell published."""
-    about = run_folder.read_manifest(path.parent / "cell.json") or {}
+    about = read_manifest(path.parent / "cell.json") or {}
     recorded = about.get("files", {}).get(path.name)
     return bool(recorded) and path.is_file() and file_sha256(path) == recorded["sha256"]

@@ -1,12 +1,14 @@
 """Sample rows -> cells.csv -> metrics.csv -> table.csv and table.md.
 
-In: what store.py reads from a run folder, as DataFrames. Out: DataFrames, and `write_tables`, which
-publishes them.
+In: what store/reading.py gives of a run folder, as DataFrames. Out: DataFrames, and
+`write_tables`, which publishes them.
 
     cells_of(samples)       a row a (method, point, concept, prompt_id, metric): n, mean, sd, even,
-    odd (index halves) metrics_of(cells)       a row a (method, point, concept) table_of(cells, ...)
-    a row a (kind, method, point), with intervals build(rows, ...)        all of them, and their
-    text (table_text.py) tables_of(run)          all of them from a run folder, nothing written
+                            odd (index halves)
+    metrics_of(cells)       a row a (method, point, concept)
+    table_of(cells, ...)    a row a (kind, method, point), with intervals
+    make_tables(rows, ...)  all of them, and their text (table_text.py)
+    tables_of(run)          all of them from a run folder, nothing written
     write_tables(run)       all of them into the run folder; -> the text of table.md
 
 What figures need beyond these is in frames.py: cells in, tidy frames out.
@@ -144,7 +146,7 @@ def table_of(
     cells: pd.DataFrame, planned: pd.DataFrame | None = None, fits: pd.DataFrame | None = None
 ) -> pd.DataFrame:
     """Cells of single concepts, or of pairs -> the table, with 95 % intervals over concepts
-    (stats.py).
+    (statistics.py).
     """
     return _table(cells, grid_of(cells), planned, fits)
 
@@ -279,23 +281,25 @@ class Tables:
 
 def tables_of(run: Path, allow_missing: bool = False) -> Tables:
     """Everything from the rows of a run folder; an incomplete plan is refused unless allowed."""
-    from benchmarks.store import run_folder as store
+    from benchmarks.store import reading
 
-    planned, fits = store.read_plan(run), store.read_fits(run)
+    planned, fits = reading.read_plan(run), reading.read_fits(run)
     rows = sample_rows(run, planned)
     fits = pd.concat([fits, known_costs(run, set(fits["method"]))], ignore_index=True)
-    return make_tables(rows, planned, fits, about=store.read_run(run), allow_missing=allow_missing)
+    return make_tables(
+        rows, planned, fits, about=reading.read_run(run), allow_missing=allow_missing
+    )
 
 
 def known_costs(run: Path, here: Collection[str]) -> pd.DataFrame:
     """What a run's table already says that fits cost, of methods whose trained files are not here
     (not committed).
     """
-    from benchmarks.store import run_folder as store
+    from benchmarks.store.run_folder import table_file
 
     columns = ["method", "kilobytes", "train_seconds"]
     try:
-        table = pd.read_csv(store.table_file(run, "table"))
+        table = pd.read_csv(table_file(run, "table"))
         told = table.loc[(table["kind"] == "method") & ~table["method"].isin(here), columns]
     except (OSError, ValueError, KeyError):  # none yet, or damaged
         return pd.DataFrame(columns=columns)
@@ -310,7 +314,7 @@ def make_tables(
     about: dict | None = None,
     allow_missing: bool = False,
 ) -> Tables:
-    """The same from frames in the columns of store.py."""
+    """The same from frames in the columns of store/reading.py."""
     if not len(rows):
         raise UserError(
             "no image of this run has a score yet; give the same `perfbench run` command again to "

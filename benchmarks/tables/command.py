@@ -39,7 +39,7 @@ def table(parser: argparse.ArgumentParser) -> Run:
 
             print(view(args.run, args.by), end="")
             return
-        from benchmarks.store.run_folder import find_run
+        from benchmarks.store.reading import find_run
         from benchmarks.tables.build import write_tables
 
         print(write_tables(find_run(args.run), args.allow_missing), end="")

@@ -5,16 +5,21 @@ is drawn or named.
 
     fronts(cells)          method, point, the four SCORES with _lo _hi, on_front (of its method)
     best_h(cells)          method, concept, half (all, even, odd: what chose), point, image_sim,
-    text_sim, harmonic per_concept(cells)     method, point, concept, group, SCORES with _lo _hi
-    over this concept's prompts, n_prompts differences(cells)     method, point, other, other_point,
-    metric, difference, lo, hi, win_rate, win_lo, win_hi,
-                           concepts_won, n_concepts, n_cells: `method` against every other, paired
-    by cell hypervolumes(cells)    method, hypervolume, lo, hi, n_front, n_points front_gaps(cells)
-    method, other, other_point, image_sim, gap, lo, hi, inside (share of draws within the front)
+                           text_sim, harmonic
+    per_concept(cells)     method, point, concept, group, SCORES with _lo _hi over this concept's
+                           prompts, n_prompts
+    differences(cells)     method, point, other, other_point, metric, difference, lo, hi, win_rate,
+                           win_lo, win_hi, concepts_won, n_concepts, n_cells: `method` against every
+                           other, paired by cell
+    hypervolumes(cells)    method, hypervolume, lo, hi, n_front, n_points
+    front_gaps(cells)      method, other, other_point, image_sim, gap, lo, hi, inside (share of
+                           draws within the front)
     variance(cells)        method, point, metric, component, variance, share, of_mean,
-    share_of_mean, if_doubled breakdown(cells, by)   method, point, <by>, image_sim, text_sim_raw,
-    text_gain with _lo _hi, n_cells hardest(cells)         method, point, metric, concept,
-    prompt_id, value, below (the method's mean)
+                           share_of_mean, if_doubled
+    breakdown(cells, by)   method, point, <by>, image_sim, text_sim_raw, text_gain with _lo _hi,
+                           n_cells
+    hardest(cells)         method, point, metric, concept, prompt_id, value, below (the method's
+                           mean)
 """
 
 from collections.abc import Mapping

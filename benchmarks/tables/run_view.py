@@ -1,7 +1,7 @@
 """A run folder as figures and the report see it: its tables, pictures and prompts.
 
-In: a folder (store.py finds it). Out: a `Run`; one sentence and a command where something it should
-hold is not there.
+In: a folder (store/reading.py finds it). Out: a `Run`; one sentence and a command where something
+it should hold is not there.
 """
 
 import io
@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.disk import read_json
 from benchmarks.safe_paths import is_name
-from benchmarks.store import run_folder
+from benchmarks.store import reading, run_folder
 from benchmarks.store.csv_files import is_there, plain
 from benchmarks.suite.image_files import load_image
 from benchmarks.tables.comparable import differing, some
@@ -37,7 +38,7 @@ class Run:
 
     @cached_property
     def about(self) -> dict[str, Any]:
-        return run_folder.read_run(self.folder)
+        return reading.read_run(self.folder)
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -83,7 +84,7 @@ class Run:
 
     @cached_property
     def plan(self) -> pd.DataFrame:
-        return run_folder.read_plan(self.folder)
+        return reading.read_plan(self.folder)
 
     def _csv(self, name: str) -> pd.DataFrame:
         path = run_folder.table_file(self.folder, name)
@@ -106,9 +107,7 @@ class Run:
     def failures(self) -> list[dict[str, Any]]:
         """What failed and was not done since: name and traceback."""
         folder = run_folder.Store(self.folder).failure_file("").parent
-        return [
-            found for path in sorted(folder.glob("*.json")) if (found := run_folder.read_json(path))
-        ]
+        return [found for path in sorted(folder.glob("*.json")) if (found := read_json(path))]
 
     def text(self, prompt_id: str, concept: str) -> str:
         """The prompt as the paper writes it: `A cat* on the beach`."""
@@ -262,7 +261,7 @@ def open_run(given: str | None) -> Run:
     """A path, a name under results/, or the newest run; its run.json has to be one of this
     version.
     """
-    run = Run(run_folder.find_run(given))
+    run = Run(reading.find_run(given))
     _ = run.about
     return run
 

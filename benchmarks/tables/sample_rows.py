@@ -1,6 +1,6 @@
 """The rows of a run: every scorer's scores of an image side by side, and what the plan still lacks.
 
-In: a run folder as store.py reads it. Out: DataFrames.
+In: a run folder as store/reading.py reads it. Out: DataFrames.
 """
 
 import re
@@ -49,11 +49,11 @@ def sample_rows(run: Path, plan: pd.DataFrame | None = None) -> pd.DataFrame:
     """The reported scorer's rows; what other scorers of the run say of the same images in columns
     with their names.
     """
-    from benchmarks.store import run_folder
+    from benchmarks.store import reading
 
-    rows = run_folder.read_rows(run, plan=plan)
-    for scorer in run_folder.read_run(run)["scorers"][1:]:
-        other = both_concepts(run_folder.read_rows(run, scorer["name"], plan))
+    rows = reading.read_rows(run, plan=plan)
+    for scorer in reading.read_run(run)["scorers"][1:]:
+        other = both_concepts(reading.read_rows(run, scorer["name"], plan))
         scores = [
             str(column)
             for column in other

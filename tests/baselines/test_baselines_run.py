@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from run_kit import run_here, shared
 
-from benchmarks.store.run_folder import read_json
+from benchmarks.disk import read_json
 
 
 def test_every_baseline_runs_and_runs_again_without_work(tmp_path, capfd):

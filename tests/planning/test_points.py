@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.planning.points import LOCKS, OperatingPoint
-from benchmarks.store.run_folder import read_planned
+from benchmarks.store.reading import read_planned
 from perfusion_core import editing
 from perfusion_core.errors import UserError
 

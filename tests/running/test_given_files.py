@@ -11,11 +11,12 @@ import torch
 from run_kit import copy_of_reference, reference, run_here, shared
 from safetensors.torch import load_file, save_file
 
+from benchmarks.disk import read_json
 from benchmarks.planning.units import Method
 from benchmarks.running import engines
 from benchmarks.running import run as benchmark
 from benchmarks.running.given_files import find_given
-from benchmarks.store.run_folder import read_json, read_run, read_weights
+from benchmarks.store.reading import read_run, read_weights
 from benchmarks.suite.catalog import load_catalog
 from perfusion_core.errors import UserError
 

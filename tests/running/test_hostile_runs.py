@@ -15,7 +15,8 @@ from run_kit import arguments, copy_of_reference, reference, run_here, shared
 
 from benchmarks.disk import digests_of
 from benchmarks.store.csv_files import PLAN_ROW, ROW, planned_text, rows_text
-from benchmarks.store.run_folder import Store, read_planned, read_rows
+from benchmarks.store.reading import read_planned, read_rows
+from benchmarks.store.run_folder import Store
 from perfusion_core.errors import UserError
 
 READERS = {  # every verb that reads a run without its models

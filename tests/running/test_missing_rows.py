@@ -24,7 +24,8 @@ from benchmarks.scoring.cell_row import CellRow
 from benchmarks.scoring.lookup import find_scorer
 from benchmarks.scoring.scorers import open_scorer
 from benchmarks.scoring.similarity import ceiling, image_similarity, read_images, score_cell
-from benchmarks.store.run_folder import Store, read_rows
+from benchmarks.store.reading import read_rows
+from benchmarks.store.run_folder import Store
 from benchmarks.suite.catalog import Prompt
 from perfusion_core.backbone import Backbone
 from perfusion_core.errors import UserError

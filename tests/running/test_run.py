@@ -24,8 +24,9 @@ from run_kit import (
 )
 
 from benchmarks.cli import run
+from benchmarks.disk import read_json
 from benchmarks.running import run as benchmark
-from benchmarks.store.run_folder import read_json, read_plan, read_rows, read_run
+from benchmarks.store.reading import read_plan, read_rows, read_run
 from benchmarks.suite.concept_folder import write_concept
 from perfusion_core.errors import UserError
 

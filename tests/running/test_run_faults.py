@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from run_kit import content, files, reference, shared, small_file_system, start
 
-from benchmarks.store.run_folder import read_json
+from benchmarks.disk import read_json
 
 
 def units(run: Path) -> dict[str, int]:

@@ -15,7 +15,8 @@ from run_kit import files
 from benchmarks.store.csv_files import count_keys, is_there, plain, read_rows_file, rows_text
 from benchmarks.store.packed import MAGIC, PACKED, open_archive
 from benchmarks.store.packing import pack_run
-from benchmarks.store.run_folder import Store, read_plan, read_rows
+from benchmarks.store.reading import read_plan, read_rows
+from benchmarks.store.run_folder import Store
 from benchmarks.tables.build import write_tables
 from benchmarks.tables.run_view import Run
 from perfusion_core.errors import UserError

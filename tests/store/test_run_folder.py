@@ -29,8 +29,7 @@ from benchmarks.store.csv_files import (
     zipped,
 )
 from benchmarks.store.packing import pack_run
-from benchmarks.store.run_folder import (
-    Store,
+from benchmarks.store.reading import (
     find_run,
     list_runs,
     read_fits,
@@ -38,6 +37,7 @@ from benchmarks.store.run_folder import (
     read_rows,
     read_weights,
 )
+from benchmarks.store.run_folder import Store
 from perfusion_core.errors import UserError
 
 FIT = Fit("db", "cat", "cat", {}, None, False, (), 1, "f" * 64)

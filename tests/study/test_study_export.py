@@ -14,7 +14,7 @@ from made_run import CONCEPTS
 from PIL import Image
 from study_kit import METHODS, make_run, write_rows
 
-from benchmarks.store import run_folder
+from benchmarks.store import reading, run_folder
 from benchmarks.store.csv_files import planned_text
 from benchmarks.study.answers import read_key
 from benchmarks.study.design import QUALIFY, RATE, REPEAT, Design, sessions
@@ -146,7 +146,7 @@ def test_each_screen_shows_one_picture_of_each_method_of_the_same_noise(ranking)
 
 def test_perfusion_is_the_variant_with_the_best_harmonic_mean_of_the_prompt(tmp_path):
     run = make_run(tmp_path / "run", ("cat",), prompts=2)
-    frame = run_folder.read_rows(run)
+    frame = reading.read_rows(run)
     a, b = METHODS["perfusion"]
     ids = sorted(frame.loc[frame["kind"] == "deform", "prompt_id"].unique())
     # the second prompt speaks for b so loudly that its lower image similarity does not matter
@@ -229,7 +229,7 @@ def test_a_real_run_can_be_studied(tmp_path):
     key = read_key(out)
     planned = {
         (r["concept"], r["prompt_id"])
-        for r in run_folder.read_planned(reference())
+        for r in reading.read_planned(reference())
         if r["kind"] == "deform"
     }
     assert planned and {(t["concept"], t["prompt_id"]) for t in key.about["tasks"]} == planned
@@ -322,7 +322,7 @@ def test_a_damaged_or_missing_picture_is_refused_unless_allowed(tmp_path):
     run = make_run(tmp_path / "run", ("cat", "teapot"), prompts=3)
     task = next(
         row
-        for row in run_folder.read_planned(run)
+        for row in reading.read_planned(run)
         if row["method"] == "db" and row["kind"] == "deform"
     )
     for path in run_folder.cell_folder(
@@ -379,10 +379,10 @@ def test_rejected_qualification_trials_are_replaced(run, tmp_path):
 
 def test_without_scenes_the_qualification_is_made_of_concept_images(run, tmp_path):
     few = make_run(tmp_path / "run", ("cat", "teapot", "chair"), prompts=2)
-    frame = run_folder.read_rows(few)
+    frame = reading.read_rows(few)
     planned = [
         row
-        for row in run_folder.read_planned(few)
+        for row in reading.read_planned(few)
         if row["kind"] == "deform" and row["point"] != METHODS["perfusion"][1]
     ]
     (few / "plan.csv").write_text(planned_text(planned))

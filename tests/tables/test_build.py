@@ -496,7 +496,7 @@ def test_table_columns_are_the_contract(run):
 
 def test_tables_come_from_cells_csv_alone(run):
     """What a kept run still has: cells.csv read back makes the same table."""
-    from benchmarks.store.run_folder import read_fits, read_plan
+    from benchmarks.store.reading import read_fits, read_plan
     from benchmarks.tables.run_view import Run
 
     again = build.table_of(Run(run).cells, read_plan(run), read_fits(run))

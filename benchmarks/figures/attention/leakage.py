@@ -2,9 +2,10 @@
 figures show.
 
     attention/parts/<method>/<point>/<concept>.npz   leakage and maps of one method and point on one
-    concept, with a key attention/cells.csv     a row a (method, point, concept, prompt_id, t):
-    leakage, area attention/leakage.csv   a row a (method, point, t): class-balanced means with 95 %
-    intervals attention/maps.npz      one picture a concept, and every method's map of it
+                                                     concept, with a key
+    attention/cells.csv     a row a (method, point, concept, prompt_id, t): leakage, area
+    attention/leakage.csv   a row a (method, point, t): class-balanced means with 95 % intervals
+    attention/maps.npz      one picture a concept, and every method's map of it
 
 In: `Part`s and what was `Found` of them. Out: these files. No torch.
 """

@@ -35,13 +35,8 @@ from benchmarks.planning.plan import seed_of
 from benchmarks.planning.points import OperatingPoint
 from benchmarks.planning.units import FLOOR
 from benchmarks.running.progress import Progress
-from benchmarks.store.run_folder import (
-    Store,
-    attention_folder,
-    concept_folder,
-    fit_folder,
-    refuse_without,
-)
+from benchmarks.store.reading import refuse_without
+from benchmarks.store.run_folder import Store, attention_folder, concept_folder, fit_folder
 from benchmarks.tables.run_view import Run, open_run
 from perfusion_core.attention import look, word_tokens
 from perfusion_core.backbone import Backbone

@@ -1,0 +1,234 @@
+"""Reading a run folder: which runs there are, what they planned, what was scored, what fits cost.
+
+In: a run folder of anybody. Out: run.json, rows and frames; one sentence where something is wrong.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.digests import digest
+from benchmarks.disk import read_json, read_manifest
+from benchmarks.safe_paths import below, is_name, lies_below
+from benchmarks.scoring.cell_row import CellRow
+from benchmarks.scoring.reserved import REAL
+from benchmarks.store.csv_files import PLACES, read_frame, read_plan_file, read_plan_frame
+from benchmarks.store.run_folder import RESULTS, Store
+from perfusion_core.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+SCHEMA = 2  # of run.json
+
+
+def find_run(given: str | Path | None = None, results: Path | None = None) -> Path:
+    """A path, a name under results/, or the newest run."""
+    results = results or RESULTS
+    if given is None:
+        runs = list_runs(results)
+        if not runs:
+            raise UserError(
+                f"there is no run under {results}/; `perfbench run --preset quick` makes one"
+            )
+        return runs[-1]
+    for path in (Path(given), results / given):
+        if (path / "run.json").is_file():
+            return path
+    names = [run.name for run in list_runs(results)]
+    shown = (
+        f" (known: {', '.join(names)})" if names else "; `perfbench run --preset quick` makes one"
+    )
+    raise UserError(f"{given} is not a run folder: there is no run.json in it{shown}")
+
+
+def known_run(run: Path) -> dict[str, Any]:
+    """run.json for lists of runs: nothing where it cannot be read, which no other run should suffer
+    from.
+    """
+    with suppress(UserError):
+        return read_run(run)
+    return {}
+
+
+def list_runs(results: Path | None = None) -> list[Path]:
+    """The runs under results/, the newest last."""
+    runs = [
+        (read_json(path) or {}, path.parent) for path in (results or RESULTS).glob("*/run.json")
+    ]
+    return [
+        run
+        for _, run in sorted(runs, key=lambda item: (str(item[0].get("started", "")), item[1].name))
+    ]
+
+
+def read_run(run: Path) -> dict[str, Any]:
+    """run.json of this version, the one reader of it."""
+    found = read_json(run / "run.json")
+    if found is not None and found.get("schema") != SCHEMA:
+        raise UserError(
+            f"{run}/run.json is of schema {found.get('schema')!r:.60}, and only schema {SCHEMA} "
+            f"can be compared: "
+            "make that run again with this version of perfbench"
+        )
+    if found is None or not well_formed(found):
+        raise UserError(
+            f"{run / 'run.json'} is missing or damaged; give the same `perfbench run` command again"
+        )
+    return found
+
+
+OBJECTS = (
+    "config",
+    "protocol",
+    "digests",
+    "backbone",
+    "select_scorer",
+    "methods",
+    "libraries",
+    "units",
+    "seconds",
+)
+
+
+def well_formed(about: Mapping[str, Any]) -> bool:
+    """Whether what run.json names is what it should be, and its names are names of folders."""
+    scorers, methods = about.get("scorers"), about.get("methods", {})
+    digests = about.get("digests", {})
+    if not all(isinstance(about.get(key, {}), dict) for key in (*OBJECTS, "weights")):
+        return False
+    if not all(isinstance(digests.get(key, {}), dict) for key in ("concepts", "masks", "prompts")):
+        return False
+    if not all(isinstance(about.get(key, []), list) for key in ("commands", "failures", "argv")):
+        return False
+    named = isinstance(scorers, list) and all(
+        isinstance(one, dict) and is_name(one.get("name")) for one in scorers
+    )
+    return bool(named and scorers) and all(map(is_name, methods))
+
+
+def refuse_without(run: Path, about: Mapping[str, Any], needed: Iterable[str]) -> None:
+    """One sentence where run.json does not tell what a verb needs; `config.seed` is the key of a
+    part.
+    """
+    for place in needed:
+        part: Any = about
+        for key in place.split("."):
+            if not isinstance(part, Mapping) or key not in part:
+                raise UserError(
+                    f"{run / 'run.json'} is damaged: it does not tell {place}; make that run again"
+                )
+            part = part[key]
+
+
+def read_planned(run: Path) -> list[dict[str, str]]:
+    """plan.csv as plain rows: a planned cell of all commands given in this folder."""
+    rows = read_plan_file(run / "plan.csv")
+    if rows is None:
+        raise _no_plan(run)
+    return rows
+
+
+def read_cells(run: Path) -> list[CellRow]:
+    """The same as planned cells, without their seeds."""
+    return list(map(CellRow.read, read_planned(run)))
+
+
+def read_plan(run: Path) -> "pd.DataFrame":
+    """The same as a frame, in a tenth of the time."""
+    plan = read_plan_frame(run / "plan.csv")
+    if plan is None:
+        raise _no_plan(run)
+    return plan
+
+
+def _no_plan(run: Path) -> UserError:
+    return UserError(
+        f"{run / 'plan.csv'} is missing or damaged; give the same `perfbench run` command again"
+    )
+
+
+def read_rows(
+    run: Path, scorer: str | None = None, plan: "pd.DataFrame | None" = None
+) -> "pd.DataFrame":
+    """All rows of one scorer (the reported one) that belong to planned cells, as planned; and the
+    ceiling's. `plan`: what read_plan says, where it is known."""
+    import numpy as np
+    import pandas as pd
+
+    name = scorer or read_run(run)["scorers"][0]["name"]
+    store, plan = Store(run), read_plan(run) if plan is None else plan
+    addresses = (
+        plan[["method", "point", "concept"]].drop_duplicates().itertuples(index=False, name=None)
+    )
+    singles = dict.fromkeys(part for names in plan["concept"].unique() for part in names.split("+"))
+    rows = read_frame(store.rows_file(name, *address) for address in addresses)
+    code, keys = pd.factorize(pd.concat([plan["key"], rows["key"]]))
+    place = np.full(len(keys), -1)  # of a key in the plan; -1: not planned
+    place[code[: len(plan)]] = np.arange(len(plan))
+    place = place[code[len(plan) :]]
+    for column in (
+        PLACES
+    ):  # a file may say anything of its rows: they are those of the cell that has their key
+        place[rows[column].to_numpy() != plan[column].to_numpy()[place]] = -1
+    order = np.lexsort((rows["index"].to_numpy(), place))
+    rows = rows.take(order[place[order] >= 0])
+    real = read_frame(store.rows_file(name, REAL, "default", concept) for concept in singles)
+    real = real[
+        (real["method"] == REAL) & (real["point"] == "default") & real["concept"].isin(singles)
+    ]
+    return pd.concat([rows, real], ignore_index=True)
+
+
+def planned_fits(run: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Method, concept and fit.json of the fits that planned cells need and that are here."""
+    fits = below(run, "fits")
+    paths = (path for path in sorted(fits.glob("*/*/fit.json")) if lies_below(fits, path))
+    by_key = {about["key"]: about for about in map(read_manifest, paths) if about}
+    rows = (
+        read_plan(run)[["method", "concept", "fit"]]
+        .drop_duplicates()
+        .itertuples(index=False, name=None)
+    )
+    pairs = (
+        (method, *one)
+        for method, concepts, keys in rows
+        for one in zip(concepts.split("+"), keys.split("+"))
+    )
+    for method, concept, key in dict.fromkeys(pairs):
+        if key in by_key:
+            yield method, concept, by_key[key]
+
+
+def read_fits(run: Path) -> "pd.DataFrame":
+    """What each method's fits cost: method, concept, key, kilobytes (of 1,000 bytes), train_seconds
+    where known.
+    """
+    import pandas as pd
+
+    rows = []
+    for method, concept, about in planned_fits(run):
+        size = sum(
+            file["bytes"] for name, file in about["files"].items() if not name.startswith("step-")
+        )
+        seconds = about.get("seconds")
+        seconds = float(seconds) if isinstance(seconds, (int, float)) else float("nan")
+        rows.append((method, concept, about["key"], size / 1000, seconds))
+    return pd.DataFrame(rows, columns=["method", "concept", "key", "kilobytes", "train_seconds"])
+
+
+def read_weights(run: Path) -> dict[str, dict[str, str]]:
+    """method -> concept -> digest of its trained files; runs that agree in it sampled from the same
+    weights.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for method, concept, about in planned_fits(run):
+        trained = {
+            n: f["sha256"]
+            for n, f in about["files"].items()
+            if n.endswith(".safetensors") and n[:5] != "step-"
+        }
+        found.setdefault(method, {})[concept] = digest(trained)
+    return found
