@@ -152,6 +152,18 @@ def test_the_page_shows_the_floors():
     )
 
 
+def test_every_room_names_its_modules():
+    """The reading order at the top of a room is whole: no module is met that was not introduced."""
+    for place in sorted((ROOT / "benchmarks").rglob("__init__.py")):
+        room = place.parent
+        if room.name == "benchmarks":
+            continue
+        said = ast.get_docstring(ast.parse(place.read_text(encoding="utf-8"))) or ""
+        modules = {path.stem for path in room.glob("*.py")} - {"__init__", "__main__"}
+        unnamed = {name for name in modules if not re.search(rf"\b{name}\b", said)}
+        assert not unnamed, f"{place.relative_to(ROOT)} does not name {sorted(unnamed)}"
+
+
 def test_few_files_lie_at_the_root():
     assert len(list((ROOT / "benchmarks").glob("*.py"))) <= 12
 

@@ -1,6 +1,6 @@
 """What has to be done: a configuration and a catalogue in, units with keys out.
 
-Reading order: config (what was asked), points (operating points), methods (the methods by name),
-backbones (the models by name), units (what a plan consists of), plan (the units of a run). Nothing
-here loads a model.
+Reading order: config (what was asked), points (operating points), methods with method_text (the
+methods by name, and what their files say), ablations, backbones (the models by name), units (what a
+plan consists of), plan (the units of a run). Nothing here loads a model.
 """

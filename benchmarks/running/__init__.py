@@ -1,7 +1,8 @@
 """Doing it: a plan in, a filled run folder out.
 
 Reading order: prepared (what is asked), run (prepare, work, finish), tasks (what travels), driver
-and engines (who does what), worker with worker_scores (doing it), missing_rows, forecast and
-progress; given_files (`--trained`), tune, rescore (`score`), fit_and_generate; listing (`ls`),
-flags, command and fit_command; timed_jobs and paper_cost (for speed.py).
+and engines with ray_pool (who does what), worker with worker_devices and worker_scores (doing it),
+missing_rows, forecast and progress; given_files (`--trained`), tune, rescore (`score`),
+fit_and_generate; listing (`ls`), flags, command and fit_command; timed_jobs, timed_tables and
+paper_cost (for speed.py).
 """

@@ -1,5 +1,6 @@
 """Pictures in, scores out.
 
 Reading order: lookup (a scorer by name, and what its bytes are called), scorers (the models),
-similarity (image and text similarity of a cell), truth (the miniature's judges as a scorer).
+reserved (methods with a meaning of their own), cell_row (what is scored), similarity (image and
+text similarity of a cell), truth (the miniature's judges as a scorer).
 """

@@ -3,5 +3,5 @@
 Reading order: concept_folder (one concept on disk), catalog (all prompts and concepts), image_files
 (files to pixels), importers with importer_parts (other suites), photographs with download (the
 paper's own things), dataset_rows (hub data sets), concept_masks and mask_making (which pixels are
-the thing), catalog_problems, concept_actions, command.
+the thing), catalog_problems with clip_tokens, concept_actions, command.
 """
