@@ -23,9 +23,8 @@ TRAINED, PRIOR = True, True
 USES_COVARIANCE = False  # no byte of it depends on C
 TUNED = ("lr",)
 STYLE = {"colour": "#D55E00", "marker": "v", "dash": (0, (3, 1.2)), "ink": "#b04e00"}
-CARRIER = (
-    "a"  # the token under <new1>; never seen, because the vector is written over its embedding
-)
+# the token under <new1>; never seen, because the vector is written over its embedding
+CARRIER = "a"
 
 
 @dataclass(frozen=True)
@@ -44,9 +43,8 @@ class Config:
     checkpointing: bool = False
 
 
-MINIATURE = Config(
-    steps=500, lr=2.5e-4, resize=False
-)  # results/tuning-miniature; 64 pixels cannot be made a third
+# results/tuning-miniature; 64 pixels cannot be made a third
+MINIATURE = Config(steps=500, lr=2.5e-4, resize=False)
 
 
 def fit(
@@ -72,9 +70,8 @@ def fit(
     from perfusion_core.prompts import Word
     from perfusion_core.training import Batch, Recipe, equal_parts, train
 
-    half = equal_parts(
-        config.batch, 2 * config.accumulate
-    )  # the concept's; class images are the other half
+    # the concept's; class images are the other half
+    half = equal_parts(config.batch, 2 * config.accumulate)
     student = Student(backbone)
     words = {subject.name: Word(CARRIER, student.vector)}
     others = class_pictures(backbone, NAME, config, subject, prior)
@@ -97,9 +94,8 @@ def fit(
         )
         mean, std = (part.cpu() for part in vae_moments(backbone, torch.stack(pictures)))
         mask = torch.stack(valid)
-        mask = mask / mask.mean(
-            (1, 2, 3), keepdim=True
-        )  # so that the loss is the mean over the valid part
+        # so that the loss is the mean over the valid part
+        mask = mask / mask.mean((1, 2, 3), keepdim=True)
         return mean + std * torch.randn(mean.shape, generator=rng), mask, list(prefixes)
 
     own = None if config.resize else own_pictures(backbone, config, subject)

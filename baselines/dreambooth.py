@@ -36,9 +36,8 @@ class Config:
     """
 
     steps: int = 800  # README: --max_train_steps=800
-    batch: int = (
-        1  # --train_batch_size=1: so many pictures of the concept, and as many class images
-    )
+    # --train_batch_size=1: so many pictures of the concept, and as many class images
+    batch: int = 1
     lr: float = 5e-6  # --learning_rate=5e-6
     prior_weight: float = 1.0  # --prior_loss_weight=1.0
     weight_decay: float = 0.01  # train_dreambooth.py: --adam_weight_decay

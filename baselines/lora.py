@@ -26,12 +26,8 @@ USES_COVARIANCE = False  # no byte of it depends on C
 TUNED = ("lr",)
 STYLE = {"colour": "#6F4E37", "marker": "P", "dash": (0, (6, 1.5))}
 FILE = "pytorch_lora_weights.safetensors"  # diffusers' name for it
-LAYERS = (
-    "to_q",
-    "to_k",
-    "to_v",
-    "to_out.0",
-)  # of self- and cross-attention, as in train_dreambooth_lora.py
+# of self- and cross-attention, as in train_dreambooth_lora.py
+LAYERS = ("to_q", "to_k", "to_v", "to_out.0")
 
 
 @dataclass(frozen=True)

@@ -45,9 +45,8 @@ def merged(
     """
     plain = torch.cat(tokens(backbone, captions(), {}))  # [tokens, d]
     c_inv, _ = inverse(plain.T @ plain)  # as Perfusion's C: condition number 1e4 at most
-    targets = {
-        name: torch.cat(said(backbone, name, text, words)) for name, text in written.items()
-    }  # [m, d] each
+    # [m, d] each
+    targets = {name: torch.cat(said(backbone, name, text, words)) for name, text in written.items()}
     together = torch.cat(list(targets.values())).T  # K*
     result: Weights = {}
     for layer_name, layer in cross_attentions(backbone.unet).items():

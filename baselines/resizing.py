@@ -3,10 +3,8 @@
 import torch
 from torch.nn.functional import interpolate
 
-SHRUNK, SMALL = (
-    0.66,
-    0.6,
-)  # how often a picture is made smaller; below which part of the side it is called small
+# how often a picture is made smaller; below which part of the side it is called small
+SHRUNK, SMALL = (0.66, 0.6)
 
 
 def resized(

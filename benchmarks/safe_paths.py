@@ -32,9 +32,8 @@ def problem(name: str) -> str:
     """What keeps a text from being one path component on every system; empty for a safe one."""
     if not name:
         return "it is empty"
-    if (
-        not name.isprintable()
-    ):  # NUL, line ends, signs that turn the direction of writing, lone surrogates
+    # NUL, line ends, signs that turn the direction of writing, lone surrogates
+    if not name.isprintable():
         return "it has a character that is not printed"
     if len(name.encode()) > MOST:
         return f"it is longer than {MOST} bytes"

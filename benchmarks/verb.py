@@ -10,9 +10,8 @@ from collections.abc import Callable
 Run = Callable[[argparse.Namespace], int | None]
 Describe = Callable[[argparse.ArgumentParser], Run]
 VERBS: dict[str, Describe] = {}
-SUBVERBS: dict[
-    str, list[tuple[str, str, Describe]]
-] = {}  # verb -> (name, summary, what describes it)
+# verb -> (name, summary, what describes it)
+SUBVERBS: dict[str, list[tuple[str, str, Describe]]] = {}
 
 
 def verb(name: str) -> Callable[[Describe], Describe]:

@@ -21,9 +21,8 @@ class Look:
     """Attention of one word in n noised pictures."""
 
     maps: torch.Tensor  # [n, h, w] of the latent's size: mean over heads and layers
-    leakage: (
-        torch.Tensor
-    )  # [n]: share of its mass outside the object, mean over heads and layers at their resolution
+    # [n]: share of its mass outside the object, mean over heads and layers at their resolution
+    leakage: torch.Tensor
 
 
 def word_tokens(tokenizer: Any, template: str, name: str, written: str, stand_in: str) -> list[int]:

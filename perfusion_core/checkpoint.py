@@ -16,9 +16,8 @@ from perfusion_core.files import write_tensors
 
 FILE = "checkpoint.safetensors"
 SECONDS = 120.0  # between two of them: a training of a minute writes none
-LARGEST = (
-    10**8
-)  # parameters: a whole U-Net would be 10 GB every two minutes; such a training starts again
+# parameters: a whole U-Net would be 10 GB every two minutes; such a training starts again
+LARGEST = 10**8
 
 
 @dataclass

@@ -21,9 +21,8 @@ def compile_backbone(backbone: Backbone, images: int = 8, backend: str = "induct
     """
     for name, module in backbone.unet.named_modules():
         if isinstance(module, (ResnetBlock2D, FeedForward)) or name.endswith("attn1"):
-            module.compile(
-                backend=backend, recompile_limit=GRAPHS
-            )  # one limit for all: they share their code
+            # one limit for all: they share their code
+            module.compile(backend=backend, recompile_limit=GRAPHS)
     started = time.monotonic()
     sample(backbone, "a photo", list(range(images)), steps=2)
     return time.monotonic() - started

@@ -27,9 +27,8 @@ class Concept:
     embedding: torch.Tensor  # [d]
     o_v: tuple[torch.Tensor, ...]  # [d_out] of each cross-attention, in the U-Net's order
     o_k: tuple[torch.Tensor, ...] | None  # only where K was trained
-    super_encoding: (
-        torch.Tensor
-    )  # [d]; only its direction is kept, for recognising other checkpoints
+    # [d]; only its direction is kept, for recognising other checkpoints
+    super_encoding: torch.Tensor
     text_digest: str
     text_shape: str
     backbone: str  # name and digest, for people

@@ -182,12 +182,8 @@ def read_captions(source: str, column: str | None = None, part: str = "train") -
 
         try:
             rows = load_dataset(source, split=part, streaming=True)
-        except (
-            DatasetNotFoundError,
-            FileNotFoundError,
-            ConnectionError,
-            ValueError,
-        ) as error:  # the last: its split
+        # the last: its split
+        except (DatasetNotFoundError, FileNotFoundError, ConnectionError, ValueError) as error:
             raise UserError(
                 f"{source} is neither a file nor a data set that can be fetched "
                 f"({first_line(error)}); "

@@ -14,9 +14,8 @@ from weakref import WeakKeyDictionary
 
 from perfusion_core.hub import used, variant_in
 
-_digests: WeakKeyDictionary[Any, tuple[list[Any], str]] = (
-    WeakKeyDictionary()
-)  # until a weight is written to
+# until a weight is written to
+_digests: WeakKeyDictionary[Any, tuple[list[Any], str]] = WeakKeyDictionary()
 
 
 def file_sha256(path: Path) -> str:
@@ -35,9 +34,8 @@ def backbone_digest(place: Path) -> str:
         return hashlib.sha256(parts.encode()).hexdigest()[:16] if more else parts[:16]
     total = hashlib.sha256()
     paths = (path.relative_to(place) for path in place.rglob("*") if path.is_file())
-    for name in used(
-        path.as_posix() for path in paths
-    ):  # in the order of their names, model_index.json first
+    # in the order of their names, model_index.json first
+    for name in used(path.as_posix() for path in paths):
         total.update(f"{name} {file_sha256(place / name)}\n".encode())
     return total.hexdigest()[:16]
 
@@ -90,12 +88,8 @@ def _digest_of_signs(shape: str, signs: Iterable[tuple[str, tuple[int, ...], Any
 
 # ---- the same from files ----
 
-SIZES = {
-    "F64": 8,
-    "F32": 4,
-    "F16": 2,
-    "BF16": 2,
-}  # bytes of a number, whose sign is the last byte's highest bit
+# bytes of a number, whose sign is the last byte's highest bit
+SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 SHAPE = ("vocab_size", "hidden_size", "num_hidden_layers")
 MORE = ("intermediate_size", "max_position_embeddings")
 

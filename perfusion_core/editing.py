@@ -30,10 +30,8 @@ from perfusion_core.rank_one import Edit, EditedProjection, SuperKeys, concept_b
 
 log = logging.getLogger("perfusion_core")
 ALIKE = 0.8  # cosine of super-category encodings below which another text encoder is refused
-PAST = (
-    "Fused",
-    "CustomDiffusion",
-)  # attention processors that project K and V by other layers than to_k and to_v
+# attention processors that project K and V by other layers than to_k and to_v
+PAST = ("Fused", "CustomDiffusion")
 
 
 @contextmanager
@@ -149,9 +147,8 @@ def make_edit(
             lookup(first.text_digest, folders(pipe), first.backbone.rsplit(" ", 1)[0]).matrix
         )
     i_star = torch.stack([concept.i_star for concept in loaded.values()]).to(c_inv.device)
-    linear_gates = [
-        concept.gate == "linear" for concept in loaded.values()
-    ]  # ROME has neither bias nor temperature
+    # ROME has neither bias nor temperature
+    linear_gates = [concept.gate == "linear" for concept in loaded.values()]
     beta = [0.0 if rome else b for rome, b in zip(linear_gates, bias)]
     tau = [1.0 if rome else t for rome, t in zip(linear_gates, temperature)]
     basis = concept_basis(i_star, c_inv, list(loaded))

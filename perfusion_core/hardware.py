@@ -11,10 +11,8 @@ from functools import cache
 from pathlib import Path
 
 NATIVE = {"amx_bf16", "avx512_bf16"}  # of x86 processors: bfloat16 in hardware
-DRIVERS = {
-    "Linux": "libcuda.so.1",
-    "Windows": "nvcuda.dll",
-}  # what every CUDA build of torch opens first
+# what every CUDA build of torch opens first
+DRIVERS = {"Linux": "libcuda.so.1", "Windows": "nvcuda.dll"}
 
 
 def has_gpu() -> bool:
@@ -32,9 +30,8 @@ def has_gpu_driver() -> bool:
     system = platform.system()
     if system == "Darwin":
         return False
-    if (
-        Path("/dev/kfd").exists() or system not in DRIVERS
-    ):  # AMD's driver; a system that only torch knows
+    # AMD's driver; a system that only torch knows
+    if Path("/dev/kfd").exists() or system not in DRIVERS:
         return True
     try:
         ctypes.CDLL(DRIVERS[system])

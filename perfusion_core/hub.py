@@ -79,10 +79,8 @@ def fetch(where: str, revision: str | None = None) -> Path:
         raise UserError(
             f"the backbone {where!r} has no revision {revision!r}; its page on the hub lists them"
         ) from error
-    except (
-        DryRunError,
-        OSError,
-    ) as error:  # no network, HF_HUB_OFFLINE, not allowed: what is here may do
+    # no network, HF_HUB_OFFLINE, not allowed: what is here may do
+    except (DryRunError, OSError) as error:
         return cached(
             where,
             revision,

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 from perfusion_core.errors import MissingMasks, unknown
 from perfusion_core.perfusion_settings import BIAS, TEMPERATURE, Config
 
-if (
-    TYPE_CHECKING
-):  # a plan reads this file without torch; what trains and draws is imported where it does
+# a plan reads this file without torch; what trains and draws is imported where it does
+if TYPE_CHECKING:
     from perfusion_core.backbone import Backbone
     from perfusion_core.subject import Fitted, Subject
     from perfusion_core.training import Progress, Validation, Write

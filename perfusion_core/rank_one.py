@@ -58,9 +58,8 @@ def refuse_alike(r: torch.Tensor, names: Sequence[str]) -> None:
     left = r.diagonal().abs()
     worst = int(left.argmin())
     if left[worst] < ALIKE * left[0]:
-        cosines = (r[:, :worst].T @ r[:, worst]) / r[:, :worst].norm(
-            dim=0
-        )  # r = Q^T i~: the metric's dot products
+        # r = Q^T i~: the metric's dot products
+        cosines = (r[:, :worst].T @ r[:, worst]) / r[:, :worst].norm(dim=0)
         other = int(cosines.abs().argmax())
         first, second = (repr(names[j]) if names else f"number {j + 1}" for j in (other, worst))
         raise UserError(
@@ -97,9 +96,8 @@ def project(
     orthogonal: torch.Tensor, gates: torch.Tensor, weight: torch.Tensor, o_star: torch.Tensor
 ) -> torch.Tensor:
     """Eq. 4 of one layer: W e_orthogonal + sum_j o_star_j gate_j."""
-    kept = linear(
-        orthogonal.to(weight.dtype), weight
-    )  # in autocast's dtype, where there is autocast
+    # in autocast's dtype, where there is autocast
+    kept = linear(orthogonal.to(weight.dtype), weight)
     with torch.autocast(orthogonal.device.type, enabled=False):
         return kept + (gates @ o_star.to(gates)).to(kept.dtype)
 
@@ -143,9 +141,8 @@ class Last:
         self.result: Any = None
 
     def get(self, encodings: torch.Tensor, compute: Callable[[], Any]) -> Any:
-        version = (
-            None if encodings.is_inference() else encodings._version
-        )  # changed in place: another tensor
+        # changed in place: another tensor
+        version = None if encodings.is_inference() else encodings._version
         mode = (version, torch.is_autocast_enabled(encodings.device.type), torch.is_grad_enabled())
         if self.key is None or self.key[0] is not encodings or self.key[1] != mode:
             self.result = compute()

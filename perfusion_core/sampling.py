@@ -54,9 +54,8 @@ def sample(
     unet, device = backbone.unet, backbone.device
     guided = guidance != 1.0
     distinct = list(dict.fromkeys(([""] if guided else []) + texts))
-    rows = [0] * len(texts) * guided + [
-        distinct.index(text) for text in texts
-    ]  # of the U-Net's batch
+    # of the U-Net's batch
+    rows = [0] * len(texts) * guided + [distinct.index(text) for text in texts]
     encodings = [text_side(backbone, text) for text in distinct]
     # Noise of each seed.
     scheduler = backbone.scheduler()
@@ -122,9 +121,8 @@ def fixed_text(
             for side in ("to_k", "to_v"):
                 project = getattr(layer, side)
                 with torch.autocast(backbone.device.type, backbone.dtype, enabled=low):
-                    results = torch.cat([project(e) for e in encodings]).to(
-                        backbone.dtype
-                    )  # [distinct, M, d_out]
+                    # [distinct, M, d_out]
+                    results = torch.cat([project(e) for e in encodings]).to(backbone.dtype)
                 setattr(layer, side, Fixed(results[index]))
         yield encodings[0].new_zeros(len(rows), *encodings[0].shape[1:], dtype=backbone.dtype)
     finally:

@@ -160,9 +160,8 @@ def open_single_file(place: Path, dtype: torch.dtype) -> Any:
                 f"cannot open the backbone in {place}: {str(error).strip().splitlines()[0]}"
             ) from error
     for model in (pipe.unet, pipe.vae):
-        torch.nn.Module.to(
-            model, dtype
-        )  # diffusers' own warns about modules that neither of them has
+        # diffusers' own warns about modules that neither of them has
+        torch.nn.Module.to(model, dtype)
     return pipe
 
 

@@ -62,9 +62,8 @@ class Validation:
 
     templates: tuple[str, ...]  # "A {} in a garden"
     seeds: tuple[int, ...]
-    score: Callable[
-        [np.ndarray], float
-    ]  # of uint8 [n, H, W, 3], in the templates' order; higher is better
+    # of uint8 [n, H, W, 3], in the templates' order; higher is better
+    score: Callable[[np.ndarray], float]
     every: int = 25
     steps: int = 50
     guidance: float = 6.0
@@ -197,9 +196,8 @@ def train(
     if not validate:
         save(out)
     checkpoint.remove()
-    split = (
-        {"parts": halving.parts} if halving.parts > 1 else {}
-    )  # of a micro-batch: memory did not suffice for it
+    # of a micro-batch: memory did not suffice for it
+    split = {"parts": halving.parts} if halving.parts > 1 else {}
     return log.summary(recipe.steps, backbone.device) | split
 
 

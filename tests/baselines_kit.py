@@ -14,12 +14,8 @@ from perfusion_core.sampling import noise, sample
 from perfusion_core.subject import Fitted, Subject
 
 MODULES = {"db": "dreambooth", "ti": "textual_inversion", "cd": "custom_diffusion", "lora": "lora"}
-RATES = {
-    "db": 1e-2,
-    "ti": 0.3,
-    "cd": 0.1,
-    "lora": 0.1,
-}  # far too high, so that few steps change the pictures a lot
+# far too high, so that few steps change the pictures a lot
+RATES = {"db": 1e-2, "ti": 0.3, "cd": 0.1, "lora": 0.1}
 SEEDS = [3, 4]
 
 

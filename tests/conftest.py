@@ -29,9 +29,8 @@ def make_tokenizer(length: int = 32):
     letters = [chr(c) for c in range(ord("!"), ord("~") + 1)]
     vocab = dict.fromkeys([*letters, *(f"{letter}</w>" for letter in letters)])
     merges: dict[tuple[str, str], None] = {}
-    for word in (
-        WORDS
-    ):  # joined from the end, so that no pair occurs twice in a word and no two words disagree
+    # joined from the end, so that no pair occurs twice in a word and no two words disagree
+    for word in WORDS:
         parts = [*word[:-1], f"{word[-1]}</w>"]
         while len(parts) > 1:
             merges[parts[-2], parts[-1]] = None

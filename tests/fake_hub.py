@@ -83,9 +83,8 @@ class Hub:
                 for file in paths
             ]
             return 200, {"Content-Type": "application/json"}, json.dumps(entries).encode()
-        if (
-            kind == "resolve" and token and bearer != f"Bearer {token}"
-        ):  # what is in a gated model is for all to know
+        # what is in a gated model is for all to know
+        if kind == "resolve" and token and bearer != f"Bearer {token}":
             return (
                 403,
                 {

@@ -42,12 +42,8 @@ GLOBAL = (
     "global-b0.55-t0.15",
     "global-b0.60-t0.15",
 )
-ODD = {
-    "sculpture",
-    "tortoise",
-    "cat_toy",
-    "sunglasses",
-}  # uniquely shaped: global locking loses them
+# uniquely shaped: global locking loses them
+ODD = {"sculpture", "tortoise", "cat_toy", "sunglasses"}
 
 
 def aim(method: str, point: str) -> tuple[float, float]:

@@ -222,12 +222,10 @@ def start(kit: Path, out: Path, *more: str, log: Path | None = None) -> Any:
 def _child(words: list[str], log: Path) -> None:
     from benchmarks import cli
 
-    signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # tests started in the background inherit it ignored
-    sys.stdout = sys.stderr = log.open(
-        "a", buffering=1
-    )  # open to the end: a traceback has to get there
+    # tests started in the background inherit it ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # open to the end: a traceback has to get there
+    sys.stdout = sys.stderr = log.open("a", buffering=1)
     sys.argv = ["perfbench", "run", *words]
     cli.main()
 

@@ -117,9 +117,8 @@ def write_rows(root: Path, frame: pd.DataFrame) -> None:
 
 # ---- raters ----
 
-Judge = Callable[
-    [dict, np.random.Generator], list[int]
-]  # (task, randomness) -> numbers in the order of its choices
+# (task, randomness) -> numbers in the order of its choices
+Judge = Callable[[dict, np.random.Generator], list[int]]
 
 
 def rater_id(number: int) -> str:

@@ -40,9 +40,8 @@ PURE += [
     "figures.command",
     "suite.command",
 ]
-NUMERIC = [
-    f"tables.{name}" for name in ("statistics", "build", "gate", "comparable")
-]  # numpy, pandas, scipy; no torch
+# numpy, pandas, scipy; no torch
+NUMERIC = [f"tables.{name}" for name in ("statistics", "build", "gate", "comparable")]
 # The floors of the house, top to bottom: a module imports from its own room and from the floors
 # below it, never from above or beside. docs/architecture.md draws this list. A room that is not
 # built yet (exchange, site) has its floor.

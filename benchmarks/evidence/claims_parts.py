@@ -26,11 +26,8 @@ from benchmarks.tables.grid import FLOOR
 from benchmarks.tables.statistics import Interval
 from perfusion_core.errors import UserError
 
-ODD = (
-    "tortoise",
-    "sculpture",
-    "cat_toy",
-)  # uniquely shaped: Fig. A.4 names the tortoise, the others are our reading
+# uniquely shaped: Fig. A.4 names the tortoise, the others are our reading
+ODD = ("tortoise", "sculpture", "cat_toy")
 EVERYDAY = ("cat", "dog", "puppy", "teddy", "chair")  # Appendix F: pets, teddy bears, chairs
 FIRST = ("cat", "teddy", "teapot", "chair")  # of the training dynamics
 SECOND = ("cat_toy", "dog", "pot", "puppy", "sculpture", "sunglasses", "tortoise")

@@ -18,9 +18,8 @@ def committed(folder: Path, new: bool = False) -> list[Path]:
     call = ["git", "-C", str(folder), "ls-files", "-z", "--cached", *others]
     said = subprocess.run(call, capture_output=True, text=True, check=True).stdout
     found = {folder / name for name in said.split("\0") if name}
-    return sorted(
-        path for path in found if path.is_file()
-    )  # not those that packing has just removed
+    # not those that packing has just removed
+    return sorted(path for path in found if path.is_file())
 
 
 def too_much(results: Path, files: Sequence[Path]) -> list[str]:

@@ -71,9 +71,8 @@ def mean_moments(sets: Sequence[Moments]) -> Moments:
 def frechet(a: Moments, b: Moments) -> float:
     """Distance between two sets as if they were normal: |m - n|^2 + tr(C + D - 2 (CD)^1/2)."""
     (m, c), (n, d) = a.normal(), b.normal()
-    roots = np.sqrt(
-        np.clip(np.linalg.eigvals(c @ d).real, 0, None)
-    )  # also where a feature never moves
+    # also where a feature never moves
+    roots = np.sqrt(np.clip(np.linalg.eigvals(c @ d).real, 0, None))
     return float(((m - n) ** 2).sum() + np.trace(c + d) - 2 * roots.sum())
 
 

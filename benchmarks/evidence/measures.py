@@ -25,11 +25,8 @@ from benchmarks.tables.statistics import (
 )
 from perfusion_core.errors import UserError
 
-INSIDE, LOWER, HIGHER = (
-    "inside",
-    "lower",
-    "higher",
-)  # where a method's image similarity lies on another's front
+# where a method's image similarity lies on another's front
+INSIDE, LOWER, HIGHER = ("inside", "lower", "higher")
 
 
 # ---- which operating points
@@ -124,9 +121,8 @@ def gain(grid: Grid, metric: str, a: Sequence[int], b: Sequence[int]) -> Interva
     """
     if metric not in grid.drawn:
         raise UserError(f"no scorer of the run gave {metric}")
-    difference = grid.drawn[metric][:, list(a)].mean(1) - grid.drawn[metric][:, list(b)].mean(
-        1
-    )  # [D, C]
+    # [D, C]
+    difference = grid.drawn[metric][:, list(a)].mean(1) - grid.drawn[metric][:, list(b)].mean(1)
     return mean_interval(grid, difference, metric)
 
 

@@ -152,9 +152,8 @@ def rare_word(backbone: Backbone, catalog: Catalog) -> list[Figure]:
     plain = said("a")
     rare = torch.stack([(said(word) - plain).norm(dim=-1) for word in RARE])
     color = torch.stack([(one - other).norm(dim=-1) for one, other in pairwise(map(said, COLORS))])
-    place = (
-        len(backbone.tokenizer("a photo of").input_ids) - 1
-    )  # of the word; here the end token stands
+    # of the word; here the end token stands
+    place = len(backbone.tokenizer("a photo of").input_ids) - 1
     note = f"at the word's own place {rare[..., place].mean() / color[..., place].mean():.2f}"
     values = (rare.norm(dim=-1).mean(0) / color.norm(dim=-1).mean(0)).cpu()
     return [

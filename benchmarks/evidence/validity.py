@@ -51,9 +51,8 @@ def correlation(a: np.ndarray, b: np.ndarray, times: np.ndarray) -> np.ndarray:
     """
     there = ~(np.isnan(a) | np.isnan(b))
     a, b = (np.where(there, x, np.nan) for x in (a, b))
-    a, b = (
-        np.where(there, x - mean_over(x)[:, None], 0.0) for x in (a, b)
-    )  # else differences of sums lose digits
+    # else differences of sums lose digits
+    a, b = (np.where(there, x - mean_over(x)[:, None], 0.0) for x in (a, b))
     n, sum_a, sum_b, aa, bb, ab = (times @ x.T for x in (there, a, b, a * a, b * b, a * b))
     # of what is all alike only the noise of last digits is left
     varies = [np.where(v > 1e-9 * n * squares, v, np.nan)
@@ -112,9 +111,8 @@ def within_images(rows: pd.DataFrame, metric: str) -> Interval:
         .groupby([rows["concept"], rows["prompt_id"]])
         .sum()
     )
-    r = (
-        sums["ab"] / (sums["aa"] * sums["bb"]).replace(0, np.nan) ** 0.5
-    )  # images that are all alike tell nothing
+    # images that are all alike tell nothing
+    r = sums["ab"] / (sums["aa"] * sums["bb"]).replace(0, np.nan) ** 0.5
     return clustered(r.unstack("prompt_id").to_numpy(float))
 
 

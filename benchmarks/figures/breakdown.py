@@ -63,9 +63,8 @@ def breakdown(runs: Sequence[Run], wish: Wish) -> Figure:
         axes.set_title(TITLES[name], loc="left")
         axes.tick_params(labelbottom=number == len(panels) - 1)
     if "text_gain" in panels and len(by_group["text_gain"]):
-        grid[-1].axhline(
-            len(by_group["text_gain"]), color="white", linewidth=3
-        )  # groups above, scenarios below
+        # groups above, scenarios below
+        grid[-1].axhline(len(by_group["text_gain"]), color="white", linewidth=3)
     return figure
 
 

@@ -14,15 +14,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 ANGLES = np.deg2rad(np.arange(0, 360, 15))
-RADII = (
-    4.0,
-    6.0,
-    9.0,
-    13.0,
-    18.0,
-    24.0,
-    31.0,
-)  # points between the point and the edge of its label
+# points between the point and the edge of its label
+RADII = (4.0, 6.0, 9.0, 13.0, 18.0, 24.0, 31.0)
 LEADER = 12.0  # a label farther than this gets a line to its point
 CLEAR = 1.0  # points kept free around a label
 SWEEPS = 4
@@ -49,12 +42,10 @@ class Drawn:
 
     axes: Axes
     labels: list[Label] = field(default_factory=list)
-    lines: list[np.ndarray] = field(
-        default_factory=list
-    )  # polylines [n, 2], data coordinates: keep clear of them
-    faint: list[np.ndarray] = field(
-        default_factory=list
-    )  # intervals: keep clear where it costs little
+    # polylines [n, 2], data coordinates: keep clear of them
+    lines: list[np.ndarray] = field(default_factory=list)
+    # intervals: keep clear where it costs little
+    faint: list[np.ndarray] = field(default_factory=list)
     texts: list[Text] = field(default_factory=list)  # already written
 
 
@@ -138,9 +129,8 @@ def place(part: Drawn) -> None:
     ]
     # What they must miss.
     frame = axes.bbox
-    ring = (
-        2.4 * unit * np.array([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]])
-    )  # about what a marker covers
+    # about what a marker covers
+    ring = 2.4 * unit * np.array([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]])
     rings = [(anchor[:, None] + ring).reshape(-1, 2) for anchor in anchors]
     solid = np.concatenate([*(_trail(axes, line, 2 * unit) for line in part.lines), *rings])
     faint = np.concatenate(

@@ -28,9 +28,8 @@ class Row:
     column.
     """
 
-    concept: Sequence[
-        np.ndarray
-    ]  # uint8 [H, W, 3]; empty where the row above shows the same concept
+    # uint8 [H, W, 3]; empty where the row above shows the same concept
+    concept: Sequence[np.ndarray]
     name: str
     caption: str
     pictures: Sequence[np.ndarray | None]
@@ -144,9 +143,8 @@ def shorten(text: str, inches: float, size: float, weight: str = "normal") -> st
     font = FontProperties(size=size, weight=weight)
     if text_to_path.get_text_width_height_descent(text, font, False)[0] <= 72 * inches:
         return text
-    room = max(
-        int(inches * 72 / ((0.62 if weight == "bold" else 0.56) * size)), 8
-    )  # letters, about
+    # letters, about
+    room = max(int(inches * 72 / ((0.62 if weight == "bold" else 0.56) * size)), 8)
     cut = textwrap.shorten(text, room, placeholder="…")
     return cut if len(cut) > room // 2 or cut == text else text[: room - 1] + "…"
 

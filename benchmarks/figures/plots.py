@@ -402,9 +402,8 @@ def concept_dots(
     order = {name: index for index, name in enumerate(concepts)}
     for number, style in enumerate(looks):
         mine = metrics[metrics["series"] == number]
-        aside = 0.7 * (
-            (number + 0.5) / len(looks) - 0.5
-        )  # each a little lower than the last: none hides another
+        # each a little lower than the last: none hides another
+        aside = 0.7 * ((number + 0.5) / len(looks) - 0.5)
         axes.plot(
             mine[metric],
             [order[name] + aside for name in mine["concept"]],

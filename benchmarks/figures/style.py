@@ -204,9 +204,8 @@ def style_of(method: str, lock: str | None = None, strangers: Sequence[str] = ()
     looks = known_looks()
     known = looks.get(f"{base}/{lock}") or looks.get(base)
     if known and variant:
-        name = (
-            looks[base].label if lock == "local" else known.label
-        )  # local is the lock of every ablation
+        # local is the lock of every ablation
+        name = looks[base].label if lock == "local" else known.label
         return replace(
             known, label=f"{name}, {VARIANTS.get(variant, variant.replace('-', ' '))}", fill=False
         )

@@ -189,9 +189,8 @@ def gallery(runs: Sequence[Run], wish: Wish) -> Figure:
     rows, before, turn = [], "", 0
     for concept, prompt in chosen:
         turn = turn + 1 if concept == before else 0
-        few = first.concept_images(concept, limit=100)[
-            4 * turn : 4 * turn + 4
-        ]  # the next ones beside the next prompt
+        # the next ones beside the next prompt
+        few = first.concept_images(concept, limit=100)[4 * turn : 4 * turn + 4]
         images = [
             run.picture(method, point, concept, prompt, index)
             for run, _, method, point in columns

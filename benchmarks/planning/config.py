@@ -44,13 +44,11 @@ class Config:
     dtype: str = "auto"  # float32, bfloat16, float16; auto: what the hardware has natively
     seed: int = 0
 
-    methods: tuple[str, ...] = _choice(
-        ("perfusion", "db", "ti", "cd", "cd-better")
-    )  # super is always planned
+    # super is always planned
+    methods: tuple[str, ...] = _choice(("perfusion", "db", "ti", "cd", "cd-better"))
     concepts: tuple[str, ...] = _choice(("all",))
-    prompts: tuple[str, ...] = _choice(
-        ("all",)
-    )  # all, shape, deform, ids, or a number: so many for each concept
+    # all, shape, deform, ids, or a number: so many for each concept
+    prompts: tuple[str, ...] = _choice(("all",))
     pairs: tuple[str, ...] = _choice(())  # teddy+teapot
     points: dict[str, tuple[str, ...]] = (
         field(  # operating points by method; a method not named here has `default`
@@ -63,23 +61,19 @@ class Config:
     steps: int = 50  # of DDIM
     guidance: float = 6.0
     prior_images: int = 200  # class images of a super-category
-    recipe: str = (
-        "auto"  # published, miniature; auto: miniature where the backbone carries its own scorer
-    )
+    # published, miniature; auto: miniature where the backbone carries its own scorer
+    recipe: str = "auto"
     train_steps: int = 0  # of every method at most; 0: each method's own recipe
-    keep: tuple[str, ...] = _choice(
-        ()
-    )  # training steps whose state is kept as well, for points such as default-s100
+    # training steps whose state is kept as well, for points such as default-s100
+    keep: tuple[str, ...] = _choice(())
     # every method picks its training step by validation, not only those whose recipe does
     select_step: bool = False
     validate_every: int = 25
     select_scorer: str = "auto"  # picks training steps; never the reported one
-    fit: dict[str, dict[str, Any]] = field(
-        default_factory=dict
-    )  # changes of a method's own Config: fit.ti.lr
-    trained: tuple[
-        str, ...
-    ] = ()  # perfusion=RUN_OR_FOLDER: its trained files are there, and not trained again
+    # changes of a method's own Config: fit.ti.lr
+    fit: dict[str, dict[str, Any]] = field(default_factory=dict)
+    # perfusion=RUN_OR_FOLDER: its trained files are there, and not trained again
+    trained: tuple[str, ...] = ()
 
     out: str = _place("")
     device: str = _place("auto")
@@ -87,12 +81,10 @@ class Config:
     workers: int = _place(0)  # 0: one a device
     threads: int = _place(0)  # a worker; 0: the cores divided by the workers
     ray_address: str = _place("")
-    compile: bool = _place(
-        False
-    )  # torch.compile for the U-Net: a minute of warm-up a worker, low bits may differ
-    batch: int = _place(
-        0
-    )  # images drawn at a time, of several prompts; 0: those of one prompt. Low bits may differ
+    # torch.compile for the U-Net: a minute of warm-up a worker, low bits may differ
+    compile: bool = _place(False)
+    # images drawn at a time, of several prompts; 0: those of one prompt. Low bits may differ
+    batch: int = _place(0)
     method_files: tuple[str, ...] = _place(())
     drop_images: bool = _place(False)  # once scored; the tables need rows only
 

@@ -26,23 +26,18 @@ class Said:
 
     label: str = ""
     trained: bool = True
-    selects: bool = (
-        False  # its recipe picks the training step by validation; else it trains to the end
-    )
-    uses_covariance: bool | None = (
-        None  # True: it needs C; False: C decides none of its bytes; None: keyed, not needed
-    )
+    # its recipe picks the training step by validation; else it trains to the end
+    selects: bool = False
+    # True: it needs C; False: C decides none of its bytes; None: keyed, not needed
+    uses_covariance: bool | None = None
     pairs: bool = True  # two of its concepts can be drawn in one picture
-    one_file: str = (
-        ""  # all that a fit leaves, with the super-category in its header; empty: a folder
-    )
-    tuned: tuple[
-        str, ...
-    ] = ()  # learning rates that `perfbench tune` varies, with the steps; empty: not tuned
+    # all that a fit leaves, with the super-category in its header; empty: a folder
+    one_file: str = ""
+    # learning rates that `perfbench tune` varies, with the steps; empty: not tuned
+    tuned: tuple[str, ...] = ()
     points: tuple[str, ...] = ()  # its operating points where the configuration names none
-    style: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # in figures; empty: one of those for methods without
+    # in figures; empty: one of those for methods without
+    style: Mapping[str, Any] = field(default_factory=dict)
 
 
 def said_of(where: str) -> Said:

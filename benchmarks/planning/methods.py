@@ -154,9 +154,8 @@ def load(base: str, files: Sequence[str] = ()) -> ModuleType:
 
 
 def _from_file(name: str, path: Path) -> ModuleType:
-    text = hashlib.sha256(
-        path.read_bytes()
-    ).hexdigest()  # as in its version: a file that was changed is read again
+    # as in its version: a file that was changed is read again
+    text = hashlib.sha256(path.read_bytes()).hexdigest()
     address = f"perfbench_method_{name.replace('-', '_')}_{text[:12]}"
     if address in sys.modules and sys.modules[address].__file__ == str(path):
         return sys.modules[address]

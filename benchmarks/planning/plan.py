@@ -116,9 +116,8 @@ class _Planner:
             raise UserError(
                 f"point {point}: training step {step} is not kept; add --set keep={step}"
             )
-        given = any(
-            name == method.name for name, _ in self.given
-        )  # then what there is of it decides
+        # then what there is of it decides
+        given = any(name == method.name for name, _ in self.given)
         if not given and step > (steps := method.config.get("steps", 0)):
             raise UserError(
                 f"point {point}: {method.name} trains {steps} steps; name another step, or "
@@ -236,9 +235,8 @@ class _Planner:
         key = digest(what)
         keep = self.kept(method, given)
         # Shared with equal variants.
-        same = [
-            fit for fit in self.fits.values() if fit.key == key
-        ]  # of a variant that differs at run time only
+        # of a variant that differs at run time only
+        same = [fit for fit in self.fits.values() if fit.key == key]
         self.fits[address] = (
             same[0]
             if same

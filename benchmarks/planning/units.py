@@ -41,9 +41,8 @@ class Method:
     needs_covariance: bool = False  # and without C it cannot begin
     one_file: str = ""  # all that a fit leaves; empty: a folder
     label: str = ""
-    style: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # of a method that is not built in, for figures
+    # of a method that is not built in, for figures
+    style: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -60,9 +59,8 @@ class Given:
     """Files of a fit that was trained elsewhere."""
 
     files: tuple[tuple[str, str, str], ...]  # name in the fit's folder, where it is, sha256
-    digest: (
-        str  # of them all: unlike a training, the end does not determine the states kept on the way
-    )
+    # of them all: unlike a training, the end does not determine the states kept on the way
+    digest: str
     about: Mapping[str, Any] = field(default_factory=dict)  # what is told of the training
 
     @property

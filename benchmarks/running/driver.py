@@ -122,9 +122,8 @@ class Driver:
             return None
         if not self.store.locks.try_lock(task.lock):
             return None
-        task = self.scoring.task(
-            address, self.outcome.done
-        )  # again: it may have been scored a moment ago
+        # again: it may have been scored a moment ago
+        task = self.scoring.task(address, self.outcome.done)
         del self.groups[address]
         if task is None:
             self.store.locks.unlock(self.scoring.lock(address))

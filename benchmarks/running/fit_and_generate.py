@@ -65,9 +65,8 @@ def fit(args: argparse.Namespace) -> None:
         text if text.startswith(whole) else f"fit.{args.method}.{text}"
         for text in [*steps, *args.sets]
     ]
-    prepared = prepare(
-        replace(resolve(flags=flags, sets=sets), scorers=())
-    )  # nothing is reported: fetch none
+    # nothing is reported: fetch none
+    prepared = prepare(replace(resolve(flags=flags, sets=sets), scorers=()))
     store = Store(out.parent / f".{out.name}.fit")  # an interrupted training goes on from here
     make_missing(planned_concepts(prepared), prepared.config.clipseg, prepared.device)
     for one in planned_concepts(prepared):

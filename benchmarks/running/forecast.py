@@ -81,9 +81,8 @@ def seconds_left(store: Store, plan: Plan, done: set[str]) -> tuple[float | None
     left, unknown = 0.0, []
     todo: dict[tuple[str, str], int] = defaultdict(int)
     for unit in plan.units:
-        if unit.key not in done and not getattr(
-            unit, "given", None
-        ):  # what is given is copied, which takes no time
+        # what is given is copied, which takes no time
+        if unit.key not in done and not getattr(unit, "given", None):
             kind = (
                 "image" if isinstance(unit, Cell) else "fit" if hasattr(unit, "method") else "prior"
             )

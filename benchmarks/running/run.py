@@ -104,15 +104,13 @@ def open_folder(prepared: Prepared, argv: Sequence[str]) -> Store:
     store, models, plan_file = Store(prepared.folder), prepared.models, prepared.folder / "plan.csv"
     with store.locks.locked("run.json"):
         old = read_json(prepared.folder / "run.json") or {}
-        old = (
-            old if old.get("schema") != run_json.SCHEMA or run_json.can_go_on(old) else {}
-        )  # damaged: made again
+        # damaged: made again
+        old = old if old.get("schema") != run_json.SCHEMA or run_json.can_go_on(old) else {}
         refuse_others(prepared, old)
         before = (read_plan_file(plan_file) or ()) if old else ()
         rows = [*map(CellRow.read, before), *(cell.row for cell in prepared.plan.cells)]
-        rows = list(
-            {(*row.address, row.prompt_id): row for row in rows}.values()
-        )  # of one place the later command's
+        # of one place the later command's
+        rows = list({(*row.address, row.prompt_id): row for row in rows}.values())
         store.write_text(plan_file, planned_text(map(vars, rows)))
         about = run_json.about_run(
             old,
@@ -125,14 +123,12 @@ def open_folder(prepared: Prepared, argv: Sequence[str]) -> Store:
             device=prepared.device,
         )
         mine = {scorer["name"] for scorer in about["scorers"]}
-        added = [
-            scorer for scorer in old.get("scorers", ()) if scorer["name"] not in mine
-        ]  # by `perfbench score`
+        # by `perfbench score`
+        added = [scorer for scorer in old.get("scorers", ()) if scorer["name"] not in mine]
         about["scorers"] += complete(store, added, rows)
         store.write_text(prepared.folder / "run.json", json.dumps(about, indent=1) + "\n")
-        store.forget_failures(
-            keys_of(before) - store.planned_keys()
-        )  # of a method that was changed since
+        # of a method that was changed since
+        store.forget_failures(keys_of(before) - store.planned_keys())
     concept_masks.make_missing(planned_concepts(prepared), prepared.config.clipseg, prepared.device)
     for concept in planned_concepts(prepared):
         store.publish_concept(
@@ -264,9 +260,8 @@ def record(store: Store, plan: Plan, outcome: Outcome) -> None:
         about["seconds"] = {
             k: round(seconds.get(k, 0.0) + v, 3) for k, v in outcome.seconds.items()
         }
-        whole = (
-            not failures and counts["cells"]["done"] == counts["cells"]["planned"]
-        )  # from committed rows: no fits
+        # from committed rows: no fits
+        whole = not failures and counts["cells"]["done"] == counts["cells"]["planned"]
         about["finished"] = run_json.now() if whole else None
 
     change_run(store, change)

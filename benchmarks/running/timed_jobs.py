@@ -79,9 +79,8 @@ def random_sd15(device: str, dtype: torch.dtype) -> Backbone:
     backbone = Backbone("sd15-random", Path("sd15-random"), None, pipe, torch.device(device), dtype)
     backbone.__dict__["digest"] = "0" * 16
     backbone.__dict__["c_inv"] = torch.eye(768, dtype=torch.float64, device=device)
-    backbone.__dict__["fresh_unet"] = lambda dtype=torch.float32: copy.deepcopy(unet).to(
-        dtype
-    )  # there is no disk
+    # there is no disk
+    backbone.__dict__["fresh_unet"] = lambda dtype=torch.float32: copy.deepcopy(unet).to(dtype)
     return backbone
 
 
@@ -184,9 +183,8 @@ def sampling_jobs(backbone: Backbone, batch: int, steps: int) -> dict[str, Calla
 # ---- trainings ----
 
 TRAINED = ("perfusion", "lora rank 4", "full U-Net")  # side by side, on the same batch
-METHODS = tuple(
-    name for name in methods.BUILT_IN if methods.said(name).trained
-)  # each as its own recipe has it
+# each as its own recipe has it
+METHODS = tuple(name for name in methods.BUILT_IN if methods.said(name).trained)
 EACH = 4  # steps at a time
 
 

@@ -41,9 +41,8 @@ print(json.dumps([seconds, peak_gib()]))
 
 def peak_gib() -> float:
     """The most memory that this process had."""
-    if (
-        status := Path("/proc/self/status")
-    ).exists():  # ru_maxrss would begin with the parent's peak
+    # ru_maxrss would begin with the parent's peak
+    if (status := Path("/proc/self/status")).exists():
         return int(status.read_text().partition("VmHWM:")[2].split()[0]) / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
         2**30 if sys.platform == "darwin" else 2**20

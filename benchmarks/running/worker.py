@@ -138,9 +138,8 @@ class Worker:
             act()
         except DiskError:
             raise
-        except (
-            Exception
-        ) as error:  # whatever a method raises: told with its traceback, the other units go on
+        # whatever a method raises: told with its traceback, the other units go on
+        except Exception as error:
             self.close()
             if is_full(error):
                 raise full(self.store.root) from error
@@ -183,9 +182,8 @@ class Worker:
             for picture in pictures:
                 Image.fromarray(picture).save(out / f"{n}.png")
                 n += 1
-        split = (
-            {"batches": batches} if len(batches) > len(starts) else {}
-        )  # out of memory: as in a cell
+        # out of memory: as in a cell
+        split = {"batches": batches} if len(batches) > len(starts) else {}
         return {"super_category": prior.super_category, "text": text, "images": n, **split}
 
     def fit(self, fit: Fit, out: Path) -> dict[str, Any]:
@@ -195,9 +193,8 @@ class Worker:
         prior = _arrays(self.store.folder(fit.prior)) if fit.prior else None
         cuda = self.backbone.device.type == "cuda"
         if cuda:
-            torch.cuda.reset_peak_memory_stats(
-                self.backbone.device
-            )  # a worker's GPU need not be the first
+            # a worker's GPU need not be the first
+            torch.cuda.reset_peak_memory_stats(self.backbone.device)
         told = module.fit(
             self.backbone,
             self.subject(fit),
@@ -243,9 +240,8 @@ class Worker:
             for key, value in {"prompt": cell.template, "seed": str(seed), "key": cell.key}.items():
                 about.add_text(key, value)
             Image.fromarray(picture).save(out / f"{index}.png", pnginfo=about)
-        other = (
-            {"batches": drawn.batches} if drawn.batches != [len(cell.seeds)] else {}
-        )  # the byte guarantee ends here
+        # the byte guarantee ends here
+        other = {"batches": drawn.batches} if drawn.batches != [len(cell.seeds)] else {}
         return {"template": cell.template, "text": cell.text, "seeds": cell.seeds, **other}
 
     def _draw_together(self, cells: Sequence[Cell]) -> None:

@@ -28,9 +28,8 @@ class Marks:
         self.job, self.store = job, store
         self._scorers: dict[str, similarity.Model] = {}
         self._features: dict[tuple[str, str], np.ndarray] = {}
-        self._plain: dict[
-            str, float
-        ] = {}  # raw text similarity of plain pictures, by super-category
+        # raw text similarity of plain pictures, by super-category
+        self._plain: dict[str, float] = {}
 
     def scorer(self, name: str) -> similarity.Model:
         if name not in self._scorers:

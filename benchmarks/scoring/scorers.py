@@ -29,9 +29,8 @@ class Clip:
             (f"local-dir:{scorer.source}", "", None) if local else scorer.source.partition(":")
         )
         try:
-            with (
-                warnings.catch_warnings()
-            ):  # another activation than the weights': the scores would be another model's
+            # another activation than the weights': the scores would be another model's
+            with warnings.catch_warnings():
                 warnings.filterwarnings("error", message=".*GELU")
                 self.model, _, self.prepare = open_clip.create_model_and_transforms(
                     model, pretrained=tag, device=device, precision="fp32"

@@ -41,12 +41,8 @@ ROW = (
 PLAN_ROW = COLUMNS
 PAIR_ROW = (*ROW, "image_sim_a", "image_sim_b")
 NUMBERS = {"index": "int64", "seed": "int64", **dict.fromkeys(PAIR_ROW[-4:], "float64")}
-PLACES = (
-    "method",
-    "point",
-    "concept",
-    "prompt_id",
-)  # columns of plan.csv that are names of folders
+# columns of plan.csv that are names of folders
+PLACES = ("method", "point", "concept", "prompt_id")
 MARK = b"# sha256 "
 
 

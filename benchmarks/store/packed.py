@@ -32,9 +32,8 @@ def archive_bytes(files: Mapping[str, bytes]) -> bytes:
         rows = name.startswith("rows/")
         stream = rows, name.rpartition("/")[2] if rows else name
         streams[stream] = streams.get(stream, b"") + _member(name, files[name])
-    *most, last = (
-        text for _, text in sorted(streams.items())
-    )  # tables first: they are asked for most
+    # tables first: they are asked for most
+    *most, last = (text for _, text in sorted(streams.items()))
     texts = [*most, last + bytes(2 * tarfile.BLOCKSIZE)]  # two empty blocks are the end of a tar
     preset = 6 | lzma.PRESET_EXTREME
     return b"".join(lzma.compress(text, check=lzma.CHECK_SHA256, preset=preset) for text in texts)

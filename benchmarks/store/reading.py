@@ -169,9 +169,8 @@ def read_rows(
     place = np.full(len(keys), -1)  # of a key in the plan; -1: not planned
     place[code[: len(plan)]] = np.arange(len(plan))
     place = place[code[len(plan) :]]
-    for column in (
-        PLACES
-    ):  # a file may say anything of its rows: they are those of the cell that has their key
+    # a file may say anything of its rows: they are those of the cell that has their key
+    for column in PLACES:
         place[rows[column].to_numpy() != plan[column].to_numpy()[place]] = -1
     order = np.lexsort((rows["index"].to_numpy(), place))
     rows = rows.take(order[place[order] >= 0])

@@ -99,9 +99,8 @@ class Store:
         """
         scored = self.scored(plan.cells, scorers)
         units = plan.units
-        with ThreadPoolExecutor(
-            min(8, os.cpu_count() or 1)
-        ) as pool:  # hashing leaves the interpreter's lock
+        # hashing leaves the interpreter's lock
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             good = pool.map(lambda unit: self.verified(unit), units)
         return {
             unit.key
@@ -122,9 +121,8 @@ class Store:
             if not resume or any(map(leads_out, path.rglob("*"))):
                 remove(path)
             path.mkdir(parents=True, exist_ok=True)
-            for half in path.rglob(
-                "*.safetensors.*"
-            ):  # of a writer that was killed (perfusion_core/files.py)
+            # of a writer that was killed (perfusion_core/files.py)
+            for half in path.rglob("*.safetensors.*"):
                 remove(half)
         try:
             yield path
@@ -149,9 +147,8 @@ class Store:
         folder.
         """
         target, own = self.concept(name), digest(["concept", name])
-        with self.locks.locked(
-            own
-        ):  # the key of what is written aside, so that no other run sweeps it away
+        # the key of what is written aside, so that no other run sweeps it away
+        with self.locks.locked(own):
             if verified(target, "concept.json", key) is None:
                 with self.aside(own) as aside, on_disk(self.root):
                     draw(aside)

@@ -99,11 +99,8 @@ def resolved_protocol(config: Config, models: Models, catalog: Catalog) -> dict[
 
 # ---- what was selected ----
 
-SELECTED = {
-    "concepts": "concept",
-    "masks": "masks of",
-    "prompts": "prompt",
-}  # name -> digest each; for people
+# name -> digest each; for people
+SELECTED = {"concepts": "concept", "masks": "masks of", "prompts": "prompt"}
 
 
 def selected(

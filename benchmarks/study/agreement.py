@@ -28,9 +28,8 @@ def ordinal_distances(met: np.ndarray) -> np.ndarray:
     2011, section D).
     """
     counts = met.sum(0)
-    middle = (
-        np.cumsum(counts) - counts / 2
-    )  # between two values: all that lie between, and half of either end
+    # between two values: all that lie between, and half of either end
+    middle = np.cumsum(counts) - counts / 2
     return (middle[:, None] - middle[None, :]) ** 2
 
 

@@ -208,9 +208,8 @@ def check_answer(answer: Any, session: int, key: Key) -> tuple[str, tuple[int, .
     ):
         raise Refused(422, "each answer needs trial and ranks, and nothing else")
     name, ranks = answer["trial"], answer["ranks"]
-    trial = key.trials.get(
-        name
-    )  # ids hold 128 bits of signature: one that is not ours is not in the key
+    # ids hold 128 bits of signature: one that is not ours is not in the key
+    trial = key.trials.get(name)
     if trial is None:
         raise Refused(403, f"screen {name[:60]!r} is not signed by this study")
     if trial["session"] != session:

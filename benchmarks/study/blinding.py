@@ -55,9 +55,8 @@ def scramble(pixels: np.ndarray, seed: str) -> np.ndarray:
     ]
     order = list(range(len(tiles)))
     Random(seed).shuffle(order)
-    moved = [
-        tiles[order[(order.index(k) + 1) % len(order)]] for k in range(len(tiles))
-    ]  # one cycle: nothing stays
+    # one cycle: nothing stays
+    moved = [tiles[order[(order.index(k) + 1) % len(order)]] for k in range(len(tiles))]
     out = pixels.copy()
     for k, tile in enumerate(moved):
         y, x = divmod(k, TILES)

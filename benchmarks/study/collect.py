@@ -84,9 +84,8 @@ def collect(key: Key, min_agreement: float) -> Collected:
     people, rows, repeated = [], [], 0
     for rater, handed_in in by_rater.items():
         ranks: dict[str, tuple[int, ...]] = {}
-        for answers in sorted(
-            handed_in, key=lambda a: -len(a.ranks)
-        ):  # of two files of one session, the fuller one first
+        # of two files of one session, the fuller one first
+        for answers in sorted(handed_in, key=lambda a: -len(a.ranks)):
             repeated += len(ranks.keys() & answers.ranks.keys())
             ranks = {**answers.ranks, **ranks}
         about = about_rater(rater, handed_in, ranks, key, min_agreement)

@@ -23,9 +23,8 @@ class Design:
     session: int = 33  # tasks a rater sees in a sitting, about: blocks are made equally long
     qualify: int = 5  # qualification trials at the start of a session; 0 for none
     pass_mark: int = 5  # how many of them must be right (the paper: all)
-    repeats: int = (
-        3  # tasks that come a second time in a session, to see whether a rater agrees with himself
-    )
+    # tasks that come a second time in a session, to see whether a rater agrees with himself
+    repeats: int = 3
     seed: int = 0
 
 
@@ -38,9 +37,8 @@ class Trial:
     role: str
     task: int
     order: tuple[int, ...]  # order[place] = which of the task's choices is shown there
-    first: int | None = (
-        None  # of a REPEAT: the position in the session of the trial that it repeats
-    )
+    # of a REPEAT: the position in the session of the trial that it repeats
+    first: int | None = None
 
 
 def blocks(concepts: Sequence[str], size: int, random: Random) -> list[list[int]]:

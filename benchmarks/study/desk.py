@@ -18,12 +18,10 @@ from benchmarks.safe_paths import below
 from benchmarks.study.answers import Answers, Key, Refused, parse
 
 LOAN_SECONDS = 3 * 3600  # a session nobody handed in for so long goes to the next rater
-WAIT_SECONDS = (
-    15 * 60
-)  # the same before its first screen is answered: an address costs nothing to make up
-EACH = (
-    8  # sessions without an answer that one address may hold; with another one it loses its oldest
-)
+# the same before its first screen is answered: an address costs nothing to make up
+WAIT_SECONDS = 15 * 60
+# sessions without an answer that one address may hold; with another one it loses its oldest
+EACH = 8
 NAME = re.compile(r"(\d+)-([0-9a-f]{32})(|-stopped|-failed)\.json")
 
 
@@ -43,15 +41,13 @@ class Desk:
         self.key = key
         self.loans = below(key.folder, "private", "loans")
         self.loans.mkdir(exist_ok=True)
-        self.waiting: dict[
-            str, list[tuple[int, str]]
-        ] = {}  # address -> (session, rater); never on the disk
+        # address -> (session, rater); never on the disk
+        self.waiting: dict[str, list[tuple[int, str]]] = {}
         key.answers.mkdir(exist_ok=True)
         self._lock = threading.Lock()
         for folder in (self.loans, key.answers):
-            for path in folder.glob(
-                ".new-*"
-            ):  # what a killed server was writing; nobody was told that it arrived
+            # what a killed server was writing; nobody was told that it arrived
+            for path in folder.glob(".new-*"):
                 path.unlink()
 
     def filed(self) -> list[tuple[int, str, str]]:
@@ -157,13 +153,11 @@ class Desk:
             aside = written_aside(self.key.answers, data)
             try:
                 if how and target.exists() and target.read_bytes() != data:
-                    os.replace(
-                        aside, target
-                    )  # stopped, went on, stopped again: the later one holds more
+                    # stopped, went on, stopped again: the later one holds more
+                    os.replace(aside, target)
                 else:
-                    os.link(
-                        aside, target
-                    )  # fails where there is one: of two at once, one is told that it came second
+                    # fails where there is one: of two at once, one is told that it came second
+                    os.link(aside, target)
             except FileExistsError:
                 raise Refused(409, "these answers have arrived before") from None
             finally:

@@ -69,9 +69,8 @@ def paper_sem(y: np.ndarray, c: np.ndarray, n_c: np.ndarray, theta_c: np.ndarray
     pooled = ((y - theta_c[c]) ** 2).sum() / (len(y) - len(n_c))
     with np.errstate(invalid="ignore", divide="ignore"):
         own = np.bincount(c, (y - theta_c[c]) ** 2) / (n_c - 1)
-    variance = np.where(
-        n_c > 1, own, pooled
-    )  # one answer says nothing about the spread of its concept
+    # one answer says nothing about the spread of its concept
+    variance = np.where(n_c > 1, own, pooled)
     return float(np.sqrt((variance / n_c).sum()) / len(n_c))
 
 

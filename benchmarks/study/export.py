@@ -183,9 +183,8 @@ def write_folder(
     (folder / "page" / "index.html").write_text(screens_page(key, tasks, known), encoding="utf-8")
     write_private(folder / "private", key, pool)
     for path in (folder / "page").rglob("*"):
-        os.utime(
-            path, (ONE_TIME, ONE_TIME)
-        )  # the times of writing would follow the order of the methods
+        # the times of writing would follow the order of the methods
+        os.utime(path, (ONE_TIME, ONE_TIME))
 
 
 def export_summary(out: Path, key: dict[str, Any]) -> str:

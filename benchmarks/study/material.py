@@ -18,11 +18,8 @@ from perfusion_core.errors import UserError, unknown
 
 KINDS = {"ranking": 3, "realism": 2}  # study -> how many pictures a screen compares
 DEFAULT_METHODS = {"ranking": ("perfusion", "cd", "db"), "realism": ("perfusion", FLOOR)}
-SCORES = (
-    "image_sim",
-    "text_sim_raw",
-    "harmonic",
-)  # kept with a choice, for the correlation with people
+# kept with a choice, for the correlation with people
+SCORES = ("image_sim", "text_sim_raw", "harmonic")
 Row = dict[str, str]  # of plan.csv
 
 
@@ -34,9 +31,8 @@ class Choice:
     point: str
     index: int
     path: Path
-    scores: dict[str, float] = field(
-        default_factory=dict
-    )  # those of its cell; empty where the run has none
+    # those of its cell; empty where the run has none
+    scores: dict[str, float] = field(default_factory=dict)
     scrambled: bool = False  # cut into tiles and shuffled: a picture that surely is not real
 
 
@@ -59,9 +55,8 @@ class Source:
     run: Path
     plan: list[Row]
     points: dict[str, list[str]]  # method -> its run-time variants
-    scores: dict[
-        tuple[str, str, str, str], dict[str, float]
-    ]  # (method, point, concept, prompt) -> SCORES
+    # (method, point, concept, prompt) -> SCORES
+    scores: dict[tuple[str, str, str, str], dict[str, float]]
 
     @property
     def groups(self) -> dict[str, str]:

@@ -30,9 +30,8 @@ class Results:
     """All that is computed of one study."""
 
     means: pd.DataFrame  # method, mean, sem, lo, hi, share_3, share_2, share_1, n, paper, paper_sem
-    pairs: (
-        pd.DataFrame
-    )  # method, other, difference, lo, hi, p, p_holm, p_wilcoxon, win_rate, win_lo, win_hi
+    # method, other, difference, lo, hi, p, p_holm, p_wilcoxon, win_rate, win_lo, win_hi
+    pairs: pd.DataFrame
     concepts: pd.DataFrame  # concept, group, a column a method
     correlation: pd.DataFrame  # metric, tau, lo, hi, p, spearman, n_pictures
     places: pd.DataFrame  # place, mean, lo, hi: whether the place on the screen mattered
@@ -92,10 +91,8 @@ def pairs(ratings: pd.DataFrame, methods: list[str]) -> pd.DataFrame:
     rows = []
     for a, b in combinations(methods, 2):
         d = table[a] - table[b]
-        e, win = (
-            balanced_mean(table, d),
-            balanced_mean(table, (np.sign(d) + 1) / 2),
-        )  # a tie is half a win for either
+        # a tie is half a win for either
+        e, win = (balanced_mean(table, d), balanced_mean(table, (np.sign(d) + 1) / 2))
         rows.append(
             {
                 "method": a,
@@ -133,9 +130,8 @@ def agreement(ratings: pd.DataFrame, seed: int = 0) -> Interval:
         fill_value=0,
     )
     table = table.reindex(columns=VALUES, fill_value=0)
-    met = np.array(
-        [coincidences(part.to_numpy()) for _, part in table.groupby(level="concept")]
-    )  # [C, V, V]
+    # [C, V, V]
+    met = np.array([coincidences(part.to_numpy()) for _, part in table.groupby(level="concept")])
     draws = np.random.default_rng(seed).integers(len(met), size=(DRAWS, len(met)))
     sums = [met.sum(0), *(met[draw].sum(0) for draw in draws)]
     return expanded(

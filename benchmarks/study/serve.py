@@ -134,17 +134,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def body(self) -> bytes:
         """What was posted, of a length that was said and is allowed."""
-        if (
-            self.headers.get_content_type() != "application/json"
-        ):  # a page of another site cannot send this type unasked
+        # a page of another site cannot send this type unasked
+        if self.headers.get_content_type() != "application/json":
             raise Refused(415, "answers are sent as application/json")
         length = self.headers.get("Content-Length", "")
         if not re.fullmatch("[0-9]{1,15}", length):  # isdigit() takes a superscript, too
             raise Refused(411, "the length of the answers has to be said")
         if int(length) > MAX_BYTES:
-            self.rfile.read(
-                min(int(length), 4 * MAX_BYTES)
-            )  # a browser that is still sending would not see the reply
+            # a browser that is still sending would not see the reply
+            self.rfile.read(min(int(length), 4 * MAX_BYTES))
             raise Refused(
                 413, f"the answers are {int(length):,} bytes; at most {MAX_BYTES:,} are taken"
             )
@@ -225,9 +223,8 @@ def reachable(host: str) -> str:
         return host
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(
-                ("192.0.2.1", 9)
-            )  # a documentation address; choosing a route sends nothing
+            # a documentation address; choosing a route sends nothing
+            probe.connect(("192.0.2.1", 9))
             return str(probe.getsockname()[0])
         except OSError:
             return socket.gethostname()
@@ -238,9 +235,8 @@ def make_server(folder: Path, host: str, port: int, name: str = "") -> tuple[Ser
     reached.
     """
     key = read_key(folder)
-    if not Locks(folder / "private").try_lock(
-        "serve"
-    ):  # its start sweeps up what a killed server was writing
+    # its start sweeps up what a killed server was writing
+    if not Locks(folder / "private").try_lock("serve"):
         raise UserError(f"{folder} is being served already; end that server first")
     if not 0 <= port < 65536:
         raise UserError(

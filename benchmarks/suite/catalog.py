@@ -61,13 +61,11 @@ class Protocol:
 
     name: str
     images_per_prompt: int
-    class_word: (
-        str  # in the scored text: "left out" ("A on the beach") or "kept" ("A cat on the beach")
-    )
+    # in the scored text: "left out" ("A on the beach") or "kept" ("A cat on the beach")
+    class_word: str
     image_prompts: str  # image similarity is over: "shape" (the shape-preserving prompts) or "all"
-    normalised: (
-        bool  # do its authors divide text similarity by the super-category's? our tables have both
-    )
+    # do its authors divide text similarity by the super-category's? our tables have both
+    normalised: bool
     steps: int = 50
     guidance: float = 6.0
     source: str = ""
@@ -128,9 +126,8 @@ class Catalog:
     pairs: tuple[Pair, ...]
     validation: tuple[Prompt, ...]
     templates: tuple[str, ...]  # training texts, `{}` for the concept
-    notes: tuple[
-        str, ...
-    ] = ()  # what a reader of the numbers should know: "6 of 30 subjects are here"
+    # what a reader of the numbers should know: "6 of 30 subjects are here"
+    notes: tuple[str, ...] = ()
 
     def prompts_for(self, concept: Concept) -> tuple[Prompt, ...]:
         """The shared prompts and those of the concept's group."""
@@ -376,9 +373,8 @@ def _rows(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]
         raise UserError(
             f"{path}:{reader.line_num}: {error}; is a quotation mark left open?"
         ) from None
-    lines = [
-        (number, cells) for number, cells in lines if any(cells)
-    ]  # spreadsheets leave ",,," behind
+    # spreadsheets leave ",,," behind
+    lines = [(number, cells) for number, cells in lines if any(cells)]
     first = lines[0][1] if lines else []
     if first != list(columns):
         raise UserError(

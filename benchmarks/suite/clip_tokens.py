@@ -10,9 +10,8 @@ from typing import Any
 
 from perfusion_core.errors import UserError
 
-PAIRS = (
-    49152 - 256 - 2
-)  # open_clip.tokenizer reads so many: the vocabulary without bytes, start and end
+# open_clip.tokenizer reads so many: the vocabulary without bytes, start and end
+PAIRS = 49152 - 256 - 2
 WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"  # OpenAI's
 
 

@@ -21,12 +21,8 @@ from benchmarks.safe_paths import UnsafePath, is_name, lies_below, shown
 from perfusion_core.digests import file_sha256
 from perfusion_core.errors import UserError, unknown
 
-GROUPS = (
-    "animated",
-    "container",
-    "furniture",
-    "wearable",
-)  # of the paper; "other" has the shared prompts only
+# of the paper; "other" has the shared prompts only
+GROUPS = ("animated", "container", "furniture", "wearable")
 IMAGE_SUFFIXES = (
     ".png",
     ".jpg",

@@ -63,9 +63,8 @@ def download(
             break
         except urllib.error.HTTPError as error:
             if error.code == 416:
-                _forget(
-                    part
-                )  # all of it was here, or the server's file shrank: once more from the start
+                # all of it was here, or the server's file shrank: once more from the start
+                _forget(part)
             elif error.code < 500:
                 raise UserError(
                     f"{url} answers {error.code} {error.reason}: the address may have moved"

@@ -22,12 +22,8 @@ from perfusion_core.errors import UserError
 # refused above: no camera that we know of makes more in one frame of a concept photograph
 MAX_PIXELS = 120_000_000
 KEEP = 2048  # the short side that is kept; twice what the largest backbone looks at
-ANIMATED = (
-    "GIF",
-    "WEBP",
-    "PNG",
-    "AVIF",
-)  # a second frame here is animation; in MPO (phones) and TIFF it is not
+# a second frame here is animation; in MPO (phones) and TIFF it is not
+ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
 # what Pillow's readers raise on damaged files, as thousands of them showed
 BROKEN = (
     OSError,
@@ -116,9 +112,8 @@ def _open(path: Path) -> Image.Image:
         raise UserError(f"{path.name} is empty (0 bytes): copy or download it again")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", Image.DecompressionBombWarning
-            )  # MAX_PIXELS below is our limit
+            # MAX_PIXELS below is our limit
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(path)
         frames = getattr(image, "n_frames", 1)  # reads on in the file
     except Image.DecompressionBombError:
@@ -169,14 +164,12 @@ def _decoded(image: Image.Image, path: Path) -> Image.Image:
     """
     scale = min(image.size) / KEEP
     if scale > 1:
-        image.draft(
-            image.mode, (round(image.width / scale), round(image.height / scale))
-        )  # no-op beside JPEG
+        # no-op beside JPEG
+        image.draft(image.mode, (round(image.width / scale), round(image.height / scale)))
     try:
         image.load()
-        turn = TURNS.get(
-            image.getexif().get(ExifTags.Base.Orientation, 1)
-        )  # after load: TIFF turns itself
+        # after load: TIFF turns itself
+        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except BROKEN as error:
         raise UserError(
             f"{path.name} is damaged or cut short: {error}; copy or download it again"

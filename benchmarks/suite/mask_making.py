@@ -31,13 +31,11 @@ def covariance(args: argparse.Namespace) -> None:
         )
     backbone = Backbone.open(args.backbone, device=device, revision=args.revision, names=names)
     source = args.captions
-    name = (
-        source if not Path(source).exists() else Path(source).name
-    )  # no machine paths in the file
+    # no machine paths in the file
+    name = source if not Path(source).exists() else Path(source).name
     name += f", column {args.column}" if args.column else ""
-    name += (
-        f", split {args.split}" if args.split != "train" else ""
-    )  # another one is never gone on with
+    # another one is never gone on with
+    name += f", split {args.split}" if args.split != "train" else ""
     target = home(backbone.place, backbone.text_digest, fetched=backbone.revision is not None)
     with tqdm(
         total=args.limit,

@@ -88,9 +88,8 @@ def fetch_photographs(name: str, home: Path | None = None, *, pause: float = 1.0
             f"another `perfbench concepts fetch` is writing into {home}: let it end, then type "
             f"this again"
         )
-    aside = (
-        home / "downloads" / name
-    )  # kept until the concept is complete, so that a second call goes on
+    # kept until the concept is complete, so that a second call goes on
+    aside = home / "downloads" / name
     if "archive" in source:
         pictures = _from_archive(source["archive"], source["folder"], home, aside, otherwise, pause)
     elif "files" in source:

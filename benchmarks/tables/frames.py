@@ -251,9 +251,8 @@ def front_gaps(cells: pd.DataFrame, method: str = OURS) -> pd.DataFrame:
     image, text = grid.balanced["image_sim"], grid.balanced["text_sim"]
     rows = variants(grid, method)
     others = [m for m, (name, _) in enumerate(grid.points) if name not in (method, FLOOR)]
-    front = np.array(
-        [front_at(x[rows], y[rows], x[others]) for x, y in zip(image, text)]
-    )  # [D, others]
+    # [D, others]
+    front = np.array([front_at(x[rows], y[rows], x[others]) for x, y in zip(image, text)])
     out = []
     for k, m in enumerate(others):
         gap = front[:, k] - text[:, m]
@@ -284,9 +283,8 @@ def variance(cells: pd.DataFrame) -> pd.DataFrame:
         for metric in MEANS:
             y, n = grid.values[metric][m], grid.n[metric][m]
             one = components(y, n, grid.sd[metric][m])
-            if np.isnan(
-                one.cell
-            ):  # a single concept, or a single prompt: nothing can be told apart
+            # a single concept, or a single prompt: nothing can be told apart
+            if np.isnan(one.cell):
                 continue
             mean = mean_variance(y, n, one)
             total, whole = np.nansum(one), np.nansum(mean)

@@ -98,9 +98,8 @@ class Report:
     findings: tuple[Finding, ...]
     differences: tuple[str, ...]
     notes: tuple[str, ...]
-    not_run: tuple[
-        str, ...
-    ]  # operating points, concepts and prompts of the reference that the run was not asked for
+    # operating points, concepts and prompts of the reference that the run was not asked for
+    not_run: tuple[str, ...]
     strict: bool
 
     @property

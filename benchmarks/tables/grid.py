@@ -127,9 +127,8 @@ def _scores(values: dict[str, np.ndarray], base: np.ndarray, draws: Draws) -> di
     shared = ~np.isnan(raw) & ~np.isnan(base)  # a ratio of means over the same prompts
     same = (shared == ~np.isnan(raw)).all()
     above = scores["text_sim_raw"] if same else drawn_means(np.where(shared, raw, np.nan), draws)
-    whole = (
-        shared == shared[:1]
-    ).all()  # every point has the same cells: then one divisor is enough
+    # every point has the same cells: then one divisor is enough
+    whole = (shared == shared[:1]).all()
     below = drawn_means(np.where(shared[:1] if whole else shared, base, np.nan), draws)
     scores["text_sim"] = relative_text(above, below)
     scores["harmonic"] = harmonic(scores["image_sim"], scores["text_sim"])

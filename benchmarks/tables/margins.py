@@ -16,10 +16,8 @@ from perfusion_core.errors import UserError, unknown
 
 SETS = ("same-weights", "retrained")
 FILE = "check.toml"
-METRICS = (
-    "image_sim",
-    "text_sim_raw",
-)  # plain means; text_sim would hide a drift that `super` shares
+# plain means; text_sim would hide a drift that `super` shares
+METRICS = ("image_sim", "text_sim_raw")
 
 
 @dataclass(frozen=True)

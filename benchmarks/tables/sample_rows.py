@@ -85,15 +85,12 @@ def missing_of(cells: pd.DataFrame, planned: pd.DataFrame) -> pd.DataFrame:
             continue
         said = (cells["metric"] == metric).to_numpy()
         weights = cells["n"].to_numpy(dtype=float)[said]
-        n = np.bincount(theirs[said], weights, minlength=len(code))[mine].astype(
-            float
-        )  # of nothing it counts integers
+        # of nothing it counts integers
+        n = np.bincount(theirs[said], weights, minlength=len(code))[mine].astype(float)
         if metric.startswith("image_sim"):  # not a deform prompt's to have
             n[(planned["kind"] == "deform").to_numpy()] = np.inf
-        if metric not in (
-            "image_sim",
-            "text_sim_raw",
-        ):  # another scorer need not have an opinion of every prompt
+        # another scorer need not have an opinion of every prompt
+        if metric not in ("image_sim", "text_sim_raw"):
             n[~planned["prompt_id"].isin(cells["prompt_id"][said].unique()).to_numpy()] = np.inf
         counts.append(n)
     merged = planned.assign(there=np.min(counts, axis=0).astype(int))

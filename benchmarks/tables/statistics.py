@@ -10,10 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import (
-    ndtr,
-    stdtrit,
-)  # what scipy.stats.norm.cdf and t.ppf are; scipy.stats takes a second to import
+
+# what scipy.stats.norm.cdf and t.ppf are; scipy.stats takes a second to import
+from scipy.special import ndtr, stdtrit
 
 N_DRAWS = 2000
 MANY = 100  # draws beyond the unknowns of a least-squares fit to them
@@ -141,9 +140,8 @@ def expanded(values: np.ndarray, n_concepts: int) -> Interval:
     if n_concepts < 2 or np.isnan(value):
         return Interval(value, np.nan, np.nan)
     reach, tail = _expansion(n_concepts)
-    if (
-        tail * len(drawn) < 1
-    ):  # four concepts or fewer: no draw lies so far out, the smallest and largest are too near
+    # four concepts or fewer: no draw lies so far out, the smallest and largest are too near
+    if tail * len(drawn) < 1:
         half = reach * float(np.nanstd(drawn))
         return Interval(value, value - half, value + half)
     lo, hi = np.nanquantile(drawn, [tail, 1 - tail])
@@ -163,9 +161,8 @@ def crossed(values: np.ndarray, draws: Draws, n_concepts: int) -> Interval:
     spare = len(moved) - of_both.shape[1]
     # Variance, all three parts.
     v = float(moved @ moved) / len(moved)
-    if (
-        not v > 0 or spare < MANY
-    ):  # more prompts than draws can tell apart: too wide is better than too narrow
+    # more prompts than draws can tell apart: too wide is better than too narrow
+    if not v > 0 or spare < MANY:
         return expanded(values, n_concepts)
     # Concepts' part, cells' part.
     v_c = float(((moved @ of_concepts) ** 2).sum()) / len(moved)

@@ -159,9 +159,8 @@ def test_lora_trains_two_matrices_a_projection(handed, tiny_backbone):
         min(p.shape) for p in group["params"]
     } == {4}
     assert got["draw"](rng()).texts == ["a photo of sks toy"]
-    assert (
-        sum(bool(p.any()) for p in group["params"]) == 4 * attentions
-    )  # the second of each pair starts at zero
+    # the second of each pair starts at zero
+    assert sum(bool(p.any()) for p in group["params"]) == 4 * attentions
 
 
 @pytest.mark.parametrize("method", ["db", "ti", "lora"])
@@ -237,9 +236,8 @@ def test_cd_sizes_places_masks_and_prefixes():
         else:
             assert prefix == "" and share > 0.59
     whole = np.mean(np.array(sizes) == 1)
-    assert whole == pytest.approx(
-        0.34 + 0.66 / 65, abs=0.08
-    )  # enlarged, or by chance just as it was
+    # enlarged, or by chance just as it was
+    assert whole == pytest.approx(0.34 + 0.66 / 65, abs=0.08)
     assert min(sizes) == pytest.approx(1 / 3, abs=0.03)
 
 

@@ -185,9 +185,8 @@ def test_size_of_perfusion(sd15, tmp_path):
 
 def test_size_of_db_by_its_shapes(sd15):
     numbers = sum(tensor.numel() for tensor in sd15.unet.state_dict().values())
-    assert round(numbers * 4 / 1e6) == round(
-        told("db") / 1000
-    )  # in MB; the header and config.json are 0.1 MB
+    # in MB; the header and config.json are 0.1 MB
+    assert round(numbers * 4 / 1e6) == round(told("db") / 1000)
 
 
 @pytest.mark.slow

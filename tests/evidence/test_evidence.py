@@ -506,9 +506,8 @@ def test_the_better_image_of_a_cell_is_found():
     )
     cells = index.to_frame(index=False, name=["method", "point", "concept", "prompt_id"])
     rows = cells.loc[cells.index.repeat(8)].reset_index(drop=True)
-    level = (
-        rows.groupby(["concept", "prompt_id"]).ngroup() * 0.1
-    )  # of hard and easy cells: not what is asked
+    # of hard and easy cells: not what is asked
+    level = rows.groupby(["concept", "prompt_id"]).ngroup() * 0.1
     score, noise = rng.normal(size=(2, len(rows)))
     rows = rows.assign(image_sim=score + level)
     planted = validity.within_images(

@@ -50,9 +50,8 @@ def test_the_interval_of_a_share_knows_that_pictures_of_a_prompt_go_together():
 def test_all_right_is_not_certain():
     figure = share_of("x", np.ones(80, dtype=bool), np.repeat(np.arange(10), 8))
     assert (figure.value, figure.n, figure.hi) == (1, 80, pytest.approx(1))
-    assert figure.lo == pytest.approx(
-        10 / (10 + 1.96**2), abs=1e-3
-    )  # Wilson's bound of ten prompts
+    # Wilson's bound of ten prompts
+    assert figure.lo == pytest.approx(10 / (10 + 1.96**2), abs=1e-3)
 
 
 def test_goals_are_met_or_not():
@@ -255,9 +254,8 @@ def test_identity_is_measured_across_scenes_only():
                 return np.eye(40)[where % 40]
 
     mean, worst = miniature_measures.identity(sets, scene_only, "x", 0.95)
-    assert (
-        mean.value == worst.value == 0.5 and mean.met is False
-    )  # chance, since no pair of one scene counts
+    # chance, since no pair of one scene counts
+    assert mean.value == worst.value == 0.5 and mean.met is False
 
     def knows(pictures):
         for _, own, who, _ in sets:

@@ -153,9 +153,8 @@ def test_the_worlds_own_concept_is_drawn_in_the_prompts_scenes(tmp_path):
 def test_a_concept_that_is_worn_is_the_one_whose_mask_is_given():
     (worn,) = known.in_scenes("sunglasses", "sunglasses", {"w": "A cat wearing {sunglasses}"})
     rows, columns = np.nonzero(worn.mask > 127)
-    assert 0.01 < (worn.mask > 127).mean() < 0.3 and np.ptp(columns) > np.ptp(
-        rows
-    )  # glasses, not the cat
+    # glasses, not the cat
+    assert 0.01 < (worn.mask > 127).mean() < 0.3 and np.ptp(columns) > np.ptp(rows)
 
 
 def test_another_concept_of_the_same_name_is_shown_by_its_photographs(tmp_path):
@@ -211,10 +210,8 @@ def test_leakage_is_class_balanced_and_the_concept_is_the_unit():
     half = t_quantile(3) * np.std(means, ddof=1) / np.sqrt(3)
     assert (alone["leakage_lo"], alone["leakage_hi"]) == pytest.approx((0.44 - half, 0.44 + half))
     (two,) = leakage_of(cells({("cat", "a"): 0.1, ("dog", "a"): 0.9}), {"a"}).to_dict("records")
-    assert (two["leakage_lo"], two["leakage_hi"]) == (
-        0.0,
-        1.0,
-    )  # a share, whatever the interval of two concepts says
+    # a share, whatever the interval of two concepts says
+    assert (two["leakage_lo"], two["leakage_hi"]) == (0.0, 1.0)
 
 
 def test_concepts_count_alike_whatever_pictures_they_have():
@@ -288,9 +285,8 @@ def test_the_command_measures_once_and_plot_draws_it(finished, capsys, monkeypat
     rows = found.cells
     assert len(rows) == 2 * 2 * 3 * 3  # columns, concepts, images, levels
     assert sorted(rows["t"].unique()) == list(LEVELS) and rows["leakage"].between(0, 1).all()
-    assert rows["area"].to_numpy() == pytest.approx(
-        0.75
-    )  # the kit's masks are a quarter of the picture
+    # the kit's masks are a quarter of the picture
+    assert rows["area"].to_numpy() == pytest.approx(0.75)
     mean = (
         rows.groupby(["method", "t", "concept"])["leakage"].mean().groupby(["method", "t"]).mean()
     )

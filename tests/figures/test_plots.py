@@ -558,9 +558,8 @@ def test_gallery_of_a_pair_shows_both_concepts_and_only_methods_that_can_draw_th
     asked = drawn(
         with_pictures.gallery, run, concepts=(PAIR,), prompts=("p01",), methods=("perfusion", "db")
     )
-    assert [text.get_text() for text in asked.axes[0].texts].count(
-        "no image"
-    ) == 1  # asked for by name
+    # asked for by name
+    assert [text.get_text() for text in asked.axes[0].texts].count("no image") == 1
 
 
 def test_gallery_leaves_pairs_to_those_who_ask(paired):
@@ -714,12 +713,8 @@ def test_gallery_of_few_methods_has_the_super_category_beside_them(tmp_path):
         text.get_text()
         for text in drawn(with_pictures.gallery, Run(tmp_path / "few")).axes[0].texts
     ]
-    assert texts[:4] == [
-        "local, β = 0.60",
-        "Perfusion",
-        "category",
-        "Super-",
-    ]  # headers, from the bottom line up
+    # headers, from the bottom line up
+    assert texts[:4] == ["local, β = 0.60", "Perfusion", "category", "Super-"]
 
 
 def test_gallery_of_many_methods_shows_the_published_ones(crowded, base):

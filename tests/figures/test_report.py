@@ -123,9 +123,8 @@ def test_concepts_are_shown_by_method_and_metric(page, run):
 def test_figures_are_in_the_page_and_beside_it(page, run):
     sources = [a["src"] for tag, a in page.attributes if tag == "img" and a.get("src")]
     kinds = [source.partition(";")[0] for source in sources]
-    assert (
-        kinds.count("data:image/svg+xml") >= 2
-    )  # the plane and the concepts; the bias figure holds pictures
+    # the plane and the concepts; the bias figure holds pictures
+    assert kinds.count("data:image/svg+xml") >= 2
     for source in sources:
         body = base64.b64decode(source.partition(",")[2])
         if source.startswith("data:image/png"):

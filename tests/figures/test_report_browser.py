@@ -130,9 +130,8 @@ def test_filters_by_concept_kind_words_and_method(visit, run):
     assert len(shown(page)) == 8
     page.click("#pick-concepts button:has-text('teapot')")
     assert len(shown(page)) == 4
-    until(
-        page, "document.querySelector('.row').textContent.includes('teapot*')"
-    )  # filled when it comes near
+    # filled when it comes near
+    until(page, "document.querySelector('.row').textContent.includes('teapot*')")
     page.select_option("#pick-kind", "shape")
     assert len(shown(page)) == 2
     page.fill("#pick-words", "snow")

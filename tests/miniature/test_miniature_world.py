@@ -123,14 +123,10 @@ def test_states_of_things_keep_their_masks():
         for k, state in enumerate(STATES_OF[cls]):
             mask = render(Picture(make_instance(cls, k), "garden", state=state), k)[1] > 127
             assert mask.mean() > 0.01, (cls, state)
-            if state not in (
-                "broken",
-                "broken_leg",
-                "melting",
-            ):  # shards and puddles are of the thing's own colour
-                assert_masked(
-                    Picture(make_instance(cls, k), "garden", state=state), k, -1
-                )  # paint may hide the colour
+            # shards and puddles are of the thing's own colour
+            if state not in ("broken", "broken_leg", "melting"):
+                # paint may hide the colour
+                assert_masked(Picture(make_instance(cls, k), "garden", state=state), k, -1)
 
 
 def test_the_mask_of_a_pair_is_of_the_one_in_focus():

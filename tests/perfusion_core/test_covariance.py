@@ -42,11 +42,8 @@ def one_by_one(backbone, captions):
 
 
 def test_only_bos_to_eos_tokens_of_the_output_that_the_unet_sees(tiny_backbone, tmp_path):
-    captions = [
-        "a cat",
-        "a very small dog on the moon " * 9,
-        *CAPTIONS[:20],
-    ]  # one longer than fits
+    # one longer than fits
+    captions = ["a cat", "a very small dog on the moon " * 9, *CAPTIONS[:20]]
     right, tokens = one_by_one(tiny_backbone, captions)
     ours = estimate(tiny_backbone, captions, tmp_path / "c", source="here", batch=7)
     assert (ours.tokens, ours.captions) == (tokens, 22)

@@ -357,9 +357,8 @@ def test_refusals(pipe, teddy, brew, tiny_backbone, tmp_path):
     with load_concepts(pipe, {"teddy": teddy}):
         with pytest.raises(UserError, match="loaded already"), load_concepts(pipe, {"brew": brew}):
             pass
-        assert not np.array_equal(
-            draw(pipe, "A {teddy}"), draw(pipe, "A toy")
-        )  # the first ones are still there
+        # the first ones are still there
+        assert not np.array_equal(draw(pipe, "A {teddy}"), draw(pipe, "A toy"))
     same = {"one": teddy, "two": teddy}
     with pytest.raises(UserError, match="'one' and 'two'"), load_concepts(pipe, same):
         pass

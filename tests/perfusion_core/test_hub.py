@@ -110,10 +110,8 @@ def test_first_use_says_how_much_then_the_cache_is_enough(model, tmp_path):
     again = fetch(tmp_path, "sd15", endpoint=hub.address)
     assert (again.stdout, again.stderr, hub.fetched()) == (first.stdout, "", set())
     hub.close()
-    for more in (
-        {"HF_HUB_OFFLINE": "1"},
-        {},
-    ):  # told to stay offline, and a hub that does not answer
+    # told to stay offline, and a hub that does not answer
+    for more in ({"HF_HUB_OFFLINE": "1"}, {}):
         offline = fetch(tmp_path, "sd15", **more)
         assert (offline.returncode, offline.stdout) == (0, first.stdout), offline.stderr
 

@@ -66,9 +66,8 @@ def test_training_in_parts_has_the_same_gradient(backbone, subject, tmp_path, ca
         Concept.load(tmp_path / "whole" / ONE_FILE),
         Concept.load(tmp_path / "parts" / ONE_FILE),
     )
-    torch.testing.assert_close(
-        one.i_star, other.i_star, rtol=1e-3, atol=1e-3
-    )  # moved three times, not five
+    # moved three times, not five
+    torch.testing.assert_close(one.i_star, other.i_star, rtol=1e-3, atol=1e-3)
     assert (one.steps, other.steps) == (3, 3)
     moved = torch.cat(one.o_v) - torch.cat(other.o_v)
     assert moved.abs().median() < 1e-3  # of 0.09 that three steps of AdamW move every number

@@ -31,9 +31,8 @@ def test_positions_are_those_of_the_token(tiny_backbone, text):
     ids, positions = tokenize(tiny_backbone.tokenizer, [text], {"tom": CAT})
     token = super_token(tiny_backbone.tokenizer, "cat")
     where = [m for m, i in enumerate(ids[0].tolist()) if i == token]
-    assert positions[0]["tom"] == (
-        where[1:] if text.startswith("a cat") else where
-    )  # the plain word is not the concept
+    # the plain word is not the concept
+    assert positions[0]["tom"] == (where[1:] if text.startswith("a cat") else where)
 
 
 def test_any_position(tiny_backbone):

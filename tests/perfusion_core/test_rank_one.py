@@ -143,9 +143,8 @@ def test_one_concept_is_eq_3_as_appendix_d_writes_it():
 def test_linear_gate_is_rome():
     e, weight, i_star, o_star, c_inv = problem(1, False)
     edited = rome_update(weight.double(), i_star[0], o_star[0], c_inv)
-    torch.testing.assert_close(
-        edited @ i_star[0].double(), o_star[0].double()
-    )  # what ROME promises
+    # what ROME promises
+    torch.testing.assert_close(edited @ i_star[0].double(), o_star[0].double())
     ours = gated_edit(e, weight, i_star, o_star, c_inv, 0.0, 1.0, gate=linear_gate)
     assert off(ours, (e.double() @ edited.T).numpy()) < 1e-5
 

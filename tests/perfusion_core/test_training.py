@@ -100,9 +100,8 @@ def test_masks_are_area_resized_then_divided_by_each_ones_own_maximum():
 def test_flips_take_the_mask_with_them_and_every_image_is_used(backbone, subject):
     pictures = Latents.of(backbone, subject.images, subject.masks, flip=True)
     torch.testing.assert_close(pictures.masks[1], pictures.masks[0].flip(-1))
-    assert not torch.allclose(
-        pictures.mean[1], pictures.mean[0].flip(-1), atol=1e-4
-    )  # the VAE saw the mirrored picture
+    # the VAE saw the mirrored picture
+    assert not torch.allclose(pictures.mean[1], pictures.mean[0].flip(-1), atol=1e-4)
     rng = torch.Generator().manual_seed(0)
     still = replace(pictures, std=torch.zeros_like(pictures.std))
     seen = {}
@@ -371,9 +370,8 @@ def test_validation_keeps_the_best_step_and_keep_keeps_what_it_is_told(backbone,
         drawn = sample(
             backbone, [write(named(t, "teddy")) for t in validate.templates], [1, 2], steps=2
         )
-    assert (
-        np.abs(drawn.astype(int) - shown[1]).max() <= 1
-    )  # what was judged is what was kept, but for its float16
+    # what was judged is what was kept, but for its float16
+    assert np.abs(drawn.astype(int) - shown[1]).max() <= 1
 
 
 def test_the_bar_has_the_loss_and_images_a_second(monkeypatch):

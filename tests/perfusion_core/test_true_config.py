@@ -75,9 +75,8 @@ def test_a_step_of_training_two_of_sampling_and_the_file(sd15, tmp_path):
         for layer in cross_attentions(sd15.unet).values()
     ]
     moved = [(o - plain).abs().max().item() for o, plain in zip(concept.o_v, supers, strict=True)]
-    assert all(
-        0.02 < most < 0.05 for most in moved
-    )  # AdamW's first step is the rate, 0.03, in each of 16 layers
+    # AdamW's first step is the rate, 0.03, in each of 16 layers
+    assert all(0.02 < most < 0.05 for most in moved)
     concept.save(tmp_path / "full.safetensors", torch.float32)
     assert path.stat().st_size < 30_000 and (tmp_path / "full.safetensors").stat().st_size < 60_000
     with apply(sd15, {"kitty": Fitted(tmp_path, "cat")}, {"lock": "local", "bias": 0.6}) as write:

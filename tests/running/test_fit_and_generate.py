@@ -251,9 +251,8 @@ def test_masks(kit, tmp_path, monkeypatch):
         np.full((16, 20), 0.5, np.float32),
     ]
     asked = []
-    monkeypatch.setattr(
-        masks, "open_clipseg", lambda *a: (None, None)
-    )  # the model itself: test_core_masks.py
+    # the model itself: test_core_masks.py
+    monkeypatch.setattr(masks, "open_clipseg", lambda *a: (None, None))
     monkeypatch.setattr(
         masks, "soft_masks", lambda m, p, images, word: (asked.append((len(images), word)), soft)[1]
     )

@@ -99,9 +99,8 @@ def test_training_steps_are_picked_by_the_second_scorer_relative_to_the_plain_wo
     `super` is 1.
     """
     tiny = shared() / "tiny"
-    shutil.copytree(
-        shared() / "concepts/cat/images", tmp_path / "concepts/tom"
-    )  # named otherwise than its class
+    # named otherwise than its class
+    shutil.copytree(shared() / "concepts/cat/images", tmp_path / "concepts/tom")
     config = resolve(
         preset="micro", flags={"backbone": str(tiny), "device": "cpu", "dtype": "float32"}
     )
@@ -136,13 +135,11 @@ def test_training_steps_are_picked_by_the_second_scorer_relative_to_the_plain_wo
         floor += other @ bare
         image += sum(one @ mine for mine in real)
     image, text = image / (3 * 3), text / floor
-    assert (
-        min(image, text, floor) > 0.1
-    )  # so of these random weights; the harmonic mean is of positive numbers
+    # so of these random weights; the harmonic mean is of positive numbers
+    assert min(image, text, floor) > 0.1
     assert validate.score(drawn) == pytest.approx(2 * image * text / (image + text), abs=1e-5)
-    few = marks.validation(
-        replace(fit, config={"images": 1}), backbone
-    )  # trained on one image: judged by it alone
+    # trained on one image: judged by it alone
+    few = marks.validation(replace(fit, config={"images": 1}), backbone)
     first = image_of(Image.open(tmp_path / "concepts/tom" / "00.png"))
     alone = np.mean([image_of(Image.fromarray(picture)) @ first for picture in drawn])
     assert (
@@ -150,9 +147,8 @@ def test_training_steps_are_picked_by_the_second_scorer_relative_to_the_plain_wo
         == pytest.approx(2 * alone * text / (alone + text), abs=1e-5)
         != validate.score(drawn)
     )
-    again = marks.validation(
-        replace(fit, method="cd", key="other"), None
-    )  # no backbone: `super` is drawn once
+    # no backbone: `super` is drawn once
+    again = marks.validation(replace(fit, method="cd", key="other"), None)
     assert again.seeds == validate.seeds and again.score(drawn) == validate.score(drawn)
 
 

@@ -34,9 +34,8 @@ from perfusion_core.training import Log, Validation, judge
 
 RESULTS = Path(__file__).parent.parent.parent / "results"
 COSINES = st.floats(-1, 1, allow_subnormal=False)
-CURVES = st.lists(
-    st.tuples(COSINES, COSINES), min_size=1, max_size=16
-)  # image, relative text of each validated step
+# image, relative text of each validated step
+CURVES = st.lists(st.tuples(COSINES, COSINES), min_size=1, max_size=16)
 
 
 def before(a, b):
@@ -135,6 +134,5 @@ def test_the_committed_concepts_are_good_to_the_scorer_that_picked_them(tmp_path
                 backbone, texts, validate.seeds, steps=validate.steps, guidance=validate.guidance
             )
         scores[concept.name] = validate.score(drawn)
-    assert (
-        len(scores) == 11 and min(scores.values()) > 0.5
-    )  # 0.74 to 0.93: none is a step that had nothing better
+    # 0.74 to 0.93: none is a step that had nothing better
+    assert len(scores) == 11 and min(scores.values()) > 0.5

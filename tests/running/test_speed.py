@@ -47,9 +47,8 @@ def rows(text, head):
 
 
 def test_the_report_has_every_table(backbone, monkeypatch):
-    monkeypatch.setattr(
-        speed, "peak_memory", lambda args, name, device: 1.5
-    )  # a process each; its work is below
+    # a process each; its work is below
+    monkeypatch.setattr(speed, "peak_memory", lambda args, name, device: 1.5)
     text = speed.report(arguments())
     drawn = rows(text, "sampling")
     assert len(drawn) == 8 and drawn["stock pipeline, no concept"][2:] == ["1.000", "1.000-1.000"]
@@ -63,9 +62,8 @@ def test_the_report_has_every_table(backbone, monkeypatch):
     assert set(fits) == {"perfusion", "db", "ti", "cd", "lora"}
     for name, (batch, steps, step, fit, peak) in fits.items():
         assert (batch, steps, peak) == (str(configs[name].batch), str(configs[name].steps), "1.50")
-        assert float(fit) == pytest.approx(
-            int(steps) * float(step), rel=0.3
-        )  # of a step rounded to a millisecond
+        # of a step rounded to a millisecond
+        assert float(fit) == pytest.approx(int(steps) * float(step), rel=0.3)
     paper = rows(text, "the whole paper")
     wanted = {f"fits of {name}" for name in ("perfusion", "db", "ti", "cd", "cd-better")}
     assert {name for name in paper if name.startswith("fits of")} == wanted

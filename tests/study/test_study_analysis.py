@@ -35,9 +35,8 @@ _ = np.nan
 
 def likeliest(mean_ranks):
     """Probabilities of the six orders with these mean ranks, otherwise as even as possible."""
-    target = (
-        np.asarray(mean_ranks) + (6 - np.sum(mean_ranks)) / 3
-    )  # published means are rounded: 2.18 + 2.06 + 1.75 = 5.99
+    # published means are rounded: 2.18 + 2.06 + 1.75 = 5.99
+    target = np.asarray(mean_ranks) + (6 - np.sum(mean_ranks)) / 3
     fitted = minimize(
         lambda x: np.log(np.exp(RANKS[:, :2] @ x).sum()) - x @ target[:2], [0.0, 0.0]
     ).x
@@ -385,9 +384,8 @@ def test_raters_are_left_out_and_counted_by_reason(study):
         "3 files refused",
     ):
         assert line in report.text
-    assert (
-        report.results.means["mean"].iloc[0] > 2.2
-    )  # the spoiled answers would have pulled it down
+    # the spoiled answers would have pulled it down
+    assert report.results.means["mean"].iloc[0] > 2.2
     strict = collect(key, min_agreement=1.0)
     assert strict.n("inconsistent") >= 1
 
@@ -397,9 +395,8 @@ def test_order_on_the_screen_is_undone_and_places_are_reported(study):
     report = analyse(study)
     assert report.results.means["mean"].tolist() == [3, 2, 1]
     assert report.results.alpha.value == 1
-    assert report.results.places["mean"].to_numpy() == pytest.approx(
-        [2, 2, 2], abs=0.12
-    )  # every method stands everywhere
+    # every method stands everywhere
+    assert report.results.places["mean"].to_numpy() == pytest.approx([2, 2, 2], abs=0.12)
 
 
 def test_a_part_of_the_answers_is_analysed_and_said_to_be_a_part(study):

@@ -191,14 +191,8 @@ def test_a_session_by_mouse_and_keys_with_a_reload_in_the_middle(ranking, visit)
     assert {answer["trial"]: answer["ranks"] for answer in document["answers"]} == given
     answers = parse(json.dumps(document).encode(), key)
     assert answers.complete and answers.qualified and answers.session == 2
-    assert set(document) == {
-        "schema",
-        "study",
-        "rater",
-        "session",
-        "ticket",
-        "answers",
-    }  # nothing else about the rater
+    # nothing else about the rater
+    assert set(document) == {"schema", "study", "rater", "session", "ticket", "answers"}
     page.reload()
     assert "All 10 screens are answered" in page.inner_text("#end")
     assert download(page)[0] == document
@@ -209,9 +203,8 @@ def test_ranks_stay_unique_and_the_last_one_is_filled_in(ranking, visit):
     begin(page)
     by_mouse(page, [3])
     assert shown_ranks(page) == [3, 0, 0]
-    page.click(
-        "#next", force=True
-    )  # it says that it is disabled, and answers a click with what is missing
+    # it says that it is disabled, and answers a click with what is missing
+    page.click("#next", force=True)
     assert count(page) == "Screen 1 of 10" and "needs a number" in page.inner_text("#missing")
     page.locator("#choice-1 .rank").nth(0).click()  # 3 is taken away from A
     assert shown_ranks(page) == [0, 3, 0]
@@ -241,9 +234,8 @@ def test_by_keyboard_alone_from_the_welcome_on(ranking, visit):
     page.keyboard.press("b")
     page.keyboard.press("1")
     assert shown_ranks(page) == [2, 1, 3]
-    page.locator("#choice-0 input").nth(
-        1
-    ).focus()  # the native radio buttons: arrows change the number
+    # the native radio buttons: arrows change the number
+    page.locator("#choice-0 input").nth(1).focus()
     page.keyboard.press("ArrowDown")
     assert shown_ranks(page) == [1, 2, 3]
     page.keyboard.press("Enter")
@@ -349,9 +341,8 @@ def test_everything_has_a_name_for_screen_readers(ranking, visit):
     assert page.get_by_role("button", name="Picture C, enlarge").count() == 1
     assert page.get_by_role("progressbar", name="Screen 1 of 10").count() == 1
     assert page.get_by_role("button", name="The object, picture 1, enlarge").count() == 1
-    assert (
-        page.evaluate("document.activeElement.id") == "count"
-    )  # a new screen is read from its head
+    # a new screen is read from its head
+    assert page.evaluate("document.activeElement.id") == "count"
     assert page.evaluate("document.documentElement.lang") == "en"
     nameless = """[...document.querySelectorAll('button')]
         .filter(b => b.offsetParent && !b.innerText.trim() && \

@@ -80,9 +80,8 @@ def test_a_rater_who_takes_one_session_of_each_block_meets_no_task_twice():
     tasks = {}
     for block, trials in made:
         tasks.setdefault(block, set()).add(frozenset(t.task for t in trials if t.role == RATE))
-    assert all(
-        len(variants) == 1 for variants in tasks.values()
-    )  # a block is the same in every round
+    # a block is the same in every round
+    assert all(len(variants) == 1 for variants in tasks.values())
     parts = [next(iter(variants)) for variants in tasks.values()]
     assert sum(map(len, parts)) == len(frozenset().union(*parts)) == 60
 
@@ -104,9 +103,8 @@ def test_every_order_of_the_pictures_is_used_as_often():
         for t in trials:
             if t.role == RATE:
                 by_task.setdefault(t.task, []).append(t.order)
-    assert all(
-        set(Counter(orders).values()) == {2} for orders in by_task.values()
-    )  # 6 orders, 12 responses
+    # 6 orders, 12 responses
+    assert all(set(Counter(orders).values()) == {2} for orders in by_task.values())
 
 
 def test_the_seed_and_nothing_else_decides():
@@ -305,9 +303,8 @@ def test_a_picture_that_is_reference_and_choice_has_two_names(ranking):
 def test_the_page_loads_nothing_from_elsewhere(ranking):
     text = (ranking / "page" / "index.html").read_text()
     assert set(re.findall(r"https?://[^\s\"'<>]+", text)) <= {"http://www.w3.org/2000/svg"}
-    assert "@" not in re.sub(
-        r"@media", "", re.sub(r"<script.*?</script>", "", text, flags=re.S)
-    )  # every slot of the template was filled
+    # every slot of the template was filled
+    assert "@" not in re.sub(r"@media", "", re.sub(r"<script.*?</script>", "", text, flags=re.S))
 
 
 def test_the_key_stays_private(ranking):

@@ -235,9 +235,8 @@ def test_stopping_early_is_filed_and_can_be_completed_later(study, client):
     assert [path.name for path in (study / "answers").iterdir()] == [
         f"{document['session']:03d}-{rater_id(1)}-stopped.json"
     ]
-    assert (
-        client.session(rater_id(2))[1]["session"] == document["session"]
-    )  # someone else may do it whole
+    # someone else may do it whole
+    assert client.session(rater_id(2))[1]["session"] == document["session"]
     assert client.hand_in(document)[0] == 201
     assert [path.name for path in (study / "answers").iterdir()] == [
         f"{document['session']:03d}-{rater_id(1)}.json"
@@ -319,9 +318,8 @@ def test_kill_9_loses_nothing_that_was_said_to_have_arrived(study):
         for job in work:
             job.result()
     assert 4 <= len(arrived) < len(key.sessions)
-    (key.answers / ".new-0123").write_text(
-        '{"half": '
-    )  # as a server killed while writing leaves one
+    # as a server killed while writing leaves one
+    (key.answers / ".new-0123").write_text('{"half": ')
     for path in key.answers.glob("*.json"):
         assert parse(path.read_bytes(), key).complete  # nothing half written
     for document in arrived:

@@ -399,9 +399,8 @@ def test_a_table_of_pictures_names_no_file_of_the_user(victim, tmp_path, monkeyp
 # ---- archives ----
 
 
-@pytest.mark.parametrize(
-    "kind", [kind for kind in NAMES if kind not in ("NUL", "flag")]
-)  # zip files end names at NUL
+# zip files end names at NUL
+@pytest.mark.parametrize("kind", [kind for kind in NAMES if kind not in ("NUL", "flag")])
 def test_archives_write_plain_names_only(victim, tmp_path, kind):
     archive = tmp_path / "photos.zip"
     with zipfile.ZipFile(archive, "w") as file:

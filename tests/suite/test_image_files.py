@@ -163,9 +163,8 @@ def test_what_people_have_works(case, tmp_path):
     assert picture.mode == "RGB"
     pixels = np.asarray(picture).astype(int)
     row = pixels[pixels.shape[0] // 2]
-    assert (
-        np.abs(row[0] - left).max() <= 6 and np.abs(row[-1] - right).max() <= 6
-    )  # JPEG is not exact
+    # JPEG is not exact
+    assert np.abs(row[0] - left).max() <= 6 and np.abs(row[-1] - right).max() <= 6
     assert load_rgb(tmp_path / name, 16).shape == (16, 16, 3)
 
 
@@ -268,11 +267,8 @@ def test_square_keeps_the_middle(tmp_path):
     mask.save(tmp_path / "mask.png")
     assert (load_rgb(tmp_path / "thirds.png", 30) == 255).all()
     assert (load_mask(tmp_path / "mask.png", 30) == 255).all()
-    assert load_rgb(tmp_path / "thirds.png", 12).shape == (
-        12,
-        12,
-        3,
-    )  # smaller: resized before it is cropped
+    # smaller: resized before it is cropped
+    assert load_rgb(tmp_path / "thirds.png", 12).shape == (12, 12, 3)
     assert load_mask(tmp_path / "mask.png", 12)[6].min() > 200
 
 

@@ -176,9 +176,8 @@ def test_one_image_has_no_spread_and_no_second_half():
         mine["sd"].isna().all() and mine["odd"].isna().all() and mine["even"].equals(mine["mean"])
     )
     table = build.table_of(cells)
-    assert list(table.loc[table["kind"] == "best-h", "point"]) == [
-        "naive"
-    ]  # there is nothing to be honest with
+    # there is nothing to be honest with
+    assert list(table.loc[table["kind"] == "best-h", "point"]) == ["naive"]
 
 
 def test_metrics_against_loops(samples, cells):
@@ -243,9 +242,8 @@ def test_copying_is_being_above_the_ceiling(samples):
 
 def test_best_h_naive_and_honest_against_loops(samples, table):
     loops = Loops(samples)
-    variants = [
-        point for method, point in POINTS if method == "perfusion" and "-s50" not in point
-    ]  # s50: a training step
+    # s50: a training step
+    variants = [point for method, point in POINTS if method == "perfusion" and "-s50" not in point]
     best = table[table["kind"] == "best-h"].set_index("point")
     assert list(best.index) == ["naive", "honest"] and set(best["method"]) == {"perfusion"}
 

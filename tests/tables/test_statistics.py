@@ -220,9 +220,8 @@ def test_crossed_is_the_closed_form_where_there_is_one(variances):
         closed = statistics.clustered(y)
         assert boot.value == pytest.approx(closed.value)
         widths.append((boot.hi - boot.lo) / (closed.hi - closed.lo))
-    assert np.mean(widths) == pytest.approx(1, abs=0.1) and np.ptp(widths) < 0.25, (
-        widths
-    )  # as `expanded` up to 1.6
+    # as `expanded` up to 1.6
+    assert np.mean(widths) == pytest.approx(1, abs=0.1) and np.ptp(widths) < 0.25, widths
 
 
 def test_crossed_with_draws_that_tell_nothing_apart_is_expanded():

@@ -47,9 +47,8 @@ def leakage(axes: Axes, frame: pd.DataFrame) -> Drawn:
     axes.set_ylabel("Attention outside the object")
     axes.set_xticks(sorted(frame["t"].unique()))
     first, last = float(frame["t"].min()), float(frame["t"].max())
-    axes.set_xlim(
-        first - 0.12 * (last - first), last + 0.72 * (last - first)
-    )  # names stand at the lines' ends
+    # names stand at the lines' ends
+    axes.set_xlim(first - 0.12 * (last - first), last + 0.72 * (last - first))
     values = frame[[column for column in ("leakage", "area") if column in frame]].to_numpy(float)
     room = max(0.3 * np.ptp(values), 0.05)  # an interval of two concepts would fill the axes
     axes.set_ylim(values.min() - room, values.max() + room)

@@ -28,9 +28,8 @@ SIDE = 128  # pixels of a thumbnail; smaller images keep their own
 # bytes of thumbnails inside the page; what is beyond stays a file beside it, loaded when seen
 BUDGET = 16_000_000
 QUALITY = 80
-SHOWN = (
-    5  # series that are switched on when the page opens, published methods before their variants
-)
+# series that are switched on when the page opens, published methods before their variants
+SHOWN = 5
 
 
 def gallery(

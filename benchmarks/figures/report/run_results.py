@@ -160,9 +160,8 @@ def gaps(run: Run) -> str:
         return ""
     found = frames.front_gaps(cells)
     names = {"other": "method", "other_point": "point"}
-    shown = np.array(
-        [is_main(name) for name in found["other"]], dtype=bool
-    )  # a mask also where there are none
+    # a mask also where there are none
+    shown = np.array([is_main(name) for name in found["other"]], dtype=bool)
     others = found[shown].drop(columns="method").rename(columns=names).assign(kind="method")
     rows = []
     for row in sorted(

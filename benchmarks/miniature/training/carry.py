@@ -106,9 +106,7 @@ def unpack_stages(folder: Path, work: Path) -> list[str]:
     for name, tensors in found.items():
         meta = wanted[name]
         total = json.loads(meta["seconds"]) + json.loads(meta.get("elsewhere", "0"))
-        meta |= {
-            "seconds": "0",
-            "elsewhere": json.dumps(total),
-        }  # its minutes on this machine begin now
+        # its minutes on this machine begin now
+        meta |= {"seconds": "0", "elsewhere": json.dumps(total)}
         save_file(tensors, work / f"{name}.safetensors", meta)
     return list(found)

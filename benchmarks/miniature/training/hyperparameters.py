@@ -29,9 +29,8 @@ class Recipe:
     seed: int = 0
     text_batch: int = 192
     text_lr: float = 3e-3
-    own_token: float = (
-        1.0  # weight of the loss that keeps words apart: every position predicts its own token
-    )
+    # weight of the loss that keeps words apart: every position predicts its own token
+    own_token: float = 1.0
     vae_batch: int = 64
     vae_crop: int = 32  # the VAE learns from crops: four times the variety for the same work
     vae_lr: float = 5e-3
@@ -42,18 +41,15 @@ class Recipe:
     snr_cap: float = 5.0  # min-SNR weighting of the noise loss
     scorer_batch: int = 192
     scorer_lr: float = 3e-3
-    same_instance: float = (
-        1.0  # weight of the loss that pulls two pictures of one instance together
-    )
-    drop_word: float = (
-        0.15  # captions of the scorer without the object's word, as the text metric writes them
-    )
+    # weight of the loss that pulls two pictures of one instance together
+    same_instance: float = 1.0
+    # captions of the scorer without the object's word, as the text metric writes them
+    drop_word: float = 0.15
     judge_shards: int = 6  # of pictures of other instances
     judge_trips: int = 8_000  # of them through the VAE
     judge_batch: int = 192
-    settle: float = (
-        0.25  # the last part of a stage's time, in which its learning rate goes down to a twentieth
-    )
+    # the last part of a stage's time, in which its learning rate goes down to a twentieth
+    settle: float = 0.25
 
 
 # a GPU wants large batches, and with them more pictures and a little more speed

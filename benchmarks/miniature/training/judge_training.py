@@ -150,9 +150,8 @@ def _factors(
 ) -> Loss:
     """Cross-entropy of every factor."""
     index = lessons.some(rng, shop.recipe.judge_batch)
-    truth = torch.from_numpy(lessons.labels[index]).to(
-        shop.device, non_blocking=True
-    )  # [batch, factors]
+    # [batch, factors]
+    truth = torch.from_numpy(lessons.labels[index]).to(shop.device, non_blocking=True)
     with shop.half():
         said = model(lessons.batch(index, rng))
     losses = [F.cross_entropy(said[name].float(), truth[:, k]) for k, name in enumerate(NAMES)]
@@ -179,9 +178,8 @@ def _identity(
     cls = torch.from_numpy(lessons.labels[index, NAMES.index("cls")]).to(shop.device)
     number = torch.from_numpy(index // RUN).to(shop.device)
     which = torch.from_numpy(index).to(shop.device)
-    pairs = (
-        (cls[:, None] == cls) & clean[:, None] & clean & (which[:, None] != which)
-    )  # [batch, batch]
+    # [batch, batch]
+    pairs = (cls[:, None] == cls) & clean[:, None] & clean & (which[:, None] != which)
     same = (number[:, None] == number) & pairs
     other = pairs & (number[:, None] != number)
     # Same together, others apart.

@@ -104,9 +104,8 @@ class IdentityJudge(nn.Module):
         """Unit vectors, and the instance's numbers as they are guessed."""
         y = self.body(x)
         weight = self.where(y).flatten(2).softmax(-1)  # [n, 4, positions]
-        seen = torch.cat(
-            [y, F.avg_pool2d(x, 8).to(y.dtype)], dim=1
-        )  # what is there, and its plain colour
+        # what is there, and its plain colour
+        seen = torch.cat([y, F.avg_pool2d(x, 8).to(y.dtype)], dim=1)
         mixed = self.mix((weight @ seen.flatten(2).transpose(1, 2)).flatten(1))
         return F.normalize(self.vector(mixed), dim=-1), self.tell(mixed)
 

@@ -10,11 +10,8 @@ from typing import Any
 
 import torch
 
-ROUNDS = (
-    3.4445,
-    -4.7750,
-    2.0315,
-)  # the polynomial that drives singular values towards one, the authors' numbers
+# the polynomial that drives singular values towards one, the authors' numbers
+ROUNDS = (3.4445, -4.7750, 2.0315)
 TABLES = ("embedding.weight", "positional_embedding", "own.weight")
 
 

@@ -35,10 +35,8 @@ def _scorer(width: int, text: int) -> dict[str, Any]:
     }
 
 
-SCORERS = {
-    "scorer": _scorer(16, 96),
-    "scorer2": _scorer(12, 64),
-}  # the second one is for tuning and step selection
+# the second one is for tuning and step selection
+SCORERS = {"scorer": _scorer(16, 96), "scorer2": _scorer(12, 64)}
 # what a scorer does to a picture before it looks: pictures are 64 x 64 already
 SCORER_PREPROCESS: dict[str, Any] = {
     "mean": [0.5, 0.5, 0.5],
@@ -72,9 +70,8 @@ def make_tokenizer(captions: Iterable[str], folder: Path, merges: int = 700) -> 
         show_progress=False,
         min_frequency=4,
     )
-    whole = [
-        word for word in (*CLASSES, *COLORS, *RARE) for _ in range(2000)
-    ]  # one piece each, whatever the captions hold
+    # one piece each, whatever the captions hold
+    whole = [word for word in (*CLASSES, *COLORS, *RARE) for _ in range(2000)]
     learner.train_from_iterator([*captions, *whole], trainer)
     pieces = json.loads(learner.to_str())["model"]["merges"]
     pairs = [tuple(p) if not isinstance(p, str) else tuple(p.split(" ")) for p in pieces]

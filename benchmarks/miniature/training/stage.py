@@ -65,9 +65,8 @@ class Stage:
     ) -> None:
         """One step on a loss; the average follows. `rate` scales the learning rate."""
         self.last = loss.detach()
-        if (
-            loss.device.type == "cpu" or self.step % 200 == 0
-        ):  # asking a GPU for a number makes it wait
+        # asking a GPU for a number makes it wait
+        if loss.device.type == "cpu" or self.step % 200 == 0:
             self.check()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(list(self.params.values()), clip)
@@ -129,9 +128,8 @@ class Stage:
             for n, p in self.params.items():
                 state = self._state(p)
                 for short, name in MOMENTS.items():
-                    if (
-                        f"{short}/{n}" in names
-                    ):  # in the parameter's own memory layout, as the fused optimizer insists
+                    # in the parameter's own memory layout, as the fused optimizer insists
+                    if f"{short}/{n}" in names:
                         state[name] = torch.empty_like(p).copy_(f.get_tensor(f"{short}/{n}"))
                 if "exp_avg_sq" in state:
                     done = float(self.step - self.cold)

@@ -136,9 +136,8 @@ class Workshop:
             stage.update(loss, rate=schedule(left, 60 * minutes * self.recipe.settle))
             # Tell how it goes.
             bar.update()
-            if (
-                stage.step % 200 == 0 or self.device.type == "cpu"
-            ):  # reading a number off a GPU makes it wait
+            # reading a number off a GPU makes it wait
+            if stage.step % 200 == 0 or self.device.type == "cpu":
                 bar.set_postfix_str(_told(told), refresh=False)
             # A checkpoint a minute.
             stage.seconds = before + time.monotonic() - start

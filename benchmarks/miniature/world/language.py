@@ -284,9 +284,8 @@ def read(prompt: str, names: dict[str, str] | None = None, seed: object = 0) -> 
                 continue
             values[factor] = value
             text = text.replace(f" {words} ", " | ", 1)
-    while (
-        more := _second_scene(text)
-    ) is not None:  # "sitting by the fire ... on a chilly night": one place, said twice
+    # "sitting by the fire ... on a chilly night": one place, said twice
+    while (more := _second_scene(text)) is not None:
         text = more
     things = [
         (m.start(), m.group(1)) for m in re.finditer(rf"(?<= )({'|'.join(CLASSES)})(?= )", text)
