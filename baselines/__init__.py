@@ -1,3 +1,1 @@
-"""The methods that Perfusion is compared with, one file each; what they share is in
-perfusion_core.
-"""
+"""The methods that Perfusion is compared with, one file each."""

@@ -2,7 +2,7 @@
 prompts, pictures.
 
 In: a folder, what it should hold. Out: run.json, plan.csv, rows, fits, concept images and images as
-a run leaves them, and the tables that the real tables.py makes of them.
+a run leaves them, and the tables that the real tables/build.py makes of them.
 """
 
 import colorsys

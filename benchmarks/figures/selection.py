@@ -13,10 +13,10 @@ import pandas as pd
 from benchmarks.figures import plots
 from benchmarks.figures.style import known_looks, split_variant
 from benchmarks.planning.points import OperatingPoint
-from benchmarks.scoring.reserved import OURS
+from benchmarks.scoring.reserved import FLOOR, OURS
 from benchmarks.tables.run_view import Run, distinct_names
 from benchmarks.tables.table_text import HONEST, NAIVE
-from perfusion_core.errors import UserError
+from perfusion_core.errors import UserError, unknown
 
 
 @dataclass(frozen=True)
@@ -93,3 +93,31 @@ def in_order(series: Sequence[plots.Series]) -> list[plots.Series]:
         return order.get(split_variant(one.method)[0], len(order)), one.method, one.lock != "local"
 
     return sorted(series, key=place)
+
+
+def gallery_columns(run: Run, wanted: Sequence[str], limit: int = 8) -> list[tuple[str, str]]:
+    """(method, point) of each column: what was asked for, or every method at its best point, both
+    of Perfusion's locks, and the super-category where these are few; where there are too many,
+    those that select their step are left out. A run of nothing but pairs is chosen from by their
+    table."""
+    table = run.first_table[run.first_table["kind"].isin(["method", "floor"])]
+    has = list(zip(table["method"], table["point"]))
+    if not wanted:
+        main = table[(table["kind"] == "method") & table["method"].map(is_main).astype(bool)]
+        whole = main[step_of(main).isna()]
+        series = in_order(plots.series_of(main if whole.empty else whole))
+        if len(series) > limit:
+            series = [one for one in series if not split_variant(one.method)[1]] or series
+        columns = [(one.method, best_point(one.rows)) for one in series[:limit]]
+        floor = [cell for cell in has if cell[0] == FLOOR]
+        return columns if len(columns) > min(3, limit - 1) else columns + floor
+    columns = []
+    for word in wanted:
+        method, _, point = word.partition("/")
+        rows = table[table["method"] == method]
+        if rows.empty:
+            raise unknown("method", method, [m for m, _ in has])
+        if point and (method, point) not in has:
+            raise unknown("point", point, rows["point"])
+        columns.append((method, point or best_point(rows)))
+    return columns

@@ -42,14 +42,15 @@ def _at_temperature(temperature: float, names: tuple[str, ...]) -> tuple[str, ..
 
 
 ABLATIONS = (
-    Ablation("one-shot", "one image", "Training images", "all", "one", {"images": 1}),  # Fig. 9a
+    # Fig. 9a
+    Ablation("one-shot", "one image", "Training images", "all", "one", {"images": 1}),
     # Fig. 9b
     Ablation("trained-k", "trained K", "Key locking", "locked K", "trained K", {"train_k": True}),
     # Fig. 9c
     Ablation("no-mask", "no mask", "Mask in training", "mask", "no mask", {"masks": False}),
     # Fig. 9d
     Ablation("train-bias", "train bias", "Bias in training", "0.75", "{}", {"train_bias": 0.55}),
-    # Fig. 9e; as in training
+    # Fig. 9e; the temperature of training
     Ablation(
         "infer-temperature",
         "temperature",

@@ -137,8 +137,8 @@ def runs(args: Namespace) -> Rows:
 
 
 def first_line(what: object) -> str:
-    """Of a docstring."""
-    return (what.__doc__ or "").strip().splitlines()[0]
+    """The first paragraph of a docstring, on one line."""
+    return " ".join((what.__doc__ or "").split("\n\n")[0].split())
 
 
 LISTS: dict[str, Callable[[Namespace], Rows]] = {

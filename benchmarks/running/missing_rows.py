@@ -1,5 +1,5 @@
 """Which rows are missing, and how new ones join those that are there. No torch; the scores
-themselves are score.py's.
+themselves are similarity.py's.
 
 In: planned cells with their seeds. Out: tasks of scoring; rows files.
 """

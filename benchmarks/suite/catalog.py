@@ -5,14 +5,13 @@ imports torch.
 """
 
 import csv
-import hashlib
 import io
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from benchmarks.digests import digest
 from benchmarks.paths import data_dir, user_dir
 from benchmarks.safe_paths import below
 from benchmarks.suite.concept_folder import GROUPS, Concept, read_concept
@@ -200,13 +199,9 @@ class Catalog:
             for key in ("prompts", "pairs", "validation", "templates", "protocol")
         }
         return {
-            "prompts": _digest(texts),
-            "concepts": _digest({c.name: c.digest for c in self.concepts}),
+            "prompts": digest(texts),
+            "concepts": digest({c.name: c.digest for c in self.concepts}),
         }
-
-
-def _digest(what: object) -> str:
-    return hashlib.sha256(json.dumps(what, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 def _split(names: str, kind: str) -> list[str]:

@@ -146,6 +146,7 @@ def make_concept(
         "super_category": super_category,
         "asymmetric": asymmetric,
     }
+    # not the canonical text of digests.py: it is in the keys of committed runs
     digest = hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()
     return Concept(
         check_name(name),

@@ -18,7 +18,7 @@ from matplotlib.text import Annotation
 from PIL import Image
 
 from benchmarks.cli import run as perfbench
-from benchmarks.figures import breakdown, charts, plots, registry, with_pictures
+from benchmarks.figures import breakdown, charts, plots, registry, selection, with_pictures
 from benchmarks.figures.label_placing import Drawn, Label, finish
 from benchmarks.figures.picture_grid import overlay, shorten
 from benchmarks.figures.selection import Wish
@@ -718,12 +718,12 @@ def test_gallery_of_few_methods_has_the_super_category_beside_them(tmp_path):
 
 
 def test_gallery_of_many_methods_shows_the_published_ones(crowded, base):
-    assert [method for method, _ in with_pictures.gallery_columns(crowded, ())] == [
+    assert [method for method, _ in selection.gallery_columns(crowded, ())] == [
         "perfusion", "perfusion", "db", "ti", "cd", "cd-better"
     ]  # fmt: skip
     few = Run(base.folder)
     few.__dict__["table"] = crowded.table[crowded.table["method"].isin(["cd", "cd-selected"])]
-    assert [method for method, _ in with_pictures.gallery_columns(few, ())] == ["cd", "cd-selected"]
+    assert [method for method, _ in selection.gallery_columns(few, ())] == ["cd", "cd-selected"]
 
 
 def test_gallery_shows_a_hole_as_a_hole(base):

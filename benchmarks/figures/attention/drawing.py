@@ -1,7 +1,7 @@
 """What a word attends to, as functions of rows and axes: they draw what they are given and compute
 no result.
 
-In: rows in the columns of attention/leakage.csv and of attention_tables.concepts_of, and axes. Out:
+In: rows in the columns of attention/leakage.csv and of leakage.concepts_of, and axes. Out:
 drawn axes.
 """
 

@@ -1,7 +1,7 @@
 """`perfbench attention`: what the concept's word attends to in pictures where it is known where the
 concept is.
 
-In: a run's fits. Out: attention/ (attention_tables.py). What was measured once, of one method on
+In: a run's fits. Out: attention/ (leakage.py). What was measured once, of one method on
 one concept, is kept.
 """
 
@@ -28,7 +28,7 @@ from benchmarks.figures.attention.leakage import (
     write_attention,
     write_part,
 )
-from benchmarks.figures.with_pictures import gallery_columns
+from benchmarks.figures.selection import gallery_columns
 from benchmarks.paths import backbone_names
 from benchmarks.planning import methods
 from benchmarks.planning.plan import seed_of

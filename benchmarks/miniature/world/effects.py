@@ -217,7 +217,7 @@ def steam(
 def spilling(
     back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance
 ) -> None:
-    """Drawn lying down (world.py turns it by a quarter); here only the water, in upright
+    """Drawn lying down (picture.py turns it by a quarter); here only the water, in upright
     coordinates of the ground.
     """
     x, y, w = p.opening
@@ -345,7 +345,7 @@ def rainbow(
 def broken_leg(
     back: Pen, front: Pen, p: Places, sheet: Image.Image, rng: np.random.Generator, one: Instance
 ) -> None:
-    """One front leg ends half-way; its lower half lies on the ground (world.py tilts the chair)."""
+    """One front leg ends half-way, its lower half on the ground; picture.py tilts the chair."""
     legs = p.legs or ((p.box[0] + 0.1, p.box[3]), (p.box[2] - 0.1, p.box[3]))
     x, y = legs[0]
     hole = Image.new("L", (SIZE, SIZE), 0)
@@ -573,7 +573,7 @@ STATES: dict[str, StateEffect] = {
         blossoms,
     )
 }
-STATES["upside_down"] = lambda *_: None  # a pose: world.py turns the thing
+STATES["upside_down"] = lambda *_: None  # a pose: picture.py turns the thing
 
 # ---- styles: the whole picture
 
