@@ -312,7 +312,7 @@ def main() -> None:
         backbone = Backbone.open(
             args.backbone, device="cpu", dtype="float32", names=backbone_names()
         )
-        check_method(methods.load(name, files), backbone, args.word)
+        check_method(methods.load_method(name, files), backbone, args.word)
     print(f"{name} keeps the contract")
 
 

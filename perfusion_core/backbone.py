@@ -53,7 +53,7 @@ class Backbone:
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         kind = as_dtype(dtype) if dtype else fast_dtype(device)
         name, place, revision = locate(str(where), revision, names or {})
-        pipe = load(place, kind)
+        pipe = load_pipeline(place, kind)
         check_shape(pipe, name)
         pipe.to(device)
         pipe.set_progress_bar_config(disable=True)
@@ -92,13 +92,15 @@ class Backbone:
         """C^-1 of the text encoder, float64 [d, d] on the device; MissingCovariance where there is
         none.
         """
-        from perfusion_core.covariance import inverse, lookup, read
+        from perfusion_core.covariance import inverse, lookup_covariance, read_covariance
 
         given = self.name if self.revision else str(self.place)  # by which it is opened again
         beside = self.place / COVARIANCE  # what keys of fits and images count on, where it is there
-        if beside.is_file() and read(beside).digest != self.text_digest:
+        if beside.is_file() and read_covariance(beside).digest != self.text_digest:
             raise MissingCovariance(f"{beside} belongs to another text encoder; remove it", given)
-        return inverse(lookup(self.text_digest, [self.place], given).matrix)[0].to(self.device)
+        return inverse(lookup_covariance(self.text_digest, [self.place], given).matrix)[0].to(
+            self.device
+        )
 
     @property
     def size(self) -> int:
@@ -139,7 +141,7 @@ class Backbone:
         it.
         """
         if self.place.is_file():
-            unet = load(self.place, dtype).unet
+            unet = load_pipeline(self.place, dtype).unet
         else:
             unet = UNet2DConditionModel.from_pretrained(
                 self.place,
@@ -207,7 +209,7 @@ def quiet() -> Iterator[None]:
 
 
 @quiet()
-def load(place: Path, dtype: torch.dtype) -> Any:
+def load_pipeline(place: Path, dtype: torch.dtype) -> Any:
     common = {"safety_checker": None, "requires_safety_checker": False}
     if place.is_file():
         return open_single_file(place, dtype)

@@ -66,27 +66,27 @@ def home(place: Path, digest: str, fetched: bool) -> Path:
     return place / FILE if own else cached(digest)
 
 
-def lookup(digest: str, places: Sequence[Path], name: str) -> Covariance:
+def lookup_covariance(digest: str, places: Sequence[Path], name: str) -> Covariance:
     """The C of this text encoder, from a backbone's folder or the cache; never another's."""
     found = [
         path for path in [*(place / FILE for place in places), cached(digest)] if path.is_file()
     ]
     for path in found:
-        covariance = read(path)
+        covariance = read_covariance(path)
         if covariance.digest == digest:
             return covariance
     other = " (the one beside it belongs to another text encoder)" if found else ""
     raise MissingCovariance(f"there is no covariance for the text encoder of {name}{other}", name)
 
 
-def write(covariance: Covariance, path: Path) -> None:
+def write_covariance(covariance: Covariance, path: Path) -> None:
     """Whole or not at all."""
     meta = {"format": FORMAT, "digest": covariance.digest, "source": covariance.source}
     meta |= {"tokens": str(covariance.tokens), "captions": str(covariance.captions)}
     write_tensors(path, {"sum": covariance.total}, meta)
 
 
-def read(path: Path) -> Covariance:
+def read_covariance(path: Path) -> Covariance:
     try:
         with safe_open(path, "pt") as file:
             meta = file.metadata() or {}
@@ -144,20 +144,20 @@ def estimate(
         )
         progress(len(texts))
         if number % every == 0:
-            write(sofar, part)
+            write_covariance(sofar, part)
     if sofar.tokens < 2 * len(sofar.total):
         raise UserError(
             f"{sofar.captions} captions from {source} are too few for a covariance of "
             f"{len(sofar.total)} numbers a side"
         )
-    write(sofar, path)
+    write_covariance(sofar, path)
     part.unlink(missing_ok=True)
     return sofar
 
 
 def start(backbone: Any, part: Path, source: str) -> Covariance:
     if part.is_file():
-        sofar = read(part)
+        sofar = read_covariance(part)
         if (sofar.digest, sofar.source) == (backbone.text_digest, source):
             return sofar
     width = backbone.text_encoder.config.hidden_size

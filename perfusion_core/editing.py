@@ -20,7 +20,7 @@ from torch.nn.functional import linear
 
 from perfusion_core.backbone import cross_attentions
 from perfusion_core.concept import Concept
-from perfusion_core.covariance import inverse, lookup
+from perfusion_core.covariance import inverse, lookup_covariance
 from perfusion_core.digests import text_digest, text_shape
 from perfusion_core.errors import UserError, unknown
 from perfusion_core.perfusion_settings import BIAS, LOCKS, TEMPERATURE
@@ -62,10 +62,10 @@ def load_concepts(
     """
     if lock not in LOCKS:
         raise unknown("lock", lock, LOCKS)
-    loaded = read(concepts)
+    loaded = read_concepts(concepts)
     layers = cross_attentions(pipe.unet)
     refuse_edited(pipe, layers)
-    check(pipe, loaded, layers, force)
+    check_concepts(pipe, loaded, layers, force)
     if not loaded:
         yield pipe
         return
@@ -144,7 +144,9 @@ def make_edit(
     if c_inv is None:
         first = next(iter(loaded.values()))
         c_inv, _ = inverse(
-            lookup(first.text_digest, folders(pipe), first.backbone.rsplit(" ", 1)[0]).matrix
+            lookup_covariance(
+                first.text_digest, folders(pipe), first.backbone.rsplit(" ", 1)[0]
+            ).matrix
         )
     i_star = torch.stack([concept.i_star for concept in loaded.values()]).to(c_inv.device)
     # ROME has neither bias nor temperature
@@ -259,7 +261,7 @@ def encoder(
 # What is refused
 
 
-def read(concepts: Mapping[str, Any] | Sequence[Any]) -> dict[str, Concept]:
+def read_concepts(concepts: Mapping[str, Any] | Sequence[Any]) -> dict[str, Concept]:
     """By the name that stands in the prompts: the mapping's, or each concept's own placeholder."""
     if isinstance(concepts, (str, Path, Concept)):
         concepts = [concepts]
@@ -307,7 +309,9 @@ def refuse_edited(pipe: Any, layers: Mapping[str, Any]) -> None:
             )
 
 
-def check(pipe: Any, loaded: Mapping[str, Concept], layers: Mapping[str, Any], force: bool) -> None:
+def check_concepts(
+    pipe: Any, loaded: Mapping[str, Concept], layers: Mapping[str, Any], force: bool
+) -> None:
     """Each concept fits this pipeline, and all of them each other."""
     shape, sizes = (
         text_shape(pipe.text_encoder),

@@ -67,7 +67,7 @@ def whole(files: Iterable[str]) -> bool:
     )
 
 
-def fetch(where: str, revision: str | None = None) -> Path:
+def fetch_checkpoint(where: str, revision: str | None = None) -> Path:
     """The folder of a hub id (or short name) in the cache, complete; its name is the commit."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import DryRunError, HfHubHTTPError, RevisionNotFoundError
@@ -138,7 +138,7 @@ def check_channels(name: str, reads: int, latents: int) -> None:
         )
 
 
-def tell(hub_id: str, patterns: list[str]) -> None:
+def announce_download(hub_id: str, patterns: list[str]) -> None:
     """Say what a library is about to download by itself; where the hub does not answer, the library
     will say so.
     """

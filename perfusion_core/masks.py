@@ -12,7 +12,7 @@ from PIL import Image
 from torch.nn.functional import interpolate
 
 from perfusion_core.errors import UserError
-from perfusion_core.hub import tell
+from perfusion_core.hub import announce_download
 
 MODEL = "CIDAS/clipseg-rd64-refined"
 
@@ -22,7 +22,7 @@ def open_clipseg(where: str | Path = MODEL, device: str | torch.device = "cpu") 
     from transformers import CLIPSegForImageSegmentation, CLIPSegProcessor
 
     if not Path(where).exists():
-        tell(str(where), ["*.json", "*.txt", "model.safetensors"])
+        announce_download(str(where), ["*.json", "*.txt", "model.safetensors"])
     try:
         model: Any = CLIPSegForImageSegmentation.from_pretrained(where, use_safetensors=True)
         processor = CLIPSegProcessor.from_pretrained(where)

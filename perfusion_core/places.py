@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from perfusion_core.errors import UserError, unknown
-from perfusion_core.hub import HUB, fetch, variant_in
+from perfusion_core.hub import HUB, fetch_checkpoint, variant_in
 
 COVARIANCE = "covariance.safetensors"  # beside a backbone
 
@@ -63,7 +63,7 @@ def locate(
     if where not in HUB and (not re.fullmatch(r"[\w.-]+/[\w.-]+", where) or where.startswith(".")):
         kinds = ["a folder", "a .safetensors file", "a hub id such as owner/name"]
         raise unknown("backbone", where, [*names, *HUB, *kinds])
-    folder = fetch(where, revision)
+    folder = fetch_checkpoint(where, revision)
     return where, folder, folder.name  # a hub snapshot's folder is named by its commit
 
 

@@ -11,7 +11,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from benchmarks.figures import plots
-from benchmarks.figures.label_placing import finish
+from benchmarks.figures.label_placing import finish_layout
 from benchmarks.figures.selection import (
     Wish,
     best_point,
@@ -41,7 +41,7 @@ def pareto(runs: Sequence[Run], wish: Wish) -> Figure:
         "prompts gives them",
     )
     figure = Figure(figsize=(COLUMN, 2.9), layout="constrained")
-    finish(plots.pareto(figure.subplots(), shown))
+    finish_layout(plots.pareto(figure.subplots(), shown))
     incomplete(figure, shown)
     return figure
 
@@ -112,7 +112,7 @@ def ablation(runs: Sequence[Run], wish: Wish) -> Figure:
         grid.flat[number].axis("off")
         grid.flat[number - across].tick_params(labelbottom=True)  # nothing stands below it
     figure.supxlabel(plots.AXIS[plots.X], fontsize=7)
-    finish(
+    finish_layout(
         *(
             plots.ablation(axes, default, variants, name)
             for axes, (_, name, variants) in zip(grid.flat, panels)
@@ -177,7 +177,7 @@ def per_concept(runs: Sequence[Run], wish: Wish) -> Figure:
             lock: metrics[(metrics["method"] == OURS) & (metrics["point"] == fronts[lock])]
             for lock in ("local", "global")
         }
-        finish(plots.locks(plane, at["local"], at["global"]))
+        finish_layout(plots.locks(plane, at["local"], at["global"]))
     return figure
 
 

@@ -49,14 +49,14 @@ class Drawn:
     texts: list[Text] = field(default_factory=list)  # already written
 
 
-def finish(*parts: Drawn) -> None:
+def finish_layout(*parts: Drawn) -> None:
     """Run the layout of the figure, then write the labels of its axes where they will stay."""
     figure = parts[0].axes.get_figure(root=True)
     assert figure is not None
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     for part in parts:
-        place(part)
+        place_labels(part)
 
 
 def _trail(axes: Axes, line: np.ndarray, step: float) -> np.ndarray:
@@ -99,7 +99,7 @@ def _inside(boxes: np.ndarray, dots: np.ndarray) -> np.ndarray:
     return within.sum(axis=1)
 
 
-def place(part: Drawn) -> None:
+def place_labels(part: Drawn) -> None:
     """Write each label where it covers no line, no point and no other label; the first ones choose
     first.
     """

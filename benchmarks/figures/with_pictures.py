@@ -14,7 +14,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from benchmarks.figures import picture_grid, plots
 from benchmarks.figures.attention import drawing
 from benchmarks.figures.attention.leakage import concepts_of
-from benchmarks.figures.label_placing import finish
+from benchmarks.figures.label_placing import finish_layout
 from benchmarks.figures.selection import (
     Wish,
     gallery_columns,
@@ -61,7 +61,7 @@ def bias(runs: Sequence[Run], wish: Wish) -> Figure:
     table = pd.concat([front.rows for front in fronts])
     if not chosen:
         figure = Figure(figsize=(PAGE, 2.1), layout="constrained")
-        finish(
+        finish_layout(
             *(
                 plots.along_bias(axes, table, metric)
                 for axes, metric in zip(figure.subplots(1, 2), (plots.Y, plots.X))
@@ -75,7 +75,7 @@ def bias(runs: Sequence[Run], wish: Wish) -> Figure:
     above, below = figure.subplots(2, 1, sharex=True)
     drawn = [plots.along_bias(above, table, plots.Y), plots.along_bias(below, table, plots.X)]
     above.set_xlabel("")
-    finish(*drawn)
+    finish_layout(*drawn)
     canvas = picture_grid.canvas(figure, left, 0.0, across, height)
     picture_grid.grid(canvas, rows, columns)
     start = picture_grid.tile_size(across, columns, True) + picture_grid.WIDE_GAP
@@ -106,7 +106,7 @@ def dynamics(runs: Sequence[Run], wish: Wish) -> Figure:
     chosen = run.choose_cells(cells, wish.concepts, wish.prompts, limit=1)
     if not chosen:
         figure = Figure(figsize=(COLUMN, 2.6), layout="constrained")
-        finish(plots.paths(figure.subplots(), rows))
+        finish_layout(plots.paths(figure.subplots(), rows))
         return figure
     concept, prompt = chosen[0]
     lines = []
@@ -127,7 +127,7 @@ def dynamics(runs: Sequence[Run], wish: Wish) -> Figure:
     figure = Figure(
         figsize=(PAGE, height), layout=ConstrainedLayoutEngine(rect=(0, 0, COLUMN / PAGE, 1))
     )
-    finish(plots.paths(figure.subplots(), rows))
+    finish_layout(plots.paths(figure.subplots(), rows))
     top = (height - tall) / 2
     picture_grid.grid(
         picture_grid.canvas(figure, COLUMN + 0.15, top + 0.16, width, tall - 0.16),
@@ -264,7 +264,7 @@ def attention(runs: Sequence[Run], wish: Wish) -> Figure:
         drawing.leakage_by_concept(strip, concepts_of(found.cells))
     else:
         chart = figure.subplots()
-    finish(drawing.leakage(chart, found.leakage))
+    finish_layout(drawing.leakage(chart, found.leakage))
     picture_grid.grid(
         picture_grid.canvas(figure, (PAGE - wide) / 2, 0, wide, tall), rows, heads, first="Image"
     )

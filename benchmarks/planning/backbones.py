@@ -40,7 +40,7 @@ class Models:
         return Facts(self.digest, self.covariance, self.dtype, self.selector.name)
 
 
-def find(config: Config) -> Models:
+def find_models(config: Config) -> Models:
     """Locate everything; fetches what has to be fetched."""
     check_texts(config)
     name, place, revision = locate(config.backbone, config.revision or None, backbone_names())
@@ -113,9 +113,9 @@ def _text_encoder(place: Path) -> Any:
         )
     import torch
 
-    from perfusion_core.backbone import load
+    from perfusion_core.backbone import load_pipeline
 
-    return load(place, torch.float32).text_encoder
+    return load_pipeline(place, torch.float32).text_encoder
 
 
 def picture_size(place: Path) -> int:

@@ -99,7 +99,7 @@ def _name_in(path: Path) -> str:
     )
 
 
-def names(files: Sequence[str] = ()) -> list[str]:
+def method_names(files: Sequence[str] = ()) -> list[str]:
     """Every name that --methods takes."""
     known = sources(files)
     usual = [
@@ -112,7 +112,7 @@ def names(files: Sequence[str] = ()) -> list[str]:
 
 def check_names(given: Iterable[str], files: Sequence[str] = ()) -> list[str]:
     """The names without repeats, super first; an unknown one is an error that names the nearest."""
-    known = names(files)
+    known = method_names(files)
     for name in given:
         if name not in known:
             raise unknown("method", name, known)
@@ -138,7 +138,7 @@ def tuned(files: Sequence[str] = ()) -> list[str]:
     return [name for name, where in sources(files).items() if said_of(where).tuned]
 
 
-def load(base: str, files: Sequence[str] = ()) -> ModuleType:
+def load_method(base: str, files: Sequence[str] = ()) -> ModuleType:
     """The module of a method, checked against the contract."""
     where = sources(files)[base]
     module = (
@@ -189,9 +189,9 @@ def recipe(module: ModuleType, name: str, changes: Mapping[str, Any], miniature:
     return dataclasses.replace(base, **changes)
 
 
-def resolve(config: Config, miniature: bool) -> tuple[Method, ...]:
+def resolve_methods(config: Config, miniature: bool) -> tuple[Method, ...]:
     """The configured methods as the plan sees them; imports their modules."""
-    known = names(config.method_files)
+    known = method_names(config.method_files)
     for key, named in (("fit", config.fit), ("points", config.points)):
         for name in named:
             if name not in known:
@@ -204,7 +204,7 @@ def resolve(config: Config, miniature: bool) -> tuple[Method, ...]:
 
 def _method(config: Config, name: str, miniature: bool) -> Method:
     what = variant(name, config.method_files)
-    module = load(what.base, config.method_files)
+    module = load_method(what.base, config.method_files)
     asked, own = config.fit.get(what.base, {}), config.fit.get(name, {})
     changes = {**asked, **what.config}
     if config.train_steps and module.TRAINED and "steps" not in asked:  # of a preset that is short

@@ -27,7 +27,7 @@ def prior_text(super_category: str) -> str:
     return f"a photo of a {super_category}"
 
 
-def make(
+def make_plan(
     config: Config,
     catalog: Catalog,
     concepts: Sequence[Concept],

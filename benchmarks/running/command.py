@@ -106,8 +106,8 @@ def ls(parser: argparse.ArgumentParser) -> Run:
     parser.add_argument("--json", action="store_true", help="machine-readable")
 
     def act(args: argparse.Namespace) -> None:
-        from benchmarks.running.listing import show
+        from benchmarks.running.listing import show_list
 
-        show(args)
+        show_list(args)
 
     return act

@@ -28,7 +28,7 @@ def fit(args: argparse.Namespace) -> None:
     methods.check_names([args.method], files)  # before anything that takes seconds to load
     from benchmarks.disk import remove
     from benchmarks.planning.config import resolve
-    from benchmarks.running.prepared import concept_key, pictures, planned_concepts, prepare
+    from benchmarks.running.prepared import concept_key, pictures, planned_concepts, prepare_run
     from benchmarks.running.tasks import Job
     from benchmarks.running.worker import Worker
     from benchmarks.store.run_folder import Store
@@ -66,7 +66,7 @@ def fit(args: argparse.Namespace) -> None:
         for text in [*steps, *args.sets]
     ]
     # nothing is reported: fetch none
-    prepared = prepare(replace(resolve(flags=flags, sets=sets), scorers=()))
+    prepared = prepare_run(replace(resolve(flags=flags, sets=sets), scorers=()))
     store = Store(out.parent / f".{out.name}.fit")  # an interrupted training goes on from here
     make_missing(planned_concepts(prepared), prepared.config.clipseg, prepared.device)
     for one in planned_concepts(prepared):
@@ -101,7 +101,7 @@ def fit(args: argparse.Namespace) -> None:
         folder,
         seed=unit.seed,
         prior=class_images(worker, unit),
-        validate=worker.marks.validation(unit, worker.backbone) if unit.select else None,
+        validate=worker.scores.validation(unit, worker.backbone) if unit.select else None,
         progress=bar(f"{args.method} {unit.concept}", getattr(config, "batch", 1)),
     )
     (folder / "fit.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")

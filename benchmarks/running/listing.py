@@ -152,7 +152,7 @@ LISTS: dict[str, Callable[[Namespace], Rows]] = {
 }
 
 
-def show(args: Namespace) -> None:
+def show_list(args: Namespace) -> None:
     """Print one list."""
     if args.kind not in LISTS:
         raise unknown("list", args.kind, LISTS)

@@ -11,9 +11,9 @@ from benchmarks.devices import device_name
 from benchmarks.digests import digest
 from benchmarks.paths import backbone_names
 from benchmarks.planning import methods
-from benchmarks.planning.backbones import Models, find
+from benchmarks.planning.backbones import Models, find_models
 from benchmarks.planning.config import Config
-from benchmarks.planning.plan import choose_prompts, make
+from benchmarks.planning.plan import choose_prompts, make_plan
 from benchmarks.planning.units import Method, Plan
 from benchmarks.running.given_files import find_given
 from benchmarks.store import run_json
@@ -39,7 +39,7 @@ class Prepared:
     device: str
 
 
-def prepare(config: Config) -> Prepared:
+def prepare_run(config: Config) -> Prepared:
     """Names first, which costs no torch and finds typing mistakes at once; then models, methods and
     the plan.
     """
@@ -49,8 +49,8 @@ def prepare(config: Config) -> Prepared:
     concepts = chosen_concepts(config, catalog)
     for concept in concepts:
         choose_prompts(config.prompts, catalog.prompts, concept.group)
-    models = find(config)
-    chosen = methods.resolve(config, models.miniature)
+    models = find_models(config)
+    chosen = methods.resolve_methods(config, models.miniature)
     bare = {concept.name: concept.digest for concept in (*catalog.concepts, *concepts)}
     given = find_given(
         config.trained,
@@ -66,7 +66,7 @@ def prepare(config: Config) -> Prepared:
     ):
         raise UserError(f"the backbone {models.name} has no C yet, which {needy[0]} needs: "
                         f"perfbench covariance --backbone {config.backbone}")  # fmt: skip
-    plan = make(config, catalog, concepts, chosen, models.facts, given)
+    plan = make_plan(config, catalog, concepts, chosen, models.facts, given)
     device = device_name(config.device, elsewhere=config.engine == "ray")
     fixed = run_json.resolved_protocol(config, models, catalog)
     folder = Path(config.out) if config.out else usual_folder(config, models, fixed)

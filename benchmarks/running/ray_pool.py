@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks.advice import advised
 from benchmarks.disk import on_disk, verified
 from benchmarks.disk import replace as take_place
-from benchmarks.planning.backbones import Models, find
+from benchmarks.planning.backbones import Models, find_models
 from benchmarks.planning.units import Cell, Fit, Unit
 from benchmarks.running.tasks import Event, Job, ScoringTask, Task, Units
 from benchmarks.running.worker import Worker
@@ -44,7 +44,7 @@ class Remote:
             (self.root / name).write_bytes(text)
             places.append(str(self.root / name))
         config = replace(job.config, method_files=tuple(places), dtype=job.models.dtype)
-        models = same_models(find(config), job.models)
+        models = same_models(find_models(config), job.models)
         self.events: list[Event] = []
         self.latest: Event | None = None
         self.there: set[str] = set()

@@ -23,7 +23,7 @@ from benchmarks.running.prepared import (
     concept_key,
     pictures,
     planned_concepts,
-    prepare,
+    prepare_run,
     scorer_names,
     usual_folder,
 )
@@ -41,7 +41,7 @@ LONG = 2000  # images for which a minute of compiling is worth it
 
 def plan(config: Config, as_json: bool) -> int:
     """Print what is planned and done; write nothing."""
-    prepared = prepare(config)
+    prepared = prepare_run(config)
     about = plan_status(prepared)
     if as_json:
         print(json.dumps(about, indent=1))
@@ -93,10 +93,10 @@ def run(
     """Train, generate, score what is missing; write and print the tables."""
     if dry_run:
         return plan(config, as_json=False)
-    prepared = prepare(config)
+    prepared = prepare_run(config)
     store = open_folder(prepared, argv)
     outcome = work(prepared, store)
-    return finish(prepared, store, outcome, allow_missing)
+    return finish_run(prepared, store, outcome, allow_missing)
 
 
 def open_folder(prepared: Prepared, argv: Sequence[str]) -> Store:
@@ -275,7 +275,7 @@ def change_run(store: Store, change: Callable[[dict[str, Any]], None]) -> None:
         store.write_text(store.root / "run.json", json.dumps(about, indent=1) + "\n")
 
 
-def finish(prepared: Prepared, store: Store, outcome: Outcome, allow_missing: bool) -> int:
+def finish_run(prepared: Prepared, store: Store, outcome: Outcome, allow_missing: bool) -> int:
     """The tables on stdout; failures on stderr and as exit status."""
     from benchmarks.tables.build import write_tables
 

@@ -273,12 +273,12 @@ def train_job(
 def recipes(backbone: Backbone) -> dict[str, Any]:
     """The Config of every method, as a run on this backbone takes it."""
     small = (backbone.place / "scorer").is_dir()  # as models.find decides
-    return {name: methods.recipe(methods.load(name), name, {}, small) for name in METHODS}
+    return {name: methods.recipe(methods.load_method(name), name, {}, small) for name in METHODS}
 
 
 def recipe_job(backbone: Backbone, name: str) -> Callable[[], float]:
     """The first steps of a whole fit by its recipe, without validation -> seconds a step."""
-    module, size = methods.load(name), backbone.size
+    module, size = methods.load_method(name), backbone.size
     config = dataclasses.replace(recipes(backbone)[name], steps=EACH)
     prior = (
         np.random.default_rng(0).integers(0, 256, (4, size, size, 3), np.uint8)

@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks.planning.config import resolve
 from benchmarks.planning.units import Cell
-from benchmarks.running.prepared import prepare
+from benchmarks.running.prepared import prepare_run
 from benchmarks.running.run import open_folder
 from benchmarks.scoring.reserved import REAL
 from benchmarks.store.run_folder import Store
@@ -53,7 +53,9 @@ def make_run(folder: Path, points: int = POINTS, **flags: Any) -> int:
     """A planned run whose every image has a score that nobody measured; -> its number of images."""
     names = ",".join(f"local-b{bias / 100:.2f}-t0.15" for bias in range(FIRST, FIRST + points))
     sets = [f"points.{method}={names}" for method in METHODS]
-    prepared = prepare(resolve(flags={"methods": METHODS, "out": str(folder), **flags}, sets=sets))
+    prepared = prepare_run(
+        resolve(flags={"methods": METHODS, "out": str(folder), **flags}, sets=sets)
+    )
     store, scorer = open_folder(prepared, ["made up"]), prepared.models.scorers[0].name
     rng = np.random.default_rng(0)
     files: dict[tuple[str, str, str], list[dict[str, Any]]] = {}

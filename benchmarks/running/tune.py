@@ -64,7 +64,7 @@ def tune(args: argparse.Namespace) -> int:
     """All trials, the table, and what it says; an error where one failed for another reason than
     its learning rate.
     """
-    from benchmarks.planning.backbones import find
+    from benchmarks.planning.backbones import find_models
 
     factors, parts = numbers(args.factors, "--factors"), numbers(args.parts, "--parts")
     files = tuple(filter(None, (args.method_files or "").split(",")))
@@ -77,7 +77,9 @@ def tune(args: argparse.Namespace) -> int:
     for name in wanted:
         if name not in tuned:
             raise UserError(f"{name} is not tuned: its recipe follows from {', '.join(tuned)}")
-    models = find(resolve(flags={"backbone": args.backbone, "device": args.device}, sets=args.sets))
+    models = find_models(
+        resolve(flags={"backbone": args.backbone, "device": args.device}, sets=args.sets)
+    )
     all_trials = [trials_of(name, parts, models.miniature, files) for name in tuned]
     out = Path(args.out or f"results/tuning-{models.name.replace('/', '-')}")
     rows = [row for row in read_trials(out / "trials.csv") if row["method"] not in (*wanted, FLOOR)]
@@ -115,7 +117,7 @@ def trials_of(
 ) -> Trials:
     said, recipe = (
         methods.said(name, files),
-        methods.recipe(methods.load(name, files), name, {}, miniature),
+        methods.recipe(methods.load_method(name, files), name, {}, miniature),
     )
     if missing := [
         rate for rate in said.tuned if not isinstance(getattr(recipe, rate, None), float)
@@ -180,14 +182,14 @@ def place_of(scorer: Any) -> str:
 
 def measured(config: Config, runs: Path) -> list[Row]:
     """The run's table, of what could be trained; class images are made once for all factors."""
-    from benchmarks.running.prepared import prepare
+    from benchmarks.running.prepared import prepare_run
     from benchmarks.running.run import open_folder, work
     from benchmarks.tables.build import write_tables
 
     for made in sorted(runs.glob("*/priors/*")):
         if not (there := Path(config.out) / "priors" / made.name).exists():
             shutil.copytree(made, there)
-    prepared = prepare(config)
+    prepared = prepare_run(config)
     store = open_folder(prepared, sys.argv[1:])
     outcome = work(prepared, store)
     others = [text for _, text in outcome.failed.values() if "Diverged" not in text]

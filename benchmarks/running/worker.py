@@ -27,7 +27,7 @@ from benchmarks.planning import methods
 from benchmarks.planning.plan import prior_text
 from benchmarks.planning.units import Cell, Fit, Prior, Unit
 from benchmarks.running.tasks import Event, Job, ScoringTask, Task, drawn_together
-from benchmarks.running.worker_scores import Marks
+from benchmarks.running.worker_scores import WorkerScores
 from benchmarks.scoring.similarity import read_images
 from benchmarks.store.run_folder import Store
 from perfusion_core.errors import UserError
@@ -54,7 +54,7 @@ class Worker:
         if job.threads:
             torch.set_num_threads(job.threads)
         torch.backends.cudnn.deterministic = True  # the same cell, the same bytes
-        self.marks = Marks(job, store)
+        self.scores = WorkerScores(job, store)
         self._drawn: dict[str, Drawn] = {}  # by cell, ahead of their turns
         self._applied: tuple[object, Callable[[str], str]] | None = None
         self._stack = ExitStack()
@@ -87,7 +87,7 @@ class Worker:
         return [scorer.name for scorer in self.job.models.scorers]
 
     def method(self, base: str) -> ModuleType:
-        return methods.load(base, self.job.config.method_files)
+        return methods.load_method(base, self.job.config.method_files)
 
     def close(self) -> None:
         """Leave the backbone as it was."""
@@ -100,7 +100,7 @@ class Worker:
         """
         if isinstance(task, ScoringTask):
             for name in task.scorers:
-                self.marks.scorer(name)  # outside the guard: without it nothing can be scored
+                self.scores.scorer(name)  # outside the guard: without it nothing can be scored
             self._guarded(task, lambda: self.score(task))
             return
         _ = self.backbone
@@ -202,7 +202,7 @@ class Worker:
             out,
             seed=fit.seed,
             prior=prior,
-            validate=self.marks.validation(fit, self.backbone) if fit.select else None,
+            validate=self.scores.validation(fit, self.backbone) if fit.select else None,
             keep=fit.keep,
             progress=lambda step, steps, loss: self.say(
                 Event("step", fit, text=f"{step}/{steps} loss {loss:.3f}")
@@ -300,7 +300,7 @@ class Worker:
 
     def score(self, task: ScoringTask) -> None:
         started = time.monotonic()
-        rows = self.marks.rows(task)
+        rows = self.scores.rows(task)
         self.say(Event("rows", task, seconds=time.monotonic() - started, rows=rows))
 
 

@@ -21,7 +21,7 @@ from benchmarks.suite.catalog import fill, leave_out
 from benchmarks.tables.statistics import harmonic, relative_text
 
 
-class Marks:
+class WorkerScores:
     """The scorers of one worker, and the features of the concepts that they have seen."""
 
     def __init__(self, job: Job, store: Store) -> None:

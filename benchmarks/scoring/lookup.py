@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.digests import canonical, digest
 from perfusion_core.digests import file_sha256
 from perfusion_core.errors import UserError
-from perfusion_core.hub import tell
+from perfusion_core.hub import announce_download
 
 SD_SCORER = "clip:ViT-B-32-quickgelu:openai"  # the reported one on photographs
 SD_SELECTOR = "clip:ViT-B-32:laion2b_s34b_b79k"  # picks training steps: other data, never reported
@@ -127,7 +127,7 @@ def _named_clip(source: str) -> Scorer:
             f"clip:{right}:{tag}"
         )
     if about.get("hf_hub"):
-        tell(about["hf_hub"].strip("/"), ["open_clip_model.safetensors"])
+        announce_download(about["hf_hub"].strip("/"), ["open_clip_model.safetensors"])
     try:
         path = Path(open_clip.download_pretrained(about))
     except OSError as error:
@@ -156,7 +156,7 @@ def _vision(kind: str, source: str) -> Scorer:
 
         hub_id = f"timm/{source}" if kind == "timm" and "/" not in source else source
         patterns = ["*.json", "model.safetensors"]
-        tell(hub_id, patterns)
+        announce_download(hub_id, patterns)
         try:
             folder = Path(snapshot_download(hub_id, allow_patterns=patterns))
         except (OSError, ValueError) as error:

@@ -150,7 +150,7 @@ def wrong_key(about: Any) -> str:
     return ""
 
 
-def parse(data: bytes, key: Key) -> Answers:
+def parse_answers(data: bytes, key: Key) -> Answers:
     """Answers that belong to this study, or Refused."""
     if len(data) > MAX_BYTES:
         raise Refused(413, f"the answers are {len(data):,} bytes; at most {MAX_BYTES:,} are taken")

@@ -19,7 +19,7 @@ from benchmarks.study.answers import (
     Key,
     Refused,
     by_choice,
-    parse,
+    parse_answers,
     right_answers,
 )
 from benchmarks.study.design import QUALIFY, RATE, REPEAT
@@ -77,7 +77,7 @@ def collect(key: Key, min_agreement: float) -> Collected:
             continue
         try:
             with path.open("rb") as stream:
-                answers = parse(stream.read(MAX_BYTES + 1), key)
+                answers = parse_answers(stream.read(MAX_BYTES + 1), key)
             by_rater[answers.rater].append(answers)
         except Refused as refusal:
             refused.append(f"{path.name}: {refusal}")

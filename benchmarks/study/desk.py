@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.disk import flush_folder, read_json, write_whole
 from benchmarks.safe_paths import below
-from benchmarks.study.answers import Answers, Key, Refused, parse
+from benchmarks.study.answers import Answers, Key, Refused, parse_answers
 
 LOAN_SECONDS = 3 * 3600  # a session nobody handed in for so long goes to the next rater
 # the same before its first screen is answered: an address costs nothing to make up
@@ -99,7 +99,7 @@ class Desk:
 
     def begin(self, data: bytes) -> None:
         """Keep a session for who has answered a screen of it: it is his for LOAN_SECONDS."""
-        answers = parse(data, self.key)
+        answers = parse_answers(data, self.key)
         if not self.key.has_ticket(answers):
             raise Refused(403, "this session was not handed out to this rater")
         if not answers.ranks:
@@ -135,7 +135,7 @@ class Desk:
 
     def take_in(self, data: bytes) -> Answers:
         """File answers, or say why not. Once this returns they are on the disk."""
-        answers = parse(data, self.key)
+        answers = parse_answers(data, self.key)
         if not self.key.has_ticket(answers):
             raise Refused(403, "this session was not handed out to this rater")
         how = (

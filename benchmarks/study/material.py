@@ -155,7 +155,7 @@ def best_point(source: Source, method: str, concept: str, prompt_id: str) -> str
     return max(known, key=lambda point: known[point])
 
 
-def choose(source: Source, method: str, row: Row, index: int) -> Choice:
+def choose_pictures(source: Source, method: str, row: Row, index: int) -> Choice:
     """The picture that a method shows for the concept and prompt of `row`."""
     concept, prompt_id = row["concept"], row["prompt_id"]
     point = best_point(source, method, concept, prompt_id)
@@ -182,7 +182,7 @@ def read_tasks(
         name = f"{row['concept']} {row['prompt_id']}"
         random = Random(f"task {seed} {name}")
         index = random.randrange(int(row["n"]))
-        here = tuple(choose(source, method, row, index) for method in methods)
+        here = tuple(choose_pictures(source, method, row, index) for method in methods)
         references = source.references(row["concept"])
         if not all(intact(choice.path) for choice in here):
             missing.append(name)

@@ -17,7 +17,7 @@ from pathlib import Path
 from random import Random
 
 from benchmarks.scoring.reserved import FLOOR
-from benchmarks.study.material import Choice, Row, Source, Task, choose, intact
+from benchmarks.study.material import Choice, Row, Source, Task, choose_pictures, intact
 from perfusion_core.errors import UserError, unknown
 
 POOL = 11  # as many as in the paper
@@ -83,7 +83,10 @@ def make_scene(source: Source, method: str, row: Row, random: Random) -> Task | 
     )
     if not scored or len(images) < 3:
         return None
-    good, other = choose(source, method, row, index), choose(source, FLOOR, row, index)
+    good, other = (
+        choose_pictures(source, method, row, index),
+        choose_pictures(source, FLOOR, row, index),
+    )
     if (
         not (intact(good.path) and intact(other.path))
         or good.scores["harmonic"] != good.scores["harmonic"]

@@ -227,7 +227,7 @@ def _set_name(margins: str | None) -> str | None:
     return margins
 
 
-def calibrate(
+def calibrate_margins(
     runs: Sequence[str], against: str | None = None, margins: str | None = None
 ) -> tuple[Path, Margins]:
     """Margins from runs of one thing, repeated; written to check.toml beside the reference, or the

@@ -17,7 +17,7 @@ from benchmarks.tables.gate import (
     POWER,
     Finding,
     Report,
-    calibrate,
+    calibrate_margins,
     gate_runs,
 )
 from benchmarks.tables.table_text import aligned
@@ -259,7 +259,7 @@ def check_verb(
     if form not in FORMATS:
         raise unknown("format", form, FORMATS)
     if repeats:
-        path, found = calibrate(runs, against, margins)
+        path, found = calibrate_margins(runs, against, margins)
         limits = [
             f"{metric}: margin {limit.margin:g}, floor {limit.floor:g}"
             for metric, limit in found.items()

@@ -525,7 +525,7 @@ def test_cd_better_is_200_of_250_steps_and_follows_a_short_preset():
         config = resolve(flags={"methods": "cd-better,cd", **flags}, sets=sets)
         return {
             method.name: method.config.get("steps")
-            for method in methods.resolve(config, miniature=False)
+            for method in methods.resolve_methods(config, miniature=False)
         }
 
     assert steps() == {"super": None, "cd-better": 200, "cd": 250}

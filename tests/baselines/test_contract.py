@@ -23,7 +23,7 @@ PROMPT, SEEDS = "A {teddy} on the beach", [1, 2]
 
 @pytest.fixture(scope="module", params=methods.BUILT_IN)
 def method(request):
-    return methods.load(request.param)
+    return methods.load_method(request.param)
 
 
 @pytest.fixture(scope="module")

@@ -419,7 +419,7 @@ def test_every_run_can_be_planned(tmp_path, monkeypatch):
     the judges.
     """
     from benchmarks import cli
-    from benchmarks.running.prepared import prepare
+    from benchmarks.running.prepared import prepare_run
 
     planned, protocols = {}, {}
     for name, commands in COMMANDS.items():
@@ -453,7 +453,7 @@ def test_every_run_can_be_planned(tmp_path, monkeypatch):
                 config = dataclasses.replace(
                     config, trained=(), backbone="miniature", scorers=config.scorers[:1]
                 )
-                prepared = prepare(config)
+                prepared = prepare_run(config)
                 planned.setdefault(name, []).append(prepared.plan)
                 assert protocols.setdefault(name, prepared.protocol) == prepared.protocol, (
                     "one folder, one protocol"

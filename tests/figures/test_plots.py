@@ -19,7 +19,7 @@ from PIL import Image
 
 from benchmarks.cli import run as perfbench
 from benchmarks.figures import breakdown, charts, plots, registry, selection, with_pictures
-from benchmarks.figures.label_placing import Drawn, Label, finish
+from benchmarks.figures.label_placing import Drawn, Label, finish_layout
 from benchmarks.figures.picture_grid import overlay, shorten
 from benchmarks.figures.selection import Wish
 from benchmarks.figures.style import INK, STYLES, split_variant, style_of, styled
@@ -166,7 +166,7 @@ def test_labels_cover_neither_each_other_nor_points(seed):
         axes.set(xlim=(0, 1), ylim=(0, 1))
         axes.plot(*spots.T, "o", markersize=4)
         names = [Label([tuple(spot)], f"method {n}", "black") for n, spot in enumerate(spots)]
-        finish(Drawn(axes, names))
+        finish_layout(Drawn(axes, names))
     boxes = [text.get_window_extent() for text in axes.texts]
     assert len(boxes) == len(spots)
     for one, other in itertools.combinations(boxes, 2):
@@ -257,7 +257,7 @@ def test_a_selected_step_is_joined_to_its_method_and_hollow_is_explained_once(ba
     def plane(rows):
         with styled():
             axes = Figure(figsize=(3.3, 2.9), layout="constrained").subplots()
-            finish(plots.pareto(axes, rows))
+            finish_layout(plots.pareto(axes, rows))
         return axes, [text.get_text() for text in axes.texts]
 
     axes, texts = plane(table)

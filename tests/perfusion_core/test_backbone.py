@@ -10,7 +10,7 @@ from diffusers import DDIMScheduler, PNDMScheduler, UNet2DConditionModel
 
 from benchmarks.advice import advised
 from perfusion_core.backbone import Backbone, cross_attentions
-from perfusion_core.covariance import Covariance, cached, write
+from perfusion_core.covariance import Covariance, cached, write_covariance
 from perfusion_core.digests import backbone_digest, text_digest
 from perfusion_core.errors import UserError
 
@@ -159,13 +159,13 @@ def test_the_covariance_beside_a_checkpoint_is_never_passed_over(tmp_path, monke
         Covariance(torch.eye(width, dtype=torch.float64), 9, 3, digest, "here")
         for digest in (backbone.text_digest, "other")
     )
-    write(own, cached(backbone.text_digest))
-    write(foreign, tmp_path / "mine" / "covariance.safetensors")
+    write_covariance(own, cached(backbone.text_digest))
+    write_covariance(foreign, tmp_path / "mine" / "covariance.safetensors")
     with pytest.raises(
         UserError, match=r"covariance\.safetensors belongs to another text encoder; remove it"
     ):
         _ = backbone.c_inv
-    write(own, tmp_path / "mine" / "covariance.safetensors")
+    write_covariance(own, tmp_path / "mine" / "covariance.safetensors")
     assert backbone.c_inv.shape == (width, width)
 
 

@@ -16,10 +16,10 @@ from perfusion_core.covariance import (
     estimate,
     home,
     inverse,
-    lookup,
-    read,
+    lookup_covariance,
     read_captions,
-    write,
+    read_covariance,
+    write_covariance,
 )
 from perfusion_core.errors import UserError
 
@@ -48,7 +48,7 @@ def test_only_bos_to_eos_tokens_of_the_output_that_the_unet_sees(tiny_backbone, 
     ours = estimate(tiny_backbone, captions, tmp_path / "c", source="here", batch=7)
     assert (ours.tokens, ours.captions) == (tokens, 22)
     torch.testing.assert_close(ours.matrix, right, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(read(tmp_path / "c").matrix, ours.matrix, rtol=0, atol=0)
+    torch.testing.assert_close(read_covariance(tmp_path / "c").matrix, ours.matrix, rtol=0, atol=0)
 
 
 def test_resumes_where_it_stopped(tiny_backbone, tmp_path):
@@ -75,7 +75,7 @@ def test_never_goes_on_with_other_captions(tiny_backbone, tmp_path):
         torch.eye(32, dtype=torch.float64), 9, 3, tiny_backbone.text_digest, "elsewhere"
     )
     for wrong in (other, replace(other, source="here", digest="0" * 16)):
-        write(wrong, tmp_path / "c.part")
+        write_covariance(wrong, tmp_path / "c.part")
         assert torch.equal(
             estimate(tiny_backbone, CAPTIONS[:40], tmp_path / "c", source="here").total, right.total
         )
@@ -114,13 +114,13 @@ def test_found_by_the_text_encoders_digest(tmp_path, monkeypatch):
     )
     (tmp_path / "backbone").mkdir()
     with pytest.raises(UserError) as caught:
-        lookup("mine", [tmp_path / "backbone"], "sd")
+        lookup_covariance("mine", [tmp_path / "backbone"], "sd")
     assert "perfbench covariance --backbone sd" in advised(caught.value)
-    write(other, tmp_path / "backbone" / "covariance.safetensors")
+    write_covariance(other, tmp_path / "backbone" / "covariance.safetensors")
     with pytest.raises(UserError, match="another text encoder"):
-        lookup("mine", [tmp_path / "backbone"], "sd")
-    write(mine, home(tmp_path / "single.safetensors", "mine", fetched=False))
-    assert lookup("mine", [tmp_path / "backbone"], "sd").digest == "mine"
+        lookup_covariance("mine", [tmp_path / "backbone"], "sd")
+    write_covariance(mine, home(tmp_path / "single.safetensors", "mine", fetched=False))
+    assert lookup_covariance("mine", [tmp_path / "backbone"], "sd").digest == "mine"
     assert home(tmp_path / "backbone", "mine", fetched=False).parent == tmp_path / "backbone"
     assert (
         home(tmp_path / "backbone", "mine", fetched=True).parent
@@ -131,7 +131,7 @@ def test_found_by_the_text_encoders_digest(tmp_path, monkeypatch):
 def test_damaged_files_are_named(tmp_path):
     (tmp_path / "c").write_bytes(b"not this")
     with pytest.raises(UserError, match="damaged"):
-        read(tmp_path / "c")
+        read_covariance(tmp_path / "c")
 
 
 def test_captions_of_a_data_set(tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ from perfusion_core.hub import HUB, used, variant_in, whole
 CALL = """
 import sys
 from perfusion_core.errors import UserError
-from perfusion_core.hub import fetch
+from perfusion_core.hub import fetch_checkpoint
 try:
     print(fetch(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None))
 except UserError as error:
@@ -228,7 +228,7 @@ def test_what_other_libraries_download_is_told_as_well(model, tmp_path):
     """
     hub = Hub({"owner/scorer": model})
     call = (
-        "from perfusion_core.hub import tell; tell('owner/scorer', ['*.json', "
+        "from perfusion_core.hub import announce_download; tell('owner/scorer', ['*.json', "
         "'unet/*.safetensors'])"
     )
     said = fetch(tmp_path, endpoint=hub.address, code=call)

@@ -36,7 +36,7 @@ def test_commands_parse(line):
         config = config_of(args)
         assert methods.check_names(config.methods) and config.backbone in HUB
     if words[0] == "fit":
-        assert args.method in methods.names()
+        assert args.method in methods.method_names()
 
 
 def test_the_page_leaves_no_verb_of_the_way_out():

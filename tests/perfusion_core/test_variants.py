@@ -237,7 +237,7 @@ def with_clips_words(tmp_path_factory):
 
 @pytest.mark.parametrize("name", ["perfusion", "db", "ti", "cd", "lora"])
 def test_every_method_speaks_clips_words(with_clips_words, tmp_path, name):
-    module = methods.load(name)
+    module = methods.load_method(name)
     rng = torch.Generator().manual_seed(0)
     subject = Subject(
         "it", "teapot", torch.rand(2, 3, 16, 16, generator=rng) * 2 - 1, torch.ones(2, 1, 16, 16)

@@ -69,9 +69,11 @@ def test_points_of_a_method_that_is_not_there():
     with pytest.raises(
         UserError, match="unknown method in points 'perfusoin'; did you mean 'perfusion'"
     ):
-        methods.resolve(resolve(sets=["points.perfusoin=local-b0.60-t0.15"]), miniature=True)
+        methods.resolve_methods(
+            resolve(sets=["points.perfusoin=local-b0.60-t0.15"]), miniature=True
+        )
     with pytest.raises(UserError, match="unknown method in fit 'tii'"):
-        methods.resolve(resolve(sets=["fit.tii.lr=1"]), miniature=True)
+        methods.resolve_methods(resolve(sets=["fit.tii.lr=1"]), miniature=True)
 
 
 def test_unknown_preset_and_file(tmp_path):

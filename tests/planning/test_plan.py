@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.planning.config import Config, resolve
-from benchmarks.planning.plan import choose_prompts, make, seed_of
+from benchmarks.planning.plan import choose_prompts, make_plan, seed_of
 from benchmarks.planning.points import OperatingPoint
 from benchmarks.planning.units import Facts, Method
 from benchmarks.running.tasks import CHUNK, unit_tasks
@@ -49,11 +49,13 @@ def plan_of(
     catalog, config=None, methods=(SUPER, PERFUSION, DB), facts=FACTS, names=("cat", "teapot")
 ):
     config = config or resolve(preset="micro")
-    return make(config, catalog, [c for c in catalog.concepts if c.name in names], methods, facts)
+    return make_plan(
+        config, catalog, [c for c in catalog.concepts if c.name in names], methods, facts
+    )
 
 
 def test_one_operating_point_is_3776_images(catalog):
-    plan = make(Config(), catalog, catalog.concepts, [SUPER], FACTS)
+    plan = make_plan(Config(), catalog, catalog.concepts, [SUPER], FACTS)
     assert plan.images == 3776 == 8 * (11 * 19 + 263)
     assert len(plan.cells) == 11 * 19 + 263
     by_concept = Counter(cell.concept for cell in plan.cells)
@@ -68,7 +70,7 @@ def test_one_operating_point_is_3776_images(catalog):
 def test_a_hundred_thousand_images_plan_in_two_seconds(catalog):
     config = resolve(sets=["images=24"])
     started = time.process_time()
-    plan = make(config, catalog, catalog.concepts, [SUPER, PERFUSION], FACTS)
+    plan = make_plan(config, catalog, catalog.concepts, [SUPER, PERFUSION], FACTS)
     assert plan.images > 100_000
     assert time.process_time() - started < 2
     assert len({unit.key for unit in plan.units}) == len(plan.units)
@@ -95,7 +97,9 @@ def test_seed_is_of_base_concept_prompt_and_index_alone(catalog):
         assert seeds[cell.method, cell.concept, cell.prompt_id][:2] == cell.seeds
         assert cell.seeds[1] == seed_of(0, cell.concept, cell.prompt_id, 1)
     everything = [
-        s for c in make(Config(), catalog, catalog.concepts, [SUPER], FACTS).cells for s in c.seeds
+        s
+        for c in make_plan(Config(), catalog, catalog.concepts, [SUPER], FACTS).cells
+        for s in c.seeds
     ]
     assert len(set(everything)) == len(everything) and max(everything) < 2**48
     assert seed_of(0, "cat", "s01", 0) == 171096955090480, "published numbers depend on this value"

@@ -185,7 +185,7 @@ def test_fit_opens_only_the_scorer_that_picks_its_step(kit, tmp_path, monkeypatc
 def test_covariance(kit, tmp_path, capsys):
     from shutil import copytree
 
-    from perfusion_core.covariance import read
+    from perfusion_core.covariance import read_covariance
 
     copy = copytree(kit / "tiny", tmp_path / "copy")
     (copy / "covariance.safetensors").unlink()
@@ -223,10 +223,10 @@ def test_covariance(kit, tmp_path, capsys):
     assert run(words) == 0
     told = capsys.readouterr()
     assert told.out.strip() == str(copy / "covariance.safetensors")
-    found = read(copy / "covariance.safetensors")
+    found = read_covariance(copy / "covariance.safetensors")
     assert (found.captions, found.source) == (11, "captions.txt")
     assert run([*words, "--column", "text"]) == 0
-    assert read(copy / "covariance.safetensors").source == "captions.txt, column text"
+    assert read_covariance(copy / "covariance.safetensors").source == "captions.txt, column text"
 
 
 def test_masks(kit, tmp_path, monkeypatch):

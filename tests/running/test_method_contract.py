@@ -23,7 +23,7 @@ from benchmarks.figures.style import STRANGERS, looks_of_runs, style_of, styled
 from benchmarks.planning import methods
 from benchmarks.planning.config import resolve
 from benchmarks.planning.method_text import OPTIONAL
-from benchmarks.running.prepared import prepare
+from benchmarks.running.prepared import prepare_run
 from benchmarks.tables.run_view import Run
 from perfusion_core.errors import UserError
 
@@ -50,14 +50,14 @@ def offset(tmp_path):
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_built_in_methods(name, backbone):
     said = []
-    check_method(methods.load(name), backbone, tell=said.append)
+    check_method(methods.load_method(name), backbone, tell=said.append)
     assert said[-1] == "restores after an exception"
 
 
 def test_the_method_of_the_page_is_short_and_keeps_the_contract(offset, backbone):
     assert len([line for line in OFFSET.splitlines() if line.strip()]) < 60
     said = []
-    check_method(methods.load("offset", [str(offset)]), backbone, tell=said.append)
+    check_method(methods.load_method("offset", [str(offset)]), backbone, tell=said.append)
     assert "changes the picture" in said
 
 
@@ -94,7 +94,7 @@ def test_what_breaks_it_is_named(correct, wrong, told, tmp_path):
     file.write_text(OFFSET.replace(correct, wrong))
     fresh = Backbone.open(shared() / "tiny", device="cpu", dtype="float32")
     with pytest.raises(Broken, match=told):
-        check_method(methods.load("offset", [str(file)]), fresh, tell=lambda line: None)
+        check_method(methods.load_method("offset", [str(file)]), fresh, tell=lambda line: None)
 
 
 def test_the_command_runs_it(offset, tmp_path, capsys):
@@ -146,7 +146,7 @@ def test_what_a_file_says_wrongly_is_named(more, told, tmp_path, backbone):
     file = tmp_path / "offset.py"
     file.write_text(OFFSET.replace(HEAD, f"{HEAD}{more}\n"))
     with pytest.raises(UserError) as caught:
-        check_method(methods.load("offset", [str(file)]), backbone, tell=lambda line: None)
+        check_method(methods.load_method("offset", [str(file)]), backbone, tell=lambda line: None)
     assert told in str(caught.value)
 
 
@@ -156,7 +156,7 @@ def test_a_byte_that_depends_on_c_is_noticed(tmp_path, backbone):
     looking = OFFSET.replace(zeros, "backbone.c_inv[0].float().clone()")
     file.write_text(looking.replace(HEAD, f"{HEAD}USES_COVARIANCE = False\n"))
     with pytest.raises(Broken, match="USES_COVARIANCE = False, and with another C"):
-        check_method(methods.load("offset", [str(file)]), backbone, tell=lambda line: None)
+        check_method(methods.load_method("offset", [str(file)]), backbone, tell=lambda line: None)
 
 
 def test_every_optional_name_stands_on_the_page():
@@ -186,7 +186,7 @@ def test_what_a_file_says_is_planned(tmp_path):
             "dtype": "float32",
             "device": "cpu",
         }
-        prepared = prepare(resolve(preset="micro", flags=flags))
+        prepared = prepare_run(resolve(preset="micro", flags=flags))
         [offset] = [one for one in prepared.methods if one.name == "offset"]
         plans[name] = (
             offset,
@@ -203,9 +203,9 @@ def test_what_a_file_says_is_planned(tmp_path):
     told, cells = plans["said"]
     assert (told.select, told.covariance, told.pairs) == (True, False, False)
     assert cells == {("strength=0.5", "cat"), ("strength=1", "cat")} and told.style["marker"] == "d"
-    assert "offset-selected" not in methods.names([str(file)]) and "ti-selected" in methods.names(
-        []
-    )
+    assert "offset-selected" not in methods.method_names(
+        [str(file)]
+    ) and "ti-selected" in methods.method_names([])
 
 
 def test_a_method_that_needs_c_is_refused_where_there_is_none(offset, tmp_path):
@@ -285,7 +285,7 @@ def test_an_unfinished_file_says_what_is_missing(tmp_path, backbone):
     with pytest.raises(
         ValueError, match="has no LABEL, VERSION, PRIOR, Config, MINIATURE, fit, apply"
     ):
-        methods.load("half", [str(tmp_path / "half.py")])
+        methods.load_method("half", [str(tmp_path / "half.py")])
 
 
 def test_figures_draw_it_in_its_own_style(offset, tmp_path):

@@ -19,7 +19,7 @@ from benchmarks.planning.config import resolve
 from benchmarks.planning.units import Fit
 from benchmarks.running import progress
 from benchmarks.running.tasks import Job
-from benchmarks.running.worker_scores import Marks
+from benchmarks.running.worker_scores import WorkerScores
 from benchmarks.scoring.cell_row import CellRow
 from benchmarks.scoring.lookup import find_scorer
 from benchmarks.scoring.scorers import open_scorer
@@ -106,7 +106,9 @@ def test_training_steps_are_picked_by_the_second_scorer_relative_to_the_plain_wo
     )
     ends = ["in a garden", "on a stage", "next to a lamp"]
     prompts = tuple(Prompt(f"v{n}", "shape", "all", f"A {{}} {end}") for n, end in enumerate(ends))
-    marks = Marks(Job(config, backbones.find(config), frozenset(), prompts, False), Store(tmp_path))
+    marks = WorkerScores(
+        Job(config, backbones.find_models(config), frozenset(), prompts, False), Store(tmp_path)
+    )
     backbone = Backbone.open(tiny, device="cpu", dtype="float32")
     fit = Fit("perfusion", "tom", "cat", {}, None, True, (), 0, "key")
     validate = marks.validation(fit, backbone)
@@ -215,10 +217,10 @@ def test_tuning_and_reporting_never_share_a_scorer():
         preset="micro",
         flags={"backbone": str(shared() / "tiny"), "device": "cpu", "dtype": "float32"},
     )
-    found = backbones.find(config)
+    found = backbones.find_models(config)
     assert found.selector.weights != found.scorers[0].weights
     with pytest.raises(UserError, match="nothing may be fitted to the judge"):
-        backbones.find(
+        backbones.find_models(
             resolve(
                 preset="micro",
                 flags={

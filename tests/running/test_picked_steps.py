@@ -21,7 +21,7 @@ from benchmarks.planning import backbones
 from benchmarks.planning.config import resolve
 from benchmarks.planning.units import Fit
 from benchmarks.running.tasks import Job
-from benchmarks.running.worker_scores import Marks
+from benchmarks.running.worker_scores import WorkerScores
 from benchmarks.store.run_folder import Store
 from benchmarks.suite.catalog import load_catalog
 from benchmarks.tables.statistics import harmonic, relative_text
@@ -113,9 +113,11 @@ def test_every_committed_choice_is_among_good_steps():
 def test_the_committed_concepts_are_good_to_the_scorer_that_picked_them(tmp_path):
     """The pictures by which training chose, drawn again from the eleven committed files."""
     config = resolve(preset="paper", flags={"device": "cpu"})
-    models, catalog = backbones.find(config), load_catalog()
+    models, catalog = backbones.find_models(config), load_catalog()
     backbone = Backbone.open(models.place, device="cpu", dtype=models.dtype)
-    marks = Marks(Job(config, models, frozenset(), catalog.validation, False), Store(tmp_path))
+    marks = WorkerScores(
+        Job(config, models, frozenset(), catalog.validation, False), Store(tmp_path)
+    )
     scores = {}
     for concept in catalog.concepts:
         path = RESULTS / "miniature-concepts" / f"{concept.name}.safetensors"

@@ -13,7 +13,7 @@ from run_kit import shared
 from baselines import custom_diffusion, lora
 from benchmarks.cli import run
 from benchmarks.planning import methods
-from benchmarks.planning.backbones import find
+from benchmarks.planning.backbones import find_models
 from benchmarks.planning.config import Config
 from benchmarks.running.tune import mark, told, trials_of
 from perfusion_core.errors import UserError
@@ -194,7 +194,7 @@ def test_the_miniature_is_set_as_the_committed_trials_say(method):
     rows = rows_in(root / "results" / "tuning-miniature")
     [best] = [row for row in rows if row["method"] == method and row["chosen"] == "yes"]
     [floor] = [row for row in rows if row["method"] == "super"]
-    recipe = methods.load(method).MINIATURE
+    recipe = methods.load_method(method).MINIATURE
     rates = {
         name: float(rate) for name, rate in (part.split("=") for part in best["rates"].split())
     }
@@ -202,7 +202,7 @@ def test_the_miniature_is_set_as_the_committed_trials_say(method):
     assert recipe.steps == (400 if method == "perfusion" else int(best["steps"])), (
         "of a limit, validation picks"
     )
-    assert best["digest"] == find(Config()).digest[:12], (
+    assert best["digest"] == find_models(Config()).digest[:12], (
         "tuned on other weights than the package has"
     )
     assert float(best["image_sim"]) > float(floor["image_sim"])

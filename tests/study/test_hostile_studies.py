@@ -13,7 +13,7 @@ from hostile_kit import NAMES, command, make_victim, refused, untouched
 from study_kit import answer_file, make_run, rater_id
 
 from benchmarks.study import desk as desks
-from benchmarks.study.answers import Refused, parse, read_key
+from benchmarks.study.answers import Refused, parse_answers, read_key
 from benchmarks.study.design import Design
 from benchmarks.study.desk import Desk
 from benchmarks.study.export import export
@@ -324,7 +324,7 @@ def test_answers_name_no_file(study, victim, kind, field):
     document = answer_file(key, 1, rater_id(1), lambda task, random: [3, 2, 1])
     with untouched(victim), pytest.raises(Refused):
         Desk(key).take_in(json.dumps({**document, field: NAMES[kind]}).encode())
-    assert parse(json.dumps(document).encode(), key).complete
+    assert parse_answers(json.dumps(document).encode(), key).complete
 
 
 @pytest.mark.parametrize("port", ["-1", "65536", "99999"])

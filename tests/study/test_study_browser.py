@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from study_kit import make_run
 
-from benchmarks.study.answers import parse, read_key
+from benchmarks.study.answers import parse_answers, read_key
 from benchmarks.study.design import QUALIFY, Design
 from benchmarks.study.export import export
 from benchmarks.study.serve import make_server
@@ -189,7 +189,7 @@ def test_a_session_by_mouse_and_keys_with_a_reload_in_the_middle(ranking, visit)
     document, name = download(page)
     assert name.startswith(f"answers-{key.study}-session-2-") and name.endswith(".json")
     assert {answer["trial"]: answer["ranks"] for answer in document["answers"]} == given
-    answers = parse(json.dumps(document).encode(), key)
+    answers = parse_answers(json.dumps(document).encode(), key)
     assert answers.complete and answers.qualified and answers.session == 2
     # nothing else about the rater
     assert set(document) == {"schema", "study", "rater", "session", "ticket", "answers"}
@@ -256,7 +256,7 @@ def test_too_few_right_answers_end_the_session(ranking, visit):
     assert page.inner_text("#end h1") == "That is all"
     assert page.locator("#resume").is_hidden()
     document, _ = download(page)
-    answers = parse(json.dumps(document).encode(), read_key(ranking))
+    answers = parse_answers(json.dumps(document).encode(), read_key(ranking))
     assert answers.tested and not answers.qualified and len(answers.ranks) == 3
     page.goto("about:blank")
     page.goto(address(ranking, 2))
@@ -416,7 +416,7 @@ def test_served_the_answers_arrive_and_another_session_follows(ranking, visit):
                 page.click("#onward")
         page.get_by_text("Your answers have arrived").wait_for()
         (path,) = key.answers.glob("*.json")
-        assert parse(path.read_bytes(), key).complete
+        assert parse_answers(path.read_bytes(), key).complete
         page.click("#another")
         page.locator("#begin").wait_for()
         again = page.evaluate("state.session")

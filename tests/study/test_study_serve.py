@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 from study_kit import answer_file, make_run, rater_id
 
-from benchmarks.study.answers import MAX_BYTES, parse, read_key
+from benchmarks.study.answers import MAX_BYTES, parse_answers, read_key
 from benchmarks.study.design import Design
 from benchmarks.study.desk import Desk
 from benchmarks.study.export import export
@@ -102,7 +102,7 @@ def test_a_session_from_the_link_to_the_file(study, client):
     assert client.hand_in(document) == (201, "arrived")
     (filed,) = (study / "answers").iterdir()
     assert json.loads(filed.read_text()) == document
-    assert parse(filed.read_bytes(), read_key(study)).complete
+    assert parse_answers(filed.read_bytes(), read_key(study)).complete
 
 
 OUTSIDE = [
@@ -321,7 +321,7 @@ def test_kill_9_loses_nothing_that_was_said_to_have_arrived(study):
     # as a server killed while writing leaves one
     (key.answers / ".new-0123").write_text('{"half": ')
     for path in key.answers.glob("*.json"):
-        assert parse(path.read_bytes(), key).complete  # nothing half written
+        assert parse_answers(path.read_bytes(), key).complete  # nothing half written
     for document in arrived:
         assert (
             json.loads(

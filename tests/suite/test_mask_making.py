@@ -11,7 +11,7 @@ from run_kit import shared
 
 from benchmarks.cli import run
 from benchmarks.planning.config import protocol, resolve
-from benchmarks.running.prepared import prepare
+from benchmarks.running.prepared import prepare_run
 from benchmarks.running.run import open_folder
 from benchmarks.suite import concept_masks
 from benchmarks.suite.catalog import load_catalog
@@ -42,7 +42,7 @@ def prepared(suite, tmp_path, given, model, methods="perfusion"):
         "methods": methods,
         "out": str(tmp_path / "out"),
     }
-    return prepare(resolve(preset="micro", flags=flags))
+    return prepare_run(resolve(preset="micro", flags=flags))
 
 
 def seen(folder, concept):

@@ -231,7 +231,7 @@ def applied(
     point = OperatingPoint.parse(part.point)
     folder = fit_folder(run, part.base, part.concept, part.fit) if part.fit else run
     fitted = Fitted(folder / f"step-{point.step}" if point.step else folder, part.super_category)
-    with methods.load(part.base, files).apply(
+    with methods.load_method(part.base, files).apply(
         backbone, {part.concept: fitted}, point.settings
     ) as spell:
         yield spell
