@@ -71,7 +71,7 @@ def model(tmp_path_factory):
     return folder
 
 
-def fetch_checkpoint(home, *words, endpoint="http://127.0.0.1:9", code=CALL, **more):
+def fetch(home, *words, endpoint="http://127.0.0.1:9", code=CALL, **more):
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     environment = {
         **kept,
@@ -96,7 +96,7 @@ def fetch_checkpoint(home, *words, endpoint="http://127.0.0.1:9", code=CALL, **m
 
 def test_first_use_says_how_much_then_the_cache_is_enough(model, tmp_path):
     hub = Hub({HUB["sd15"]: model})
-    first = fetch_checkpoint(tmp_path, "sd15", endpoint=hub.address)
+    first = fetch(tmp_path, "sd15", endpoint=hub.address)
     assert first.returncode == 0, first.stderr
     said = first.stderr.strip().splitlines()[0]
     assert said.startswith(
@@ -107,12 +107,12 @@ def test_first_use_says_how_much_then_the_cache_is_enough(model, tmp_path):
     assert folder.startswith(str(tmp_path)) and folder.endswith(COMMIT)
     assert hub.fetched() == {*PLAIN, *FULL}  # no pickle, no fp16, no safety checker
     hub.asked.clear()
-    again = fetch_checkpoint(tmp_path, "sd15", endpoint=hub.address)
+    again = fetch(tmp_path, "sd15", endpoint=hub.address)
     assert (again.stdout, again.stderr, hub.fetched()) == (first.stdout, "", set())
     hub.close()
     # told to stay offline, and a hub that does not answer
     for more in ({"HF_HUB_OFFLINE": "1"}, {}):
-        offline = fetch_checkpoint(tmp_path, "sd15", **more)
+        offline = fetch(tmp_path, "sd15", **more)
         assert (offline.returncode, offline.stdout) == (0, first.stdout), offline.stderr
 
 
@@ -120,7 +120,7 @@ def test_first_use_says_how_much_then_the_cache_is_enough(model, tmp_path):
     ("more", "why"), [({"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE is set"), ({}, "cannot be reached")]
 )
 def test_offline_with_nothing_cached_is_one_sentence(tmp_path, more, why):
-    done = fetch_checkpoint(tmp_path, "sd15", **more)
+    done = fetch(tmp_path, "sd15", **more)
     assert done.returncode == 1 and done.stdout == ""
     sentence = done.stderr.strip()
     assert "\n" not in sentence
@@ -133,32 +133,28 @@ def test_offline_with_nothing_cached_is_one_sentence(tmp_path, more, why):
 
 def test_half_a_download_is_not_a_checkpoint(model, tmp_path):
     hub = Hub({"owner/tiny": model})
-    done = fetch_checkpoint(tmp_path, "owner/tiny", endpoint=hub.address)
+    done = fetch(tmp_path, "owner/tiny", endpoint=hub.address)
     hub.close()
     (Path(done.stdout.strip()) / "unet" / "diffusion_pytorch_model.safetensors").unlink()
-    offline = fetch_checkpoint(tmp_path, "owner/tiny", HF_HUB_OFFLINE="1")
+    offline = fetch(tmp_path, "owner/tiny", HF_HUB_OFFLINE="1")
     assert offline.returncode == 1 and "owner/tiny is not in" in offline.stderr
 
 
 def test_tokens_revisions_and_unknown_names(model, tmp_path):
     hub = Hub({"owner/gated": model}, token="hf_secret")
-    closed = fetch_checkpoint(tmp_path, "owner/gated", endpoint=hub.address)
+    closed = fetch(tmp_path, "owner/gated", endpoint=hub.address)
     assert (
         closed.returncode == 1
         and "set HF_TOKEN" in closed.stderr
         and "hf_secret" not in closed.stderr
     )
-    opened = fetch_checkpoint(tmp_path, "owner/gated", endpoint=hub.address, HF_TOKEN="hf_secret")
+    opened = fetch(tmp_path, "owner/gated", endpoint=hub.address, HF_TOKEN="hf_secret")
     assert opened.returncode == 0 and opened.stdout.strip().endswith(COMMIT), opened.stderr
-    revision = fetch_checkpoint(
-        tmp_path, "owner/gated", "v9", endpoint=hub.address, HF_TOKEN="hf_secret"
-    )
+    revision = fetch(tmp_path, "owner/gated", "v9", endpoint=hub.address, HF_TOKEN="hf_secret")
     assert revision.returncode == 1 and "no revision 'v9'" in revision.stderr
-    pinned = fetch_checkpoint(
-        tmp_path, "owner/gated", COMMIT, endpoint=hub.address, HF_TOKEN="hf_secret"
-    )
+    pinned = fetch(tmp_path, "owner/gated", COMMIT, endpoint=hub.address, HF_TOKEN="hf_secret")
     assert pinned.stdout == opened.stdout
-    nobody = fetch_checkpoint(tmp_path, "owner/nothing", endpoint=hub.address)
+    nobody = fetch(tmp_path, "owner/nothing", endpoint=hub.address)
     assert nobody.returncode == 1 and "does not give out owner/nothing" in nobody.stderr
     hub.close()
 
@@ -176,9 +172,7 @@ def test_a_checkpoint_of_the_hub_draws_by_the_command(tiny_pipe_dir, tmp_path):
         "--out",
     ]
     few = ["-n", "1", "--steps", "1", "--device", "cpu", "--dtype", "float32"]
-    done = fetch_checkpoint(
-        tmp_path, *words, str(tmp_path / "out"), *few, endpoint=hub.address, code=COMMAND
-    )
+    done = fetch(tmp_path, *words, str(tmp_path / "out"), *few, endpoint=hub.address, code=COMMAND)
     hub.close()
     assert done.returncode == 0, done.stderr
     assert done.stderr.startswith(f"owner/tiny at {COMMIT[:8]}: ")
@@ -193,7 +187,7 @@ def test_pickles_only_is_refused(model, tmp_path):
     for path in pickled.rglob("*.safetensors"):
         path.unlink()
     hub = Hub({"owner/old": pickled})
-    done = fetch_checkpoint(tmp_path / "home", "owner/old", endpoint=hub.address)
+    done = fetch(tmp_path / "home", "owner/old", endpoint=hub.address)
     hub.close()
     assert done.returncode == 1 and "pickles are never read" in done.stderr
     assert not any(path.suffix == ".bin" for path in (tmp_path / "home").rglob("*"))
@@ -204,7 +198,7 @@ def test_two_text_encoders_are_refused_before_anything_is_downloaded(model, tmp_
     larger = shutil.copytree(model, tmp_path / "larger")
     shutil.copytree(larger / "text_encoder", larger / "text_encoder_2")
     hub = Hub({"owner/xl": larger})
-    done = fetch_checkpoint(tmp_path / "home", "owner/xl", endpoint=hub.address)
+    done = fetch(tmp_path / "home", "owner/xl", endpoint=hub.address)
     hub.close()
     assert (
         done.returncode == 1
@@ -222,7 +216,7 @@ def test_inpainting_is_refused_before_its_weights_are_downloaded(model, tmp_path
     folder = shutil.copytree(model, tmp_path / "inpainting")
     (folder / "unet" / "config.json").write_text(config)
     hub = Hub({"owner/inpainting": folder})
-    done = fetch_checkpoint(tmp_path / "home", "owner/inpainting", endpoint=hub.address)
+    done = fetch(tmp_path / "home", "owner/inpainting", endpoint=hub.address)
     hub.close()
     assert done.returncode == 1 and says in done.stderr and "Traceback" not in done.stderr
     assert hub.fetched() == {"unet/config.json", "vae/config.json"}
@@ -234,16 +228,16 @@ def test_what_other_libraries_download_is_told_as_well(model, tmp_path):
     """
     hub = Hub({"owner/scorer": model})
     call = (
-        "from perfusion_core.hub import announce_download; announce_download('owner/scorer', ['*.json', "
-        "'unet/*.safetensors'])"
+        "from perfusion_core.hub import announce_download\n"
+        "announce_download('owner/scorer', ['*.json', 'unet/*.safetensors'])"
     )
-    said = fetch_checkpoint(tmp_path, endpoint=hub.address, code=call)
+    said = fetch(tmp_path, endpoint=hub.address, code=call)
     assert said.returncode == 0 and hub.fetched() == set()
     assert said.stderr.startswith(
         f"owner/scorer at {COMMIT[:8]}: 9 files, 700 kB, will be downloaded once"
     )
     hub.close()
-    assert fetch_checkpoint(tmp_path, code=call).stderr == ""
+    assert fetch(tmp_path, code=call).stderr == ""
 
 
 def test_which_files_are_used():
