@@ -64,6 +64,8 @@ def masks(args: argparse.Namespace) -> None:
     look at them.
     """
     from benchmarks.devices import device_name
+    from benchmarks.disk import written_whole
+    from benchmarks.safe_paths import below
     from benchmarks.suite.catalog import load_catalog
     from benchmarks.suite.concept_folder import read_concept
     from benchmarks.suite.concept_masks import draw_masks, sheet
@@ -85,11 +87,13 @@ def masks(args: argparse.Namespace) -> None:
                 f"concept {concept.name!r} has masks already, in {concept.masks[0].parent}; "
                 f"--show FILE shows them"
             )
+    # asked before the work, of a folder that may be somebody else's
+    pictures = [below(concept.images[0].parent.parent, "masks.png") for concept in concepts]
     opened = open_clipseg(args.model, device_name(args.device))
-    for concept in concepts:
+    for concept, picture in zip(concepts, pictures, strict=True):
         folder = add_masks(concept.images, draw_masks(opened, concept))
-        picture = folder.with_name("masks.png")
-        sheet([read_concept(folder.parent)]).save(picture)
+        with written_whole(picture) as aside:
+            sheet([read_concept(folder.parent)]).save(aside, format="PNG")
         print(folder)
         print(f"perfbench: look at {picture}: what is red is left out", file=sys.stderr)
 

@@ -7,7 +7,7 @@ import os
 import zipfile
 
 import pytest
-from hostile_kit import NAMES, content, make_victim, refused, untouched
+from hostile_kit import NAMES, command, content, make_victim, refused, untouched
 from PIL import Image
 from run_kit import make_concepts, shared
 
@@ -191,6 +191,32 @@ def test_masks_are_written_into_the_concept(victim, tmp_path):
     os.symlink(victim, tmp_path / "shelf" / "pot" / "clipseg-0123")
     with pytest.raises(UserError, match="leads out"):
         place_of(made, "0123")
+
+
+@pytest.mark.parametrize("target", ["victim/private.png", "shelf/pot/notes.txt"])
+def test_the_look_at_masks_follows_no_link(victim, tmp_path, monkeypatch, capsys, target):
+    """A link out is refused before anything is drawn; one inside is replaced."""
+    monkeypatch.setattr("perfusion_core.masks.open_clipseg", lambda *_: None)
+    monkeypatch.setattr(
+        "benchmarks.suite.concept_masks.draw_masks", lambda *_: [Image.new("L", (24, 16), 255)]
+    )
+    monkeypatch.setattr("benchmarks.suite.concept_masks.write_masks", save_masks)
+    folder = concept(tmp_path / "shelf" / "pot")
+    write(folder / "notes.txt", "mine")
+    os.symlink(tmp_path / target, folder / "masks.png")
+    with untouched(victim):
+        status, said = command(monkeypatch, capsys, "masks", "pot", "--suite", tmp_path / "shelf")
+    assert (folder / "notes.txt").read_text() == "mine"
+    if target.startswith("victim"):
+        assert status == 2 and "leads out" in said and not (folder / "masks").exists()
+    else:
+        assert status == 0 and not (folder / "masks.png").is_symlink()
+
+
+def save_masks(found, paths):
+    for mask, path in zip(found, paths, strict=True):
+        path.parent.mkdir(exist_ok=True)
+        mask.save(path)
 
 
 # ---- the layouts of other suites ----
