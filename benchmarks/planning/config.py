@@ -153,11 +153,17 @@ def resolve(
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"there is no configuration file {path}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise UserError(f"{path} is not a TOML file that can be read: {error}") from None
+    if "method_files" in found:
+        raise UserError(
+            f"{path} names method files; code is run only from files that you name in the command: "
+            f"--method-file FILE"
+        )
+    return found
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:

@@ -149,3 +149,11 @@ def test_config_needs_no_torch():
         "in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_toml_file_names_no_code(tmp_path):
+    """`plan --config FILE` ran what a downloaded file named."""
+    for text in ('method_files = ["evil.py"]', 'method_files = "evil.py"', "[method_files]\na = 1"):
+        (tmp_path / "c.toml").write_text(text)
+        with pytest.raises(UserError, match=r"names method files; .*: --method-file FILE$"):
+            resolve(toml=tmp_path / "c.toml", flags={"method_files": "mine.py"})
