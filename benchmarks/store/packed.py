@@ -9,6 +9,7 @@ rest stays.
 
 import io
 import lzma
+import os
 import tarfile
 from collections.abc import Mapping
 from functools import lru_cache
@@ -19,7 +20,9 @@ from benchmarks.safe_paths import leads_out
 
 PACKED = "packed.tar.xz"
 MAGIC = b"\xfd7zXZ\x00"  # every stream begins with it
-LIMIT = 2**30  # bytes of one stream: a small file must not fill the memory
+LIMIT = 2**30  # bytes of all streams together: a small file must not fill the memory
+# what tarfile raises, besides its own errors, for headers that nobody's tar writes
+NONSENSE = (ValueError, LookupError, ArithmeticError, RecursionError)
 DEPTH = 5  # folders from rows/<scorer>/<method>/<point>/<concept>.csv up to the run
 
 
@@ -52,6 +55,7 @@ class Archive:
         first, *others = data.split(MAGIC)
         self._streams = [MAGIC + stream for stream in reversed(others)]
         self._found: dict[str, bytes] = {}
+        self._room = LIMIT
         self._lock = Lock()
         self.damaged = bool(first or not others)  # whether something could not be read so far
 
@@ -72,16 +76,30 @@ class Archive:
     def _unpack(self, stream: bytes) -> None:
         decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ)
         try:
-            text = decoder.decompress(stream, LIMIT)
+            text = decoder.decompress(stream, self._room)
+            self._room -= len(text)
             if not decoder.eof:
                 raise EOFError(f"a stream of {PACKED} is cut off, or too long")
-            with tarfile.open(fileobj=io.BytesIO(text), mode="r:") as tar:
-                found = {one.name: data.read() for one in tar if (data := tar.extractfile(one))}
-        except (lzma.LZMAError, EOFError, tarfile.TarError):
+            found = _files_of(text)
+        except (lzma.LZMAError, EOFError, tarfile.TarError, *NONSENSE):
             self.damaged = True
             return
         self._found |= found
         self.damaged |= bool(decoder.unused_data)  # another stream's, whose beginning is not one
+
+
+def _files_of(text: bytes) -> dict[str, bytes]:
+    """The files of a tar, of which anybody may have written the headers; ValueError where a member
+    is no plain file, or longer than what there is.
+    """
+    found = {}
+    with tarfile.open(fileobj=io.BytesIO(text), mode="r:") as tar:
+        for one in tar:
+            end = one.offset_data + one.size
+            if not one.isreg() or one.issparse() or not one.offset_data <= end <= len(text):
+                raise ValueError(f"{one.name!r} is no plain file")
+            found[one.name] = text[one.offset_data : end]
+    return found
 
 
 def open_archive(path: Path) -> Archive | None:
@@ -102,7 +120,7 @@ def _opened(path: Path, *as_it_is: int) -> Archive:
 
 def unpacked(path: Path) -> bytes:
     """What the archive of its run folder has in the place of a path; FileNotFoundError where
-    nothing.
+    nothing. A folder with run.json is a run: what lies above it is another's.
     """
     for folder in list(path.parents)[:DEPTH]:
         archive = open_archive(folder / PACKED)
@@ -110,4 +128,6 @@ def unpacked(path: Path) -> bytes:
             data = archive.read(path.relative_to(folder).as_posix())
             if data is not None:
                 return data
+        if os.path.lexists(folder / "run.json"):
+            break
     raise FileNotFoundError(path)

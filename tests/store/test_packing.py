@@ -2,6 +2,7 @@
 place.
 """
 
+import lzma
 import subprocess
 import tarfile
 import time
@@ -12,8 +13,9 @@ import pytest
 from made_run import GLOBAL, LOCAL, make_run
 from run_kit import files
 
+from benchmarks.store import packed
 from benchmarks.store.csv_files import count_keys, is_there, plain, read_rows_file, rows_text
-from benchmarks.store.packed import MAGIC, PACKED, open_archive
+from benchmarks.store.packed import MAGIC, PACKED, Archive, archive_bytes, open_archive, unpacked
 from benchmarks.store.packing import pack_run
 from benchmarks.store.reading import read_plan, read_rows
 from benchmarks.store.run_folder import Store
@@ -173,3 +175,63 @@ def test_rows_text_is_bytes_that_pack_as_they_are(tmp_path):
     Store(tmp_path).write_rows(path, [])
     pack_run(tmp_path)
     assert plain(path).decode() == rows_text([])
+
+
+def stream(*members: bytes) -> bytes:
+    return lzma.compress(b"".join(members) + bytes(2 * tarfile.BLOCKSIZE))
+
+
+def member(name: str, about: dict, pax: dict | None = None) -> bytes:
+    """A header that says anything, and no data."""
+    one = tarfile.TarInfo(name)
+    for key, value in about.items():
+        setattr(one, key, value)
+    one.pax_headers = pax or {}
+    return one.tobuf(tarfile.PAX_FORMAT if pax else tarfile.GNU_FORMAT)
+
+
+def summed(header: bytes) -> bytes:
+    """With its checksum."""
+    return header[:148] + b"%06o\0 " % tarfile.calc_chksums(header)[0] + header[156:]
+
+
+SPARSE = {"GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.sparse.size": str(2**33)}
+STRANGE = {
+    "a link to nothing": member("plan.csv", {"type": tarfile.SYMTYPE, "linkname": "none"}),
+    "a link to itself": member("plan.csv", {"type": tarfile.LNKTYPE, "linkname": "plan.csv"}),
+    "a folder": member("plan.csv", {"type": tarfile.DIRTYPE}),
+    "more than there is": member("plan.csv", {"size": 2**33}),
+    "less than nothing": member("plan.csv", {"size": -512}),
+    "gaps of 8 GiB": member("plan.csv", {}, {**SPARSE, "GNU.sparse.map": f"0,0,{2**33},0"}),
+    "gaps of no number": member("plan.csv", {}, {**SPARSE, "GNU.sparse.map": "x"}),
+    "gaps without an end": summed(
+        member("plan.csv", {"type": tarfile.GNUTYPE_SPARSE})[:482] + b"\1" + bytes(29)
+    ),
+    "names of names": member("x", {"type": tarfile.GNUTYPE_LONGNAME}) * 3000,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", STRANGE)
+def test_a_strange_member_costs_its_stream(kind):
+    """These were tracebacks, or filled the memory."""
+    good = lzma.compress(packed._member("cells.csv", b"whole"))
+    archive = Archive(stream(packed._member("a", b"b"), STRANGE[kind]) + good)
+    assert archive.files() == {"cells.csv": b"whole"} and archive.damaged
+
+
+def test_all_streams_together_have_a_limit(monkeypatch):
+    texts = {name: bytes(2000) for name in ("cells.csv", "looked-cells.csv", "plan.csv")}
+    data = archive_bytes(texts)
+    assert Archive(data).files() == texts
+    monkeypatch.setattr(packed, "LIMIT", 6000)
+    archive = Archive(data)
+    assert len(archive.files()) == 2 and archive.damaged
+
+
+def test_an_archive_above_a_run_is_not_its_own(tmp_path):
+    (tmp_path / "inbox" / "q").mkdir(parents=True)
+    (tmp_path / "inbox" / PACKED).write_bytes(archive_bytes({"q/plan.csv": b"another's"}))
+    assert unpacked(tmp_path / "inbox" / "q" / "plan.csv") == b"another's"
+    (tmp_path / "inbox" / "q" / "run.json").write_text("{}")
+    with pytest.raises(FileNotFoundError):
+        unpacked(tmp_path / "inbox" / "q" / "plan.csv")
