@@ -241,7 +241,7 @@ def make_run(
                 "libraries": {"torch": "2.15.0", "diffusers": "0.42.1"},
                 "device": "cpu",
                 "dtype": "float32",
-                "units": {"planned": 12, "done": 12, "failed": 0},
+                "units": {"cells": {"planned": 12, "done": 12, "failed": 0}},
                 "seconds": {"fit": 812.5, "generate": 2400.1, "score": 95.0},
                 "started": "2026-11-20T09:00:00+00:00",
                 "finished": "2026-11-20T09:55:07+00:00",

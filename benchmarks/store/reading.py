@@ -103,10 +103,35 @@ def well_formed(about: Mapping[str, Any]) -> bool:
         return False
     if not all(isinstance(about.get(key, []), list) for key in ("commands", "failures", "argv")):
         return False
+    if not _inner_ones_are_well(about):
+        return False
     named = isinstance(scorers, list) and all(
         isinstance(one, dict) and is_name(one.get("name")) for one in scorers
     )
     return bool(named and scorers) and all(map(is_name, methods))
+
+
+def _inner_ones_are_well(about: Mapping[str, Any]) -> bool:
+    """The same of what stands inside of those objects and lists, wherever it does."""
+    parts = [
+        part for key in ("methods", "weights", "units") for part in about.get(key, {}).values()
+    ]
+    commands = about.get("commands", [])
+    if not all(isinstance(part, dict) for part in (*parts, *commands)):
+        return False
+    methods, backbone = about.get("methods", {}), about.get("backbone", {})
+    config = about.get("config", {})
+    lists = [one.get("argv", []) for one in (about, *commands)]
+    texts = [about.get("started", ""), backbone.get("id", "")]
+    return (
+        all(isinstance(one.get("config", {}), dict) for one in (*methods.values(), *commands))
+        and all(map(_are_texts, [*lists, config.get("trained", [])]))
+        and all(isinstance(text, str) and text.isprintable() for text in texts)
+    )
+
+
+def _are_texts(found: object) -> bool:
+    return isinstance(found, list) and all(isinstance(one, str) for one in found)
 
 
 def refuse_without(run: Path, about: Mapping[str, Any], needed: Iterable[str]) -> None:

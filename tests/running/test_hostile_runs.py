@@ -105,6 +105,19 @@ DAMAGE = {
     "a method with a path": lambda about: about.update(methods={"../cd": {}}),
     "weights that are a number": lambda about: about.update(weights=5),
     "commands that are an object": lambda about: about.update(commands={}),
+    "units of a number": lambda about: about["units"].update(cells=5),
+    "trained files that are a number": lambda about: about["config"].update(trained=5),
+    "trained files of numbers": lambda about: about["config"].update(trained=[5]),
+    "a method that is a number": lambda about: about.update(methods={"cd": 5}),
+    "a method's config that is a number": lambda about: about.update(methods={"cd": {"config": 5}}),
+    "a command that is a number": lambda about: about.update(commands=[5]),
+    "a command's words that are a number": lambda about: about.update(commands=[{"argv": 5}]),
+    "a command's config that is a number": lambda about: about.update(commands=[{"config": 5}]),
+    "words that are numbers": lambda about: about.update(argv=[5]),
+    "weights of a number": lambda about: about.update(weights={"cd": 5}),
+    "a backbone that is a number": lambda about: about["backbone"].update(id=5),
+    "a backbone with an escape": lambda about: about["backbone"].update(id="a\x1b[2J"),
+    "a start that is a number": lambda about: about.update(started=5),
 }
 
 
@@ -112,6 +125,12 @@ DAMAGE = {
 def test_a_damaged_run_json_is_one_sentence(there, perfbench, kind):
     edit(there, DAMAGE[kind])
     assert "run.json" in perfbench("table") and "run.json" in perfbench("checked against")
+
+
+def test_a_damaged_run_hides_no_other(there, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("benchmarks.store.reading.RESULTS", there.parent)
+    edit(there, lambda about: about["units"].update(cells=5))
+    assert command(monkeypatch, capsys, "ls", "runs") == (0, "")
 
 
 # ---- plan.csv ----
