@@ -20,7 +20,7 @@ from benchmarks.study.answers import Answers, Key, Refused, parse_answers
 LOAN_SECONDS = 3 * 3600  # a session nobody handed in for so long goes to the next rater
 # the same before its first screen is answered: an address costs nothing to make up
 WAIT_SECONDS = 15 * 60
-# sessions without an answer that one address may hold; with another one it loses its oldest
+# sessions not handed in that one address may hold; with another one it loses its oldest
 EACH = 8
 NAME = re.compile(r"(\d+)-([0-9a-f]{32})(|-stopped|-failed)\.json")
 
@@ -59,8 +59,9 @@ class Desk:
         """(session, ticket): the one that the rater has, or the next that nobody has; none of a
         block he has done.
 
-        Where none is left, the one that has waited longest for its first answer: whoever holds it
-        may still hand it in, and raters who were made up keep nobody out.
+        Where all are lent, one that lacks its answers: first those of which no screen is answered,
+        then the oldest. Whoever holds it may still hand it in, and raters who were made up keep
+        nobody out.
         """
         if not re.fullmatch(r"[0-9a-f]{32}", rater):
             raise Refused(422, "rater has to be 32 hexadecimal digits")
@@ -88,7 +89,7 @@ class Desk:
             ]
             free = [n for n in left if n not in lent or lent[n].rater == rater]
             idle = sorted(
-                (n for n in left if n in lent and not lent[n].begun), key=lambda n: lent[n].since
+                (n for n in left if n in lent), key=lambda n: (lent[n].begun, lent[n].since)
             )
             if not (kept or free or idle):
                 raise Refused(503, "There is nothing left to do for you at the moment. Thank you!")
@@ -125,13 +126,17 @@ class Desk:
         write_whole(self.loans / f"{session}.json", json.dumps(loan))
 
     def count(self, session: int, rater: str, address: str) -> None:
-        """Take the oldest session without an answer from an address that holds too many."""
+        """Take a session from an address that holds too many: the oldest, of those of which no
+        screen is answered where there are any.
+        """
         lent = self.lent()
         mine = [(n, who) for n, who in self.waiting.get(address, []) if n != session and n in lent
-                and lent[n].rater == who and not lent[n].begun]  # fmt: skip
-        for n, _ in mine[: max(0, len(mine) + 1 - EACH)]:
+                and lent[n].rater == who]  # fmt: skip
+        oldest = sorted(mine, key=lambda one: lent[one[0]].begun)
+        lost = oldest[: max(0, len(mine) + 1 - EACH)]
+        for n, _ in lost:
             (self.loans / f"{n}.json").unlink(missing_ok=True)
-        self.waiting[address] = [*mine[max(0, len(mine) + 1 - EACH) :], (session, rater)]
+        self.waiting[address] = [*(one for one in mine if one not in lost), (session, rater)]
 
     def take_in(self, data: bytes) -> Answers:
         """File answers, or say why not. Once this returns they are on the disk."""

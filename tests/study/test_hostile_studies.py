@@ -82,10 +82,15 @@ def post(ask, path: str, body: bytes) -> int:
 # ---- raters who are made up ----
 
 
-def test_made_up_raters_keep_nobody_out(study, ask):
-    """Twenty requests took all sessions for three hours."""
+@pytest.mark.parametrize("begin", [False, True])
+def test_made_up_raters_keep_nobody_out(study, ask, begin):
+    """Twenty requests took all sessions for three hours; twice as many did with made-up ranks."""
     for number in range(1000, 1020):
-        assert session_of(ask, number)[0] == 200
+        status, told = session_of(ask, number)
+        assert status == 200
+        if begin:
+            made_up = answers_of(study, told["session"], number, screens=1)
+            assert post(ask, "/api/begun", made_up) == 200
     for number in range(len(read_key(study).sessions)):
         status, told = session_of(ask, number)
         assert status == 200
@@ -96,17 +101,22 @@ def test_made_up_raters_keep_nobody_out(study, ask):
     )
 
 
-def test_a_session_is_kept_for_who_has_answered_a_screen(study, ask):
+def test_a_session_is_kept_for_who_has_answered_a_screen(study, ask, monkeypatch):
+    monkeypatch.setattr(desks, "EACH", 100)  # here, all raters have one address
     sessions = range(len(read_key(study).sessions))
     mine = []
     for number in sessions:
         mine.append(session_of(ask, number)[1]["session"])
         assert post(ask, "/api/begun", answers_of(study, mine[number], number, screens=1)) == 200
-    status, told = session_of(ask, 99)
-    assert status == 503 and "nothing left" in told["status"]
     assert [session_of(ask, number)[1]["session"] for number in sessions] == mine, (
         "also after a reload"
     )
+    assert session_of(ask, 98)[1]["session"] == mine[0], "the oldest, where all are begun"
+    assert session_of(ask, 99)[1]["session"] == mine[0], "the only one that is not begun"
+    for number in sessions:
+        assert post(ask, "/api/answers", answers_of(study, mine[number], number)) == 201
+    status, told = session_of(ask, 100)
+    assert status == 503 and "nothing left" in told["status"]
 
 
 def test_who_begins_has_to_have_been_given_the_session(study, ask):
@@ -147,9 +157,12 @@ def test_an_address_holds_a_few_sessions_without_an_answer(study, monkeypatch):
     assert len({first, second, third}) == 3 and set(desk.lent()) == {second, third}
     desk.begin(answers_of(study, second, 1, screens=1))
     fourth, _ = desk.hand_out(rater_id(4), "10.0.0.1")
-    assert set(desk.lent()) == {second, third, fourth}, "what was begun does not count"
-    other, _ = desk.hand_out(rater_id(5), "10.0.0.2")
-    assert set(desk.lent()) == {second, third, fourth, other}
+    assert set(desk.lent()) == {second, fourth}, "what was begun counts, and is taken last"
+    desk.begin(answers_of(study, fourth, 4, screens=1))
+    fifth, _ = desk.hand_out(rater_id(5), "10.0.0.1")
+    assert set(desk.lent()) == {fourth, fifth}
+    other, _ = desk.hand_out(rater_id(6), "10.0.0.2")
+    assert set(desk.lent()) == {fourth, fifth, other}
     assert not any(
         "10.0.0" in path.read_text() for path in (study / "private").rglob("*") if path.is_file()
     )
