@@ -99,12 +99,16 @@ class Dino:
 
         try:
             self.model: Any = (
-                AutoModel.from_pretrained(scorer.source, use_safetensors=True)
+                AutoModel.from_pretrained(
+                    scorer.source, use_safetensors=True, trust_remote_code=False
+                )
                 .to(device)
                 .float()
                 .eval()
             )
-            self.prepare: Any = AutoImageProcessor.from_pretrained(scorer.source)
+            self.prepare: Any = AutoImageProcessor.from_pretrained(
+                scorer.source, trust_remote_code=False
+            )
         except (OSError, ValueError) as error:
             raise UserError(
                 f"the scorer {scorer.name} cannot be opened: {str(error).strip().splitlines()[0]}"

@@ -14,7 +14,7 @@ from run_kit import arguments, make_scorer, run_here, shared
 
 from benchmarks import cli
 from benchmarks.scoring import lookup
-from benchmarks.scoring.lookup import find_scorer
+from benchmarks.scoring.lookup import Scorer, find_scorer
 from benchmarks.scoring.scorers import open_scorer
 from benchmarks.store.run_json import scorer_about
 from perfusion_core.errors import UserError
@@ -201,3 +201,21 @@ def test_quick_gelu_is_another_model(tmp_path):
     assert found[0].weights == found[1].weights and found[0].preprocessing != found[1].preprocessing
     features = [open_scorer(scorer, "cpu").images(pictures((16, 16)))[0] for scorer in found]
     assert features[0] @ features[1] < 1 - 1e-6
+
+
+def test_a_scorer_brings_no_code(tmp_path, monkeypatch):
+    """transformers asks whether to run it, and a run may have named the scorer."""
+    from benchmarks.scoring.scorers import Dino
+
+    asked = []
+    monkeypatch.setattr("builtins.input", lambda *_: asked.append(1) or "y")
+    folder = tmp_path / "scorer"
+    folder.mkdir()
+    code = {"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}
+    told = {"model_type": "evil", "auto_map": code}
+    (folder / "config.json").write_text(json.dumps(told))
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    scorer = Scorer("evil-01234567", "dino", str(folder), "", "")
+    with pytest.raises(UserError, match="cannot be opened"):
+        Dino(scorer, "cpu")
+    assert not asked and not (tmp_path / "ran").exists()
