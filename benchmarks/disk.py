@@ -12,6 +12,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,13 @@ def write_whole(path: Path, content: str | bytes) -> None:
     """A small file, whole or as it was before; text as UTF-8, its line ends as they are."""
     with written_whole(path) as aside:
         aside.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def write_secret(path: Path, text: str) -> None:
+    """A file that its owner alone can read, from its first byte on."""
+    with open(path, "w", encoding="utf-8", opener=partial(os.open, mode=0o600)) as stream:
+        path.chmod(0o600)  # one that was there keeps its mode
+        stream.write(text)
 
 
 def digests_of(folder: Path) -> dict[str, dict[str, Any]]:

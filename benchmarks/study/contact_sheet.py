@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from benchmarks.disk import write_secret
 from benchmarks.study.material import Task
 from benchmarks.study.screens import choice_file, reference_file
 
@@ -26,9 +27,7 @@ td, th { padding: .4rem; border-top: 1px solid #ccc; text-align: left }
 
 
 def write_private(folder: Path, key: dict[str, Any], pool: dict[str, Task]) -> None:
-    path = folder / "key.json"
-    path.write_text(json.dumps(key, ensure_ascii=False) + "\n", encoding="utf-8")
-    path.chmod(0o600)
+    write_secret(folder / "key.json", json.dumps(key, ensure_ascii=False) + "\n")
     rows = ["session,block,screens,link"]
     for n, session in enumerate(key["sessions"], 1):
         rows.append(f"{n},{session['block'] + 1},{len(session['trials'])},index.html#s={n}")

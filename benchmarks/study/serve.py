@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from benchmarks.disk import Locks
+from benchmarks.disk import Locks, write_secret
 from benchmarks.safe_paths import below
 from benchmarks.study.answers import MAX_BYTES, Refused, rated, read_key
 from benchmarks.study.desk import Desk
@@ -85,6 +85,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def get(self, path: str) -> None:
         if path == "api/session":
+            # it lends a session; a picture's address in a page of another site can ask for it
+            if self.headers.get("Sec-Fetch-Site") == "cross-site":
+                raise Refused(403, "a page of another site asked for this: use the study's link")
             rater = parse_qs(urlsplit(self.path).query).get("rater", [""])[0]
             session, ticket = self.desk.hand_out(rater, self.client_address[0])
             self.reply(
@@ -210,8 +213,7 @@ def token_of(folder: Path) -> str:
     """The study's token, made once: after a restart the links that were given out still work."""
     path = below(folder, "private", "token")
     if not path.is_file():
-        path.write_text(secrets.token_urlsafe(12))
-        path.chmod(0o600)
+        write_secret(path, secrets.token_urlsafe(12))
     return path.read_text().strip()
 
 

@@ -14,10 +14,11 @@ from study_kit import answer_file, make_run, rater_id
 
 from benchmarks.study import desk as desks
 from benchmarks.study.answers import Refused, parse_answers, read_key
+from benchmarks.study.contact_sheet import write_private
 from benchmarks.study.design import Design
 from benchmarks.study.desk import Desk
 from benchmarks.study.export import export
-from benchmarks.study.serve import make_server
+from benchmarks.study.serve import make_server, token_of
 from perfusion_core.errors import UserError
 
 
@@ -202,6 +203,30 @@ OURS = [
     "ratings.example.org",
     "Ratings.Example.org:443",
 ]
+
+
+def test_a_page_of_another_site_takes_no_session(study, ask):
+    """A browser says where a request comes from; the link itself may stand anywhere."""
+    path, other = f"/api/session?rater={rater_id(1)}", {"Sec-Fetch-Site": "cross-site"}
+    for verb in ("GET", "HEAD"):
+        assert ask(verb, path, **other)[0] == 403
+    assert not list((study / "private" / "loans").iterdir())
+    assert ask("GET", "/", **other)[0] == 200
+    assert ask("GET", path, **{"Sec-Fetch-Site": "same-origin"})[0] == 200
+
+
+def test_secrets_are_never_readable_by_others(study, monkeypatch):
+    """Also before a mode could be set."""
+    monkeypatch.setattr(Path, "chmod", lambda *_: None)
+    before = os.umask(0)
+    try:
+        token_of(study)
+        write_private(study / "private", {"sessions": [], "secret": "x"}, {})
+        write_private(study / "page", {"sessions": [], "secret": "x"}, {})
+    finally:
+        os.umask(before)
+    for path in ("private/token", "private/key.json", "page/key.json"):
+        assert (study / path).stat().st_mode & 0o077 == 0
 
 
 @pytest.mark.parametrize("host", OTHERS)
