@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.safe_paths import below, leads_out, safe_parts
-from perfusion_core.digests import file_sha256
 from perfusion_core.errors import UserError
+from perfusion_core.weight_digests import file_sha256
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)

@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
-from perfusion_core.digests import backbone_digest, text_digest
 from perfusion_core.errors import MissingCovariance, UserError, unknown
 from perfusion_core.hardware import fast_dtype_name
 from perfusion_core.hub import check_channels
 from perfusion_core.places import COVARIANCE, locate, variant_of
 from perfusion_core.single_file import open_single_file
+from perfusion_core.weight_digests import backbone_digest, text_digest
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

@@ -21,12 +21,12 @@ from torch.nn.functional import linear
 from perfusion_core.backbone import cross_attentions
 from perfusion_core.concept import Concept
 from perfusion_core.covariance import inverse, lookup_covariance
-from perfusion_core.digests import text_digest, text_shape
 from perfusion_core.errors import UserError, unknown
 from perfusion_core.perfusion_settings import BIAS, LOCKS, TEMPERATURE
 from perfusion_core.prompts import Word, super_encoding, tokenize, written
 from perfusion_core.prompts import super_text as fill_supers
 from perfusion_core.rank_one import Edit, EditedProjection, SuperKeys, concept_basis
+from perfusion_core.weight_digests import text_digest, text_shape
 
 log = logging.getLogger("perfusion_core")
 ALIKE = 0.8  # cosine of super-category encodings below which another text encoder is refused

@@ -15,7 +15,6 @@ from torch.nn.functional import linear
 
 from perfusion_core.backbone import Backbone, cross_attentions
 from perfusion_core.concept import Concept
-from perfusion_core.digests import text_shape
 from perfusion_core.editing import attach, load_concepts, restored
 from perfusion_core.perfusion_settings import Config
 from perfusion_core.prompts import (
@@ -31,6 +30,7 @@ from perfusion_core.prompts import (
 from perfusion_core.rank_one import Edit, EditedProjection, concept_basis
 from perfusion_core.subject import Subject
 from perfusion_core.training import Write
+from perfusion_core.weight_digests import text_shape
 
 
 class Student:

@@ -202,8 +202,8 @@ def make_concept(
 
     from perfusion_core.backbone import cross_attentions
     from perfusion_core.concept import Concept
-    from perfusion_core.digests import text_shape
     from perfusion_core.prompts import super_encoding, super_token
+    from perfusion_core.weight_digests import text_shape
 
     rng = torch.Generator().manual_seed(seed)
     encoding = super_encoding(backbone.text_encoder, backbone.tokenizer, super_category)

@@ -163,6 +163,13 @@ def test_every_room_names_its_modules():
         assert not unnamed, f"{place.relative_to(ROOT)} does not name {sorted(unnamed)}"
 
 
+def test_a_module_has_a_name_of_its_own():
+    """grep for a module's name finds one; a room's verbs are in its command.py."""
+    names = [path.stem for path in MODULES.values()]
+    shared = {name for name in names if names.count(name) > 1}
+    assert shared <= {"__init__", "command"}
+
+
 def test_few_files_lie_at_the_root():
     assert len(list((ROOT / "benchmarks").glob("*.py"))) <= 12
 

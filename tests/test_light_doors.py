@@ -20,8 +20,8 @@ from benchmarks.study.export import export
 from benchmarks.suite.concept_folder import read_concept
 from perfusion_core import hardware
 from perfusion_core.backbone import fast_dtype
-from perfusion_core.digests import text_digest, text_digest_of_files
 from perfusion_core.errors import UserError
+from perfusion_core.weight_digests import text_digest, text_digest_of_files
 
 HEAVY = ("torch", "diffusers", "transformers")
 CODE = f"""

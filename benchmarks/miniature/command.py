@@ -75,7 +75,7 @@ def build(parser: argparse.ArgumentParser) -> Run:
     )
 
     def act(args: argparse.Namespace) -> int:
-        from benchmarks.miniature.training.build import build_verb
+        from benchmarks.miniature.training.building import build_verb
 
         return build_verb(
             args.out,

@@ -13,11 +13,16 @@ from benchmarks.paths import backbone_names
 from benchmarks.planning.config import Config
 from benchmarks.planning.units import Facts
 from benchmarks.scoring.lookup import Scorer, find_scorer, knows_pictures_only
-from perfusion_core.digests import backbone_digest, file_sha256, text_digest, text_digest_of_files
 from perfusion_core.errors import UserError
 from perfusion_core.hardware import fast_dtype_name, has_gpu
 from perfusion_core.places import COVARIANCE, cached, locate, variant_of
 from perfusion_core.single_file import picture_side
+from perfusion_core.weight_digests import (
+    backbone_digest,
+    file_sha256,
+    text_digest,
+    text_digest_of_files,
+)
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from benchmarks.safe_paths import below, safe_parts
 from benchmarks.store.reading import planned_fits, read_run
 from benchmarks.store.run_folder import MANIFEST, Store, fit_folder
 from benchmarks.suite.concept_folder import Concept
-from perfusion_core.digests import file_sha256
 from perfusion_core.errors import UserError
+from perfusion_core.weight_digests import file_sha256
 
 ABOUT = MANIFEST[Fit]
 

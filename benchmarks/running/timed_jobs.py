@@ -21,7 +21,6 @@ from benchmarks.planning import methods
 from perfusion_core import rank_one
 from perfusion_core.backbone import Backbone, cross_attentions, lay_out
 from perfusion_core.concept import Concept
-from perfusion_core.digests import text_shape
 from perfusion_core.editing import load_concepts
 from perfusion_core.perfusion import Config
 from perfusion_core.prompts import TEMPLATES, named, super_encoding, super_token
@@ -29,6 +28,7 @@ from perfusion_core.sampling import noise, sample
 from perfusion_core.student import Student
 from perfusion_core.subject import Subject
 from perfusion_core.training import Batch, Latents, Progress, Recipe, train
+from perfusion_core.weight_digests import text_shape
 
 WORDS = ("cat", "dog", "teapot")
 PROMPTS = {

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.digests import canonical, digest
-from perfusion_core.digests import file_sha256
 from perfusion_core.errors import UserError
 from perfusion_core.hub import announce_download
+from perfusion_core.weight_digests import file_sha256
 
 SD_SCORER = "clip:ViT-B-32-quickgelu:openai"  # the reported one on photographs
 SD_SELECTOR = "clip:ViT-B-32:laion2b_s34b_b79k"  # picks training steps: other data, never reported

@@ -13,8 +13,8 @@ from random import Random
 from benchmarks.disk import read_manifest
 from benchmarks.scoring.reserved import FLOOR, REAL
 from benchmarks.store import reading, run_folder
-from perfusion_core.digests import file_sha256
 from perfusion_core.errors import UserError, unknown
+from perfusion_core.weight_digests import file_sha256
 
 KINDS = {"ranking": 3, "realism": 2}  # study -> how many pictures a screen compares
 DEFAULT_METHODS = {"ranking": ("perfusion", "cd", "db"), "realism": ("perfusion", FLOOR)}

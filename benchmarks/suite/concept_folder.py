@@ -18,8 +18,8 @@ from typing import Any
 
 from benchmarks.paths import data_dir
 from benchmarks.safe_paths import UnsafePath, is_name, lies_below, shown
-from perfusion_core.digests import file_sha256
 from perfusion_core.errors import UserError, unknown
+from perfusion_core.weight_digests import file_sha256
 
 # of the paper; "other" has the shared prompts only
 GROUPS = ("animated", "container", "furniture", "wearable")

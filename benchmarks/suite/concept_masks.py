@@ -16,9 +16,9 @@ from benchmarks.digests import digest
 from benchmarks.disk import written_whole
 from benchmarks.safe_paths import below
 from benchmarks.suite.concept_folder import Concept
-from perfusion_core.digests import file_sha256
 from perfusion_core.errors import UserError
 from perfusion_core.hardware import has_gpu
+from perfusion_core.weight_digests import file_sha256
 
 VERSION = 1  # of what is done with CLIPSeg's output
 CHOICES = ("auto", "none", "clipseg")

@@ -24,8 +24,8 @@ from typing import IO, Any, cast
 from urllib.parse import urlsplit
 
 from benchmarks.safe_paths import below, safe_parts
-from perfusion_core.digests import file_sha256
 from perfusion_core.errors import UserError
+from perfusion_core.weight_digests import file_sha256
 
 BLOCK = 1 << 16  # bytes
 MAX_FILES = 20_000

@@ -106,7 +106,7 @@ def add_masks(images: tuple[Path, ...], found: list) -> Path:
     from benchmarks.safe_paths import below
     from benchmarks.suite.concept_folder import read_about, toml
     from benchmarks.suite.concept_masks import write_masks
-    from perfusion_core.digests import file_sha256
+    from perfusion_core.weight_digests import file_sha256
 
     root = images[0].parent.parent
     about = read_about(root)

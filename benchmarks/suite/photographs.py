@@ -28,8 +28,8 @@ from benchmarks.suite.concept_folder import (
     write_concept,
 )
 from benchmarks.suite.download import download, names, unpack_archive
-from perfusion_core.digests import file_sha256
 from perfusion_core.errors import UserError, unknown
+from perfusion_core.weight_digests import file_sha256
 
 LIMIT = 10**9  # bytes of one download
 SHORT_SIDE = 1024  # of a user's photograph as it is kept: twice what Stable Diffusion 1.5 looks at

@@ -62,7 +62,7 @@ def test_mistakes_are_told_in_a_sentence(args, sentence, tmp_path, monkeypatch):
 
 
 def test_a_recipe_may_be_changed():
-    from benchmarks.miniature.training.build import recipe_of
+    from benchmarks.miniature.training.building import recipe_of
     from benchmarks.miniature.training.hyperparameters import ON_GPU, Recipe
 
     assert recipe_of("cpu", ["own_token=0", "text_batch=64"]) == Recipe(

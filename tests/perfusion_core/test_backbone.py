@@ -11,8 +11,8 @@ from diffusers import DDIMScheduler, PNDMScheduler, UNet2DConditionModel
 from benchmarks.advice import advised
 from perfusion_core.backbone import Backbone, cross_attentions
 from perfusion_core.covariance import Covariance, cached, write_covariance
-from perfusion_core.digests import backbone_digest, text_digest
 from perfusion_core.errors import UserError
+from perfusion_core.weight_digests import backbone_digest, text_digest
 
 
 def test_every_word_of_the_tiny_tokenizer_is_one_token():

@@ -20,10 +20,10 @@ from safetensors.torch import save_file
 from benchmarks.advice import advised
 from perfusion_core import load_concepts, rank_one
 from perfusion_core.backbone import cross_attentions
-from perfusion_core.digests import text_digest, text_shape
 from perfusion_core.errors import UserError
 from perfusion_core.prompts import super_encoding, super_token
 from perfusion_core.rank_one import gated_edit, linear_gate
+from perfusion_core.weight_digests import text_digest, text_shape
 
 
 @pytest.fixture(scope="module")

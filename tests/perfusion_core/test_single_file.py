@@ -13,9 +13,9 @@ from benchmarks.cli import run
 from perfusion_core import single_file
 from perfusion_core.backbone import Backbone
 from perfusion_core.covariance import cached
-from perfusion_core.digests import backbone_digest
 from perfusion_core.errors import UserError
 from perfusion_core.sampling import sample
+from perfusion_core.weight_digests import backbone_digest
 
 TRUE = single_file.layouts
 

@@ -21,13 +21,13 @@ from benchmarks.planning.backbones import _text_encoder
 from perfusion_core import single_file
 from perfusion_core.backbone import Backbone
 from perfusion_core.covariance import FILE, cached, estimate
-from perfusion_core.digests import text_digest
 from perfusion_core.editing import load_concepts
 from perfusion_core.errors import UserError
 from perfusion_core.latents import Latents
 from perfusion_core.perfusion import Config, fit
 from perfusion_core.sampling import sample
 from perfusion_core.subject import Fitted, Subject
+from perfusion_core.weight_digests import text_digest
 
 CAPTIONS = [
     f"a {a} {b} in the {c}"

@@ -12,11 +12,15 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
-from benchmarks.miniature.training.export import copied_weights, export_covariance, read_record
 from benchmarks.miniature.training.hyperparameters import Recipe
 from benchmarks.miniature.training.recipe import train_stages
 from benchmarks.miniature.training.text_encoder import trained_text_encoder
 from benchmarks.miniature.training.unet import trained_unet
+from benchmarks.miniature.training.weights_export import (
+    copied_weights,
+    export_covariance,
+    read_record,
+)
 from benchmarks.miniature.training.workshop import Workshop
 from perfusion_core.errors import UserError
 

@@ -19,8 +19,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmarks.miniature.training.training_data import FACTORS
-from perfusion_core.digests import file_sha256
 from perfusion_core.errors import UserError
+from perfusion_core.weight_digests import file_sha256
 
 FOLDER, ABOUT = "judges", "judges.json"
 JUDGES = ("factors", "identity", "segment")

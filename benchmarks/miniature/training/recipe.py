@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from benchmarks.miniature.training.export import export_covariance, export_weights
 from benchmarks.miniature.training.hyperparameters import Recipe
 from benchmarks.miniature.training.judge_data import render_judged
 from benchmarks.miniature.training.judge_training import train_judge
@@ -22,6 +21,7 @@ from benchmarks.miniature.training.scorer_training import train_scorer
 from benchmarks.miniature.training.text_encoder import train_text_encoder
 from benchmarks.miniature.training.unet import train_unet
 from benchmarks.miniature.training.vae import latents, train_vae
+from benchmarks.miniature.training.weights_export import export_covariance, export_weights
 from benchmarks.miniature.training.workshop import Paused, Workshop
 
 # the stages in their order: the U-Net needs text encoder and VAE, the judges need the VAE

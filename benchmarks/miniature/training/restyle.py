@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from benchmarks.miniature.opening import opened
-from benchmarks.miniature.training.export import copied_weights
+from benchmarks.miniature.training.weights_export import copied_weights
 from benchmarks.miniature.world.effects import STYLES
 from benchmarks.miniature.world.instance import stream
 from benchmarks.miniature.world.language import caption
