@@ -212,14 +212,14 @@ def test_kept_states_come_along_and_another_one_is_drawn_again(tmp_path):
 
 def test_what_changes_after_the_plan_is_not_drawn_with(tmp_path, monkeypatch):
     flat, out = concept_files(tmp_path / "flat"), tmp_path / "run"
-    planned = benchmark.prepare
+    planned = benchmark.prepare_run
 
     def prepare(config):
         prepared = planned(config)
         shutil.copyfile(flat / "teapot.safetensors", flat / "cat.safetensors")
         return prepared
 
-    monkeypatch.setattr(benchmark, "prepare", prepare)
+    monkeypatch.setattr(benchmark, "prepare_run", prepare)
     with pytest.raises(UserError, match=r"cat\.safetensors has changed since the run was planned"):
         run_here(shared(), out, "--trained", f"perfusion={flat}")
     assert not pictures(out)

@@ -157,7 +157,7 @@ def test_the_default_scorer_is_quick_gelu_and_any_open_clip_model_goes_by_name(
     weights = tmp_path / "open_clip_model.safetensors"
     weights.write_bytes(b"weights")
     monkeypatch.setattr(open_clip, "download_pretrained", lambda about: str(weights))
-    monkeypatch.setattr(lookup, "tell", lambda hub_id, files: told.append(hub_id))
+    monkeypatch.setattr(lookup, "announce_download", lambda hub_id, files: told.append(hub_id))
     told = []
     found = find_scorer("auto", "sd15", tmp_path)
     assert found.source == "ViT-B-32-quickgelu:openai" and found.name.startswith(
