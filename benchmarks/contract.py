@@ -68,6 +68,12 @@ def check_method(
             "the same fit must draw the same picture",
         )
         tell("draws the same twice")
+        if said.text_side:
+            expect(
+                np.array_equal(first, left(module, backbone, fits)),
+                "TEXT_SIDE = True, but what apply changes is more than texts, K and V",
+            )
+            tell("shares batches with other methods")
         if module.TRAINED:
             expect(not np.array_equal(first, plain), "with the fit applied the picture must change")
             tell("changes the picture")
@@ -256,6 +262,15 @@ def applied(module: ModuleType, backbone: Any, fits: dict[str, Any]) -> np.ndarr
         text = write(f"A {{{NAMES[0]}}} on the beach")
         expect(isinstance(text, str), "write must return the text to hand to `sample`")
         return picture(backbone, text)
+
+
+def left(module: ModuleType, backbone: Any, fits: dict[str, Any]) -> np.ndarray:
+    """The picture of `applied`, from its text side alone: the method is gone when it is drawn."""
+    from perfusion_core.sampling import draw, prepared
+
+    with module.apply(backbone, fits, {}) as write:
+        wanted = prepared(backbone, [write(f"A {{{NAMES[0]}}} on the beach")], [1], 6.0)
+    return draw(backbone, wanted, steps=3, guidance=6.0)
 
 
 def picture(backbone: Any, text: str) -> np.ndarray:

@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate
 
 from perfusion_core.backbone import Backbone, channels_last
 from perfusion_core.errors import UserError
-from perfusion_core.sampling import attended, fixed_text, text_side
+from perfusion_core.sampling import attended, fixed_text, projected
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,6 @@ def look(
     object.
     """
     n, side = len(texts), int(backbone.unet.config.sample_size)
-    distinct = list(dict.fromkeys(texts))
     chosen = torch.zeros(n, backbone.tokenizer.model_max_length)  # [n, M]
     for row, positions in enumerate(words):
         chosen[row, list(positions)] = 1.0
@@ -85,9 +84,9 @@ def look(
         maps.append(interpolate(mass.mean(1, keepdim=True), (side, side), mode="bilinear")[:, 0])
         leaks.append(outside(mass, masks.to(probs)).mean(1))
 
-    encodings = [text_side(backbone, text) for text in distinct]
-    rows = [distinct.index(text) for text in texts]
-    with fixed_text(backbone, encodings, rows) as anything, attended(backbone.unet, n, see):
+    known = {text: projected(backbone, text) for text in dict.fromkeys(texts)}
+    sides = [known[text] for text in texts]
+    with fixed_text(backbone, sides) as anything, attended(backbone.unet, n, see):
         backbone.unet(channels_last(x.to(backbone.dtype)), t, encoder_hidden_states=anything)
     return Look(torch.stack(maps).mean(0).cpu(), torch.stack(leaks).mean(0).cpu())
 

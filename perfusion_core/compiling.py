@@ -13,7 +13,9 @@ from perfusion_core.sampling import sample
 GRAPHS = 128
 
 
-def compile_backbone(backbone: Backbone, images: int = 8, backend: str = "inductor") -> float:
+def compile_backbone(
+    backbone: Backbone, images: int = 8, rows: int = 0, backend: str = "inductor"
+) -> float:
     """torch.compile for the parts that no method replaces; -> seconds of the warm-up, two steps of
     some pictures.
 
@@ -24,5 +26,5 @@ def compile_backbone(backbone: Backbone, images: int = 8, backend: str = "induct
             # one limit for all: they share their code
             module.compile(backend=backend, recompile_limit=GRAPHS)
     started = time.monotonic()
-    sample(backbone, "a photo", list(range(images)), steps=2)
+    sample(backbone, "a photo", list(range(images)), steps=2, rows=rows)
     return time.monotonic() - started

@@ -37,29 +37,31 @@ def free() -> None:
         torch.cuda.empty_cache()
 
 
-def draw(
-    backbone: Any, texts: str | Sequence[str], seeds: Sequence[int], *, steps: int, guidance: float
+def draw_what_fits(
+    backbone: Any, pictures: Sequence[Any], *, steps: int, guidance: float, rows: int = 0
 ) -> tuple[np.ndarray, list[int]]:
-    """Pictures as `sample` makes them, and the sizes of the batches: one, or halves of it where
-    memory runs out.
+    """Pictures as `sampling.draw` makes them, and of each the size of its batch: the usual one, or
+    half of it where memory runs out.
     """
-    from perfusion_core.sampling import sample
+    from perfusion_core.sampling import draw, per_batch
 
-    try:
-        return sample(backbone, texts, seeds, steps=steps, guidance=guidance), [len(seeds)]
-    except (RuntimeError, MemoryError) as error:
-        if not out_of_memory(error) or len(seeds) == 1:
-            raise
-    free()
-    half = (len(seeds) + 1) // 2
-    log.warning(f"out of memory with {len(seeds)} pictures at a time; going on with {half}")
-    pictures, sizes = [], []
-    for part in (slice(half), slice(half, None)):
-        words = texts if isinstance(texts, str) else texts[part]
-        drawn, split = draw(backbone, words, seeds[part], steps=steps, guidance=guidance)
-        pictures.append(drawn)
-        sizes += split
-    return np.concatenate(pictures), sizes
+    many = per_batch(rows, guidance) if rows else len(pictures)
+    drawn: list[np.ndarray] = []
+    sizes: list[int] = []
+    while len(sizes) < len(pictures):
+        some = pictures[len(sizes) : len(sizes) + many]
+        try:
+            drawn.append(draw(backbone, some, steps=steps, guidance=guidance, rows=rows))
+            sizes += [many] * len(some)
+            continue
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error) or many == 1:
+                raise
+        free()
+        before, many = many, (many + 1) // 2
+        rows = many * (1 if guidance == 1.0 else 2)
+        log.warning(f"out of memory with {before} pictures at a time; going on with {many}")
+    return np.concatenate(drawn), sizes
 
 
 class Halving:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 NAME, LABEL, VERSION = "perfusion", "Perfusion", 1
 TRAINED, PRIOR = True, False
+TEXT_SIDE = True
 SELECTS, USES_COVARIANCE = True, True
 ONE_FILE = "concept.safetensors"
 TUNED = ("lr", "lr_embedding")

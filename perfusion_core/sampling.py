@@ -1,11 +1,13 @@
 """Texts and seeds in, pictures out: DDIM with guidance, one CPU generator per image.
 
 The text side is done once per prompt: K and V of every cross-attention are computed before the loop
-and kept.
+and kept. So a picture is drawn from these and a seed, whatever is drawn beside it; in batches of
+one fixed shape its bytes do not depend on that either (`batches.py` asks the device).
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,18 @@ from torch import nn
 from perfusion_core.backbone import Backbone, channels_last, cross_attentions
 
 CHUNK = 2**20  # pixels decoded at a time: the VAE's activations are the largest tensors of all
+
+# K and V [M, d_out] of one text, of every cross-attention
+Projected = tuple[tuple[torch.Tensor, torch.Tensor], ...]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture to be drawn: what its text comes to in every layer, and the seed of its noise."""
+
+    text: Projected
+    plain: Projected | None  # of the empty text; None without guidance
+    seed: int
 
 
 class AttentionMaps:
@@ -28,7 +42,6 @@ class AttentionMaps:
     maps: torch.Tensor
 
 
-@torch.no_grad()
 def sample(
     backbone: Backbone,
     texts: str | Sequence[str],
@@ -37,9 +50,9 @@ def sample(
     steps: int = 50,
     guidance: float = 6.0,
     attention: AttentionMaps | None = None,
+    rows: int = 0,
 ) -> np.ndarray:
-    """-> uint8 [n, H, W, 3]. The same call gives the same bytes on the same device, dtype and
-    number of threads.
+    """-> uint8 [n, H, W, 3]. The same call gives the same bytes on the same device and dtype.
 
     Args:
         texts: one prompt for all images, or one a seed.
@@ -47,21 +60,70 @@ def sample(
         steps: of DDIM.
         guidance: scale of classifier-free guidance; 1 draws without the unconditional branch.
         attention: filled with the mean attention of every token where it is given.
+        rows: of the U-Net's batch, two an image with guidance; the last batch is filled up. 0: one
+            batch of all images.
     """
-    # Each text once.
     texts = [texts] * len(seeds) if isinstance(texts, str) else list(texts)
+    pictures = prepared(backbone, texts, seeds, guidance)
+    return draw(backbone, pictures, steps=steps, guidance=guidance, attention=attention, rows=rows)
+
+
+@torch.no_grad()
+def prepared(
+    backbone: Backbone, texts: Sequence[str], seeds: Sequence[int], guidance: float
+) -> list[Picture]:
+    """The text side, one text a seed, with whatever a method has put into the backbone now."""
     assert len(texts) == len(seeds) > 0, "one text a seed"
-    unet, device = backbone.unet, backbone.device
+    known = {text: projected(backbone, text) for text in dict.fromkeys(texts)}
+    plain = None if guidance == 1.0 else known.get("") or projected(backbone, "")
+    return [Picture(known[text], plain, int(seed)) for text, seed in zip(texts, seeds)]
+
+
+def per_batch(rows: int, guidance: float) -> int:
+    """How many pictures a batch of so many rows of the U-Net draws."""
+    return max(1, rows // (1 if guidance == 1.0 else 2))
+
+
+def draw(
+    backbone: Backbone,
+    pictures: Sequence[Picture],
+    *,
+    steps: int,
+    guidance: float,
+    attention: AttentionMaps | None = None,
+    rows: int = 0,
+) -> np.ndarray:
+    """Batch by batch; what fills the last one up is thrown away. Arguments as `sample` has them."""
+    many = per_batch(rows, guidance) if rows else len(pictures)
+    drawn, maps = [], []
+    for start in range(0, len(pictures), many):
+        some = list(pictures[start : start + many])
+        seen = None if attention is None else AttentionMaps()
+        filled = some + some[-1:] * (many - len(some))
+        drawn.append(draw_batch(backbone, filled, steps, guidance, seen)[: len(some)])
+        if seen is not None:
+            maps.append(seen.maps[: len(some)])
+    if attention is not None:
+        attention.maps = torch.cat(maps)
+    return np.concatenate(drawn)
+
+
+@torch.no_grad()
+def draw_batch(
+    backbone: Backbone,
+    pictures: Sequence[Picture],
+    steps: int,
+    guidance: float,
+    attention: AttentionMaps | None = None,
+) -> np.ndarray:
+    unet = backbone.unet
     guided = guidance != 1.0
-    distinct = list(dict.fromkeys(([""] if guided else []) + texts))
-    # of the U-Net's batch
-    rows = [0] * len(texts) * guided + [distinct.index(text) for text in texts]
-    encodings = [text_side(backbone, text) for text in distinct]
-    # Noise of each seed.
     scheduler = backbone.scheduler()
     scheduler.set_timesteps(steps)
-    x = noise(backbone, seeds).to(device)
-    with fixed_text(backbone, encodings, rows) as placeholder, watched(unet, len(texts), attention):
+    x = noise(backbone, [picture.seed for picture in pictures]).to(backbone.device)
+    texts = [picture.plain for picture in pictures if picture.plain] if guided else []
+    texts += [picture.text for picture in pictures]
+    with fixed_text(backbone, texts) as placeholder, watched(unet, len(pictures), attention):
         for t in scheduler.timesteps:
             # Both branches at once.
             x_in = torch.cat([x, x]) if guided else x
@@ -92,6 +154,18 @@ def text_side(backbone: Backbone, text: str) -> torch.Tensor:
     return backbone.pipe.encode_prompt(text, backbone.device, 1, False)[0]
 
 
+def projected(backbone: Backbone, text: str) -> Projected:
+    """K and V of a text in every cross-attention."""
+    encodings = text_side(backbone, text)
+    low = backbone.dtype != torch.float32
+    with torch.autocast(backbone.device.type, backbone.dtype, enabled=low):
+        sides = [
+            (layer.to_k(encodings), layer.to_v(encodings))
+            for layer in cross_attentions(backbone.unet).values()
+        ]
+    return tuple((k[0].to(backbone.dtype), v[0].to(backbone.dtype)) for k, v in sides)
+
+
 class Fixed(nn.Module):
     """Stands in for a K or V projection whose result is known."""
 
@@ -104,27 +178,20 @@ class Fixed(nn.Module):
 
 
 @contextmanager
-def fixed_text(
-    backbone: Backbone, encodings: list[torch.Tensor], rows: list[int]
-) -> Iterator[torch.Tensor]:
-    """Project every text once in every cross-attention, and let the layers hand out the results for
-    the batch's rows.
+def fixed_text(backbone: Backbone, texts: Sequence[Projected]) -> Iterator[torch.Tensor]:
+    """Let every cross-attention hand out what is known of the texts, one a row of the batch.
 
     Yields a tensor of the right batch and length to give to the U-Net; its values are never read.
     """
     layers = cross_attentions(backbone.unet)
-    index = torch.tensor(rows, device=backbone.device)
     kept = {name: (layer.to_k, layer.to_v) for name, layer in layers.items()}
-    low = backbone.dtype != torch.float32
+    length, width = len(texts[0][0][0]), backbone.text_encoder.config.hidden_size
     try:
-        for layer in layers.values():
-            for side in ("to_k", "to_v"):
-                project = getattr(layer, side)
-                with torch.autocast(backbone.device.type, backbone.dtype, enabled=low):
-                    # [distinct, M, d_out]
-                    results = torch.cat([project(e) for e in encodings]).to(backbone.dtype)
-                setattr(layer, side, Fixed(results[index]))
-        yield encodings[0].new_zeros(len(rows), *encodings[0].shape[1:], dtype=backbone.dtype)
+        for number, layer in enumerate(layers.values()):
+            layer.to_k, layer.to_v = (
+                Fixed(torch.stack([text[number][side] for text in texts])) for side in (0, 1)
+            )
+        yield torch.zeros(len(texts), length, width, device=backbone.device, dtype=backbone.dtype)
     finally:
         for name, layer in layers.items():
             layer.to_k, layer.to_v = kept[name]

@@ -23,8 +23,8 @@ from perfusion_core.backbone import Backbone, channels_last
 from perfusion_core.checkpoint import Checkpoint
 from perfusion_core.errors import UserError
 from perfusion_core.latents import Latents as Latents
-from perfusion_core.memory import Halving
-from perfusion_core.memory import draw as draw_what_fits
+from perfusion_core.memory import Halving, draw_what_fits
+from perfusion_core.sampling import prepared
 
 Write = Callable[[str], str]
 Progress = Callable[[int, int, float], None]
@@ -67,6 +67,7 @@ class Validation:
     every: int = 25
     steps: int = 50
     guidance: float = 6.0
+    rows: int = 0  # of the U-Net's batch; 0: all pictures in one
 
 
 def equal_parts(batch: int, parts: int) -> int:
@@ -316,8 +317,13 @@ def judge(
     """Draw, score, and keep the state if it is the best so far."""
     with current() as write:
         texts = [write(template) for template in validate.templates]
+        pictures = prepared(backbone, texts, validate.seeds, validate.guidance)
         images, _ = draw_what_fits(
-            backbone, texts, validate.seeds, steps=validate.steps, guidance=validate.guidance
+            backbone,
+            pictures,
+            steps=validate.steps,
+            guidance=validate.guidance,
+            rows=validate.rows,
         )
     score = float(validate.score(images))
     if not math.isfinite(score):

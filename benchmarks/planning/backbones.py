@@ -24,6 +24,8 @@ from perfusion_core.weight_digests import (
     text_digest_of_files,
 )
 
+SMALL = 128  # pixels; a larger picture keeps a processor busy in a smaller batch
+
 
 @dataclass(frozen=True)
 class Models:
@@ -36,13 +38,14 @@ class Models:
     covariance: str
     dtype: str
     size: int  # pixels of a side
+    rows: int  # of the U-Net's batch
     miniature: bool  # methods take the recipe tuned for small models
     scorers: tuple[Scorer, ...]
     selector: Scorer
 
     @property
     def facts(self) -> Facts:
-        return Facts(self.digest, self.covariance, self.dtype, self.selector.name)
+        return Facts(self.digest, self.covariance, self.dtype, self.selector.name, self.rows)
 
 
 def find_models(config: Config) -> Models:
@@ -73,7 +76,8 @@ def find_models(config: Config) -> Models:
         digest=backbone_digest(place),
         covariance=covariance_digest(place),
         dtype=dtype,
-        size=picture_size(place),
+        size=(size := picture_size(place)),
+        rows=config.rows or usual_rows(size),
         miniature=own if config.recipe == "auto" else config.recipe == "miniature",
         scorers=scorers,
         selector=selector,
@@ -121,6 +125,13 @@ def _text_encoder(place: Path) -> Any:
     from perfusion_core.backbone import load_pipeline
 
     return load_pipeline(place, torch.float32).text_encoder
+
+
+def usual_rows(size: int) -> int:
+    """Rows of a batch of the U-Net, by the side of the pictures: a number of the protocol, never of
+    the machine.
+    """
+    return 32 if size <= SMALL else 16
 
 
 def picture_size(place: Path) -> int:

@@ -60,6 +60,7 @@ class Config:
     images: int = 8  # a prompt
     steps: int = 50  # of DDIM
     guidance: float = 6.0
+    rows: int = 0  # of the U-Net's batch, two an image with guidance; 0: the backbone's own
     prior_images: int = 200  # class images of a super-category
     # published, miniature; auto: miniature where the backbone carries its own scorer
     recipe: str = "auto"
@@ -83,8 +84,6 @@ class Config:
     ray_address: str = _place("")
     # torch.compile for the U-Net: a minute of warm-up a worker, low bits may differ
     compile: bool = _place(False)
-    # images drawn at a time, of several prompts; 0: those of one prompt. Low bits may differ
-    batch: int = _place(0)
     method_files: tuple[str, ...] = _place(())
     drop_images: bool = _place(False)  # once scored; the tables need rows only
 
@@ -261,7 +260,7 @@ def _checked(config: Config) -> Config:
         "train_steps": 0,
         "workers": 0,
         "threads": 0,
-        "batch": 0,
+        "rows": 0,
         "seed": 0,
     }.items():
         if getattr(config, key) < least:

@@ -31,6 +31,8 @@ class Said:
     # True: it needs C; False: C decides none of its bytes; None: keyed, not needed
     uses_covariance: bool | None = None
     pairs: bool = True  # two of its concepts can be drawn in one picture
+    # what it changes reaches a picture through texts, K and V only: batches are shared with others
+    text_side: bool = False
     # all that a fit leaves, with the super-category in its header; empty: a folder
     one_file: str = ""
     # learning rates that `perfbench tune` varies, with the steps; empty: not tuned
@@ -142,6 +144,7 @@ OPTIONAL: dict[str, Callable[[Any], str]] = {  # what is wrong with a value
     "SELECTS": _flag,
     "USES_COVARIANCE": _flag,
     "PAIRS": _flag,
+    "TEXT_SIDE": _flag,
     "ONE_FILE": _one_file,
     "TUNED": _texts,
     "POINTS": _points,

@@ -229,6 +229,7 @@ def _method(config: Config, name: str, miniature: bool) -> Method:
         select=select and module.TRAINED,
         points=what.points or (() if what.base in config.points else told.points),
         pairs=told.pairs,
+        text_side=told.text_side,
         covariance=told.uses_covariance is not False,
         needs_covariance=told.uses_covariance is True,
         one_file=told.one_file,

@@ -58,7 +58,15 @@ def make_plan(
         for point in method_points(config, method):
             cells += planner.cells(method, point, mine)
     fits = {fit.key: fit for fit in planner.fits.values()}
-    return Plan(tuple(planner.priors.values()), tuple(fits.values()), tuple(cells))
+    batch = images_a_batch(facts.rows, config.guidance)
+    return Plan(tuple(planner.priors.values()), tuple(fits.values()), tuple(cells), batch)
+
+
+def images_a_batch(rows: int, guidance: float) -> int:
+    """As `perfusion_core.sampling.per_batch`, which needs torch: with guidance, an image has two
+    rows.
+    """
+    return max(1, rows // (1 if guidance == 1.0 else 2))
 
 
 def method_points(config: Config, method: Method) -> list[str]:
@@ -87,7 +95,12 @@ class _Planner:
     def __post_init__(self) -> None:
         config, facts = self.config, self.facts
         self.model = {"backbone": facts.backbone, "dtype": facts.dtype}
-        self.sampling = {"sampler": "ddim", "steps": config.steps, "guidance": config.guidance}
+        self.sampling = {
+            "sampler": "ddim",
+            "steps": config.steps,
+            "guidance": config.guidance,
+            "rows": facts.rows,
+        }
         self.training = digest(self.catalog.templates)
         self.selection = {
             "scorer": facts.selector,
@@ -184,6 +197,7 @@ class _Planner:
             seeds,
             fits,
             key,
+            method.text_side,
         )
 
     def noise(self, concept: str, prompt_id: str) -> tuple[int, ...]:

@@ -22,6 +22,7 @@ class Facts:
     covariance: str  # digest of C; empty where the backbone has none
     dtype: str
     selector: str = ""  # digest of the scorer that picks training steps
+    rows: int = 32  # of the U-Net's batch
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Method:
     select: bool = False  # its training step is picked by validation
     points: tuple[str, ...] = ()  # its own, where the configuration names none
     pairs: bool = True  # can draw two of its concepts together
+    text_side: bool = False  # its pictures share batches with those of other points and methods
     covariance: bool = True  # C of the backbone decides its bytes
     needs_covariance: bool = False  # and without C it cannot begin
     one_file: str = ""  # all that a fit leaves; empty: a folder
@@ -93,7 +95,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class Cell:
-    """One method, point, concept (or pair) and prompt: its images are one batch."""
+    """One method, point, concept (or pair) and prompt, with an image a seed."""
 
     method: str
     base: str
@@ -110,6 +112,7 @@ class Cell:
     seeds: tuple[int, ...]
     fits: tuple[Fit, ...]
     key: str
+    text_side: bool = False  # of its method; not in the key
 
     @property
     def concept(self) -> str:
@@ -145,6 +148,7 @@ class Plan:
     priors: tuple[Prior, ...]
     fits: tuple[Fit, ...]
     cells: tuple[Cell, ...]
+    batch: int = 8  # images a batch
 
     @property
     def images(self) -> int:

@@ -14,7 +14,7 @@ from typing import Protocol
 from benchmarks.planning.units import Cell, Fit, Plan, Prior, Unit
 from benchmarks.running.missing_rows import Scoring
 from benchmarks.running.progress import Progress
-from benchmarks.running.tasks import Event, ScoringTask, Task, Units, name_of, unit_tasks
+from benchmarks.running.tasks import Event, ScoringTask, Task, Units, name_of, needs_of, unit_tasks
 from benchmarks.store.run_folder import Store
 from perfusion_core.errors import UserError
 
@@ -95,15 +95,27 @@ class Driver:
                 return scoring
         for _ in range(len(self.waiting)):
             task = self.waiting.popleft()
-            broken = task.needs & (self.outcome.failed.keys() | self.outcome.skipped.keys())
-            todo = tuple(u for u in task.units if u.key not in self.settled)
-            if broken:
-                self.skip(todo, next(iter(broken)))
-            elif todo and task.needs <= self.outcome.done:
-                return Units(todo, task.needs)
-            elif todo:
-                self.waiting.append(task)
+            todo = self.left_of(task)
+            needs = frozenset().union(*map(needs_of, todo))
+            if todo and needs <= self.outcome.done:
+                return Units(todo, needs)
+            if todo:
+                self.waiting.append(Units(todo, needs))
         return None
+
+    def left_of(self, task: Units) -> tuple[Unit, ...]:
+        """What of a task is still to be done; what has lost a fit or its class images is left out
+        for good.
+        """
+        left, lost = [], self.outcome.failed.keys() | self.outcome.skipped.keys()
+        for unit in task.units:
+            if unit.key in self.settled:
+                continue
+            if broken := needs_of(unit) & lost:
+                self.skip([unit], next(iter(broken)))
+            else:
+                left.append(unit)
+        return tuple(left)
 
     def skip(self, units: Iterable[Unit], because: str) -> None:
         why = self.outcome.failed.get(because, (self.outcome.skipped.get(because, ""), ""))[0]

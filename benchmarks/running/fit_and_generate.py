@@ -154,8 +154,9 @@ def generate(args: argparse.Namespace) -> None:
     from benchmarks.paths import backbone_names
     from perfusion_core.backbone import Backbone
     from perfusion_core.editing import load_concepts
-    from perfusion_core.memory import draw
+    from perfusion_core.memory import draw_what_fits
     from perfusion_core.prompts import PLACEHOLDER
+    from perfusion_core.sampling import prepared
 
     files = named(args.concept, "--concept", "NAME=FILE", OWN)
     missing = [name for name in PLACEHOLDER.findall(args.prompt) if name not in files]
@@ -172,7 +173,8 @@ def generate(args: argparse.Namespace) -> None:
     )
     bias, temperature = numbers(args.bias, "--bias"), numbers(args.temperature, "--temperature")
     with load_concepts(backbone.pipe, files, args.lock, bias, temperature, force=args.force):
-        images, _ = draw(backbone, args.prompt, seeds, steps=args.steps, guidance=args.guidance)
+        wanted = prepared(backbone, [args.prompt] * len(seeds), seeds, args.guidance)
+        images, _ = draw_what_fits(backbone, wanted, steps=args.steps, guidance=args.guidance)
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     for seed, image in zip(seeds, images):

@@ -138,7 +138,7 @@ def recorded_models(about: dict[str, Any], config: Config, more: Sequence[str]) 
     first = found.pop(reported)
     backbone = about["backbone"]
     return Models(
-        backbone["id"], "", "", backbone["sha256"], "", about["dtype"], backbone["size"], False,
+        backbone["id"], "", "", backbone["sha256"], "", about["dtype"], backbone["size"], 0, False,
         (first, *found.values()), first,
     )  # fmt: skip
 

@@ -60,8 +60,6 @@ def faster(prepared: Prepared, left: int) -> str:
     advice = []
     if not config.compile:
         advice.append("--set compile=true draws about twice as fast, after a minute of compiling")
-    if config.images <= 2 and not config.batch:
-        advice.append("--set batch=16 draws several prompts together, about three times as fast")
     return "; ".join(advice)
 
 

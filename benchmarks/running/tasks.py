@@ -7,6 +7,7 @@ A task is a few units that share their models' state, or the cells of one rows f
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from math import gcd
 from typing import Any
 
 from benchmarks.digests import digest
@@ -36,7 +37,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Units:
-    """Priors, fits, or cells of one method, point and subject."""
+    """A prior, a fit, or cells: of one method, point and subject, or such as can share batches."""
 
     units: tuple[Unit, ...]
     needs: frozenset[str] = frozenset()  # keys of units that must be done before
@@ -79,35 +80,61 @@ class Event:
     rows: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
 
 
-def unit_tasks(plan: Plan, done: set[str]) -> list[Units]:
-    """What is left, in the plan's order, each fit just before the first cells that need it."""
-    tasks: list[Units] = []
-    seen = set(done)
+def needs_of(unit: Unit) -> frozenset[str]:
+    """Keys of what has to be done before a unit."""
+    if isinstance(unit, Cell):
+        return frozenset(fit.key for fit in unit.fits)
+    return frozenset([unit.prior.key] if isinstance(unit, Fit) and unit.prior else [])
 
-    def add(units: Iterable[Unit], needs: Iterable[str] = ()) -> None:
+
+def unit_tasks(plan: Plan, done: set[str]) -> list[Units]:
+    """What is left, in the plan's order, each fit just before the first cells that need it.
+
+    Cells whose pictures can share batches wait until they fill some, whatever their points.
+    """
+    tasks: list[Units] = []
+    seen, waiting = set(done), list[Cell]()
+
+    def add(units: Iterable[Unit]) -> None:
         todo = tuple(unit for unit in units if unit.key not in seen)
         seen.update(unit.key for unit in todo)
         if todo:
-            tasks.append(Units(todo, frozenset(needs)))
+            tasks.append(Units(todo, frozenset().union(*map(needs_of, todo))))
+
+    def add_cells(cells: Sequence[Cell], many: int) -> None:
+        for start in range(0, len(cells), many):
+            add(cells[start : start + many])
 
     for _, run in groupby(plan.cells, key=lambda cell: (cell.method, cell.point, cell.concepts)):
         cells = [cell for cell in run if cell.key not in seen]
         for fit in {fit.key: fit for cell in cells for fit in cell.fits}.values():
             if fit.prior and fit.key not in seen:
                 add([fit.prior])
-            add([fit], [fit.prior.key] if fit.prior else [])
-        for start in range(0, len(cells), CHUNK):
-            part = cells[start : start + CHUNK]
-            add(part, {fit.key for cell in part for fit in cell.fits})
+            add([fit])
+        if not cells:
+            continue
+        many = in_whole_batches(len(cells[0].seeds), plan.batch)
+        many *= -(-CHUNK // many)
+        if not cells[0].text_side:
+            add_cells(cells, many)
+            continue
+        waiting += cells
+        full = len(waiting) // many * many
+        add_cells(waiting[:full], many)
+        del waiting[:full]
+    add(waiting)
     return tasks
 
 
+def in_whole_batches(images: int, batch: int) -> int:
+    """The fewest cells of so many images that fill batches to the last row."""
+    return batch // gcd(batch, images)
+
+
 def drawn_together(units: Sequence[Unit], batch: int) -> list[Sequence[Unit]]:
-    """What of a task is made at a time: one unit, or as many cells as a batch of so many images
-    holds.
-    """
+    """What of a task is made at a time: one unit, or the cells that fill one batch or a few."""
     first = units[0]
-    many = max(1, batch // len(first.seeds)) if isinstance(first, Cell) else 1
+    many = in_whole_batches(len(first.seeds), batch) if isinstance(first, Cell) else 1
     return [units[start : start + many] for start in range(0, len(units), many)]
 
 

@@ -24,7 +24,7 @@ from PIL.PngImagePlugin import PngInfo
 from benchmarks.advice import advice
 from benchmarks.disk import DiskError, full, is_full
 from benchmarks.planning import methods
-from benchmarks.planning.plan import prior_text
+from benchmarks.planning.plan import images_a_batch, prior_text
 from benchmarks.planning.units import Cell, Fit, Prior, Unit
 from benchmarks.running.tasks import Event, Job, ScoringTask, Task, drawn_together
 from benchmarks.running.worker_scores import WorkerScores
@@ -32,17 +32,13 @@ from benchmarks.scoring.similarity import read_images
 from benchmarks.store.run_folder import Store
 from perfusion_core.errors import UserError
 
-PRIOR_BATCH = 8  # always the same, so that no byte depends on memory or workers
-
 
 @dataclass(frozen=True)
 class Drawn:
-    """A cell's pictures, the sizes of the batches in which it and others were drawn, its share of
-    the seconds.
-    """
+    """A cell's pictures, the size of each one's batch, the cell's share of the seconds."""
 
     pictures: np.ndarray
-    batches: list[int]
+    sizes: list[int]
     seconds: float
 
 
@@ -77,10 +73,36 @@ class Worker:
                 f"made for"
             )
         if self.job.config.compile:
-            seconds = compile_backbone(backbone, max(self.job.config.images, self.job.config.batch))
+            seconds = compile_backbone(backbone, self.batch, self.rows)
             print(f"perfbench: torch.compile: warm-up took {seconds:.0f} s", file=sys.stderr)
         backbone.name = models.name
         return backbone
+
+    @property
+    def rows(self) -> int:
+        """Of the U-Net's batch."""
+        return self.job.models.rows
+
+    @property
+    def batch(self) -> int:
+        """Images a batch."""
+        return images_a_batch(self.rows, self.job.config.guidance)
+
+    @cached_property
+    def apart(self) -> bool:
+        """Whether this device keeps the rows of a batch apart; where not, one prompt is drawn at a
+        time.
+        """
+        from perfusion_core.batches import rows_are_apart
+
+        fine = rows_are_apart(self.backbone, self.rows, self.job.config.guidance)
+        if not fine:
+            print(
+                f"perfbench: on {self.job.device} what is drawn beside a picture moves its low "
+                f"bits; one prompt is drawn at a time",
+                file=sys.stderr,
+            )
+        return fine
 
     @property
     def scorer_names(self) -> list[str]:
@@ -104,7 +126,7 @@ class Worker:
             self._guarded(task, lambda: self.score(task))
             return
         _ = self.backbone
-        for units in drawn_together(task.units, self.job.config.batch):
+        for units in drawn_together(task.units, self.batch if self.apart else 1):
             self._units(units)
 
     def _units(self, units: Sequence[Unit]) -> None:
@@ -168,23 +190,23 @@ class Worker:
     # ---- priors and fits ----
 
     def prior(self, prior: Prior, out: Path) -> dict[str, Any]:
-        from perfusion_core.memory import draw
+        from perfusion_core.sampling import prepared
 
         self.close()
-        config, text, batches, n = self.job.config, prior_text(prior.super_category), list[int](), 0
-        starts = range(0, len(prior.seeds), PRIOR_BATCH)
-        for start in starts:
-            seeds = prior.seeds[start : start + PRIOR_BATCH]
-            pictures, sizes = draw(
-                self.backbone, text, seeds, steps=config.steps, guidance=config.guidance
-            )
-            batches += sizes
-            for picture in pictures:
+        text, seeds = prior_text(prior.super_category), prior.seeds
+        wanted = prepared(self.backbone, [text] * len(seeds), seeds, self.job.config.guidance)
+        sizes: list[int] = []
+        for start in range(0, len(seeds), self.batch):
+            pictures, some = self._pictures(wanted[start : start + self.batch])
+            for n, picture in enumerate(pictures, start):
                 Image.fromarray(picture).save(out / f"{n}.png")
-                n += 1
-        # out of memory: as in a cell
-        split = {"batches": batches} if len(batches) > len(starts) else {}
-        return {"super_category": prior.super_category, "text": text, "images": n, **split}
+            sizes += some
+        return {
+            "super_category": prior.super_category,
+            "text": text,
+            "images": len(seeds),
+            **self._split(sizes),
+        }
 
     def fit(self, fit: Fit, out: Path) -> dict[str, Any]:
         assert fit.given is None, "what is given is copied by the driver (given_files.py)"
@@ -240,9 +262,12 @@ class Worker:
             for key, value in {"prompt": cell.template, "seed": str(seed), "key": cell.key}.items():
                 about.add_text(key, value)
             Image.fromarray(picture).save(out / f"{index}.png", pnginfo=about)
-        # the byte guarantee ends here
-        other = {"batches": drawn.batches} if drawn.batches != [len(cell.seeds)] else {}
-        return {"template": cell.template, "text": cell.text, "seeds": cell.seeds, **other}
+        return {
+            "template": cell.template,
+            "text": cell.text,
+            "seeds": cell.seeds,
+            **self._split(drawn.sizes),
+        }
 
     def _draw_together(self, cells: Sequence[Cell]) -> None:
         """What fails is drawn again cell by cell, so that each one's failure is its own."""
@@ -254,18 +279,36 @@ class Worker:
         self._drawn.update((cell.key, one) for cell, one in zip(cells, drawn))
 
     def _draw(self, cells: Sequence[Cell]) -> list[Drawn]:
-        from perfusion_core.memory import draw
+        """Cells of several points only where their method reaches a picture through its text alone:
+        then what is applied at the end has no part in it.
+        """
+        from perfusion_core.sampling import Picture, prepared
 
-        started, config = time.monotonic(), self.job.config
-        write = self.write(cells[0])
-        texts = [text for cell in cells for text in [write(cell.template)] * len(cell.seeds)]
-        seeds = [seed for cell in cells for seed in cell.seeds]
-        pictures, batches = draw(
-            self.backbone, texts, seeds, steps=config.steps, guidance=config.guidance
+        started, wanted = time.monotonic(), list[Picture]()
+        for cell in cells:
+            text = self.write(cell)(cell.template)
+            wanted += prepared(
+                self.backbone, [text] * len(cell.seeds), cell.seeds, self.job.config.guidance
+            )
+        pictures, sizes = self._pictures(wanted)
+        each, drawn, n = (time.monotonic() - started) / len(cells), list[Drawn](), 0
+        for cell in cells:
+            mine = slice(n, n := n + len(cell.seeds))
+            drawn.append(Drawn(pictures[mine], sizes[mine], each))
+        return drawn
+
+    def _pictures(self, wanted: Sequence[Any]) -> tuple[np.ndarray, list[int]]:
+        """Drawn in batches of the protocol's shape; the size of each one's batch."""
+        from perfusion_core.memory import draw_what_fits
+
+        config = self.job.config
+        return draw_what_fits(
+            self.backbone, wanted, steps=config.steps, guidance=config.guidance, rows=self.rows
         )
-        ends = np.cumsum([len(cell.seeds) for cell in cells])
-        each = (time.monotonic() - started) / len(cells)
-        return [Drawn(part, batches, each) for part in np.split(pictures, ends[:-1])]
+
+    def _split(self, sizes: Sequence[int]) -> dict[str, Any]:
+        """For a manifest: memory did not suffice, and the byte guarantee ends here."""
+        return {"batches": list(sizes)} if set(sizes) != {self.batch} else {}
 
     def write(self, cell: Cell) -> Callable[[str], str]:
         """Apply the cell's fits at its point; what was applied for the cell before is kept where it

@@ -95,18 +95,34 @@ class WorkerScores:
             every=config.validate_every,
             steps=config.steps,
             guidance=config.guidance,
+            rows=self._rows,
         )
+
+    @property
+    def _rows(self) -> int:
+        """Of a batch of validation: all its prompts, which are always the same, so that none is
+        filled up.
+        """
+        guided = 1 if self.job.config.guidance == 1.0 else 2
+        return min(self.job.models.rows, guided * len(self.job.validation))
 
     def _floor(self, backbone: Any, super_category: str, seeds: Sequence[int]) -> float:
         """Raw text similarity of what the backbone alone draws for the validation prompts; once a
         super-category.
         """
-        from perfusion_core.memory import draw
+        from perfusion_core.memory import draw_what_fits
+        from perfusion_core.sampling import prepared
 
         if super_category not in self._plain:
             config, prompts = self.job.config, self.job.validation
             texts = [fill(prompt.template, super_category) for prompt in prompts]
-            pictures, _ = draw(backbone, texts, seeds, steps=config.steps, guidance=config.guidance)
+            pictures, _ = draw_what_fits(
+                backbone,
+                prepared(backbone, texts, seeds, config.guidance),
+                steps=config.steps,
+                guidance=config.guidance,
+                rows=self._rows,
+            )
             bare = [leave_out(prompt.template) for prompt in prompts]
             self._plain[super_category] = self._similarities(pictures, bare, None)[1]
         return self._plain[super_category]

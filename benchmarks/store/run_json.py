@@ -87,6 +87,7 @@ def resolved_protocol(config: Config, models: Models, catalog: Catalog) -> dict[
         "backbone": models.name,
         "backbone_digest": models.digest,
         "dtype": models.dtype,
+        "rows": models.rows,
         "suite": catalog.name,
         "image_prompts": catalog.protocol.image_prompts,
         "class_word": catalog.protocol.class_word,

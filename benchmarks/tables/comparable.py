@@ -18,6 +18,7 @@ FREE = {
     "preset",
     "seed",
     "dtype",
+    "rows",
     "fit",
     "trained",
     "keep",
@@ -39,9 +40,10 @@ def protocol_of(about: Mapping[str, Any]) -> dict[str, Any]:
 
 def conditions_of(about: Mapping[str, Any]) -> dict[str, Any]:
     """What may differ, and is worth a line where it does."""
-    seed = (about.get("protocol") or {}).get("seed")
+    protocol = about.get("protocol") or {}
     return {key: about.get(key) for key in ("version", "commit", "device", "dtype")} | {
-        "seed": seed
+        "seed": protocol.get("seed"),
+        "rows": protocol.get("rows"),
     }
 
 

@@ -17,9 +17,9 @@ from benchmarks.cli import run
 from perfusion_core.backbone import Backbone
 from perfusion_core.compiling import compile_backbone
 from perfusion_core.concept import Concept
-from perfusion_core.memory import draw, out_of_memory
+from perfusion_core.memory import draw_what_fits, out_of_memory
 from perfusion_core.perfusion import ONE_FILE, Config, fit
-from perfusion_core.sampling import sample
+from perfusion_core.sampling import prepared, sample
 from perfusion_core.subject import Subject
 from perfusion_core.training import Validation
 
@@ -105,7 +105,8 @@ def test_a_machine_that_is_too_small_for_anything_says_so_itself(backbone, subje
     with pytest.raises(torch.OutOfMemoryError, match="Tried to allocate"):
         fit(backbone, subject, Config(steps=1, batch=2), tmp_path, seed=1)
     with pytest.raises(torch.OutOfMemoryError):
-        draw(backbone, "a cat", [1, 2], steps=1, guidance=6.0)
+        pictures = prepared(backbone, ["a cat"] * 2, [1, 2], 6.0)
+        draw_what_fits(backbone, pictures, steps=1, guidance=6.0)
 
 
 def test_other_errors_are_not_mistaken_for_it(backbone, subject, tmp_path):
@@ -127,8 +128,11 @@ def test_drawing_and_validation_in_halves(backbone, subject, tmp_path, caplog):
     texts = [f"a {word} on the beach" for word in ("cat", "dog", "toy", "pot", "chair")]
     whole = sample(backbone, texts, range(5), steps=2)
     small = Small(backbone.unet, 4)  # two pictures with guidance
-    pictures, sizes = draw(backbone, texts, range(5), steps=2, guidance=6.0)
-    assert sizes == [2, 1, 2] and "5 pictures at a time; going on with 3" in caplog.messages[0]
+    wanted = prepared(backbone, texts, range(5), 6.0)
+    pictures, sizes = draw_what_fits(backbone, wanted, steps=2, guidance=6.0)
+    assert sizes == [2] * 5 and set(small.seen) == {4}
+    assert "5 pictures at a time; going on with 3" in caplog.messages[0]
+    assert "3 pictures at a time; going on with 2" in caplog.messages[1]
     assert np.abs(pictures.astype(int) - whole).max() <= 1
     validation = Validation(
         ("A {} in the snow",) * 4,
@@ -143,17 +147,17 @@ def test_drawing_and_validation_in_halves(backbone, subject, tmp_path, caplog):
 
 @pytest.fixture
 def one_at_a_time(monkeypatch):
-    """`sample` with memory for one picture."""
+    """Memory for batches of one picture."""
     from perfusion_core import sampling
 
-    real = sampling.sample
+    real = sampling.draw_batch
 
-    def small(backbone, texts, seeds, **more):
-        if len(seeds) > 1:
+    def small(backbone, pictures, *more):
+        if len(pictures) > 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(backbone, texts, seeds, **more)
+        return real(backbone, pictures, *more)
 
-    monkeypatch.setattr(sampling, "sample", small)
+    monkeypatch.setattr(sampling, "draw_batch", small)
 
 
 MICRO = ("--methods", "super", "--concepts", "cat", "--prompts", "1")
