@@ -13,7 +13,7 @@ from typing import Protocol
 
 from benchmarks.planning.units import Cell, Fit, Plan, Prior, Unit
 from benchmarks.running.missing_rows import Scoring
-from benchmarks.running.progress import Progress
+from benchmarks.running.progress import Progress, doing
 from benchmarks.running.tasks import Event, ScoringTask, Task, Units, name_of, needs_of, unit_tasks
 from benchmarks.store.run_folder import Store
 from perfusion_core.errors import UserError
@@ -57,6 +57,7 @@ class Driver:
         self, store: Store, plan: Plan, scoring: Scoring, done: set[str], progress: Progress
     ) -> None:
         self.store, self.scoring, self.progress = store, scoring, progress
+        self.time_left = progress.time_left
         self.outcome = Outcome(set(done))
         self.waiting: deque[Units] = deque(unit_tasks(plan, done))
         self.groups = scoring.groups()
@@ -146,7 +147,9 @@ class Driver:
     def handle(self, event: Event) -> None:
         unit = event.unit
         if event.kind in ("begin", "step"):
-            self.progress.current(f"{name_of(unit)} {event.text}".strip())
+            if event.kind == "step" and self.time_left and not isinstance(unit, ScoringTask):
+                self.time_left.step(unit, event.share)
+            self.progress.current(doing(unit, event.text))
         elif event.kind == "failed":
             self.fail(unit, event.text)
         elif event.kind == "rows":
@@ -159,6 +162,8 @@ class Driver:
             self.outcome.done.add(unit.key)
             self.settled.add(unit.key)
             self.stalled = 0
+            if self.time_left:
+                self.time_left.ended(unit, event.seconds)
             self.outcome.made[type(unit).__name__.lower()] += event.seconds > 0
             self.outcome.seconds[STAGES[type(unit)]] += event.seconds
             self.progress.add(len(unit.seeds) if isinstance(unit, Cell) else 0)

@@ -1,5 +1,5 @@
-"""How far a run is: a bar with images/s, time left and the current unit; without a terminal a line
-now and then.
+"""How far a run is: a bar with the time left and what is being done; without a terminal a line now
+and then.
 """
 
 import sys
@@ -8,18 +8,25 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+from benchmarks.planning.units import Cell, Fit, Unit
+from benchmarks.running.tasks import ScoringTask
+from benchmarks.running.time_left import TimeLeft, words
+
 EVERY = 30.0  # seconds between lines where nobody watches
+BAR = "{percentage:3.0f}%|{bar}| {n_fmt} of {total_fmt} images, {elapsed}{postfix}"
 
 
 class Progress:
     """Counts images; everything goes to stderr, results alone to stdout."""
 
-    def __init__(self, images: int, stream: TextIO | None = None) -> None:
-        self.stream = stream or sys.stderr
+    def __init__(
+        self, images: int, stream: TextIO | None = None, left: TimeLeft | None = None
+    ) -> None:
+        self.stream, self.time_left = stream or sys.stderr, left
         self.total, self.count, self.unit = images, 0, ""
         self.started = self.spoke = time.monotonic()
         self.bar = (
-            tqdm(total=images, unit="image", file=self.stream, smoothing=0.05, dynamic_ncols=True)
+            tqdm(total=images, file=self.stream, bar_format=BAR, dynamic_ncols=True)
             if (self.stream.isatty())
             else None
         )
@@ -27,7 +34,7 @@ class Progress:
     def current(self, unit: str) -> None:
         self.unit = unit
         if self.bar is not None:
-            self.bar.set_postfix_str(unit, refresh=True)
+            self.bar.set_postfix_str(self._left() + unit, refresh=True)
         self._line()
 
     def add(self, images: int) -> None:
@@ -51,14 +58,26 @@ class Progress:
         now = time.monotonic()
         if self.bar is None and now - self.spoke >= EVERY:
             self.spoke = now
-            rate = self.count / (now - self.started)
-            left = f", {duration((self.total - self.count) / rate)} left" if rate else ""
             print(
-                f"perfbench: {self.count}/{self.total} images, {rate:.1f} images/s{left}; "
-                f"{self.unit}",
+                f"perfbench: {self.count} of {self.total} images; {self._left()}{self.unit}",
                 file=self.stream,
                 flush=True,
             )
+
+    def _left(self) -> str:
+        found = self.time_left.range() if self.time_left else None
+        return f"{words(*found)} left; " if found else ""
+
+
+def doing(unit: Unit | ScoringTask, text: str = "") -> str:
+    """For people who have read nothing: `training perfusion on cat, step 120 of 400`."""
+    if isinstance(unit, ScoringTask):
+        return f"scoring {unit.concept} of {unit.method}"
+    if isinstance(unit, Fit):
+        return f"training {unit.method} on {unit.concept}" + (f", {text}" if text else "")
+    if isinstance(unit, Cell):
+        return f"drawing {unit.concept} by {unit.method}"
+    return f"drawing class images: any {unit.super_category}"
 
 
 def duration(seconds: float) -> str:

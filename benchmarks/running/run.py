@@ -28,6 +28,7 @@ from benchmarks.running.prepared import (
     usual_folder,
 )
 from benchmarks.running.progress import Progress, duration
+from benchmarks.running.time_left import TimeLeft
 from benchmarks.scoring.cell_row import CellRow
 from benchmarks.store import run_json
 from benchmarks.store.csv_files import count_keys, keys_of, planned_text, read_plan_file
@@ -209,10 +210,11 @@ def work(prepared: Prepared, store: Store) -> Outcome:
     total = about["total"]
     left = total["images"] - total["images_done"]
     print(f"perfbench: {prepared.folder}: {total['fits'] - total['fits_done']} fits and "
-          f"{left} images to do", file=sys.stderr)  # fmt: skip
+          f"{left} images to do (a fit: one method trained on one concept)",
+          file=sys.stderr)  # fmt: skip
     if advice := faster(prepared, left):
         print(f"perfbench: {advice}", file=sys.stderr)
-    progress = Progress(left)
+    progress = Progress(left, left=time_left(prepared, done))
     job = Job(
         config=prepared.config,
         models=models,
@@ -232,6 +234,14 @@ def work(prepared: Prepared, store: Store) -> Outcome:
         progress.close()
         record(store, plan, driver.outcome)
         store.sweep(driver.outcome.done)
+
+
+def time_left(prepared: Prepared, done: Collection[str]) -> TimeLeft:
+    config, prompts = prepared.config, len(prepared.catalog.validation)
+    units = [unit for unit in prepared.plan.units if unit.key not in done]
+    return TimeLeft(
+        units, workers(prepared), steps=config.steps, look=prompts, every=config.validate_every
+    )
 
 
 def record(store: Store, plan: Plan, outcome: Outcome) -> None:

@@ -75,6 +75,7 @@ class Event:
     kind: str
     unit: Unit | ScoringTask
     seconds: float = 0.0
+    share: float = 0.0  # of a fit, at a step
     images: int = 0
     text: str = ""
     rows: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)

@@ -227,7 +227,7 @@ class Worker:
             validate=self.scores.validation(fit, self.backbone) if fit.select else None,
             keep=fit.keep,
             progress=lambda step, steps, loss: self.say(
-                Event("step", fit, text=f"{step}/{steps} loss {loss:.3f}")
+                Event("step", fit, share=step / steps, text=f"step {step} of {steps}")
             ),
         )
         memory = (

@@ -73,6 +73,7 @@ def markdown(
 
 {made}{aligned(rows)}
 
+{reading(table)}
 Class-balanced {means}; what counts is the number of {unit}, not of images.
 Text similarity is relative to `super`, which is 1 by definition. Best H is chosen on the images \
 that it is reported on,
@@ -80,6 +81,24 @@ honest Best H on one half of them and reported on the other. `copied`: cells abo
 Images: there/planned.
 Training: of one concept, with the drawing of validation images where these pick the step.
 {measured}"""
+
+
+def reading(table: pd.DataFrame) -> str:
+    """What rows and columns are, for somebody who reads such a table for the first time."""
+    points = table.loc[~table["kind"].isin(["best-h", "floor", "ceiling"]), "point"].astype(str)
+    locked = [point for point in points if point.startswith(("local-b", "global-b"))]
+    told = [
+        "Image similarity: how much the pictures look like the concept. Text similarity: how well "
+        "they fit their prompts.",
+        "Harmonic mean: one number for both. Floor: the plain word in the concept's place. "
+        "Ceiling: the concept's own pictures.",
+    ]
+    if locked:
+        told.append(
+            f"`{locked[0]}`: the lock, and how much the concept is held back (b); a lower b gives "
+            f"more of the concept."
+        )
+    return "\n".join(told)
 
 
 def short_fits(about: Mapping[str, Any]) -> str:
