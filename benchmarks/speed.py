@@ -8,6 +8,7 @@ a busy moment hits all alike.
     python -m benchmarks.speed --backbone sd15-random --recipes
     python -m benchmarks.speed --backbone sd15-random --steps 4 --batch 1 --train-batch 1
     python -m benchmarks.speed --tables --repeats 3
+    python -m benchmarks.speed --against 018088a --repeats 3
 """
 
 import argparse
@@ -23,7 +24,7 @@ import torch
 
 from benchmarks.planning import methods
 from benchmarks.planning.config import Config
-from benchmarks.running import paper_cost, timed_tables
+from benchmarks.running import paper_cost, timed_tables, timed_versions
 from benchmarks.running.timed_jobs import (
     METHODS,
     TRAINED,
@@ -244,6 +245,11 @@ def main() -> None:
     parser.add_argument(
         "--tables", action="store_true", help="instead: the tables of a million images, no model"
     )
+    parser.add_argument(
+        "--against",
+        metavar="COMMIT",
+        help="instead: this version beside a commit, by the same commands in turn",
+    )
     parser.add_argument("--repeats", type=int, default=7, help="default 7")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="auto")
@@ -253,6 +259,9 @@ def main() -> None:
         print(memory_of(open_backbone(args), args))
     elif args.tables:
         print("\n".join(timed_tables.report(args.repeats)))
+    elif args.against:
+        dtypes = ["bfloat16", "float32"] if args.dtype == "auto" else [args.dtype]
+        print("\n".join(timed_versions.report(args.against, args.repeats, dtypes)))
     else:
         print(report(args))
 

@@ -104,7 +104,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "quick": (
-        "3 concepts, 10 prompts, 2 images, 20 steps, short fits: minutes on two cores",
+        "3 concepts, 10 prompts, 2 images, 20 steps, whole recipes: minutes on two cores",
         {
             "methods": ("perfusion", "cd"),
             "concepts": ("cat", "teapot", "chair"),
@@ -113,7 +113,6 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
             "images": 2,
             "steps": 20,
             "prior_images": 32,
-            "train_steps": 100,
         },
     ),
     "paper": (

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,19 @@ def sampling_jobs(backbone: Backbone, batch: int, steps: int) -> dict[str, Calla
         with load(backbone.pipe, many):
             return sample(backbone, PROMPTS[many], seeds, steps=steps)
 
+    def alike(rows: int) -> Any:
+        """As many pictures, two a prompt: one prompt a batch, or batches of so many rows."""
+        texts = [
+            f"a photo of a {word} number {n}" for n, word in zip(range(batch // 2), cycle(WORDS))
+        ]
+        twice = [text for text in texts for _ in range(2)]
+        if rows:
+            return sample(backbone, twice, seeds, steps=steps, rows=rows)
+        return [
+            sample(backbone, text, [seeds[2 * n], seeds[2 * n + 1]], steps=steps)
+            for n, text in enumerate(texts)
+        ]
+
     def theirs(many: int) -> Any:
         latents = noise(backbone, seeds).to(backbone.device, backbone.dtype)
         with load(pipe, many):
@@ -168,6 +182,10 @@ def sampling_jobs(backbone: Backbone, batch: int, steps: int) -> dict[str, Calla
         with forgetful():
             return theirs(many)
 
+    in_pairs = {
+        "`sample`, two pictures a prompt, one prompt a batch": lambda: alike(0),
+        f"`sample`, two pictures a prompt, batches of {2 * batch} rows": lambda: alike(2 * batch),
+    }
     return {
         "stock pipeline, no concept": lambda: theirs(0),
         "`sample`, no concept": lambda: ours(0),
@@ -177,6 +195,7 @@ def sampling_jobs(backbone: Backbone, batch: int, steps: int) -> dict[str, Calla
         "stock pipeline + `load_concepts`, 3 concepts": lambda: theirs(3),
         "the same, edit recomputed at every step, 1 concept": lambda: naive(1),
         "the same, edit recomputed at every step, 3 concepts": lambda: naive(3),
+        **(in_pairs if batch % 2 == 0 else {}),
     }
 
 

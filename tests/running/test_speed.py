@@ -51,7 +51,7 @@ def test_the_report_has_every_table(backbone, monkeypatch):
     monkeypatch.setattr(speed, "peak_memory", lambda args, name, device: 1.5)
     text = speed.report(arguments())
     drawn = rows(text, "sampling")
-    assert len(drawn) == 8 and drawn["stock pipeline, no concept"][2:] == ["1.000", "1.000-1.000"]
+    assert len(drawn) == 10 and drawn["stock pipeline, no concept"][2:] == ["1.000", "1.000-1.000"]
     for name in ("`sample`, no concept", "`sample`, 1 concept", "`sample`, 3 concepts"):
         took, rate, against, interval = drawn[name]
         assert float(rate) == pytest.approx(2 / float(took), rel=0.1)
@@ -144,3 +144,20 @@ def test_the_cost_of_tables_is_measured_on_a_whole_run():
     assert name == "`table`: 104 images, 6 methods of 2 points"
     assert float(seconds) > 0 and float(peak) > 0.01
     assert [line.split(":")[0] for line in plans] == ["| `plan`"] * 2
+
+
+def test_versions_are_timed_by_the_same_commands(tmp_path, monkeypatch):
+    """Two runs of this checkout beside each other, as an earlier commit would be."""
+    from benchmarks.running import timed_versions
+
+    quick = ["--backbone", str(shared() / "tiny"), "--suite", str(shared() / "concepts")]
+    small = ["--preset", "micro", *quick, "--device", "cpu", "--concepts", "cat"]
+    monkeypatch.setattr(timed_versions, "CELLS", small)
+    monkeypatch.setattr(timed_versions, "FIT", ["--set", "train_steps=2"])
+    monkeypatch.setattr(timed_versions, "MICRO", ["--dry-run", *small])
+    found = timed_versions.interleaved(
+        {"a": timed_versions.ROOT, "b": timed_versions.ROOT}, 1, "float32"
+    )
+    assert len(found) == 5
+    for measure, values in found.items():
+        assert values.shape == (1, 2) and (values > 0).all(), measure
