@@ -35,12 +35,17 @@ class Checkpoint:
     def path(self) -> Path:
         return self.folder / FILE
 
+    @property
+    def due(self) -> bool:
+        """Whether it is time for one."""
+        return (
+            time.monotonic() - self.last >= self.seconds
+            and sum(p.numel() for p in self.parameters) <= LARGEST
+        )
+
     def save(self, step: int, log: Any) -> None:
         """When it is time; `log` is a dataclass of plain numbers."""
-        if (
-            time.monotonic() - self.last < self.seconds
-            or sum(p.numel() for p in self.parameters) > LARGEST
-        ):
+        if not self.due:
             return
         tensors = {f"parameter.{n}": p for n, p in enumerate(self.parameters)}
         tensors |= {f"state.{name}": tensor for name, tensor in self.state.items()}

@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import mse_loss
@@ -23,10 +22,12 @@ from perfusion_core.backbone import Backbone, channels_last
 from perfusion_core.checkpoint import Checkpoint
 from perfusion_core.errors import UserError
 from perfusion_core.latents import Latents as Latents
-from perfusion_core.memory import Halving, draw_what_fits
-from perfusion_core.sampling import prepared
+from perfusion_core.memory import Halving
+from perfusion_core.validation import Diverged as Diverged
+from perfusion_core.validation import Looks
+from perfusion_core.validation import Validation as Validation
+from perfusion_core.validation import Write as Write
 
-Write = Callable[[str], str]
 Progress = Callable[[int, int, float], None]
 
 
@@ -54,22 +55,6 @@ class Batch:
     prior: int = 0
 
 
-@dataclass(frozen=True)
-class Validation:
-    """How the best step is found: pictures of `templates`, and a score of them that only the caller
-    knows.
-    """
-
-    templates: tuple[str, ...]  # "A {} in a garden"
-    seeds: tuple[int, ...]
-    # of uint8 [n, H, W, 3], in the templates' order; higher is better
-    score: Callable[[np.ndarray], float]
-    every: int = 25
-    steps: int = 50
-    guidance: float = 6.0
-    rows: int = 0  # of the U-Net's batch; 0: all pictures in one
-
-
 def equal_parts(batch: int, parts: int) -> int:
     """How many rows each part of a batch has."""
     if batch % parts:
@@ -78,10 +63,6 @@ def equal_parts(batch: int, parts: int) -> int:
             f"must change"
         )
     return batch // parts
-
-
-class Diverged(UserError):
-    """Training has left the finite numbers."""
 
 
 # The loop
@@ -161,6 +142,8 @@ def train(
     checkpoint = Checkpoint(out, parameters, optimizer, rng, state or {}, scaler)
     first = checkpoint.resume(log)
     halving = Halving(unet, optimizer, rng, state or {})
+    assert not validate or current, "validation needs to know how to draw with the present state"
+    looks = Looks(backbone, validate, current, log, out, save) if validate and current else None
     if backbone.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(backbone.device)
     started, before = time.monotonic(), log.seconds
@@ -187,12 +170,13 @@ def train(
                 progress(step, recipe.steps, loss)
             if step in keep:
                 save(out / f"step-{step}")
-            if validate and (step % validate.every == 0 or step == recipe.steps):
-                assert current is not None, (
-                    "validation needs to know how to draw with the present state"
-                )
-                judge(backbone, validate, current, log, step, lambda: save(out))
+            if looks and (step % looks.validate.every == 0 or step == recipe.steps):
+                looks.look(step)
+            if looks and checkpoint.due:  # what waits is not in it
+                looks.judge()
             checkpoint.save(step, log)
+    if looks:
+        looks.finish()
     log.seconds = before + time.monotonic() - started
     if not validate:
         save(out)
@@ -304,34 +288,6 @@ def weighted_loss(
     if not prior:
         return error.mean()
     return error[:-prior].mean() + prior_weight * error[-prior:].mean()
-
-
-def judge(
-    backbone: Backbone,
-    validate: Validation,
-    current: Callable[[], AbstractContextManager[Write]],
-    log: Log,
-    step: int,
-    keep_it: Callable[[], None],
-) -> None:
-    """Draw, score, and keep the state if it is the best so far."""
-    with current() as write:
-        texts = [write(template) for template in validate.templates]
-        pictures = prepared(backbone, texts, validate.seeds, validate.guidance)
-        images, _ = draw_what_fits(
-            backbone,
-            pictures,
-            steps=validate.steps,
-            guidance=validate.guidance,
-            rows=validate.rows,
-        )
-    score = float(validate.score(images))
-    if not math.isfinite(score):
-        raise Diverged(f"the validation score is {score} at step {step}; lower the learning rate")
-    log.validation.append((step, score))
-    if log.best is None or score > log.best[1]:
-        log.best = (step, score)
-        keep_it()
 
 
 @contextmanager

@@ -101,7 +101,7 @@ def fit(args: argparse.Namespace) -> None:
         folder,
         seed=unit.seed,
         prior=class_images(worker, unit),
-        validate=worker.scores.validation(unit, worker.backbone) if unit.select else None,
+        validate=worker.validation(unit),
         progress=bar(f"{args.method} {unit.concept}", getattr(config, "batch", 1)),
     )
     (folder / "fit.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")

@@ -224,7 +224,7 @@ class Worker:
             out,
             seed=fit.seed,
             prior=prior,
-            validate=self.scores.validation(fit, self.backbone) if fit.select else None,
+            validate=self.validation(fit),
             keep=fit.keep,
             progress=lambda step, steps, loss: self.say(
                 Event("step", fit, share=step / steps, text=f"step {step} of {steps}")
@@ -242,6 +242,13 @@ class Worker:
             "concept": fit.concept,
             "config": dict(fit.config),
         }
+
+    def validation(self, fit: Fit) -> Any:
+        """What picks its training step, if anything does."""
+        if not fit.select:
+            return None
+        text_side = methods.said(fit.method, self.job.config.method_files).text_side
+        return self.scores.validation(fit, self.backbone, together=text_side and self.apart)
 
     def subject(self, fit: Fit) -> Any:
         from perfusion_core.subject import Subject

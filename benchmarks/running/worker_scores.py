@@ -63,17 +63,18 @@ class WorkerScores:
                 )
         return rows
 
-    def validation(self, fit: Fit, backbone: Any) -> Any:
+    def validation(self, fit: Fit, backbone: Any, together: bool = False) -> Any:
         """The score that picks training steps, by a scorer that is never reported: the table's
         harmonic mean.
 
         It is 0 where a cosine is not positive, so such a step never beats one where both are; of
         equal ones the first is kept. Where plain words do not fit their own prompts, the image
-        similarity alone decides.
+        similarity alone decides. `together`: several looks may share a batch.
         """
         from perfusion_core.training import Validation
 
         config, prompts = self.job.config, self.job.validation
+        rows, many = self._batch(together)
         seeds = [
             seed_of(config.seed, fit.super_category, f"validation-{prompt.id}", 0)
             for prompt in prompts
@@ -95,16 +96,18 @@ class WorkerScores:
             every=config.validate_every,
             steps=config.steps,
             guidance=config.guidance,
-            rows=self._rows,
+            rows=rows,
+            at_once=many,
         )
 
-    @property
-    def _rows(self) -> int:
-        """Of a batch of validation: all its prompts, which are always the same, so that none is
-        filled up.
+    def _batch(self, together: bool) -> tuple[int, int]:
+        """Rows of a batch of validation, and how many looks it holds: all prompts of one at least,
+        which are always the same, so that nothing is filled up.
         """
         guided = 1 if self.job.config.guidance == 1.0 else 2
-        return min(self.job.models.rows, guided * len(self.job.validation))
+        look = guided * len(self.job.validation)
+        many = max(1, self.job.models.rows // look) if together else 1
+        return min(self.job.models.rows, many * look), many
 
     def _floor(self, backbone: Any, super_category: str, seeds: Sequence[int]) -> float:
         """Raw text similarity of what the backbone alone draws for the validation prompts; once a
@@ -121,7 +124,7 @@ class WorkerScores:
                 prepared(backbone, texts, seeds, config.guidance),
                 steps=config.steps,
                 guidance=config.guidance,
-                rows=self._rows,
+                rows=self._batch(False)[0],
             )
             bare = [leave_out(prompt.template) for prompt in prompts]
             self._plain[super_category] = self._similarities(pictures, bare, None)[1]

@@ -544,3 +544,37 @@ def test_the_gradient_of_repeated_texts_has_one_order_of_adding():
                 assert encodings.grad is not None and torch.equal(encodings.grad, in_order)
     finally:
         torch.set_num_threads(threads)
+
+
+def test_looks_that_share_a_batch_choose_the_same_step(backbone, subject, tmp_path, monkeypatch):
+    """Drawn by twos, by ones in batches of the same shape, and where a checkpoint comes between."""
+    from perfusion_core import training, validation
+
+    shown = []
+    real = validation.draw_what_fits
+    monkeypatch.setattr(
+        validation,
+        "draw_what_fits",
+        lambda *a, **more: (shown.append(len(a[1])), real(*a, **more))[1],
+    )
+    score = Validation(
+        ("A {} in a garden", "a {}"), (1, 2), lambda images: float(images.std()),
+        every=1, steps=2, rows=8, at_once=2,
+    )  # fmt: skip
+    config, found = replace(SMALL, steps=5), {}
+    found["twos"] = fit(backbone, subject, config, tmp_path / "twos", seed=1, validate=score)
+    assert shown == [4, 4, 2] and shown.clear() is None
+    ones = replace(score, at_once=1)
+    found["ones"] = fit(backbone, subject, config, tmp_path / "ones", seed=1, validate=ones)
+    assert shown == [2] * 5 and shown.clear() is None
+    monkeypatch.setattr(training.Checkpoint, "due", property(lambda self: True))
+    found["saved"] = fit(backbone, subject, config, tmp_path / "saved", seed=1, validate=score)
+    assert shown == [2] * 5
+    same = ("steps", "score", "validation", "losses")
+    assert all([log[key] for key in same] == [found["twos"][key] for key in same]
+               for log in found.values())  # fmt: skip
+    for name in found:
+        assert (tmp_path / name / "concept.safetensors").read_bytes() == (
+            tmp_path / "twos" / "concept.safetensors"
+        ).read_bytes()
+        assert [path.name for path in (tmp_path / name).iterdir()] == ["concept.safetensors"]

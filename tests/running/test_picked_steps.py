@@ -30,7 +30,8 @@ from perfusion_core.backbone import Backbone
 from perfusion_core.prompts import named
 from perfusion_core.sampling import sample
 from perfusion_core.subject import Fitted
-from perfusion_core.training import Log, Validation, judge
+from perfusion_core.training import Log
+from perfusion_core.validation import Looks, Validation
 
 RESULTS = Path(__file__).parent.parent.parent / "results"
 COSINES = st.floats(-1, 1, allow_subnormal=False)
@@ -44,7 +45,7 @@ def before(a, b):
 
 
 def picked(scores):
-    """The step that `judge` keeps: the first of the highest."""
+    """The step that is kept: the first of the highest."""
     best = None
     for step, score in enumerate(scores):
         if best is None or score > best[1]:
@@ -74,19 +75,16 @@ def test_the_score_of_a_cosine_that_is_not_positive_is_zero():
     assert relative_text([0.3, 0.1], 0.2) == pytest.approx([1.5, 0.5])
 
 
-def test_of_equal_steps_the_first_is_kept(tiny_backbone):
+def test_of_equal_steps_the_first_is_kept(tiny_backbone, tmp_path):
     scores, kept, log = [0.0, 0.0, 0.2, 0.2], [], Log()
     left = iter(scores)
     validate = Validation(("A cat",), (1,), lambda pictures: next(left), steps=1)
+    now = [0]
+    save = lambda folder: kept.append(now[0])  # noqa: E731
+    looks = Looks(tiny_backbone, validate, lambda: nullcontext(str), log, tmp_path, save)
     for step in range(len(scores)):
-        judge(
-            tiny_backbone,
-            validate,
-            lambda: nullcontext(str),
-            log,
-            step,
-            lambda step=step: kept.append(step),
-        )
+        now[0] = step
+        looks.look(step)
     assert kept == [0, 2] and log.best == (2, 0.2) and picked(scores) == 2
 
 
