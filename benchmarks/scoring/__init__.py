@@ -1,6 +1,7 @@
 """Pictures in, scores out.
 
 Reading order: lookup (a scorer by name, and what its bytes are called), scorers (the models),
+clip_folder and clip_networks (an open_clip model in a folder, opened without that library),
 reserved (methods with a meaning of their own), cell_row (what is scored), similarity (image and
 text similarity of a cell), truth (the miniature's judges as a scorer).
 """

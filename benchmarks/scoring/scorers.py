@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.scoring.clip_folder import open_clip_folder
 from benchmarks.scoring.lookup import Scorer
 from perfusion_core.errors import UserError
 
@@ -19,12 +20,28 @@ if TYPE_CHECKING:
 
 
 class Clip:
-    """An open_clip model: pictures and texts in one space."""
+    """An open_clip model: pictures and texts in one space. A plain folder is read without that
+    library.
+    """
 
     def __init__(self, scorer: Scorer, device: str) -> None:
+        local = Path(scorer.source).is_dir()
+        opened = open_clip_folder(Path(scorer.source)) if local else None
+        model: Any
+        if opened:
+            model, prepare, tokenize = opened.model.to(device), opened.prepare, opened.tokenize
+        else:
+            model, prepare, tokenize = self._by_open_clip(scorer, device, local)
+        self.model: Any = model.eval().requires_grad_(False)
+        self.prepare: Any = prepare
+        self.tokenize: Any = tokenize
+        self.device = device
+        self._texts: dict[str, np.ndarray] = {}
+
+    @staticmethod
+    def _by_open_clip(scorer: Scorer, device: str, local: bool) -> tuple[Any, Any, Any]:
         import open_clip
 
-        local = Path(scorer.source).is_dir()
         model, _, tag = (
             (f"local-dir:{scorer.source}", "", None) if local else scorer.source.partition(":")
         )
@@ -32,17 +49,14 @@ class Clip:
             # another activation than the weights': the scores would be another model's
             with warnings.catch_warnings():
                 warnings.filterwarnings("error", message=".*GELU")
-                self.model, _, self.prepare = open_clip.create_model_and_transforms(
+                network, _, prepare = open_clip.create_model_and_transforms(
                     model, pretrained=tag, device=device, precision="fp32"
                 )
         except (RuntimeError, ValueError, OSError, UserWarning) as error:
             raise UserError(
                 f"the scorer {scorer.name} cannot be opened: {str(error).strip().splitlines()[0]}"
             ) from error
-        self.model.eval().requires_grad_(False)
-        self.tokenize = open_clip.get_tokenizer(model)
-        self.device = device
-        self._texts: dict[str, np.ndarray] = {}
+        return network, prepare, open_clip.get_tokenizer(model)
 
     @torch.inference_mode()
     def images(self, pictures: Sequence[Image.Image]) -> np.ndarray:
