@@ -196,7 +196,8 @@ class ClipNetworks(nn.Module):
             else ResidualNetwork(pictures, out)
         )
         width, length = texts.width, texts.context_length
-        self.token_embedding = nn.Embedding(texts.vocab_size, width)
+        # made so, it draws no first numbers: on the meta device these would load torch's compiler
+        self.token_embedding = nn.Embedding.from_pretrained(torch.empty(texts.vocab_size, width))
         self.positional_embedding = nn.Parameter(torch.empty(length, width))
         self.transformer = Transformer(width, texts.heads, texts.layers, activation)
         self.ln_final = nn.LayerNorm(width)
