@@ -4,12 +4,15 @@ Nothing heavy is imported before a verb runs.
 """
 
 import argparse
+import errno
+import io
 import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 from benchmarks.advice import advised
+from benchmarks.disk import places_of_the_user
 from benchmarks.verb import VERBS
 from perfusion_core.errors import UserError, unknown
 
@@ -102,7 +105,9 @@ def run(argv: Sequence[str]) -> int:
     describe = VERBS[argv[0]]
     parser = Parser(prog=f"perfbench {argv[0]}", description=describe.__doc__)
     act = describe(parser)
-    return act(parser.parse_args(argv[1:])) or 0
+    args = parser.parse_args(argv[1:])
+    with places_of_the_user(argv[1:]):
+        return act(args) or 0
 
 
 def mismatched(error: BaseException | None) -> UserError | None:
@@ -125,6 +130,11 @@ def main() -> None:
     """The console script: 0 done, 1 something failed, 2 a mistake in what was asked, 130
     interrupted.
     """
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  closed by `>&-`
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):  # a terminal of ASCII shows \u2265 as it is spelled
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = run(sys.argv[1:])
         sys.stdout.flush()
@@ -141,9 +151,24 @@ def main() -> None:
         status = 130
     # `perfbench ls prompts | head`: what is left goes nowhere, also at the interpreter's end
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        to_nowhere()
         status = 0
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        to_nowhere()
+        print("perfbench: what it prints is on a full disk; free some space", file=sys.stderr)
+        status = 2
+    try:
+        sys.stdout.flush()
+    except OSError:  # of the sentence before it, the disk that is full
+        to_nowhere()
     sys.exit(status)
+
+
+def to_nowhere() -> None:
+    """What is left to print is dropped, also at the interpreter's end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

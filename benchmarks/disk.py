@@ -8,9 +8,10 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,20 @@ from perfusion_core.weight_digests import file_sha256
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
+_PLACES = {  # what a path can be that it should not; a program's mistake where nobody gave it
+    errno.EEXIST: "is a file, and a folder is wanted",
+    errno.ENOTDIR: "has a file on its way, where a folder is wanted",
+    errno.EISDIR: "is a folder, and a file is wanted",
+    errno.ENOTEMPTY: "is a folder with files in it",
+    errno.ENOENT: "is not there, and cannot be made",
+    errno.ENAMETOOLONG: "is longer than this disk takes",
+    errno.ELOOP: "is a link that leads to itself",
+    errno.EINVAL: "cannot be the name of a file here",
+    errno.ENXIO: "is no file that can be read or written",
+    errno.ENODEV: "is no file that can be read or written",
+    errno.EBUSY: "is in use",
+    errno.EXDEV: "lies on another disk",
+}
 _LOCK_FILES: dict[str, int] = {}
 
 
@@ -42,6 +57,54 @@ def on_disk(root: Path) -> Iterator[None]:
                 f"{root} cannot be written ({error.strerror}); choose another folder with --out"
             ) from error
         raise
+
+
+@contextmanager
+def places_of_the_user(words: Iterable[str]) -> Iterator[None]:
+    """What keeps the paths in a command's words from being read or written is a sentence. An
+    OSError of any other path keeps its traceback: it is a mistake of ours."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise full(Path(error.filename or ".")) from error
+        name = error.filename2 or error.filename
+        if not isinstance(name, str | os.PathLike):
+            raise
+        if error.errno in _CLOSED:
+            raise UserError(
+                f"{os.fspath(name)} cannot be opened or written ({error.strerror}); give a place "
+                f"that is yours"
+            ) from error
+        if error.errno not in _PLACES or not _given(os.fspath(name), words):
+            raise
+        raise UserError(f"{os.fspath(name)} {_PLACES[error.errno]}; give another name") from error
+
+
+def ask_for(out: Path) -> None:
+    """Before the work: an OSError where `out` can surely not be written, because a file lies on its
+    way or the folder is closed. Nothing is made."""
+    there = next(parent for parent in out.absolute().parents if parent.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(out))
+    if not os.access(there, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(out))
+    if len(os.fsencode(out.name)) > os.pathconf(there, "PC_NAME_MAX"):
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(out))
+
+
+def _given(path: str, words: Iterable[str]) -> bool:
+    """Whether a path is in these words, below one of them, on the way to one, or written aside of
+    one. `--flag=PATH`, `NAME=PATH` and `LAYOUT:PATH` are paths, too."""
+    path = os.path.abspath(path)
+    parts = {part for word in words for part in (word, *re.split("[=:]", word)) if part}
+    for place in map(os.path.abspath, parts):
+        aside = os.path.join(os.path.dirname(place), f".{os.path.basename(place)}.")
+        if path == place or path.startswith((os.path.join(place, ""), aside, f"{place}.")):
+            return True
+        if place.startswith(os.path.join(path, "")):
+            return True
+    return False
 
 
 def full(root: Path) -> DiskError:

@@ -1,8 +1,14 @@
 """Words of the command line that several verbs read alike."""
 
-from collections.abc import Sequence
+import argparse
+import math
+from collections.abc import Callable, Sequence
 
 from perfusion_core.errors import UserError
+
+SEEDS = 2**63 - 1  # the largest that every library takes
+DDIM_STEPS = 1000  # as many as the models were trained with
+GUIDANCE = 1000.0  # beyond it nothing is drawn but noise
 
 
 def named(given: Sequence[str], flag: str, shape: str, advice: str = "") -> dict[str, str]:
@@ -18,3 +24,39 @@ def named(given: Sequence[str], flag: str, shape: str, advice: str = "") -> dict
             raise UserError(f"{flag} names {name!r} twice ({found[name]} and {value}){advice}")
         found[name] = value
     return found
+
+
+def whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """The type of a flag that takes a whole number of a range."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+        _within(number, least, most)
+        return number
+
+    return read
+
+
+def number(least: float, most: float | None = None) -> Callable[[str], float]:
+    """The type of a flag that takes a finite number of a range."""
+
+    def read(text: str) -> float:
+        try:
+            found = float(text)
+        except ValueError:
+            found = math.nan
+        if not math.isfinite(found):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a finite number")
+        _within(found, least, most)
+        return found
+
+    return read
+
+
+def _within(found: float, least: float, most: float | None) -> None:
+    if found < least or (most is not None and found > most):
+        upper = "" if most is None else f" and at most {most}"
+        raise argparse.ArgumentTypeError(f"{found} is out of range; at least {least}{upper}")

@@ -7,6 +7,7 @@ In: a parser. Out: what runs it, exit status 1 where a goal is not met. Nothing 
 import argparse
 from pathlib import Path
 
+from benchmarks.disk import ask_for
 from benchmarks.miniature.command import add_model_flags
 from benchmarks.verb import Run, subverb
 
@@ -49,6 +50,7 @@ def verify(parser: argparse.ArgumentParser) -> Run:
             return sheets_verb(args.weights, args.sheets, device=args.device, dtype=args.dtype)
         if args.looked:
             return looked_verb(args.weights, args.looked)
+        ask_for(args.out / "verify.csv")
         return verify_verb(
             args.weights, args.out, quick=args.quick, device=args.device, dtype=args.dtype
         )

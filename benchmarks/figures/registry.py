@@ -9,6 +9,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from benchmarks.disk import ask_for
 from benchmarks.figures import breakdown, charts, with_pictures
 from benchmarks.figures.selection import Wish
 from benchmarks.figures.style import looks_of_runs, styled, write_figure
@@ -36,6 +37,8 @@ def plot(name: str, runs: Sequence[Run], wish: Wish, out: Path | None = None) ->
             f"{name} is a figure of one run; give `perfbench plot {name}` for each of the "
             f"{len(runs)}"
         )
+    if out:
+        ask_for(out)
     if name != "gallery":  # pictures beside each other need neither in common
         same_scorer(runs)
         same_protocol(runs)

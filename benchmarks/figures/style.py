@@ -4,6 +4,7 @@ files without dates.
 In: names of methods and locks. Out: `Look`s, a styled figure, and PDF, SVG and PNG files.
 """
 
+import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,6 +16,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from benchmarks.disk import write_whole
 from benchmarks.planning import methods
 from benchmarks.planning.ablations import ABLATIONS
 from benchmarks.planning.method_text import said_of, style_problem
@@ -234,10 +236,13 @@ def write_figure(figure: Figure, out: Path) -> list[Path]:
             f"cannot write a figure as {out.name!r}; --out takes .pdf, .svg or .png, or no suffix "
             f"for all three"
         )
-    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.is_dir():
+        raise UserError(f"{out} is a folder; name the figure, such as --out {out / 'figure.pdf'}")
     files = [out] if suffix else [out.parent / f"{out.name}.{kind}" for kind in FORMATS]
     for file in files:
         if leads_out(file):  # a run of somebody else may hold one to a file of yours
             file.unlink()
-        figure.savefig(file, metadata=METADATA[file.suffix[1:].lower()])
+        kind, drawn = file.suffix[1:].lower(), io.BytesIO()
+        figure.savefig(drawn, format=kind, metadata=METADATA[kind])
+        write_whole(file, drawn.getvalue())
     return files

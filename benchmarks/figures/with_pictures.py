@@ -31,6 +31,7 @@ from benchmarks.tables.run_view import Attended, Run, distinct_names
 from perfusion_core.errors import UserError, unknown
 
 ROWS = 5  # of pictures, where none were asked for
+MOST = 32  # pictures of one cell beside each other: more are a smear
 
 
 def bias(runs: Sequence[Run], wish: Wish) -> Figure:
@@ -157,6 +158,8 @@ def gallery(runs: Sequence[Run], wish: Wish) -> Figure:
     """
     if wish.images < 1:
         raise UserError(f"--images {wish.images}: at least 1 picture of each cell has to be shown")
+    if wish.images > MOST:
+        raise UserError(f"--images {wish.images}: a page has room for {MOST} pictures of a cell")
     # Columns of each run.
     names, first = distinct_names(runs), runs[0]
     limit = max(8 // len(runs), 1)

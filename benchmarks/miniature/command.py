@@ -6,6 +6,8 @@ In: a parser. Out: what runs the subverb that was asked for; rooms above may add
 import argparse
 from pathlib import Path
 
+from benchmarks.disk import ask_for
+from benchmarks.options import SEEDS, number, whole
 from benchmarks.paths import miniature_dir
 from benchmarks.verb import Run, add_subverbs, subverb, verb
 
@@ -36,7 +38,7 @@ def build(parser: argparse.ArgumentParser) -> Run:
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:N")
     parser.add_argument(
         "--minutes",
-        type=float,
+        type=number(0),
         metavar="N",
         help="of training, all stages together; default 215 on a CPU, 23 on a GPU",
     )
@@ -47,7 +49,7 @@ def build(parser: argparse.ArgumentParser) -> Run:
     )
     parser.add_argument(
         "--pause",
-        type=float,
+        type=number(0),
         metavar="N",
         help="stop after N minutes, with exit status 3, to go on later",
     )
@@ -77,6 +79,7 @@ def build(parser: argparse.ArgumentParser) -> Run:
     def act(args: argparse.Namespace) -> int:
         from benchmarks.miniature.training.building import build_verb
 
+        ask_for(args.out / "unet")
         return build_verb(
             args.out,
             work=args.work,
@@ -107,7 +110,11 @@ def show(parser: argparse.ArgumentParser) -> Run:
         "--out", type=Path, default=Path("show.png"), metavar="FILE", help="default show.png"
     )
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of the first picture; default 0"
+        "--seed",
+        type=whole(0, SEEDS),
+        default=0,
+        metavar="N",
+        help="of the first picture; default 0",
     )
     add_model_flags(parser)
 
@@ -140,7 +147,7 @@ def restyle(parser: argparse.ArgumentParser) -> Run:
         "--out", type=Path, metavar="DIR", help="the new backbone; default STYLE-miniature"
     )
     parser.add_argument(
-        "--steps", type=int, default=400, metavar="N", help="of 32 pictures; default 400"
+        "--steps", type=whole(1), default=400, metavar="N", help="of 32 pictures; default 400"
     )
     add_model_flags(parser)
 
@@ -148,6 +155,7 @@ def restyle(parser: argparse.ArgumentParser) -> Run:
         from benchmarks.miniature.training.restyle import restyle
 
         out = args.out or Path(f"{args.style}-miniature")
+        ask_for(out / "unet")
         print(
             restyle(
                 args.weights,
@@ -175,7 +183,7 @@ def contrastive(parser: argparse.ArgumentParser) -> Run:
         "--work", type=Path, metavar="DIR", help="pictures and checkpoints; default OUT.build"
     )
     parser.add_argument(
-        "--minutes", type=float, default=60, metavar="N", help="of training; default 60"
+        "--minutes", type=number(0), default=60, metavar="N", help="of training; default 60"
     )
     parser.add_argument("--compile", action="store_true", help="networks by torch.compile")
     add_place_flags(parser)
@@ -184,6 +192,7 @@ def contrastive(parser: argparse.ArgumentParser) -> Run:
         from benchmarks.devices import device_name
         from benchmarks.miniature.training.contrastive import contrastive
 
+        ask_for(args.out / "unet")
         work = args.work or args.out.with_name(f"{args.out.name}.build")
         device, minutes = device_name(args.device), args.minutes
         print(

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from benchmarks.disk import ask_for, written_whole
 from benchmarks.miniature.world.canvas import COLORS
 from benchmarks.miniature.world.instance import PATTERNS, Instance, make_instance
 from benchmarks.miniature.world.language import (
@@ -135,11 +136,13 @@ def show_verb(
         raise UserError(f"--n {n}: between 1 and {MOST} pictures are shown")
     if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise UserError(f"--out {out}: one picture is written; give it a name that ends in .png")
+    ask_for(out)
     seeds = list(range(seed, seed + n))
     below = rendered(prompt, seeds)  # first: an unknown word is told at once
     from benchmarks.miniature.opening import drawn, opened
 
     above = drawn(opened(weights, device, dtype), [prompt] * n, seeds)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    sheet({"generated": above, "rendered": below}, prompt).save(out)
+    drawn_as = {".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}.get(out.suffix.lower(), "PNG")
+    with written_whole(out) as aside:
+        sheet({"generated": above, "rendered": below}, prompt).save(aside, format=drawn_as)
     return out

@@ -15,6 +15,7 @@ from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.options import DDIM_STEPS, GUIDANCE, SEEDS
 from benchmarks.planning.points import OperatingPoint
 from perfusion_core.errors import UserError, unknown
 
@@ -125,6 +126,18 @@ CHOICES = {
     "dtype": ("auto", "float32", "bfloat16", "float16"),
     "engine": ("inline", "processes", "ray"),
     "recipe": ("auto", "published", "miniature"),
+}
+RANGES: dict[str, tuple[float, float]] = {
+    "images": (1, math.inf),
+    "steps": (1, DDIM_STEPS),
+    "guidance": (0, GUIDANCE),
+    "prior_images": (1, math.inf),
+    "validate_every": (1, math.inf),
+    "train_steps": (0, math.inf),
+    "workers": (0, 4096),
+    "threads": (0, 4096),
+    "rows": (0, math.inf),
+    "seed": (0, SEEDS),
 }
 _TYPES = typing.get_type_hints(Config)
 
@@ -251,20 +264,12 @@ def _checked(config: Config) -> Config:
     for key, allowed in CHOICES.items():
         if getattr(config, key) not in allowed:
             raise unknown(key, getattr(config, key), allowed)
-    for key, least in {
-        "images": 1,
-        "steps": 1,
-        "prior_images": 1,
-        "validate_every": 1,
-        "train_steps": 0,
-        "workers": 0,
-        "threads": 0,
-        "rows": 0,
-        "seed": 0,
-    }.items():
+    for key, (least, most) in RANGES.items():
         if getattr(config, key) < least:
             raise UserError(f"{key}={getattr(config, key)}: at least {least} is needed")
-    for key in ("concepts", "prompts", "scorers"):
+        if getattr(config, key) > most:
+            raise UserError(f"{key}={getattr(config, key)}: at most {most} is allowed")
+    for key in ("methods", "concepts", "prompts", "scorers"):
         if not getattr(config, key):
             raise UserError(
                 f"{key} is empty; write for example --{key} {','.join(getattr(Config(), key))}"

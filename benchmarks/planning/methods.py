@@ -186,7 +186,20 @@ def recipe(module: ModuleType, name: str, changes: Mapping[str, Any], miniature:
         )
         if wrong and not (isinstance(old, (tuple, list)) and isinstance(value, (tuple, list))):
             raise UserError(f"fit.{name}.{key}={value!r}: its value is like {old!r}")
+        refuse_out_of_range(f"fit.{name}.{key}", key, value)
     return dataclasses.replace(base, **changes)
+
+
+def refuse_out_of_range(what: str, key: str, value: Any) -> None:
+    """Options that all methods mean alike: counts, rates, the gate's temperatures."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return
+    if key in ("steps", "batch", "accumulate") and value < 1:
+        raise UserError(f"{what}={value!r}: at least 1 is needed")
+    if key.endswith("temperature") and value <= 0:
+        raise UserError(f"{what}={value!r}: a number above 0 is needed")
+    if (key.startswith("lr") or key == "images") and value < 0:
+        raise UserError(f"{what}={value!r}: at least 0 is needed")
 
 
 def resolve_methods(config: Config, miniature: bool) -> tuple[Method, ...]:

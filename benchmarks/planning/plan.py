@@ -77,7 +77,10 @@ def method_points(config: Config, method: Method) -> list[str]:
         or config.points.get(method.base)
         or ("default",)
     )
-    return list(dict.fromkeys(str(OperatingPoint.parse(name)) for name in names))
+    points = [OperatingPoint.parse(name) for name in names]
+    for point in points:
+        point.refuse_out_of_range()
+    return list(dict.fromkeys(map(str, points)))
 
 
 @dataclass

@@ -11,6 +11,7 @@ from typing import Any
 from perfusion_core.errors import UserError
 
 LOCKS = ("local", "global")
+BIASES = 10  # the gate's cosine is at most 1
 NUMBER = r"\d+(?:\.\d+)?"
 
 
@@ -73,6 +74,13 @@ class OperatingPoint:
         parts |= {"step": f"s{self.step}"} if self.step is not None else {}
         written = [key for key in self.order if key in parts]
         return "-".join(parts[key] for key in dict.fromkeys([*written, *parts])) or "default"
+
+    def refuse_out_of_range(self) -> None:
+        """What no gate can be told: it divides by the temperature, and a cosine is at most 1."""
+        if self.temperature == 0:
+            raise UserError(f"point {self}: the temperature is a number above 0, such as t0.15")
+        if self.bias is not None and self.bias > BIASES:
+            raise UserError(f"point {self}: a bias above {BIASES} turns every concept off")
 
     @property
     def settings(self) -> dict[str, Any]:

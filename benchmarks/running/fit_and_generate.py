@@ -15,6 +15,7 @@ from typing import Any
 
 from benchmarks.options import named
 from benchmarks.planning import methods
+from benchmarks.planning.points import BIASES
 from perfusion_core.errors import UserError
 
 OWN = "; give each concept its own name"
@@ -26,7 +27,7 @@ def fit(args: argparse.Namespace) -> None:
     """
     files = tuple(filter(None, (args.method_files or "").split(",")))
     methods.check_names([args.method], files)  # before anything that takes seconds to load
-    from benchmarks.disk import remove
+    from benchmarks.disk import ask_for, remove
     from benchmarks.planning.config import resolve
     from benchmarks.running.prepared import concept_key, pictures, planned_concepts, prepare_run
     from benchmarks.running.tasks import Job
@@ -37,7 +38,10 @@ def fit(args: argparse.Namespace) -> None:
 
     out = Path(args.out)
     as_file = out.suffix == ".safetensors"
-    one_file = methods.said(methods.variant(args.method, files).base, files).one_file
+    said = methods.said(methods.variant(args.method, files).base, files)
+    one_file = said.one_file
+    if not said.trained:
+        raise UserError(f"{args.method} has nothing to train; `perfbench run` draws with it")
     if as_file and not one_file:
         raise UserError(
             f"{args.method} leaves a folder, not one file; write --out {out.with_suffix('')}"
@@ -48,6 +52,7 @@ def fit(args: argparse.Namespace) -> None:
         )
     if not as_file and out.exists():
         raise UserError(f"{out} is there already; give --out another name")
+    ask_for(out)
     given = Path(args.concept)
     concept = str(given.resolve()) if (given / "concept.toml").is_file() else args.concept
     flags = {
@@ -151,6 +156,7 @@ def generate(args: argparse.Namespace) -> None:
     from PIL.PngImagePlugin import PngInfo
 
     from benchmarks.devices import device_name
+    from benchmarks.disk import ask_for
     from benchmarks.paths import backbone_names
     from perfusion_core.backbone import Backbone
     from perfusion_core.editing import load_concepts
@@ -165,6 +171,8 @@ def generate(args: argparse.Namespace) -> None:
             f"the prompt names {{{missing[0]}}} but no file stands for it; add --concept "
             f"{missing[0]}=FILE"
         )
+    out = Path(args.out)
+    ask_for(out / "0.png")
     seeds = list(range(args.seed, args.seed + args.n))
     dtype = None if args.dtype == "auto" else args.dtype
     device, names = device_name(args.device), backbone_names()
@@ -172,6 +180,8 @@ def generate(args: argparse.Namespace) -> None:
         args.backbone, device=device, dtype=dtype, revision=args.revision, names=names
     )
     bias, temperature = numbers(args.bias, "--bias"), numbers(args.temperature, "--temperature")
+    if max(map(abs, bias.values() if isinstance(bias, dict) else [bias])) > BIASES:
+        raise UserError(f"--bias {args.bias}: a bias above {BIASES} turns every concept off")
     with load_concepts(backbone.pipe, files, args.lock, bias, temperature, force=args.force):
         wanted = prepared(backbone, [args.prompt] * len(seeds), seeds, args.guidance)
         images, _ = draw_what_fits(backbone, wanted, steps=args.steps, guidance=args.guidance)

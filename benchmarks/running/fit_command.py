@@ -2,6 +2,7 @@
 
 import argparse
 
+from benchmarks.options import DDIM_STEPS, GUIDANCE, SEEDS, number, whole
 from benchmarks.verb import Run, verb
 
 
@@ -107,7 +108,7 @@ def generate(parser: argparse.ArgumentParser) -> Run:
         "--concept", metavar="NAME=FILE", action="append", default=[], help="once for each {name}"
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="<seed>.png are written there")
-    parser.add_argument("-n", type=int, default=8, metavar="N", help="images; default 8")
+    parser.add_argument("-n", type=whole(1), default=8, metavar="N", help="images; default 8")
     parser.add_argument(
         "--bias",
         default="0.6",
@@ -123,8 +124,12 @@ def generate(parser: argparse.ArgumentParser) -> Run:
         metavar="LOCK",
         help="local or global (try --bias 0.4 to 0.6 with it)",
     )
-    parser.add_argument("--steps", type=int, default=50, metavar="N", help="of DDIM; default 50")
-    parser.add_argument("--guidance", type=float, default=6.0, metavar="G", help="default 6")
+    parser.add_argument(
+        "--steps", type=whole(1, DDIM_STEPS), default=50, metavar="N", help="of DDIM; default 50"
+    )
+    parser.add_argument(
+        "--guidance", type=number(0, GUIDANCE), default=6.0, metavar="G", help="default 6"
+    )
     parser.add_argument(
         "--force",
         action="store_true",
@@ -148,7 +153,7 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
         help="a name, folder, .safetensors file, hub id",
     )
     parser.add_argument("--revision", metavar="NAME", help="of a hub id: a branch, tag or commit")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
+    parser.add_argument("--seed", type=whole(0, SEEDS), default=0, metavar="N", help="default 0")
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:N")
     parser.add_argument(
         "--dtype", default="auto", metavar="NAME", help="auto, float32, bfloat16, float16"
@@ -180,13 +185,13 @@ def covariance(parser: argparse.ArgumentParser) -> Run:
         help=f"text, csv, jsonl or parquet, or a hub data set; default {usual}",
     )
     parser.add_argument(
-        "--limit", type=int, default=100_000, metavar="N", help="captions; default 100000"
+        "--limit", type=whole(1), default=100_000, metavar="N", help="captions; default 100000"
     )
     parser.add_argument("--column", metavar="NAME", help="that holds the captions; usually found")
     parser.add_argument(
         "--split", default="train", metavar="NAME", help="of a hub data set; default train"
     )
-    parser.add_argument("--batch", type=int, default=64, metavar="N", help="default 64")
+    parser.add_argument("--batch", type=whole(1), default=64, metavar="N", help="default 64")
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:N")
 
     def act(args: argparse.Namespace) -> None:

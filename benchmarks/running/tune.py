@@ -9,6 +9,7 @@ import argparse
 import csv
 import dataclasses
 import io
+import math
 import shlex
 import shutil
 import sys
@@ -105,7 +106,7 @@ def numbers(text: str, flag: str) -> list[float]:
         found = [float(part) for part in text.split(",")]
     except ValueError:
         found = []
-    if not found or min(found) <= 0:
+    if not found or min(found) <= 0 or not all(map(math.isfinite, found)):
         raise UserError(
             f"{flag} {text!r} is not a list of numbers above 0; write for example {flag} 0.5,1,2"
         )

@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from benchmarks.options import whole
 from benchmarks.study.design import Design
 from benchmarks.verb import Run, verb
 
@@ -121,7 +122,7 @@ def serve_arguments(parser: argparse.ArgumentParser) -> None:
         default="127.0.0.1",
         help="default: this machine only; 0.0.0.0 for the network, with a token in the link",
     )
-    parser.add_argument("--port", type=int, default=8765, help="default: 8765")
+    parser.add_argument("--port", type=whole(0, 65535), default=8765, help="default: 8765")
     parser.add_argument(
         "--name",
         default="",

@@ -236,6 +236,8 @@ def make_server(folder: Path, host: str, port: int, name: str = "") -> tuple[Ser
     """(server, the link for raters); `name`: the one under which a server in front of this one is
     reached.
     """
+    if not host:
+        raise UserError("--host is empty; write 127.0.0.1, or 0.0.0.0 for the network")
     key = read_key(folder)
     # its start sweeps up what a killed server was writing
     if not Locks(folder / "private").try_lock("serve"):

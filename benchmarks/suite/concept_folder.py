@@ -68,6 +68,8 @@ class Concept:
 
 def check_name(name: str) -> str:
     """A name that is safe as a folder, in a prompt's braces and in a comma-separated list."""
+    if name == "all":  # of --concepts
+        raise UserError("a concept cannot be named 'all': it stands for all concepts; try 'my_all'")
     if re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name) and is_name(name):
         return name
     near = slug(name)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from perfusion_core.errors import UserError
 
+SHEETS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+
 
 def covariance(args: argparse.Namespace) -> None:
     """Estimate C over a stream of captions and store it; a second call goes on where the first one
@@ -64,7 +66,7 @@ def masks(args: argparse.Namespace) -> None:
     look at them.
     """
     from benchmarks.devices import device_name
-    from benchmarks.disk import written_whole
+    from benchmarks.disk import ask_for, written_whole
     from benchmarks.safe_paths import below
     from benchmarks.suite.catalog import load_catalog
     from benchmarks.suite.concept_folder import read_concept
@@ -73,13 +75,18 @@ def masks(args: argparse.Namespace) -> None:
 
     concepts = load_catalog(args.suite).select_concepts(args.concepts)
     if args.show:
+        show = Path(args.show)
+        ask_for(show)
+        if not (form := SHEETS.get(show.suffix.lower())):
+            raise UserError(f"--show {show}: name a picture that ends in {', '.join(SHEETS)}")
         bare = [concept.name for concept in concepts if not concept.masks]
         if bare:
             raise UserError(
                 f"concept {bare[0]!r} has no masks to show; `perfbench masks {bare[0]}` makes them"
             )
-        sheet(concepts).save(args.show)
-        print(args.show)
+        with written_whole(show) as aside:
+            sheet(concepts).save(aside, format=form)
+        print(show)
         return
     for concept in concepts:
         if concept.masks:

@@ -12,16 +12,17 @@ from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 
 from benchmarks.disk import read_json
-from benchmarks.safe_paths import is_name
 from benchmarks.store import reading, run_folder
 from benchmarks.store.csv_files import is_there, plain
 from benchmarks.suite.image_files import load_image
 from benchmarks.tables.comparable import differing, some
+from benchmarks.tables.derived import DAMAGED, read_table
 from benchmarks.tables.sample_rows import CELL
 from perfusion_core.errors import UserError, unknown
 
@@ -44,8 +45,8 @@ class Run:
     def table(self) -> pd.DataFrame:
         """Of single concepts; without rows in a run of nothing but pairs."""
         file = run_folder.table_file(self.folder, "table")
-        if file.is_file() and not file.read_text().strip():
-            return self._csv("pair-table").iloc[:0]
+        if self.pair_table is not None and file.is_file() and not file.read_bytes().strip():
+            return self.pair_table.iloc[:0]
         return self._csv("table")
 
     @property
@@ -87,22 +88,7 @@ class Run:
         return reading.read_plan(self.folder)
 
     def _csv(self, name: str) -> pd.DataFrame:
-        path = run_folder.table_file(self.folder, name)
-        if not is_there(path):
-            raise UserError(
-                f"{self.folder} has no {path.name}; `perfbench table {self.folder}` makes it"
-            )
-        text = plain(path)
-        # an empty name is a name: `real` has no prompt
-        empty = {column: [""] for column in number_columns(text)}
-        table = pd.read_csv(io.BytesIO(text), keep_default_na=False, na_values=empty)
-        for column in table.columns.intersection(CELL):
-            if not all(map(is_name, filter(None, map(str, table[column].unique())))):
-                raise UserError(
-                    f"{path} names a {column} that cannot be a folder; `perfbench table "
-                    f"{self.folder}` makes it again"
-                )
-        return table
+        return read_table(self.folder, name)
 
     def failures(self) -> list[dict[str, Any]]:
         """What failed and was not done since: name and traceback."""
@@ -188,6 +174,17 @@ class Run:
 
     def attention(self) -> "Attended | None":
         """What `perfbench attention` measured, if it did."""
+        try:
+            return self._attended()
+        except (*DAMAGED, BadZipFile) as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(
+                f"{run_folder.attention_folder(self.folder)} is damaged; remove it, and "
+                f"`perfbench attention {self.folder}` makes it again"
+            ) from error
+
+    def _attended(self) -> "Attended | None":
         file = run_folder.attention_file
         maps_file, leakage_file = (file(self.folder, name) for name in ("maps.npz", "leakage.csv"))
         if not maps_file.is_file() or not leakage_file.is_file():
@@ -221,14 +218,6 @@ class Attended:
     maps: dict[str, np.ndarray]  # `method` or `method/point` -> [n, h, w]
     leakage: pd.DataFrame  # method[, point], t, leakage[, leakage_lo, leakage_hi, area]
     cells: pd.DataFrame  # the same of every concept and picture; may be empty
-
-
-def number_columns(text: bytes) -> list[str]:
-    """The columns of a table that hold numbers: an empty one there means not measured."""
-    words = {"kind", "method", "point", "concept", "group", "prompt_id", "metric"}
-    return [
-        name for name in text.partition(b"\n")[0].decode().strip().split(",") if name not in words
-    ]
 
 
 def starred(template: str) -> str:

@@ -12,12 +12,13 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-from benchmarks.disk import write_whole
+from benchmarks.disk import ask_for, write_whole
 from benchmarks.figures.report import sections as parts
 from benchmarks.figures.report.gallery import BUDGET, gallery, script_json
 from benchmarks.figures.report.run_results import results
 from benchmarks.figures.style import looks_of_runs
 from benchmarks.tables.run_view import Run, open_run
+from perfusion_core.errors import UserError
 
 PAGE = Path(__file__).parent / "assets"
 
@@ -30,6 +31,9 @@ def report_verb(given: str | None, out: str | None) -> Path:
 
 def write_report(run: Run, out: Path, budget: int = BUDGET) -> Path:
     """Build the page and put it in place in one step."""
+    if out.is_dir():
+        raise UserError(f"{out} is a folder; name the page, such as --out {out / 'index.html'}")
+    ask_for(out)
     with looks_of_runs([run]):
         write_whole(out, report_text(run, out, budget))
     return out
