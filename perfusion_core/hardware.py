@@ -71,3 +71,10 @@ def processor_flags(cpuinfo: Path) -> set[str] | None:
         if line.startswith("flags"):
             return set(line.partition(":")[2].split())
     return None
+
+
+def processor() -> str:
+    """Its name, as far as the system tells it."""
+    info = Path("/proc/cpuinfo")
+    told = info.read_text().partition("model name")[2].partition("\n")[0] if info.exists() else ""
+    return told.strip("\t :") or platform.processor() or platform.machine()

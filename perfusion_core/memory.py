@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 log = logging.getLogger("perfusion_core")
+shortages = 0  # in this process; what was made in halves differs in low bits
 
 
 SAID = (  # where it is not torch's own error: the CPU's allocator, and what asks CUDA past torch's
@@ -37,6 +38,13 @@ def free() -> None:
         torch.cuda.empty_cache()
 
 
+def make_room() -> None:
+    """After a try that memory did not suffice for."""
+    global shortages
+    shortages += 1
+    free()
+
+
 def draw_what_fits(
     backbone: Any, pictures: Sequence[Any], *, steps: int, guidance: float, rows: int = 0
 ) -> tuple[np.ndarray, list[int]]:
@@ -57,7 +65,7 @@ def draw_what_fits(
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error) or many == 1:
                 raise
-        free()
+        make_room()
         before, many = many, (many + 1) // 2
         rows = many * (1 if guidance == 1.0 else 2)
         log.warning(f"out of memory with {before} pictures at a time; going on with {many}")
@@ -99,7 +107,7 @@ class Halving:
             for name, tensor in state.items():
                 self.state[name].copy_(tensor)
             self.optimizer.zero_grad(set_to_none=True)
-            free()
+            make_room()
             self.need_less(rows)
 
     def need_less(self, rows: int) -> None:

@@ -6,7 +6,6 @@ memory.
 """
 
 import json
-import platform
 import resource
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from benchmarks.running.prepared import prepare_run
 from benchmarks.running.run import open_folder
 from benchmarks.scoring.reserved import REAL
 from benchmarks.store.run_folder import Store
+from perfusion_core.hardware import processor
 
 METHODS = ("perfusion", "db", "ti", "cd", "cd-better", "lora")
 POINTS = 44  # of each method: a million images of the paper's concepts, prompts and images a prompt
@@ -109,13 +109,6 @@ def command_cost(*words: str) -> tuple[float, float]:
     done = subprocess.run(call, stdout=subprocess.PIPE, text=True, check=True)
     seconds, peak = json.loads(done.stdout.strip().splitlines()[-1])
     return seconds, peak
-
-
-def processor() -> str:
-    """Its name, as far as the system tells it."""
-    info = Path("/proc/cpuinfo")
-    told = info.read_text().partition("model name")[2].partition("\n")[0] if info.exists() else ""
-    return told.strip("\t :") or platform.processor() or platform.machine()
 
 
 # 52,864 images and 101,952
