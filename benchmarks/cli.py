@@ -16,7 +16,7 @@ from benchmarks.disk import places_of_the_user
 from benchmarks.verb import VERBS
 from perfusion_core.errors import UserError, unknown
 
-ROOMS = ("running", "tables", "figures", "study", "suite", "miniature", "evidence")
+ROOMS = ("running", "store", "tables", "figures", "study", "suite", "miniature", "evidence")
 LISTED = (
     "run",
     "plan",
@@ -35,6 +35,7 @@ LISTED = (
     "generate",
     "covariance",
     "masks",
+    "cache",
     "miniature",
 )
 for room in ROOMS:  # each owns its verbs

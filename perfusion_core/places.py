@@ -16,11 +16,13 @@ COVARIANCE = "covariance.safetensors"  # beside a backbone
 
 
 def cache_dir() -> Path:
-    """What is worth keeping and belongs to no folder of the user's: C, masks."""
+    """What is worth keeping and belongs to no folder of the user's: C, masks. `none` is no folder:
+    these are then kept in the usual place.
+    """
     base = os.environ.get("PERFBENCH_CACHE")
     return (
         Path(base)
-        if base
+        if base and base != "none"
         else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "perfbench"
     )
 

@@ -109,6 +109,17 @@ def make_pipe(seed: int = 0, width: int = 32, layers: int = 2, length: int = 32)
     return pipe
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_cache_of_the_user(tmp_path_factory):
+    """Nothing is taken from the user's cache or put there; of units nothing at all, where a test
+    does not give the cache a size.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PERFBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("PERFBENCH_CACHE_SIZE", "0")
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_pipe_dir(tmp_path_factory):
     """A tiny random backbone in diffusers layout; read only, like every session fixture."""

@@ -31,6 +31,9 @@ PURE += [
     "store.reading",
     "store.csv_files",
     "store.packed",
+    "store.unit_cache",
+    "store.cache_verbs",
+    "store.command",
 ]
 PURE += [
     "store.packing",

@@ -1,0 +1,64 @@
+"""`perfbench cache`: what the runs of this machine share."""
+
+import argparse
+
+from benchmarks.verb import Run, add_subverbs, subverb, verb
+
+
+@verb("cache")
+def cache(parser: argparse.ArgumentParser) -> Run:
+    """What the runs of this machine share: look at it, make it smaller, read every byte of it.
+
+    A run takes class images, fits and cells of super from earlier ones, where all that decides
+    their bytes is the same.
+
+      perfbench cache list
+      perfbench cache prune --to 2GB
+      perfbench cache check
+    """
+    return add_subverbs(parser, "cache")
+
+
+def _json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="machine-readable")
+
+
+@subverb("cache", "list", "kinds, counts, sizes, when they were last used")
+def list_cache(parser: argparse.ArgumentParser) -> Run:
+    _json(parser)
+
+    def act(args: argparse.Namespace) -> int:
+        from benchmarks.store.cache_verbs import show
+
+        return show(args.json)
+
+    return act
+
+
+@subverb("cache", "prune", "remove what was not used for longest")
+def prune_cache(parser: argparse.ArgumentParser) -> Run:
+    parser.add_argument(
+        "--to",
+        metavar="SIZE",
+        help="how much may stay: 5GB, 500MB, 0; default $PERFBENCH_CACHE_SIZE, 10GB",
+    )
+    _json(parser)
+
+    def act(args: argparse.Namespace) -> int:
+        from benchmarks.store.cache_verbs import prune
+
+        return prune(args.to, args.json)
+
+    return act
+
+
+@subverb("cache", "check", "read every byte; remove what is damaged (exit status 1)")
+def check_cache(parser: argparse.ArgumentParser) -> Run:
+    _json(parser)
+
+    def act(args: argparse.Namespace) -> int:
+        from benchmarks.store.cache_verbs import check
+
+        return check(args.json)
+
+    return act
