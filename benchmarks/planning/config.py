@@ -86,6 +86,8 @@ class Config:
     # torch.compile for the U-Net: a minute of warm-up a worker, low bits may differ
     compile: bool = _place(False)
     method_files: tuple[str, ...] = _place(())
+    # units of earlier runs: usual (class images, fits, cells of super), all, none
+    cache: str = _place("usual")
     drop_images: bool = _place(False)  # once scored; the tables need rows only
 
 
@@ -126,6 +128,7 @@ CHOICES = {
     "dtype": ("auto", "float32", "bfloat16", "float16"),
     "engine": ("inline", "processes", "ray"),
     "recipe": ("auto", "published", "miniature"),
+    "cache": ("usual", "all", "none"),
 }
 RANGES: dict[str, tuple[float, float]] = {
     "images": (1, math.inf),

@@ -39,10 +39,11 @@ class Pool(Protocol):
 
 @dataclass
 class Outcome:
-    """What a run did: keys, failures by key (name, traceback), seconds by stage."""
+    """What a run did: keys, counts by kind, failures by key (name, traceback), seconds by stage."""
 
     done: set[str]
     made: Counter[str] = field(default_factory=Counter)
+    taken: Counter[str] = field(default_factory=Counter)  # from the cache of earlier runs
     failed: dict[str, tuple[str, str]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)  # their fit failed
     seconds: dict[str, float] = field(
@@ -63,6 +64,7 @@ class Driver:
         self.groups = scoring.groups()
         self.deaths: Counter[str] = Counter()
         self.settled = set(done)  # done, failed or left out
+        self.noted: set[str] = set()  # every worker says it, people read it once
         self.stalled = 0  # tasks in a row that were all in the hands of another run
 
     def run(self, pool: Pool) -> Outcome:
@@ -150,6 +152,10 @@ class Driver:
             if event.kind == "step" and self.time_left and not isinstance(unit, ScoringTask):
                 self.time_left.step(unit, event.share)
             self.progress.current(doing(unit, event.text))
+        elif event.kind == "note":
+            if event.text not in self.noted:
+                self.noted.add(event.text)
+                self.progress.note(event.text)
         elif event.kind == "failed":
             self.fail(unit, event.text)
         elif event.kind == "rows":
@@ -163,8 +169,10 @@ class Driver:
             self.settled.add(unit.key)
             self.stalled = 0
             if self.time_left:
-                self.time_left.ended(unit, event.seconds)
-            self.outcome.made[type(unit).__name__.lower()] += event.seconds > 0
+                self.time_left.ended(unit, 0.0 if event.taken else event.seconds)
+            kind = type(unit).__name__.lower()
+            self.outcome.made[kind] += event.seconds > 0 and not event.taken
+            self.outcome.taken[kind] += event.taken
             self.outcome.seconds[STAGES[type(unit)]] += event.seconds
             self.progress.add(len(unit.seeds) if isinstance(unit, Cell) else 0)
 
@@ -211,6 +219,11 @@ class Driver:
 def last_line(traceback: str) -> str:
     lines = [line for line in traceback.strip().splitlines() if line.strip()]
     return re.sub(r"^perfusion_core\.errors\.\w+: ", "", lines[-1]) if lines else ""
+
+
+def counted(units: Counter[str]) -> str:
+    """2 fits, 40 cells."""
+    return ", ".join(f"{n} {kind}{'s' * (n > 1)}" for kind, n in units.items() if n)
 
 
 def failures_text(outcome: Outcome) -> str:

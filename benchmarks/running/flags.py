@@ -64,6 +64,12 @@ FLAGS = {  # flag -> key of Config, metavar, help
         "HOST:PORT",
         "an existing Ray cluster; default one on this machine",
     ),
+    "--cache": (
+        "cache",
+        "WHICH",
+        "what is taken from earlier runs of this machine: usual (class images, fits, cells of "
+        "super), all (every cell too), none",
+    ),
     "--method-file": ("method_files", "FILE,..", "methods of your own (docs/methods.md)"),
 }
 
@@ -77,6 +83,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     for flag, (key, metavar, words) in FLAGS.items():
         parser.add_argument(flag, dest=key, metavar=metavar, help=words)
+    parser.add_argument("--no-cache", dest="cache", action="store_const", const="none",
+                        help="the same as --cache none")  # fmt: skip
     ablations = ", ".join(one.name for one in ABLATIONS)
     parser.add_argument("--ablation", metavar="A,B", help=f"added to --methods: {ablations}")
     parser.add_argument("--select-step", dest="select_step", action="store_true", default=None,

@@ -14,7 +14,7 @@ from benchmarks.digests import difference
 from benchmarks.disk import read_json
 from benchmarks.planning.config import Config
 from benchmarks.planning.units import Plan
-from benchmarks.running.driver import Driver, Outcome, failures_text
+from benchmarks.running.driver import Driver, Outcome, counted, failures_text
 from benchmarks.running.forecast import as_text, forecast
 from benchmarks.running.given_files import place_given
 from benchmarks.running.missing_rows import Scoring
@@ -34,6 +34,7 @@ from benchmarks.store import run_json
 from benchmarks.store.csv_files import count_keys, keys_of, planned_text, read_plan_file
 from benchmarks.store.reading import read_weights
 from benchmarks.store.run_folder import Store
+from benchmarks.store.unit_cache import unit_cache
 from benchmarks.suite import concept_masks
 from perfusion_core.errors import UserError
 
@@ -196,6 +197,7 @@ def work(prepared: Prepared, store: Store) -> Outcome:
     from benchmarks.running.tasks import Job
 
     plan, models = prepared.plan, prepared.models
+    cache = unit_cache()  # its size may be none
     store.sweep()
     done = store.done(plan, scorer_names(models))
     done |= place_given(store, plan.cells, done)
@@ -234,6 +236,8 @@ def work(prepared: Prepared, store: Store) -> Outcome:
         progress.close()
         record(store, plan, driver.outcome)
         store.sweep(driver.outcome.done)
+        if prepared.config.cache != "none" and cache.limit and driver.outcome.made.total():
+            cache.prune()
 
 
 def time_left(prepared: Prepared, done: Collection[str]) -> TimeLeft:
@@ -260,6 +264,10 @@ def record(store: Store, plan: Plan, outcome: Outcome) -> None:
 
     def change(about: dict[str, Any]) -> None:
         seconds = about.get("seconds", {})
+        before = about.get("units", {})
+        for kind, count in counts.items():  # of all commands that were given in this folder
+            taken = before.get(kind, {}).get("taken", 0) + outcome.taken[kind.removesuffix("s")]
+            count.update({"taken": min(taken, count["done"])} if taken else {})
         about["units"], about["failures"] = counts, failures
         weights = about.get("weights", {})  # stay known where the trained files are gone
         about["weights"] = weights | {
@@ -288,11 +296,15 @@ def finish_run(prepared: Prepared, store: Store, outcome: Outcome, allow_missing
     from benchmarks.tables.build import write_tables
 
     seconds = sum(outcome.seconds.values())
-    made = (
-        ", ".join(f"{n} {kind}{'s' * (n > 1)}" for kind, n in outcome.made.items() if n)
-        or "nothing new"
-    )
+    made = counted(outcome.made) or "nothing new"
     print(f"perfbench: {made} in {duration(seconds)} of work", file=sys.stderr)
+    if taken := counted(outcome.taken):
+        were = "was" if outcome.taken.total() == 1 else "were"
+        print(
+            f"perfbench: {taken} {were} taken from the cache of earlier runs; "
+            f"--no-cache makes them again",
+            file=sys.stderr,
+        )
     if outcome.failed:
         print(
             f"perfbench: {len(outcome.failed)} failed (tracebacks in "

@@ -70,7 +70,7 @@ Task = Units | ScoringTask
 
 @dataclass(frozen=True)
 class Event:
-    """begin, step, done, failed, busy (of a unit) or rows (of a scoring task)."""
+    """begin, step, done, failed, busy, note (of a unit) or rows (of a scoring task)."""
 
     kind: str
     unit: Unit | ScoringTask
@@ -78,6 +78,7 @@ class Event:
     share: float = 0.0  # of a fit, at a step
     images: int = 0
     text: str = ""
+    taken: bool = False  # from the cache of earlier runs
     rows: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
 
 

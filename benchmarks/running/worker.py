@@ -26,6 +26,7 @@ from benchmarks.disk import DiskError, full, is_full
 from benchmarks.planning import methods
 from benchmarks.planning.plan import images_a_batch, prior_text
 from benchmarks.planning.units import Cell, Fit, Prior, Unit
+from benchmarks.running.shared_units import SharedUnits
 from benchmarks.running.tasks import Event, Job, ScoringTask, Task, drawn_together
 from benchmarks.running.worker_scores import WorkerScores
 from benchmarks.scoring.similarity import read_images
@@ -51,6 +52,7 @@ class Worker:
             torch.set_num_threads(job.threads)
         torch.backends.cudnn.deterministic = True  # the same cell, the same bytes
         self.scores = WorkerScores(job, store)
+        self.shared = SharedUnits(job, store, say)
         self._drawn: dict[str, Drawn] = {}  # by cell, ahead of their turns
         self._applied: tuple[object, Callable[[str], str]] | None = None
         self._stack = ExitStack()
@@ -134,7 +136,8 @@ class Worker:
         mine: list[Unit] = []
         try:
             mine += filter(self._claimed, units)
-            if len(cells := [unit for unit in mine if isinstance(unit, Cell)]) > 1:
+            cells = [u for u in mine if isinstance(u, Cell) and not self.cached(u)]
+            if len(cells) > 1:
                 self._draw_together(cells)
             for unit in mine:
                 self._guarded(unit, partial(self.make, unit))
@@ -169,8 +172,23 @@ class Worker:
             more = f"; {told}" if (told := advice(error)) else ""
             self.say(Event("failed", unit, text=f"{text}{more}\n"))
 
+    def cached(self, unit: Unit) -> bool:
+        """Whether it need not be drawn: an earlier run of this machine did."""
+        return self.shared.has(unit)
+
     def make(self, unit: Unit) -> None:
+        """Taken from the cache of earlier runs, or made here."""
         started = time.monotonic()
+        if taken := self.shared.take(unit):
+            seconds = time.monotonic() - started
+        else:
+            seconds = self._made(unit, started)
+            self.shared.put(unit)
+        images = 0 if isinstance(unit, Fit) else len(unit.seeds)
+        self.say(Event("done", unit, seconds=seconds, images=images, taken=taken))
+
+    def _made(self, unit: Unit, started: float) -> float:
+        """Made and published; -> the seconds it took."""
         make = {Prior: self.prior, Fit: self.fit, Cell: self.cell}[type(unit)]
         with self.store.aside(unit.key, resume=isinstance(unit, Fit)) as out:
             about = make(unit, out)  # type: ignore[operator]
@@ -178,14 +196,7 @@ class Worker:
             if unit.key in self._drawn:
                 seconds += self._drawn[unit.key].seconds
             self.store.publish(unit, out, {"seconds": round(seconds, 3), **about})
-        self.say(
-            Event(
-                "done",
-                unit,
-                seconds=seconds,
-                images=0 if isinstance(unit, Fit) else len(unit.seeds),
-            )
-        )
+        return seconds
 
     # ---- priors and fits ----
 

@@ -165,6 +165,7 @@ def can_go_on(about: Mapping[str, Any]) -> bool:
         and all(isinstance(entry, dict) and "config" in entry for entry in commands)
         and all(isinstance(value, (int, float)) for value in seconds.values())
         and all(isinstance(value, dict) for value in weights.values())
+        and all(isinstance(unit.get("taken", 0), int) for unit in about.get("units", {}).values())
     )
 
 
