@@ -18,6 +18,7 @@ from perfusion_core.errors import MissingClassImages, unknown
 from perfusion_core.latents import Latents
 from perfusion_core.prompts import TEMPLATES, Word, encode
 from perfusion_core.sampling import as_float
+from perfusion_core.student import repeated
 from perfusion_core.subject import Subject
 from perfusion_core.training import Write
 
@@ -57,7 +58,7 @@ def learned_text(
     def encode_texts(texts: list[str]) -> torch.Tensor:
         distinct = list(dict.fromkeys(texts))
         encodings, _ = encode(backbone.text_encoder, backbone.tokenizer, distinct, words)
-        return encodings[[distinct.index(text) for text in texts]]
+        return repeated(encodings, [distinct.index(text) for text in texts])
 
     return encode_texts
 

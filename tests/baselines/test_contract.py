@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.planning import methods
 from perfusion_core import checkpoint
@@ -193,6 +194,39 @@ def test_progress_is_told_and_an_interruption_leaves_the_backbone_alone(
         run(trained, backbone, subject, tmp_path, progress=progress)
     assert told == [(1, 4), (2, 4), (3, 4)]
     assert same(plain, state(backbone))
+
+
+# a method's ways of training that its recipe for small models leaves out
+WAYS = {
+    "perfusion": ({"vanilla_rome": True}, {"train_k": True, "accumulate": 2}),
+    "cd": ({"resize": True},),
+}
+
+
+class Disorderly(TorchDispatchMode):
+    """Writes down what adds at places that may be the same: threads do it in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, call, types, args=(), kwargs=None):
+        name, kwargs = call.overloadpacket.__name__, kwargs or {}
+        adds = "index_put" in name and kwargs.get("accumulate", len(args) > 3 and args[3])
+        if adds or name.startswith(("index_add", "scatter_add", "scatter_reduce")):
+            self.found.append(name)
+        return call(*args, **kwargs)
+
+
+def test_no_training_adds_gradients_in_any_order(trained, backbone, subject, tmp_path):
+    """Two processes with two threads each train the same bytes;
+    tests/running/test_two_threads.py runs them.
+    """
+    for number, changes in enumerate(({}, *WAYS.get(trained.NAME, ()))):
+        config = dataclasses.replace(short(trained, steps=1), **changes)
+        with Disorderly() as watched:
+            run(trained, backbone, subject, tmp_path / str(number), config=config)
+        assert watched.found == [], changes
 
 
 def test_killed_and_resumed_gives_the_same_files(
