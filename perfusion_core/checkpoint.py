@@ -77,9 +77,7 @@ class Checkpoint:
                 p.copy_(tensors[f"parameter.{n}"])
                 head = f"optimizer.{n}."
                 self.optimizer.state[p] = {
-                    name.removeprefix(head): (
-                        tensor if name.endswith(".step") else tensor.to(p.device)
-                    )
+                    name.removeprefix(head): laid_out_as(p, tensor)
                     for name, tensor in tensors.items()
                     if name.startswith(head)
                 }
@@ -94,3 +92,12 @@ class Checkpoint:
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
+
+
+def laid_out_as(parameter: torch.Tensor, moment: torch.Tensor) -> torch.Tensor:
+    """A moment in the order in which its parameter lies in memory: a fused step takes both as they
+    lie. The count of steps is a single number.
+    """
+    if moment.shape != parameter.shape:
+        return moment.to(parameter.device)
+    return torch.empty_like(parameter, dtype=moment.dtype).copy_(moment)

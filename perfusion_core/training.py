@@ -8,14 +8,13 @@ A method hands in what differs: its pictures and texts (`draw`), how texts becom
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import mse_loss
 
 from perfusion_core.backbone import Backbone, channels_last
@@ -23,6 +22,7 @@ from perfusion_core.checkpoint import Checkpoint
 from perfusion_core.errors import UserError
 from perfusion_core.latents import Latents as Latents
 from perfusion_core.memory import Halving
+from perfusion_core.plain_attention import plain_layers, plainly
 from perfusion_core.validation import Diverged as Diverged
 from perfusion_core.validation import Looks
 from perfusion_core.validation import Validation as Validation
@@ -133,7 +133,9 @@ def train(
     """
     unet = backbone.unet if unet is None else unet
     parameters = [p for group in groups for p in group["params"]]
-    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), weight_decay=recipe.weight_decay)
+    optimizer = torch.optim.AdamW(
+        groups, betas=(0.9, 0.999), weight_decay=recipe.weight_decay, fused=True
+    )
     scaler = torch.amp.GradScaler(backbone.device.type, enabled=backbone.dtype == torch.float16)
     rng = torch.Generator().manual_seed(seed)
     alphas = backbone.scheduler().alphas_cumprod.to(backbone.device)
@@ -144,6 +146,7 @@ def train(
     halving = Halving(unet, optimizer, rng, state or {})
     assert not validate or current, "validation needs to know how to draw with the present state"
     looks = Looks(backbone, validate, current, log, out, save) if validate and current else None
+    attentions = plain_layers(unet, backbone.device)
     if backbone.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(backbone.device)
     started, before = time.monotonic(), log.seconds
@@ -154,7 +157,7 @@ def train(
             attempt = partial(
                 one_step, backbone, unet, recipe, batches, encode, prepare, alphas, rng, scaler
             )
-            with quick_attention(backbone):
+            with plainly(attentions):
                 loss = halving.step(rows, attempt)
             if not math.isfinite(loss):
                 raise Diverged(hint(loss, step, groups, backbone.dtype))
@@ -301,14 +304,6 @@ def checkpointed(unet: Any, wanted: bool) -> Iterator[None]:
     finally:
         if unet.is_gradient_checkpointing and not was:
             unet.disable_gradient_checkpointing()
-
-
-def quick_attention(backbone: Backbone) -> AbstractContextManager[None]:
-    """Fused attention is slow backwards on the CPU; where positions are few, the plain one takes a
-    fifth off a step.
-    """
-    few = backbone.device.type == "cpu" and backbone.unet.config.sample_size <= 32
-    return sdpa_kernel(SDPBackend.MATH) if few else nullcontext()
 
 
 def hint(loss: float, step: int, groups: Sequence[dict[str, Any]], dtype: torch.dtype) -> str:
