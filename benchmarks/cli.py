@@ -7,8 +7,10 @@ import argparse
 import errno
 import io
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 
 from benchmarks.advice import advised
@@ -129,7 +131,7 @@ def mismatched(error: BaseException | None) -> UserError | None:
 
 def main() -> None:
     """The console script: 0 done, 1 something failed, 2 a mistake in what was asked, 130
-    interrupted.
+    interrupted, 143 and 129 ended by SIGTERM and SIGHUP.
     """
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  closed by `>&-`
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
@@ -137,7 +139,8 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        status = run(sys.argv[1:])
+        with ended_by_signals():
+            status = run(sys.argv[1:])
         sys.stdout.flush()
     except UserError as error:
         print(f"perfbench: {advised(error)}", file=sys.stderr)
@@ -147,6 +150,9 @@ def main() -> None:
             raise
         print(f"perfbench: {mistake}", file=sys.stderr)
         status = 2
+    except Ended as end:
+        print(f"perfbench: ended by {end}; the same command goes on from here", file=sys.stderr)
+        status = end.status
     except KeyboardInterrupt:
         print("perfbench: interrupted; the same command goes on from here", file=sys.stderr)
         status = 130
@@ -165,6 +171,35 @@ def main() -> None:
     except OSError:  # of the sentence before it, the disk that is full
         to_nowhere()
     sys.exit(status)
+
+
+class Ended(KeyboardInterrupt):
+    """A signal that asks a program to end: everything is left as by Ctrl-C."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.status = 128 + number
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Inside the block SIGTERM (Slurm, `timeout`) and SIGHUP (a closed terminal) end the command as
+    Ctrl-C does; under `nohup` SIGHUP stays ignored."""
+
+    def end(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_IGN)  # one is enough: what is open is being closed
+        raise Ended(number)
+
+    wanted = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in wanted}
+    mine = [number for number in wanted if before[number] == signal.SIG_DFL]
+    try:
+        for number in mine:
+            signal.signal(number, end)
+        yield
+    finally:
+        for number in mine:
+            signal.signal(number, before[number])
 
 
 def to_nowhere() -> None:

@@ -15,8 +15,9 @@ from safetensors import SafetensorError, safe_open
 from perfusion_core.files import write_tensors
 
 FILE = "checkpoint.safetensors"
-SECONDS = 120.0  # between two of them: a training of a minute writes none
-# parameters: a whole U-Net would be 10 GB every two minutes; such a training starts again
+SECONDS = 20.0  # between two of them, so that a training that is killed every minute still ends
+RAREST = 120.0  # where writing one takes long: it may cost two hundredths of the time
+# parameters: a whole U-Net would be 10 GB each time; such a training starts again
 LARGEST = 10**8
 
 
@@ -30,16 +31,22 @@ class Checkpoint:
     scaler: Any
     seconds: float = SECONDS
     last: float = field(default_factory=time.monotonic)
+    cost: float = 0.0  # seconds that the last one took
 
     @property
     def path(self) -> Path:
         return self.folder / FILE
 
     @property
+    def wait(self) -> float:
+        """Seconds to the next one, by what the last one took."""
+        return self.seconds * max(1.0, min(50 * self.cost, RAREST) / SECONDS)
+
+    @property
     def due(self) -> bool:
         """Whether it is time for one."""
         return (
-            time.monotonic() - self.last >= self.seconds
+            time.monotonic() - self.last >= self.wait
             and sum(p.numel() for p in self.parameters) <= LARGEST
         )
 
@@ -53,9 +60,11 @@ class Checkpoint:
         for n, p in enumerate(self.parameters):
             for name, value in self.optimizer.state[p].items():
                 tensors[f"optimizer.{n}.{name}"] = value
+        begun = time.monotonic()
         text = json.dumps({"step": step, "log": vars(log), "scaler": self.scaler.state_dict()})
         write_tensors(self.path, tensors, {"training": text})
         self.last = time.monotonic()
+        self.cost = self.last - begun
 
     def resume(self, log: Any) -> int:
         """-> the step that was done last, 0 where there is nothing to go on from (or it does not

@@ -162,7 +162,10 @@ def died(code: int | None) -> str:
 
 def _serve(pipe: Connection, job: Job, root: Path) -> None:
     """A worker process: tasks from the pipe until it is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
+    # Ctrl-C is the driver's to handle, and what ends a whole group of processes
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
     def say(event: Event) -> None:
         try:

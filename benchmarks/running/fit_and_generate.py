@@ -5,7 +5,6 @@ In: the verbs' arguments. Out: a concept file (or a method's folder), pictures.
 
 import argparse
 import json
-import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -28,6 +27,7 @@ def fit(args: argparse.Namespace) -> None:
     files = tuple(filter(None, (args.method_files or "").split(",")))
     methods.check_names([args.method], files)  # before anything that takes seconds to load
     from benchmarks.disk import ask_for, remove
+    from benchmarks.disk import replace as replace_file
     from benchmarks.planning.config import resolve
     from benchmarks.running.prepared import concept_key, pictures, planned_concepts, prepare_run
     from benchmarks.running.tasks import Job
@@ -50,8 +50,13 @@ def fit(args: argparse.Namespace) -> None:
         raise UserError(
             f"a concept file ends in .safetensors; write --out {out.with_suffix('.safetensors')}"
         )
-    if not as_file and out.exists():
-        raise UserError(f"{out} is there already; give --out another name")
+    for place in [out, out.with_suffix(".json")] if as_file else [out]:
+        if place.exists() and not args.overwrite:
+            raise UserError(
+                f"{place} is there already; give --out another name, or --overwrite replaces it"
+            )
+    if as_file and out.is_dir():
+        raise UserError(f"{out} is a folder, and a file is wanted; give --out another name")
     ask_for(out)
     given = Path(args.concept)
     concept = str(given.resolve()) if (given / "concept.toml").is_file() else args.concept
@@ -112,10 +117,10 @@ def fit(args: argparse.Namespace) -> None:
     (folder / "fit.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     if as_file:
         out.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(folder / one_file, out)
-        shutil.move(folder / "fit.json", out.with_suffix(".json"))
+        replace_file(folder / one_file, out)
+        replace_file(folder / "fit.json", out.with_suffix(".json"))
     else:
-        shutil.move(folder, out)
+        replace_file(folder, out)
     remove(store.root)
     tell(about, out)
 
@@ -156,7 +161,7 @@ def generate(args: argparse.Namespace) -> None:
     from PIL.PngImagePlugin import PngInfo
 
     from benchmarks.devices import device_name
-    from benchmarks.disk import ask_for
+    from benchmarks.disk import ask_for, written_whole
     from benchmarks.paths import backbone_names
     from perfusion_core.backbone import Backbone
     from perfusion_core.editing import load_concepts
@@ -174,6 +179,11 @@ def generate(args: argparse.Namespace) -> None:
     out = Path(args.out)
     ask_for(out / "0.png")
     seeds = list(range(args.seed, args.seed + args.n))
+    there = [out / f"{seed}.png" for seed in seeds if (out / f"{seed}.png").exists()]
+    if there and not args.overwrite:
+        raise UserError(
+            f"{there[0]} is there already; give another --out or --seed, or --overwrite replaces it"
+        )
     dtype = None if args.dtype == "auto" else args.dtype
     device, names = device_name(args.device), backbone_names()
     backbone = Backbone.open(
@@ -185,13 +195,12 @@ def generate(args: argparse.Namespace) -> None:
     with load_concepts(backbone.pipe, files, args.lock, bias, temperature, force=args.force):
         wanted = prepared(backbone, [args.prompt] * len(seeds), seeds, args.guidance)
         images, _ = draw_what_fits(backbone, wanted, steps=args.steps, guidance=args.guidance)
-    out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
     for seed, image in zip(seeds, images):
         about = PngInfo()
         about.add_text("prompt", args.prompt)
         about.add_text("seed", str(seed))
-        Image.fromarray(image).save(out / f"{seed}.png", pnginfo=about)
+        with written_whole(out / f"{seed}.png") as aside:
+            Image.fromarray(image).save(aside, format="PNG", pnginfo=about)
         print(out / f"{seed}.png")
 
 

@@ -40,6 +40,7 @@ def fit(parser: argparse.ArgumentParser) -> Run:
     parser.add_argument(
         "--method-file", metavar="FILE", dest="method_files", help="a method of your own"
     )
+    parser.add_argument("--overwrite", action="store_true", help="replace what --out has already")
     add_model_flags(parser)
 
     def act(args: argparse.Namespace) -> None:
@@ -135,6 +136,7 @@ def generate(parser: argparse.ArgumentParser) -> Run:
         action="store_true",
         help="even if the concept seems to be of another text encoder",
     )
+    parser.add_argument("--overwrite", action="store_true", help="replace what --out has already")
     add_model_flags(parser)
 
     def act(args: argparse.Namespace) -> None:

@@ -107,7 +107,10 @@ def open_folder(prepared: Prepared, argv: Sequence[str]) -> Store:
         # damaged: made again
         old = old if old.get("schema") != run_json.SCHEMA or run_json.can_go_on(old) else {}
         refuse_others(prepared, old)
-        before = (read_plan_file(plan_file) or ()) if old else ()
+        before = read_plan_file(plan_file) or ()
+        if not old:
+            refuse_lost(prepared, map(CellRow.read, before))
+            before = ()
         rows = [*map(CellRow.read, before), *(cell.row for cell in prepared.plan.cells)]
         # of one place the later command's
         rows = list({(*row.address, row.prompt_id): row for row in rows}.values())
@@ -186,6 +189,20 @@ def refuse_others(prepared: Prepared, old: Mapping[str, Any]) -> None:
             f"not be mixed: "
             f"give the old settings, or another folder, such as --out {other}"
         )
+
+
+def refuse_lost(prepared: Prepared, before: Iterable[CellRow]) -> None:
+    """Without a run.json plan.csv alone tells whose pictures lie here: what both plan, they plan
+    alike."""
+    keys = {(*row.address, row.prompt_id): row.key for row in before}
+    for cell in prepared.plan.cells:
+        row = cell.row
+        if keys.get((*row.address, row.prompt_id), row.key) != row.key:
+            raise UserError(
+                f"{prepared.folder} has no run.json that can be read, and its plan.csv has other "
+                f"settings for {row.concept} {row.prompt_id} than these: give the old ones, or "
+                f"another folder, such as --out {prepared.folder}-2"
+            )
 
 
 # ---- doing it ----

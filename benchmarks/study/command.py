@@ -9,6 +9,7 @@ from pathlib import Path
 from benchmarks.options import whole
 from benchmarks.study.design import Design
 from benchmarks.verb import Run, verb
+from perfusion_core.errors import UserError
 
 EXAMPLES = """
 examples:
@@ -111,6 +112,11 @@ def export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-missing", action="store_true", help="study the prompts whose pictures are there"
     )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace an earlier export; answers to its pages, handed out by any way, are lost",
+    )
     parser.set_defaults(act=run_export)
 
 
@@ -152,6 +158,11 @@ def run_export(args: argparse.Namespace) -> None:
     from benchmarks.study.export import export
 
     mark = args.qualify if args.pass_mark is None else args.pass_mark
+    if (args.out / "private" / "key.json").is_file() and not args.overwrite:
+        raise UserError(
+            f"{args.out} is a study already: a new key would orphan the answers to pages that you "
+            f"handed out; choose another folder with --out, or --overwrite"
+        )
     design = Design(args.responses, args.session, args.qualify, mark, args.repeats, args.seed)
     print(
         export(

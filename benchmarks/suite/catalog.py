@@ -7,6 +7,7 @@ imports torch.
 import csv
 import io
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -228,7 +229,13 @@ def _concept_folders(folder: Path) -> list[Path]:
 
 def own_concepts() -> list[Concept]:
     """What the user added with `perfbench concepts add`; chosen by name only, never by "all"."""
-    return [read_concept(folder) for folder in _concept_folders(user_dir() / "concepts")]
+    found = []
+    for folder in _concept_folders(user_dir() / "concepts"):
+        try:
+            found.append(read_concept(folder))
+        except UserError as error:  # a broken one hides no other
+            print(f"perfbench: passed over: {error}", file=sys.stderr)
+    return found
 
 
 def load_catalog(kind: str | Path = "miniature") -> Catalog:

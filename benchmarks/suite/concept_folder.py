@@ -312,7 +312,11 @@ def write_concept(
         os.rename(aside, folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    return read_concept(folder)
+    try:
+        return read_concept(folder)
+    except UserError:  # what its reader refuses would hide what is beside it
+        shutil.rmtree(folder)
+        raise
 
 
 def _save(folder: Path, pictures: Sequence[Any]) -> list[Path]:

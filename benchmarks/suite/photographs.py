@@ -7,6 +7,7 @@ user's data folder.
 
 import json
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -50,12 +51,13 @@ def read_photos(home: Path | None = None) -> list[Concept]:
     found = []
     for name, about in shipped().items():
         folder = home / name
-        here = (folder / "concept.toml").is_file()
-        found.append(
-            read_concept(folder)
-            if here
-            else read_concept(data_dir("concepts") / "photos" / name, about)
-        )
+        if (folder / "concept.toml").is_file():
+            try:
+                found.append(read_concept(folder))
+                continue
+            except UserError as error:  # a broken one hides no other
+                print(f"perfbench: passed over: {error}", file=sys.stderr)
+        found.append(read_concept(data_dir("concepts") / "photos" / name, about))
     return found
 
 

@@ -299,6 +299,15 @@ def test_one_seed_fixes_everything(backbone, subject, tmp_path):
     assert files[0] == files[1] != files[2]
 
 
+def test_checkpoints_are_often_where_they_are_cheap(tmp_path):
+    """A fit that is killed every minute has to end; one that takes seconds to write, to go on."""
+    kept = checkpoint.Checkpoint(tmp_path, [], None, None, {}, None)
+    assert kept.wait <= 20
+    for cost, wait in ((0.1, 20), (1.0, 50), (60.0, 120)):
+        kept.cost = cost
+        assert kept.wait == pytest.approx(wait)
+
+
 def test_killed_and_resumed_gives_the_same_file_and_seconds(
     backbone, subject, tmp_path, monkeypatch
 ):

@@ -102,6 +102,24 @@ def test_ctrl_c_leaves_a_folder_from_which_it_goes_on(tmp_path):
     assert content(out) == content(reference()) and files(out) == files(reference())
 
 
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_other_ends_are_like_ctrl_c(tmp_path, number, status):
+    """Of Slurm and `timeout`, and of a closed terminal."""
+    out = tmp_path / "run"
+    process = start(shared(), out)
+    while not units(out):
+        assert process.is_alive()
+        time.sleep(0.02)
+    os.kill(process.pid, number)
+    process.join(60)
+    log = out.with_suffix(".log").read_text()
+    assert process.exitcode == status, log
+    assert f"ended by {number.name}; the same command goes on from here" in log
+    assert "Traceback" not in log
+    finish(out)
+    assert content(out) == content(reference()) and files(out) == files(reference())
+
+
 @pytest.mark.slow
 def test_workers_end_with_a_killed_driver(tmp_path):
     """Nobody is left behind to write into the folder, and the next run, with another engine, gives
