@@ -26,6 +26,7 @@ from benchmarks.disk import DiskError, full, is_full
 from benchmarks.planning import methods
 from benchmarks.planning.plan import images_a_batch, prior_text
 from benchmarks.planning.units import Cell, Fit, Prior, Unit
+from benchmarks.running.batch_probe import keeps_apart
 from benchmarks.running.shared_units import SharedUnits
 from benchmarks.running.tasks import Event, Job, ScoringTask, Task, drawn_together
 from benchmarks.running.worker_scores import WorkerScores
@@ -95,9 +96,8 @@ class Worker:
         """Whether this device keeps the rows of a batch apart; where not, one prompt is drawn at a
         time.
         """
-        from perfusion_core.batches import rows_are_apart
-
-        fine = rows_are_apart(self.backbone, self.rows, self.job.config.guidance)
+        shared = self.shared
+        fine = keeps_apart(self.job, self.backbone, shared.circumstances, shared.on)
         if not fine:
             print(
                 f"perfbench: on {self.job.device} what is drawn beside a picture moves its low "

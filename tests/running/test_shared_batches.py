@@ -99,3 +99,16 @@ def test_where_rows_see_each_other_one_prompt_is_drawn_at_a_time(tmp_path, monke
     assert run_here(shared(), out, "--methods", "super") == 0
     assert "one prompt is drawn at a time" in capsys.readouterr().err
     assert pictures(out) == {n: b for n, b in pictures(reference()).items() if n in pictures(out)}
+
+
+def test_a_device_is_tried_once(tmp_path, monkeypatch, capsys):
+    """The answer is kept beside the cache of units; without that cache the device is tried."""
+    monkeypatch.setenv("PERFBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PERFBENCH_CACHE_SIZE", "1GB")
+    asked = []
+    monkeypatch.setattr(batches, "rows_are_apart", lambda *_: asked.append(1) or False)
+    one = ("--methods", "super", "--concepts", "cat")
+    for number, more in enumerate([(), (), ("--set", "rows=6"), ("--no-cache",)]):
+        assert run_here(shared(), tmp_path / str(number), *one, *more) == 0
+        assert "one prompt is drawn at a time" in capsys.readouterr().err
+    assert len(asked) == 3 and len(list((tmp_path / "cache" / "batches").iterdir())) == 2

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from run_kit import content, context, files, run_here, shared, small_file_system
+from run_kit import arguments, content, files, perfbench, run_here, shared, small_file_system
 from safetensors.numpy import load_file, save_file
 
 from benchmarks.disk import digests_of, read_json
@@ -300,10 +300,12 @@ def test_a_run_ends_with_no_more_than_the_bound(cache, tmp_path, monkeypatch):
     }, "what was used last stays"
 
 
-def test_a_worker_shares_as_well(first, cache, tmp_path, capsys):
-    """In a process of its own, with one thread as the first run."""
-    context()  # the libraries are loaded once for all of them
+def test_a_worker_shares_as_well(first, cache, tmp_path):
+    """In a process of its own, with one thread as the first run; so is the command, because workers
+    have the environment in which their server was started.
+    """
     words = ("--engine", "processes", "--workers", "1", "--cache", "all")
-    assert run_here(shared(), tmp_path / "run", *TRAINED, *words) == 0
+    done = perfbench("run", *arguments(shared(), tmp_path / "run", *TRAINED, *words))
+    assert done.returncode == 0, done.stderr
     assert content(tmp_path / "run") == content(first / "run")
     assert units(tmp_path / "run") == {"priors": 1, "fits": 2, "cells": 6}
