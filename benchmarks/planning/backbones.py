@@ -42,10 +42,12 @@ class Models:
     miniature: bool  # methods take the recipe tuned for small models
     scorers: tuple[Scorer, ...]
     selector: Scorer
+    compiled: bool = False
 
     @property
     def facts(self) -> Facts:
-        return Facts(self.digest, self.covariance, self.dtype, self.selector.name, self.rows)
+        selector, rows = self.selector.name, self.rows
+        return Facts(self.digest, self.covariance, self.dtype, selector, rows, self.compiled)
 
 
 def find_models(config: Config) -> Models:
@@ -81,6 +83,7 @@ def find_models(config: Config) -> Models:
         miniature=own if config.recipe == "auto" else config.recipe == "miniature",
         scorers=scorers,
         selector=selector,
+        compiled=config.compile,
     )
 
 

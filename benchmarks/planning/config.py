@@ -43,6 +43,7 @@ class Config:
     masks: str = "auto"  # the concepts' own, else CLIPSeg's; none; clipseg; or a folder of masks
     clipseg: str = _place("CIDAS/clipseg-rd64-refined")  # who makes masks: a hub id or a folder
     dtype: str = "auto"  # float32, bfloat16, float16; auto: what the hardware has natively
+    compile: bool = False  # torch.compile for the U-Net: low bits differ, as with another dtype
     seed: int = 0
 
     # super is always planned
@@ -83,8 +84,6 @@ class Config:
     workers: int = _place(0)  # 0: one a device
     threads: int = _place(0)  # a worker; 0: the cores divided by the workers
     ray_address: str = _place("")
-    # torch.compile for the U-Net: a minute of warm-up a worker, low bits may differ
-    compile: bool = _place(False)
     method_files: tuple[str, ...] = _place(())
     # units of earlier runs: usual (class images, fits, cells of super), all, none
     cache: str = _place("usual")
@@ -295,8 +294,9 @@ def protocol(config: Config) -> dict[str, Any]:
     out = {key: value for key, value in as_dict(config).items() if role(key) == "protocol"}
     if out["masks"] == "auto":  # what each concept brings; its digest tells the rest
         del out["masks"]
-    if not out["trained"]:
-        del out["trained"]
+    for name in ("trained", "compile"):  # said only where they are asked for
+        if not out[name]:
+            del out[name]
     return {**out, "scorers": out["scorers"][:1]}
 
 

@@ -97,7 +97,7 @@ class _Planner:
 
     def __post_init__(self) -> None:
         config, facts = self.config, self.facts
-        self.model = {"backbone": facts.backbone, "dtype": facts.dtype}
+        self.model = facts.model
         self.sampling = {
             "sampler": "ddim",
             "steps": config.steps,

@@ -23,6 +23,13 @@ class Facts:
     dtype: str
     selector: str = ""  # digest of the scorer that picks training steps
     rows: int = 32  # of the U-Net's batch
+    compiled: bool = False  # by torch.compile, which has low bits of its own
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """What of the backbone decides bytes; plain ones are called what they always were."""
+        compiled = {"compile": True} if self.compiled else {}
+        return {"backbone": self.backbone, "dtype": self.dtype, **compiled}
 
 
 @dataclass(frozen=True)

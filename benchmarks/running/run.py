@@ -61,7 +61,10 @@ def faster(prepared: Prepared, left: int) -> str:
         return ""
     advice = []
     if not config.compile:
-        advice.append("--set compile=true draws about twice as fast, after a minute of compiling")
+        advice.append(
+            "a new run with --set compile=true draws about twice as fast, after a minute of "
+            "compiling"
+        )
     return "; ".join(advice)
 
 

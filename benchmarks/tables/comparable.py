@@ -18,6 +18,7 @@ FREE = {
     "preset",
     "seed",
     "dtype",
+    "compile",
     "rows",
     "fit",
     "trained",
@@ -41,7 +42,10 @@ def protocol_of(about: Mapping[str, Any]) -> dict[str, Any]:
 def conditions_of(about: Mapping[str, Any]) -> dict[str, Any]:
     """What may differ, and is worth a line where it does."""
     protocol = about.get("protocol") or {}
+    # as the command said it: an older run's protocol does not name it
+    compiled = bool((about.get("config") or {}).get("compile"))
     return {key: about.get(key) for key in ("version", "commit", "device", "dtype")} | {
+        "compile": compiled,
         "seed": protocol.get("seed"),
         "rows": protocol.get("rows"),
     }

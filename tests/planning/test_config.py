@@ -143,6 +143,13 @@ def test_protocol_leaves_out_choices_and_places():
     ]
 
 
+def test_compiling_is_protocol_where_it_is_asked_for():
+    plain, asked = (resolve(preset="micro", sets=[f"compile={on}"]) for on in ("false", "true"))
+    pinned = "1fcbde9bace9c0fd86bdb841a6de48a6ff1fbe5cb45e878480e31c32797fe042"
+    assert digest(protocol(plain)) == digest(protocol(resolve(preset="micro"))) == pinned
+    assert difference(protocol(plain), protocol(asked)) == ["compile: null -> true"]
+
+
 def test_config_needs_no_torch():
     code = (
         "import sys, benchmarks.planning.config; sys.exit('torch' in sys.modules or 'pandas' "

@@ -14,7 +14,7 @@ import pytest
 from benchmarks.planning.config import Config, resolve
 from benchmarks.planning.plan import choose_prompts, make_plan, seed_of
 from benchmarks.planning.points import OperatingPoint
-from benchmarks.planning.units import Facts, Method
+from benchmarks.planning.units import Cell, Facts, Fit, Method, Prior
 from benchmarks.running.tasks import CHUNK, unit_tasks
 from benchmarks.suite.catalog import Catalog, load_catalog, shipped_prompts
 from benchmarks.suite.concept_folder import Concept
@@ -114,6 +114,7 @@ MODELS = {
     "backbone": replace(FACTS, backbone="other"),
     "C": replace(FACTS, covariance="other"),
     "dtype": replace(FACTS, dtype="bfloat16"),
+    "compiling": replace(FACTS, compiled=True),
     "selecting scorer": replace(FACTS, selector="other"),
 }
 SETS = {
@@ -138,6 +139,16 @@ def test_the_key_of_a_cell_changes_with(what, catalog):
     before, after = keys(), keys(what)
     assert before.keys() == after.keys()
     assert not set(before.values()) & set(after.values())
+
+
+def test_compiling_is_in_every_key_and_plain_keys_are_what_they_were(catalog):
+    plain, compiled = (
+        plan_of(catalog, facts=facts) for facts in (FACTS, replace(FACTS, compiled=True))
+    )
+    pinned = "03a12e8ea1bb1a2c39720842f50b7ef5fbc2037c36a5a6a1ba2ed946a98b60af"
+    assert plain.digest == pinned, "begun runs depend on this value"
+    assert {type(unit) for unit in plain.units} == {Prior, Fit, Cell}
+    assert not {unit.key for unit in plain.units} & {unit.key for unit in compiled.units}
 
 
 def test_the_key_changes_with_concept_prompt_and_texts(catalog):

@@ -231,6 +231,14 @@ def test_another_protocol_is_refused_and_the_difference_shown(tmp_path):
     assert content(out) == content(reference())
 
 
+def test_a_compiled_run_has_a_folder_of_its_own(tmp_path):
+    """Compiled pictures have other low bits: they are not put beside plain ones."""
+    out = copy_of_reference(tmp_path / "run")
+    with pytest.raises(UserError, match=r"another protocol \(compile: null -> true\).*--out "):
+        run_here(shared(), out, "--set", "compile=true")
+    assert content(out) == content(reference())
+
+
 def test_a_lost_plan_is_written_again(tmp_path):
     """Alone, with run.json still there."""
     out = copy_of_reference(tmp_path / "run")

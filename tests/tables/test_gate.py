@@ -321,6 +321,7 @@ def test_another_protocol_is_not_comparable(reference, change, says, capsys):
     "change",
     [
         {"protocol": {**ABOUT["protocol"], "seed": 7, "dtype": "bfloat16", "keep": ["50"]}},
+        {"protocol": {**ABOUT["protocol"], "compile": True}},
         {"device": "cuda"},
         {"backbone": {"id": "elsewhere/the-same", "sha256": "dd" * 32}},
         with_digests(
@@ -344,6 +345,12 @@ def test_conditions_that_differ_are_mentioned(reference, capsys):
         "also differs, which is allowed: device: cpu -> cuda" in out
         and "commit: 0123456789ab -> fedcba987654" in out
     )
+
+
+def test_compiling_is_a_condition_as_the_dtype_is(reference, capsys):
+    run_check(reference, cells_of_repeat(10), config={"compile": True}, dtype="bfloat16")
+    out = capsys.readouterr().out
+    assert "dtype: float32 -> bfloat16" in out and "compile: False -> True" in out
 
 
 def without(cells: pd.DataFrame, query: str) -> pd.DataFrame:
