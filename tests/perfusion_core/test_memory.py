@@ -4,14 +4,17 @@ torch.compile; a real GPU.
 
 import json
 import logging
+import os
 import re
+import subprocess
+import sys
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from conftest import make_pipe
-from run_kit import run_here, shared
+from run_kit import ROOT, run_here, shared
 
 from benchmarks.cli import run
 from perfusion_core.backbone import Backbone
@@ -185,6 +188,44 @@ def test_a_run_reports_the_warm_up_of_compiling(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("perfusion_core.compiling.compile_backbone", eager)
     assert run_here(shared(), tmp_path / "run", *MICRO, "--set", "compile=true") == 0
     assert re.search(r"perfbench: torch\.compile: warm-up took \d+ s", capsys.readouterr().err)
+
+
+def test_compiled_code_lies_in_the_users_cache(tiny_pipe_dir, tmp_path, monkeypatch):
+    monkeypatch.setenv("PERFBENCH_CACHE", str(tmp_path))
+    backbone = Backbone.open(tiny_pipe_dir, device="cpu", dtype="float32")
+    for given, lies in ((None, tmp_path / "compiled"), (tmp_path / "own", tmp_path / "own")):
+        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(given))  # put back after the test
+        if given is None:
+            monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+        compile_backbone(backbone, images=1, backend="eager")
+        assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(lies)
+
+
+COMPILING = """
+import sys
+from torch._dynamo.utils import counters
+from perfusion_core.backbone import Backbone
+from perfusion_core.compiling import compile_backbone
+seconds = compile_backbone(Backbone.open(sys.argv[1], device="cpu", dtype="float32"), images=2)
+found = counters["aot_autograd"]
+print(seconds, found["autograd_cache_hit"], found["autograd_cache_miss"])
+"""
+
+
+@pytest.mark.slow
+def test_a_second_process_starts_warm(tiny_pipe_dir, tmp_path):
+    """With the real backend, which needs a C++ compiler."""
+    environment = {key: value for key, value in os.environ.items() if "INDUCTOR" not in key}
+    environment |= {"PERFBENCH_CACHE": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    call = [sys.executable, "-c", COMPILING, str(tiny_pipe_dir)]
+    (cold, _, made), (warm, found, again) = (
+        map(float, subprocess.run(call, env=environment, capture_output=True, check=True)
+            .stdout.split())
+        for _ in range(2)
+    )  # fmt: skip
+    assert made > 0 and found == made and again == 0
+    assert warm < cold
+    assert any(path.is_file() for path in (tmp_path / "compiled").rglob("*"))
 
 
 def test_all_shapes_are_compiled(tmp_path):
