@@ -8,6 +8,7 @@ a busy moment hits all alike.
     python -m benchmarks.speed --backbone sd15-random --recipes
     python -m benchmarks.speed --backbone sd15-random --steps 4 --batch 1 --train-batch 1
     python -m benchmarks.speed --tables --repeats 3
+    python -m benchmarks.speed --batch 16 --compile
     python -m benchmarks.speed --against 018088a --repeats 3
 """
 
@@ -139,8 +140,16 @@ def report(args: argparse.Namespace) -> str:
         f"{str(backbone.dtype).removeprefix('torch.')}, {where}, "
         f"torch {torch.__version__.split('+')[0]}; medians of {args.repeats} interleaved repeats.",
     ]
+    if args.compile:
+        from perfusion_core.compiling import compile_backbone
+
+        seconds = compile_backbone(backbone, args.batch, 2 * args.batch)
+        lines[-1] += f" Compiled, with {seconds:.0f} s of warm-up."
     drawn, image = sampling(backbone, args)
-    lines += ["", *drawn, "", *training(backbone, args)]
+    lines += ["", *drawn]
+    if args.compile:  # a training is never compiled
+        return "\n".join(lines)
+    lines += ["", *training(backbone, args)]
     if args.recipes:
         trained, fits, looks = by_recipe(backbone, args)
         lines += ["", *trained, "", *paper_cost.cost_table(paper_cost.paper(image, fits, looks))]
@@ -236,6 +245,9 @@ def main() -> None:
     parser.add_argument("--train-batch", type=int, default=16, help="default 16")
     parser.add_argument(
         "--checkpointing", action="store_true", help="recompute activations in training"
+    )
+    parser.add_argument(
+        "--compile", action="store_true", help="only pictures, by networks that torch.compile made"
     )
     parser.add_argument(
         "--recipes",

@@ -32,6 +32,7 @@ def arguments(memory_of=None):
         "repeats": 1,
         "recipes": True,
         "checkpointing": False,
+        "compile": False,
     }
     where = {"backbone": str(shared() / "tiny"), "device": "cpu", "dtype": "float32"}
     return argparse.Namespace(**few, **where, memory_of=memory_of)
