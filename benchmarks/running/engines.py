@@ -15,10 +15,12 @@ from typing import Any
 
 from benchmarks.advice import advised
 from benchmarks.disk import DiskError
+from benchmarks.planning.backbones import Models
 from benchmarks.running.driver import Pool
 from benchmarks.running.tasks import Event, Job, Task
 from benchmarks.running.worker import Worker
 from benchmarks.running.worker_devices import devices
+from benchmarks.scoring.scorers import needs_open_clip
 from benchmarks.store.run_folder import Store
 from perfusion_core.errors import UserError
 
@@ -77,7 +79,7 @@ class Processes:
     """One worker a device, or several on the CPU. A worker that dies is replaced."""
 
     def __init__(self, job: Job, store: Store) -> None:
-        self.root, self.context = store.root, fresh_processes()
+        self.root, self.context = store.root, fresh_processes(job.models)
         places, threads = devices(job.config, job.device)
         self.job = replace(job, threads=threads)
         self.children = [self._spawn(device) for device in places]
@@ -139,16 +141,16 @@ class Processes:
                 child.process.join()
 
 
-def fresh_processes() -> Any:
+def fresh_processes(models: Models) -> Any:
     """Processes that share nothing with this one; where the system can, the libraries are imported
     once for all.
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["benchmarks.running.worker", "perfusion_core.training", "open_clip"]
-    )
+    ours = ["benchmarks.running.worker", "perfusion_core.training"]
+    judges = (*models.scorers, models.selector)
+    context.set_forkserver_preload([*ours, *["open_clip"] * any(map(needs_open_clip, judges))])
     return context
 
 

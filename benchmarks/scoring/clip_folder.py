@@ -37,12 +37,9 @@ class ClipFolder:
 
 def open_clip_folder(folder: Path) -> ClipFolder | None:
     """On the CPU, in float32."""
-    about = json.loads((folder / "open_clip_config.json").read_text(encoding="utf-8"))
-    pixels = about.get("preprocess_cfg", {})
-    if not (plain_model(about["model_cfg"]) and plain_pixels(pixels)):
+    if not is_plain(folder):
         return None
-    if not (folder / "tokenizer.json").is_file():
-        return None
+    about = _about(folder)
     model = _networks(about["model_cfg"])
     try:
         # by name and shape; a file that open_clip would convert first does not fit
@@ -52,9 +49,24 @@ def open_clip_folder(folder: Path) -> ClipFolder | None:
     texts = about["model_cfg"]["text_cfg"]
     return ClipFolder(
         model.float(),
-        Pixels(about["model_cfg"]["vision_cfg"]["image_size"], pixels),
+        Pixels(about["model_cfg"]["vision_cfg"]["image_size"], about["preprocess_cfg"]),
         Tokens(folder, texts["context_length"]),
     )
+
+
+def is_plain(folder: Path) -> bool:
+    """Whether what the folder says of its model, pixels and texts is all known here."""
+    about = _about(folder)
+    return (
+        plain_model(about["model_cfg"])
+        and plain_pixels(about.get("preprocess_cfg", {}))
+        and (folder / "tokenizer.json").is_file()
+    )
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    about: dict[str, Any] = json.loads((folder / "open_clip_config.json").read_text("utf-8"))
+    return about
 
 
 # ---- the model ----

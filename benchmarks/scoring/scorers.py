@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.scoring.clip_folder import open_clip_folder
+from benchmarks.scoring.clip_folder import is_plain, open_clip_folder
 from benchmarks.scoring.lookup import Scorer
 from perfusion_core.errors import UserError
 
@@ -139,6 +139,12 @@ class Dino:
 
 
 Model: TypeAlias = "Clip | Timm | Dino | Truth"
+
+
+def needs_open_clip(scorer: Scorer) -> bool:
+    """Whether its process will import that library."""
+    folder = Path(scorer.source)
+    return scorer.kind == "clip" and not (folder.is_dir() and is_plain(folder))
 
 
 def open_scorer(scorer: Scorer, device: str) -> Model:

@@ -15,7 +15,9 @@ from run_kit import ROOT, environment, make_scorer
 from safetensors.torch import load_file, save_file
 
 from benchmarks.paths import miniature_dir
-from benchmarks.scoring.clip_folder import clean, open_clip_folder
+from benchmarks.scoring.clip_folder import clean, is_plain, open_clip_folder
+from benchmarks.scoring.lookup import find_scorer
+from benchmarks.scoring.scorers import needs_open_clip
 from benchmarks.suite.catalog import load_catalog
 
 TEXTS = ["A cat on the beach", "two  spaces &amp; more", "Ünïcode “quotes”", "word " * 60, ""]
@@ -66,7 +68,7 @@ def test_pixels_tokens_and_features_are_open_clips(name, request):
     theirs.eval()
     tokenize = open_clip.get_tokenizer(f"local-dir:{folder}")
     ours = open_clip_folder(folder)
-    assert ours
+    assert ours and not needs_open_clip(find_scorer(str(folder), "x", folder))
     ours.model.eval()
     pixels = torch.stack([ours.prepare(picture) for picture in pictures()])
     assert torch.equal(pixels, torch.stack([prepare(picture) for picture in pictures()]))
@@ -100,7 +102,8 @@ def test_what_is_not_plain_is_left_to_open_clip(part, key, value, transformer):
     about = json.loads((transformer / "open_clip_config.json").read_text())
     {**about, **about["model_cfg"]}[part][key] = value
     tell(transformer, about)
-    assert open_clip_folder(transformer) is None
+    assert not is_plain(transformer) and open_clip_folder(transformer) is None
+    assert needs_open_clip(find_scorer(str(transformer), "x", transformer))
 
 
 def test_weights_that_do_not_fit_are_left_to_open_clip(transformer, tmp_path):
