@@ -221,6 +221,24 @@ TABLE = [
             "--suite NOWHERE",
         )
     ),
+    *(
+        f"fit perfusion --suite CONCEPTS --concept {both} --out NEW.safetensors {SMALL}"
+        for both in ("cat,teapot", "all")
+    ),
+    *(
+        f"generate '{prompt}' --concept cat=CATFILE -n 1 --steps 2 --out NEW {SMALL}"
+        for prompt in (
+            "A cat",
+            "A {cat",
+            "A {cat} in a {",
+            "A {cat} {}",
+            "A {{cat}}",
+            "",
+            "A {dog}",
+            "A {cat} and a {dog}",
+            "{cat!r}",
+        )
+    ),
     f"fit super --concept CAT --out NEW {SMALL}",
     f"fit zzz --concept CAT --out NEW {SMALL}",
     f"fit perfusion --concept cat --out NEW.safetensors {SMALL} --suite FILE",

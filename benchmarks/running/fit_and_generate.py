@@ -77,6 +77,11 @@ def fit(args: argparse.Namespace) -> None:
     ]
     # nothing is reported: fetch none
     prepared = prepare_run(replace(resolve(flags=flags, sets=sets), scorers=()))
+    if len(chosen := planned_concepts(prepared)) > 1:
+        raise UserError(
+            f"--concept {args.concept} is {len(chosen)} concepts, and one is trained at a time: "
+            f"give the command for each, such as --concept {chosen[0].name}"
+        )
     store = Store(out.parent / f".{out.name}.fit")  # an interrupted training goes on from here
     make_missing(planned_concepts(prepared), prepared.config.clipseg, prepared.device)
     for one in planned_concepts(prepared):
@@ -175,6 +180,16 @@ def generate(args: argparse.Namespace) -> None:
         raise UserError(
             f"the prompt names {{{missing[0]}}} but no file stands for it; add --concept "
             f"{missing[0]}=FILE"
+        )
+    if idle := [name for name in files if name not in PLACEHOLDER.findall(args.prompt)]:
+        raise UserError(
+            f"the prompt does not name {{{idle[0]}}}, so its concept would not be drawn; write "
+            f"{{{idle[0]}}} into the prompt, or leave --concept {idle[0]}=... out"
+        )
+    if set(PLACEHOLDER.sub("", args.prompt)) & set("{}"):
+        raise UserError(
+            f"the prompt {args.prompt!r} has a brace that belongs to no {{name}}; it would be "
+            f"drawn as text"
         )
     out = Path(args.out)
     ask_for(out / "0.png")
