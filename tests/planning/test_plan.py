@@ -189,7 +189,7 @@ def test_the_key_changes_with_concept_prompt_and_texts(catalog):
         "workers=3",
         "threads=7",
         "out=elsewhere",
-        "batch=16",
+        "cache=none",
         "drop_images=true",
     ],
 )
