@@ -19,6 +19,7 @@ from perfusion_core import checkpoint
 
 TRAINED = ("perfusion", "perfusion-trained-k", "perfusion-vanilla-rome", "db", "ti", "cd", "lora")
 WORDS = ("--methods", ",".join(TRAINED), "--concepts", "cat", "--threads", "2")
+QUICK = ("images=1", "steps=1", "train_steps=6")  # it is about the fits
 
 
 def start(out: Path, *more: str):
@@ -41,10 +42,11 @@ def _child(words: list[str], log: Path) -> None:
 
 def ended(process, out: Path) -> dict[str, bytes]:
     """Every file that was trained, by its place in the run."""
-    process.join(600)
+    process.join(1800)  # two threads wait for each other where others need the cores
+    process.kill()
     assert process.exitcode == 0, out.with_suffix(".log").read_text()[-3000:]
     fits = {path.relative_to(out).as_posix(): path for path in out.glob("fits/**/*.safetensors")}
-    assert {name.split("/")[1] for name in fits} == set(TRAINED)
+    assert len(list(out.glob("fits/*/*/fit.json"))) == len(TRAINED)
     return {name: path.read_bytes() for name, path in fits.items()}
 
 
@@ -69,7 +71,7 @@ def test_two_processes_and_a_killed_one_train_the_same_bytes(tmp_path, recipe):
     """The miniature's recipes on the miniature, whose tensors are large enough for two threads; the
     published ones, with their views and micro-batches, on a tiny backbone.
     """
-    more = ["--recipe", recipe, "--set", "train_steps=12"]
+    more = [word for value in (f"recipe={recipe}", *QUICK) for word in ("--set", value)]
     if recipe == "miniature":
         more += ["--backbone", str(miniature_dir())]
     first, second, killed = (tmp_path / name for name in ("first", "second", "killed"))
