@@ -224,6 +224,7 @@ def _child(words: list[str], log: Path) -> None:
 
     # tests started in the background inherit it ignored
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     # open to the end: a traceback has to get there
     sys.stdout = sys.stderr = log.open("a", buffering=1)
     sys.argv = ["perfbench", "run", *words]
