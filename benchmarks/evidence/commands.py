@@ -42,6 +42,7 @@ TAKEN = f"{OUT}concepts"  # the trained files of Perfusion that are committed: w
 # for two cores; of several workers one thread each wastes least
 TWO = "--engine processes --workers 2"
 RUN = f"perfbench run {TWO} --threads 1 --set compile=true"
+FEW = f"{RUN} --set batch=16"  # as it was typed; every run draws several prompts together now
 QUICK = "perfbench run --preset quick"
 # What another machine does to the same noise and weights: it adds up in another type. The one
 # committed repeat had kernels limited to AVX2 as well (ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA).
@@ -70,7 +71,7 @@ def _at(steps: Sequence[int], points: str) -> str:
 
 def _dynamics() -> str:
     return (
-        f"{RUN} --out {OUT}dynamics --methods perfusion,perfusion-trained-k "
+        f"{FEW} --out {OUT}dynamics --methods perfusion,perfusion-trained-k "
         f"{_at(KEPT, 'local-b0.60-t0.15')} "
         "--set images=1"
     )
@@ -82,7 +83,7 @@ def _rates() -> str:
     """
     others = [f"{name}-selected" for name in ("cd", "db", "ti", "lora")]
     return (
-        f"{RUN} --out {OUT}rates --methods perfusion,{','.join(others)} --set images=1 "
+        f"{FEW} --out {OUT}rates --methods perfusion,{','.join(others)} --set images=1 "
         f"--set fit.perfusion.lr=0.03 --set fit.perfusion.lr_embedding=0.006 "
         f"{_at(EARLY, _points('local', 0.60, 0.75))} "
         f"--trained {','.join(f'{name}={OUT}paper' for name in others)}"
@@ -92,7 +93,7 @@ def _rates() -> str:
 def _outline() -> str:
     """Whose outline an unusual concept has, as training goes on, and with the stricter lock."""
     return (
-        f"{RUN} --out {OUT}outline --methods perfusion --prompts shape --set images=2 "
+        f"{FEW} --out {OUT}outline --methods perfusion --prompts shape --set images=2 "
         f"{_at(KEPT, 'local-b0.60-t0.15,global-b0.50-t0.15')} --concepts {ODD_CONCEPTS}"
     )
 
@@ -103,7 +104,7 @@ def _mask() -> str:
     """
     one = _points("local", 0.60)
     return (
-        f"{RUN} --out {OUT}mask --methods perfusion --ablation one-shot,no-mask --set images=2 "
+        f"{FEW} --out {OUT}mask --methods perfusion --ablation one-shot,no-mask --set images=2 "
         f"--trained perfusion={TAKEN} --set fit.perfusion-no-mask.images=1 "
         f"--set points.perfusion={one} --set points.perfusion-one-shot={one} --set "
         f"points.perfusion-no-mask={one}"
@@ -136,13 +137,13 @@ COMMANDS = {
         *_figures("paper", "pareto", "bias", "per-concept", "breakdown", "attention", "gallery"),
     ],
     "bias": [
-        f"{RUN} --out {OUT}bias --methods perfusion --set images=1 --trained perfusion={OUT}paper "
+        f"{FEW} --out {OUT}bias --methods perfusion --set images=1 --trained perfusion={OUT}paper "
         f"--set points.perfusion={WIDE}",
         *_figures("bias", "bias"),
     ],
     "rates": [_rates(), *_figures("rates", "dynamics")],
     "ablations": [
-        f"{RUN} --out {OUT}ablations --methods perfusion --set images=2 --trained "
+        f"{FEW} --out {OUT}ablations --methods perfusion --set images=2 --trained "
         f"perfusion={TAKEN} "
         f"--ablation lock,{','.join(VARIANTS)},infer-temperature,vanilla-rome "
         f"--set points.perfusion={LOCAL},{GLOBAL} "
@@ -164,7 +165,7 @@ COMMANDS = {
         for (name, word), odd in zip(UNUSUAL, ODD_NAMES)
     ]
     + [
-        f"{RUN} --out {OUT}unusual --methods perfusion --prompts shape --set images=4 "
+        f"{FEW} --out {OUT}unusual --methods perfusion --prompts shape --set images=4 "
         f"--set points.perfusion={LOCAL} --concepts {ODD_CONCEPTS}",
         f"python -m benchmarks.evidence look {OUT}unusual",
     ],
@@ -178,7 +179,7 @@ COMMANDS = {
     ],
     "transfer": [
         "perfbench miniature restyle watercolor --out watercolor-miniature",
-        f"{RUN} --out {OUT}transfer --backbone watercolor-miniature --methods perfusion --set "
+        f"{FEW} --out {OUT}transfer --backbone watercolor-miniature --methods perfusion --set "
         f"images=2 "
         f"--set points.perfusion={LOCAL} --trained perfusion={TAKEN}",
         f"python -m benchmarks.evidence look {OUT}transfer",
@@ -186,7 +187,7 @@ COMMANDS = {
     ],
     "contrastive": [
         "perfbench miniature contrastive --out contrastive-miniature",
-        f"{RUN} --out {OUT}contrastive --backbone contrastive-miniature --methods "
+        f"{FEW} --out {OUT}contrastive --backbone contrastive-miniature --methods "
         f"perfusion,cd-selected,db-selected,ti-selected --set images=2 --set "
         f"points.perfusion={LOCAL},{GLOBAL} "
         f"{TI_LONGEST}",

@@ -6,6 +6,7 @@ there), or place (where and how the work is done; changes no result).
 
 import json
 import math
+import sys
 import tomllib
 import types
 import typing
@@ -142,6 +143,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, SEEDS),
 }
 _TYPES = typing.get_type_hints(Config)
+# keys of earlier versions, so that a command that is written down still runs
+RETIRED = {"batch": "pictures are always drawn in batches, of as many rows as `rows` says"}
 
 
 def resolve(
@@ -197,6 +200,9 @@ def _split(text: str) -> tuple[str, str]:
 def _with(config: Config, key: str, value: Any) -> Config:
     """`config` with one key changed; dotted keys reach into points and fit."""
     name, _, rest = key.partition(".")
+    if name in RETIRED:
+        print(f"perfbench: {key}={value} is passed over: {RETIRED[name]}", file=sys.stderr)
+        return config
     if name not in _TYPES or name == "preset":
         raise unknown("key", key, set(_TYPES) - {"preset"})
     if name == "points":

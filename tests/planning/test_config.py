@@ -164,3 +164,9 @@ def test_a_toml_file_names_no_code(tmp_path):
         (tmp_path / "c.toml").write_text(text)
         with pytest.raises(UserError, match=r"names method files; .*: --method-file FILE$"):
             resolve(toml=tmp_path / "c.toml", flags={"method_files": "mine.py"})
+
+
+def test_a_key_of_an_earlier_version_is_passed_over_and_said(capsys):
+    """Commands of committed runs name it."""
+    assert resolve(preset="micro", sets=["batch=16"]) == resolve(preset="micro")
+    assert "batch=16 is passed over" in capsys.readouterr().err
