@@ -17,7 +17,7 @@ from benchmarks.disk import digests_of, on_disk, read_json, verified
 from benchmarks.options import named
 from benchmarks.planning.units import Cell, Fit, Given, Method, step_of
 from benchmarks.safe_paths import below, safe_parts
-from benchmarks.store.reading import planned_fits, read_run
+from benchmarks.store.reading import planned_fits, read_run, refuse_older
 from benchmarks.store.run_folder import MANIFEST, Store, fit_folder
 from benchmarks.suite.concept_folder import Concept
 from perfusion_core.errors import UserError
@@ -112,7 +112,9 @@ def _refuse_another(said: str, place: Path, concept: Concept) -> None:
     """A run whose concept of this name is not the one that is asked for."""
     if not (place / "run.json").is_file():
         return
-    known = read_run(place).get("digests", {}).get("concepts", {})
+    about = read_run(place)
+    refuse_older(place, about)
+    known = about.get("digests", {}).get("concepts", {})
     if not concept.digest.startswith(str(known.get(concept.name, ""))):
         raise UserError(
             f"{said}: that run's {concept.name} is another concept (other images, or another "

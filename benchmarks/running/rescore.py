@@ -24,7 +24,7 @@ from benchmarks.running.run import change_run, complete
 from benchmarks.running.tasks import Job
 from benchmarks.scoring.cell_row import CellRow
 from benchmarks.scoring.lookup import Scorer, find_scorer
-from benchmarks.store.reading import find_run, read_cells, read_run, refuse_without
+from benchmarks.store.reading import find_run, read_cells, read_run, refuse_older, refuse_without
 from benchmarks.store.run_folder import Store
 from benchmarks.store.run_json import scorer_about
 from perfusion_core.errors import UserError
@@ -50,6 +50,7 @@ def rescore(
 
     folder = find_run(given)
     about, store = read_run(folder), Store(folder)
+    refuse_older(folder, about)  # run.json would be written again
     refuse_without(folder, about, NEEDED)
     config = recorded_config(about)
     models = recorded_models(about, config, scorers)

@@ -14,6 +14,7 @@ from benchmarks.safe_paths import below, is_name, lies_below
 from benchmarks.scoring.cell_row import CellRow
 from benchmarks.scoring.reserved import REAL
 from benchmarks.store.csv_files import PLACES, read_frame, read_plan_file, read_plan_frame
+from benchmarks.store.older_runs import OLDER, upgraded
 from benchmarks.store.run_folder import RESULTS, Store
 from perfusion_core.errors import UserError
 
@@ -65,19 +66,29 @@ def list_runs(results: Path | None = None) -> list[Path]:
 
 
 def read_run(run: Path) -> dict[str, Any]:
-    """run.json of this version, the one reader of it."""
+    """run.json, the one reader of it; of an earlier version as if this one had written it."""
     found = read_json(run / "run.json")
+    found = found if found is None else upgraded(found, SCHEMA) or found
     if found is not None and found.get("schema") != SCHEMA:
-        raise UserError(
-            f"{run}/run.json is of schema {found.get('schema')!r:.60}, and only schema {SCHEMA} "
-            f"can be compared: "
-            "make that run again with this version of perfbench"
-        )
+        raise _of_another_version(run, found.get("schema"))
     if found is None or not well_formed(found):
         raise UserError(
             f"{run / 'run.json'} is missing or damaged; give the same `perfbench run` command again"
         )
     return found
+
+
+def refuse_older(run: Path, about: Mapping[str, Any]) -> None:
+    """Where more is needed than an earlier version recorded: digests of each concept and prompt."""
+    if OLDER in about:
+        raise _of_another_version(run, about[OLDER])
+
+
+def _of_another_version(run: Path, schema: object) -> UserError:
+    return UserError(
+        f"{run}/run.json is of schema {schema!r:.60}, and only schema {SCHEMA} can be compared: "
+        "make that run again with this version of perfbench"
+    )
 
 
 OBJECTS = (

@@ -17,6 +17,7 @@ import pandas as pd
 from scipy.stats import t
 
 from benchmarks.store.csv_files import is_there
+from benchmarks.store.reading import refuse_older
 from benchmarks.tables.comparable import (
     KEYS,
     apart,
@@ -185,6 +186,8 @@ def gate_runs(
             f"{mine.folder} cannot be checked against itself; name another run, or another "
             f"reference"
         )
+    for one in (reference, mine):
+        refuse_older(one.folder, one.about)
     wanted = SETS[0] if same_weights(reference.about, mine.about) else SETS[1]
     margins = _set_name(margins)
     before, now = reference.about, mine.about
@@ -245,6 +248,8 @@ def calibrate_margins(
         )
     first = opened[0]
     target = open_run(against) if against else first
+    for one in [*opened, target]:
+        refuse_older(one.folder, one.about)
     for other in [*opened[1:], target]:
         differences = differing(first.about, other.about)
         if not differences and other is not target:  # a reference may have more

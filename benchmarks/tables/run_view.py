@@ -289,6 +289,8 @@ def same_protocol(runs: Sequence[Run]) -> None:
     another text.
     """
     for one, other in combinations(runs, 2):
+        for run in (one, other):
+            reading.refuse_older(run.folder, run.about)
         found = differing(one.about, other.about)
         if found:
             raise UserError(
