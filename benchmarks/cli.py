@@ -129,6 +129,32 @@ def mismatched(error: BaseException | None) -> UserError | None:
     return None
 
 
+# a light install has none of them; package -> what pip calls it
+HEAVY = {
+    "torch": "torch",
+    "torchvision": "torchvision",
+    "diffusers": "diffusers",
+    "transformers": "transformers",
+    "open_clip": "open_clip_torch",
+    "peft": "peft",
+    "accelerate": "accelerate",
+    "datasets": "datasets",
+}
+
+
+def missing(error: BaseException | None) -> UserError | None:
+    """A library for models that is not installed, in whatever it was imported for."""
+    while error is not None:
+        package = (getattr(error, "name", None) or "").partition(".")[0]
+        if isinstance(error, ModuleNotFoundError) and package in HEAVY:
+            return UserError(
+                f"this needs {package}, which is not installed: pip install {HEAVY[package]}; "
+                f"README.md says how without the CUDA libraries"
+            )
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def main() -> None:
     """The console script: 0 done, 1 something failed, 2 a mistake in what was asked, 130
     interrupted, 143 and 129 ended by SIGTERM and SIGHUP.
@@ -146,7 +172,7 @@ def main() -> None:
         print(f"perfbench: {advised(error)}", file=sys.stderr)
         status = 2
     except (ImportError, RuntimeError) as error:
-        if not (mistake := mismatched(error)):
+        if not (mistake := mismatched(error) or missing(error)):
             raise
         print(f"perfbench: {mistake}", file=sys.stderr)
         status = 2
