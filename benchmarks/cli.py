@@ -40,6 +40,7 @@ LISTED = (
     "cache",
     "miniature",
 )
+READING = ("ls", "plan", "check", "catalog")  # write nothing
 for room in ROOMS:  # each owns its verbs
     import_module(f"benchmarks.{room}.command")
 import_module("benchmarks.running.fit_command")
@@ -105,6 +106,11 @@ def run(argv: Sequence[str]) -> int:
         return 0
     if argv[0] not in VERBS:
         raise unknown("verb", argv[0], VERBS)
+    if sys.platform == "win32" and argv[0] not in READING and "--help" not in argv:
+        raise UserError(
+            f"perfbench {argv[0]} writes and locks files as Linux and macOS do: on Windows, use "
+            f"WSL; what only reads is tried: {', '.join(READING)}"
+        )
     describe = VERBS[argv[0]]
     parser = Parser(prog=f"perfbench {argv[0]}", description=describe.__doc__)
     act = describe(parser)

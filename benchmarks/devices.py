@@ -14,6 +14,11 @@ def device_name(given: str, elsewhere: bool = False) -> str:
         return "cuda" if has_gpu() else "cpu"
     if given.startswith("cpu:") and given != "cpu:0":
         raise UserError(f"device {given!r}: there is one CPU; write cpu, and --threads for cores")
+    if device_type(given) == "mps":
+        raise UserError(
+            f"device {given!r}: Apple's GPUs have no float64, which Perfusion's edit and C need "
+            f"(docs/scale-out.md); leave --device out to run on the CPU"
+        )
     if not re.fullmatch(r"(cpu|cuda)(:\d{1,2})?", given):
         _refuse_what_torch_refuses(given)
     if device_type(given) == "cuda" and not elsewhere and not has_gpu():

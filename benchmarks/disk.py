@@ -264,8 +264,7 @@ class Locks:
 
     def try_lock(self, key: str) -> bool:
         """Whether the key is now ours; False where another process has it."""
-        import fcntl
-
+        fcntl = _fcntl()
         try:
             fcntl.lockf(self._descriptor(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _offset(key))
             return True
@@ -275,15 +274,13 @@ class Locks:
             raise
 
     def unlock(self, key: str) -> None:
-        import fcntl
-
+        fcntl = _fcntl()
         fcntl.lockf(self._descriptor(), fcntl.LOCK_UN, 1, _offset(key))
 
     @contextmanager
     def locked(self, key: str) -> Iterator[None]:
         """Wait for the key; for short work only."""
-        import fcntl
-
+        fcntl = _fcntl()
         fcntl.lockf(self._descriptor(), fcntl.LOCK_EX, 1, _offset(key))
         try:
             yield
@@ -301,6 +298,18 @@ class Locks:
                     _LOCK_FILES[path] = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             self._file = _LOCK_FILES[path]
         return self._file
+
+
+def _fcntl() -> Any:
+    """Locks of POSIX; another system has none that die with their holder byte by byte."""
+    try:
+        import fcntl
+    except ImportError:
+        raise UserError(
+            "files are locked as Linux and macOS do it, and this system cannot: on Windows, use "
+            "perfbench inside WSL"
+        ) from None
+    return fcntl
 
 
 def _offset(key: str) -> int:

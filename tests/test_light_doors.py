@@ -159,6 +159,12 @@ def test_devices_are_named_as_torch_names_them(name):
             device_name(name, elsewhere=True)
 
 
+@pytest.mark.parametrize("name", ["mps", "mps:0"])
+def test_a_gpu_without_float64_is_refused_in_a_sentence(name):
+    with pytest.raises(UserError, match=r"no float64.* leave --device out to run on the CPU"):
+        device_name(name, elsewhere=True)
+
+
 # ---- the text encoder's digest ----
 
 

@@ -1,8 +1,12 @@
 """A file is whole or as it was before, whatever happens while it is written."""
 
+import sys
+
 import pytest
 
-from benchmarks.disk import write_whole, written_whole
+from benchmarks import cli
+from benchmarks.disk import Locks, write_whole, written_whole
+from perfusion_core.errors import UserError
 
 
 def test_a_file_is_written_whole(tmp_path):
@@ -39,3 +43,20 @@ def test_a_folder_is_never_replaced_by_a_file(tmp_path):
     with pytest.raises(IsADirectoryError):
         write_whole(tmp_path / "results", "a page")
     assert (tmp_path / "results" / "mine").is_dir() and len([*tmp_path.iterdir()]) == 1
+
+
+def test_a_system_without_locks_is_told_so(tmp_path, monkeypatch):
+    """As Windows is: there is no module fcntl."""
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    locks = Locks(tmp_path)
+    for use in (lambda: locks.try_lock("key"), lambda: locks.locked("key").__enter__()):
+        with pytest.raises(UserError, match="on Windows, use perfbench inside WSL"):
+            use()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_windows_is_told_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(UserError, match=r"perfbench table writes and locks files.* use WSL"):
+        cli.run(["table", str(tmp_path)])
+    assert cli.run(["ls", "presets"]) == 0
