@@ -38,6 +38,7 @@ LISTED = (
     "covariance",
     "masks",
     "cache",
+    "gpu-day",
     "miniature",
 )
 READING = ("ls", "plan", "check", "catalog")  # write nothing

@@ -43,10 +43,18 @@ def locate(
             f"{where} is here and no hub id, so it has no revision {revision!r}; leave the "
             f"revision out"
         )
+    if here := on_this_machine(where, names):
+        return *here, revision
+    folder = fetch_checkpoint(where, revision)
+    return where, folder, folder.name  # a hub snapshot's folder is named by its commit
+
+
+def on_this_machine(where: str, names: Mapping[str, Path]) -> tuple[str, Path] | None:
+    """The name for people and the folder or file; None for a hub id, which has to be fetched."""
     if where in names:
         if not names[where].exists():
             raise UserError(f"the backbone {where!r} is not there: {names[where]} does not exist")
-        return where, names[where], revision
+        return where, names[where]
     path = Path(where)
     if path.is_dir():
         if not (path / "model_index.json").is_file():
@@ -54,19 +62,18 @@ def locate(
                 f"{where} is not a backbone: no model_index.json in it (a folder in diffusers "
                 f"layout is wanted)"
             )
-        return path.resolve().name, path, revision
+        return path.resolve().name, path
     if path.is_file():
         if path.suffix != ".safetensors":
             raise UserError(
                 f"{where}: only .safetensors checkpoints are opened, never pickles; convert it "
                 f"first"
             )
-        return path.stem, path, revision
+        return path.stem, path
     if where not in HUB and (not re.fullmatch(r"[\w.-]+/[\w.-]+", where) or where.startswith(".")):
         kinds = ["a folder", "a .safetensors file", "a hub id such as owner/name"]
         raise unknown("backbone", where, [*names, *HUB, *kinds])
-    folder = fetch_checkpoint(where, revision)
-    return where, folder, folder.name  # a hub snapshot's folder is named by its commit
+    return None
 
 
 def variant_of(folder: Path) -> str | None:

@@ -56,6 +56,7 @@ def test_planning_and_listing(tmp_path, monkeypatch):
             ["plan", "--json"],
             ["plan", "--methods", every, "--pairs", "cat+teapot"],
             ["run", "--dry-run", *run],
+            ["gpu-day", "--dry-run", "--backbone", "sd15", "--hours", "8", "--out", "day"],
             *(
                 ["ls", kind]
                 for kind in (

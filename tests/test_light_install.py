@@ -60,6 +60,7 @@ def light(tmp_path):
         f"check quick --against {QUICK} --format json",
         "plot pareto quick --out pareto.png",
         "report quick",
+        "gpu-day --backbone sd15 --hours 8 --out day --dry-run",
     ],
 )
 def test_what_needs_no_torch(light, words):

@@ -5,5 +5,5 @@ and engines with ray_pool (who does what), worker with worker_devices, worker_sc
 (doing it), shared_units (or taking what an earlier run did), missing_rows, forecast, time_left and
 progress; given_files (`--trained`), tune, rescore (`score`), fit_and_generate; listing (`ls`),
 flags, command and fit_command; timed_jobs, timed_tables, timed_versions and paper_cost (for
-speed.py).
+speed.py); gpu_day with day_cost, day_stages, day_folder, day_facts and day_archive (`gpu-day`).
 """

@@ -1,8 +1,10 @@
-"""`perfbench run`, `plan`, `score`, `ls`: what is asked for becomes a filled run folder."""
+"""`perfbench run`, `plan`, `score`, `ls`, `gpu-day`: what is asked for becomes a filled folder."""
 
 import argparse
 import sys
+from pathlib import Path
 
+from benchmarks.options import number
 from benchmarks.verb import Run, verb
 
 
@@ -109,5 +111,81 @@ def ls(parser: argparse.ArgumentParser) -> Run:
         from benchmarks.running.listing import show_list
 
         show_list(args)
+
+    return act
+
+
+@verb("gpu-day")
+def gpu_day(parser: argparse.ArgumentParser) -> Run:
+    """A day on a GPU: photographs, masks, C, two runs, speed and memory, in one archive to send.
+
+    Says first what it would do and download. Every stage is a command of its own, with its log in
+    OUT/logs. Interrupted at any moment, the same command goes on; with more --hours it goes on
+    with the protocol.
+
+      perfbench gpu-day --backbone sd15 --hours 8 --out day --dry-run
+      perfbench gpu-day --backbone sd15 --hours 8 --out day
+      perfbench gpu-day --backbone sd15 --hours 8 --out day --photos my_photos --captions coco.txt
+    """
+    parser.add_argument(
+        "--backbone",
+        required=True,
+        metavar="WHICH",
+        help="sd15, sd21, a folder, .safetensors file, hub id",
+    )
+    parser.add_argument(
+        "--hours",
+        required=True,
+        type=number(0.1, 1000),
+        metavar="H",
+        help="of this machine, all calls together",
+    )
+    parser.add_argument(
+        "--out", required=True, metavar="DIR", help="runs, logs and the archive are there"
+    )
+    parser.add_argument(
+        "--photos",
+        default="",
+        metavar="DIR",
+        help="adopt DIR/CONCEPT for each concept of that name; without it they are fetched",
+    )
+    parser.add_argument(
+        "--captions", default="", metavar="FILE", help="for C; without it, streamed from the hub"
+    )
+    parser.add_argument(
+        "--methods", default="", metavar="A,B", help="of the protocol; default: all that it has"
+    )
+    parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:N")
+    parser.add_argument(
+        "--dtype", default="auto", metavar="NAME", help="auto, float32, bfloat16, float16"
+    )
+    parser.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        dest="sets",
+        action="append",
+        default=[],
+        help="as in `perfbench run`, for both runs; clipseg=DIR, scorers=DIR and "
+        "select_scorer=DIR need no network",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and stop")
+
+    def act(args: argparse.Namespace) -> int:
+        from benchmarks.running.day_cost import USUAL_CAPTIONS
+        from benchmarks.running.day_stages import Asked
+        from benchmarks.running.gpu_day import gpu_day
+
+        asked = Asked(
+            root=Path(args.out),
+            backbone=args.backbone,
+            hours=args.hours,
+            methods=tuple(filter(None, args.methods.split(","))),
+            photos=args.photos,
+            captions=args.captions or USUAL_CAPTIONS,
+            device=args.device,
+            dtype=args.dtype,
+            sets=tuple(args.sets),
+        )
+        return gpu_day(asked, args.dry_run)
 
     return act

@@ -1,0 +1,96 @@
+"""What a day on a GPU would download and how long its stages are planned to take.
+
+In: what is asked. Out: numbers, and the text that is printed before anything is done. Arithmetic
+on assumed speeds, as in docs/scale-out.md: nothing here was measured. No torch.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+
+from benchmarks.paths import backbone_names
+from benchmarks.planning.config import Config
+from benchmarks.planning.plan import choose_prompts
+from benchmarks.scoring.lookup import SD_SCORER, SD_SELECTOR
+from benchmarks.suite.catalog import PHOTOS, load_catalog
+from benchmarks.suite.photographs import LIMIT
+from perfusion_core.hub import HUB
+
+IMAGE = 2.5  # seconds of a picture of 50 guided steps, 512 pixels, in a full batch
+# seconds of a fit; Perfusion's with its 16 looks at 8 pictures
+FIT = {"perfusion": 560.0, "db": 480.0, "ti": 3000.0, "cd": 240.0, "cd-better": 240.0}
+OTHER_FIT = 600.0
+# GB, as docs/stable-diffusion.md has them
+CHECKPOINTS = {"sd15": 4.3, "sd21": 5.2}
+SMALL = 0.6  # CLIPSeg, and each of the two scorers
+USUAL_CAPTIONS = "google-research-datasets/conceptual_captions"
+
+
+def hours_of(config: Config, concepts: int) -> float:
+    """So many concepts by all of its methods, one after the other on one GPU."""
+    catalog = load_catalog(PHOTOS)
+    prompts = mean(
+        len(choose_prompts(config.prompts, catalog.prompts, concept.group))
+        for concept in catalog.concepts
+    )
+    points = 1 + sum(len(config.points.get(name, ("default",))) for name in config.methods)
+    pictures = points * prompts * config.images + config.prior_images
+    fits = sum(FIT.get(name, OTHER_FIT) for name in config.methods)
+    return concepts * (pictures * IMAGE * config.steps / 50 + fits) / 3600
+
+
+def shown_hours(hours: float) -> str:
+    return f"{60 * hours:.0f} min" if hours < 1.5 else f"{hours:.1f} h"
+
+
+def downloads(config: Config, photos: bool, captions: str) -> list[tuple[str, str]]:
+    """(what, how much); nothing that lies in a file or folder that was named."""
+    found = []
+    backbone = config.backbone
+    if backbone not in backbone_names() and not Path(backbone).exists():
+        size = CHECKPOINTS.get(backbone)
+        found.append((
+            f"the backbone {HUB.get(backbone, backbone)}",
+            f"{size} GB" if size else "said when it is fetched",
+        ))  # fmt: skip
+    if not photos:
+        found.append((
+            "photographs of ten concepts, from the addresses in concepts/photos",
+            f"not known beforehand; at most {LIMIT / 1e9:.0f} GB a file",
+        ))  # fmt: skip
+    if not Path(config.clipseg).is_dir():
+        found.append((f"CLIPSeg for masks, {config.clipseg}", f"{SMALL} GB"))
+    if captions == USUAL_CAPTIONS:
+        found.append((f"captions for C: 100,000 lines of {captions}", "streamed, not kept whole"))
+    own = (backbone_names().get(backbone, Path(backbone)) / "scorer").is_dir()
+    wanted = (*config.scorers, config.select_scorer)
+    for name, usual in zip(wanted, (SD_SCORER,) * len(config.scorers) + (SD_SELECTOR,)):
+        if not (Path(name).is_dir() or (name == "auto" and own)):
+            found.append((f"the scorer {usual if name == 'auto' else name}", f"{SMALL} GB"))
+    return found
+
+
+def told(
+    root: Path,
+    stages: Sequence[tuple[str, str, float]],
+    fetched: Sequence[tuple[str, str]],
+    concept_hours: float,
+    hours: float,
+) -> str:
+    """What would be done, before anything is; stages: (name, what, planned hours)."""
+    wide = max(len(name) for name, _, _ in stages)
+    lines = [f"a day of {hours:g} h in {root}; each stage's log is in {root}/logs", ""]
+    lines += [f"  {name:<{wide}}  {shown_hours(h):>7}  {what}" for name, what, h in stages]
+    before = sum(h for name, _, h in stages)
+    left = max(0.0, hours - before)
+    lines += [
+        f"  {'protocol':<{wide}}  {shown_hours(left):>7}  what is left: the protocol, concept by "
+        f"concept, {shown_hours(concept_hours)} each",
+        "",
+        "These times are planned for one data-centre GPU, from the assumptions of "
+        "docs/scale-out.md; none was measured.",
+        "",
+    ]
+    lines += ["to be downloaded, unless it is in your caches:"] if fetched else []
+    lines += [f"  {what}: {size}" for what, size in fetched] or ["nothing is downloaded"]
+    return "\n".join(lines)
