@@ -9,7 +9,22 @@ from pathlib import Path
 from benchmarks.disk import ask_for
 from benchmarks.options import SEEDS, number, whole
 from benchmarks.paths import miniature_dir
+from benchmarks.suite.generated import generated
 from benchmarks.verb import Run, add_subverbs, subverb, verb
+
+
+@generated("world", "N drawn concepts, to report on: held-out pictures, masks, grades")
+def world(number: str) -> object:
+    from benchmarks.miniature.worlds import world_suite
+
+    return world_suite("world", number)
+
+
+@generated("world-tuning", "N other drawn concepts, to tune on")
+def world_tuning(number: str) -> object:
+    from benchmarks.miniature.worlds import world_suite
+
+    return world_suite("world-tuning", number)
 
 
 @verb("miniature")

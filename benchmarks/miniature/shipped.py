@@ -45,17 +45,22 @@ def instance_of(name: str) -> Instance:
 
 def photographs(name: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """A concept's images and masks: plain scenes, as people photograph their own things."""
-    count = (ELEVEN | TUNING)[name][3]
+    return taken(instance_of(name), name, (ELEVEN | TUNING)[name][3], name in ASYMMETRIC)
+
+
+def taken(
+    one: Instance, name: str, count: int, asymmetric: bool
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """So many images and masks; the name is the seed of how they are laid out."""
     scenes = [HOME[k % len(HOME)] for k in range(count)]
     seeds = stream("photographs", name).integers(10_000, size=count * 20)
-    one = instance_of(name)
     images: list[np.ndarray] = []
     masks: list[np.ndarray] = []
     for seed in seeds:
         if len(images) == count:
             break
         image, mask = render(Picture(one, scenes[len(images)]), ("photograph", name, int(seed)))
-        if name in ASYMMETRIC and _mirrored(one, mask):
+        if asymmetric and _mirrored(one, mask):
             continue
         images.append(image)
         masks.append(mask)

@@ -48,6 +48,8 @@ def concepts(args: Namespace) -> Rows:
             "group": c.group,
             "images": len(c.images),
             "masks": len(c.masks),
+            "heldout": len(c.heldout),
+            "difficulty": c.difficulty,
             "prompts": len(catalog.prompts_for(c)),
             "licence": c.licence,
             "source": c.source,
@@ -61,12 +63,14 @@ def suites(args: Namespace) -> Rows:
     measured by.
     """
     from benchmarks.suite.catalog import PERFUSION
+    from benchmarks.suite.generated import GENERATED
     from benchmarks.suite.importers import PROTOCOLS, SUITES
 
     rows = [
         ("miniature", PERFUSION, "the eleven, drawn; shipped"),
         ("photos", PERFUSION, "the eleven, photographed"),
     ]
+    rows += [(f"{name}:N", PERFUSION, what) for name, (_, what) in GENERATED.items()]
     rows += [(f"{name}:DIR", PROTOCOLS[name], first_line(read)) for name, read in SUITES.items()]
     return [
         {

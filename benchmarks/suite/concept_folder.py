@@ -45,8 +45,11 @@ _KEYS = {
     "licence",
     "images",
     "masks",
+    "heldout",
+    "difficulty",
     "fetch",
 }
+GRADES = ("easy", "middling", "hard")  # how far a concept is from what is usual for its kind
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,8 @@ class Concept:
     images: tuple[Path, ...]  # empty where the photographs were not fetched yet
     masks: tuple[Path, ...]  # as many as images, in their order, or none
     digest: str  # of what training sees: image and mask bytes, super-category, asymmetric
+    heldout: tuple[Path, ...] = ()  # pictures of the same thing that no method ever sees
+    difficulty: str = ""  # one of GRADES, where somebody said so
 
 
 def check_name(name: str) -> str:
@@ -136,6 +141,8 @@ def make_concept(
     source: str = "",
     licence: str = "",
     hashes: Mapping[Path, str] | None = None,
+    heldout: Sequence[Path] = (),
+    difficulty: str = "",
 ) -> Concept:
     """A Concept of files that are read where they lie; its digest does not depend on their names or
     places.
@@ -160,6 +167,8 @@ def make_concept(
         tuple(images),
         tuple(masks),
         digest,
+        tuple(heldout),
+        difficulty,
     )
 
 
@@ -191,7 +200,9 @@ def read_about(folder: Path) -> dict[str, Any]:
         )
     if about["group"] not in (*GROUPS, "other"):
         raise UserError(f"{path}: {unknown('group', about['group'], (*GROUPS, 'other'))}")
-    for key in ("images", "masks"):
+    if about.get("difficulty", GRADES[0]) not in GRADES:
+        raise UserError(f"{path}: {unknown('difficulty', str(about['difficulty']), GRADES)}")
+    for key in ("images", "masks", "heldout"):
         table = about.get(key, {})
         if not isinstance(table, dict) or not all(
             isinstance(value, str) for value in table.values()
@@ -216,6 +227,10 @@ def read_concept(folder: Path, about: Mapping[str, Any] | None = None) -> Concep
     hashes: dict[Path, str] = {}
     images = _listed(folder / "images", about.get("images"), hashes)
     masks = _listed(folder / "masks", about.get("masks"), hashes)
+    heldout = _listed(folder / "heldout", about.get("heldout"), hashes)
+    if twice := {hashes[path] for path in heldout} & {hashes[path] for path in images}:
+        same = next(path for path in heldout if hashes[path] in twice)
+        raise UserError(f"{same} is also in images/: a held-out picture is one that nobody trains")
     if masks and [path.stem for path in masks] != [path.stem for path in images]:
         raise UserError(
             f"{folder}: every image needs a mask of its name, or none has one; masks/ and images/ "
@@ -231,6 +246,8 @@ def read_concept(folder: Path, about: Mapping[str, Any] | None = None) -> Concep
         source=about["source"],
         licence=about["licence"],
         hashes=hashes,
+        heldout=heldout,
+        difficulty=about.get("difficulty", ""),
     )
 
 
@@ -272,11 +289,13 @@ def write_concept(
     images: Sequence[Any],
     masks: Sequence[Any] = (),
     asymmetric: bool = False,
+    heldout: Sequence[Any] = (),
+    difficulty: str = "",
 ) -> Concept:
     """A new concept folder, complete or not at all; the folder's name is the concept's.
 
-    images, masks: Pillow images or uint8 arrays ([H, W, 3]; masks [H, W]), saved as PNG; or paths,
-    copied as they are.
+    images, masks, heldout: Pillow images or uint8 arrays ([H, W, 3]; masks [H, W]), saved as PNG;
+    or the bytes of a PNG, or paths, which are copied as they are.
     """
     name = check_name(folder.name)
     check_word(super_category, f"concept {name!r}: ")
@@ -301,12 +320,11 @@ def write_concept(
             "asymmetric": asymmetric,
             "source": source,
             "licence": licence,
-        }
-        for kind, pictures in (("images", images), ("masks", masks)):
+        } | ({"difficulty": difficulty} if difficulty else {})
+        for kind, pictures in (("images", images), ("masks", masks), ("heldout", heldout)):
             if pictures:
-                about[kind] = {
-                    path.name: file_sha256(path) for path in _save(aside / kind, pictures)
-                }
+                saved = _save(aside / kind, pictures)
+                about[kind] = {path.name: file_sha256(path) for path in saved}
         (aside / "concept.toml").write_text(toml(about), encoding="utf-8")
         aside.chmod(0o755)
         os.rename(aside, folder)
@@ -331,6 +349,9 @@ def _save(folder: Path, pictures: Sequence[Any]) -> list[Path]:
             shutil.copyfile(picture, saved[-1])
         else:
             saved.append(folder / f"{number:02d}.png")
+            if isinstance(picture, bytes):
+                saved[-1].write_bytes(picture)
+                continue
             (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(
                 saved[-1]
             )

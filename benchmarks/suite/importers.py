@@ -22,6 +22,7 @@ from benchmarks.suite.catalog import (
     shipped_prompts,
 )
 from benchmarks.suite.concept_folder import Concept, make_concept, own_images, slug
+from benchmarks.suite.generated import GENERATED
 from benchmarks.suite.importer_parts import (
     common_words,
     make_pairs,
@@ -92,9 +93,12 @@ def open_suite(spec: str) -> Catalog:
     LAYOUT:DIR.
     """
     layout, colon, where = spec.partition(":")
+    if layout in GENERATED:
+        made: Catalog = GENERATED[layout][0](where)
+        return made
     if colon and len(layout) > 1:  # one letter: a drive of Windows
         if layout not in SUITES:
-            raise unknown("suite", layout, SUITES)
+            raise unknown("suite", layout, [*SUITES, *GENERATED])
         if not where:
             raise UserError(f"suite {spec!r} names no folder: write {layout}:DIR")
         if layout == "datasets":
@@ -109,7 +113,15 @@ def open_suite(spec: str) -> Catalog:
     if spec in ("miniature", "photos", "tuning") or Path(spec).expanduser().is_dir():
         return load_catalog(spec)
     raise unknown(
-        "suite", spec, ["miniature", "photos", "tuning", *(f"{name}:DIR" for name in SUITES)]
+        "suite",
+        spec,
+        [
+            "miniature",
+            "photos",
+            "tuning",
+            *(f"{name}:N" for name in GENERATED),
+            *(f"{name}:DIR" for name in SUITES),
+        ],
     )
 
 
