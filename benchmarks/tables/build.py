@@ -331,20 +331,37 @@ def make_tables(
         metrics += [_metrics(part, grid)] if grid else []
     table, pair_table = tables
     is_pair = rows["kind"] == "pair"
-    parts = [markdown(table, about)] if len(table) else []
-    parts += [markdown(pair_table, about, title="Pairs of concepts")] if len(pair_table) else []
+    told = [remarks_of(rows[~is_pair]), remarks_of(rows[is_pair])]
+    parts = [markdown(table, about, remarks=told[0])] if len(table) else []
+    title = "Pairs of concepts"
+    parts += [markdown(pair_table, about, title, told[1])] if len(pair_table) else []
     rows = rows.drop(columns="key", errors="ignore")
     samples = rows.loc[~is_pair, [column for column in rows if not of_pairs(str(column))]]
     metrics_table = pd.concat(metrics, ignore_index=True)
     return Tables(samples, rows[is_pair], cells, metrics_table, table, pair_table, "\n".join(parts))
 
 
+def remarks_of(rows: pd.DataFrame) -> dict[str, int]:
+    """How many images have a remark of each kind."""
+    if "remark" not in rows:
+        return {}
+    found = rows["remark"].fillna("").str.split().explode().value_counts()
+    return {str(kind): int(n) for kind, n in found.items()}
+
+
 def write_tables(run: Path, allow_missing: bool = False) -> str:
-    """Publish all tables of a run, each by one rename, table.md last; -> its text."""
+    """Make and publish all tables of a run; -> the text of table.md."""
+    tables = tables_of(run, allow_missing)
+    publish(run, tables)
+    return tables.text
+
+
+def publish(run: Path, tables: Tables) -> None:
+    """Each by one rename, table.md last."""
     from benchmarks.store.frame_text import text_of_frame
     from benchmarks.store.run_folder import Store
 
-    tables, store = tables_of(run, allow_missing), Store(run)
+    store = Store(run)
     frames = {
         "samples": tables.samples,
         "cells": tables.cells,
@@ -356,4 +373,3 @@ def write_tables(run: Path, allow_missing: bool = False) -> str:
     for name, frame in frames.items():
         store.write_text(run / f"{name}.csv", text_of_frame(frame))
     store.write_text(run / "table.md", tables.text)
-    return tables.text

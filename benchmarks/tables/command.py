@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 
 from benchmarks.verb import Run, verb
 
@@ -31,18 +32,32 @@ def table(parser: argparse.ArgumentParser) -> Run:
         "or variance (whether to buy more concepts, prompts or images)",
     )
 
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", dest="form", action="store_const", const="json", default="text",
+                      help="rows for programs")  # fmt: skip
+    form.add_argument("--csv", dest="form", action="store_const", const="csv", help="the same")
+
     def act(args: argparse.Namespace) -> None:
         # its matrices are small: threads would wait for one another longer than they work
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         if args.by:
             from benchmarks.tables.views import view
 
-            print(view(args.run, args.by), end="")
+            print(view(args.run, args.by, args.form), end="")
             return
+        from benchmarks.disk import DiskError
         from benchmarks.store.reading import find_run
-        from benchmarks.tables.build import write_tables
+        from benchmarks.tables.build import publish, tables_of
+        from benchmarks.tables.views import formed
 
-        print(write_tables(find_run(args.run), args.allow_missing), end="")
+        run = find_run(args.run)
+        tables = tables_of(run, args.allow_missing)
+        try:
+            publish(run, tables)
+        except DiskError as error:  # somebody else's run, or a medium that takes nothing
+            print(f"perfbench: printed, and not written: {error}", file=sys.stderr)
+        frame = tables.table if len(tables.table) else tables.pair_table
+        print(tables.text if args.form == "text" else formed(frame, args.form), end="")
 
     return act
 

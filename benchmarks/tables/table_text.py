@@ -10,22 +10,31 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+REMARKS = {
+    "flat": "of one colour all over, counted like any other: a drawing that failed, or what a "
+    "safety checker leaves",
+    "cut": "of a prompt whose end the text encoder did not read, counted like any other",
+}
 NAIVE, HONEST = "naive", "honest"  # the points of the two Best H rows
 
 
 def label(kind: str, method: str, point: str) -> str:
     """How a row of the table is called."""
     if kind == "best-h":
-        return f"{method} Best H" + (", honest" if point == HONEST else "")
+        return f"{method} Best H" + (" (split halves)" if point == HONEST else "")
     if kind in ("floor", "ceiling"):
         return {"floor": f"{method} (floor)", "ceiling": "real images (ceiling)"}[kind]
     return method if point == "default" else f"{method} {point}"
 
 
 def markdown(
-    table: pd.DataFrame, about: Mapping[str, Any] | None = None, title: str = "Results"
+    table: pd.DataFrame,
+    about: Mapping[str, Any] | None = None,
+    title: str = "Results",
+    remarks: Mapping[str, int] | None = None,
 ) -> str:
-    """table.md: what people read. Intervals in brackets; n/planned where they differ or not."""
+    """table.md: what people read. Intervals in brackets; n/planned where they differ or not.
+    `remarks`: how many images have each (similarity.py)."""
     head = {
         "image_sim": "image similarity",
         "text_sim": "text similarity",
@@ -35,7 +44,7 @@ def markdown(
     extra = [str(c) for c in table if f"{c}_lo" in table and c not in head]
     rows: list[list[str]] = [["", *head.values(), *extra, "copied", "images", "KB", "training"]]
     for row in table.to_dict("records"):
-        estimates = [estimate(row[m], row[f"{m}_lo"], row[f"{m}_hi"]) for m in [*head, *extra]]
+        estimates = [estimate(row[m], row[f"{m}_lo"], row[f"{m}_hi"], m) for m in [*head, *extra]]
         images = (
             f"{row['n_images']:,}"
             if row["kind"] == "ceiling"
@@ -61,6 +70,9 @@ def markdown(
         else f"means of one {unit[:-1]}, without intervals"
     )
     measured = f"Scorer: {about['scorers'][0]['name']}.\n" if about and about.get("scorers") else ""
+    for kind, sentence in REMARKS.items():
+        if n := (remarks or {}).get(kind):
+            measured += f"{plural(n)} {sentence}.\n"
     if short := short_fits(about or {}):
         measured += (
             f"{short[0].upper()}{short[1:]}. This shows that all works, and not which "
@@ -77,10 +89,14 @@ def markdown(
 Class-balanced {means}; what counts is the number of {unit}, not of images.
 Text similarity is relative to `super`, which is 1 by definition. Best H is chosen on the images \
 that it is reported on,
-honest Best H on one half of them and reported on the other. `copied`: cells above the ceiling. \
-Images: there/planned.
+Best H (split halves) on one half of them and reported on the other. `copied`: cells above the \
+ceiling. Images: there/planned.
 Training: of one concept, with the drawing of validation images where these pick the step.
 {measured}"""
+
+
+def plural(images: int) -> str:
+    return f"{images:,} image is" if images == 1 else f"{images:,} images are"
 
 
 def reading(table: pd.DataFrame) -> str:
@@ -126,9 +142,25 @@ def commands_of(about: Mapping[str, Any]) -> list[str]:
     return [shlex.join(["perfbench", *argv[argv[0] == "perfbench" :]]) for argv in words if argv]
 
 
-def estimate(value: float, lo: float, hi: float) -> str:
+# The ends of what a number can be. An interval of two or three concepts leaves them: Student's t
+# knows no scale; what is read is cut to it, what is stored is not.
+SCALES = {
+    "image_sim": (-1.0, 1.0),
+    "text_sim_raw": (-1.0, 1.0),
+    "text_sim": (0.0, np.inf),
+    "harmonic": (0.0, np.inf),
+    "hypervolume": (0.0, np.inf),
+}
+
+
+def estimate(value: float, lo: float, hi: float, metric: str = "") -> str:
+    """A number and its interval, empty where there is none."""
     if np.isnan(value):
         return ""
+    least, most = next(
+        (ends for name, ends in SCALES.items() if metric.startswith(name)), (-np.inf, np.inf)
+    )
+    lo, hi = max(lo, least), min(hi, most)
     return f"{value:.3f}" if np.isnan(lo) else f"{value:.3f} [{lo:.3f}, {hi:.3f}]"
 
 

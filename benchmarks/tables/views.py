@@ -72,13 +72,59 @@ VIEWS: dict[str, Callable[[pd.DataFrame, Mapping[str, str]], pd.DataFrame]] = {
 }
 
 
-def view(given: str | None, by: str) -> str:
-    """One view of a run's single concepts (of its pairs, where it has only these), as text."""
+# what a column is, where its name does not say it
+LEGENDS = {
+    "image_sim": "image_sim: how much the pictures look like the concept",
+    "text_sim": "text_sim: how well they fit their prompts, relative to super",
+    "text_sim_raw": "text_sim_raw: the cosine of picture and prompt",
+    "text_gain": "text_gain: text_sim_raw less that of super in the same cells",
+    "harmonic": "harmonic: one number for image_sim and text_sim",
+    "below": "below: how far the cell lies under its method's mean",
+    "difference": "difference: method less other, paired by cell; lo, hi: its 95 % interval",
+    "win_rate": "win_rate: share of cells where method is ahead; win_lo, win_hi: its 95 % interval",
+    "concepts_won": "concepts_won: concepts whose mean is ahead, of n_concepts",
+    "gap": "gap: text similarity of the method's front at the other's image similarity, less the "
+    "other's; empty where the front does not reach so far; lo, hi: its 95 % interval",
+    "inside": "inside: share of bootstrap draws in which the front reaches so far; below 0.95 no "
+    "interval is told",
+    "hypervolume": "hypervolume: area between the front and (image_sim of super, text_sim 0.5); "
+    "lo, hi: its 95 % interval; more points make it larger",
+    "n_front": "n_front: points on the front, of n_points",
+    "half": "half: the images that chose the point: all of them, or those of even or odd index",
+    "component": "component: what varies; cell: concept and prompt together, and nothing else",
+    "share": "share: of the spread of single images",
+    "of_mean": "of_mean: part of the variance of the mean over all; share_of_mean: the same as a "
+    "share",
+    "if_doubled": "if_doubled: an interval's width with twice as many of it, as a share of today's",
+}
+INTERVAL = "[ , ]: 95 % interval over "
+
+
+def view(given: str | None, by: str, form: str = "text") -> str:
+    """One view of a run's single concepts (of its pairs, where it has only these): text with a
+    legend, csv or json.
+    """
     if by not in VIEWS:
         raise unknown("view", by, VIEWS)
     run = open_run(given)
     singles, pairs = split_pairs(run.cells)
-    return text_of(VIEWS[by](singles if len(singles) else pairs, scenarios(run.plan)))
+    frame = VIEWS[by](singles if len(singles) else pairs, scenarios(run.plan))
+    return formed(frame, form) if form != "text" else f"{text_of(frame)}\n{legend(frame, by)}"
+
+
+def formed(frame: pd.DataFrame, form: str) -> str:
+    """For programs: CSV as in the run folder, or JSON, a list of rows; a missing number is null."""
+    if form == "csv":
+        return str(frame.to_csv(index=False, lineterminator="\n"))
+    return str(frame.to_json(orient="records", indent=1, double_precision=15)) + "\n"
+
+
+def legend(frame: pd.DataFrame, by: str) -> str:
+    """A line for each column whose name does not say what it is."""
+    lines = [words for name, words in LEGENDS.items() if name in frame]
+    if any(f"{name}_lo" in frame for name in frame):
+        lines.append(INTERVAL + ("the concept's prompts" if by == "concept" else "concepts"))
+    return "".join(f"{line}\n" for line in lines)
 
 
 def text_of(frame: pd.DataFrame) -> str:
@@ -90,7 +136,7 @@ def text_of(frame: pd.DataFrame) -> str:
     for row in frame.to_dict("records"):
         rows.append(
             [
-                estimate(row[c], row[f"{c}_lo"], row[f"{c}_hi"]) if c in ends else _text(row[c])
+                estimate(row[c], row[f"{c}_lo"], row[f"{c}_hi"], c) if c in ends else _text(row[c])
                 for c in columns
             ]
         )
