@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # a plan reads this file without torch
 NAME, LABEL, VERSION = "cd", "Custom Diffusion", 1
 TRAINED, PRIOR = True, True
 TEXT_SIDE = True
+SETTINGS = ()
 USES_COVARIANCE = False  # no byte of it depends on C
 TUNED = ("lr",)
 STYLE = {"colour": "#D55E00", "marker": "v", "dash": (0, (3, 1.2)), "ink": "#b04e00"}

@@ -24,6 +24,7 @@ NAME, LABEL, VERSION = "db", "DreamBooth", 1
 TRAINED, PRIOR = True, True
 USES_COVARIANCE = False  # no byte of it depends on C
 PAIRS = False  # a whole U-Net a concept: two cannot be drawn together
+SETTINGS = ()
 TUNED = ("lr",)
 STYLE = {"colour": "#009E73", "marker": "^", "dash": (0, (1, 1.2)), "ink": "#00795a"}
 FOLDER = "unet"  # as in any checkpoint in diffusers layout

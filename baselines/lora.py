@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # a plan reads this file without torch
 NAME, LABEL, VERSION = "lora", "LoRA", 1
 TRAINED, PRIOR = True, False
 USES_COVARIANCE = False  # no byte of it depends on C
+SETTINGS = ()
 TUNED = ("lr",)
 STYLE = {"colour": "#6F4E37", "marker": "P", "dash": (0, (6, 1.5))}
 FILE = "pytorch_lora_weights.safetensors"  # diffusers' name for it

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 NAME, LABEL, VERSION = "super", "SuperCategory", 1
 TRAINED, PRIOR = False, False
 TEXT_SIDE = True
+SETTINGS = ()
 USES_COVARIANCE = False  # no byte of it depends on C
 STYLE = {"label": "Super-category", "colour": "#5f6368", "marker": "X", "dash": (0, (1, 2))}
 

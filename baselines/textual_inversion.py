@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # a plan reads this file without torch
 NAME, LABEL, VERSION = "ti", "Textual Inversion", 1
 TRAINED, PRIOR = True, False
 TEXT_SIDE = True
+SETTINGS = ()
 USES_COVARIANCE = False  # no byte of it depends on C
 TUNED = ("lr",)
 STYLE = {"colour": "#CC79A7", "marker": "D", "dash": (0, (5, 1.2, 1, 1.2)), "ink": "#a64f80"}

@@ -9,7 +9,7 @@ it all twice alike.
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +22,7 @@ from safetensors import safe_open
 from benchmarks.advice import advised
 from benchmarks.planning import methods
 from benchmarks.planning.method_text import OPTIONAL, Said, constants, said_of
+from benchmarks.planning.points import OperatingPoint
 from perfusion_core.errors import UserError
 
 NAMES, OTHER = ("thing", "other"), "dog"  # two concepts; the second one's super-category
@@ -74,6 +75,11 @@ def check_method(
                 "TEXT_SIDE = True, but what apply changes is more than texts, K and V",
             )
             tell("shares batches with other methods")
+        if len(said.points) > 1:
+            settings = {name: OperatingPoint.parse(name).settings for name in said.points}
+            seen = {applied(module, backbone, fits, s).tobytes() for s in settings.values()}
+            expect(len(seen) == len(settings), "POINTS names points whose pictures are the same")
+            tell("draws other pictures at each of its points")
         if module.TRAINED:
             expect(not np.array_equal(first, plain), "with the fit applied the picture must change")
             tell("changes the picture")
@@ -257,8 +263,10 @@ def train(
     )
 
 
-def applied(module: ModuleType, backbone: Any, fits: dict[str, Any]) -> np.ndarray:
-    with module.apply(backbone, fits, {}) as write:
+def applied(
+    module: ModuleType, backbone: Any, fits: dict[str, Any], point: Mapping[str, Any] | None = None
+) -> np.ndarray:
+    with module.apply(backbone, fits, dict(point or {})) as write:
         text = write(f"A {{{NAMES[0]}}} on the beach")
         expect(isinstance(text, str), "write must return the text to hand to `sample`")
         return picture(backbone, text)

@@ -113,6 +113,8 @@ def check_tensors(tensors: dict[str, torch.Tensor], width: int, outputs: int) ->
             or not tensor.isfinite().all()
         ):
             raise ValueError(f"{name} holds something else than finite real numbers")
+    if not tensors["i_star"].any():
+        raise ValueError("i_star is zero, and what the gate compares with has a direction")
 
 
 def check_header(header: dict[str, str], path: str | Path) -> dict[str, str]:

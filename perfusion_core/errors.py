@@ -26,6 +26,10 @@ class NotAConcept(UserError):
     """A safetensors file that holds something else."""
 
 
+class NotFinite(UserError):
+    """A number has left the finite ones: no picture can be made of it."""
+
+
 class MissingClassImages(UserError):
     """A method learns beside images of the super-category, and was given none."""
 

@@ -25,6 +25,7 @@ NAME, LABEL, VERSION = "perfusion", "Perfusion", 1
 TRAINED, PRIOR = True, False
 TEXT_SIDE = True
 SELECTS, USES_COVARIANCE = True, True
+SETTINGS = ("lock", "bias", "temperature")
 ONE_FILE = "concept.safetensors"
 TUNED = ("lr", "lr_embedding")
 STYLE = {

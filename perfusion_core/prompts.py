@@ -78,6 +78,16 @@ def super_token(tokenizer: Any, word: str) -> int:
     return ids[0]
 
 
+def unread(tokenizer: Any, text: str) -> str:
+    """The end of a prompt that is longer than the text encoder; empty where all of it is read."""
+    if len(text.encode()) + 2 <= tokenizer.model_max_length:  # at most a token a byte
+        return ""
+    found = tokenizer(
+        text, truncation=True, max_length=tokenizer.model_max_length, return_offsets_mapping=True
+    )
+    return text[max(end for _, end in found.offset_mapping) :].strip()
+
+
 def token_vector(text_encoder: Any, token: int) -> torch.Tensor:
     """A copy of a token's embedding in float32, to be learned further."""
     return text_encoder.get_input_embeddings().weight[token].detach().float().clone()

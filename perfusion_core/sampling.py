@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from perfusion_core.backbone import Backbone, channels_last, cross_attentions
+from perfusion_core.errors import NotFinite
 
 CHUNK = 2**20  # pixels decoded at a time: the VAE's activations are the largest tensors of all
 
@@ -249,12 +250,13 @@ def attended(unet: Any, images: int, see: Callable[[torch.Tensor], None]) -> Ite
 
 
 def decode(backbone: Backbone, latents: torch.Tensor) -> np.ndarray:
-    """Latents of the diffusion to uint8 pictures."""
+    """Latents of the diffusion to uint8 pictures; a number that is not finite would be black."""
     latents = (latents / backbone.vae.config.scaling_factor).to(backbone.dtype)
     many = max(1, CHUNK // backbone.size**2)
     pixels = torch.cat(
         [backbone.vae.decode(part).sample.float().cpu() for part in latents.split(many)]
     )
+    refuse_not_finite(backbone, pixels)
     return (
         ((pixels / 2 + 0.5).clamp(0, 1) * 255)
         .round()
@@ -262,6 +264,18 @@ def decode(backbone: Backbone, latents: torch.Tensor) -> np.ndarray:
         .permute(0, 2, 3, 1)
         .contiguous()
         .numpy()
+    )
+
+
+def refuse_not_finite(backbone: Backbone, pixels: torch.Tensor) -> None:
+    """A NaN of the U-Net or of the VAE is in every pixel that it reaches."""
+    if pixels.isfinite().all():
+        return
+    low = backbone.dtype == torch.float16
+    raise NotFinite(
+        f"a picture is not of finite numbers in {str(backbone.dtype).removeprefix('torch.')}: the "
+        f"trained files or the guidance are beyond what the backbone can take"
+        + ("; --dtype bfloat16 or float32 has the range that float16 lacks" if low else "")
     )
 
 

@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 
 from perfusion_core.backbone import Backbone
-from perfusion_core.errors import UserError
+from perfusion_core.errors import NotFinite
 from perfusion_core.memory import draw_what_fits
 from perfusion_core.sampling import Picture, prepared
 
 Write = Callable[[str], str]
 
 
-class Diverged(UserError):
+class Diverged(NotFinite):
     """Training has left the finite numbers."""
 
 
@@ -91,13 +91,19 @@ class Looks:
         if not looks:
             return
         validate, many = self.validate, len(self.validate.templates)
-        images, _ = draw_what_fits(
-            self.backbone,
-            [picture for look in looks for picture in look.pictures],
-            steps=validate.steps,
-            guidance=validate.guidance,
-            rows=validate.rows,
-        )
+        try:
+            images, _ = draw_what_fits(
+                self.backbone,
+                [picture for look in looks for picture in look.pictures],
+                steps=validate.steps,
+                guidance=validate.guidance,
+                rows=validate.rows,
+            )
+        except NotFinite as error:
+            steps = " or ".join(str(look.step) for look in looks)
+            raise Diverged(
+                f"the validation pictures of step {steps} are not finite; lower the learning rate"
+            ) from error
         for number, look in enumerate(looks):
             score = float(validate.score(images[number * many : (number + 1) * many]))
             if not math.isfinite(score):

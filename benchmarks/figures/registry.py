@@ -27,6 +27,13 @@ FIGURES: dict[str, Callable[[Sequence[Run], Wish], Figure]] = {
     "breakdown": breakdown.breakdown,
     "gallery": with_pictures.gallery,
 }
+# what of a Wish a figure follows; the others draw all that a run has
+WISHES = {
+    "gallery": ("concepts", "prompts", "methods", "images"),
+    "bias": ("concepts", "prompts"),
+    "dynamics": ("concepts", "prompts"),
+    "attention": ("concepts",),
+}
 OF_ONE = ("bias", "attention", "per-concept", "breakdown")
 
 
@@ -37,6 +44,7 @@ def plot(name: str, runs: Sequence[Run], wish: Wish, out: Path | None = None) ->
             f"{name} is a figure of one run; give `perfbench plot {name}` for each of the "
             f"{len(runs)}"
         )
+    refuse_what_is_ignored(name, wish)
     if out:
         ask_for(out)
     if name != "gallery":  # pictures beside each other need neither in common
@@ -45,6 +53,17 @@ def plot(name: str, runs: Sequence[Run], wish: Wish, out: Path | None = None) ->
     with styled(), looks_of_runs(runs):
         figure = FIGURES[name](runs, wish)
         return write_figure(figure, out or figures_folder(runs[0].folder) / name)
+
+
+def refuse_what_is_ignored(name: str, wish: Wish) -> None:
+    """A flag that changes nothing would be a figure of something else than was asked for."""
+    for flag in ("concepts", "prompts", "methods", "images"):
+        if getattr(wish, flag) != getattr(Wish(), flag) and flag not in WISHES.get(name, ()):
+            taking = [figure for figure, wishes in WISHES.items() if flag in wishes]
+            raise UserError(
+                f"{name} draws all that a run has, whatever --{flag} says; --{flag} is of "
+                f"{', '.join(taking)}"
+            )
 
 
 def plot_verb(name: str, given: Sequence[str], out: str | None, wish: Wish) -> list[Path]:

@@ -116,7 +116,7 @@ def gallery_columns(run: Run, wanted: Sequence[str], limit: int = 8) -> list[tup
         method, _, point = word.partition("/")
         rows = table[table["method"] == method]
         if rows.empty:
-            raise unknown("method", method, [m for m, _ in has])
+            raise unknown("method", method, {m for m, _ in has})
         if point and (method, point) not in has:
             raise unknown("point", point, rows["point"])
         columns.append((method, point or best_point(rows)))

@@ -18,6 +18,7 @@ from perfusion_core.errors import UserError
 
 MARKERS = "os^v<>DdPXph8"  # matplotlib's, without the star of Best H
 UNREAD = object()  # stands for a value that only running the file would tell
+APPLY = "apply's point"  # UNREAD where the function never looks at it
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Said:
     # learning rates that `perfbench tune` varies, with the steps; empty: not tuned
     tuned: tuple[str, ...] = ()
     points: tuple[str, ...] = ()  # its operating points where the configuration names none
+    # what its points may set; None: not said, and `apply` looks at what it gets
+    settings: tuple[str, ...] | None = None
     # in figures; empty: one of those for methods without
     style: Mapping[str, Any] = field(default_factory=dict)
 
@@ -53,6 +56,8 @@ def said_of(where: str) -> Said:
         if wrong := unread if told[name] is UNREAD else problem(told[name]):
             raise UserError(f"{where}: {name}: {wrong}")
         found[name.lower()] = told[name]
+    if "settings" not in found and told.get(APPLY) is UNREAD:
+        found["settings"] = ()  # whatever a point sets would change nothing
     return Said(label=str(told.get("LABEL", "")), trained=told.get("TRAINED") is not False, **found)
 
 
@@ -148,6 +153,7 @@ OPTIONAL: dict[str, Callable[[Any], str]] = {  # what is wrong with a value
     "ONE_FILE": _one_file,
     "TUNED": _texts,
     "POINTS": _points,
+    "SETTINGS": _texts,
     "STYLE": style_problem,
 }
 
@@ -172,7 +178,20 @@ def _of_module(where: str) -> dict[str, Any]:
 
 
 def _parsed(path: Path) -> dict[str, Any]:
-    return assigned(ast.parse(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return assigned(tree) | ({APPLY: UNREAD} if _point_is_unread(tree) else {})
+
+
+def _point_is_unread(tree: ast.Module) -> bool:
+    """Whether `apply` is written here, and its third argument stands nowhere in it."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name == "apply" and len(node.args.args) > 2:
+            point = node.args.args[2].arg
+            names = (inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name))
+            return point not in names
+    return False
 
 
 def assigned(tree: ast.Module) -> dict[str, Any]:

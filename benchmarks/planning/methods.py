@@ -115,7 +115,8 @@ def check_names(given: Iterable[str], files: Sequence[str] = ()) -> list[str]:
     known = method_names(files)
     for name in given:
         if name not in known:
-            raise unknown("method", name, known)
+            hint = "; a method of your own needs --method-file FILE in each command that uses it"
+            raise UserError(f"{unknown('method', name, known)}{hint}")
     return list(dict.fromkeys([FLOOR, *given]))
 
 
@@ -241,6 +242,7 @@ def _method(config: Config, name: str, miniature: bool) -> Method:
         config={f.name: getattr(made, f.name) for f in dataclasses.fields(made)},
         select=select and module.TRAINED,
         points=what.points or (() if what.base in config.points else told.points),
+        settings=told.settings,
         pairs=told.pairs,
         text_side=told.text_side,
         covariance=told.uses_covariance is not False,

@@ -80,7 +80,21 @@ def method_points(config: Config, method: Method) -> list[str]:
     points = [OperatingPoint.parse(name) for name in names]
     for point in points:
         point.refuse_out_of_range()
+        allowed = point.settings if method.settings is None else method.settings
+        if ignored := sorted(set(point.settings) - set(allowed)):
+            raise UserError(
+                f"point {point} of {method.name}: it does not look at {ignored[0]}, so the "
+                f"pictures would be those of another point ({_what_it_sets(method)})"
+            )
     return list(dict.fromkeys(map(str, points)))
+
+
+def _what_it_sets(method: Method) -> str:
+    return (
+        f"its points set {', '.join(method.settings)}"
+        if method.settings
+        else ("its points set nothing; docs/methods.md shows how a method of your own reads them")
+    )
 
 
 @dataclass

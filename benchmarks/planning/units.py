@@ -44,6 +44,8 @@ class Method:
     config: Mapping[str, Any]
     select: bool = False  # its training step is picked by validation
     points: tuple[str, ...] = ()  # its own, where the configuration names none
+    # what its points may set; None: what `apply` looks at
+    settings: tuple[str, ...] | None = None
     pairs: bool = True  # can draw two of its concepts together
     text_side: bool = False  # its pictures share batches with those of other points and methods
     covariance: bool = True  # C of the backbone decides its bytes

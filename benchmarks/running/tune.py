@@ -194,7 +194,8 @@ def measured(config: Config, runs: Path) -> list[Row]:
     prepared = prepare_run(config)
     store = open_folder(prepared, sys.argv[1:])
     outcome = work(prepared, store)
-    others = [text for _, text in outcome.failed.values() if "Diverged" not in text]
+    gone = ("Diverged", "NotFinite")  # the training, or a picture drawn with what it left
+    others = [text for _, text in outcome.failed.values() if not any(kind in text for kind in gone)]
     if others:
         raise UserError(
             f"a trial failed: {others[0].strip().splitlines()[-1]}; see {store.failures}"

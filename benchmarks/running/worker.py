@@ -9,7 +9,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -26,6 +25,7 @@ from benchmarks.disk import DiskError, full, is_full
 from benchmarks.planning import methods
 from benchmarks.planning.plan import images_a_batch, prior_text
 from benchmarks.planning.units import Cell, Fit, Prior, Unit
+from benchmarks.running.applied import Applied
 from benchmarks.running.batch_probe import keeps_apart
 from benchmarks.running.shared_units import SharedUnits
 from benchmarks.running.tasks import Event, Job, ScoringTask, Task, drawn_together
@@ -55,8 +55,7 @@ class Worker:
         self.scores = WorkerScores(job, store)
         self.shared = SharedUnits(job, store, say)
         self._drawn: dict[str, Drawn] = {}  # by cell, ahead of their turns
-        self._applied: tuple[object, Callable[[str], str]] | None = None
-        self._stack = ExitStack()
+        self.applied = Applied(store, self.method)
 
     @cached_property
     def backbone(self) -> Any:
@@ -67,6 +66,7 @@ class Worker:
         from perfusion_core.compiling import compile_backbone
 
         diffusers_logging.disable_progress_bar()  # one bar is enough: ours
+        diffusers_logging.set_verbosity_error()  # what it says of a cut prompt, `_cut` says once
         transformers_logging.disable_progress_bar()
         models = self.job.models
         backbone = Backbone.open(models.place, device=self.job.device, dtype=models.dtype)
@@ -115,8 +115,7 @@ class Worker:
 
     def close(self) -> None:
         """Leave the backbone as it was."""
-        self._applied = None
-        self._stack.close()
+        self.applied.close()
 
     def do(self, task: Task) -> None:
         """Each unit is published, or its traceback is told; a disk that takes nothing more ends the
@@ -285,7 +284,19 @@ class Worker:
             "text": cell.text,
             "seeds": cell.seeds,
             **self._split(drawn.sizes),
+            **self._cut(cell),
         }
+
+    def _cut(self, cell: Cell) -> dict[str, Any]:
+        """For a manifest: the end of the prompt that no picture has anything of."""
+        from perfusion_core.prompts import Word, super_text, unread
+
+        words = dict(zip(cell.concepts, map(Word, cell.super_categories)))
+        if not (rest := unread(self.backbone.tokenizer, super_text(cell.template, words))):
+            return {}
+        told = f"prompt {cell.prompt_id} is longer than the text encoder reads; not drawn: "
+        self.say(Event("note", cell, text=f"{told}{rest!r:.99}"))
+        return {"cut": rest}
 
     def _draw_together(self, cells: Sequence[Cell]) -> None:
         """What fails is drawn again cell by cell, so that each one's failure is its own."""
@@ -304,11 +315,14 @@ class Worker:
 
         started, wanted = time.monotonic(), list[Picture]()
         for cell in cells:
-            text = self.write(cell)(cell.template)
+            text = self.applied.write(self.backbone, cell)(cell.template)
             wanted += prepared(
                 self.backbone, [text] * len(cell.seeds), cell.seeds, self.job.config.guidance
             )
+            if cell.text_side:
+                self.applied.refuse_unread(cell)
         pictures, sizes = self._pictures(wanted)
+        self.applied.refuse_unread(cells[-1])
         each, drawn, n = (time.monotonic() - started) / len(cells), list[Drawn](), 0
         for cell in cells:
             mine = slice(n, n := n + len(cell.seeds))
@@ -327,37 +341,6 @@ class Worker:
     def _split(self, sizes: Sequence[int]) -> dict[str, Any]:
         """For a manifest: memory did not suffice, and the byte guarantee ends here."""
         return {"batches": list(sizes)} if set(sizes) != {self.batch} else {}
-
-    def write(self, cell: Cell) -> Callable[[str], str]:
-        """Apply the cell's fits at its point; what was applied for the cell before is kept where it
-        is the same.
-        """
-        from perfusion_core.subject import Fitted
-
-        same = (
-            cell.base,
-            tuple(fit.key for fit in cell.fits),
-            cell.step,
-            tuple(cell.settings.items()),
-            cell.concepts,
-        )
-        if self._applied is None or self._applied[0] != same:
-            self.close()
-            folders = [self._fit_folder(fit, cell.step) for fit in cell.fits] or [
-                self.store.root
-            ] * len(cell.concepts)
-            fits = {
-                n: Fitted(f, s) for n, f, s in zip(cell.concepts, folders, cell.super_categories)
-            }
-            write = self._stack.enter_context(
-                self.method(cell.base).apply(self.backbone, fits, dict(cell.settings))
-            )
-            self._applied = same, write
-        return self._applied[1]
-
-    def _fit_folder(self, fit: Fit, step: int) -> Path:
-        folder = self.store.folder(fit)
-        return folder / f"step-{step}" if step else folder
 
     def score(self, task: ScoringTask) -> None:
         started = time.monotonic()

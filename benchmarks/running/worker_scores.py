@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from benchmarks.disk import read_manifest
 from benchmarks.planning.plan import seed_of
 from benchmarks.planning.units import Fit
 from benchmarks.running.tasks import Job, ScoringTask
@@ -56,10 +57,11 @@ class WorkerScores:
         for cell in task.cells:
             folder = self.store.images(*cell.address, cell.prompt_id)
             pictures = similarity.read_images(folder)
+            cut = bool((read_manifest(folder / "cell.json") or {}).get("cut"))
             for scorer in task.scorers:
                 real = [self.features(scorer, concept) for concept in concepts]
                 rows[scorer] += similarity.score_cell(
-                    self.scorer(scorer), cell, pictures, real, self.job.every_prompt
+                    self.scorer(scorer), cell, pictures, real, self.job.every_prompt, cut
                 )
         return rows
 

@@ -18,6 +18,7 @@ from benchmarks.suite.image_files import numbered
 from perfusion_core.errors import UserError
 
 Row = dict[str, Any]
+CUT, FLAT = "cut", "flat"  # remarks on an image; rows without any have no such column
 
 
 def read_images(folder: Path) -> list[Image.Image]:
@@ -51,9 +52,11 @@ def score_cell(
     pictures: Sequence[Image.Image],
     concepts: Sequence[np.ndarray],
     every: bool,
+    cut: bool = False,
 ) -> list[Row]:
     """A row an image. `cell` has its seeds; `concepts`: features of its concepts' images;
-    `every`: image similarity on all prompts, not only on the shape-preserving ones."""
+    `every`: image similarity on all prompts, not only on the shape-preserving ones; `cut`: the
+    text encoder did not read the prompt to its end."""
     if len(pictures) != len(cell.seeds):
         raise UserError(
             f"{cell.method}/{cell.concept}/{cell.prompt_id}: {len(pictures)} images are there, "
@@ -82,8 +85,15 @@ def score_cell(
                 "image_sim_a": format_similarity(images[0][index]),
                 "image_sim_b": format_similarity(images[1][index]),
             }
+        remarks = [CUT] * cut + [FLAT] * is_flat(pictures[index])
+        row |= {"remark": " ".join(remarks)} if remarks else {}
         rows.append(row)
     return rows
+
+
+def is_flat(picture: Image.Image) -> bool:
+    """One colour all over: a failed drawing, or what a safety checker leaves."""
+    return all(least == most for least, most in picture.getextrema())  # type: ignore[misc]
 
 
 def score_real(key: str, concept: str, group: str, features: np.ndarray) -> list[Row]:

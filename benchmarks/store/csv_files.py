@@ -44,6 +44,7 @@ NUMBERS = {"index": "int64", "seed": "int64", **dict.fromkeys(PAIR_ROW[-4:], "fl
 # columns of plan.csv that are names of folders
 PLACES = ("method", "point", "concept", "prompt_id")
 MARK = b"# sha256 "
+REMARK = "remark"  # the last column of a rows file where there is any
 
 
 # ---- rows of scores ----
@@ -51,7 +52,8 @@ MARK = b"# sha256 "
 
 def rows_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows of one (scorer, method, point, concept), with the digest."""
-    body = _csv(PAIR_ROW if rows and "image_sim_a" in rows[0] else ROW, rows)
+    columns = PAIR_ROW if rows and "image_sim_a" in rows[0] else ROW
+    body = _csv((*columns, *([REMARK] if any(REMARK in row for row in rows) else [])), rows)
     return with_digest(body.encode()).decode()
 
 
@@ -81,7 +83,11 @@ def _is_table(body: bytes) -> bool:
         first = body.decode().partition("\n")[0]
     except UnicodeDecodeError:
         return False
-    return first.split(",") in (list(ROW), list(PAIR_ROW)) and b"\0" not in body
+    columns = first.split(",")
+    return columns[: -1 if columns[-1] == REMARK else None] in (
+        list(ROW),
+        list(PAIR_ROW),
+    ) and (b"\0" not in body)
 
 
 def zipped(path: Path) -> Path:

@@ -130,6 +130,7 @@ WRONG = [
     ("SELECTS = 1", "SELECTS: 1 is neither True nor False"),
     ('TUNED = "lr"', "TUNED: 'lr' is not a tuple of texts"),
     ('POINTS = ("strongly",)', "operating point 'strongly'"),
+    ('POINTS = ("strength=1", "default")', "POINTS names points whose pictures are the same"),
     (
         'STYLE = {"colour": "red", "marker": "o"}',
         "colour is 'red'; a colour such as #88641f is wanted",
