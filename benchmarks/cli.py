@@ -38,6 +38,8 @@ LISTED = (
     "covariance",
     "masks",
     "cache",
+    "clean",
+    "doctor",
     "gpu-day",
     "miniature",
 )

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.options import number
+from benchmarks.options import number, whole
 from benchmarks.verb import Run, verb
 
 
@@ -27,12 +27,30 @@ def run_benchmark(parser: argparse.ArgumentParser) -> Run:
     parser.add_argument(
         "--allow-missing", action="store_true", help="tables of what is there, with n/planned"
     )
+    parser.add_argument(
+        "--limit",
+        type=whole(1),
+        default=0,
+        metavar="N",
+        help="draw at most N images now; the same command goes on",
+    )
+    parser.add_argument(
+        "--max-failures", type=whole(1), default=0, metavar="N", help="stop after N failures"
+    )
+    parser.add_argument("--yes", action="store_true", help="begin a run of hours without asking")
 
     def act(args: argparse.Namespace) -> int:
         config = config_of(args)
+        from benchmarks.running.driver import Stops
         from benchmarks.running.run import run
 
-        return run(config, sys.argv[1:], dry_run=args.dry_run, allow_missing=args.allow_missing)
+        return run(
+            config,
+            sys.argv[1:],
+            dry_run=args.dry_run,
+            allow_missing=args.allow_missing,
+            stops=Stops(args.limit, args.max_failures, args.yes),
+        )
 
     return act
 
@@ -54,6 +72,23 @@ def plan(parser: argparse.ArgumentParser) -> Run:
         from benchmarks.running.run import plan
 
         return plan(config, as_json=args.json)
+
+    return act
+
+
+@verb("doctor")
+def doctor(parser: argparse.ArgumentParser) -> Run:
+    """Is this machine ready: versions, device, disks, the hub, and one tiny picture.
+
+    Exit status 1 where something has to be mended.
+
+      perfbench doctor && perfbench run --preset quick
+    """
+
+    def act(args: argparse.Namespace) -> int:
+        from benchmarks.running.doctor import doctor
+
+        return doctor()
 
     return act
 

@@ -37,6 +37,15 @@ class Pool(Protocol):
     def close(self, kill: bool) -> None: ...
 
 
+@dataclass(frozen=True)
+class Stops:
+    """Where a run ends before its plan does, and whether a long one may begin unasked."""
+
+    images: int = 0  # drawn in this call; 0: all
+    failures: int = 0  # 0: any number
+    sure: bool = True
+
+
 @dataclass
 class Outcome:
     """What a run did: keys, counts by kind, failures by key (name, traceback), seconds by stage."""
@@ -46,6 +55,7 @@ class Outcome:
     taken: Counter[str] = field(default_factory=Counter)  # from the cache of earlier runs
     failed: dict[str, tuple[str, str]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)  # their fit failed
+    stopped: str = ""  # before the end of the plan, and why
     seconds: dict[str, float] = field(
         default_factory=lambda: dict.fromkeys((*STAGES.values(), "scores"), 0.0)
     )
@@ -55,9 +65,16 @@ class Driver:
     """One `run` in one folder."""
 
     def __init__(
-        self, store: Store, plan: Plan, scoring: Scoring, done: set[str], progress: Progress
+        self,
+        store: Store,
+        plan: Plan,
+        scoring: Scoring,
+        done: set[str],
+        progress: Progress,
+        stops: Stops = Stops(),
     ) -> None:
-        self.store, self.scoring, self.progress = store, scoring, progress
+        self.store, self.scoring, self.progress, self.stops = store, scoring, progress, stops
+        self.handed = 0  # images that workers were told to draw
         self.time_left = progress.time_left
         self.outcome = Outcome(set(done))
         self.waiting: deque[Units] = deque(unit_tasks(plan, done))
@@ -101,10 +118,33 @@ class Driver:
             todo = self.left_of(task)
             needs = frozenset().union(*map(needs_of, todo))
             if todo and needs <= self.outcome.done:
-                return Units(todo, needs)
+                mine = self.within_limit(todo)
+                if rest := todo[len(mine) :]:  # found again, and stopped at, by the next call
+                    self.waiting.appendleft(Units(rest, needs))
+                if mine:
+                    return Units(mine, needs)
+                self.stop(f"by --limit after {self.handed} images")
+                return None
             if todo:
                 self.waiting.append(Units(todo, needs))
         return None
+
+    def within_limit(self, units: tuple[Unit, ...]) -> tuple[Unit, ...]:
+        """As many cells as may still be drawn; a training, or class images, where any may."""
+        kept = []
+        for unit in units:
+            images = len(unit.seeds) if isinstance(unit, Cell) else 0
+            if self.stops.images and self.handed + max(images, 1) > self.stops.images:
+                break
+            self.handed += images
+            kept.append(unit)
+        return tuple(kept)
+
+    def stop(self, why: str) -> None:
+        """Nothing new is handed out; what is whole is still scored."""
+        self.outcome.stopped = why
+        self.waiting.clear()
+        self.groups = {a: needs for a, needs in self.groups.items() if needs <= self.settled}
 
     def left_of(self, task: Units) -> tuple[Unit, ...]:
         """What of a task is still to be done; what has lost a fit or its class images is left out
@@ -182,6 +222,8 @@ class Driver:
         self.settled.add(key)
         self.store.write_failure(key, name, traceback)
         self.progress.note(f"failed: {name}: {last_line(traceback)}")
+        if len(self.outcome.failed) == self.stops.failures:
+            self.stop(f"by --max-failures {self.stops.failures}; what was begun was finished")
 
     def ended(self, task: Task, why: str) -> None:
         if isinstance(task, ScoringTask):

@@ -29,6 +29,7 @@ def fit(args: argparse.Namespace) -> None:
     from benchmarks.disk import ask_for, remove
     from benchmarks.disk import replace as replace_file
     from benchmarks.planning.config import resolve
+    from benchmarks.running.familiar import warning
     from benchmarks.running.prepared import concept_key, pictures, planned_concepts, prepare_run
     from benchmarks.running.tasks import Job
     from benchmarks.running.worker import Worker
@@ -82,6 +83,8 @@ def fit(args: argparse.Namespace) -> None:
             f"--concept {args.concept} is {len(chosen)} concepts, and one is trained at a time: "
             f"give the command for each, such as --concept {chosen[0].name}"
         )
+    if told := warning(planned_concepts(prepared), prepared.models, prepared.device):
+        print(f"perfbench: {told}", file=sys.stderr)
     store = Store(out.parent / f".{out.name}.fit")  # an interrupted training goes on from here
     make_missing(planned_concepts(prepared), prepared.config.clipseg, prepared.device)
     for one in planned_concepts(prepared):
@@ -162,6 +165,7 @@ def generate(args: argparse.Namespace) -> None:
     """Draw a prompt whose {names} are concept files; one PNG an image, its prompt and seed in the
     metadata.
     """
+    from diffusers.utils import logging as diffusers_logging
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
@@ -171,7 +175,7 @@ def generate(args: argparse.Namespace) -> None:
     from perfusion_core.backbone import Backbone
     from perfusion_core.editing import load_concepts
     from perfusion_core.memory import draw_what_fits
-    from perfusion_core.prompts import PLACEHOLDER
+    from perfusion_core.prompts import PLACEHOLDER, unread
     from perfusion_core.sampling import prepared
 
     files = named(args.concept, "--concept", "NAME=FILE", OWN)
@@ -199,11 +203,19 @@ def generate(args: argparse.Namespace) -> None:
         raise UserError(
             f"{there[0]} is there already; give another --out or --seed, or --overwrite replaces it"
         )
+    diffusers_logging.set_verbosity_error()  # a prompt that is cut is said here
     dtype = None if args.dtype == "auto" else args.dtype
     device, names = device_name(args.device), backbone_names()
     backbone = Backbone.open(
         args.backbone, device=device, dtype=dtype, revision=args.revision, names=names
     )
+    # a concept is one token of text
+    if rest := unread(backbone.tokenizer, PLACEHOLDER.sub("x", args.prompt)):
+        print(
+            f"perfbench: the prompt is longer than the text encoder reads; not drawn: "
+            f"{rest!r:.200}",
+            file=sys.stderr,
+        )
     bias, temperature = numbers(args.bias, "--bias"), numbers(args.temperature, "--temperature")
     if max(map(abs, bias.values() if isinstance(bias, dict) else [bias])) > BIASES:
         raise UserError(f"--bias {args.bias}: a bias above {BIASES} turns every concept off")

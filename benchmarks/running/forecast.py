@@ -10,6 +10,7 @@ from typing import Any
 from benchmarks.disk import read_json
 from benchmarks.planning.units import Cell, Plan
 from benchmarks.running.progress import duration
+from benchmarks.running.time_left import words
 from benchmarks.store.run_folder import MANIFEST, Store
 
 LOOK = 50  # finished units of a kind that are looked at
@@ -122,6 +123,8 @@ def time_left(about: Mapping[str, Any]) -> str:
     total, unknown = about["total"], about["not_timed"]
     if total["images_done"] == total["images"] and total["fits_done"] == total["fits"]:
         return "nothing is left to do"
+    if about.get("seconds_range"):
+        return f"time left: {words(*about['seconds_range'])}, by what was measured so far"
     if about["seconds_left"] is None:
         return "time left: not known before the first units are finished"
     without = f", without {', '.join(unknown)}: none is finished yet" if unknown else ""

@@ -21,6 +21,7 @@ from benchmarks.store.run_folder import RESULTS
 from benchmarks.suite import concept_masks
 from benchmarks.suite.catalog import PERFUSION, Catalog, Concept
 from perfusion_core.errors import UserError
+from perfusion_core.places import check_backbone
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ def prepare_run(config: Config) -> Prepared:
     the plan.
     """
     methods.check_names(config.methods, config.method_files)
+    check_backbone(config.backbone, backbone_names())
     catalog = open_catalog(config)
     config = with_suite(config, catalog)
     concepts = chosen_concepts(config, catalog)

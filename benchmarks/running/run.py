@@ -14,9 +14,12 @@ from benchmarks.digests import difference
 from benchmarks.disk import read_json
 from benchmarks.planning.config import Config
 from benchmarks.planning.units import Plan
-from benchmarks.running.driver import Driver, Outcome, counted, failures_text
+from benchmarks.running.beforehand import faster, tell, time_left, workers
+from benchmarks.running.driver import Driver, Outcome, Stops, counted, failures_text
+from benchmarks.running.familiar import warning
 from benchmarks.running.forecast import as_text, forecast
 from benchmarks.running.given_files import place_given
+from benchmarks.running.known_seconds import remember
 from benchmarks.running.missing_rows import Scoring
 from benchmarks.running.prepared import (
     Prepared,
@@ -28,7 +31,6 @@ from benchmarks.running.prepared import (
     usual_folder,
 )
 from benchmarks.running.progress import Progress, duration
-from benchmarks.running.time_left import TimeLeft
 from benchmarks.scoring.cell_row import CellRow
 from benchmarks.store import run_json
 from benchmarks.store.csv_files import count_keys, keys_of, planned_text, read_plan_file
@@ -37,8 +39,6 @@ from benchmarks.store.run_folder import Store
 from benchmarks.store.unit_cache import unit_cache
 from benchmarks.suite import concept_masks
 from perfusion_core.errors import UserError
-
-LONG = 2000  # images for which a minute of compiling is worth it
 
 
 def plan(config: Config, as_json: bool) -> int:
@@ -54,20 +54,6 @@ def plan(config: Config, as_json: bool) -> int:
     return 0
 
 
-def faster(prepared: Prepared, left: int) -> str:
-    """What would shorten the drawing of so many images; measured for the miniature on a CPU."""
-    config = prepared.config
-    if not prepared.models.miniature or prepared.device != "cpu" or left <= LONG:
-        return ""
-    advice = []
-    if not config.compile:
-        advice.append(
-            "a new run with --set compile=true draws about twice as fast, after a minute of "
-            "compiling"
-        )
-    return "; ".join(advice)
-
-
 def plan_status(prepared: Prepared) -> dict[str, Any]:
     store = Store(prepared.folder)
     done = (
@@ -75,30 +61,27 @@ def plan_status(prepared: Prepared) -> dict[str, Any]:
         if prepared.folder.is_dir()
         else set()
     )
-    return {"out": str(prepared.folder), **forecast(store, prepared.plan, done, workers(prepared))}
-
-
-def workers(prepared: Prepared) -> int:
-    """How many will share the work; of a Ray cluster that was not asked for a number, nobody knows
-    yet.
-    """
-    from benchmarks.running.worker_devices import devices
-
-    config = prepared.config
-    if config.engine == "processes":
-        return len(devices(config, prepared.device)[0])
-    return config.workers or 1 if config.engine == "ray" else 1
+    about = forecast(store, prepared.plan, done, workers(prepared))
+    found = time_left(prepared, done).range() if about["not_timed"] else None
+    return {"out": str(prepared.folder), **about, "seconds_range": found}
 
 
 def run(
-    config: Config, argv: Sequence[str], *, dry_run: bool = False, allow_missing: bool = False
+    config: Config,
+    argv: Sequence[str],
+    *,
+    dry_run: bool = False,
+    allow_missing: bool = False,
+    stops: Stops = Stops(),  # noqa: B008  frozen
 ) -> int:
     """Train, generate, score what is missing; write and print the tables."""
     if dry_run:
         return plan(config, as_json=False)
     prepared = prepare_run(config)
+    if told := warning(planned_concepts(prepared), prepared.models, prepared.device):
+        print(f"perfbench: {told}", file=sys.stderr)
     store = open_folder(prepared, argv)
-    outcome = work(prepared, store)
+    outcome = work(prepared, store, stops)
     return finish_run(prepared, store, outcome, allow_missing)
 
 
@@ -211,7 +194,7 @@ def refuse_lost(prepared: Prepared, before: Iterable[CellRow]) -> None:
 # ---- doing it ----
 
 
-def work(prepared: Prepared, store: Store) -> Outcome:
+def work(prepared: Prepared, store: Store, stops: Stops = Stops()) -> Outcome:  # noqa: B008  frozen
     """Everything that is missing, by the engine that was asked for."""
     from benchmarks.running.engines import make_pool
     from benchmarks.running.tasks import Job
@@ -229,14 +212,10 @@ def work(prepared: Prepared, store: Store) -> Outcome:
         store, cells, concepts, scorer_names(models), drop=prepared.config.drop_images
     )
     about = forecast(store, plan, done)
-    total = about["total"]
-    left = total["images"] - total["images_done"]
-    print(f"perfbench: {prepared.folder}: {total['fits'] - total['fits_done']} fits and "
-          f"{left} images to do (a fit: one method trained on one concept)",
-          file=sys.stderr)  # fmt: skip
-    if advice := faster(prepared, left):
-        print(f"perfbench: {advice}", file=sys.stderr)
-    progress = Progress(left, left=time_left(prepared, done))
+    left = about["total"]["images"] - about["total"]["images_done"]
+    ahead = time_left(prepared, done)
+    tell(prepared, about["total"], ahead, stops.sure)
+    progress = Progress(left, left=ahead)
     job = Job(
         config=prepared.config,
         models=models,
@@ -246,7 +225,7 @@ def work(prepared: Prepared, store: Store) -> Outcome:
         device=prepared.device,
         threads=prepared.config.threads,
     )
-    driver = Driver(store, plan, scoring, done, progress)
+    driver = Driver(store, plan, scoring, done, progress, stops)
     try:
         outcome = driver.run(make_pool(job, store))
         for address in scoring.cells:
@@ -256,16 +235,10 @@ def work(prepared: Prepared, store: Store) -> Outcome:
         progress.close()
         record(store, plan, driver.outcome)
         store.sweep(driver.outcome.done)
+        known = (prepared.config, models, prepared.device, workers(prepared))
+        remember(*known, progress.time_left)
         if prepared.config.cache != "none" and cache.limit and driver.outcome.made.total():
             cache.prune()
-
-
-def time_left(prepared: Prepared, done: Collection[str]) -> TimeLeft:
-    config, prompts = prepared.config, len(prepared.catalog.validation)
-    units = [unit for unit in prepared.plan.units if unit.key not in done]
-    return TimeLeft(
-        units, workers(prepared), steps=config.steps, look=prompts, every=config.validate_every
-    )
 
 
 def record(store: Store, plan: Plan, outcome: Outcome) -> None:
@@ -331,6 +304,13 @@ def finish_run(prepared: Prepared, store: Store, outcome: Outcome, allow_missing
             f"{store.failures}):\n{failures_text(outcome)}",
             file=sys.stderr,
         )
+    if outcome.stopped:
+        print(
+            f"perfbench: stopped {outcome.stopped}; the same command goes on from here",
+            file=sys.stderr,
+        )
+    if outcome.stopped and not outcome.failed and not allow_missing:
+        return 0
     if outcome.failed and not allow_missing:
         print(
             "perfbench: no table, because it would not be the planned one; the same command tries "

@@ -7,7 +7,7 @@ and twice.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import ceil
 
 from benchmarks.planning.units import Fit, Unit
@@ -39,9 +39,19 @@ class TimeLeft:
     """Learns as units end; `range` may be asked at any time."""
 
     def __init__(
-        self, units: Iterable[Unit], workers: int, *, steps: int, look: int, every: int
+        self,
+        units: Iterable[Unit],
+        workers: int,
+        *,
+        steps: int,
+        look: int,
+        every: int,
+        known: Mapping[str, tuple[float, float, float]] | None = None,
     ) -> None:
-        self.workers = max(1, workers)
+        """known: of a kind, seconds a row before anything ended, and the range that they stand
+        for.
+        """
+        self.workers, self.known = max(1, workers), dict(known or {})
         self.work = {unit.key: work_of(unit, steps, look, every) for unit in units}
         self.left = {FITS: 0.0, PICTURES: 0.0}
         for unit in units:
@@ -72,15 +82,21 @@ class TimeLeft:
             done[FITS] += share * self.work.get(key, 0.0)
             left[FITS] -= share * self.work.get(key, 0.0)
             seconds[FITS] += now - began
-        price = {kind: seconds[kind] / done[kind] for kind in done if done[kind] > 0}
+        price = self.known | {
+            kind: (seconds[kind] / done[kind], *KNOWN) for kind in done if done[kind] > 0
+        }
         if not price:
             return None
         low = high = 0.0
         for kind, other in ((FITS, PICTURES), (PICTURES, FITS)):
-            few, many = KNOWN if kind in price else GUESSED
-            rest = max(left[kind], 0.0) * price.get(kind, price.get(other, 0.0))
+            each, few, many = price.get(kind) or (price[other][0], *GUESSED)
+            rest = max(left[kind], 0.0) * each
             low, high = low + few * rest, high + many * rest
         return low / self.workers, high / self.workers
+
+    def prices(self) -> dict[str, float]:
+        """Seconds a row of what has ended."""
+        return {k: self.seconds[k] / self.done[k] for k in self.done if self.done[k] > 0}
 
 
 def words(low: float, high: float) -> str:

@@ -62,3 +62,29 @@ def check_cache(parser: argparse.ArgumentParser) -> Run:
         return check(args.json)
 
     return act
+
+
+@verb("clean")
+def clean(parser: argparse.ArgumentParser) -> Run:
+    """List what interrupted runs and trainings left half written; --yes removes it.
+
+    Without RUN, all under results/, and trainings of `perfbench fit` begun here. What is finished
+    stays; `perfbench cache prune` is for what runs share.
+
+      perfbench clean
+      perfbench clean results/mine --images --yes
+    """
+    parser.add_argument(
+        "runs", nargs="*", metavar="RUN", help="run folders, or names under results/"
+    )
+    parser.add_argument(
+        "--images", action="store_true", help="also images that every scorer has scored"
+    )
+    parser.add_argument("--yes", action="store_true", help="remove it")
+
+    def act(args: argparse.Namespace) -> int:
+        from benchmarks.store.cleaning import clean
+
+        return clean(args.runs, images=args.images, really=args.yes)
+
+    return act

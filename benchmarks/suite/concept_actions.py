@@ -55,7 +55,12 @@ def add(args: Namespace) -> int:
             "animated|container|furniture|wearable adds more"
         )
     chosen = concept.name if args.dest is None else concept.images[0].parent.parent
-    _note(f"next: perfbench run --methods perfusion --concepts {chosen}")
+    _note(f"next: perfbench run --backbone sd15 --methods perfusion --concepts {chosen}")
+    _note(
+        f"or, to see without a GPU or a download that all works (the miniature has seen no "
+        f"photograph): perfbench run --preset quick --methods perfusion --concepts {chosen} "
+        f"--masks none"
+    )
     return 0
 
 

@@ -24,7 +24,7 @@ from run_kit import (
 
 from benchmarks.cli import run
 from benchmarks.disk import read_json
-from benchmarks.running import run as benchmark
+from benchmarks.running import beforehand
 from benchmarks.store.reading import read_plan, read_rows, read_run
 from benchmarks.suite.concept_folder import write_concept
 from perfusion_core.errors import UserError
@@ -583,7 +583,7 @@ def test_dry_run_and_plan_write_nothing(tmp_path, capsys, monkeypatch):
         "a long run is told what shortens it"
     )
     with monkeypatch.context() as patch:
-        patch.setattr(benchmark, "LONG", 0)
+        patch.setattr(beforehand, "LONG", 0)
         assert run(["plan", *arguments(shared(), tmp_path / "new", "--set", "compile=true")]) == 0
     said = capsys.readouterr().out
     assert "compile" not in said

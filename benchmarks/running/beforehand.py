@@ -1,0 +1,102 @@
+"""What is said before anything is done: how long it may take, what would shorten it, whether other
+work is in the way; and the one question of a long run.
+
+In: a `Prepared`. Out: sentences, seconds.
+"""
+
+import os
+import sys
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from benchmarks.running.known_seconds import known_seconds
+from benchmarks.running.prepared import Prepared
+from benchmarks.running.time_left import TimeLeft, words
+from perfusion_core.errors import UserError
+
+LONG = 2000  # images for which a minute of compiling is worth it
+ASKED = 2 * 3600.0  # seconds that nobody starts by accident
+BUSY = 0.6  # of a core: below it, other work is not in the way
+
+
+def workers(prepared: Prepared) -> int:
+    """How many will share the work; of a Ray cluster that was not asked for a number, nobody knows
+    yet.
+    """
+    from benchmarks.running.worker_devices import devices
+
+    config = prepared.config
+    if config.engine == "processes":
+        return len(devices(config, prepared.device)[0])
+    return config.workers or 1 if config.engine == "ray" else 1
+
+
+def time_left(prepared: Prepared, done: Collection[str]) -> TimeLeft:
+    config, prompts = prepared.config, len(prepared.catalog.validation)
+    units = [unit for unit in prepared.plan.units if unit.key not in done]
+    return TimeLeft(
+        units,
+        workers(prepared),
+        steps=config.steps,
+        look=prompts,
+        every=config.validate_every,
+        known=known_seconds(config, prepared.models, prepared.device, workers(prepared)),
+    )
+
+
+def faster(prepared: Prepared, left: int) -> str:
+    """What would shorten the drawing of so many images; measured for the miniature on a CPU."""
+    config = prepared.config
+    if not prepared.models.miniature or prepared.device != "cpu" or left <= LONG:
+        return ""
+    advice = []
+    if not config.compile:
+        advice.append(
+            "a new run with --set compile=true draws about twice as fast, after a minute of "
+            "compiling"
+        )
+    return "; ".join(advice)
+
+
+def crowded(device: str, threads: int) -> str:
+    """A hint where other processes keep cores busy: threads that share a core with other work wait
+    for each other.
+    """
+    cores = os.cpu_count() or 1
+    if device != "cpu" or threads == 1 or cores == 1 or not hasattr(os, "getloadavg"):
+        return ""
+    taken = os.getloadavg()[0]  # of the last minute, before this run has begun
+    if taken < BUSY:
+        return ""
+    return (
+        f"other work keeps about {min(taken, cores):.1f} of {cores} cores busy; with "
+        f"--threads 1 this run may be faster beside it"
+    )
+
+
+def tell(prepared: Prepared, total: Mapping[str, Any], ahead: TimeLeft, sure: bool) -> None:
+    """Counts, time and advice on stderr; a run of hours asks once, where somebody can answer."""
+    left = total["images"] - total["images_done"]
+    found = ahead.range() if left else None
+    print(
+        f"perfbench: {prepared.folder}: {total['fits'] - total['fits_done']} fits and {left} "
+        f"images to do (a fit: one method trained on one concept)"
+        + (f", {words(*found)}" if found else ""),
+        file=sys.stderr,
+    )
+    advice = [faster(prepared, left), crowded(prepared.device, prepared.config.threads)]
+    for sentence in filter(None, advice if left else ()):
+        print(f"perfbench: {sentence}", file=sys.stderr)
+    if found and found[1] > ASKED and not sure and not _goes_on(words(*found)):
+        raise UserError(
+            f"not begun; --yes does not ask, and a smaller run is --preset quick or fewer "
+            f"--concepts and --prompts ({prepared.folder} has the plan)"
+        )
+
+
+def _goes_on(long: str) -> bool:
+    """Asked at a terminal only: a script, a queue or CI has said what it wants."""
+    if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
+        return True
+    print(f"perfbench: this may take {long}; go on? [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -1,0 +1,88 @@
+"""`perfbench clean`: what runs left half written, and on request images that are scored.
+
+In: run folders. Out: what was removed, or would be, with its size. Nothing goes that a run could
+not make again, and nothing that another process has in its hands.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.disk import on_disk, remove
+from benchmarks.safe_paths import leads_out
+from benchmarks.store.cache_verbs import shown
+from benchmarks.store.csv_files import count_keys
+from benchmarks.store.reading import find_run, list_runs, read_cells, read_run
+from benchmarks.store.run_folder import Store
+
+FIT = ".*.fit"  # beside what `perfbench fit --out` was to write
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A folder, why it is there, and the store whose lock protects it."""
+
+    path: Path
+    why: str
+    store: Store
+    lock: str
+
+
+def clean(given: Sequence[str], *, images: bool, really: bool) -> int:
+    """Lists; removes where that was said. Without runs, all under results/ and the trainings of
+    `perfbench fit` here.
+    """
+    runs = [find_run(run) for run in given] or list_runs()
+    found = [one for run in runs for one in leftovers(run, images)]
+    if not given:
+        found += (
+            Leftover(path, "a training of `perfbench fit` that was interrupted", Store(path), key)
+            for path in sorted(Path().glob(FIT))
+            if path.is_dir()
+            for key in ["clean"]
+        )
+    total = 0
+    for one in found:
+        size = bytes_of(one.path)
+        if really and not removed(one):
+            print(f"perfbench: {one.path} is in use and stays", file=sys.stderr)
+            continue
+        total += size
+        print(f"{one.path}: {shown(size)}, {one.why}")
+    what = "removed" if really else "could go: --yes removes it, and what is finished stays"
+    print(f"{shown(total)} {what}" if found else "nothing to clean")
+    return 0
+
+
+def leftovers(run: Path, images: bool) -> Iterator[Leftover]:
+    store = Store(run)
+    for path in sorted(store.unfinished.iterdir()) if store.unfinished.is_dir() else ():
+        yield Leftover(path, "half written", store, path.name.removesuffix(".old"))
+    if not images:
+        return
+    scorers = [scorer["name"] for scorer in read_run(run)["scorers"]]
+    cells = read_cells(run)
+    groups = list(dict.fromkeys(cell.address for cell in cells))
+    counts = [count_keys(store.rows_file(name, *group) for group in groups) for name in scorers]
+    for cell in cells:
+        place = store.images(*cell.address, cell.prompt_id)
+        if place.is_dir() and all(there[cell.key] == cell.n for there in counts):
+            yield Leftover(place, "images that every scorer has scored", store, cell.key)
+
+
+def removed(one: Leftover) -> bool:
+    """False where somebody has its lock, or it leads elsewhere."""
+    if leads_out(one.path) or not one.store.locks.try_lock(one.lock):
+        return False
+    try:
+        with on_disk(one.store.root):
+            remove(one.path)
+    finally:
+        one.store.locks.unlock(one.lock)
+    return True
+
+
+def bytes_of(path: Path) -> int:
+    inside = path.rglob("*") if path.is_dir() else [path]
+    return sum(one.stat().st_size for one in inside if one.is_file() and not one.is_symlink())

@@ -1,0 +1,164 @@
+"""What is said before anything is done: the time, the crowd, the one question; the doctor; and what
+`clean` takes away.
+"""
+
+import io
+import json
+import multiprocessing
+import os
+import shutil
+import sys
+
+import pytest
+from run_kit import arguments, copy_of_reference, files, reference, run_here, shared
+
+from benchmarks.cli import run
+from benchmarks.running import beforehand, doctor
+from benchmarks.running.known_seconds import MEASURED
+from benchmarks.running.time_left import FITS, PICTURES
+from benchmarks.store.run_folder import Store
+from perfusion_core.errors import UserError
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def planned(capsys, *words):
+    capsys.readouterr()
+    assert run(["plan", *words, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_what_ended_here_tells_the_next_run_how_long_it_takes(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("PERFBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PERFBENCH_CACHE_SIZE", "1GB")
+    fresh = arguments(shared(), tmp_path / "two")
+    assert planned(capsys, *fresh)["seconds_range"] is None, "a backbone that nobody has measured"
+    assert run_here(shared(), tmp_path / "one") == 0
+    (told,) = (tmp_path / "cache" / "seconds").iterdir()
+    assert json.loads(told.read_text()).keys() == {FITS, PICTURES}
+    low, high = planned(capsys, *fresh)["seconds_range"]
+    assert 0 < low < high
+    assert planned(capsys, *fresh, "--set", "images=20")["seconds_range"][0] > low
+    assert planned(capsys, *fresh, "--threads", "2")["seconds_range"] is None, "other work"
+    assert run(["plan", *fresh]) == 0
+    assert "by what was measured so far" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("dtype", MEASURED)
+def test_the_shipped_miniature_is_known_before_its_first_run(capsys, dtype, tmp_path, monkeypatch):
+    monkeypatch.setenv("PERFBENCH_CACHE", str(tmp_path))
+    words = ["--dtype", dtype, "--device", "cpu", "--preset"]
+    quick = planned(capsys, *words, "quick")["seconds_range"]
+    paper = planned(capsys, *words, "paper", "--concepts", "all")["seconds_range"]
+    assert 20 < quick[0] < quick[1] < 3600 < paper[0], "minutes and hours, as docs/miniature.md has"
+
+
+def test_a_run_of_hours_asks_once_and_at_a_terminal_only(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(beforehand, "ASKED", 0.0)
+    monkeypatch.setenv("PERFBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PERFBENCH_CACHE_SIZE", "1GB")
+    assert run_here(shared(), tmp_path / "one") == 0, "no terminal, no question"
+    more = ("--set", "images=3")
+
+    def answered(words, *flags):
+        monkeypatch.setattr(sys, "stdin", Terminal(words))
+        monkeypatch.setattr(sys, "stderr", Terminal())
+        return run_here(shared(), tmp_path / "two", *more, *flags)
+
+    with pytest.raises(UserError, match="not begun"):
+        answered("\n")
+    assert "go on? [y/N]" in sys.stderr.getvalue() and not list(tmp_path.glob("two/images"))
+    assert answered("", "--yes") == 0
+    assert answered("") == 0, "nothing is left, nothing is asked"
+
+
+def test_a_crowd_is_told(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    for load, device, threads, told in [
+        (3.2, "cpu", 0, "about 3.2 of 4 cores"),
+        (9.0, "cpu", 2, "about 4.0 of 4 cores"),
+        (0.3, "cpu", 0, ""),
+        (3.2, "cpu", 1, ""),
+        (3.2, "cuda", 0, ""),
+    ]:
+        monkeypatch.setattr(os, "getloadavg", lambda load=load: (load, 0.0, 0.0))
+        said = beforehand.crowded(device, threads)
+        assert told in said and bool(told) == bool(said)
+
+
+# ---- doctor ----
+
+
+def test_the_doctor_asks_everything_and_draws_a_picture(capsys, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert run(["doctor"]) == 0
+    told = capsys.readouterr().out
+    for words in ("perfbench ", "torch ", "belong together", "cores", "free in", "HF_HUB_OFFLINE"):
+        assert words in told
+    assert "draws a picture" in told and told.endswith("ready\n") and "MEND" not in told
+
+
+def test_the_doctor_names_what_has_to_be_mended(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(doctor, "LIBRARIES", ("torch", "no_such_library"))
+    monkeypatch.setattr(doctor, "HUB", ("127.0.0.1", 9))
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(doctor, "QUESTIONS", (doctor.versions, doctor.hub))
+    assert run(["doctor"]) == 1
+    told = capsys.readouterr().out
+    assert "MEND  no_such_library is missing: pip install no_such_library" in told
+    assert "note  127.0.0.1 cannot be reached" in told and told.endswith("1 to mend\n")
+
+
+# ---- clean ----
+
+
+def hold(root, key, ready, done):
+    assert Store(root).locks.try_lock(key)
+    ready.set()
+    done.wait(60)
+
+
+def test_clean_lists_then_removes_what_nobody_holds(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    out = copy_of_reference(tmp_path / "results" / "mine")
+    before = files(out)
+    for key in ("a" * 64, "b" * 64):
+        (out / ".tmp" / key).mkdir(parents=True)
+        (out / ".tmp" / key / "checkpoint").write_bytes(b"x" * 1000)
+    (tmp_path / ".cat.safetensors.fit").mkdir()
+    (tmp_path / "victim").mkdir()
+    (out / ".tmp" / ("c" * 64)).symlink_to(tmp_path / "victim")
+    assert run(["clean"]) == 0
+    told = capsys.readouterr().out
+    assert told.count("half written") == 3 and "interrupted" in told and "--yes removes" in told
+    assert (out / ".tmp" / ("a" * 64)).is_dir()
+    make = multiprocessing.get_context("fork")
+    ready, done = make.Event(), make.Event()
+    other = make.Process(target=hold, args=(out, "a" * 64, ready, done))
+    other.start()
+    try:
+        assert ready.wait(60)
+        assert run(["clean", "--yes"]) == 0
+    finally:
+        done.set()
+        other.join()
+    told = capsys.readouterr()
+    assert "is in use and stays" in told.err and (out / ".tmp" / ("a" * 64)).is_dir()
+    assert not (out / ".tmp" / ("b" * 64)).exists() and (tmp_path / "victim").is_dir()
+    assert not (tmp_path / ".cat.safetensors.fit").exists()
+    shutil.rmtree(out / ".tmp")
+    assert files(out) - {".lock"} == before - {".lock"}, "what is finished stays"
+
+
+def test_clean_takes_scored_images_on_request(tmp_path, capsys):
+    out = copy_of_reference(tmp_path / "mine")
+    assert run(["clean", str(out), "--images", "--yes"]) == 0
+    assert not list(out.glob("images/*/*/*/*/*.png"))
+    capsys.readouterr()
+    assert run(["table", str(out)]) == 0
+    assert capsys.readouterr().out == (reference() / "table.md").read_text()
+    assert run(["clean", str(out), "--images"]) == 0
+    assert "nothing to clean" in capsys.readouterr().out
