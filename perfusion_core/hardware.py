@@ -6,12 +6,15 @@ that cannot be read without it.
 """
 
 import ctypes
+import os
 import platform
+import time
 from functools import cache
 from pathlib import Path
 
 NATIVE = {"amx_bf16", "avx512_bf16"}  # of x86 processors: bfloat16 in hardware
 # what every CUDA build of torch opens first
+BUSY = 0.6  # of a core: below it, other work is not in the way
 DRIVERS = {"Linux": "libcuda.so.1", "Windows": "nvcuda.dll"}
 
 
@@ -71,6 +74,23 @@ def processor_flags(cpuinfo: Path) -> set[str] | None:
         if line.startswith("flags"):
             return set(line.partition(":")[2].split())
     return None
+
+
+def busy_cores(seconds: float = 0.2, stat: Path = Path("/proc/stat")) -> float:
+    """How many cores other processes keep busy, looked at for so long; 0 where nobody can tell."""
+    if not stat.is_file():
+        return 0.0
+    idle, total = _core_ticks(stat)
+    time.sleep(seconds)
+    later_idle, later_total = _core_ticks(stat)
+    passed = later_total - total
+    return (os.cpu_count() or 1) * (1 - (later_idle - idle) / passed) if passed > 0 else 0.0
+
+
+def _core_ticks(stat: Path) -> tuple[int, int]:
+    """Of all cores together: at rest or waiting for a disk, and all."""
+    ticks = [int(word) for word in stat.read_text().partition("\n")[0].split()[1:9]]
+    return ticks[3] + ticks[4], sum(ticks)
 
 
 def processor() -> str:

@@ -13,10 +13,10 @@ from benchmarks.running.known_seconds import known_seconds
 from benchmarks.running.prepared import Prepared
 from benchmarks.running.time_left import TimeLeft, words
 from perfusion_core.errors import UserError
+from perfusion_core.hardware import BUSY, busy_cores
 
 LONG = 2000  # images for which a minute of compiling is worth it
 ASKED = 2 * 3600.0  # seconds that nobody starts by accident
-BUSY = 0.6  # of a core: below it, other work is not in the way
 
 
 def workers(prepared: Prepared) -> int:
@@ -63,14 +63,11 @@ def crowded(device: str, threads: int) -> str:
     for each other.
     """
     cores = os.cpu_count() or 1
-    if device != "cpu" or threads == 1 or cores == 1 or not hasattr(os, "getloadavg"):
-        return ""
-    taken = os.getloadavg()[0]  # of the last minute, before this run has begun
-    if taken < BUSY:
+    if device != "cpu" or threads == 1 or cores == 1 or (taken := busy_cores()) < BUSY:
         return ""
     return (
-        f"other work keeps about {min(taken, cores):.1f} of {cores} cores busy; with "
-        f"--threads 1 this run may be faster beside it"
+        f"other work keeps about {taken:.1f} of {cores} cores busy; with --threads 1 this run may "
+        f"be faster beside it"
     )
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from tempfile import gettempdir
 
 from benchmarks.paths import git_commit, user_dir
-from benchmarks.running.beforehand import BUSY
 from benchmarks.store.cache_verbs import shown
 from benchmarks.store.run_folder import RESULTS
 from perfusion_core import __version__, hardware
@@ -32,11 +31,19 @@ def doctor() -> int:
     """Every question is asked, whatever the others say."""
     wrong = 0
     for ask in QUESTIONS:
-        for kind, sentence in ask():
+        for kind, sentence in answers(ask):
             wrong += kind == MEND
             print(f"{kind:<5} {sentence}", flush=True)
     print(f"{wrong} to mend" if wrong else "ready")
     return int(wrong > 0)
+
+
+def answers(ask: Callable[[], Iterator[Answer]]) -> Iterator[Answer]:
+    """What a library is missing for is said, and the next question is asked."""
+    try:
+        yield from ask()
+    except ImportError as error:
+        yield MEND, f"{ask.__name__.replace('_', ' ')}: {error}"
 
 
 def versions() -> Iterator[Answer]:
@@ -88,11 +95,11 @@ def device() -> Iterator[Answer]:
             yield OK, f"cuda:{number}: {about.name}, {shown(about.total_memory)}, {dtype}"
     else:
         yield NOTE, "no GPU that torch can use: the miniature takes minutes, sd15 would take days"
-    if hasattr(os, "getloadavg") and (taken := os.getloadavg()[0]) >= BUSY:
+    if (taken := hardware.busy_cores()) >= hardware.BUSY:
         yield (
             NOTE,
             (
-                f"other work keeps about {min(taken, cores):.1f} of {cores} cores busy; beside it, "
+                f"other work keeps about {taken:.1f} of {cores} cores busy; beside it, "
                 f"--threads 1 may be faster"
             ),
         )

@@ -21,7 +21,7 @@ from benchmarks.store.run_folder import RESULTS
 from benchmarks.suite import concept_masks
 from benchmarks.suite.catalog import PERFUSION, Catalog, Concept
 from perfusion_core.errors import UserError
-from perfusion_core.places import check_backbone
+from perfusion_core.places import on_this_machine
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def prepare_run(config: Config) -> Prepared:
     the plan.
     """
     methods.check_names(config.methods, config.method_files)
-    check_backbone(config.backbone, backbone_names())
+    on_this_machine(config.backbone, backbone_names())
     catalog = open_catalog(config)
     config = with_suite(config, catalog)
     concepts = chosen_concepts(config, catalog)

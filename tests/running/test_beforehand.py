@@ -79,14 +79,48 @@ def test_a_crowd_is_told(monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     for load, device, threads, told in [
         (3.2, "cpu", 0, "about 3.2 of 4 cores"),
-        (9.0, "cpu", 2, "about 4.0 of 4 cores"),
         (0.3, "cpu", 0, ""),
         (3.2, "cpu", 1, ""),
         (3.2, "cuda", 0, ""),
     ]:
-        monkeypatch.setattr(os, "getloadavg", lambda load=load: (load, 0.0, 0.0))
+        monkeypatch.setattr(beforehand, "busy_cores", lambda load=load: load)
         said = beforehand.crowded(device, threads)
         assert told in said and bool(told) == bool(said)
+
+
+def test_busy_cores_are_those_of_others(tmp_path):
+    """One process that never rests keeps one core busy, on a quiet machine; sleeping keeps none."""
+    import subprocess
+    import time
+
+    from perfusion_core.hardware import busy_cores
+
+    before = busy_cores(0.5)
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as other:
+        try:
+            time.sleep(0.5)
+            cores = os.cpu_count() or 1
+            assert busy_cores(0.5) > min(before + 0.4, cores - 0.6)
+        finally:
+            other.kill()
+    stat = tmp_path / "stat"
+    stat.write_text("cpu  10 0 10 80 0 0 0 0 0 0\ncpu0 1\n")
+    assert busy_cores(0.0, stat) == 0.0 == busy_cores(0.0, tmp_path / "none")
+
+
+@pytest.mark.parametrize(("busy", "policy"), [(1.4, "PASSIVE"), (0.1, None)])
+def test_threads_wait_asleep_beside_other_work(monkeypatch, busy, policy):
+    from benchmarks import cli
+    from perfusion_core import hardware
+
+    monkeypatch.setattr(hardware, "busy_cores", lambda: busy)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "")  # so that what is set here is undone
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    cli.give_way()
+    assert os.environ.get("OMP_WAIT_POLICY") == policy
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    cli.give_way()
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE", "what the user says holds"
 
 
 # ---- doctor ----
