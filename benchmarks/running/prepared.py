@@ -12,7 +12,7 @@ from benchmarks.digests import digest
 from benchmarks.paths import backbone_names
 from benchmarks.planning import methods
 from benchmarks.planning.backbones import Models, find_models
-from benchmarks.planning.config import Config
+from benchmarks.planning.config import PRESETS, Config
 from benchmarks.planning.plan import choose_prompts, make_plan
 from benchmarks.planning.units import Method, Plan
 from benchmarks.running.given_files import find_given
@@ -84,6 +84,12 @@ def chosen_concepts(config: Config, catalog: Catalog) -> tuple[Concept, ...]:
     """Each once; two different ones cannot share a name, because it is their place in the run
     folder.
     """
+    named = PRESETS[config.preset][1].get("concepts")
+    if config.concepts == named and not set(named) <= {c.name for c in catalog.concepts}:
+        raise UserError(
+            f"--preset {config.preset} takes {', '.join(named)}, which the suite {catalog.name} "
+            f"has not: give --concepts all, or names of `perfbench ls concepts --suite ...`"
+        )
     found: dict[str, Concept] = {}
     for concept in (
         concept for name in config.concepts for concept in catalog.select_concepts(name)

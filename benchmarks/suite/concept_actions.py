@@ -11,7 +11,7 @@ from typing import TypeVar
 from benchmarks.paths import user_dir
 from benchmarks.suite import catalog_problems, photographs
 from benchmarks.suite.concept_folder import Concept, list_images, slug, write_concept
-from benchmarks.suite.image_files import duplicates
+from benchmarks.suite.image_files import duplicates, oddities, passed_over
 from benchmarks.suite.importers import open_suite
 from perfusion_core.errors import UserError
 
@@ -43,7 +43,14 @@ def add(args: Namespace) -> int:
         Path(args.dir).expanduser(), args.super_category, name=args.name, group=args.group,
         asymmetric=args.asymmetric, licence=args.licence, home=_chosen(args, "concepts"),
     )  # fmt: skip
-    _say(concept, list_images(Path(args.dir).expanduser()))
+    folder = Path(args.dir).expanduser()
+    _say(concept, list_images(folder))
+    if not (folder / "concept.toml").is_file():
+        for sentence in oddities(list_images(folder)):
+            _note(f"warning: {sentence}")
+        if others := passed_over(folder, list_images(folder)):
+            more = f" and {len(others) - 5} more" if len(others) > 5 else ""
+            _note(f"passed over, not a picture that is read: {', '.join(others[:5])}{more}")
     if len(concept.super_category.split()) > 1:
         _note(
             f"warning: {concept.super_category!r} is several words; methods that start from one "

@@ -9,7 +9,7 @@ import hashlib
 import os
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from struct import error as StructError
 
@@ -100,6 +100,39 @@ def duplicates(paths: Iterable[Path]) -> list[str]:
             )
         first.setdefault(key, path)
     return said
+
+
+FEW, MANY = 3, 30  # photographs of one thing: methods are made for 4 to 8
+SMALL, LONG = 64, 3.0  # pixels of the short side; the long side beside it
+
+
+def oddities(paths: Sequence[Path]) -> list[str]:
+    """A sentence for each thing that a set of photographs can hardly be meant to have."""
+    said = []
+    if not FEW <= len(paths) <= MANY:
+        said.append(f"{len(paths)} pictures; 4 to 8 of one thing are what methods are made for")
+    for path in paths:
+        picture = load_image(path)
+        short, long = sorted(picture.size)
+        if short < SMALL:
+            said.append(f"{path.name} has a side of {short} pixels, and will be blurred")
+        elif long > LONG * short:
+            said.append(
+                f"{path.name} is {long} x {short}; the square in its middle is what is seen"
+            )
+        elif all(least == most for least, most in picture.getextrema()):  # type: ignore[misc]
+            said.append(f"{path.name} is of one colour")
+    return said
+
+
+def passed_over(folder: Path, taken: Iterable[Path]) -> list[str]:
+    """The files of a folder that are not taken as pictures: other kinds, broken links."""
+    known = {path.name for path in taken}
+    return [
+        path.name
+        for path in sorted(folder.iterdir())
+        if path.name not in known and not path.name.startswith(".") and not path.is_dir()
+    ]
 
 
 def _open(path: Path) -> Image.Image:

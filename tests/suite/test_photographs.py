@@ -660,6 +660,32 @@ def test_warnings_of_add_name_the_users_own_files(home, tmp_path, capsys):
     )
 
 
+def test_what_can_hardly_be_meant_is_told(home, tmp_path, capsys):
+    """By their names; nothing is refused, because a thing may be seen once, and small."""
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    Image.effect_noise((40, 200), 50).convert("RGB").save(folder / "small.png")
+    Image.effect_noise((900, 100), 50).convert("RGB").save(folder / "long.png")
+    for name in ("raw.CR2", "film.mp4", ".hidden"):
+        (folder / name).write_bytes(b"x")
+    (folder / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    assert (
+        cli.run(["concepts", "add", str(folder), "--super-category", "mug", "--name", "odd"]) == 0
+    )
+    told = capsys.readouterr().err
+    assert "2 pictures; 4 to 8" in told and "small.png has a side of 40 pixels" in told
+    assert "long.png is 900 x 100" in told and ".hidden" not in told
+    assert "not a picture that is read: film.mp4, gone.jpg, raw.CR2" in told
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    for number in range(4):
+        Image.effect_noise((90, 90), 50 + number).convert("RGB").save(plain / f"{number}.png")
+    Image.new("RGB", (90, 90)).save(plain / "9.png")
+    assert cli.run(["concepts", "add", str(plain), "--super-category", "mug", "--name", "two"]) == 0
+    told = capsys.readouterr().err
+    assert told.count("warning") == 1 and "9.png is of one colour" in told
+
+
 def test_two_fetches_at_once(home):
     """They would write into one .part file, and the sha256 of the mixture would be recorded."""
     other = """
