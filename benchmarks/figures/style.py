@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from benchmarks.disk import write_whole
 from benchmarks.planning import methods
 from benchmarks.planning.ablations import ABLATIONS
-from benchmarks.planning.method_text import said_of, style_problem
+from benchmarks.planning.method_text import is_label, said_of, style_problem
 from benchmarks.safe_paths import leads_out
 from benchmarks.scoring.reserved import OURS
 from benchmarks.tables.run_view import Run
@@ -141,6 +141,10 @@ NONE: Mapping[str, Style] = MappingProxyType({})
 _BROUGHT: ContextVar[Mapping[str, Style]] = ContextVar(
     "looks of methods that runs brought", default=NONE
 )
+PLAIN: Mapping[str, str] = MappingProxyType({})
+_LABELS: ContextVar[Mapping[str, str]] = ContextVar(
+    "labels of methods without a style that runs brought", default=PLAIN
+)
 
 
 def known_looks() -> Mapping[str, Style]:
@@ -164,18 +168,24 @@ def looks_of_runs(runs: Iterable[Run]) -> Iterator[None]:
     (run.json).
     """
     found: dict[str, Style] = {}
+    labels: dict[str, str] = {}
     for told in (one for run in runs for one in _recorded(run) if isinstance(one, Mapping)):
         name, style = str(told.get("of", "")), told.get("style")
-        if not isinstance(style, Mapping) or name in STYLES or name in methods.VARIANTS:
+        if name in STYLES or name in methods.VARIANTS:
+            continue
+        if style is None and is_label(told.get("label")):
+            labels[name] = told["label"]
+        if not isinstance(style, Mapping):
             continue
         style = {"label": told.get("label") or name, **style}
         if not style_problem(style):  # run.json may be anybody's
             found |= looks_of(name, style["label"], style)
-    before = _BROUGHT.set(found)
+    before, unnamed = _BROUGHT.set(found), _LABELS.set(labels)
     try:
         yield
     finally:
         _BROUGHT.reset(before)
+        _LABELS.reset(unnamed)
 
 
 VARIANTS = {"selected": "selected step", **{one.name: one.label for one in ABLATIONS}}
@@ -208,13 +218,26 @@ def style_of(method: str, lock: str | None = None, strangers: Sequence[str] = ()
     if known and variant:
         # local is the lock of every ablation
         name = looks[base].label if lock == "local" else known.label
-        return replace(
-            known, label=f"{name}, {VARIANTS.get(variant, variant.replace('-', ' '))}", fill=False
-        )
+        return replace(known, label=f"{name}, {variant_words(variant)}", fill=False)
     if known:
         return known
     turn = sorted(strangers).index(method) if method in strangers else 0
-    return replace(STRANGERS[turn % len(STRANGERS)], label=method)
+    return replace(STRANGERS[turn % len(STRANGERS)], label=stranger_label(method))
+
+
+def stranger_label(method: str) -> str:
+    """The LABEL that its run recorded, for a variant with what is changed; else the name."""
+    labels = _LABELS.get()
+    bases = [base for base in labels if method == base or method.startswith(f"{base}-")]
+    if not bases:
+        return method
+    base = max(bases, key=len)
+    variant = method[len(base) + 1 :]
+    return labels[base] + (f", {variant_words(variant)}" if variant else "")
+
+
+def variant_words(variant: str) -> str:
+    return VARIANTS.get(variant, variant.replace("-", " "))
 
 
 @contextmanager

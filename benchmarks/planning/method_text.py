@@ -58,7 +58,12 @@ def said_of(where: str) -> Said:
         found[name.lower()] = told[name]
     if "settings" not in found and told.get(APPLY) is UNREAD:
         found["settings"] = ()  # whatever a point sets would change nothing
-    return Said(label=str(told.get("LABEL", "")), trained=told.get("TRAINED") is not False, **found)
+    label = told.get("LABEL")
+    return Said(
+        label=label if isinstance(label, str) else "",
+        trained=told.get("TRAINED") is not False,
+        **found,
+    )
 
 
 # ---- what is wrong with a value: a sentence, empty where nothing is ----
@@ -72,7 +77,7 @@ def _is_marker(value: Any) -> bool:
     return isinstance(value, str) and len(value) == 1 and value in MARKERS
 
 
-def _is_label(value: Any) -> bool:
+def is_label(value: Any) -> bool:
     return isinstance(value, str) and bool(re.fullmatch(r"[^$\n\r]{1,40}", value))
 
 
@@ -94,7 +99,7 @@ STYLE: dict[str, tuple[Callable[[Any], bool], str]] = {
     "dash": (_is_dash, '"-" or (0, (on, off, ...)) in points'),
     "ink": (_is_colour, "a colour such as #88641f, dark enough to be read"),
     "best": (_is_colour, "a colour such as #88641f"),
-    "label": (_is_label, "at most 40 characters without $"),
+    "label": (is_label, "at most 40 characters without $"),
 }
 
 

@@ -248,7 +248,7 @@ def _method(config: Config, name: str, miniature: bool) -> Method:
         covariance=told.uses_covariance is not False,
         needs_covariance=told.uses_covariance is True,
         one_file=told.one_file,
-        label=told.label,
+        label="" if what.base in BUILT_IN else told.label,
         style={} if what.base in BUILT_IN else told.style,
     )
 

@@ -188,7 +188,8 @@ def about_run(
             "version": m.version,
             "config": dict(m.config),
             "select": m.select,
-            **({"label": m.label, "style": dict(m.style)} if m.style else {}),
+            **({"label": m.label} if m.label else {}),
+            **({"style": dict(m.style)} if m.style else {}),
         }
         for m in methods
     }

@@ -22,7 +22,7 @@ from benchmarks.figures import breakdown, charts, plots, registry, selection, wi
 from benchmarks.figures.label_placing import Drawn, Label, finish_layout
 from benchmarks.figures.picture_grid import overlay, shorten
 from benchmarks.figures.selection import Wish
-from benchmarks.figures.style import INK, STYLES, split_variant, style_of, styled
+from benchmarks.figures.style import INK, STYLES, looks_of_runs, split_variant, style_of, styled
 from benchmarks.planning.points import OperatingPoint
 from benchmarks.tables.run_view import Run, spread
 from perfusion_core.errors import UserError
@@ -151,6 +151,25 @@ def test_a_point_is_read_from_its_name():
         != OperatingPoint.parse("local-b0.60-t0.10").family
     )
     assert OperatingPoint.parse("default").bias is None
+
+
+def test_a_method_of_ones_own_is_shown_by_its_label(base):
+    run = Run(base.folder)
+    told = {
+        "mine": {"of": "mine", "label": "Mine, of course"},
+        "mine-selected": {"of": "mine", "label": "Mine, of course"},
+        "odd": {"of": "odd", "label": "$x$"},
+        "spoilt": {"of": "spoilt", "label": "Spoilt", "style": {"colour": "red"}},
+        "cd": {"of": "cd", "label": "Not ours"},
+    }
+    run.__dict__["about"] = {"methods": told}
+    names = ["mine", "mine-selected", "odd", "spoilt", "cd"]
+    with looks_of_runs([run]):
+        labels = [style_of(name, strangers=names).label for name in names]
+    assert labels == [
+        "Mine, of course", "Mine, of course, selected step", "odd", "spoilt", "Custom Diffusion",
+    ]  # fmt: skip
+    assert style_of("mine").label == "mine"
 
 
 # ---- labels ----

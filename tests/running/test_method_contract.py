@@ -111,6 +111,9 @@ def test_the_command_runs_it(offset, tmp_path, capsys):
     table = capsys.readouterr().out
     assert "| offset " in table and "| offset-selected " in table
     assert len(list((out / "fits" / "offset").iterdir())) == 2
+    told = Run(out).about["methods"]
+    assert told["offset"]["label"] == told["offset-selected"]["label"] == "Offset"
+    assert "label" not in told["super"] and "style" not in told["offset"]
 
 
 STYLED = 'STYLE = {"colour": "#88641f", "marker": "d", "dash": (0, (4, 1))}'
