@@ -172,7 +172,7 @@ def gallery(runs: Sequence[Run], wish: Wish) -> Figure:
         limit=ROWS,
         others=lambda concept, prompt: all(
             run.shows(columns, concept, prompt)
-            and run.text(prompt, concept) == first.text(prompt, concept)
+            and run.template(prompt, concept) == first.template(prompt, concept)
             for run, columns in zip(runs[1:], of_run[1:])
         ),
     )

@@ -109,6 +109,7 @@ def open_folder(prepared: Prepared, argv: Sequence[str]) -> Store:
             argv=argv,
             protocol=prepared.protocol,
             digests=run_json.joined(old.get("digests", {}), prepared.digests),
+            words={one.name: one.super_category for one in planned_concepts(prepared)},
             device=prepared.device,
         )
         mine = {scorer["name"] for scorer in about["scorers"]}

@@ -95,6 +95,7 @@ OBJECTS = (
     "config",
     "protocol",
     "digests",
+    "super_categories",
     "backbone",
     "select_scorer",
     "methods",
@@ -134,6 +135,7 @@ def _inner_ones_are_well(about: Mapping[str, Any]) -> bool:
     config = about.get("config", {})
     lists = [one.get("argv", []) for one in (about, *commands)]
     texts = [about.get("started", ""), backbone.get("id", "")]
+    texts += about.get("super_categories", {}).values()
     return (
         all(isinstance(one.get("config", {}), dict) for one in (*methods.values(), *commands))
         and all(map(_are_texts, [*lists, config.get("trained", [])]))

@@ -178,9 +178,12 @@ def about_run(
     argv: Sequence[str],
     protocol: Mapping[str, Any],
     digests: Mapping[str, Any],
+    words: Mapping[str, str],
     device: str,
 ) -> dict[str, Any]:
-    """run.json as a command begins; what earlier commands in this folder recorded stays."""
+    """run.json as a command begins; what earlier commands in this folder recorded stays. `words`:
+    each concept's super-category.
+    """
     commit = git_commit() or ""
     versions = {
         m.name: {
@@ -209,6 +212,7 @@ def about_run(
         "protocol": dict(protocol),
         "commands": [*earlier, command],
         "digests": dict(digests),
+        "super_categories": {**old.get("super_categories", {}), **words},
         "backbone": {
             "id": models.name,
             "revision": models.revision or None,

@@ -6,11 +6,12 @@ it should hold is not there.
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from zipfile import BadZipFile
 
@@ -25,6 +26,8 @@ from benchmarks.tables.comparable import differing, some
 from benchmarks.tables.derived import DAMAGED, read_table
 from benchmarks.tables.sample_rows import CELL
 from perfusion_core.errors import UserError, unknown
+
+NO_WORDS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -96,14 +99,24 @@ class Run:
         return [found for path in sorted(folder.glob("*.json")) if (found := read_json(path))]
 
     def text(self, prompt_id: str, concept: str) -> str:
-        """The prompt as the paper writes it: `A cat* on the beach`."""
-        return self._texts.get((prompt_id, concept), prompt_id)
+        """The prompt as the paper writes it, the class with a star: `A cat* on the beach`."""
+        return starred(self.template(prompt_id, concept), self.words)
+
+    @property
+    def words(self) -> Mapping[str, str]:
+        """The super-category of each concept; empty in a run that did not record it."""
+        words: Mapping[str, str] = self.about.get("super_categories", NO_WORDS)
+        return words
+
+    def template(self, prompt_id: str, concept: str) -> str:
+        """The prompt as it was planned: `A {my_cat} on the beach`."""
+        return self._templates.get((prompt_id, concept), prompt_id)
 
     @cached_property
-    def _texts(self) -> dict[tuple[str, str], str]:
+    def _templates(self) -> dict[tuple[str, str], str]:
         plan = self.plan.drop_duplicates(["prompt_id", "concept"])
         return {
-            (row["prompt_id"], row["concept"]): starred(str(row["template"]))
+            (row["prompt_id"], row["concept"]): str(row["template"])
             for row in plan.to_dict("records")
         }
 
@@ -220,9 +233,13 @@ class Attended:
     cells: pd.DataFrame  # the same of every concept and picture; may be empty
 
 
-def starred(template: str) -> str:
-    """`A {cat_toy} on the beach` -> `A cat toy* on the beach`."""
-    return re.sub(r"\{([^{}]*)\}", lambda found: found[1].replace("_", " ") + "*", template)
+def starred(template: str, words: Mapping[str, str] = NO_WORDS) -> str:
+    """`A {my_cat} on the beach` -> `A cat* on the beach`; `A my cat*` where no word is known."""
+    return re.sub(
+        r"\{([^{}]*)\}",
+        lambda found: words.get(found[1], found[1]).replace("_", " ") + "*",
+        template,
+    )
 
 
 def spread(cells: Sequence[tuple[str, str]], limit: int) -> list[tuple[str, str]]:

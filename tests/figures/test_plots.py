@@ -775,6 +775,13 @@ def test_prompts_are_written_as_the_paper_writes_them(base):
     assert base.text("s01", "cat") == "A cat* on the beach"
 
 
+def test_prompts_have_the_super_category_s_word_where_it_is_known(base):
+    run = Run(base.folder)
+    run.__dict__["about"] = {"super_categories": {"cat": "pet"}}
+    assert run.text("s01", "cat") == "A pet* on the beach"
+    assert run.text("s01", "teapot") == "A teapot* on the beach"
+
+
 def test_overlay_is_warm_where_the_word_attends_and_grey_elsewhere():
     picture = np.full((32, 32, 3), (20, 120, 220), np.uint8)
     weights = np.zeros((8, 8))

@@ -140,6 +140,7 @@ def test_run_json_tells_everything_but_whose_machine_it_is():
         == about["weights"]["perfusion"].keys()
         == {"cat", "teapot"}
     )
+    assert about["super_categories"] == {"cat": "cat", "teapot": "teapot"}
     assert len(about["digests"]["prompts"]) == 3, "what was selected, not the whole catalogue"
     assert about["backbone"]["id"] == "tiny" and len(about["backbone"]["sha256"]) >= 16
     assert (

@@ -182,7 +182,7 @@ def write_attention(run: Run, store: Store, found: Mapping[Part, Found]) -> str:
         pictures=np.stack([smaller(one.picture) for one in picked]),
         masks=np.stack([smaller(one.mask) for one in picked]),
         concepts=np.array([part.concept for part in first]),
-        texts=np.array([starred(one.template) for one in picked]),
+        texts=np.array([starred(one.template, run.words) for one in picked]),
     )  # fmt: skip
     for name, frame in (("cells", cells), ("leakage", leaks)):
         rounded = frame.round(dict.fromkeys(frame.select_dtypes("float"), 6))

@@ -21,7 +21,7 @@ from benchmarks.figures.selection import in_order
 from benchmarks.figures.style import split_variant
 from benchmarks.planning.points import OperatingPoint
 from benchmarks.suite.image_files import load_image
-from benchmarks.tables.run_view import Run, starred
+from benchmarks.tables.run_view import Run
 from perfusion_core.errors import UserError
 
 SIDE = 128  # pixels of a thumbnail; smaller images keep their own
@@ -153,7 +153,7 @@ def all_rows(run: Run) -> list[dict[str, Any]]:
             "concept": row["concept"],
             "prompt": row["prompt_id"],
             "kind": row["kind"],
-            "text": starred(row["template"]),
+            "text": run.text(row["prompt_id"], row["concept"]),
         }
         for number, row in enumerate(plan.to_dict("records"))
     ]
