@@ -32,6 +32,24 @@ def breakdown(runs: Sequence[Run], wish: Wish) -> Figure:
     """Image similarity by group of concepts; text similarity against the super-category's by group
     and by scenario.
     """
+    panels, n_groups = panels_of(runs)
+    rows = [len(panel) for panel in panels.values()]
+    figure = Figure(figsize=(PAGE, 0.2 * sum(rows) + 0.95), layout="constrained")
+    grid = figure.subplots(len(panels), 1, height_ratios=rows, squeeze=False)[:, 0]
+    for number, (axes, (name, panel)) in enumerate(zip(grid, panels.items())):
+        heat(axes, panel, signed=name == "text_gain")
+        axes.set_title(TITLES[name], loc="left")
+        axes.tick_params(labelbottom=number == len(panels) - 1)
+    if "text_gain" in panels and n_groups:
+        # groups above, scenarios below
+        grid[-1].axhline(n_groups, color="white", linewidth=3)
+    return figure
+
+
+def panels_of(runs: Sequence[Run]) -> tuple[dict[str, pd.DataFrame], int]:
+    """metric -> a row a group of concepts, and of text also a scenario, a column a method; how many
+    of these rows are groups.
+    """
     run = runs[0]
     table = run.table[
         step_of(run.table).isna()
@@ -48,24 +66,17 @@ def breakdown(runs: Sequence[Run], wish: Wish) -> Figure:
     by_scenario = wide(
         frames.breakdown(cells, "scenario", scenarios(run.plan)), "scenario", columns
     )
+    if len(by_group["text_gain"]) < 2:  # one group is the whole table
+        by_group = {name: panel.iloc[:0] for name, panel in by_group.items()}
     panels = {
         "image_sim": by_group["image_sim"].rename(index=PLURAL),
         "text_gain": pd.concat(
             [by_group["text_gain"].rename(index=PLURAL), by_scenario["text_gain"]]
         ),
     }
-    panels = {name: panel for name, panel in panels.items() if panel.notna().any(axis=None)}
-    rows = [len(panel) for panel in panels.values()]
-    figure = Figure(figsize=(PAGE, 0.2 * sum(rows) + 0.95), layout="constrained")
-    grid = figure.subplots(len(panels), 1, height_ratios=rows, squeeze=False)[:, 0]
-    for number, (axes, (name, panel)) in enumerate(zip(grid, panels.items())):
-        heat(axes, panel, signed=name == "text_gain")
-        axes.set_title(TITLES[name], loc="left")
-        axes.tick_params(labelbottom=number == len(panels) - 1)
-    if "text_gain" in panels and len(by_group["text_gain"]):
-        # groups above, scenarios below
-        grid[-1].axhline(len(by_group["text_gain"]), color="white", linewidth=3)
-    return figure
+    told = {name: panel for name, panel in panels.items() if panel.notna().any(axis=None)}
+    needs(runs, bool(told), "one group of concepts and no text similarity: nothing to break down")
+    return told, len(by_group["text_gain"])
 
 
 def wide(

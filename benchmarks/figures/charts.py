@@ -147,6 +147,7 @@ def per_concept(runs: Sequence[Run], wish: Wish) -> Figure:
     needs(runs, bool(parts), "no method in its table; `perfbench run` makes one")
     dots = pd.concat(parts)
     concepts = sorted(set(dots["concept"]), key=lambda name: (group_of(run, name), name))
+    needs(runs, len(concepts) > 1, "only one concept; `perfbench plot pareto` shows its scores")
     two = {"local", "global"} <= set(fronts)
     ncols = min(4, len(series))
     tall = max(0.19, 0.025 * len(series))  # inches of a concept's row: a marker is 0.05 high

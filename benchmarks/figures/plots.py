@@ -43,6 +43,9 @@ AGAINST = (
     Style("", "#a64f80", "D", (0, (5, 1.2, 1, 1.2))),
 )
 
+# where the name of floor or ceiling may stand along its line, the first the usual place
+ALONG = (0.82, 0.18, 0.7, 0.3, 0.58, 0.42)
+
 
 @dataclass(frozen=True)
 class Series:
@@ -174,18 +177,10 @@ def floor_and_ceiling(axes: Axes, table: pd.DataFrame) -> Drawn:
             if low - reach <= value <= high + reach:
                 dash = (0, (1, 1.5)) if kind == "ceiling" else (0, (5, 2))
                 axes.axhline(value, color=GREY, linewidth=0.7, linestyle=dash, zorder=1.5)
-                text = axes.text(
-                    1,
-                    value,
-                    name,
-                    transform=axes.get_yaxis_transform(),
-                    ha="right",
-                    va="bottom",
-                    fontsize=6,
-                    color=GREY,
-                )
                 left, right = axes.get_xlim()
                 drawn.lines.append(np.array([(left, value), (right, value)]))
+                along = [(left + part * (right - left), value) for part in ALONG]
+                drawn.labels.append(Label(along, name, GREY, size=6))
                 near.append(value)
             else:
                 y, side = (0.985, "top") if up else (0.02, "bottom")
@@ -200,7 +195,7 @@ def floor_and_ceiling(axes: Axes, table: pd.DataFrame) -> Drawn:
                     fontsize=6,
                     color=GREY,
                 )
-            drawn.texts.append(text)
+                drawn.texts.append(text)
     if near:
         room = 0.06 * (high - low)
         axes.set_ylim(
@@ -216,6 +211,7 @@ def pareto(axes: Axes, table: pd.DataFrame) -> Drawn:
     shown = table[table["kind"].isin(["method", "best-h"]) & table[X].notna() & table[Y].notna()]
     plane(axes, shown)
     drawn = floor_and_ceiling(axes, table)
+    levels, drawn.labels = drawn.labels, []
     fronts: list[Label] = []
     biases: list[Label] = []
     hollow: list[tuple[float, float]] = []
@@ -264,6 +260,7 @@ def pareto(axes: Axes, table: pd.DataFrame) -> Drawn:
     drawn.labels += biases + fronts  # a front's name has several places to go
     if hollow:
         drawn.labels.append(Label(hollow, "hollow: step selected", GREY, size=5.5))
+    drawn.labels += levels  # their lines are long: they go where no interval is
     return drawn
 
 

@@ -5,8 +5,10 @@ In: runs. Out: figures.
 """
 
 import textwrap
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -50,10 +52,10 @@ def bias(runs: Sequence[Run], wish: Wish) -> Figure:
     wide = 2.15  # of the curves, where there are pictures beside them
     rows = [
         picture_grid.Row(
-            run.concept_images(concept), concept, quoted(run, prompt, concept),
+            *beside, quoted(run, prompt, concept),
             [run.picture(OURS, point, concept, prompt, 0) for point in points],
         )
-        for concept, prompt in chosen
+        for (concept, prompt), beside in zip(chosen, concepts_beside(run, chosen))
     ]  # fmt: skip
     columns = [
         picture_grid.Column(f"β = {OperatingPoint.parse(point).bias:.2f}", front.style.text)
@@ -187,19 +189,14 @@ def gallery(runs: Sequence[Run], wish: Wish) -> Figure:
         )  # no method without a picture
     ]
     # A row a cell.
-    rows, before, turn = [], "", 0
-    for concept, prompt in chosen:
-        turn = turn + 1 if concept == before else 0
-        # the next ones beside the next prompt
-        few = first.concept_images(concept, limit=100)[4 * turn : 4 * turn + 4]
+    rows = []
+    for (concept, prompt), beside in zip(chosen, concepts_beside(first, chosen)):
         images = [
             run.picture(method, point, concept, prompt, index)
             for run, _, method, point in columns
             for index in range(wish.images)
         ]
-        name = concept.replace("_", " ").replace("+", " + ") if concept != before else ""
-        rows.append(picture_grid.Row(few, name, quoted(first, prompt, concept), images))
-        before = concept
+        rows.append(picture_grid.Row(*beside, quoted(first, prompt, concept), images))
     # Heads, then the page.
     heads = [
         gallery_head(name if len(runs) > 1 else "", method, point, wish.images)
@@ -210,6 +207,20 @@ def gallery(runs: Sequence[Run], wish: Wish) -> Figure:
     figure = Figure(figsize=(width, height))
     picture_grid.grid(picture_grid.canvas(figure, 0, 0, width, height), rows, heads)
     return figure
+
+
+def concepts_beside(
+    run: Run, cells: Sequence[tuple[str, str]]
+) -> Iterator[tuple[list[np.ndarray], str]]:
+    """What stands at the left of each cell's row: images of its concept, beside its next prompt the
+    next ones, and its name beside the first.
+    """
+    seen: Counter[str] = Counter()
+    for concept, _ in cells:
+        start = 4 * seen[concept]
+        name = "" if start else concept.replace("_", " ").replace("+", " + ")
+        yield run.concept_images(concept, limit=100)[start : start + 4], name
+        seen[concept] += 1
 
 
 def nothing_in_common(runs: Sequence[Run]) -> str:

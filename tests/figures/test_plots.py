@@ -303,6 +303,34 @@ def test_a_ceiling_far_away_is_an_arrow_not_an_empty_figure(base):
     assert any(text.get_text() == "↑ ceiling: real images, 3.00" for text in axes.texts)
 
 
+def crossed(axes, name):
+    """Whether a line that is no level runs through a label."""
+    (label,) = [text for text in axes.texts if text.get_text().startswith(name)]
+    box = label.get_window_extent()
+    for line in axes.lines:
+        ends = line.get_transform().transform(line.get_xydata())
+        level = np.ptp(ends[:, 1]) < 1 and np.ptp(ends[:, 0]) > 0.9 * axes.bbox.width
+        spots = np.concatenate(
+            [np.linspace(a, b, 200) for a, b in itertools.pairwise(ends)] or [ends]
+        )
+        if not level and any(box.x0 < x < box.x1 and box.y0 < y < box.y1 for x, y in spots):
+            return True
+    return False
+
+
+def test_no_interval_runs_through_the_name_of_the_floor(base):
+    table = base.table.copy()
+    table = table[table["kind"] != "best-h"]
+    floor = float(table.loc[table["kind"] == "floor", "image_sim"].iloc[0])
+    right = table["text_sim"].astype(float).idxmax()
+    low = table["method"].isin(["db", "perfusion"]) | (table.index == right)
+    table.loc[low & (table["kind"] == "method"), "image_sim_lo"] = floor - 0.02
+    with styled():
+        axes = Figure(figsize=(3.3, 2.9), layout="constrained").subplots()
+        finish_layout(plots.pareto(axes, table))
+    assert not crossed(axes, "floor: super-category")
+
+
 def test_pareto_leaves_out_ablations_and_kept_steps(ablated):
     (axes,) = drawn(charts.pareto, ablated).axes
     points = marked(axes, "o")
@@ -415,6 +443,21 @@ def test_bias_curves_are_the_table_over_the_bias(base):
             np.testing.assert_allclose(
                 marked(axes, marker), np.column_stack([biases, mine[metric]])
             )
+
+
+def test_one_concept_is_shown_once_beside_its_prompts(tmp_path):
+    """Its next images beside the next prompt; nothing is shown twice."""
+    make_run(tmp_path, {"perfusion": LOCAL}, ["cat_toy"], prompts=3, images=1)
+    run = Run(tmp_path)
+    run.__dict__["about"] = run.about | {"super_categories": {"cat_toy": "toy"}}
+    canvas = drawn(with_pictures.bias, run).axes[2]
+    own = [opened(file) for file in run.concept_files("cat_toy")]
+    counts = [sum(np.array_equal(image.get_array(), one) for image in canvas.images) for one in own]
+    assert len(own) == 5 and counts == [1] * 5 and len(canvas.images) == 5 + 3 * len(LOCAL)
+    texts = [text.get_text() for text in canvas.texts]
+    assert texts.count("cat toy") == 1 and "cat_toy" not in texts
+    assert sum("toy*" in text for text in texts) == 3
+    assert not any("cat toy*" in text for text in texts)
 
 
 def test_per_concept_joins_local_and_global(base):
@@ -724,6 +767,16 @@ def test_breakdown_writes_every_value_of_its_fields(base):
     assert {item.get_color() for item in below.texts} == {INK}  # on fields light enough for it
     shades = below.collections[0].get_facecolors()[:, :3]
     assert min(luminance(shade) for shade in shades) > 0.25
+
+
+def test_figures_of_one_concept_repeat_no_table(tmp_path):
+    make_run(tmp_path, {"cd": ("default",)}, ["cat"], prompts=2, images=1, pictures=False)
+    run = Run(tmp_path)
+    with pytest.raises(UserError, match="only one concept; `perfbench plot pareto` shows"):
+        drawn(charts.per_concept, run)
+    (axes,) = drawn(breakdown.breakdown, run).axes
+    rows = [label.get_text() for label in axes.get_yticklabels()]
+    assert "animated" not in rows and "place" in rows, "one group is the whole table"
 
 
 def test_gallery_of_few_methods_has_the_super_category_beside_them(tmp_path):
