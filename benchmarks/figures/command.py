@@ -40,7 +40,7 @@ def attention(parser: argparse.ArgumentParser) -> Run:
 
 @verb("plot")
 def plot(parser: argparse.ArgumentParser) -> Run:
-    """Draw a figure: pareto, bias, dynamics, ablation, attention, per-concept, breakdown, gallery.
+    """Draw a figure of one run or several: its plane, concepts, trainings or pictures.
 
     Without RUN, the newest run. Writes PDF, SVG and PNG into the (first) run's figures/, or the one
     FILE of --out. Several runs share pareto, dynamics, ablation and gallery.
@@ -53,7 +53,8 @@ def plot(parser: argparse.ArgumentParser) -> Run:
     """
     parser.add_argument(
         "figure",
-        help="pareto, bias, dynamics, ablation, attention, per-concept, breakdown or gallery",
+        help="pareto, bias, dynamics, ablation, attention, per-concept, breakdown, training or "
+        "gallery",
     )
     parser.add_argument(
         "runs", nargs="*", default=[], metavar="RUN", help="run folders, or names under results/"

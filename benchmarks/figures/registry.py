@@ -10,7 +10,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from benchmarks.disk import ask_for
-from benchmarks.figures import breakdown, charts, with_pictures
+from benchmarks.figures import breakdown, charts, training_curves, with_pictures
 from benchmarks.figures.selection import Wish
 from benchmarks.figures.style import looks_of_runs, styled, write_figure
 from benchmarks.store.run_folder import figures_folder
@@ -25,6 +25,7 @@ FIGURES: dict[str, Callable[[Sequence[Run], Wish], Figure]] = {
     "attention": with_pictures.attention,
     "per-concept": charts.per_concept,
     "breakdown": breakdown.breakdown,
+    "training": training_curves.training,
     "gallery": with_pictures.gallery,
 }
 # what of a Wish a figure follows; the others draw all that a run has
@@ -34,7 +35,7 @@ WISHES = {
     "dynamics": ("concepts", "prompts"),
     "attention": ("concepts",),
 }
-OF_ONE = ("bias", "attention", "per-concept", "breakdown")
+OF_ONE = ("bias", "attention", "per-concept", "breakdown", "training")
 
 
 def plot(name: str, runs: Sequence[Run], wish: Wish, out: Path | None = None) -> list[Path]:

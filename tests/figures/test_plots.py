@@ -1066,7 +1066,7 @@ def test_runs_that_were_not_measured_alike_are_not_drawn_together(tmp_path, caps
     assert all(text in out for text in told)
 
 
-@pytest.mark.parametrize("name", ["bias", "attention", "per-concept", "breakdown"])
+@pytest.mark.parametrize("name", ["bias", "attention", "per-concept", "breakdown", "training"])
 def test_no_run_is_passed_over_in_silence(name):
     with pytest.raises(
         UserError, match=f"{name} is a figure of one run; give `perfbench plot {name}` for each of"
