@@ -1,5 +1,6 @@
 """The report: one self-contained page about a run.
 
-Reading order: report_page (the whole), run_results and sections (its parts), gallery (its images),
-html (its small pieces); assets/ holds page, style and script.
+Reading order: report_page (the whole), at_a_glance, run_results, result_table and sections (its
+parts), figure_words (figures told in numbers), gallery (its images), html (its small pieces);
+assets/ holds page, style and script.
 """

@@ -1,14 +1,15 @@
 """The images of a run as the report's page carries them.
 
 In: a run. Out: JSON for page.js: rows (a concept and a prompt), series (a method, its biases),
-cells, thumbnails.
+cells, thumbnails; and what page.js fills and listens to.
 """
 
 import base64
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from html import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -30,6 +31,12 @@ BUDGET = 16_000_000
 QUALITY = 80
 # series that are switched on when the page opens, published methods before their variants
 SHOWN = 5
+# of the gallery's rows; page.js reads the score and the direction
+ORDERS = """<option value="">as planned</option>
+<option value="image up">image similarity, lowest first</option>
+<option value="image down">image similarity, highest first</option>
+<option value="text up">text similarity, lowest first</option>
+<option value="text down">text similarity, highest first</option>"""
 
 
 def gallery(
@@ -99,6 +106,63 @@ def gallery(
         "unreadable": unreadable,
     }
     return data, thumbs
+
+
+def gallery_controls(data: Mapping[str, Any]) -> str:
+    """What page.js fills and listens to."""
+    if not data["rows"]:
+        return "<p>This run keeps no images: they were dropped after scoring.</p>"
+    kinds = dict.fromkeys(row["kind"] for row in data["rows"])
+    methods = "".join(
+        f'<option value="{escape(one["id"])}">{escape(one["label"])}</option>'
+        for one in data["series"]
+    )
+    words = {
+        "shape": "that keep the shape",
+        "deform": "that deform it",
+        "pair": "with two concepts",
+    }
+    options = "".join(
+        f'<option value="{escape(kind)}">{escape(words.get(kind, kind))}</option>' for kind in kinds
+    )
+    most = max(cell["n"] for cells in data["cells"].values() for cell in cells.values())
+    counts = "".join(
+        f'<option value="{n}">{n}</option>' for n in sorted({1, 2, 4, most}) if n <= most
+    )
+    notes = []
+    if data["left_out"]:
+        notes.append(
+            f"{data['left_out']} rows have scores but no images any more: they were dropped after "
+            f"scoring."
+        )
+    if data["unreadable"]:
+        notes.append(
+            f"{len(data['unreadable'])} images could not be read: "
+            f"{escape('; '.join(data['unreadable'][:3]))}"
+        )
+    note = "".join(f'<p class="note">{text}</p>' for text in notes)
+    return f"""{note}<noscript><p>The gallery needs JavaScript; the tables and figures above do \
+not.</p></noscript>
+<div class="bar">
+<div class="line"><div class="chips" id="pick-concepts" role="group" \
+aria-label="Concepts"></div></div>
+<div class="line"><div class="chips" id="pick-methods" role="group" \
+aria-label="Methods"></div></div>
+<div class="line">
+<label>Prompts <select id="pick-kind"><option value="">all</option>{options}</select></label>
+<input type="search" id="pick-words" placeholder="words of a prompt, or its id" aria-label="Search \
+prompts">
+<label>Images <select id="pick-images">{counts}</select></label>
+<label>Order <select id="pick-order">{ORDERS}</select></label>
+<label id="order-by" hidden>of <select id="pick-order-by">{methods}</select></label>
+</div>
+</div>
+<div class="bias line">
+<label>Bias <input type="range" id="pick-bias" aria-label="Bias"><output id="bias-now" \
+for="pick-bias"></output></label>
+<span id="count"></span>
+</div>
+<div id="gallery-rows"></div>"""
 
 
 def all_series(run: Run) -> Iterator[dict[str, Any]]:

@@ -26,12 +26,17 @@ SHAPES: dict[str, str] = {
 
 def html_table(head: Sequence[str], rows: Iterable[str], classes: str = "full") -> str:
     """A table that scrolls sideways where the screen is narrow; the rows are HTML already."""
-    top = "".join(f"<th>{cell}</th>" for cell in head)
+    top = "".join(f'<th scope="col">{cell}</th>' for cell in head)
     body = "".join(rows)
     return (
         f'<div class="scroll"><table '
         f'class="{classes}"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
     )
+
+
+def row_head(content: str) -> str:
+    """The first cell of a row, which says what the others are of."""
+    return f'<th scope="row">{content}</th>'
 
 
 def plural(count: int, word: str) -> str:

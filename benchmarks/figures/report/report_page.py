@@ -1,8 +1,8 @@
-"""The page that people look at: table, figures, concepts, gallery, how it was made, what failed.
-One file, no server.
+"""The page that people look at: pictures, table, figures, concepts, gallery, how it was made, what
+failed. One file, no server.
 
-In: a run folder. Out: `index.html`, self-contained; its sections are in sections.py and
-run_results.py, its script is assets/page.js.
+In: a run folder. Out: `index.html`, self-contained; its sections are in at_a_glance.py,
+run_results.py and sections.py, its script is assets/page.js.
 """
 
 import base64
@@ -14,7 +14,8 @@ from string import Template
 
 from benchmarks.disk import ask_for, write_whole
 from benchmarks.figures.report import sections as parts
-from benchmarks.figures.report.gallery import BUDGET, gallery, script_json
+from benchmarks.figures.report.at_a_glance import at_a_glance
+from benchmarks.figures.report.gallery import BUDGET, gallery, gallery_controls, script_json
 from benchmarks.figures.report.run_results import results
 from benchmarks.figures.style import looks_of_runs
 from benchmarks.tables.run_view import Run, open_run
@@ -46,11 +47,13 @@ def report_text(run: Run, out: Path, budget: int = BUDGET) -> str:
     )
     data, thumbs = gallery(run, out, budget)
     plane, figures = parts.figures(run, out)
+    opening = at_a_glance(run, data, thumbs)
     sections = [
-        ("results", "Results", results(run, plane)),
+        *([("glance", "At a glance", opening)] if opening else []),
+        ("results", "Results", results(run, plane, data)),
         ("figures", "Figures", figures),
         ("concepts", "Concepts", parts.concepts(run)),
-        ("gallery", "Gallery", parts.gallery_controls(data)),
+        ("gallery", "Gallery", gallery_controls(data)),
         ("how", "How it was made", parts.provenance(run)),
         ("failures", "Failures", parts.failures(run)),
     ]

@@ -1,72 +1,43 @@
-"""The results of the report: the table with its intervals drawn, the headline comparison, hard
-cells, uncertainty.
+"""The results of the report: the table, the headline comparison, hard cells, uncertainty.
 
 In: a run. Out: HTML in which everything that comes from a run is escaped.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.figures import plots
-from benchmarks.figures.report.html import (
-    between,
-    format_score,
-    html_table,
-    interval,
-    mark,
-    plural,
-    there,
+from benchmarks.figures.report.html import between, format_score, html_table, row_head, there
+from benchmarks.figures.report.result_table import (
+    in_a_sentence,
+    main_methods,
+    named,
+    reading,
+    result_table,
+    row_name,
+    row_order,
 )
-from benchmarks.figures.selection import best_point, is_main
-from benchmarks.figures.style import Style, known_looks, split_variant, strangers_among, style_of
-from benchmarks.planning.points import OperatingPoint
-from benchmarks.scoring.reserved import FLOOR, OURS
+from benchmarks.figures.selection import best_point, is_main, step_of
+from benchmarks.scoring.reserved import OURS
 from benchmarks.tables import frames
 from benchmarks.tables.build import split_pairs
 from benchmarks.tables.run_view import Run
-from benchmarks.tables.table_text import HONEST, seconds_text
-
-METRICS = {
-    "image_sim": "Image similarity",
-    "text_sim": "Text similarity",
-    "harmonic": "Harmonic mean",
-}
+from benchmarks.tables.statistics import non_dominated
 
 
-def results(run: Run, plane: str) -> str:
+def results(run: Run, plane: str, data: Mapping[str, Any]) -> str:
     """The table with its intervals drawn, the plane beside the headline comparison, and where the
-    uncertainty is.
+    uncertainty is; `data`: the gallery's.
     """
     table = run.table
     if table.empty:
         return pairs(run)
-    n = int(table["n_concepts"].max())
-    notes = f"""<p class="note">Class-balanced means over {plural(n, "concept")} with 95 % \
-intervals; the
-concept, not the image, is what was replicated. Text similarity is relative to the \
-super-category's, which is 1 by
-definition. Best H picks each concept's best operating point on the images it is reported on; with \
-split halves it picks
-on one half of them and reports on the other. Copied: cells more similar to the concept's images \
-than these are to each
-other. Click a heading to sort.</p>"""
+    notes = f'<p class="note">{reading(table)}</p>'
     beside = f'<div class="beside">{plane}<div>{gaps(run)}</div></div>' if plane else gaps(run)
-    return result_table(table) + notes + beside + pairs(run) + hard_cells(run) + spread(run)
-
-
-def result_table(table: pd.DataFrame) -> str:
-    """The rows of table.csv, in the order of the figures."""
-    ranges = {name: column_range(table, name) for name in METRICS}
-    titles = (f'<button type="button">{title}</button>' for title in METRICS.values())
-    head = ["Method", *titles, "Copied", "Images", "KB", "Training"]
-    records = [dict(zip(map(str, table), row)) for row in table.to_numpy()]
-    strangers = strangers_among(table["method"])
-    rows = [result_row(row, ranges, strangers) for row in sorted(records, key=row_order)]
-    return html_table(head, rows, "full sortable")
+    return result_table(table) + notes + beside + pairs(run) + hard_cells(run, data) + spread(run)
 
 
 def pairs(run: Run) -> str:
@@ -75,76 +46,6 @@ def pairs(run: Run) -> str:
         return ""
     text = '<p class="note">Image similarity is the mean over both concepts.</p>'
     return f"<h3>Pairs of concepts</h3>{result_table(run.pair_table)}{text}"
-
-
-def row_order(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Methods as in the figures, local before global lock, Best H after its points; floor and
-    ceiling last.
-    """
-    place = {name: number for number, name in enumerate(known_looks())}
-    last = {"floor": 1, "ceiling": 2}.get(row["kind"], 0)
-    base, variant = split_variant(row["method"])
-    best = row["kind"] == "best-h"
-    point = OperatingPoint.parse(row["point"]) if row["kind"] == "method" else OperatingPoint()
-    return (
-        last, place.get(base, len(place)), base, variant, best, best and row["point"] == HONEST,
-        point.lock != "local", point.bias or 0.0, row["point"],
-    )  # fmt: skip
-
-
-def column_range(table: pd.DataFrame, metric: str) -> tuple[float, float]:
-    """What the little interval lines of a column have in common."""
-    values = table[[metric, f"{metric}_lo", f"{metric}_hi"]].to_numpy(float)
-    return (float(pd.Series(values.ravel()).min()), float(pd.Series(values.ravel()).max()))
-
-
-def row_name(row: Mapping[str, Any], strangers: Sequence[str] = ()) -> tuple[Style, str, str]:
-    """A row's look, its name, and the operating point under it."""
-    kind, method, point = row["kind"], row["method"], row["point"]
-    if kind == "best-h":
-        honest = point == HONEST
-        style = plots.best_look(method, honest)
-        name = plots.best_look(method, False).label if method == OURS else style.label
-        return style, name, "split halves" if honest else ""
-    if kind == "ceiling":
-        return Style("", "#5f6368", "D", fill=False), "Real images", "ceiling"
-    if kind == "floor":
-        return style_of(FLOOR), "Super-category", "floor"
-    parsed = OperatingPoint.parse(point)
-    style = style_of(method, parsed.lock, strangers)
-    if point == "default":
-        return style, style.label, ""
-    if parsed.bias is None:
-        return style, style.label, point
-    warmth = "" if parsed.temperature is None else f", τ {parsed.temperature:g}"
-    step = "" if parsed.step is None else f", s = {parsed.step}"
-    return style, style.label, f"β {parsed.bias:.2f}{warmth}{step}"
-
-
-def result_row(
-    row: Mapping[str, Any], ranges: Mapping[str, tuple[float, float]], strangers: Sequence[str]
-) -> str:
-    style, name, under = row_name(row, strangers)
-    cells = [
-        f"<td>{mark(style)}{escape(name)}{f' <small>{escape(under)}</small>' if under else ''}</td>"
-    ]
-    for metric, (low, high) in ranges.items():
-        value, lo, hi = (row[f"{metric}{end}"] for end in ("", "_lo", "_hi"))
-        if not there(value):
-            cells.append("<td></td>")
-            continue
-        text = f"{format_score(value)} <small>{between(lo, hi)}</small>"
-        line = interval(value, lo, hi, low, high, style.colour)
-        cells.append(f'<td data-value="{value:.6f}">{text}{line}</td>')
-    copied = f"{row['copied']:.0%}" if there(row["copied"]) else ""
-    n, planned = int(row["n_images"]), int(row["n_planned"])
-    images = f"{n:,}" if n == planned else f'<span class="bad">{n:,} of {planned:,}</span>'
-    size = f"{row['kilobytes']:,.0f}" if there(row["kilobytes"]) else ""
-    cells += [
-        f"<td>{text}</td>" for text in (copied, images, size, seconds_text(row["train_seconds"]))
-    ]
-    classes = f"{row['kind']} honest" if row["point"] == HONEST else row["kind"]
-    return f'<tr class="{classes}">{"".join(cells)}</tr>'
 
 
 def singles(run: Run) -> pd.DataFrame:
@@ -163,49 +64,64 @@ def gaps(run: Run) -> str:
     # a mask also where there are none
     shown = np.array([is_main(name) for name in found["other"]], dtype=bool)
     others = found[shown].drop(columns="method").rename(columns=names).assign(kind="method")
-    rows = []
-    for row in sorted(
-        (dict(zip(map(str, others), one)) for one in others.to_numpy()), key=row_order
-    ):
-        style, name, under = row_name(row, [row["method"]])
-        words = [format_score(row["image_sim"]), f"{row['gap']:+.3f}" if there(row["gap"]) else "–"]
-        words.append(between(row["lo"], row["hi"]) or "–")
-        under = f" <small>{escape(under)}</small>" if under else ""
-        rest = "".join(f"<td>{word}</td>" for word in words)
-        rows.append(f"<tr><td>{mark(style)}{escape(name)}{under}</td>{rest}</tr>")
+    rows = sorted((dict(zip(map(str, others), one)) for one in others.to_numpy()), key=row_order)
     if not rows:
         return ""
-    head = ["Against", "At image<br>similarity", "Text similarity<br>gained", "95 % interval"]
+    title = "<h3>Perfusion's front against the others</h3>"
+    met = [row for row in rows if there(row["gap"])]
+    if not met:
+        return f"{title}<p>{why_no_gap(run.table)}</p>"
+    bounded = [row for row in met if there(row["lo"])]
+    head = ["Against", "At image<br>similarity", "Text similarity<br>gained"]
+    head += ["95 % interval"] * bool(bounded)
+    body = []
+    for row in met:
+        words = [format_score(row["image_sim"]), f"{row['gap']:+.3f}"]
+        words += [between(row["lo"], row["hi"])] * bool(bounded)
+        cells_ = "".join(f"<td>{word}</td>" for word in words)
+        body.append(f"<tr>{row_head(named(*row_name(row, [row['method']])))}{cells_}</tr>")
     text = (
         "<p>Text similarity of Perfusion's front where it is as similar to the concept as the "
         "other method is.</p>"
     )
-    note = (
-        '<p class="note">– where the front does not reach that far, or the interval would lie '
-        "beyond its ends.</p>"
+    notes = []
+    if len(bounded) < len(met) and run.table["n_concepts"].max() > 1:
+        notes.append(
+            "No interval where more than one bootstrap draw in twenty leaves the other method "
+            "beyond the front's ends."
+        )
+    if beyond := [row_name(row, [row["method"]]) for row in rows if not there(row["gap"])]:
+        missed = ", ".join(in_a_sentence(name, under) for _, name, under in beyond)
+        notes.append(f"The front does not reach the image similarity of {escape(missed)}.")
+    note = f'<p class="note">{" ".join(notes)}</p>' if notes else ""
+    return f"{title}{text}{html_table(head, body)}{note}"
+
+
+def why_no_gap(table: pd.DataFrame) -> str:
+    """Why Perfusion's front can be held against none of the others."""
+    rows = table[(table["method"] == OURS) & (table["kind"] == "method") & step_of(table).isna()]
+    rows = rows[rows["image_sim"].notna() & rows["text_sim"].notna()]
+    if len(rows) < 2:
+        return "Perfusion was run at one operating point; a front needs several."
+    x, y = (rows[metric].to_numpy(float) for metric in ("image_sim", "text_sim"))
+    on = x[non_dominated(x, y)]
+    reach = f"{on.min():.3f} to {on.max():.3f}" if len(on) > 1 else f"{on[0]:.3f} alone"
+    return (
+        f"No other method has an image similarity that Perfusion's front reaches ({reach}), so no "
+        f"text similarity can be compared at the same image similarity."
     )
-    note = note if any("–" in row for row in rows) else ""
-    return f"<h3>Perfusion's front against the others</h3>{text}{html_table(head, rows)}{note}"
 
 
-def main_methods(table: pd.DataFrame) -> list[str]:
-    """Methods as published, in the order of the figures."""
-    place = {name: number for number, name in enumerate(known_looks())}
-    names = [
-        str(name)
-        for name in table.loc[table["kind"] == "method", "method"].unique()
-        if is_main(name)
-    ]
-    return sorted(names, key=lambda name: (place.get(split_variant(name)[0], len(place)), name))
-
-
-def hard_cells(run: Run) -> str:
-    """Where the best operating point of each method does worst."""
+def hard_cells(run: Run, data: Mapping[str, Any]) -> str:
+    """Where the best operating point of each method does worst, each cell a link to its picture in
+    the gallery where that is there.
+    """
     found = frames.hardest(singles(run), n=5)
     names = {
         "image_sim": "least like the concept",
         "text_gain": "least like the prompt, against the super-category",
     }
+    places = {(row["concept"], row["prompt"]): row["id"] for row in data["rows"]}
     table = run.table[run.table["kind"] == "method"]
     rows = []
     for method in main_methods(table):
@@ -218,17 +134,31 @@ def hard_cells(run: Run) -> str:
                 & (found["metric"] == metric)
             ]
             cells = "; ".join(
-                f"{escape(run.text(row['prompt_id'], row['concept']))} "
-                f"<small>({row['value']:.3f})</small>"
+                f"{in_gallery(run, row, places, data)} <small>({row['value']:.3f})</small>"
                 for row in mine.to_dict("records")
             )
             cells = f'<td class="left">{words}</td><td class="left">{cells}</td>'
-            rows.append(f"<tr><td>{mark(style)}{escape(name)}</td>{cells}</tr>")
+            rows.append(f"<tr>{row_head(named(style, name))}{cells}</tr>")
     head = ["Method", "Hardest by", "Cells, the hardest first"]
     return (
         f"<details><summary>Hardest cells of each "
         f"method</summary>{html_table(head, rows, 'full words')}</details>"
     )
+
+
+def in_gallery(
+    run: Run,
+    row: Mapping[Any, Any],
+    places: Mapping[tuple[str, str], int],
+    data: Mapping[str, Any],
+) -> str:
+    """The prompt of a cell; page.js leads from it to the cell's picture."""
+    text = escape(run.text(row["prompt_id"], row["concept"]))
+    place = places.get((row["concept"], row["prompt_id"]))
+    point = f"{row['method']}/{row['point']}"
+    if not data["cells"].get(point, {}).get(place, {}).get("files"):
+        return text
+    return f'<a href="#gallery" data-shows="{place}" data-point="{escape(point)}">{text}</a>'
 
 
 def spread(run: Run) -> str:
@@ -254,7 +184,7 @@ def spread(run: Run) -> str:
             shares += [1 - parts[key]["if_doubled"] for key in ("concept", "prompt", "image")]
             texts = (f"{share:.0%}" if there(share) else "–" for share in shares)
             cells = "".join(f"<td>{text}</td>" for text in (title, *texts))
-            rows.append(f"<tr><td>{mark(style)}{escape(name)}</td>{cells}</tr>")
+            rows.append(f"<tr>{row_head(named(style, name))}{cells}</tr>")
     head = ["Method", "Similarity", "concepts", "prompts", "their pairing", "images",
             "twice the concepts", "twice the prompts", "twice the images"]  # fmt: skip
     text = """<p class="note">How much of the variance of the mean each contributes, and by how \

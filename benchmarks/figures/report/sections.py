@@ -1,5 +1,4 @@
-"""The other sections of the report: figures, concepts, the gallery's controls, how it was made,
-what failed.
+"""The other sections of the report: figures, concepts, how it was made, what failed.
 
 In: a run. Out: HTML in which everything that comes from a run is escaped.
 """
@@ -16,9 +15,18 @@ import pandas as pd
 
 from benchmarks.figures import plots
 from benchmarks.figures.registry import FIGURES
+from benchmarks.figures.report.figure_words import figure_words
 from benchmarks.figures.report.gallery import base_of
-from benchmarks.figures.report.html import format_score, html_table, mark, plural, there
-from benchmarks.figures.report.run_results import METRICS, singles
+from benchmarks.figures.report.html import (
+    format_score,
+    html_table,
+    mark,
+    plural,
+    row_head,
+    there,
+)
+from benchmarks.figures.report.result_table import METRICS
+from benchmarks.figures.report.run_results import singles
 from benchmarks.figures.selection import Wish, best_point, in_order, is_main, short, step_of
 from benchmarks.figures.style import FORMATS, Style, styled, write_figure
 from benchmarks.running.driver import last_line
@@ -30,8 +38,7 @@ from benchmarks.tables.table_text import commands_of, seconds_text, short_fits
 from perfusion_core.errors import UserError
 
 CAPTIONS = {
-    "pareto": "Every method, with 95 % intervals. Perfusion's lines are one trained model at "
-    "several biases.",
+    "pareto": "Every method{intervals}. Perfusion's lines are one trained model at several biases.",
     "per-concept": "Each concept: local against global key locking, and every method at its best "
     "operating point.",
     "breakdown": "Where each method is good: by group of concepts, and by what the prompt asks of "
@@ -40,6 +47,8 @@ CAPTIONS = {
     "dynamics": "Where training takes locked and trained keys, step by step.",
     "ablation": "What each part of the method contributes: its front without it.",
     "attention": "Where the concept's word attends, and how much of it leaves the object.",
+    "training": "Loss of every training (a running mean over a twentieth of the steps) and "
+    "validation score; a line a concept, the dot is the step that was kept.",
 }
 
 
@@ -80,9 +89,11 @@ def figures(run: Run, out: Path) -> tuple[str, str]:
     and the others.
     """
     shown, absent = {}, []
+    several = run.first_table["n_concepts"].max() > 1
+    intervals = ", with 95 % intervals" if several else ""
     for name, caption in CAPTIONS.items():
         try:
-            shown[name] = figure_html(run, out, name, caption)
+            shown[name] = figure_html(run, out, name, caption.format(intervals=intervals))
         except UserError as error:
             absent.append(
                 f"<li>{escape(name)}: {escape(str(error).partition(': ')[2] or str(error))}</li>"
@@ -110,7 +121,12 @@ def figure_html(run: Run, out: Path, name: str, caption: str) -> str:
         f'<a href="{here}figures/{quote(one.name)}">{one.suffix[1:].upper()}</a>' for one in files
     )
     wide = "page" if figure.get_size_inches()[0] > 4 else "column"
-    return f'''<figure class="{wide}"><img src="{source}" alt="{escape(caption)}">
+    alt = escape(f"{caption} {figure_words(name, run)}".strip())
+    hint = '<p class="hint">Wider than the screen: swipe or scroll sideways →</p>' * (
+        wide == "page"
+    )
+    picture = f'<div class="scroll"><img src="{source}" alt="{alt}"></div>'
+    return f'''<figure class="{wide}">{hint}{picture}
 <figcaption>{caption} {links}</figcaption></figure>'''
 
 
@@ -139,11 +155,12 @@ def concepts(run: Run) -> str:
         rows = []
         for row in chosen.to_dict("records"):
             words = [
-                row["concept"].replace("_", " "),
                 row["point"],
                 *(format_score(row[metric]) for metric in METRICS),
             ]
-            rows.append("<tr>" + "".join(f"<td>{escape(word)}</td>" for word in words) + "</tr>")
+            concept = row_head(escape(row["concept"].replace("_", " ")))
+            cells = "".join(f"<td>{escape(word)}</td>" for word in words)
+            rows.append(f"<tr>{concept}{cells}</tr>")
         head = ["Concept", "Best operating point", *METRICS.values()]
         parts.append(
             f"<details><summary>What Best H chose</summary>{html_table(head, rows, '')}</details>"
@@ -170,7 +187,8 @@ def concept_table(
         ]
         if ceiling:
             cells.append(f"<td>{format_score(values.get((REAL, 'default', name), math.nan))}</td>")
-        rows.append(f"<tr><td>{escape(name.replace('_', ' '))}</td>{''.join(cells)}</tr>")
+        concept = row_head(escape(name.replace("_", " ")))
+        rows.append(f"<tr>{concept}{''.join(cells)}</tr>")
     head = [
         "Concept",
         *(
@@ -189,57 +207,6 @@ def tinted(value: float | None, low: float, high: float) -> str:
         return "<td></td>"
     level = round(10 * (value - low) / max(high - low, 1e-9))
     return f'<td class="h{level}">{value:.3f}</td>'
-
-
-def gallery_controls(data: Mapping[str, Any]) -> str:
-    """What page.js fills and listens to."""
-    if not data["rows"]:
-        return "<p>This run keeps no images: they were dropped after scoring.</p>"
-    kinds = dict.fromkeys(row["kind"] for row in data["rows"])
-    words = {
-        "shape": "that keep the shape",
-        "deform": "that deform it",
-        "pair": "with two concepts",
-    }
-    options = "".join(
-        f'<option value="{escape(kind)}">{escape(words.get(kind, kind))}</option>' for kind in kinds
-    )
-    most = max(cell["n"] for cells in data["cells"].values() for cell in cells.values())
-    counts = "".join(
-        f'<option value="{n}">{n}</option>' for n in sorted({1, 2, 4, most}) if n <= most
-    )
-    notes = []
-    if data["left_out"]:
-        notes.append(
-            f"{data['left_out']} rows have scores but no images any more: they were dropped after "
-            f"scoring."
-        )
-    if data["unreadable"]:
-        notes.append(
-            f"{len(data['unreadable'])} images could not be read: "
-            f"{escape('; '.join(data['unreadable'][:3]))}"
-        )
-    note = "".join(f'<p class="note">{text}</p>' for text in notes)
-    return f"""{note}<noscript><p>The gallery needs JavaScript; the tables and figures above do \
-not.</p></noscript>
-<div class="bar">
-<div class="line"><div class="chips" id="pick-concepts" role="group" \
-aria-label="Concepts"></div></div>
-<div class="line"><div class="chips" id="pick-methods" role="group" \
-aria-label="Methods"></div></div>
-<div class="line">
-<label>Prompts <select id="pick-kind"><option value="">all</option>{options}</select></label>
-<input type="search" id="pick-words" placeholder="words of a prompt, or its id" aria-label="Search \
-prompts">
-<label>Images <select id="pick-images">{counts}</select></label>
-</div>
-</div>
-<div class="bias line">
-<label>Bias <input type="range" id="pick-bias" aria-label="Bias"><output id="bias-now" \
-for="pick-bias"></output></label>
-<span id="count"></span>
-</div>
-<div id="gallery-rows"></div>"""
 
 
 def provenance(run: Run) -> str:
