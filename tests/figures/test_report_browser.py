@@ -258,6 +258,139 @@ def test_without_scripts_the_results_are_there(visit, run):
     assert "needs JavaScript" in page.inner_text("#gallery")
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """A run without biases, of prompts that keep the shape and prompts that change it."""
+    folder = tmp_path_factory.mktemp("browser") / "plain"
+    make_run(folder, {"cd": ("default",), "db": ("default",)}, ["cat", "dog"], prompts=2, images=1)
+    write_report(Run(folder), folder / "index.html")
+    return folder
+
+
+def test_without_biases_there_is_no_slider(visit, plain):
+    page = visit(plain / "index.html")
+    to_gallery(page)
+    assert page.locator("#pick-bias").is_hidden() and page.locator("#count").is_visible()
+    assert page.locator("#order-by").is_hidden()
+
+
+def test_the_gallery_takes_the_whole_width(visit, plain):
+    page = visit(plain / "index.html", viewport={"width": 1200, "height": 800})
+    to_gallery(page)
+    ends = page.evaluate(
+        "[document.querySelector('.row').getBoundingClientRect().right, "
+        "[...document.querySelector('.row').querySelectorAll('.cell')].at(-1)"
+        ".getBoundingClientRect().right]"
+    )
+    assert ends[0] - ends[1] < 1
+
+
+def test_rows_are_sorted_by_the_score_of_a_method(visit, plain):
+    page = visit(plain / "index.html")
+    to_gallery(page)
+    cells = Run(plain).cells
+    label = page.evaluate("document.querySelector('#pick-order-by option').textContent")
+    assert label == "DreamBooth"
+    mine = cells[(cells["method"] == "db") & (cells["metric"] == "image_sim")].sort_values("mean")
+    wanted = list(zip(mine["concept"], mine["prompt_id"]))
+    planned = [(row["concept"], row["prompt"]) for row in gallery_rows(page)]
+    page.focus("#pick-order")
+    page.keyboard.press("i")  # as a keyboard chooses: the first that begins so
+    until(page, "document.getElementById('pick-order').value === 'image up'")
+    until(page, "!document.getElementById('order-by').hidden")
+    order = [planned[int(number)] for number in shown(page)]
+    assert order[: len(wanted)] == wanted and len(order) == 8, "without that score last"
+    page.select_option("#pick-order", "image down")
+    page.select_option("#pick-order-by", label="Custom Diffusion")
+    mine = cells[(cells["method"] == "cd") & (cells["metric"] == "image_sim")]
+    mine = mine.sort_values("mean", ascending=False)
+    order = [planned[int(number)] for number in shown(page)]
+    assert order[: len(mine)] == list(zip(mine["concept"], mine["prompt_id"]))
+
+
+def gallery_rows(page):
+    return page.evaluate("JSON.parse(document.getElementById('gallery-data').textContent).rows")
+
+
+def test_a_row_without_an_image_score_says_why(visit, plain):
+    page = visit(plain / "index.html")
+    to_gallery(page)
+    page.select_option("#pick-kind", "deform")
+    page.wait_for_selector(".row .why")
+    assert "changes the object" in page.text_content(".row .why")
+    page.select_option("#pick-kind", "shape")
+    page.wait_for_selector(".row .cell img")
+    assert page.locator(".row .why").count() == 0
+
+
+def ring(page):
+    """What is drawn around the element that has the focus."""
+    return page.evaluate(
+        "(s => [s.outlineStyle, parseFloat(s.outlineWidth)])"
+        "(getComputedStyle(document.activeElement))"
+    )
+
+
+def test_pictures_and_headings_are_reached_by_the_keyboard(visit, plain):
+    page = visit(plain / "index.html")
+    to_gallery(page)
+    page.focus("#pick-images")
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.matches('.cell button')"):
+            break
+    assert page.evaluate("document.activeElement.querySelector('img') !== null")
+    style, width = ring(page)
+    assert style == "solid" and width >= 2
+    page.keyboard.press("Enter")
+    assert page.locator("dialog[open]").count() == 1
+    page.keyboard.press("Escape")
+    until(page, "document.querySelector('dialog[open]') === null")
+    assert page.evaluate("document.activeElement.matches('.cell button')")
+    page.focus("nav a:last-child")
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.matches('th button')"):
+            break
+    style, width = ring(page)
+    assert style == "solid" and width >= 2
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.closest('th').ariaSort") == "descending"
+
+
+def test_a_hard_cell_leads_to_its_picture(visit, run):
+    page = visit(run / "index.html")
+    to_gallery(page)
+    page.select_option("#pick-kind", "deform")  # what is filtered away comes back
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    link = page.locator("a[data-shows][data-point^='perfusion/']").first
+    place, point = link.get_attribute("data-shows"), link.get_attribute("data-point")
+    method, bias = f"Perfusion, {point[10:].partition('-')[0]}", point[-10:-6]
+    page.click(f"#pick-methods button:has-text('{method}')")
+    text = link.text_content()
+    link.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".row.found .cell img")
+    assert text in page.text_content(".row.found q") and page.inner_text("#bias-now") == bias
+    assert method in page.text_content(".row.found")
+    assert page.evaluate("document.activeElement.matches('.row.found')")
+    assert gallery_rows(page)[int(page.locator(".row.found").get_attribute("data-row"))][
+        "id"
+    ] == int(place)
+    box = page.locator(".row.found").bounding_box()
+    assert 0 <= box["y"] < 720
+
+
+def test_on_a_phone_a_wide_figure_scrolls_and_says_so(visit, run):
+    page = visit(run / "index.html", **PHONE)
+    figure = page.locator("figure.page").first
+    assert figure.locator(".hint").is_visible()
+    assert figure.locator(".scroll").evaluate("one => one.scrollWidth > one.clientWidth")
+    assert page.locator("figure.column .hint").count() == 0
+    wide = visit(run / "index.html", viewport={"width": 1200, "height": 800})
+    assert wide.locator("figure.page .hint").first.is_hidden()
+
+
 @pytest.mark.slow
 def test_four_thousand_images_open_fast(visit, tmp_path):
     """Few are drawn before they are near the screen; opening is bounded by reading the file."""

@@ -56,7 +56,7 @@ function gallery() {
   const state = {
     concepts: new Set(data.concepts.map((one) => one.name)),
     series: new Set(data.series.filter((one) => one.shown).map((one) => one.id)),
-    kind: "", words: "", images: 1, bias: biases[Math.floor((biases.length - 1) / 2)],
+    kind: "", words: "", images: 1, order: "", by: data.series[0]?.id, bias: biases[Math.floor((biases.length - 1) / 2)],
   };
 
   // A series with biases shows the point whose bias is nearest to the slider's.
@@ -86,10 +86,14 @@ function gallery() {
       const src = cell && source(cell, number, row, point);
       if (!src) { pictures.append(make("div", "none", "no image")); continue; }
       const image = make("img", data.pixels ? "pixels" : "");
-      Object.assign(image, { src, loading: "lazy", decoding: "async", alt: `${series.label}: ${row.text}, image ${number}` });
-      image.addEventListener("error", () => image.replaceWith(make("div", "none", "image not here")));
-      image.addEventListener("click", () => enlarge(image, series, point, row, cell, number));
-      pictures.append(image);
+      const told = cell.score ? `; ${cell.score.replaceAll(" · ", ", ")}` : "";
+      Object.assign(image, { src, loading: "lazy", decoding: "async", alt: `${series.label}: ${row.text}, picture ${number + 1}${told}` });
+      const open = make("button", "open"); // a button, so that the keyboard reaches it
+      Object.assign(open, { type: "button", title: "Enlarge" });
+      open.append(image);
+      image.addEventListener("error", () => open.replaceWith(make("div", "none", "image not here")));
+      open.addEventListener("click", () => enlarge(image, series, point, row, cell, number));
+      pictures.append(open);
     }
     box.append(name, pictures);
     if (cell && cell.score) {
@@ -98,6 +102,13 @@ function gallery() {
       box.append(score);
     }
     return box;
+  }
+
+  // Why a row has no image similarity, in words; nothing where it has one, or no score at all.
+  function whyUnscored(row) {
+    const scores = Object.values(data.cells).map((cells) => cells[row.id]?.score).filter(Boolean);
+    const missing = row.kind === "deform" && scores.length && !scores.some((score) => score.includes("image"));
+    return missing ? "No image similarity: the prompt changes the object, so it should not look like the concept's images." : "";
   }
 
   function drawRow(node) {
@@ -113,7 +124,9 @@ function gallery() {
     const cells = make("div", "cells");
     if (state.images > 1) cells.style.setProperty("--cell", "200px");
     for (const series of data.series) if (state.series.has(series.id)) cells.append(drawCell(series, row));
-    node.replaceChildren(head, cells);
+    cells.style.setProperty("--count", cells.childElementCount); // so that few are not blown up
+    const why = whyUnscored(row);
+    node.replaceChildren(head, ...(why ? [make("p", "why", why)] : []), cells);
   }
 
   const near = new IntersectionObserver((entries) => {
@@ -124,12 +137,30 @@ function gallery() {
     }
   }, { rootMargin: "800px 0px" });
 
+  // [row, its number], as planned or by a method's score; rows without that score last.
+  function inOrder() {
+    const rows = data.rows.map((row, number) => [row, number]);
+    if (!state.order) return rows;
+    const [score, way] = state.order.split(" ");
+    const point = pointOf(data.series.find((one) => one.id === state.by)).id;
+    const value = (row) => {
+      const found = new RegExp(`${score} (-?[0-9.]+)`).exec(data.cells[point]?.[row.id]?.score ?? "");
+      return found ? Number(found[1]) : null;
+    };
+    const known = new Map(data.rows.map((row) => [row.id, value(row)]));
+    return rows.sort(([a], [b]) => {
+      const [x, y] = [known.get(a.id), known.get(b.id)];
+      if (x === null || y === null) return (x === null) - (y === null);
+      return way === "up" ? x - y : y - x;
+    });
+  }
+
   function draw() {
     near.disconnect();
     const words = state.words.toLowerCase();
     const list = byId("gallery-rows");
     const shells = [];
-    data.rows.forEach((row, number) => {
+    inOrder().forEach(([row, number]) => {
       if (!state.concepts.has(row.concept) || (state.kind && row.kind !== state.kind)) return;
       if (words && !row.text.toLowerCase().includes(words) && row.prompt.toLowerCase() !== words) return;
       const node = make("article", "row");
@@ -178,9 +209,12 @@ function gallery() {
       });
     }
     mark();
+    return mark;
   }
-  chips("pick-concepts", data.concepts.map((one) => ({ name: one.name, label: one.name.replaceAll("_", " ") })), state.concepts, draw);
-  chips("pick-methods", data.series.map((one) => ({ name: one.id, label: one.label })), state.series, redraw);
+  const marks = [
+    chips("pick-concepts", data.concepts.map((one) => ({ name: one.name, label: one.name.replaceAll("_", " ") })), state.concepts, draw),
+    chips("pick-methods", data.series.map((one) => ({ name: one.id, label: one.label })), state.series, redraw),
+  ];
 
   byId("pick-kind").addEventListener("change", (event) => { state.kind = event.target.value; draw(); });
   let typing;
@@ -193,10 +227,46 @@ function gallery() {
   if (biases.length > 1) {
     Object.assign(slider, { min: 0, max: biases.length - 1, step: 1, value: biases.indexOf(state.bias) });
     const say = () => { byId("bias-now").textContent = state.bias.toFixed(2); };
-    slider.addEventListener("input", () => { state.bias = biases[slider.value]; say(); redraw(); });
+    slider.addEventListener("input", () => { state.bias = biases[slider.value]; say(); if (state.order) draw(); else redraw(); });
     say();
   } else {
     slider.closest("label").hidden = true;
+  }
+  byId("pick-order").addEventListener("change", (event) => {
+    state.order = event.target.value;
+    byId("order-by").hidden = !state.order || data.series.length < 2;
+    draw();
+  });
+  byId("pick-order-by").addEventListener("change", (event) => { state.by = event.target.value; draw(); });
+
+  // From a cell that is named elsewhere to its picture: nothing is filtered away, its method and bias are on.
+  function reveal(id, pointId) {
+    const series = data.series.find((one) => one.points.some((point) => point.id === pointId));
+    Object.assign(state, { kind: "", words: "" });
+    for (const control of ["pick-kind", "pick-words"]) byId(control).value = "";
+    data.concepts.forEach((one) => state.concepts.add(one.name));
+    if (series) state.series.add(series.id);
+    const bias = series?.points.find((point) => point.id === pointId).bias ?? null;
+    if (bias !== null && biases.length > 1) {
+      state.bias = bias;
+      slider.value = biases.indexOf(bias);
+      byId("bias-now").textContent = bias.toFixed(2);
+    }
+    marks.forEach((mark) => mark());
+    draw();
+    const node = [...byId("gallery-rows").children].find((one) => data.rows[Number(one.dataset.row)].id === id);
+    if (!node) return;
+    drawRow(node);
+    node.classList.add("found");
+    node.tabIndex = -1;
+    node.scrollIntoView({ behavior: "instant", block: "start" });
+    node.focus({ preventScroll: true });
+  }
+  for (const link of document.querySelectorAll("a[data-shows]")) {
+    link.addEventListener("click", (event) => {
+      event.preventDefault();
+      reveal(Number(link.dataset.shows), link.dataset.point);
+    });
   }
   draw();
 }
