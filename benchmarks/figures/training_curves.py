@@ -57,17 +57,18 @@ def training(runs: Sequence[Run], wish: Wish) -> Figure:
         "no fit in it tells its losses; a run keeps them in fits/ until that is removed",
     )
     names = list(found)
-    looked = any(len(one.looks) for of in found.values() for one in of)
-    across, each = min(ACROSS, len(names)), 2 if looked else 1
-    bands = -(-len(names) // across)
+    across = min(ACROSS, len(names))
+    bands = [names[start : start + across] for start in range(0, len(names), across)]
+    # a second row of panels where something in it was validated
+    high = [2 if any(len(one.looks) for name in of for one in found[name]) else 1 for of in bands]
     width = COLUMN if across == 1 else min(PAGE, 0.6 + 1.9 * across)
-    figure = Figure(figsize=(width, bands * (1.3 * each + 0.25)), layout="constrained")
-    grid = figure.subplots(each * bands, across, squeeze=False)
+    figure = Figure(figsize=(width, 1.3 * sum(high) + 0.25 * len(bands)), layout="constrained")
+    grid = figure.subplots(sum(high), across, squeeze=False)
     strangers = strangers_among(names)
-    for band in range(bands):
-        members = names[band * across : (band + 1) * across]
+    top = 0
+    for members, rows in zip(bands, high):
         for place in range(across):
-            panels = list(grid[each * band : each * (band + 1), place])
+            panels = list(grid[top : top + rows, place])
             if place >= len(members):
                 for axes in panels:
                     axes.axis("off")
@@ -75,12 +76,13 @@ def training(runs: Sequence[Run], wish: Wish) -> Figure:
             style = style_of(members[place], None, strangers)
             panels[0].set_title(style.label, loc="left", color=style.text)
             draw_losses(panels[0], found[members[place]], style)
-            if looked:
+            if rows == 2:
                 panels[1].sharex(panels[0])
                 draw_looks(panels[1], found[members[place]], style)
             panels[-1].set_xlabel("Training step")
             for axes, name in zip(panels, ("Loss", "Validation score")):
                 axes.set_ylabel(name if place == 0 else "")
+        top += rows
     return figure
 
 

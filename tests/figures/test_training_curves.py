@@ -82,3 +82,16 @@ def test_what_several_methods_draw_with_is_drawn_once(tmp_path):
     plan.loc[plan["method"] != "super", "fit"] = key
     plan.to_csv(tmp_path / "plan.csv", index=False)
     assert {name: len(of) for name, of in trainings(Run(tmp_path)).items()} == {"perfusion": 1}
+
+
+def test_a_row_of_methods_without_validation_has_no_empty_panels(tmp_path):
+    names = ("perfusion", "db", "ti", "cd", "cd-better", "lora")
+    methods = {name: LOCAL[:1] if name == "perfusion" else ("default",) for name in names}
+    make_run(tmp_path, methods, ["cat"], prompts=1, images=1, pictures=False)
+    run = Run(tmp_path)
+    with_losses(run, validation=[])
+    for file in (tmp_path / "fits" / "perfusion").glob("*/fit.json"):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"validation": [[20, 0.5]]}))
+    figure = training([run], Wish())
+    assert len(figure.axes) == 3 * 4, "four methods with two panels each, two with one"
+    assert [axes.get_xlabel() for axes in figure.axes[-4:-2]] == ["Training step"] * 2
