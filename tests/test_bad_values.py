@@ -275,6 +275,7 @@ TABLE = [
     f"run {RUN} --out NEW --max-failures -1",
     "table MADE --json --csv",
     "clean NOWHERE",
+    "ls concepts --suite ''",
     "plan --preset quick --suite CONCEPTS --backbone TINY",
     "plot pareto MADE --out NEW.txt",
     "plot pareto MADE --out FOLDER",

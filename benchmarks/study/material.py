@@ -174,8 +174,9 @@ def read_tasks(
     planned = source.prompts("deform", methods)
     if not planned:
         raise UserError(
-            f"{source.run} has no per-group prompts, which the study is about; run it with "
-            f"--prompts all"
+            f"{source.run} has no prompts that change the object (kind deform), which the study is "
+            f"about: ours have them (--prompts all), a suite of your own needs some in its "
+            f"prompts.csv"
         )
     tasks, missing = [], []
     for row in planned:

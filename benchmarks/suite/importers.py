@@ -92,6 +92,8 @@ def open_suite(spec: str) -> Catalog:
     """A catalogue by one text: miniature, photos, tuning, a folder of concept folders, or
     LAYOUT:DIR.
     """
+    if not spec.strip():  # it would be the folder where the command is given
+        raise UserError("--suite is empty; `perfbench ls suites` tells what there is")
     layout, colon, where = spec.partition(":")
     if layout in GENERATED:
         made: Catalog = GENERATED[layout][0](where)
