@@ -25,6 +25,7 @@ LISTED = (
     "score",
     "table",
     "check",
+    "compare",
     "attention",
     "plot",
     "report",

@@ -4,7 +4,9 @@ import argparse
 import os
 import sys
 
+from benchmarks.options import number
 from benchmarks.verb import Run, verb
+from perfusion_core.errors import UserError
 
 
 @verb("table")
@@ -104,3 +106,54 @@ def check(parser: argparse.ArgumentParser) -> Run:
         return status
 
     return act
+
+
+@verb("compare")
+def compare(parser: argparse.ArgumentParser) -> Run:
+    """Two tables of scores by anybody, paired: difference, interval, wins, what could be seen.
+
+    A and B are CSV, TSV, JSON lines, JSON or parquet files, or operating points of run folders.
+    Rows are paired by the columns of --by; several of one cell are averaged first.
+
+      perfbench compare results/mine::perfusion/local-b0.60-t0.15 results/mine::cd
+      perfbench compare ours.csv theirs.csv --score clip_i --by subject,prompt --margin 0.01
+      perfbench compare samples_a.jsonl samples_b.jsonl --score acc --by doc_id
+    """
+    parser.add_argument("a", metavar="A", help="a file, or RUN::METHOD/POINT")
+    parser.add_argument("b", metavar="B", help="the same")
+    parser.add_argument(
+        "--score", default="image_sim", metavar="COL", help="higher is better; default image_sim"
+    )
+    parser.add_argument(
+        "--by",
+        default="concept,prompt_id",
+        metavar="C[,C]",
+        help="what was replicated: one column, or two that are crossed, the first of which counts; "
+        "default concept,prompt_id",
+    )
+    parser.add_argument("--where", action="append", default=[], metavar="COL=VALUE",
+                        help="only rows with this value; may be given several times")  # fmt: skip
+    parser.add_argument(
+        "--margin",
+        type=number(0),
+        metavar="X",
+        help="are they the same within X? (two one-sided tests at 5 %%)",
+    )
+    parser.add_argument("--json", action="store_true", help="machine-readable")
+
+    def act(args: argparse.Namespace) -> None:
+        from benchmarks.tables.comparing import compare_verb
+
+        where = [pair_of(text) for text in args.where]
+        by = [column.strip() for column in args.by.split(",") if column.strip()]
+        print(compare_verb(args.a, args.b, args.score, by, where, args.margin, args.json), end="")
+
+    return act
+
+
+def pair_of(text: str) -> tuple[str, str]:
+    """COL=VALUE"""
+    column, equals, value = text.partition("=")
+    if not (column and equals):
+        raise UserError(f"--where {text!r} is not COL=VALUE")
+    return column, value

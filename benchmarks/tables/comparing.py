@@ -1,0 +1,267 @@
+"""`perfbench compare`: two tables of scores by anybody, paired by what they have in common.
+
+In: CSV, JSON lines, JSON or parquet files, or run folders; a score's column, and the columns that
+say what was replicated. Out: the difference with its interval, wins, what could have been seen,
+and, within a margin, whether they are the same.
+"""
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import stdtrit
+
+from benchmarks.tables.statistics import Interval, clustered, t_quantile, wins
+from perfusion_core.errors import UserError, unknown
+
+POWER = 0.8
+MOST = 500_000_000  # bytes of a file
+POINT = "::"  # RUN::METHOD/POINT
+OF_RUNS = ("concept", "prompt_id")  # what is replicated in a run
+# grades as evaluation logs spell them
+GRADES = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0, "true": 1.0, "false": 0.0}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A less B. Numbers of single cells count once each, those of one cluster go together."""
+
+    difference: Interval
+    a: float
+    b: float
+    win_rate: Interval
+    clusters: int
+    cells: int
+    only_a: int  # cells without a partner
+    only_b: int
+    detectable: float  # found with probability POWER at this spread
+    margin: float | None
+    verdict: str
+
+    def row(self) -> dict[str, Any]:
+        """For programs: one flat row."""
+        return {
+            "a": self.a, "b": self.b, **self.difference.named("difference"),
+            **self.win_rate.named("win_rate"), "clusters": self.clusters, "cells": self.cells,
+            "only_a": self.only_a, "only_b": self.only_b, "detectable": self.detectable,
+            "margin": self.margin, "verdict": self.verdict,
+        }  # fmt: skip
+
+
+def compare(
+    a: pd.DataFrame,
+    b: pd.DataFrame,
+    score: str,
+    by: Sequence[str] = OF_RUNS,
+    margin: float | None = None,
+) -> Comparison:
+    """Several numbers of one cell are averaged first. `by`: one column, whose values are
+    replicated; or two that are crossed, of which the first counts (two-way clustered).
+    """
+    cells = [cells_of_scores(frame, score, by) for frame in (a, b)]
+    both = pd.concat(cells, axis=1, keys=["a", "b"], join="inner")
+    lost = [len(mine) - len(both) for mine in cells]
+    if both.empty:
+        raise UserError(
+            f"the two have no {' and '.join(by)} in common, so nothing can be paired; compare the "
+            f"spelling of these columns"
+        )
+    grids = [as_grid(both[side], by) for side in ("a", "b")]
+    difference = clustered(grids[0] - grids[1])
+    clusters = len(grids[0])
+    error = (difference.hi - difference.value) / t_quantile(clusters) if clusters > 1 else np.nan
+    rate = clustered(wins(*grids))
+    degrees = max(clusters - 1, 1)
+    detectable = (stdtrit(degrees, 0.975) + stdtrit(degrees, POWER)) * error
+    return Comparison(
+        difference=difference,
+        a=clustered(grids[0]).value,
+        b=clustered(grids[1]).value,
+        win_rate=Interval(rate.value, max(rate.lo, 0.0), min(rate.hi, 1.0)),
+        clusters=clusters,
+        cells=len(both),
+        only_a=lost[0],
+        only_b=lost[1],
+        detectable=float(detectable),
+        margin=margin,
+        verdict=verdict(difference, error, degrees, margin),
+    )
+
+
+def verdict(difference: Interval, error: float, degrees: int, margin: float | None) -> str:
+    """`same` within the margin by two one-sided tests at 5 %; else what the 95 % interval says."""
+    if np.isnan(error):
+        return "one cluster: no interval"
+    half = stdtrit(degrees, 0.95) * error
+    inside = margin is not None and abs(difference.value) + half < margin
+    apart = difference.lo > 0 or difference.hi < 0
+    if inside:
+        return f"the same within {margin:g}" + (", and apart from 0" if apart else "")
+    if apart:
+        return "A is ahead" if difference.value > 0 else "B is ahead"
+    return "cannot be told apart"
+
+
+def cells_of_scores(frame: pd.DataFrame, score: str, by: Sequence[str]) -> "pd.Series[float]":
+    """A mean a cell, by the values of `by` as text; rows without a number do not count."""
+    for column in (score, *by):
+        if column not in frame:
+            raise unknown("column", column, map(str, frame.columns))
+    values = numbers(frame[score], score)
+    keys = [frame[column].map(str) for column in by]
+    return values[values.notna()].groupby([key[values.notna()] for key in keys]).mean()
+
+
+def numbers(column: pd.Series, name: str) -> "pd.Series[float]":
+    """Numbers, truth values, or the letters that evaluation logs give (C, P, I, N)."""
+    if column.dtype == bool:
+        return column.astype(float)
+    plain = pd.to_numeric(column, errors="coerce")
+    graded = column.map(lambda value: GRADES.get(str(value), np.nan))
+    found = plain.astype(float).where(plain.notna(), graded)
+    wrong = found.isna() & column.notna() & (column.astype(str).str.strip() != "")
+    wrong &= column.astype(str).str.lower() != "nan"
+    if wrong.any():
+        raise UserError(f"the column {name} holds {str(column[wrong].iloc[0])!r:.60}, no number")
+    if found.notna().sum() == 0:
+        raise UserError(f"the column {name} holds no number")
+    return found.where(np.isfinite(found))
+
+
+def as_grid(cells: "pd.Series[float]", by: Sequence[str]) -> np.ndarray:
+    """[clusters, what is crossed with them], NaN where there is no cell."""
+    if len(by) == 1:
+        return cells.to_numpy(dtype=float)[:, None]
+    return cells.unstack().to_numpy(dtype=float)
+
+
+# ---- reading ----
+
+
+def read_scores(given: str, where: Sequence[tuple[str, str]] = ()) -> pd.DataFrame:
+    """A file, a run folder with one method besides super, or RUN::METHOD/POINT; the rows whose
+    columns have these values.
+    """
+    frame = of_run(given) if is_run(given) else of_file(Path(given))
+    for column, value in where:
+        if column not in frame:
+            raise unknown("column", column, map(str, frame.columns))
+        frame = frame[frame[column].map(str) == value]
+    if frame.empty:
+        told = " and ".join(f"{column}={value}" for column, value in where)
+        raise UserError(f"{given} has no rows" + (f" with {told}" if told else ""))
+    return frame
+
+
+def is_run(given: str) -> bool:
+    return POINT in given or (Path(given) / "run.json").is_file()
+
+
+def of_run(given: str) -> pd.DataFrame:
+    """The scores of one operating point."""
+    from benchmarks.scoring.reserved import FLOOR, REAL
+    from benchmarks.store.reading import find_run
+    from benchmarks.tables.sample_rows import both_concepts, sample_rows
+
+    place, _, point = given.partition(POINT)
+    rows = both_concepts(sample_rows(find_run(place)))
+    names = rows["method"] + "/" + rows["point"]
+    known = dict.fromkeys(names[rows["method"] != REAL])
+    mine = [name for name in known if point in (name, name.partition("/")[0])]
+    if not point:
+        mine = [name for name in known if not name.startswith(f"{FLOOR}/")]
+    if len(mine) != 1:
+        raise UserError(
+            f"{given}: which operating point? Write one after {POINT}, of {', '.join(known)}"
+        )
+    return rows[names == mine[0]]
+
+
+def of_file(path: Path) -> pd.DataFrame:
+    """CSV, TSV, JSON lines, JSON (a list of rows) or parquet, by its suffix; nothing is run."""
+    kind = path.suffix.lower()
+    if kind not in (".csv", ".tsv", ".jsonl", ".json", ".parquet"):
+        raise UserError(f"{path}: .csv, .tsv, .jsonl, .json, .parquet or a run folder is wanted")
+    try:
+        if path.stat().st_size > MOST:
+            raise UserError(
+                f"{path} is larger than {MOST // 1_000_000} MB; take out what is needed"
+            )
+        content = path.read_bytes()
+        if kind == ".parquet":
+            return pd.read_parquet(io.BytesIO(content))
+        if kind in (".csv", ".tsv"):
+            sep = "," if kind == ".csv" else "\t"
+            return pd.read_csv(io.BytesIO(content), sep=sep, keep_default_na=False, dtype=str)
+        text = content.decode("utf-8-sig")
+        lines = text.splitlines() if kind == ".jsonl" else []
+        rows = [json.loads(line) for line in lines if line.strip()] or json.loads(text)
+    except FileNotFoundError:
+        raise UserError(f"there is no {path}") from None
+    except UserError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read as {kind[1:]}: {str(error)[:120]}") from None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise UserError(f"{path}: a list of rows is wanted, each with names and values")
+    return pd.DataFrame(
+        [{name: value for name, value in row.items() if is_plain(value)} for row in rows]
+    )
+
+
+def is_plain(value: object) -> bool:
+    """A number, a text, a truth value; what is nested is left out."""
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
+# ---- telling ----
+
+
+def told(found: Comparison, score: str, by: Sequence[str], names: Mapping[str, str]) -> str:
+    """Lines for people."""
+    d, w = found.difference, found.win_rate
+    spread = "" if np.isnan(d.lo) else f" [{d.lo:.4g}, {d.hi:.4g}]"
+    rate = "" if np.isnan(w.lo) else f" [{w.lo:.0%}, {w.hi:.0%}]"
+    lines = [
+        f"A: {names['a']}: mean {score} {found.a:.4g}",
+        f"B: {names['b']}: mean {score} {found.b:.4g}",
+        f"A less B: {d.value:+.4g}{spread}, 95 % interval over {found.clusters} values of {by[0]}"
+        + (f", clustered by {by[1]}, too" if len(by) > 1 else ""),
+        f"A is above B in {w.value:.0%}{rate} of {found.cells} cells (ties count half)",
+    ]
+    if not np.isnan(found.detectable):
+        lines.append(
+            f"a difference of {found.detectable:.3g} would have been found with {POWER:.0%} "
+            f"probability"
+        )
+    if found.only_a or found.only_b:
+        lines.append(
+            f"without a partner, and left out: {found.only_a} cells of A, {found.only_b} of B"
+        )
+    return "\n".join([*lines, found.verdict]) + "\n"
+
+
+def compare_verb(
+    a: str,
+    b: str,
+    score: str,
+    by: Sequence[str],
+    where: Sequence[tuple[str, str]],
+    margin: float | None,
+    as_json: bool,
+) -> str:
+    """`perfbench compare A B`."""
+    if not 1 <= len(by) <= 2:
+        raise UserError(f"--by {','.join(by)}: one column, or two that are crossed")
+    if margin is not None and margin <= 0:
+        raise UserError(f"--margin {margin:g}: a number above 0 is wanted")
+    found = compare(read_scores(a, where), read_scores(b, where), score, by, margin)
+    if as_json:
+        row = {k: None if v != v else v for k, v in found.row().items()}
+        return json.dumps({"score": score, "by": list(by), **row}, indent=1) + "\n"
+    return told(found, score, by, {"a": a, "b": b})
