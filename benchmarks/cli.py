@@ -26,6 +26,7 @@ LISTED = (
     "table",
     "check",
     "compare",
+    "measure",
     "attention",
     "plot",
     "report",

@@ -123,6 +123,48 @@ def score(parser: argparse.ArgumentParser) -> Run:
     return act
 
 
+@verb("measure")
+def measure(parser: argparse.ArgumentParser) -> Run:
+    """The numbers of pictures that are there: no run, no suite, no backbone.
+
+    Image similarity to references of the thing, what these have among themselves, and similarity to
+    the prompt, by any scorer. Without --scorers OpenAI's CLIP ViT-B/32, fetched once (0.6 GB).
+
+      perfbench measure out/*.png --references photos --prompt "A {} on the beach" \\
+          --super-category teapot
+      perfbench measure out --references photos --scorers dino,dinov2 --json
+      perfbench measure out --prompts prompts.txt --scorers miniature
+    """
+    parser.add_argument("pictures", nargs="+", metavar="PICTURE", help="files or folders")
+    parser.add_argument("--references", metavar="DIR", help="pictures of the thing")
+    parser.add_argument(
+        "--prompt", metavar="TEXT", help="of all pictures, with {} where the thing stands"
+    )
+    parser.add_argument(
+        "--prompts", metavar="FILE", help="a line for each picture, in the pictures' order"
+    )
+    parser.add_argument(
+        "--super-category", default="", metavar="WORD", help="the kind of thing, one word: teapot"
+    )
+    parser.add_argument(
+        "--scorers",
+        default="",
+        metavar="A,B",
+        help="miniature, clip:MODEL:TAG, dino, dinov2, timm:MODEL, or a folder",
+    )
+    parser.add_argument("--device", metavar="NAME", default="auto", help="auto, cpu, cuda, cuda:N")
+    parser.add_argument("--json", action="store_true", help="machine-readable, a row a picture too")
+
+    def act(args: argparse.Namespace) -> None:
+        from benchmarks.running.measure import measure_verb
+
+        scorers = [name for name in args.scorers.split(",") if name]
+        wanted = (args.prompt, args.prompts, args.super_category, scorers, args.device, args.json)
+        print(measure_verb(args.pictures, args.references, *wanted), end="")
+
+    return act
+
+
 @verb("ls")
 def ls(parser: argparse.ArgumentParser) -> Run:
     """List methods, concepts, prompts, suites, backbones, presets or runs.

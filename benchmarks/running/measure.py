@@ -1,0 +1,200 @@
+"""`perfbench measure`: the numbers of pictures that are there, without a run or a suite.
+
+In: pictures, references of the thing, prompts, scorers. Out: a row a scorer, with what the same
+scorer gives for the references among themselves.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.devices import device_name
+from benchmarks.paths import miniature_dir
+from benchmarks.scoring.lookup import SD_SCORER, Scorer, find_scorer
+from benchmarks.scoring.similarity import ceiling, image_similarity
+from benchmarks.suite.catalog import fill, leave_out
+from benchmarks.suite.concept_folder import list_images
+from benchmarks.suite.image_files import load_image
+from benchmarks.tables.table_text import aligned
+from perfusion_core.errors import UserError
+
+BATCH = 64  # pictures a pass
+MINIATURE = "miniature"  # its own scorer, of which no download is needed
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Means over the pictures; None where there is nothing to compare with."""
+
+    scorer: str
+    pixels: str  # how pictures become the model's input
+    pictures: int
+    references: int
+    image_sim: float | None
+    ceiling: float | None  # the same cosine of each reference with the others
+    text_sim_raw: float | None  # with the prompt without the thing, as Perfusion's paper has it
+    text_sim_word: float | None  # with the word for its kind in the prompt, as CLIP-T usually has
+    each: tuple[dict[str, Any], ...]
+
+
+def measure(
+    pictures: Sequence[Path],
+    references: Sequence[Path] = (),
+    prompts: Sequence[str] = (),
+    word: str = "",
+    scorers: Sequence[str] = (),
+    device: str = "auto",
+) -> list[Measured]:
+    """`prompts`: with `{}` where the thing stands; one for all pictures, or one each."""
+    refuse_mismatch(pictures, prompts)
+    found = [scorer_of(name) for name in scorers or (SD_SCORER,)]
+    where = device_name(device)
+    return [measured(one, pictures, references, prompts, word, where) for one in found]
+
+
+def measured(
+    scorer: Scorer,
+    pictures: Sequence[Path],
+    references: Sequence[Path],
+    prompts: Sequence[str],
+    word: str,
+    device: str,
+) -> Measured:
+    from benchmarks.scoring.scorers import open_scorer
+
+    model = open_scorer(scorer, device)
+    drawn, real = features(model, pictures), features(model, references)
+    each: list[dict[str, Any]] = [{"picture": str(path)} for path in pictures]
+    if len(real):
+        for row, value in zip(each, image_similarity(drawn, real)):
+            row["image_sim"] = float(value)
+    texts = list(prompts) * (len(pictures) if len(prompts) == 1 else 1)
+    if texts and model.text:
+        for row, seen, text in zip(each, drawn, texts):
+            row["text_sim_raw"] = float(seen @ model.text(leave_out(text)))
+            if word:
+                row["text_sim_word"] = float(seen @ model.text(fill(text, word)))
+    others = ceiling(real) if len(real) > 1 else np.array([])
+    return Measured(
+        scorer=scorer.name,
+        pixels=scorer.pixels,
+        pictures=len(pictures),
+        references=len(references),
+        **{name: mean_of(each, name) for name in ("image_sim", "text_sim_raw", "text_sim_word")},
+        ceiling=float(others.mean()) if len(others) else None,
+        each=tuple(each),
+    )
+
+
+def mean_of(rows: Sequence[dict[str, Any]], name: str) -> float | None:
+    values = [row[name] for row in rows if name in row]
+    return float(np.mean(values)) if values else None
+
+
+def features(model: Any, paths: Sequence[Path]) -> np.ndarray:
+    """[n, d], read and seen some at a time."""
+    parts = [
+        model.images([load_image(path) for path in paths[start : start + BATCH]])
+        for start in range(0, len(paths), BATCH)
+    ]
+    return np.concatenate(parts) if parts else np.empty((0, 0))
+
+
+def scorer_of(name: str) -> Scorer:
+    if name == MINIATURE:
+        return find_scorer("auto", MINIATURE, miniature_dir())
+    if name in ("auto", "truth"):
+        raise UserError(
+            f"--scorers {name} is the scorer of a run's backbone; without a run name one: "
+            f"{MINIATURE}, {SD_SCORER}, dino, dinov2, timm:MODEL or a folder"
+        )
+    return find_scorer(name, "", Path())
+
+
+# ---- words and lines ----
+
+
+def pictures_of(given: Sequence[str], flag: str) -> list[Path]:
+    """Files as they are named, and the pictures of folders by name."""
+    found: list[Path] = []
+    for word in given:
+        path = Path(word)
+        inside = list_images(path) if path.is_dir() else [path]
+        if not inside:
+            raise UserError(f"{flag} {word}: no pictures are in this folder")
+        found += inside
+    for path in found:
+        if not path.is_file():
+            raise UserError(f"{flag}: there is no {path}")
+    return found
+
+
+def prompts_of(prompt: str | None, file: str | None) -> list[str]:
+    """One for all, or a line each."""
+    if prompt is not None and file is not None:
+        raise UserError("give --prompt for all pictures or --prompts for one each, not both")
+    if file is None:
+        return [prompt] if prompt is not None else []
+    try:
+        lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
+        raise UserError(f"--prompts {file} cannot be read: {error}") from None
+    return [line.strip() for line in lines if line.strip()]
+
+
+def refuse_mismatch(pictures: Sequence[Path], prompts: Sequence[str]) -> None:
+    if len(prompts) > 1 and len(prompts) != len(pictures):
+        raise UserError(
+            f"{len(prompts)} prompts and {len(pictures)} pictures: one prompt a picture is needed, "
+            f"in the order of the pictures, or one for all"
+        )
+    for prompt in prompts:
+        if prompt.count("{}") != 1 or set(prompt.replace("{}", "")) & set("{}"):
+            raise UserError(f"the prompt {prompt!r:.80} needs one {{}} where the thing stands")
+
+
+def told(rows: Sequence[Measured]) -> str:
+    """A table, and what its columns are."""
+    heads = {
+        "image_sim": "image similarity",
+        "ceiling": "references among themselves",
+        "text_sim_raw": "text, without the thing",
+        "text_sim_word": "text, with its word",
+    }
+    shown = [name for name in heads if any(getattr(row, name) is not None for row in rows)]
+    lines = [["scorer", *(heads[name] for name in shown), "pictures", "references"]]
+    for row in rows:
+        values = [getattr(row, name) for name in shown]
+        numbers = ["" if value is None else f"{value:.4f}" for value in values]
+        lines.append([row.scorer, *numbers, str(row.pictures), str(row.references)])
+    pixels = "".join(f"{row.scorer} sees: {row.pixels}\n" for row in rows if row.pixels)
+    return (
+        f"{aligned(lines)}\n\nPlain cosines (CLIPScore's factor of 2.5 is not in them), means over "
+        f"the pictures.\n{pixels}docs/measure.md says why other pages have other numbers.\n"
+    )
+
+
+def measure_verb(
+    pictures: Sequence[str],
+    references: str | None,
+    prompt: str | None,
+    prompts: str | None,
+    word: str,
+    scorers: Sequence[str],
+    device: str,
+    as_json: bool,
+) -> str:
+    """`perfbench measure`."""
+    found = pictures_of(pictures, "PICTURE")
+    real = pictures_of([references], "--references") if references else []
+    texts = prompts_of(prompt, prompts)
+    if not real and not texts:
+        raise UserError("nothing to compare with: give --references, --prompt, or both")
+    rows = measure(found, real, texts, word, scorers, device)
+    if as_json:
+        return json.dumps([asdict(row) for row in rows], indent=1) + "\n"
+    return told(rows)
