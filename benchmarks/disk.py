@@ -84,7 +84,9 @@ def places_of_the_user(words: Iterable[str]) -> Iterator[None]:
 def ask_for(out: Path) -> None:
     """Before the work: an OSError where `out` can surely not be written, because a file lies on its
     way or the folder is closed. Nothing is made."""
-    there = next(parent for parent in out.absolute().parents if parent.exists())
+    there = next((parent for parent in out.absolute().parents if parent.exists()), None)
+    if there is None:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(out))
     if not there.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(out))
     if not os.access(there, os.W_OK):

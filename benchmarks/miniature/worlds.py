@@ -50,16 +50,27 @@ def world_suite(kind: str, number: str) -> Catalog:
     """N concepts of the eleven's classes in turn."""
     most = MOST * len(CONCEPT_CLASSES)
     if not re.fullmatch(r"[1-9]\d{0,3}", number) or int(number) > most:
-        raise UserError(f"{kind}:{number[:20]}: write how many concepts, {kind}:1 to {kind}:{most}")
+        raise UserError(
+            f"suite {kind}:{number[:20]} has no number of concepts: write {kind}:1 to {kind}:{most}"
+        )
     wanted = chosen(kind, int(number))
     root = cache_dir() / "worlds" / sources()
-    with Locks(root).locked("worlds"):
-        missing = [one for one in wanted if not (root / one.name).is_dir()]
-        if len(missing) > 5:
-            missing = tqdm(missing, desc=f"perfbench: drawing {kind}:{number}", leave=False)
-        for one in missing:
-            draw(one, root)
-    concepts: list[Concept] = [read_concept(root / one.name) for one in wanted]
+    try:
+        with Locks(root).locked("worlds"):
+            missing = [one for one in wanted if not (root / one.name).is_dir()]
+            for one in tqdm(
+                missing,
+                desc=f"perfbench: drawing {kind}:{number}",
+                leave=False,
+                disable=None if len(missing) > 5 else True,
+            ):
+                draw(one, root)
+        concepts: list[Concept] = [read_concept(root / one.name) for one in wanted]
+    except (OSError, UserError) as error:
+        raise UserError(
+            f"{kind}:{number} lies in {root}, which cannot be used: {error}; remove that folder, "
+            f"or name another cache by PERFBENCH_CACHE"
+        ) from error
     return shipped_prompts(f"{kind}:{number}", concepts)
 
 

@@ -191,12 +191,13 @@ def _parsed(path: Path) -> dict[str, Any]:
 
 def _point_is_unread(tree: ast.Module) -> bool:
     """Whether `apply` is written here, and its third argument stands nowhere in it."""
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef) and node.name == "apply" and len(node.args.args) > 2:
-            point = node.args.args[2].arg
-            names = (inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name))
-            return point not in names
-    return False
+    found = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "apply"]
+    if not found or len(found[-1].args.args) < 3:
+        return False
+    plain = all(ast.unparse(d).endswith("contextmanager") for d in found[-1].decorator_list)
+    names = {inner.id for inner in ast.walk(found[-1]) if isinstance(inner, ast.Name)}
+    # another decorator, or what sees all names at once, may look for it
+    return plain and not names & {found[-1].args.args[2].arg, "locals", "vars", "eval", "exec"}
 
 
 def assigned(tree: ast.Module) -> dict[str, Any]:

@@ -36,6 +36,24 @@ class Settings(dict[str, Any]):
         self.unread.discard(key)
         return super().pop(key, *default)
 
+    def __contains__(self, key: object) -> bool:
+        self.unread.discard(str(key))
+        return super().__contains__(key)
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        self.unread.discard(key)
+        return super().setdefault(key, default)
+
+    def popitem(self) -> Any:
+        self.unread.clear()
+        return super().popitem()
+
+    def __eq__(self, other: object) -> bool:
+        self.unread.clear()
+        return super().__eq__(other)
+
+    __hash__ = None
+
     # what goes over all of them looks at all of them; `dict(point)` and `**point` come here, too
     def __iter__(self) -> Iterator[str]:
         self.unread.clear()

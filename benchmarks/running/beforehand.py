@@ -9,6 +9,7 @@ import sys
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from benchmarks.running.driver import Stops
 from benchmarks.running.known_seconds import known_seconds
 from benchmarks.running.prepared import Prepared
 from benchmarks.running.time_left import TimeLeft, words
@@ -71,20 +72,22 @@ def crowded(device: str, threads: int) -> str:
     )
 
 
-def tell(prepared: Prepared, total: Mapping[str, Any], ahead: TimeLeft, sure: bool) -> None:
+def tell(prepared: Prepared, total: Mapping[str, Any], ahead: TimeLeft, stops: Stops) -> None:
     """Counts, time and advice on stderr; a run of hours asks once, where somebody can answer."""
     left = total["images"] - total["images_done"]
     found = ahead.range() if left else None
     print(
         f"perfbench: {prepared.folder}: {total['fits'] - total['fits_done']} fits and {left} "
         f"images to do (a fit: one method trained on one concept)"
-        + (f", {words(*found)}" if found else ""),
+        + (f", {words(*found)}" if found else "")
+        + (f"; at most {stops.images} images of these now" if 0 < stops.images < left else ""),
         file=sys.stderr,
     )
     advice = [faster(prepared, left), crowded(prepared.device, prepared.config.threads)]
     for sentence in filter(None, advice if left else ()):
         print(f"perfbench: {sentence}", file=sys.stderr)
-    if found and found[1] > ASKED and not sure and not _goes_on(words(*found)):
+    unasked = stops.sure or 0 < stops.images < left  # a part of it is no accident
+    if found and found[1] > ASKED and not unasked and not _goes_on(words(*found)):
         raise UserError(
             f"not begun; --yes does not ask, and a smaller run is --preset quick or fewer "
             f"--concepts and --prompts ({prepared.folder} has the plan)"

@@ -114,6 +114,9 @@ def disks() -> Iterator[Answer]:
     }
     for what, place in places.items():
         there = next(p for p in [place.absolute(), *place.absolute().parents] if p.exists())
+        if not there.is_dir():
+            yield MEND, f"{what}: {there} is a file, and a folder is wanted"
+            continue
         free = shutil.disk_usage(there).free
         if not os.access(there, os.W_OK):
             yield MEND, f"{what}: nothing can be written in {there}"
@@ -125,7 +128,7 @@ def disks() -> Iterator[Answer]:
 
 def hub() -> Iterator[Answer]:
     """Whether a download could begin; nothing is sent."""
-    if os.environ.get("HF_HUB_OFFLINE"):
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         yield NOTE, "HF_HUB_OFFLINE is set: backbones and photographs have to be here already"
         return
     try:

@@ -33,7 +33,7 @@ def fit(args: argparse.Namespace) -> None:
     from benchmarks.running.prepared import concept_key, pictures, planned_concepts, prepare_run
     from benchmarks.running.tasks import Job
     from benchmarks.running.worker import Worker
-    from benchmarks.store.run_folder import Store
+    from benchmarks.store.run_folder import FITTING, Store
     from benchmarks.suite.concept_masks import make_missing
     from perfusion_core.training import bar
 
@@ -86,6 +86,7 @@ def fit(args: argparse.Namespace) -> None:
     if told := warning(planned_concepts(prepared), prepared.models, prepared.device):
         print(f"perfbench: {told}", file=sys.stderr)
     store = Store(out.parent / f".{out.name}.fit")  # an interrupted training goes on from here
+    store.locks.try_lock(FITTING)  # until this process ends: `perfbench clean` leaves it alone
     make_missing(planned_concepts(prepared), prepared.config.clipseg, prepared.device)
     for one in planned_concepts(prepared):
         store.publish_concept(

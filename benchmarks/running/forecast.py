@@ -124,7 +124,7 @@ def time_left(about: Mapping[str, Any]) -> str:
     if total["images_done"] == total["images"] and total["fits_done"] == total["fits"]:
         return "nothing is left to do"
     if about.get("seconds_range"):
-        return f"time left: {words(*about['seconds_range'])}, by what was measured so far"
+        return f"time left: {words(*about['seconds_range'])}, by what was measured before"
     if about["seconds_left"] is None:
         return "time left: not known before the first units are finished"
     without = f", without {', '.join(unknown)}: none is finished yet" if unknown else ""

@@ -19,6 +19,8 @@ from perfusion_core import hardware
 from perfusion_core.places import cache_dir
 
 Known = Mapping[str, tuple[float, float, float]]  # kind -> seconds a row; the range: from and to
+LIKELY = 1e-7, 1e4  # seconds a row, of any backbone on any machine
+LEAST = 2000.0  # rows of a kind: what fewer took says little of the next run
 HERE, ELSEWHERE = (0.7, 1.5), (0.5, 2.5)
 # Seconds a row of one worker with two threads, of the miniature on a CPU (results/speed)
 MEASURED = {
@@ -30,7 +32,7 @@ MEASURED = {
 def known_seconds(config: Config, models: Models, device: str, workers: int) -> Known:
     """Empty where nothing like it was ever measured."""
     told = read_json(_place(config, models, device, workers)) or {}
-    mine = {kind: told[kind] for kind in (FITS, PICTURES) if isinstance(told.get(kind), float)}
+    mine = {kind: told[kind] for kind in (FITS, PICTURES) if is_likely(told.get(kind))}
     if mine and config.cache != "none":
         return {kind: (seconds, *HERE) for kind, seconds in mine.items()}
     if models.name != "miniature" or device != "cpu":
@@ -44,11 +46,18 @@ def remember(
     """What this run took a row; a cache that takes nothing costs the next estimate only."""
     if left is None or config.cache == "none" or not unit_cache().limit:
         return
+    if not (learned := left.prices(LEAST)):
+        return
     place = _place(config, models, device, workers)
-    told = {**(read_json(place) or {}), **left.prices()}
+    told = {**(read_json(place) or {}), **learned}
     with suppress(OSError, DiskError):
         place.parent.mkdir(parents=True, exist_ok=True)
         write_whole(place, json.dumps(told) + "\n")
+
+
+def is_likely(seconds: object) -> bool:
+    """A number that some machine could take for a row; anything else is damage."""
+    return isinstance(seconds, float) and LIKELY[0] < seconds < LIKELY[1]
 
 
 def _place(config: Config, models: Models, device: str, workers: int) -> Path:

@@ -78,6 +78,12 @@ def run(
     if dry_run:
         return plan(config, as_json=False)
     prepared = prepare_run(config)
+    most = max((len(cell.seeds) for cell in prepared.plan.cells), default=0)
+    if 0 < stops.images < most:
+        raise UserError(
+            f"--limit {stops.images}: a prompt has {most} images, which are drawn together; give "
+            f"at least {most}"
+        )
     if told := warning(planned_concepts(prepared), prepared.models, prepared.device):
         print(f"perfbench: {told}", file=sys.stderr)
     store = open_folder(prepared, argv)
@@ -215,7 +221,7 @@ def work(prepared: Prepared, store: Store, stops: Stops = Stops()) -> Outcome:  
     about = forecast(store, plan, done)
     left = about["total"]["images"] - about["total"]["images_done"]
     ahead = time_left(prepared, done)
-    tell(prepared, about["total"], ahead, stops.sure)
+    tell(prepared, about["total"], ahead, stops)
     progress = Progress(left, left=ahead)
     job = Job(
         config=prepared.config,

@@ -94,9 +94,11 @@ class TimeLeft:
             low, high = low + few * rest, high + many * rest
         return low / self.workers, high / self.workers
 
-    def prices(self) -> dict[str, float]:
-        """Seconds a row of what has ended."""
-        return {k: self.seconds[k] / self.done[k] for k in self.done if self.done[k] > 0}
+    def prices(self, least: float = 0.0) -> dict[str, float]:
+        """Seconds a row of what has ended, of a kind of which so many rows have."""
+        return {
+            k: self.seconds[k] / self.done[k] for k in self.done if self.done[k] > max(least, 0.0)
+        }
 
 
 def words(low: float, high: float) -> str:

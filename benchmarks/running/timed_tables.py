@@ -24,7 +24,9 @@ from benchmarks.scoring.reserved import REAL
 from benchmarks.store.run_folder import Store
 from perfusion_core.hardware import processor
 
-METHODS = ("perfusion", "db", "ti", "cd", "cd-better", "lora")
+ABLATED = ("one-shot", "trained-k", "no-mask", "train-bias", "vanilla-rome")
+# such as have points to be set; what they are called costs a table nothing
+METHODS = ("perfusion", *(f"perfusion-{name}" for name in ABLATED))
 POINTS = 44  # of each method: a million images of the paper's concepts, prompts and images a prompt
 FIRST = 30  # hundredths of the first point's bias
 

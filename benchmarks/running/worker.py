@@ -42,6 +42,7 @@ class Drawn:
     pictures: np.ndarray
     sizes: list[int]
     seconds: float
+    cut: str  # the end of the prompt that no picture has anything of
 
 
 class Worker:
@@ -284,19 +285,19 @@ class Worker:
             "text": cell.text,
             "seeds": cell.seeds,
             **self._split(drawn.sizes),
-            **self._cut(cell),
+            **({"cut": drawn.cut} if drawn.cut else {}),
         }
 
-    def _cut(self, cell: Cell) -> dict[str, Any]:
-        """For a manifest: the end of the prompt that no picture has anything of."""
-        from perfusion_core.prompts import Word, super_text, unread
+    def _cut(self, cell: Cell, text: str) -> str:
+        """What the text encoder does not read of the text as a method writes it, told once."""
+        from perfusion_core.prompts import PLACEHOLDER, unread
 
-        words = dict(zip(cell.concepts, map(Word, cell.super_categories)))
-        if not (rest := unread(self.backbone.tokenizer, super_text(cell.template, words))):
-            return {}
-        told = f"prompt {cell.prompt_id} is longer than the text encoder reads; not drawn: "
-        self.say(Event("note", cell, text=f"{told}{rest!r:.99}"))
-        return {"cut": rest}
+        words = dict(zip(cell.concepts, cell.super_categories))
+        plain = PLACEHOLDER.sub(lambda found: words.get(found[1], found[1]), text)
+        if rest := unread(self.backbone.tokenizer, plain):
+            told = f"prompt {cell.prompt_id} is longer than the text encoder reads; not drawn: "
+            self.say(Event("note", cell, text=f"{told}{rest!r:.99}"))
+        return rest
 
     def _draw_together(self, cells: Sequence[Cell]) -> None:
         """What fails is drawn again cell by cell, so that each one's failure is its own."""
@@ -313,9 +314,10 @@ class Worker:
         """
         from perfusion_core.sampling import Picture, prepared
 
-        started, wanted = time.monotonic(), list[Picture]()
+        started, wanted, cut = time.monotonic(), list[Picture](), list[str]()
         for cell in cells:
             text = self.applied.write(self.backbone, cell)(cell.template)
+            cut.append(self._cut(cell, text))
             wanted += prepared(
                 self.backbone, [text] * len(cell.seeds), cell.seeds, self.job.config.guidance
             )
@@ -324,9 +326,9 @@ class Worker:
         pictures, sizes = self._pictures(wanted)
         self.applied.refuse_unread(cells[-1])
         each, drawn, n = (time.monotonic() - started) / len(cells), list[Drawn](), 0
-        for cell in cells:
+        for cell, rest in zip(cells, cut):
             mine = slice(n, n := n + len(cell.seeds))
-            drawn.append(Drawn(pictures[mine], sizes[mine], each))
+            drawn.append(Drawn(pictures[mine], sizes[mine], each, rest))
         return drawn
 
     def _pictures(self, wanted: Sequence[Any]) -> tuple[np.ndarray, list[int]]:

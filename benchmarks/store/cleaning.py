@@ -9,12 +9,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.digests import digest
 from benchmarks.disk import on_disk, remove
 from benchmarks.safe_paths import leads_out
 from benchmarks.store.cache_verbs import shown
 from benchmarks.store.csv_files import count_keys
 from benchmarks.store.reading import find_run, list_runs, read_cells, read_run
-from benchmarks.store.run_folder import Store
+from benchmarks.store.run_folder import FITTING, Store
+from perfusion_core.errors import UserError
 
 FIT = ".*.fit"  # beside what `perfbench fit --out` was to write
 
@@ -33,14 +35,23 @@ def clean(given: Sequence[str], *, images: bool, really: bool) -> int:
     """Lists; removes where that was said. Without runs, all under results/ and the trainings of
     `perfbench fit` here.
     """
-    runs = [find_run(run) for run in given] or list_runs()
-    found = [one for run in runs for one in leftovers(run, images)]
+    # a link among the results is somebody else's run, until it is named
+    runs = [find_run(run) for run in given] or [run for run in list_runs() if not run.is_symlink()]
+    found = list[Leftover]()
+    for run in {run.resolve(): run for run in runs}.values():
+        try:
+            found += leftovers(run, images)
+        except UserError as error:
+            if given:
+                raise
+            print(f"perfbench: {run} is left as it is: {error}", file=sys.stderr)
     if not given:
         found += (
-            Leftover(path, "a training of `perfbench fit` that was interrupted", Store(path), key)
+            Leftover(
+                path, "a training of `perfbench fit` that was interrupted", Store(path), FITTING
+            )
             for path in sorted(Path().glob(FIT))
-            if path.is_dir()
-            for key in ["clean"]
+            if is_of_a_fit(path)
         )
     total = 0
     for one in found:
@@ -55,9 +66,14 @@ def clean(given: Sequence[str], *, images: bool, really: bool) -> int:
     return 0
 
 
+def is_of_a_fit(path: Path) -> bool:
+    """A folder that `perfbench fit` made, by what it puts there first; not one of that name."""
+    return not path.is_symlink() and (path / ".lock").is_file() and (path / "concepts").is_dir()
+
+
 def leftovers(run: Path, images: bool) -> Iterator[Leftover]:
     store = Store(run)
-    for path in sorted(store.unfinished.iterdir()) if store.unfinished.is_dir() else ():
+    for path in store.half_written():
         yield Leftover(path, "half written", store, path.name.removesuffix(".old"))
     if not images:
         return
@@ -68,7 +84,8 @@ def leftovers(run: Path, images: bool) -> Iterator[Leftover]:
     for cell in cells:
         place = store.images(*cell.address, cell.prompt_id)
         if place.is_dir() and all(there[cell.key] == cell.n for there in counts):
-            yield Leftover(place, "images that every scorer has scored", store, cell.key)
+            lock = digest(["score", *cell.address])  # what is scoring them holds it
+            yield Leftover(place, "images that every scorer has scored", store, lock)
 
 
 def removed(one: Leftover) -> bool:

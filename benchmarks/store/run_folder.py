@@ -5,6 +5,7 @@ In: units and files written aside. Out: a folder in which everything is whole or
 
 import json
 import os
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -23,6 +24,8 @@ from benchmarks.store.csv_files import (
 )
 
 RESULTS = Path("results")
+KEY = r"[0-9a-f]{64}(\.old)?"  # names of what is written aside
+FITTING = "fitting"  # the lock of a `perfbench fit` in progress
 MANIFEST = {Prior: "prior.json", Fit: "fit.json", Cell: "cell.json"}
 
 
@@ -62,6 +65,13 @@ class Store:
     def unfinished(self) -> Path:
         """Where everything is written before it is put in its place."""
         return below(self.root, ".tmp")
+
+    def half_written(self) -> list[Path]:
+        """What lies there by the name of a key, itself and not by a link."""
+        folder = self.unfinished
+        if folder.is_symlink() or not folder.is_dir():
+            return []
+        return [path for path in sorted(folder.iterdir()) if re.fullmatch(KEY, path.name)]
 
     # ---- done? ----
 
@@ -200,15 +210,14 @@ class Store:
     def sweep(self, done: Collection[str] = ()) -> None:
         """Remove what killed runs left half written, except planned fits, which are resumed until
         they are `done`. What another process is writing has its lock taken and stays."""
-        folder = self.unfinished
-        found = sorted(folder.iterdir()) if folder.is_dir() else []
+        folder, found = self.unfinished, self.half_written()
         keep = self.planned_keys() - set(done) if found else set()
         for path in found:
             key = path.name.removesuffix(".old")
             if path.name not in keep and self.locks.try_lock(key):
                 remove(path)
                 self.locks.unlock(key)
-        if folder.is_dir() and not any(folder.iterdir()):
+        if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
             with suppress(OSError):  # another process has just begun to write
                 folder.rmdir()
 

@@ -154,6 +154,8 @@ def add(
         licence=licence or (known.licence if known else OWNERS),
         images=known.images if known else [_moderate(path) for path in pictures],
         masks=known.masks if known else (),
+        heldout=known.heldout if known else (),
+        difficulty=known.difficulty if known else "",
     )
 
 

@@ -42,10 +42,10 @@ def table(parser: argparse.ArgumentParser) -> Run:
     def act(args: argparse.Namespace) -> None:
         # its matrices are small: threads would wait for one another longer than they work
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        if args.by:
+        if args.by is not None:
             from benchmarks.tables.views import view
 
-            print(view(args.run, args.by, args.form), end="")
+            print(view(args.run, args.by, args.form, args.allow_missing), end="")
             return
         from benchmarks.disk import DiskError
         from benchmarks.store.reading import find_run

@@ -15,6 +15,7 @@ from benchmarks.tables import frames
 from benchmarks.tables.build import split_pairs
 from benchmarks.tables.grid import CEILING, FLOOR
 from benchmarks.tables.run_view import open_run
+from benchmarks.tables.sample_rows import missing_of, refuse_missing
 from benchmarks.tables.table_text import aligned, estimate
 from perfusion_core.errors import unknown
 
@@ -100,13 +101,15 @@ LEGENDS = {
 INTERVAL = "[ , ]: 95 % interval over "
 
 
-def view(given: str | None, by: str, form: str = "text") -> str:
+def view(given: str | None, by: str, form: str = "text", allow_missing: bool = False) -> str:
     """One view of a run's single concepts (of its pairs, where it has only these): text with a
-    legend, csv or json.
+    legend, csv or json. A run whose plan is not finished is refused, as its table is.
     """
     if by not in VIEWS:
         raise unknown("view", by, VIEWS)
     run = open_run(given)
+    if not allow_missing:
+        refuse_missing(missing_of(run.cells, run.plan), run.plan)
     singles, pairs = split_pairs(run.cells)
     frame = VIEWS[by](singles if len(singles) else pairs, scenarios(run.plan))
     return formed(frame, form) if form != "text" else f"{text_of(frame)}\n{legend(frame, by)}"

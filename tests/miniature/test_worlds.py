@@ -13,6 +13,7 @@ from PIL import Image
 from benchmarks.cli import run
 from benchmarks.miniature import worlds
 from benchmarks.miniature.shipped import ELEVEN, TUNING, instance_of
+from benchmarks.suite.concept_folder import read_concept
 from benchmarks.suite.importers import open_suite
 from perfusion_core.errors import UserError
 
@@ -107,8 +108,24 @@ def test_the_command_lists_it(capsys):
     assert "world-tuning:N" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("place", ["file", "file/below", "/dev/null/x"])
+def test_a_cache_that_cannot_be_used_is_one_sentence(tmp_path, monkeypatch, place):
+    (tmp_path / "file").write_text("precious")
+    monkeypatch.setenv("PERFBENCH_CACHE", str(tmp_path / place))
+    with pytest.raises(UserError, match="cannot be used"):
+        open_suite("world:1")
+
+
+def test_a_copy_keeps_what_it_has(tmp_path):
+    folder = open_suite("world:1").concepts[0].images[0].parent.parent
+    assert run(["concepts", "add", str(folder), "--super-category", "cat", "--name", "copy",
+                "--dest", str(tmp_path)]) == 0  # fmt: skip
+    made = read_concept(tmp_path / "copy")
+    assert len(made.heldout) == 8 and made.difficulty == read_concept(folder).difficulty
+
+
 @pytest.mark.parametrize("spec", ["world:", "world:0", "world:-1", "world:x", "world:661", "world",
                                   "world-tuning:1e3", "world:../x"])  # fmt: skip
 def test_what_is_no_number(spec):
-    with pytest.raises(UserError, match=r"write how many concepts, world(-tuning)?:1 to"):
+    with pytest.raises(UserError, match=r"has no number of concepts: write world(-tuning)?:1 to"):
         open_suite(spec)

@@ -13,10 +13,10 @@ import pytest
 from run_kit import arguments, copy_of_reference, files, reference, run_here, shared
 
 from benchmarks.cli import run
-from benchmarks.running import beforehand, doctor
+from benchmarks.running import beforehand, doctor, known_seconds
 from benchmarks.running.known_seconds import MEASURED
 from benchmarks.running.time_left import FITS, PICTURES
-from benchmarks.store.run_folder import Store
+from benchmarks.store.run_folder import FITTING, Store
 from perfusion_core.errors import UserError
 
 
@@ -34,6 +34,7 @@ def planned(capsys, *words):
 def test_what_ended_here_tells_the_next_run_how_long_it_takes(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("PERFBENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PERFBENCH_CACHE_SIZE", "1GB")
+    monkeypatch.setattr(known_seconds, "LEAST", 0.0)
     fresh = arguments(shared(), tmp_path / "two")
     assert planned(capsys, *fresh)["seconds_range"] is None, "a backbone that nobody has measured"
     assert run_here(shared(), tmp_path / "one") == 0
@@ -44,7 +45,19 @@ def test_what_ended_here_tells_the_next_run_how_long_it_takes(tmp_path, capsys, 
     assert planned(capsys, *fresh, "--set", "images=20")["seconds_range"][0] > low
     assert planned(capsys, *fresh, "--threads", "2")["seconds_range"] is None, "other work"
     assert run(["plan", *fresh]) == 0
-    assert "by what was measured so far" in capsys.readouterr().out
+    assert "by what was measured before" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("seconds", ["NaN", "Infinity", "1e308", "-5.0", "0.0", '"x"', "[]"])
+def test_a_damaged_memory_is_no_memory(tmp_path, capsys, monkeypatch, seconds):
+    monkeypatch.setenv("PERFBENCH_CACHE", str(tmp_path))
+    words = ["--preset", "quick", "--dtype", "float32", "--device", "cpu"]
+    usual = planned(capsys, *words)["seconds_range"]
+    monkeypatch.setattr(known_seconds, "_place", lambda *_: tmp_path / "seconds.json")
+    (tmp_path / "seconds.json").write_text(f'{{"fits": {seconds}, "pictures": {seconds}}}')
+    assert planned(capsys, *words)["seconds_range"] == usual
+    (tmp_path / "seconds.json").write_text('{"fits": 0.1, "pictures": 0.1}')
+    assert planned(capsys, *words)["seconds_range"][0] > usual[1]
 
 
 @pytest.mark.parametrize("dtype", MEASURED)
@@ -60,6 +73,7 @@ def test_a_run_of_hours_asks_once_and_at_a_terminal_only(tmp_path, monkeypatch, 
     monkeypatch.setattr(beforehand, "ASKED", 0.0)
     monkeypatch.setenv("PERFBENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PERFBENCH_CACHE_SIZE", "1GB")
+    monkeypatch.setattr(known_seconds, "LEAST", 0.0)
     assert run_here(shared(), tmp_path / "one") == 0, "no terminal, no question"
     more = ("--set", "images=3")
 
@@ -162,7 +176,12 @@ def test_clean_lists_then_removes_what_nobody_holds(tmp_path, capsys, monkeypatc
     for key in ("a" * 64, "b" * 64):
         (out / ".tmp" / key).mkdir(parents=True)
         (out / ".tmp" / key / "checkpoint").write_bytes(b"x" * 1000)
-    (tmp_path / ".cat.safetensors.fit").mkdir()
+    (tmp_path / ".cat.safetensors.fit" / "concepts").mkdir(parents=True)
+    (tmp_path / ".cat.safetensors.fit" / ".lock").touch()
+    (tmp_path / ".holiday.fit").mkdir()  # the user's own
+    (tmp_path / "theirs").mkdir()
+    shutil.copytree(out, tmp_path / "theirs" / "run")
+    (tmp_path / "results" / "linked").symlink_to(tmp_path / "theirs" / "run")
     (tmp_path / "victim").mkdir()
     (out / ".tmp" / ("c" * 64)).symlink_to(tmp_path / "victim")
     assert run(["clean"]) == 0
@@ -182,9 +201,34 @@ def test_clean_lists_then_removes_what_nobody_holds(tmp_path, capsys, monkeypatc
     told = capsys.readouterr()
     assert "is in use and stays" in told.err and (out / ".tmp" / ("a" * 64)).is_dir()
     assert not (out / ".tmp" / ("b" * 64)).exists() and (tmp_path / "victim").is_dir()
-    assert not (tmp_path / ".cat.safetensors.fit").exists()
+    assert not (tmp_path / ".cat.safetensors.fit").exists() and (tmp_path / ".holiday.fit").is_dir()
+    assert len(list((tmp_path / "theirs" / "run" / ".tmp").iterdir())) == 2, "nobody named it"
     shutil.rmtree(out / ".tmp")
     assert files(out) - {".lock"} == before - {".lock"}, "what is finished stays"
+
+
+def test_clean_follows_no_link_to_what_is_finished(tmp_path, capsys):
+    out = copy_of_reference(tmp_path / "mine")
+    (out / ".tmp").symlink_to("fits")
+    before = files(out)
+    assert run(["clean", str(out), "--yes"]) == 0
+    assert "nothing to clean" in capsys.readouterr().out and files(out) == before
+
+
+def test_clean_leaves_a_training_that_goes_on(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    place = tmp_path / ".cat.safetensors.fit"
+    (place / "concepts").mkdir(parents=True)
+    make = multiprocessing.get_context("fork")
+    ready, done = make.Event(), make.Event()
+    other = make.Process(target=hold, args=(place, FITTING, ready, done))
+    other.start()
+    try:
+        assert ready.wait(60) and run(["clean", "--yes"]) == 0
+    finally:
+        done.set()
+        other.join()
+    assert "is in use and stays" in capsys.readouterr().err and place.is_dir()
 
 
 def test_clean_takes_scored_images_on_request(tmp_path, capsys):

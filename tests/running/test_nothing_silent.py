@@ -165,6 +165,29 @@ def test_a_setting_that_apply_passes_over_is_told_before_a_picture_is_kept(tmp_p
 
 
 @pytest.mark.parametrize(
+    "body",
+    [
+        "'any' in point",
+        "point.setdefault('any', 2)",
+        "point == {}",
+        "eval('point')['any']",
+        "(lambda **names: names['point']['any'])(**locals())",
+    ],
+)
+def test_an_honest_look_is_a_look(tmp_path, body):
+    more = with_method(tmp_path, body)
+    assert run_here(shared(), tmp_path / "run", *more, "--set", "points.plain=any=1") == 0
+
+
+def test_another_decorator_may_look(tmp_path):
+    more = with_method(tmp_path, "pass")
+    text = (tmp_path / "plain.py").read_text().replace("@contextmanager", "@mine\n@contextmanager")
+    wrapper = "def mine(f):\n    return lambda b, s, p: [p.get('any'), f(b, s, p)][1]\n\n\n"
+    (tmp_path / "plain.py").write_text(text.replace("@mine", f"{wrapper}@mine"))
+    assert run_here(shared(), tmp_path / "run", *more, "--set", "points.plain=any=1") == 0
+
+
+@pytest.mark.parametrize(
     "body", ["dict(point)", "(lambda **_: 0)(**point)", "list(point)", "[*point.items()]"]
 )
 def test_looking_at_all_settings_is_looking_at_each(tmp_path, body):
@@ -232,6 +255,22 @@ def test_the_table_says_how_many(tmp_path):
     text = markdown(table, remarks={"flat": 1})
     assert "1 image is of one colour all over" in text and "prompt whose end" not in text
     assert "one colour" not in markdown(table)
+
+
+def test_a_limit_below_one_prompt_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"--limit 1: a prompt has 2 images.*at least 2"):
+        run_here(shared(), tmp_path / "run", "--limit", "1")
+
+
+def test_a_view_of_an_unfinished_run_is_refused_as_its_table_is(tmp_path, capsys):
+    out = tmp_path / "run"
+    assert run_here(shared(), out, "--concepts", "cat") == 0
+    assert run_here(shared(), out, "--limit", "2") == 0
+    with pytest.raises(UserError, match="planned images have no score"):
+        run(["table", str(out), "--by", "concept"])
+    capsys.readouterr()
+    assert run(["table", str(out), "--by", "concept", "--allow-missing"]) == 0
+    assert "cat" in capsys.readouterr().out
 
 
 def test_a_run_that_is_limited_goes_on_and_ends_like_any_other(tmp_path, capsys):

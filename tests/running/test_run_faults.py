@@ -24,22 +24,28 @@ def units(run: Path) -> dict[str, int]:
 
 def kill_and_go_on(out: Path, kills: int, *more: str) -> int:
     """Start the command again and again and kill it: after a random number of units, at a random
-    moment of the next.
+    moment of the next; every second time while something is being written.
 
     -> how many of the kills left something half written.
     """
     rng, killed, halves = random.Random(0), 0, 0
+
+    def half_written() -> bool:
+        return (out / ".tmp").is_dir() and any((out / ".tmp").iterdir())
+
     while killed < kills:
         before = units(out)
         process, goal = start(shared(), out, *more), len(before) + rng.randint(0, 3)
         while process.is_alive() and len(units(out)) < goal:
             time.sleep(0.005)
-        process.join(rng.uniform(0, 0.6))
+        while killed % 2 and process.is_alive() and not half_written():
+            time.sleep(0.001)
+        process.join(rng.uniform(0, 0.01 if killed % 2 else 0.6))
         if process.is_alive():
             os.kill(process.pid, signal.SIGKILL)
             process.join()
             killed += 1
-            halves += (out / ".tmp").is_dir() and any((out / ".tmp").iterdir())
+            halves += half_written()
             assert before.items() <= units(out).items(), "a finished unit was done again"
         else:  # it was faster: begin anew
             process.join()

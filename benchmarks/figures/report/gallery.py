@@ -131,9 +131,9 @@ def gallery_controls(data: Mapping[str, Any]) -> str:
     )
     notes = []
     if data["left_out"]:
+        rows = "row has" if data["left_out"] == 1 else "rows have"
         notes.append(
-            f"{data['left_out']} rows have scores but no images any more: they were dropped after "
-            f"scoring."
+            f"{data['left_out']} {rows} no images here: dropped after scoring, or not drawn yet."
         )
     if data["unreadable"]:
         notes.append(
