@@ -5,7 +5,6 @@ In: units and files written aside. Out: a folder in which everything is whole or
 
 import json
 import os
-import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -24,7 +23,6 @@ from benchmarks.store.csv_files import (
 )
 
 RESULTS = Path("results")
-KEY = r"[0-9a-f]{64}(\.old)?"  # names of what is written aside
 FITTING = "fitting"  # the lock of a `perfbench fit` in progress
 MANIFEST = {Prior: "prior.json", Fit: "fit.json", Cell: "cell.json"}
 
@@ -67,11 +65,9 @@ class Store:
         return below(self.root, ".tmp")
 
     def half_written(self) -> list[Path]:
-        """What lies there by the name of a key, itself and not by a link."""
+        """What lies there itself, and not by a link to what is finished."""
         folder = self.unfinished
-        if folder.is_symlink() or not folder.is_dir():
-            return []
-        return [path for path in sorted(folder.iterdir()) if re.fullmatch(KEY, path.name)]
+        return [] if folder.is_symlink() or not folder.is_dir() else sorted(folder.iterdir())
 
     # ---- done? ----
 
