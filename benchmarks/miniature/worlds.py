@@ -20,14 +20,13 @@ from benchmarks.miniature.shipped import ASYMMETRIC, ELEVEN, TUNING, instance_of
 from benchmarks.miniature.world.instance import Instance, make_instance, stream
 from benchmarks.miniature.world.picture import CONCEPT_CLASSES, POOL
 from benchmarks.suite.catalog import Catalog, shipped_prompts
-from benchmarks.suite.concept_folder import Concept, read_concept, write_concept
+from benchmarks.suite.concept_folder import GRADES, Concept, read_concept, write_concept
 from perfusion_core.errors import UserError
 from perfusion_core.places import cache_dir
 
 APART = 0.6  # distance to the pool, to the shipped concepts, and to one another
 MOST = 60  # of a class, in either suite
 HELDOUT = 8  # pictures that no method ever sees
-GRADES = ("easy", "middling", "hard")  # thirds of the pool, by distance to the class's mean
 KINDS = {"world": "", "world-tuning": "tuning_"}  # what their concepts' names begin with
 GROUP = {cls: group for cls, _, group, _ in (ELEVEN | TUNING).values()}
 
@@ -115,7 +114,7 @@ def shipped(cls: str) -> list[Instance]:
 
 
 def grade(one: Instance) -> str:
-    """How far it lies from what is usual for its class, beside the training's instances."""
+    """How far it lies from what is usual for its class: thirds of the training's instances."""
     usual = pool(one.cls).mean(0)
     far = np.linalg.norm(pool(one.cls) - usual, axis=1)
     below = (far < np.linalg.norm(one.vector() - usual)).mean()

@@ -67,8 +67,8 @@ def crowded(device: str, threads: int) -> str:
     if device != "cpu" or threads == 1 or cores == 1 or (taken := busy_cores()) < BUSY:
         return ""
     return (
-        f"other work keeps about {taken:.1f} of {cores} cores busy; with --threads 1 this run may "
-        f"be faster beside it"
+        f"other work keeps about {taken:.1f} of {cores} cores busy; with --threads 1 a run may be "
+        f"faster beside it"
     )
 
 

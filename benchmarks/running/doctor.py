@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import gettempdir
 
 from benchmarks.paths import git_commit, user_dir
+from benchmarks.running.beforehand import crowded
 from benchmarks.store.cache_verbs import shown
 from benchmarks.store.run_folder import RESULTS
 from perfusion_core import __version__, hardware
@@ -95,14 +96,8 @@ def device() -> Iterator[Answer]:
             yield OK, f"cuda:{number}: {about.name}, {shown(about.total_memory)}, {dtype}"
     else:
         yield NOTE, "no GPU that torch can use: the miniature takes minutes, sd15 would take days"
-    if (taken := hardware.busy_cores()) >= hardware.BUSY:
-        yield (
-            NOTE,
-            (
-                f"other work keeps about {taken:.1f} of {cores} cores busy; beside it, "
-                f"--threads 1 may be faster"
-            ),
-        )
+    if told := crowded("cpu", threads=0):
+        yield NOTE, told
 
 
 def disks() -> Iterator[Answer]:

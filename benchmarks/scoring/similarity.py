@@ -14,7 +14,7 @@ from PIL import Image
 from benchmarks.scoring.cell_row import CellRow
 from benchmarks.scoring.reserved import REAL
 from benchmarks.scoring.scorers import Model
-from benchmarks.suite.image_files import numbered
+from benchmarks.suite.image_files import is_flat, numbered
 from perfusion_core.errors import UserError
 
 Row = dict[str, Any]
@@ -89,11 +89,6 @@ def score_cell(
         row |= {"remark": " ".join(remarks)} if remarks else {}
         rows.append(row)
     return rows
-
-
-def is_flat(picture: Image.Image) -> bool:
-    """One colour all over: a failed drawing, or what a safety checker leaves."""
-    return all(least == most for least, most in picture.getextrema())  # type: ignore[misc]
 
 
 def score_real(key: str, concept: str, group: str, features: np.ndarray) -> list[Row]:

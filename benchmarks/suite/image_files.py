@@ -120,9 +120,14 @@ def oddities(paths: Sequence[Path]) -> list[str]:
             said.append(
                 f"{path.name} is {long} x {short}; the square in its middle is what is seen"
             )
-        elif all(least == most for least, most in picture.getextrema()):  # type: ignore[misc]
+        elif is_flat(picture):
             said.append(f"{path.name} is of one colour")
     return said
+
+
+def is_flat(picture: Image.Image) -> bool:
+    """One colour all over: a failed drawing, or what a safety checker leaves."""
+    return all(least == most for least, most in picture.getextrema())  # type: ignore[misc]
 
 
 def passed_over(folder: Path, taken: Iterable[Path]) -> list[str]:
