@@ -18,33 +18,27 @@ from benchmarks.disk import places_of_the_user
 from benchmarks.verb import VERBS
 from perfusion_core.errors import UserError, unknown
 
-ROOMS = ("running", "store", "tables", "figures", "study", "suite", "miniature", "evidence")
-LISTED = (
-    "run",
-    "plan",
-    "score",
-    "table",
-    "check",
-    "compare",
-    "measure",
-    "attention",
-    "plot",
-    "report",
+ROOMS = (
+    "running",
+    "store",
+    "tables",
+    "figures",
+    "exchange",
     "study",
-    "ls",
-    "concepts",
-    "catalog",
-    "fit",
-    "tune",
-    "generate",
-    "covariance",
-    "masks",
-    "cache",
-    "clean",
-    "doctor",
-    "gpu-day",
+    "suite",
     "miniature",
+    "evidence",
 )
+# what each is for -> its verbs, as `perfbench --help` shows them
+GROUPS = {
+    "make a run": ("run", "plan", "tune", "gpu-day"),
+    "score and decide": ("score", "table", "check", "compare"),
+    "pictures and methods from elsewhere": ("measure",),
+    "look": ("plot", "report", "attention", "study"),
+    "one concept": ("fit", "generate"),
+    "concepts, prompts, methods": ("ls", "concepts", "catalog", "masks"),
+    "models and this machine": ("miniature", "covariance", "doctor", "cache", "clean"),
+}
 DRAWING = ("run", "fit", "tune", "generate", "attention")  # where threads work together for long
 READING = ("ls", "plan", "check", "catalog")  # write nothing
 for room in ROOMS:  # each owns its verbs
@@ -81,16 +75,20 @@ def versions() -> str:
     return "\n".join(lines)
 
 
+def listed(name: str) -> str:
+    """A verb and the first line of its help."""
+    return f"  {name:<12}{(VERBS[name].__doc__ or '').strip().splitlines()[0]}"
+
+
 def usage() -> str:
     """The page of `perfbench --help`."""
     rows = "\n".join(
-        f"  {name:<12}{(VERBS[name].__doc__ or '').strip().splitlines()[0]}" for name in LISTED
+        line for purpose, verbs in GROUPS.items() for line in (f"{purpose}:", *map(listed, verbs))
     )
     return f"""usage: perfbench VERB [options]
 
 Text-to-image personalization, measured: trains, generates, scores and plots.
 
-verbs:
 {rows}
 
 examples:

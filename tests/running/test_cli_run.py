@@ -13,6 +13,7 @@ import pytest
 from run_kit import environment, perfbench
 from safetensors.numpy import save_file
 
+from benchmarks import cli
 from benchmarks.advice import advised
 from benchmarks.cli import mismatched, run
 from benchmarks.planning.ablations import ABLATIONS
@@ -27,6 +28,14 @@ def sentence(*words: str) -> str:
         run(words)
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+def test_help_groups_every_verb_by_its_purpose():
+    grouped = [name for verbs in cli.GROUPS.values() for name in verbs]
+    assert sorted(grouped) == sorted(cli.VERBS), "each verb stands in one group, once"
+    for purpose, verbs in cli.GROUPS.items():
+        after = cli.usage().partition(f"\n{purpose}:\n")[2].splitlines()
+        assert [line.split()[0] for line in after[: len(verbs)]] == list(verbs)
 
 
 def test_help_of_every_verb_is_quick_and_has_examples():

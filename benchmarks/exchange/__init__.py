@@ -1,0 +1,4 @@
+"""What other people's tools made comes in, and what was made here goes out to theirs.
+
+Reading order: command.
+"""
