@@ -32,6 +32,7 @@ PAGES = [
     "docs/architecture.md",
     "docs/run-folder.md",
     "docs/library.md",
+    "docs/api.md",
     "docs/glossary.md",
 ]
 

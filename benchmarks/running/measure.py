@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from benchmarks.devices import device_name
 from benchmarks.paths import miniature_dir
@@ -18,12 +19,13 @@ from benchmarks.scoring.lookup import SD_SCORER, Scorer, find_scorer
 from benchmarks.scoring.similarity import ceiling, image_similarity
 from benchmarks.suite.catalog import fill, leave_out
 from benchmarks.suite.concept_folder import list_images
-from benchmarks.suite.image_files import load_image
+from benchmarks.suite.image_files import as_rgb, load_image
 from benchmarks.tables.table_text import aligned
 from perfusion_core.errors import UserError
 
 BATCH = 64  # pictures a pass
 MINIATURE = "miniature"  # its own scorer, of which no download is needed
+Picture = Path | Image.Image | np.ndarray  # a file, an image, or an array uint8 [H, W, 3]
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,8 @@ class Measured:
 
 
 def measure(
-    pictures: Sequence[Path],
-    references: Sequence[Path] = (),
+    pictures: Sequence[Picture],
+    references: Sequence[Picture] = (),
     prompts: Sequence[str] = (),
     word: str = "",
     scorers: Sequence[str] = (),
@@ -58,8 +60,8 @@ def measure(
 
 def measured(
     scorer: Scorer,
-    pictures: Sequence[Path],
-    references: Sequence[Path],
+    pictures: Sequence[Picture],
+    references: Sequence[Picture],
     prompts: Sequence[str],
     word: str,
     device: str,
@@ -68,7 +70,10 @@ def measured(
 
     model = open_scorer(scorer, device)
     drawn, real = features(model, pictures), features(model, references)
-    each: list[dict[str, Any]] = [{"picture": str(path)} for path in pictures]
+    each: list[dict[str, Any]] = [
+        {"picture": str(one) if isinstance(one, Path) else number}
+        for number, one in enumerate(pictures)
+    ]
     if len(real):
         for row, value in zip(each, image_similarity(drawn, real)):
             row["image_sim"] = float(value)
@@ -95,13 +100,27 @@ def mean_of(rows: Sequence[dict[str, Any]], name: str) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def features(model: Any, paths: Sequence[Path]) -> np.ndarray:
+def features(model: Any, pictures: Sequence[Picture]) -> np.ndarray:
     """[n, d], read and seen some at a time."""
     parts = [
-        model.images([load_image(path) for path in paths[start : start + BATCH]])
-        for start in range(0, len(paths), BATCH)
+        model.images([seen(one) for one in pictures[start : start + BATCH]])
+        for start in range(0, len(pictures), BATCH)
     ]
     return np.concatenate(parts) if parts else np.empty((0, 0))
+
+
+def seen(one: Picture) -> Image.Image:
+    """RGB, as a file of it would be read."""
+    if isinstance(one, Path):
+        return load_image(one)
+    if isinstance(one, np.ndarray):
+        if one.dtype != np.uint8 or one.ndim != 3 or one.shape[2] != 3 or 0 in one.shape:
+            raise UserError(
+                f"an array of a picture is uint8 [height, width, 3], not {one.dtype} "
+                f"{list(one.shape)}"
+            )
+        return Image.fromarray(one)
+    return as_rgb(one)
 
 
 def scorer_of(name: str) -> Scorer:
@@ -146,7 +165,7 @@ def prompts_of(prompt: str | None, file: str | None) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
-def refuse_mismatch(pictures: Sequence[Path], prompts: Sequence[str]) -> None:
+def refuse_mismatch(pictures: Sequence[Picture], prompts: Sequence[str]) -> None:
     if len(prompts) > 1 and len(prompts) != len(pictures):
         raise UserError(
             f"{len(prompts)} prompts and {len(pictures)} pictures: one prompt a picture is needed, "

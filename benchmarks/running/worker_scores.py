@@ -16,7 +16,7 @@ from benchmarks.planning.plan import seed_of
 from benchmarks.planning.units import Fit
 from benchmarks.running.tasks import Job, ScoringTask
 from benchmarks.scoring import similarity
-from benchmarks.scoring.scorers import of_concept, open_scorer
+from benchmarks.scoring.scorers import Model, of_concept, open_scorer
 from benchmarks.store.run_folder import Store
 from benchmarks.suite.catalog import fill, leave_out
 from benchmarks.tables.statistics import harmonic, relative_text
@@ -27,12 +27,12 @@ class WorkerScores:
 
     def __init__(self, job: Job, store: Store) -> None:
         self.job, self.store = job, store
-        self._scorers: dict[str, similarity.Model] = {}
+        self._scorers: dict[str, Model] = {}
         self._features: dict[tuple[str, str], np.ndarray] = {}
         # raw text similarity of plain pictures, by super-category
         self._plain: dict[str, float] = {}
 
-    def scorer(self, name: str) -> similarity.Model:
+    def scorer(self, name: str) -> Model:
         if name not in self._scorers:
             models = self.job.models
             known = {scorer.name: scorer for scorer in (*models.scorers, models.selector)}

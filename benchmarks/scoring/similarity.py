@@ -6,16 +6,18 @@ Separate from generation: reads PNGs and never the models that made them.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from benchmarks.scoring.cell_row import CellRow
 from benchmarks.scoring.reserved import REAL
-from benchmarks.scoring.scorers import Model
 from benchmarks.suite.image_files import is_flat, numbered
 from perfusion_core.errors import UserError
+
+if TYPE_CHECKING:
+    from benchmarks.scoring.scorers import Model
 
 Row = dict[str, Any]
 CUT, FLAT = "cut", "flat"  # remarks on an image; rows without any have no such column
@@ -47,7 +49,7 @@ def ceiling(concept: np.ndarray) -> np.ndarray:
 
 
 def score_cell(
-    model: Model,
+    model: "Model",
     cell: CellRow,
     pictures: Sequence[Image.Image],
     concepts: Sequence[np.ndarray],

@@ -53,7 +53,7 @@ def load_image(path: str | os.PathLike[str]) -> Image.Image:
     path = Path(path)
     with _open(path) as image:
         picture = _decoded(image, path)
-        return _rgb(picture, path)
+        return as_rgb(picture, path.name)
 
 
 def numbered(folder: Path) -> list[Path]:
@@ -81,7 +81,7 @@ def load_mask(path: str | os.PathLike[str], size: int) -> np.ndarray:
         if picture.mode in ("1", "L"):
             grey = picture.convert("L")
         else:
-            grey = _rgb(picture, path).convert("L")
+            grey = as_rgb(picture, path.name).convert("L")
         return np.asarray(_square(grey, size))
 
 
@@ -222,17 +222,15 @@ def _decoded(image: Image.Image, path: Path) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _rgb(image: Image.Image, path: Path) -> Image.Image:
+def as_rgb(image: Image.Image, name: str = "the picture") -> Image.Image:
     """Any of Pillow's modes as 8-bit RGB."""
     if image.mode.startswith("I;16") or image.mode == "I":
         values = np.asarray(image).astype(np.float64)
         if values.min() < 0 or values.max() > 65535:
-            raise UserError(f"{path.name} has 32 bits a pixel: save it with 8 or 16")
+            raise UserError(f"{name} has 32 bits a pixel: save it with 8 or 16")
         image = Image.fromarray(np.round(values / 257).astype(np.uint8))
     if image.mode == "F" or image.mode == "LAB":
-        raise UserError(
-            f"{path.name} is stored as {image.mode} pixels: save it as ordinary 8-bit RGB"
-        )
+        raise UserError(f"{name} is stored as {image.mode} pixels: save it as ordinary 8-bit RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))

@@ -63,6 +63,10 @@ def compare(
     """Several numbers of one cell are averaged first. `by`: one column, whose values are
     replicated; or two that are crossed, of which the first counts (two-way clustered).
     """
+    if not 1 <= len(by) <= 2:
+        raise UserError(f"by {','.join(by) or 'nothing'}: one column, or two that are crossed")
+    if margin is not None and not margin > 0:
+        raise UserError(f"margin {margin:g}: a number above 0 is wanted")
     cells = [cells_of_scores(frame, score, by) for frame in (a, b)]
     both = pd.concat(cells, axis=1, keys=["a", "b"], join="inner")
     lost = [len(mine) - len(both) for mine in cells]
@@ -256,10 +260,6 @@ def compare_verb(
     as_json: bool,
 ) -> str:
     """`perfbench compare A B`."""
-    if not 1 <= len(by) <= 2:
-        raise UserError(f"--by {','.join(by)}: one column, or two that are crossed")
-    if margin is not None and margin <= 0:
-        raise UserError(f"--margin {margin:g}: a number above 0 is wanted")
     found = compare(read_scores(a, where), read_scores(b, where), score, by, margin)
     if as_json:
         row = {k: None if v != v else v for k, v in found.row().items()}
