@@ -1,7 +1,8 @@
 """`python -m benchmarks.evidence` writes the tables of docs/claims.md and metrics.md, and
 results/README.md; `... commands`: what to run; `... look RUN`: what only its pictures tell; `...
 take RUN DIR`: its trained files of Perfusion, to be kept; `... pack RUN`: its plan, cells and rows
-in one small file, to be committed."""
+in one small file, to be committed; `... coverage RUN`: how often intervals hold the truth where
+effects are as skewed as its own."""
 
 import argparse
 import shutil
@@ -21,7 +22,10 @@ from perfusion_core.errors import UserError
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.evidence", description=__doc__)
     parser.add_argument(
-        "do", nargs="?", choices=("pages", "commands", "look", "take", "pack"), default="pages"
+        "do",
+        nargs="?",
+        choices=("pages", "commands", "look", "take", "pack", "coverage"),
+        default="pages",
     )
     parser.add_argument(
         "run", nargs="?", metavar="RUN", help="a run folder, or a name under results/"
@@ -46,6 +50,12 @@ def done(do: str, run: str | None, out: Path | None = None) -> str:
         from benchmarks.paths import miniature_dir
 
         return write_judged(find_run(run), open_judges(miniature_dir())).to_string(index=False)
+    if do == "coverage":
+        from benchmarks.evidence.coverage import coverage
+        from benchmarks.tables.run_view import open_run
+        from benchmarks.tables.views import text_of
+
+        return text_of(coverage(open_run(run)))
     if do == "pack":
         archive = pack_run(find_run(run))
         return f"{archive}: {archive.stat().st_size:,} bytes{to_commit(archive.parent)}"

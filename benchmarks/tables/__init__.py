@@ -1,8 +1,8 @@
 """Numbers from rows: means, intervals, tables, and the regression gate.
 
 Reading order: statistics (pure functions of arrays), grid (cells as arrays), frames (tidy frames of
-them), sample_rows (all scorers' rows side by side), build (rows to tables), table_text and views
-(for people), derived (the tables of a run, read back), run_view (a run folder as readers see it),
-comparable, margins, gate and gate_report (is one run worse than another?), comparing (two tables by
-anybody), command.
+them), dominance (fronts) and one_number (summaries), sample_rows (all scorers' rows side by side),
+build (rows to tables), table_text and views (for people), derived (the tables of a run, read back),
+run_view (a run folder as readers see it), comparable, margins, gate and gate_report (is one run
+worse than another?), comparing (two tables by anybody), command.
 """

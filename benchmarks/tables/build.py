@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.tables.frames import SCORES, score_intervals, variants
-from benchmarks.tables.grid import CEILING, FLOOR, Grid, grid_of
+from benchmarks.tables.grid import CEILING, FLOOR, Grid, ceilings_of, grid_of
 from benchmarks.tables.sample_rows import (
     CELL,
     both_concepts,
@@ -91,14 +91,6 @@ def split_pairs(cells: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rows of single concepts, and rows of pairs."""
     pair = cells["kind"] == "pair"
     return cells[~pair], cells[pair]
-
-
-def ceilings_of(cells: pd.DataFrame) -> pd.Series:
-    """concept -> real-against-real similarity: the mean over its own images of the similarity to
-    the others.
-    """
-    real = cells[(cells["method"] == CEILING) & (cells["metric"] == "image_sim")]
-    return real.set_index("concept")["mean"]
 
 
 def above(image: np.ndarray, limit: np.ndarray) -> np.ndarray:

@@ -183,6 +183,14 @@ def grid_of(cells: pd.DataFrame) -> Grid:
     )
 
 
+def ceilings_of(cells: pd.DataFrame) -> pd.Series:
+    """concept -> real-against-real similarity: the mean over its own images of the similarity to
+    the others.
+    """
+    real = cells[(cells["method"] == CEILING) & (cells["metric"] == "image_sim")]
+    return real.set_index("concept")["mean"]
+
+
 def _ranked(cells: pd.DataFrame, names: list[str]) -> tuple[pd.DataFrame, np.ndarray]:
     """The first row of each combination of values, in their order; and [n] the place of every row's
     among them.

@@ -139,7 +139,7 @@ def expanded(values: np.ndarray, n_concepts: int) -> Interval:
     value, drawn = float(values[0]), values[1:]
     if n_concepts < 2 or np.isnan(value):
         return Interval(value, np.nan, np.nan)
-    reach, tail = _expansion(n_concepts)
+    reach, tail = expansion(n_concepts)
     # four concepts or fewer: no draw lies so far out, the smallest and largest are too near
     if tail * len(drawn) < 1:
         half = reach * float(np.nanstd(drawn))
@@ -174,7 +174,7 @@ def crossed(values: np.ndarray, draws: Draws, n_concepts: int) -> Interval:
 
 
 @cache
-def _expansion(n_concepts: int) -> tuple[float, float]:
+def expansion(n_concepts: int) -> tuple[float, float]:
     """How many standard errors of the bootstrap an interval reaches to either side, and what a
     normal has beyond.
     """

@@ -13,7 +13,9 @@ import pandas as pd
 from benchmarks.scoring.reserved import OURS
 from benchmarks.tables import frames
 from benchmarks.tables.build import split_pairs
+from benchmarks.tables.dominance import compared_fronts
 from benchmarks.tables.grid import CEILING, FLOOR
+from benchmarks.tables.one_number import summaries
 from benchmarks.tables.run_view import open_run
 from benchmarks.tables.sample_rows import missing_of, refuse_missing
 from benchmarks.tables.table_text import aligned, estimate
@@ -66,7 +68,9 @@ VIEWS: dict[str, Callable[[pd.DataFrame, Mapping[str, str]], pd.DataFrame]] = {
     "concept": lambda cells, _: frames.per_concept(cells),
     "hardest": lambda cells, _: frames.hardest(cells),
     "difference": lambda cells, _: frames.differences(cells, ours(cells)),
-    "front": lambda cells, _: frames.front_gaps(cells, ours(cells)),
+    "front": lambda cells, _: compared_fronts(cells, ours(cells)),
+    "gap": lambda cells, _: frames.front_gaps(cells, ours(cells)),
+    "summary": lambda cells, _: summaries(cells),
     "hypervolume": lambda cells, _: frames.hypervolumes(cells),
     "best-h": lambda cells, _: frames.best_h(cells),
     "variance": lambda cells, _: frames.variance(cells),
@@ -84,6 +88,15 @@ LEGENDS = {
     "difference": "difference: method less other, paired by cell; lo, hi: its 95 % interval",
     "win_rate": "win_rate: share of cells where method is ahead; win_lo, win_hi: its 95 % interval",
     "concepts_won": "concepts_won: concepts whose mean is ahead, of n_concepts",
+    "ahead": "ahead: the most by which some point of the method is ahead of the other's front on "
+    "both axes; below 0, its best is behind by so much on one",
+    "behind": "behind: the same of the other over the method",
+    "verdict": "verdict: beyond, dominated or trade-off (each ahead on an axis) where intervals "
+    "say so, not beyond where only that is known, else undecided",
+    "concepts_beyond": "concepts_beyond, concepts_dominated: of n_concepts, one front ahead "
+    "on both axes",
+    "harmonic_floor_to_ceiling": "harmonic_floor_to_ceiling: the same, with image_sim counted from "
+    "super (0) to the concept's own images (1)",
     "gap": "gap: text similarity of the method's front at the other's image similarity, less the "
     "other's; empty where the front does not reach so far; lo, hi: its 95 % interval",
     "inside": "inside: share of bootstrap draws in which the front reaches so far; below 0.95 no "
