@@ -112,13 +112,22 @@ def score(parser: argparse.ArgumentParser) -> Run:
         help="more: truth, a folder, clip:MODEL:TAG, dino, dinov2, timm:MODEL",
     )
     parser.add_argument("--again", action="store_true", help="also rows that are there")
+    parser.add_argument(
+        "--allow-missing", action="store_true", help="tables of what is there, with n/planned"
+    )
     parser.add_argument("--device", metavar="NAME", default="auto", help="auto, cpu, cuda, cuda:N")
 
     def act(args: argparse.Namespace) -> int:
         from benchmarks.running.rescore import rescore
 
         more = [name for name in args.scorers.split(",") if name]
-        return rescore(args.run, more, again=args.again, device=args.device)
+        return rescore(
+            args.run,
+            more,
+            again=args.again,
+            device=args.device,
+            allow_missing=args.allow_missing,
+        )
 
     return act
 

@@ -74,6 +74,7 @@ class Driver:
         stops: Stops = Stops(),
     ) -> None:
         self.store, self.scoring, self.progress, self.stops = store, scoring, progress, stops
+        self.scores_only = not plan.units  # then progress counts images as they are scored
         self.handed = 0  # images that workers were told to draw
         self.time_left = progress.time_left
         self.outcome = Outcome(set(done))
@@ -203,6 +204,7 @@ class Driver:
             self.scoring.publish(unit, event.rows)
             self.store.forget_failures([unit.lock])
             self.outcome.seconds["scores"] += event.seconds
+            self.progress.add(unit.images if self.scores_only else 0)
         elif event.kind == "done":
             assert not isinstance(unit, ScoringTask)
             self.outcome.done.add(unit.key)

@@ -82,6 +82,11 @@ class Scoring:
             else None
         )
 
+    def images(self, done: set[str]) -> int:
+        """How many lack a score."""
+        tasks = (self.task(address, done) for address in self.groups())
+        return sum(task.images for task in tasks if task)
+
     def lock(self, address: Address) -> str:
         return digest(["score", *address])
 

@@ -9,14 +9,16 @@ from typing import Any
 
 from benchmarks.devices import device_name
 from benchmarks.digests import digest
+from benchmarks.disk import read_json
 from benchmarks.paths import backbone_names
 from benchmarks.planning import methods
 from benchmarks.planning.backbones import Models, find_models
 from benchmarks.planning.config import PRESETS, Config
 from benchmarks.planning.plan import choose_prompts, make_plan
-from benchmarks.planning.units import Method, Plan
+from benchmarks.planning.units import FLOOR, Method, Plan
 from benchmarks.running.given_files import find_given
 from benchmarks.store import run_json
+from benchmarks.store.reading import imported_methods
 from benchmarks.store.run_folder import RESULTS
 from benchmarks.suite import concept_masks
 from benchmarks.suite.catalog import PERFUSION, Catalog, Concept
@@ -44,6 +46,9 @@ def prepare_run(config: Config) -> Prepared:
     """Names first, which costs no torch and finds typing mistakes at once; then models, methods and
     the plan.
     """
+    if config.out:
+        old = read_json(Path(config.out) / "run.json") or {}
+        refuse_imported(Path(config.out), old, (FLOOR, *config.methods))
     methods.check_names(config.methods, config.method_files)
     on_this_machine(config.backbone, backbone_names())
     catalog = open_catalog(config)
@@ -74,6 +79,22 @@ def prepare_run(config: Config) -> Prepared:
     folder = Path(config.out) if config.out else usual_folder(config, models, fixed)
     digests = run_json.selected(catalog, concepts, bare, plan)
     return Prepared(config, catalog, concepts, chosen, models, plan, fixed, digests, folder, device)
+
+
+def refuse_imported(folder: Path, about: Mapping[str, Any], names: Iterable[str]) -> None:
+    """What was imported is there, and nothing trains or draws it."""
+    imported = imported_methods(about) if run_json.can_go_on(about) else set()
+    for name in names:
+        if name == FLOOR and name in imported:
+            raise UserError(
+                f"{FLOOR} was imported into {folder}, and a run draws it itself: give another "
+                f"folder with --out"
+            )
+        if name in imported:
+            raise UserError(
+                f"{name} was imported into {folder}: its pictures stay, and nothing is trained or "
+                f"drawn; leave it out of --methods"
+            )
 
 
 def usual_folder(config: Config, models: Models, protocol: Mapping[str, Any]) -> Path:

@@ -20,7 +20,7 @@ from benchmarks.running.driver import Driver, failures_text
 from benchmarks.running.engines import make_pool
 from benchmarks.running.missing_rows import Scoring
 from benchmarks.running.progress import Progress
-from benchmarks.running.run import change_run, complete
+from benchmarks.running.run import change_run, complete, to_be_scored
 from benchmarks.running.tasks import Job
 from benchmarks.scoring.cell_row import CellRow
 from benchmarks.scoring.lookup import Scorer, find_scorer
@@ -43,7 +43,12 @@ NEEDED = (
 
 
 def rescore(
-    given: str | None, scorers: Sequence[str] = (), *, again: bool = False, device: str = "auto"
+    given: str | None,
+    scorers: Sequence[str] = (),
+    *,
+    again: bool = False,
+    device: str = "auto",
+    allow_missing: bool = False,
 ) -> int:
     """Rows that are missing, or all of them with `again`; more `scorers` are added to the run."""
     from benchmarks.tables.build import write_tables
@@ -62,7 +67,9 @@ def rescore(
             file=sys.stderr,
         )
     scoring = Scoring(store, cells, concepts_of(store, cells), names, again=again)
-    driver = Driver(store, Plan((), (), ()), scoring, {cell.key for cell in cells}, Progress(0))
+    here = {cell.key for cell in cells}
+    progress = Progress(scoring.images(here))
+    driver = Driver(store, Plan((), (), ()), scoring, here, progress)
     job = Job(
         config,
         models,
@@ -71,8 +78,11 @@ def rescore(
         about["protocol"].get("image_prompts") == "all",
         device_name(device),
     )
-    outcome = driver.run(make_pool(job, store))
-    planned = read_cells(folder)
+    try:
+        outcome = driver.run(make_pool(job, store))
+    finally:
+        progress.close()
+    planned = to_be_scored(store, about, read_cells(folder))
 
     def record(run: dict[str, Any]) -> None:
         reported, *others = joined(run["scorers"], models.scorers)
@@ -84,7 +94,7 @@ def rescore(
             f"perfbench: {len(outcome.failed)} failed:\n{failures_text(outcome)}", file=sys.stderr
         )
         return 1
-    print(write_tables(folder))
+    print(write_tables(folder, allow_missing))
     return 0
 
 
@@ -158,16 +168,18 @@ def scorable(store: Store) -> tuple[list[CellRow], int]:
     planned = read_cells(store.root)
     for cell in planned:
         found = verified(store.images(*cell.address, cell.prompt_id), "cell.json", cell.key)
-        if found and seeds_fit(found.get("seeds"), cell):
+        if found and seeds_fit(found.get("seeds"), cell, bool(found.get("unpaired"))):
             cells.append(replace(cell, seeds=tuple(found["seeds"])))
     return cells, len(planned) - len(cells)
 
 
-def seeds_fit(seeds: Any, cell: CellRow) -> bool:
-    """Whether cell.json tells a seed for each planned image."""
+def seeds_fit(seeds: Any, cell: CellRow, some: bool = False) -> bool:
+    """Whether cell.json tells a seed for each planned image; of what was imported `some` are
+    enough.
+    """
     return (
         isinstance(seeds, list)
-        and len(seeds) == cell.n
+        and (len(seeds) == cell.n or (some and 0 < len(seeds) < cell.n))
         and all(type(seed) is int for seed in seeds)
     )
 

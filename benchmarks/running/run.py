@@ -7,11 +7,12 @@ finish (tables).
 import json
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from benchmarks.digests import difference
-from benchmarks.disk import read_json
+from benchmarks.disk import read_json, read_manifest
 from benchmarks.planning.config import Config
 from benchmarks.planning.units import Plan
 from benchmarks.running.beforehand import faster, tell, time_left, workers
@@ -27,6 +28,7 @@ from benchmarks.running.prepared import (
     pictures,
     planned_concepts,
     prepare_run,
+    refuse_imported,
     scorer_names,
     usual_folder,
 )
@@ -34,7 +36,7 @@ from benchmarks.running.progress import Progress, duration
 from benchmarks.scoring.cell_row import CellRow
 from benchmarks.store import run_json
 from benchmarks.store.csv_files import count_keys, keys_of, planned_text, read_plan_file
-from benchmarks.store.reading import read_weights
+from benchmarks.store.reading import imported_methods, read_weights
 from benchmarks.store.run_folder import Store
 from benchmarks.store.unit_cache import unit_cache
 from benchmarks.suite import concept_masks
@@ -118,10 +120,11 @@ def open_folder(prepared: Prepared, argv: Sequence[str]) -> Store:
             words={one.name: one.super_category for one in planned_concepts(prepared)},
             device=prepared.device,
         )
+        run_json.add_columns(about, prepared.catalog, rows)
         mine = {scorer["name"] for scorer in about["scorers"]}
         # by `perfbench score`
         added = [scorer for scorer in old.get("scorers", ()) if scorer["name"] not in mine]
-        about["scorers"] += complete(store, added, rows)
+        about["scorers"] += complete(store, added, to_be_scored(store, about, rows))
         store.write_text(prepared.folder / "run.json", json.dumps(about, indent=1) + "\n")
         # of a method that was changed since
         store.forget_failures(keys_of(before) - store.planned_keys())
@@ -155,10 +158,24 @@ def complete(
     return kept
 
 
+def to_be_scored(
+    store: Store, about: Mapping[str, Any], rows: Collection[CellRow]
+) -> list[CellRow]:
+    """The planned cells, of imported ones as many images as there are."""
+    imported, kept = imported_methods(about), []
+    for row in rows:
+        if row.method in imported:
+            found = read_manifest(store.images(*row.address, row.prompt_id) / "cell.json") or {}
+            row = replace(row, n=len(found.get("files", ())))
+        kept += [row] if row.n else []
+    return kept
+
+
 def refuse_others(prepared: Prepared, old: Mapping[str, Any]) -> None:
     """A folder holds one protocol, and a name in it means one thing."""
     if not old:
         return
+    refuse_imported(prepared.folder, old, [method.name for method in prepared.methods])
     other = usual_folder(prepared.config, prepared.models, prepared.protocol)
     if other.absolute() == prepared.folder.absolute() or old.get("protocol") == prepared.protocol:
         other = prepared.folder.with_name(prepared.folder.name + "-2")

@@ -61,6 +61,10 @@ class ScoringTask:
         return self.method == REAL
 
     @property
+    def images(self) -> int:
+        return sum(len(cell.seeds) for cell in self.cells)
+
+    @property
     def lock(self) -> str:
         return digest(["score", self.method, self.point, self.concept])
 

@@ -57,11 +57,12 @@ class WorkerScores:
         for cell in task.cells:
             folder = self.store.images(*cell.address, cell.prompt_id)
             pictures = similarity.read_images(folder)
-            cut = bool((read_manifest(folder / "cell.json") or {}).get("cut"))
+            about = read_manifest(folder / "cell.json") or {}
+            told = bool(about.get("cut")), bool(about.get("unpaired"))
             for scorer in task.scorers:
                 real = [self.features(scorer, concept) for concept in concepts]
                 rows[scorer] += similarity.score_cell(
-                    self.scorer(scorer), cell, pictures, real, self.job.every_prompt, cut
+                    self.scorer(scorer), cell, pictures, real, self.job.every_prompt, *told
                 )
         return rows
 

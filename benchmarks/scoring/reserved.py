@@ -1,4 +1,4 @@
-"""Names of methods with a meaning of their own, in plans, rows and tables. In: nothing. Out: three
+"""Names of methods with a meaning of their own, in plans, rows and tables. In: nothing. Out:
 constants.
 """
 
@@ -7,3 +7,5 @@ OURS = "perfusion"  # what the others are compared with: differences, fronts, ab
 FLOOR = "super"
 # no method: rows of a concept's own images against each other, the ceiling of image similarity
 REAL = "real"
+# what run.json calls the base of a method whose pictures were made elsewhere
+IMPORTED = "imported"

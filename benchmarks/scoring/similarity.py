@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from benchmarks.scoring.scorers import Model
 
 Row = dict[str, Any]
-CUT, FLAT = "cut", "flat"  # remarks on an image; rows without any have no such column
+# remarks on an image; rows without any have no such column
+CUT, FLAT, UNPAIRED = "cut", "flat", "unpaired"
 
 
 def read_images(folder: Path) -> list[Image.Image]:
@@ -55,10 +56,12 @@ def score_cell(
     concepts: Sequence[np.ndarray],
     every: bool,
     cut: bool = False,
+    unpaired: bool = False,
 ) -> list[Row]:
     """A row an image. `cell` has its seeds; `concepts`: features of its concepts' images;
     `every`: image similarity on all prompts, not only on the shape-preserving ones; `cut`: the
-    text encoder did not read the prompt to its end."""
+    text encoder did not read the prompt to its end; `unpaired`: drawn elsewhere, from other noise
+    than the same index of other methods."""
     if len(pictures) != len(cell.seeds):
         raise UserError(
             f"{cell.method}/{cell.concept}/{cell.prompt_id}: {len(pictures)} images are there, "
@@ -87,7 +90,7 @@ def score_cell(
                 "image_sim_a": format_similarity(images[0][index]),
                 "image_sim_b": format_similarity(images[1][index]),
             }
-        remarks = [CUT] * cut + [FLAT] * is_flat(pictures[index])
+        remarks = [CUT] * cut + [FLAT] * is_flat(pictures[index]) + [UNPAIRED] * unpaired
         row |= {"remark": " ".join(remarks)} if remarks else {}
         rows.append(row)
     return rows

@@ -12,7 +12,7 @@ from benchmarks.digests import digest
 from benchmarks.disk import read_json, read_manifest
 from benchmarks.safe_paths import below, is_name, lies_below
 from benchmarks.scoring.cell_row import CellRow
-from benchmarks.scoring.reserved import REAL
+from benchmarks.scoring.reserved import IMPORTED, REAL
 from benchmarks.store.csv_files import PLACES, read_frame, read_plan_file, read_plan_frame
 from benchmarks.store.older_runs import OLDER, upgraded
 from benchmarks.store.run_folder import RESULTS, Store
@@ -78,6 +78,12 @@ def read_run(run: Path) -> dict[str, Any]:
     return found
 
 
+def imported_methods(about: Mapping[str, Any]) -> set[str]:
+    """The methods of a run whose pictures were made elsewhere (`perfbench import`)."""
+    methods = about.get("methods", {})
+    return {name for name, method in methods.items() if method.get("of") == IMPORTED}
+
+
 def refuse_older(run: Path, about: Mapping[str, Any]) -> None:
     """Where more is needed than an earlier version recorded: digests of each concept and prompt."""
     if OLDER in about:
@@ -137,9 +143,21 @@ def _inner_ones_are_well(about: Mapping[str, Any]) -> bool:
     texts = [about.get("started", ""), backbone.get("id", "")]
     texts += about.get("super_categories", {}).values()
     return (
-        all(isinstance(one.get("config", {}), dict) for one in (*methods.values(), *commands))
+        _are_columns(about.get("columns", {}))
+        and all(isinstance(one.get("config", {}), dict) for one in (*methods.values(), *commands))
         and all(map(_are_texts, [*lists, config.get("trained", [])]))
         and all(isinstance(text, str) and text.isprintable() for text in texts)
+    )
+
+
+def _are_columns(found: object) -> bool:
+    """part -> column -> name -> value, as run.json has them of a suite that brings columns."""
+    if not isinstance(found, dict) or not set(found) <= {"concepts", "prompts"}:
+        return False
+    parts = list(found.values())
+    columns = [column for part in parts if isinstance(part, dict) for column in part.values()]
+    return all(isinstance(one, dict) for one in (*parts, *columns)) and all(
+        isinstance(value, str) and value.isprintable() for one in columns for value in one.values()
     )
 
 

@@ -3,7 +3,7 @@ machine it was.
 """
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -15,10 +15,12 @@ from benchmarks.paths import git_commit
 from benchmarks.planning.backbones import Models
 from benchmarks.planning.config import Config, as_dict, protocol
 from benchmarks.planning.units import Method, Plan
+from benchmarks.scoring.cell_row import CellRow
 from benchmarks.scoring.lookup import Scorer
 from benchmarks.store.reading import SCHEMA as SCHEMA
 from benchmarks.store.reading import well_formed
 from benchmarks.suite.catalog import Catalog, Concept
+from benchmarks.suite.columns import columns_of, joined_columns
 from perfusion_core import __version__
 from perfusion_core.hardware import has_gpu
 
@@ -150,6 +152,14 @@ def joined(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     return {**new, **{part: {**old.get(part, {}), **new[part]} for part in SELECTED}}
 
 
+def add_columns(about: dict[str, Any], catalog: Catalog | None, rows: Iterable[CellRow]) -> None:
+    """What the suite's columns say of planned concepts and prompts; nothing where it has none."""
+    planned = list(rows) if catalog and catalog.columns else []
+    names = {row.concept for row in planned}, {row.prompt_id for row in planned}
+    if catalog and (found := columns_of(catalog, *names)):
+        about["columns"] = joined_columns(about.get("columns", {}), found)
+
+
 # ---- run.json ----
 
 
@@ -230,6 +240,7 @@ def about_run(
         "seconds": old.get("seconds", {}),
         "weights": old.get("weights", {}),
         "failures": [],
+        **({"columns": old["columns"]} if "columns" in old else {}),
         "started": old.get("started", now()),
         "finished": None,
     }

@@ -8,8 +8,8 @@ import csv
 import io
 import re
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from benchmarks.digests import digest
@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 KINDS = ("shape", "deform")
+Columns = Mapping[str, Mapping[str, Mapping[str, str]]]
 TUNING = "tuning"  # folders of concepts/ that are not a concept: other catalogues
 PHOTOS = "photos"
 
@@ -128,6 +129,8 @@ class Catalog:
     templates: tuple[str, ...]  # training texts, `{}` for the concept
     # what a reader of the numbers should know: "6 of 30 subjects are here"
     notes: tuple[str, ...] = ()
+    # what tables can be split by: concepts or prompts -> column -> name -> value (columns.py)
+    columns: Columns = field(default_factory=dict)
 
     def prompts_for(self, concept: Concept) -> tuple[Prompt, ...]:
         """The shared prompts and those of the concept's group."""

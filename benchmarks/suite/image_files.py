@@ -6,10 +6,12 @@ on the short side.
 """
 
 import hashlib
+import io
 import os
 import re
 import warnings
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from struct import error as StructError
 
@@ -54,6 +56,49 @@ def load_image(path: str | os.PathLike[str]) -> Image.Image:
     with _open(path) as image:
         picture = _decoded(image, path)
         return as_rgb(picture, path.name)
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What one reading of a picture file tells."""
+
+    sha256: str
+    bytes: int
+    width: int
+    height: int
+    plain: bool  # a PNG whose pixels are those that `load_image` makes
+
+
+def look_at(path: Path) -> Looked:
+    """The file read once, its pixels not: digest, size, whether it is whole as far as checksums and
+    end marks tell. What is no picture, or cut short, is one sentence."""
+    content = path.read_bytes()
+    with _open(path, io.BytesIO(content)) as image:
+        (width, height), png = image.size, image.format == "PNG"
+        plain = (
+            png
+            and image.mode in ("1", "L", "P", "RGB")
+            and not image.has_transparency_data
+            and min(width, height) <= KEEP
+            and b"eXIf" not in content  # may turn the picture
+        )
+        try:
+            if png:
+                image.verify()  # the checksum of every chunk
+            elif image.format == "JPEG" and b"\xff\xd9" not in content[-4096:]:
+                raise OSError("its end is missing")
+            elif image.format not in ("JPEG", "MPO"):
+                image.load()
+        except BROKEN as error:
+            raise _damaged(path, error) from None
+    if png and not _png_ends(content):
+        raise _damaged(path, "its end is missing")
+    digest = hashlib.sha256(content).hexdigest()
+    return Looked(digest, len(content), width, height, plain)
+
+
+def _png_ends(content: bytes) -> bool:
+    return b"IEND" in content[-4096:]
 
 
 def numbered(folder: Path) -> list[Path]:
@@ -140,8 +185,10 @@ def passed_over(folder: Path, taken: Iterable[Path]) -> list[str]:
     ]
 
 
-def _open(path: Path) -> Image.Image:
-    """The file's header read: a known format, one frame, a sane size."""
+def _open(path: Path, content: io.BytesIO | None = None) -> Image.Image:
+    """The file's header read: a known format, one frame, a sane size. `content`: of the file, where
+    it was read.
+    """
     if not path.exists():
         raise UserError(f"there is no {path}")
     if path.is_dir():
@@ -152,7 +199,7 @@ def _open(path: Path) -> Image.Image:
         with warnings.catch_warnings():
             # MAX_PIXELS below is our limit
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(path)
+            image = Image.open(content or path)
         frames = getattr(image, "n_frames", 1)  # reads on in the file
     except Image.DecompressionBombError:
         raise _too_large(path) from None
@@ -172,6 +219,10 @@ def _open(path: Path) -> Image.Image:
         image.close()
         raise refusal
     return image
+
+
+def _damaged(path: Path, why: object) -> UserError:
+    return UserError(f"{path.name} is damaged or cut short: {why}; copy or download it again")
 
 
 def _too_large(path: Path, size: tuple[int, int] | None = None) -> UserError:
@@ -209,9 +260,7 @@ def _decoded(image: Image.Image, path: Path) -> Image.Image:
         # after load: TIFF turns itself
         turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except BROKEN as error:
-        raise UserError(
-            f"{path.name} is damaged or cut short: {error}; copy or download it again"
-        ) from None
+        raise _damaged(path, error) from None
     scale = min(image.size) / KEEP
     if scale > 1:
         if image.mode in ("P", "PA", "1"):  # a palette cannot be averaged

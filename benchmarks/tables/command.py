@@ -31,7 +31,8 @@ def table(parser: argparse.ArgumentParser) -> Run:
         metavar="VIEW",
         help="print instead: kind, group, scenario, prompt, concept, hardest, difference, front, "
         "hypervolume, best-h "
-        "or variance (whether to buy more concepts, prompts or images)",
+        "variance (whether to buy more concepts, prompts or images), or a column that the suite "
+        "brings",
     )
 
     form = parser.add_mutually_exclusive_group()

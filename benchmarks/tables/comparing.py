@@ -22,6 +22,7 @@ from perfusion_core.errors import UserError, unknown
 POWER = 0.8
 MOST = 500_000_000  # bytes of a file
 POINT = "::"  # RUN::METHOD/POINT
+UNPAIRED = "unpaired"  # column of imported rows
 OF_RUNS = ("concept", "prompt_id")  # what is replicated in a run
 # grades as evaluation logs spell them
 GRADES = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0, "true": 1.0, "false": 0.0}
@@ -169,11 +170,12 @@ def is_run(given: str) -> bool:
 def of_run(given: str) -> pd.DataFrame:
     """The scores of one operating point."""
     from benchmarks.scoring.reserved import FLOOR, REAL
-    from benchmarks.store.reading import find_run
+    from benchmarks.store.reading import find_run, imported_methods, read_run
     from benchmarks.tables.sample_rows import both_concepts, sample_rows
 
     place, _, point = given.partition(POINT)
-    rows = both_concepts(sample_rows(find_run(place)))
+    run = find_run(place)
+    rows = both_concepts(sample_rows(run))
     names = rows["method"] + "/" + rows["point"]
     known = dict.fromkeys(names[rows["method"] != REAL])
     mine = [name for name in known if point in (name, name.partition("/")[0])]
@@ -183,7 +185,8 @@ def of_run(given: str) -> pd.DataFrame:
         raise UserError(
             f"{given}: which operating point? Write one after {POINT}, of {', '.join(known)}"
         )
-    return rows[names == mine[0]]
+    theirs = mine[0].partition("/")[0] in imported_methods(read_run(run))
+    return rows[names == mine[0]].assign(**({UNPAIRED: True} if theirs else {}))
 
 
 def of_file(path: Path) -> pd.DataFrame:
@@ -260,8 +263,12 @@ def compare_verb(
     as_json: bool,
 ) -> str:
     """`perfbench compare A B`."""
-    found = compare(read_scores(a, where), read_scores(b, where), score, by, margin)
+    frames = [read_scores(given, where) for given in (a, b)]
+    found = compare(frames[0], frames[1], score, by, margin)
+    unpaired = any(UNPAIRED in frame for frame in frames)
     if as_json:
         row = {k: None if v != v else v for k, v in found.row().items()}
+        row |= {UNPAIRED: "images"} if unpaired else {}
         return json.dumps({"score": score, "by": list(by), **row}, indent=1) + "\n"
-    return told(found, score, by, {"a": a, "b": b})
+    note = f"unpaired over images (one is imported), paired over {' and '.join(by)}\n"
+    return told(found, score, by, {"a": a, "b": b}) + (note if unpaired else "")

@@ -321,19 +321,22 @@ def variance(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def breakdown(
-    cells: pd.DataFrame, by: str, labels: Mapping[str, str] | None = None
+    cells: pd.DataFrame,
+    by: str,
+    labels: Mapping[str, str] | None = None,
+    of_concepts: bool = False,
 ) -> pd.DataFrame:
-    """Scores by `kind`, `group`, `concept` or `prompt_id`; or by `labels` of prompts (id -> label),
-    `by` their name.
+    """Scores by `kind`, `group`, `concept` or `prompt_id`; or by `labels` of prompts (id -> label)
+    or of concepts, `by` their name.
 
     text_gain is the raw text similarity minus that of `super` in the same cell.
     """
     grid = grid_of(cells)
     shape = grid.shape
     if labels is not None:
-        of = np.broadcast_to(
-            np.array([labels.get(p, "") for p in grid.prompts], dtype=object), shape
-        )
+        names = grid.concepts if of_concepts else grid.prompts
+        said = np.array([labels.get(name, "") for name in names], dtype=object)
+        of = np.broadcast_to(said[:, None] if of_concepts else said, shape)
     elif by in ("kind", "prompt_id"):
         of = np.broadcast_to(
             np.array(grid.kinds if by == "kind" else grid.prompts, dtype=object), shape

@@ -17,7 +17,7 @@ import pandas as pd
 from scipy.stats import t
 
 from benchmarks.store.csv_files import is_there
-from benchmarks.store.reading import refuse_older
+from benchmarks.store.reading import imported_methods, refuse_older
 from benchmarks.tables.comparable import (
     KEYS,
     apart,
@@ -197,6 +197,8 @@ def gate_runs(
     lost = [" ".join(point) for point in sorted(gone & asked_points(mine))]
     not_run = [point for point in map(" ".join, sorted(gone)) if point not in lost]
     notes = changes(conditions_of(before), conditions_of(now))
+    if imported := sorted(imported_methods(before) | imported_methods(now)):
+        notes += [f"unpaired over images, as imported: {', '.join(imported)}"]
     if not differences:
         of_reference, of_run, differences, not_asked, more = apart(
             of_reference, of_run, now["digests"]

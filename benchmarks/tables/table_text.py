@@ -14,6 +14,8 @@ REMARKS = {
     "flat": "of one colour all over, counted like any other: a drawing that failed, or what a "
     "safety checker leaves",
     "cut": "of a prompt whose end the text encoder did not read, counted like any other",
+    "unpaired": "imported, made elsewhere: comparisons with these are unpaired over images, paired "
+    "over concept and prompt",
 }
 NAIVE, HONEST = "naive", "honest"  # the points of the two Best H rows
 

@@ -6,11 +6,13 @@ In: the rows of cells.csv and plan.csv. Out: a frame, and its text.
 
 import re
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from benchmarks.scoring.reserved import OURS
+from benchmarks.store.reading import imported_methods
 from benchmarks.tables import frames
 from benchmarks.tables.build import split_pairs
 from benchmarks.tables.dominance import compared_fronts
@@ -111,6 +113,9 @@ LEGENDS = {
     "share",
     "if_doubled": "if_doubled: an interval's width with twice as many of it, as a share of today's",
 }
+UNPAIRED = (
+    "unpaired over images: {}, imported, was drawn from other noise; paired over concept and prompt"
+)
 INTERVAL = "[ , ]: 95 % interval over "
 
 
@@ -118,14 +123,38 @@ def view(given: str | None, by: str, form: str = "text", allow_missing: bool = F
     """One view of a run's single concepts (of its pairs, where it has only these): text with a
     legend, csv or json. A run whose plan is not finished is refused, as its table is.
     """
-    if by not in VIEWS:
-        raise unknown("view", by, VIEWS)
     run = open_run(given)
+    brought = brought_by_suite(run.about)
+    if by not in VIEWS and by not in brought:
+        raise unknown("view", by, [*VIEWS, *brought])
     if not allow_missing:
         refuse_missing(missing_of(run.cells, run.plan), run.plan)
     singles, pairs = split_pairs(run.cells)
-    frame = VIEWS[by](singles if len(singles) else pairs, scenarios(run.plan))
-    return formed(frame, form) if form != "text" else f"{text_of(frame)}\n{legend(frame, by)}"
+    cells = singles if len(singles) else pairs
+    if by in VIEWS:
+        frame = VIEWS[by](cells, scenarios(run.plan))
+    else:
+        frame = frames.breakdown(cells, by, *brought[by])
+    if form != "text":
+        return formed(frame, form)
+    return f"{text_of(frame)}\n{legend(frame, by)}{unpaired(run.about, frame, by)}"
+
+
+def brought_by_suite(about: Mapping[str, Any]) -> dict[str, tuple[Mapping[str, str], bool]]:
+    """column -> value by name, and whether the names are concepts; of prompts where both have it."""
+    parts = about.get("columns", {})
+    concepts = {column: (values, True) for column, values in parts.get("concepts", {}).items()}
+    prompts = {column: (values, False) for column, values in parts.get("prompts", {}).items()}
+    return {**concepts, **prompts}
+
+
+def unpaired(about: Mapping[str, Any], frame: pd.DataFrame, by: str) -> str:
+    """Where methods are compared of which one was made elsewhere."""
+    if by not in ("difference", "front"):
+        return ""
+    named = {*frame.get("method", ()), *frame.get("other", ())}
+    found = sorted(imported_methods(about) & named)
+    return f"{UNPAIRED.format(', '.join(found))}\n" if found else ""
 
 
 def formed(frame: pd.DataFrame, form: str) -> str:
