@@ -11,7 +11,6 @@ from typing import Any
 from benchmarks.disk import ask_for
 from benchmarks.planning.backbones import Models, check_texts, find_models
 from benchmarks.planning.config import Config, resolve
-from benchmarks.running.measure import MINIATURE, scorer_of
 from benchmarks.running.prepared import open_catalog, with_suite
 from benchmarks.scoring.cell_row import CellRow
 from benchmarks.scoring.lookup import SD_SCORER, Scorer
@@ -28,6 +27,7 @@ from benchmarks.suite.catalog import Catalog
 from benchmarks.suite.generated import GENERATED
 from perfusion_core.errors import UserError
 
+MINIATURE = "miniature"  # as backbone, suite and scorer
 ELSEWHERE = "elsewhere"  # the backbone of a folder in which nothing is drawn
 SIDE = 512  # pixels of a concept's pictures where no backbone says it
 NEEDED = ("config.suite", "backbone.id", "backbone.size", "protocol.images", "digests.concepts")
@@ -118,6 +118,8 @@ def new_folder(out: Path, wishes: Wishes) -> Into:
 
 
 def without_backbone(scorers: Sequence[str]) -> Models:
+    from benchmarks.running.measure import scorer_of
+
     none = Scorer("none", "", "", "", "")
     found = tuple(map(scorer_of, scorers))
     return Models(ELSEWHERE, "", "", "", "", "", SIDE, 0, False, found, none)

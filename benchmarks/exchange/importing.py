@@ -5,6 +5,7 @@ plan.csv, run.json and images/ of that folder, and, once scored, its tables. Not
 drawn, and the pictures that were given are only read.
 """
 
+import dataclasses
 import errno
 import json
 import os
@@ -21,7 +22,7 @@ from typing import Any
 from benchmarks.digests import digest
 from benchmarks.disk import on_disk, read_json, read_manifest, replace, verified
 from benchmarks.exchange.import_check import Wrong, first_of, refuse, sort_pictures
-from benchmarks.exchange.import_folder import Into, Wishes, first_about, open_into
+from benchmarks.exchange.import_folder import MINIATURE, Into, Wishes, first_about, open_into
 from benchmarks.exchange.import_plan import Planned, plan_cells
 from benchmarks.exchange.import_questions import Questions
 from benchmarks.exchange.listed_pictures import Listing, list_pictures
@@ -117,14 +118,11 @@ def told(listing: Listing, wrong: Wrong) -> None:
 
 def scored(done: Imported, scorers: Sequence[str], allow_missing: bool, device: str) -> Imported:
     """What lacks rows, with progress; interrupted, `perfbench score` or the same import goes on."""
-    from dataclasses import replace as changed
-
-    from benchmarks.running.measure import MINIATURE
     from benchmarks.running.rescore import rescore
 
     more = [name for name in scorers if name != MINIATURE]
     status = rescore(str(done.run), more, device=device, allow_missing=allow_missing)
-    return changed(done, status=status)
+    return dataclasses.replace(done, status=status)
 
 
 def refuse_name(name: str, into: Into) -> None:

@@ -19,6 +19,7 @@ from benchmarks.planning.points import OperatingPoint
 from benchmarks.safe_paths import UnsafePath, leads_out, shown
 from benchmarks.suite.catalog import read_text
 from benchmarks.suite.concept_folder import IMAGE_SUFFIXES, slug
+from benchmarks.suite.graded_suites import set_name
 from benchmarks.suite.importer_parts import place_in
 from perfusion_core.errors import UserError, unknown
 
@@ -120,7 +121,7 @@ def multibanana(root: Path) -> Listing:
     home = root / "data" if (root / "data").is_dir() else root
     for parts, path in _files(home, found):
         if path.stem.endswith("_generated") and len(parts) == 2:
-            concept = slug(f"task_{parts[0]}_{path.stem.removesuffix('_generated')}")
+            concept = set_name(parts[0], path.stem.removesuffix("_generated"))
             found.pictures.append(Listed(path, "/".join(parts), concept, f"{concept}-1", 0))
     return found
 

@@ -4,6 +4,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import takewhile
@@ -45,7 +46,7 @@ def make_suite(
         )
     ids = [prompt.id for prompt in prompts] + [pair.id for pair in pairs]
     for what, names in (("concepts", [concept.name for concept in concepts]), ("prompts", ids)):
-        if twice := sorted({name for name in names if names.count(name) > 1}):
+        if twice := sorted(name for name, n in Counter(names).items() if n > 1):
             raise UserError(
                 f"{folder} has two {what} that are called {twice[0]!r} here; rename one"
             )
@@ -85,6 +86,12 @@ def word_pairs(file: Path, concepts: Sequence[Concept]) -> tuple[list[Pair], int
                 both = [text for text in texts if "{a}" in text and "{b}" in text]
                 return make_pairs(a.name, b.name, both, file), len(texts) - len(both)
     return [], 0
+
+
+def without_subject(text: str, subject: str) -> str:
+    """The text with `{}` for the first place that names the subject; empty where none does."""
+    template, found = re.subn(rf"\b{re.escape(subject)}\b", "{}", text.strip(), count=1, flags=re.I)
+    return template if found else ""
 
 
 def present(here: int, planned: int, what: str) -> tuple[str, ...]:

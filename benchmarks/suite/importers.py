@@ -21,8 +21,10 @@ from benchmarks.suite.catalog import (
     read_text,
     shipped_prompts,
 )
+from benchmarks.suite.columns import with_columns
 from benchmarks.suite.concept_folder import Concept, make_concept, own_images, slug
 from benchmarks.suite.generated import GENERATED
+from benchmarks.suite.graded_suites import DSH_BENCH, MULTIBANANA, dsh_bench, multibanana
 from benchmarks.suite.importer_parts import (
     common_words,
     make_pairs,
@@ -33,6 +35,7 @@ from benchmarks.suite.importer_parts import (
     present,
     read_json,
     read_lines,
+    without_subject,
     word_of,
     word_pairs,
     words_noted,
@@ -111,9 +114,11 @@ def open_suite(spec: str) -> Catalog:
                 f"{folder} is not a folder; `--suite {layout}:DIR` reads the suite where you have "
                 f"unpacked it"
             )
-        return SUITES[layout](folder)
-    if spec in ("miniature", "photos", "tuning") or Path(spec).expanduser().is_dir():
+        return with_columns(SUITES[layout](folder), folder)
+    if spec in ("miniature", "photos", "tuning"):
         return load_catalog(spec)
+    if (folder := Path(spec).expanduser()).is_dir():
+        return with_columns(load_catalog(folder), folder.resolve())
     raise unknown(
         "suite",
         spec,
@@ -312,12 +317,10 @@ def dreambench_plus(folder: Path) -> Catalog:
             )
         )
         for number, caption in enumerate(lines[1:], 1):
-            template, found = re.subn(
-                rf"\b{re.escape(subject)}\b", "{}", caption, count=1, flags=re.I
-            )
-            if found:
+            template = without_subject(caption, subject)
+            if template:
                 prompts.append(make_prompt(f"{name}-{number}", name, template, file))
-            missing += not found
+            missing += not template
     notes = present(len(concepts), len(files), "subjects")
     if missing:
         notes += (f"{missing} captions do not name their subject and are left out",)
@@ -390,12 +393,15 @@ SUITES: dict[str, Callable[[Any], Catalog]] = {
     "customconcept101": customconcept101,
     "customdiffusion": customdiffusion,
     "dreambench++": dreambench_plus,
+    "dsh-bench": dsh_bench,
+    "multibanana": multibanana,
     "folder": plain_folder,
     "datasets": datasets_suite,
 }
 
 PROTOCOLS = {"dreambench": DREAMBENCH, "customconcept101": CUSTOM101, "customdiffusion": CUSTOM,
-             "dreambench++": DREAMBENCH_PLUS, "folder": OWN, "datasets": OWN}  # fmt: skip
+             "dreambench++": DREAMBENCH_PLUS, "dsh-bench": DSH_BENCH, "multibanana": MULTIBANANA,
+             "folder": OWN, "datasets": OWN}  # fmt: skip
 
 
 def _last(entry: dict[str, str]) -> str:

@@ -141,7 +141,7 @@ def view(given: str | None, by: str, form: str = "text", allow_missing: bool = F
 
 
 def brought_by_suite(about: Mapping[str, Any]) -> dict[str, tuple[Mapping[str, str], bool]]:
-    """column -> value by name, and whether the names are concepts; of prompts where both have it."""
+    """column -> value by name, and whether the names are concepts; where both have it, prompts."""
     parts = about.get("columns", {})
     concepts = {column: (values, True) for column, values in parts.get("concepts", {}).items()}
     prompts = {column: (values, False) for column, values in parts.get("prompts", {}).items()}
