@@ -53,7 +53,7 @@ def import_verb(parser: argparse.ArgumentParser) -> Run:
     def act(args: argparse.Namespace) -> int:
         from benchmarks.exchange.importing import import_pictures
 
-        return import_pictures(
+        done = import_pictures(
             args.pictures,
             args.name,
             args.out,
@@ -66,6 +66,8 @@ def import_verb(parser: argparse.ArgumentParser) -> Run:
             score=not args.no_score,
             device=args.device,
             argv=sys.argv[1:],
-        ).status
+        )
+        print(done.table, end="\n" if done.table else "")
+        return done.status
 
     return act

@@ -45,19 +45,15 @@ def plan_cells(
         for name in concepts
     }
     here = pictures_here(into)
+    known = {(name, one.prompt_id) for name, of in asked.items() for one in of}
+    more: dict[tuple[str, str, str], list[Question]] = {}  # that the run has not planned
+    for place, question in found.questions.items():
+        if place[2:] not in known:
+            more.setdefault(place[:3], []).append(question)
     out, missing, many = [], list[str](), list[str]()
     for method, point in dict.fromkeys(place[:2] for place in found.cells):
         for name, of in asked.items():
-            extra = (
-                [
-                    question
-                    for place, question in found.questions.items()
-                    if place[:3] == (method, point, name) and question not in of
-                ]
-                if name in questions.planned
-                else []
-            )
-            for question in (*of, *extra):
+            for question in (*of, *more.get((method, point, name), ())):
                 place = (method, point, name, question.prompt_id)
                 pictures = found.cells.get(place, [])
                 if not pictures and place in here:

@@ -51,6 +51,7 @@ class Imported:
     planned: int
     left_out: tuple[str, ...]  # a sentence a kind, with --allow-missing
     status: int = 0  # of the scoring: 1 where something failed
+    table: str = ""  # table.md, once scored
 
 
 def import_pictures(
@@ -118,11 +119,13 @@ def told(listing: Listing, wrong: Wrong) -> None:
 
 def scored(done: Imported, scorers: Sequence[str], allow_missing: bool, device: str) -> Imported:
     """What lacks rows, with progress; interrupted, `perfbench score` or the same import goes on."""
-    from benchmarks.running.rescore import rescore
+    from benchmarks.running.rescore import score_missing
+    from benchmarks.tables.build import write_tables
 
     more = [name for name in scorers if name != MINIATURE]
-    status = rescore(str(done.run), more, device=device, allow_missing=allow_missing)
-    return dataclasses.replace(done, status=status)
+    if status := score_missing(done.run, more, device=device):
+        return dataclasses.replace(done, status=status)
+    return dataclasses.replace(done, table=write_tables(done.run, allow_missing))
 
 
 def refuse_name(name: str, into: Into) -> None:

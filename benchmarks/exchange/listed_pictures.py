@@ -157,7 +157,7 @@ def _files(root: Path, found: Listing) -> Iterator[tuple[tuple[str, ...], Path]]
 
 def csv_list(path: Path) -> Listing:
     """A CSV with the columns path, concept, prompt; index, seed, point, method where known."""
-    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), restkey="")
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), restkey="", strict=True)
     try:
         columns = [str(name).strip() for name in reader.fieldnames or ()]
         _refuse_columns(path, columns)

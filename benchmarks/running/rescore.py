@@ -50,10 +50,20 @@ def rescore(
     device: str = "auto",
     allow_missing: bool = False,
 ) -> int:
-    """Rows that are missing, or all of them with `again`; more `scorers` are added to the run."""
+    """Rows that are missing, or all of them with `again`, and the tables."""
     from benchmarks.tables.build import write_tables
 
     folder = find_run(given)
+    if status := score_missing(folder, scorers, again=again, device=device):
+        return status
+    print(write_tables(folder, allow_missing))
+    return 0
+
+
+def score_missing(
+    folder: Path, scorers: Sequence[str] = (), *, again: bool = False, device: str = "auto"
+) -> int:
+    """The rows alone; more `scorers` are added to the run. -> 1 where any failed."""
     about, store = read_run(folder), Store(folder)
     refuse_older(folder, about)  # run.json would be written again
     refuse_without(folder, about, NEEDED)
@@ -94,7 +104,6 @@ def rescore(
             f"perfbench: {len(outcome.failed)} failed:\n{failures_text(outcome)}", file=sys.stderr
         )
         return 1
-    print(write_tables(folder, allow_missing))
     return 0
 
 

@@ -14,7 +14,7 @@ from benchmarks.disk import on_disk, remove
 from benchmarks.safe_paths import leads_out
 from benchmarks.store.cache_verbs import shown
 from benchmarks.store.csv_files import count_keys
-from benchmarks.store.reading import find_run, list_runs, read_cells, read_run
+from benchmarks.store.reading import find_run, imported_methods, list_runs, read_cells, read_run
 from benchmarks.store.run_folder import FITTING, Store
 from perfusion_core.errors import UserError
 
@@ -77,8 +77,10 @@ def leftovers(run: Path, images: bool) -> Iterator[Leftover]:
         yield Leftover(path, "half written", store, path.name.removesuffix(".old"))
     if not images:
         return
-    scorers = [scorer["name"] for scorer in read_run(run)["scorers"]]
-    cells = read_cells(run)
+    about = read_run(run)
+    scorers = [scorer["name"] for scorer in about["scorers"]]
+    imported = imported_methods(about)  # which no run can draw again
+    cells = [cell for cell in read_cells(run) if cell.method not in imported]
     groups = list(dict.fromkeys(cell.address for cell in cells))
     counts = [count_keys(store.rows_file(name, *group) for group in groups) for name in scorers]
     for cell in cells:

@@ -263,9 +263,9 @@ def compare_verb(
     as_json: bool,
 ) -> str:
     """`perfbench compare A B`."""
-    frames = [read_scores(given, where) for given in (a, b)]
-    found = compare(frames[0], frames[1], score, by, margin)
-    unpaired = any(UNPAIRED in frame for frame in frames)
+    of_a, of_b = read_scores(a, where), read_scores(b, where)
+    found = compare(of_a, of_b, score, by, margin)
+    unpaired = UNPAIRED in of_a or UNPAIRED in of_b
     if as_json:
         row = {k: None if v != v else v for k, v in found.row().items()}
         row |= {UNPAIRED: "images"} if unpaired else {}

@@ -179,6 +179,15 @@ def test_a_run_goes_on_beside_it(beside, tmp_path, capsys):
     assert content(beside / "rows").keys() <= content(folder / "rows").keys()
 
 
+def test_cleaning_leaves_what_no_run_can_draw_again(beside, tmp_path, capsys):
+    folder = shutil.copytree(beside, tmp_path / "run")
+    assert run(["clean", str(folder), "--images", "--yes"]) == 0
+    assert {path.name for path in (folder / "images").glob("*/*/*/*")} and not list(
+        (folder / "images" / "perfusion").rglob("*.png")
+    )
+    assert content(folder / "images" / "theirs") == content(beside / "images" / "theirs")
+
+
 def test_rows_that_are_lost_are_scored_again_and_no_others(beside, tmp_path, capsys):
     folder = shutil.copytree(beside, tmp_path / "run")
     scorer = read_run(folder)["scorers"][0]["name"]

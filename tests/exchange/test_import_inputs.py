@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from hostile_kit import NAMES, untouched
 from PIL import Image
-from run_kit import files, shared
+from run_kit import files, make_scorer, shared
 
 from benchmarks.cli import run
 from benchmarks.exchange.importing import import_pictures
@@ -292,7 +292,11 @@ BROKEN_LISTS = {  # suffix, text, what is said
     "one column short": (".csv", "path,concept\n0.png,cat\n", "has no prompt (it has path, conc"),
     "empty": (".csv", "", "has no path"),
     "only a head": (".csv", "path,concept,prompt\n", "has no pictures"),
-    "open quotation": (".csv", 'path,concept,prompt\n"0.png,cat,s01\n', "cannot be read|leads out"),
+    "open quotation": (
+        ".csv",
+        'path,concept,prompt\n"0.png,cat,s01\n',
+        "is a quotation mark left open?",
+    ),
     "not UTF-8": (".csv", b"path,concept,prompt\n\xff\xfe,cat,s01\n", "is not UTF-8 text"),
     "short row": (".csv", "path,concept,prompt\n0.png,cat\n", "1 of rows without concept or prom"),
     "torn": (".jsonl", json.dumps(ROW) + "\n" + json.dumps(ROW)[:25], "list.jsonl:2 is no JSON"),
@@ -329,7 +333,7 @@ def test_a_broken_list(tmp_path, kind):
     (tmp_path / "in").mkdir()
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     sentence = refused(path, tmp_path / "out")
-    assert any(part in sentence for part in said.split("|")), sentence
+    assert said in sentence
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -414,9 +418,9 @@ def test_what_is_missing_is_counted_and_comes_later(tmp_path, capsys):
         run(["table", str(out)])
     assert run(["score", str(out), "--allow-missing", "--device", "cpu"]) == 0
     # a second scorer has scored what is there, and stands in the table
-    more = ["--scorers", str(shared() / "tiny" / "scorer2"), "--device", "cpu", "--allow-missing"]
-    assert run(["score", str(out), *more]) == 0
-    assert "image_sim_scorer2" in (out / "table.csv").read_text().splitlines()[0]
+    more = ["--scorers", str(make_scorer(tmp_path / "third", 3)), "--device", "cpu"]
+    assert run(["score", str(out), *more, "--allow-missing"]) == 0
+    assert "image_sim_third" in (out / "table.csv").read_text().splitlines()[0]
     # what was missing comes, and what was there stays; other pictures under the name are refused
     (tmp_path / "later.png").rename(home / "cat" / "s01" / "1.png")
     draw(home / "teapot" / "c01" / "0.png", 5)
