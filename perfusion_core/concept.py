@@ -3,9 +3,14 @@ unpickled.
 
 i_star, the word's embedding and o_star_V of every layer; o_star_K and C belong to the backbone and
 are not in it.
+
+Format 2 names the cross-attentions that o_star_V belongs to. Format 1 does not: they are those of a
+U-Net in diffusers' order, which `unet_order` tells.
 """
 
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,8 +20,10 @@ from perfusion_core.errors import NotAConcept, UserError
 from perfusion_core.files import write_tensors
 
 FORMAT = "perfusion-concept"
-VERSION = 1
+VERSION = 2
 GATES = ("sigmoid", "linear")  # linear: vanilla ROME
+ALIKE = 0.8  # cosine of super-category encodings below which another text encoder is refused
+SIDES = ("down", "up", "mid")  # of a U-Net, as diffusers registers them
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,7 @@ class Concept:
     train_bias: float = 0.75
     train_temperature: float = 0.1
     steps: int = 0
+    names: tuple[str, ...] = ()  # of the cross-attentions of o_v; () where a file does not tell
 
     def save(self, path: str | Path, dtype: torch.dtype = torch.float16) -> None:
         tensors = {"i_star": self.i_star, "embedding": self.embedding, "o_v": torch.cat(self.o_v)}
@@ -47,9 +55,10 @@ class Concept:
         write_tensors(Path(path), low, self.header())
 
     def header(self) -> dict[str, str]:
+        told = {"layer_names": " ".join(map(shortened, self.names))} if self.names else {}
         return {
             "format": FORMAT,
-            "version": str(VERSION),
+            "version": str(VERSION) if self.names else "1",  # what was format 1 keeps its bytes
             "placeholder": self.placeholder,
             "super_category": self.super_category,
             "backbone": self.backbone,
@@ -60,7 +69,17 @@ class Concept:
             "train_bias": str(self.train_bias),
             "train_temperature": str(self.train_temperature),
             "steps": str(self.steps),
+            **told,
         }
+
+    def arranged(self, layers: Iterable[str]) -> "Concept":
+        """The same for these layers, where they are the same ones in another order."""
+        order = list(layers)
+        if order == list(self.names) or sorted(order) != sorted(self.names):
+            return self
+        at = [self.names.index(name) for name in order]
+        o_k = tuple(self.o_k[n] for n in at) if self.o_k is not None else None
+        return replace(self, o_v=tuple(self.o_v[n] for n in at), o_k=o_k, names=tuple(order))
 
     @staticmethod
     def load(path: str | Path) -> "Concept":
@@ -88,6 +107,7 @@ class Concept:
                 train_bias=float(header["train_bias"]),
                 train_temperature=float(header["train_temperature"]),
                 steps=int(header["steps"]),
+                names=layer_names(header, len(sizes)),
             )
         except UserError:  # a ValueError as well, and a sentence already
             raise
@@ -135,6 +155,44 @@ def check_header(header: dict[str, str], path: str | Path) -> dict[str, str]:
                 f"{path} is refused: its {key} {header[key][:60]!r} is not a plain word"
             )
     return header
+
+
+# The names of cross-attentions
+
+
+def layer_names(header: dict[str, str], count: int) -> tuple[str, ...]:
+    """As diffusers has them; () from a file of format 1."""
+    if int(header["version"]) < 2:
+        return ()
+    names = tuple(map(lengthened, header["layer_names"].split()))
+    if len(set(names)) != count or len(names) != count:
+        raise ValueError(f"layer_names has {len(set(names))} names for {count} layers")
+    return names
+
+
+def shortened(name: str) -> str:
+    """`down_blocks.0.attentions.1.transformer_blocks.0.attn2` as `down.0.1.0`: sixteen whole ones
+    would be a kilobyte. Any other name stays as it is.
+    """
+    found = re.fullmatch(
+        r"(?:(down|up)_blocks\.(\d+)|(mid)_block)\.attentions\.(\d+)\.transformer_blocks\.(\d+)\.attn2",
+        name,
+    )
+    return ".".join(part for part in found.groups() if part) if found else name
+
+
+def lengthened(short: str) -> str:
+    found = re.fullmatch(r"(?:(down|up)\.(\d+)|mid)\.(\d+)\.(\d+)", short)
+    if not found:
+        return short
+    side, level, number, block = found.groups()
+    start = f"{side}_blocks.{level}" if side else "mid_block"
+    return f"{start}.attentions.{number}.transformer_blocks.{block}.attn2"
+
+
+def unet_order(name: str) -> tuple[int, list[int]]:
+    """The key by which names sort as diffusers' U-Net has its layers: down, up, and mid last."""
+    return SIDES.index(name.partition("_")[0]), [int(n) for n in re.findall(r"\.(\d+)(?=\.)", name)]
 
 
 def is_word(text: str) -> bool:

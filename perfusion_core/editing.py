@@ -19,17 +19,17 @@ from torch import nn
 from torch.nn.functional import linear
 
 from perfusion_core.backbone import cross_attentions
-from perfusion_core.concept import Concept
+from perfusion_core.concept import ALIKE, Concept
 from perfusion_core.covariance import inverse, lookup_covariance
 from perfusion_core.errors import UserError, unknown
+from perfusion_core.joint_edit import joint_edit
 from perfusion_core.perfusion_settings import BIAS, LOCKS, TEMPERATURE
 from perfusion_core.prompts import Word, super_encoding, tokenize, written
 from perfusion_core.prompts import super_text as fill_supers
-from perfusion_core.rank_one import Edit, EditedProjection, SuperKeys, concept_basis
+from perfusion_core.rank_one import Edit, EditedProjection, SuperKeys
 from perfusion_core.weight_digests import text_digest, text_shape
 
 log = logging.getLogger("perfusion_core")
-ALIKE = 0.8  # cosine of super-category encodings below which another text encoder is refused
 # attention processors that project K and V by other layers than to_k and to_v
 PAST = ("Fused", "CustomDiffusion")
 
@@ -64,6 +64,7 @@ def load_concepts(
         raise unknown("lock", lock, LOCKS)
     loaded = read_concepts(concepts)
     layers = cross_attentions(pipe.unet)
+    loaded = {name: concept.arranged(layers) for name, concept in loaded.items()}
     refuse_edited(pipe, layers)
     check_concepts(pipe, loaded, layers, force)
     if not loaded:
@@ -148,18 +149,7 @@ def make_edit(
                 first.text_digest, folders(pipe), first.backbone.rsplit(" ", 1)[0]
             ).matrix
         )
-    i_star = torch.stack([concept.i_star for concept in loaded.values()]).to(c_inv.device)
-    # ROME has neither bias nor temperature
-    linear_gates = [concept.gate == "linear" for concept in loaded.values()]
-    beta = [0.0 if rome else b for rome, b in zip(linear_gates, bias)]
-    tau = [1.0 if rome else t for rome, t in zip(linear_gates, temperature)]
-    basis = concept_basis(i_star, c_inv, list(loaded))
-    return Edit(
-        basis,
-        torch.tensor(beta, dtype=torch.float64),
-        torch.tensor(tau, dtype=torch.float64),
-        linear_gates,
-    )
+    return joint_edit(loaded, bias, temperature, c_inv)
 
 
 def o_star_k(
@@ -319,7 +309,8 @@ def check_concepts(
     )
     digest = text_digest(pipe.text_encoder) if loaded else ""
     for name, concept in loaded.items():
-        if concept.text_shape != shape or [len(o) for o in concept.o_v] != sizes:
+        others = concept.names and list(concept.names) != list(layers)
+        if concept.text_shape != shape or others or [len(o) for o in concept.o_v] != sizes:
             raise UserError(
                 f"the concept {name!r} was made for another model ({concept.backbone}, text "
                 f"encoder "

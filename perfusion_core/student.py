@@ -169,6 +169,7 @@ class Student:
             train_bias=config.train_bias,
             train_temperature=config.train_temperature,
             steps=int(self.steps),
+            names=tuple(self.layers),
         )
 
 
@@ -219,8 +220,9 @@ def using(
 @torch.no_grad()
 def assert_applied(backbone: Backbone, concepts: Mapping[str, Concept]) -> None:
     """Every V is edited by these concepts' o_star; every weight is the pretrained one."""
-    o_stars = zip(*(concept.o_v for concept in concepts.values()), strict=True)
-    for layer, o_star in zip(cross_attentions(backbone.unet).values(), o_stars, strict=True):
+    layers = cross_attentions(backbone.unet)
+    o_stars = zip(*(concept.arranged(layers).o_v for concept in concepts.values()), strict=True)
+    for layer, o_star in zip(layers.values(), o_stars, strict=True):
         assert isinstance(layer.to_v, EditedProjection), "the concept is not applied"
         assert torch.equal(layer.to_v.o_star.cpu(), torch.stack([o.cpu() for o in o_star])), (
             "another concept is applied"

@@ -223,7 +223,8 @@ def make_concept(
         .weight[super_token(backbone.tokenizer, super_category)]
         .detach()
     )
-    sizes = [layer.to_v.out_features for layer in cross_attentions(backbone.unet).values()]
+    layers = cross_attentions(backbone.unet)
+    sizes = [layer.to_v.out_features for layer in layers.values()]
     concept = Concept(
         placeholder=name,
         super_category=super_category,
@@ -235,6 +236,7 @@ def make_concept(
         text_digest=backbone.text_digest,
         text_shape=text_shape(backbone.text_encoder),
         backbone=f"{backbone.name} {backbone.digest}",
+        names=tuple(layers),
     )
     return replace(concept, **changes)
 
