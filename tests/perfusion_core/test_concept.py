@@ -4,6 +4,7 @@ import json
 import os
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,8 +13,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from benchmarks.advice import advised
-from perfusion_core.concept import Concept, direction, undone
+from perfusion_core import load_concepts
+from perfusion_core.backbone import cross_attentions
+from perfusion_core.concept import Concept, direction, lengthened, shortened, undone, unet_order
 from perfusion_core.errors import UserError
+
+RESULTS = Path(__file__).parent.parent.parent / "results"
 
 
 @pytest.fixture
@@ -42,6 +47,7 @@ def test_round_trip(concept, dtype, tmp_path):
         "gate",
         "steps",
         "train_bias",
+        "names",
     ):
         assert getattr(again, field) == getattr(concept, field)
 
@@ -70,6 +76,45 @@ def test_saved_again_it_is_the_same_file(concept, tmp_path):
     concept.save(tmp_path / "a.safetensors")
     Concept.load(tmp_path / "a.safetensors").save(tmp_path / "b.safetensors")
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+
+
+def test_a_file_of_format_1_keeps_its_bytes(tmp_path):
+    """Committed files, and those in runs, are known by their sha256."""
+    old = RESULTS / "miniature-concepts" / "teapot.safetensors"
+    concept = Concept.load(old)
+    assert concept.names == () and concept.header()["version"] == "1"
+    concept.save(tmp_path / "again.safetensors")
+    assert (tmp_path / "again.safetensors").read_bytes() == old.read_bytes()
+
+
+def test_names_decide_where_layers_stand_in_another_order(concept, tiny_backbone, tmp_path):
+    concept.save(tmp_path / "c.safetensors")
+    with safe_open(tmp_path / "c.safetensors", "pt") as file:
+        header = file.metadata()
+    assert header["version"] == "2" and header["layer_names"].split()[-1] == "mid.0.0"
+    layers = list(cross_attentions(tiny_backbone.unet))
+    assert Concept.load(tmp_path / "c.safetensors").names == tuple(layers)
+    assert sorted(set(layers), key=unet_order) == layers  # what format 1 counts on
+    turned = replace(concept, names=tuple(layers[::-1]), o_v=concept.o_v[::-1])
+    o_k = tuple(o + 1 for o in turned.o_v)
+    back = replace(turned, o_k=o_k).arranged(layers)
+    assert back.names == tuple(layers)
+    for a, b, c in zip(back.o_v, back.o_k or (), concept.o_v, strict=True):
+        assert torch.equal(a, c) and torch.equal(b, c + 1)
+    others = replace(concept, names=tuple(f"{name}.x" for name in layers))
+    assert others.arranged(layers) is others
+    refused = pytest.raises(UserError, match="made for another model")
+    with refused, load_concepts(tiny_backbone.pipe, {"teddy": others}):
+        pass
+
+
+def test_the_layers_of_stable_diffusion_take_few_bytes():
+    names = list(stable_diffusion_sizes())
+    assert sorted(set(names), key=unet_order) == names
+    assert [lengthened(shortened(name)) for name in names] == names
+    assert len(" ".join(map(shortened, names))) < 200
+    for odd in ("down.attn2", "mid_block.attn2", "transformer_blocks.3.attn2"):
+        assert lengthened(shortened(odd)) == odd
 
 
 def test_on_the_disk_before_it_has_its_name(concept, tmp_path, monkeypatch):
@@ -129,8 +174,8 @@ def pickled(path):
             "perfusion`$",
         ),
         (
-            changed({"version": "2"}),
-            r"^\S+ was written by a newer version \(format 2, this one reads up to 1\)$",
+            changed({"version": "3"}),
+            r"^\S+ was written by a newer version \(format 3, this one reads up to 2\)$",
         ),
         (changed({"gate": "tanh"}), "its gate is 'tanh', not one of sigmoid, linear"),
         (changed({"version": "x"}), "damaged"),
@@ -145,6 +190,8 @@ def pickled(path):
         (changed(o_v=lambda t: t[:, None].expand(-1, 2)), "o_v has the shape"),
         (incomplete, "damaged.*i_star"),
         (changed({"layers": "3 4"}), "damaged"),
+        (changed({"layer_names": "down.0.0.0"}), "damaged: layer_names has 1 names for"),
+        (changed({"layer_names": ""}), "damaged: layer_names has 0 names for"),
         (pickled, "not a concept file"),
         (lambda path: path.unlink(), "no concept file"),
         (lambda path: path.write_bytes(b""), "truncated"),
@@ -159,21 +206,19 @@ def test_damaged_files_in_one_sentence(concept, tmp_path, damage, says):
     assert re.search(says, advised(caught.value)) and "\n" not in advised(caught.value)
 
 
-def stable_diffusion_sizes() -> list[int]:
-    """The K and V outputs of SD 1.5's sixteen cross-attentions, from the true configuration on the
-    meta device.
+def stable_diffusion_sizes() -> dict[str, int]:
+    """The V outputs of SD 1.5's sixteen cross-attentions by name, from the true configuration on
+    the meta device.
     """
     from diffusers import UNet2DConditionModel
 
-    from perfusion_core.backbone import cross_attentions
-
     with torch.device("meta"):
         unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768)
-    return [layer.to_v.out_features for layer in cross_attentions(unet).values()]
+    return {name: layer.to_v.out_features for name, layer in cross_attentions(unet).items()}
 
 
 def test_size_on_stable_diffusion(concept, tmp_path):
-    sizes = stable_diffusion_sizes()
+    names, sizes = zip(*stable_diffusion_sizes().items())
     assert (len(sizes), sum(sizes)) == (16, 12_480)
     big = replace(
         concept,
@@ -181,6 +226,7 @@ def test_size_on_stable_diffusion(concept, tmp_path):
         embedding=torch.randn(768),
         super_encoding=torch.randn(768),
         o_v=tuple(torch.randn(size) for size in sizes),
+        names=names,
         text_shape="49408x768x12:last_hidden_state",
         backbone="stable-diffusion-v1-5/stable-diffusion-v1-5 0123456789abcdef",
         placeholder="tortoise plushy",
