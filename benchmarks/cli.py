@@ -33,7 +33,7 @@ ROOMS = (
 GROUPS = {
     "make a run": ("run", "plan", "tune", "gpu-day"),
     "score and decide": ("score", "table", "check", "compare"),
-    "pictures and methods from elsewhere": ("import", "measure"),
+    "pictures and methods from elsewhere": ("measure", "import", "evaluate"),
     "look": ("plot", "report", "attention", "study"),
     "one concept": ("fit", "generate"),
     "concepts, prompts, methods": ("ls", "concepts", "catalog", "masks"),

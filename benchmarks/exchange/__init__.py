@@ -1,6 +1,7 @@
 """What other people's tools made comes in, and what was made here goes out to theirs.
 
-Reading order: command -> importing (the whole of an import) -> listed_pictures (what was given) ->
-import_questions (what it may be of) -> import_check (what is wrong with it) -> import_folder (where
-it goes) -> import_plan (which cells it makes).
+Reading order: command. Pictures: importing (the whole of an import), listed_pictures (what was
+given), import_questions (what it may be of), import_check (what is wrong with it), import_folder
+(where it goes), import_plan (which cells it makes). Adapters: adapters (which files, as methods),
+evaluate (drawn, scored), which_to_keep (the statistics), evaluation_page (what people read).
 """

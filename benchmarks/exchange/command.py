@@ -3,7 +3,9 @@
 import argparse
 import sys
 
+from benchmarks.options import whole
 from benchmarks.verb import Run, verb
+from perfusion_core.errors import UserError
 
 
 @verb("import")
@@ -69,5 +71,67 @@ def import_verb(parser: argparse.ArgumentParser) -> Run:
         )
         print(done.table, end="\n" if done.table else "")
         return done.status
+
+    return act
+
+
+@verb("evaluate")
+def evaluate(parser: argparse.ArgumentParser) -> Run:
+    """Which epoch to keep: LoRAs, embeddings or pipelines that any program trained, drawn and scored.
+
+    Each file is a method of a run, beside the plain word (and --methods of ours). A folder stands
+    for all the files in it, or for its checkpoint-N. Interrupted at any moment, the same command
+    goes on; more files are added. Writes RUN/evaluation.md.
+
+      perfbench evaluate epochs/*.safetensors --trigger "sks {}" --concept my_dog --backbone sd15
+      perfbench evaluate out --trigger "sks {}" --concept teapot --prompts 20 --set images=4
+      perfbench evaluate final=lora.safetensors --trigger "ohwx {}" --concept cat --methods ti
+    """
+    from benchmarks.running.flags import add_flags, config_of
+
+    parser.add_argument(
+        "adapters",
+        nargs="+",
+        metavar="ADAPTER",
+        help="a .safetensors file, a folder of them, a folder of diffusers; NAME=FILE names it",
+    )
+    parser.add_argument(
+        "--trigger",
+        default="",
+        metavar="TEXT",
+        help='what it was trained with: "sks {}", with {} where the kind of thing stands',
+    )
+    parser.add_argument("--concept", dest="concepts", metavar="NAME", help="the same as --concepts")
+    add_flags(parser)
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    parser.add_argument(
+        "--limit",
+        type=whole(1),
+        default=0,
+        metavar="N",
+        help="draw at most N images now; the same command goes on",
+    )
+    parser.add_argument("--yes", action="store_true", help="begin a run of hours without asking")
+
+    def act(args: argparse.Namespace) -> int:
+        if not args.concepts and not args.config:
+            raise UserError(
+                "which concept was it trained on? Its images are what the pictures are compared "
+                "with: --concept my_dog (`perfbench ls concepts`), or a folder of them"
+            )
+        args.preset = args.preset or ("" if args.config else "quick")
+        args.methods = args.methods or ("" if args.config else "super") or None
+        config = config_of(args)
+        from benchmarks.exchange.evaluate import evaluate
+        from benchmarks.running.driver import Stops
+
+        return evaluate(
+            args.adapters,
+            args.trigger,
+            config,
+            sys.argv[1:],
+            dry_run=args.dry_run,
+            stops=Stops(args.limit, 0, args.yes),
+        )
 
     return act

@@ -32,6 +32,8 @@ BUILT_IN = {
     "lora": "baselines.lora",
     "super": "baselines.super_category",
 }
+# What others trained, named by their files (`perfbench evaluate`); nobody types it as a method.
+ELSEWHERE = {"adapter": "baselines.adapter"}
 CONTRACT = ("NAME", "LABEL", "VERSION", "TRAINED", "PRIOR", "Config", "MINIATURE", "fit", "apply")
 
 
@@ -141,7 +143,7 @@ def tuned(files: Sequence[str] = ()) -> list[str]:
 
 def load_method(base: str, files: Sequence[str] = ()) -> ModuleType:
     """The module of a method, checked against the contract."""
-    where = sources(files)[base]
+    where = ELSEWHERE.get(base) or sources(files)[base]
     module = (
         _from_file(base, Path(where)) if where.endswith(".py") else importlib.import_module(where)
     )

@@ -7,6 +7,7 @@ the run folder.
 
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,20 @@ from perfusion_core.errors import UserError
 from perfusion_core.weight_digests import file_sha256
 
 ABOUT = MANIFEST[Fit]
+
+
+@dataclass(frozen=True)
+class Guest:
+    """A method that comes with its trained files, the same for every concept of the run."""
+
+    method: Method
+    given: Given
+
+
+def given_by(guests: Iterable[Guest], concepts: Iterable[Concept]) -> dict[tuple[str, str], Given]:
+    """Their files by names of method and concept, as `find_given` has those of --trained."""
+    names = [concept.name for concept in concepts]
+    return {(guest.method.name, name): guest.given for guest in guests for name in names}
 
 
 def trained_places(given: Sequence[str]) -> dict[str, Path]:

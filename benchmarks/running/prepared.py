@@ -2,7 +2,7 @@
 is written.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from benchmarks.planning.backbones import Models, find_models
 from benchmarks.planning.config import PRESETS, Config
 from benchmarks.planning.plan import choose_prompts, make_plan
 from benchmarks.planning.units import FLOOR, Method, Plan
-from benchmarks.running.given_files import find_given
+from benchmarks.running.given_files import Guest, find_given, given_by
 from benchmarks.store import run_json
 from benchmarks.store.reading import imported_methods
 from benchmarks.store.run_folder import RESULTS
@@ -42,9 +42,9 @@ class Prepared:
     device: str
 
 
-def prepare_run(config: Config) -> Prepared:
+def prepare_run(config: Config, guests: Sequence[Guest] = ()) -> Prepared:
     """Names first, which costs no torch and finds typing mistakes at once; then models, methods and
-    the plan.
+    the plan. `guests`: methods beside the configured ones, with their trained files.
     """
     if config.out:
         old = read_json(Path(config.out) / "run.json") or {}
@@ -68,6 +68,8 @@ def prepare_run(config: Config) -> Prepared:
     chosen, catalog, concepts = with_masks(
         config, chosen, catalog, concepts, {name for name, _ in given}
     )
+    chosen = (*chosen, *(guest.method for guest in guests))
+    given |= given_by(guests, concepts)
     if not models.covariance and (
         needy := [method.base for method in chosen if method.needs_covariance]
     ):

@@ -45,7 +45,10 @@ from perfusion_core.errors import UserError
 
 def plan(config: Config, as_json: bool) -> int:
     """Print what is planned and done; write nothing."""
-    prepared = prepare_run(config)
+    return show_plan(prepare_run(config), as_json)
+
+
+def show_plan(prepared: Prepared, as_json: bool = False) -> int:
     about = plan_status(prepared)
     if as_json:
         print(json.dumps(about, indent=1))
@@ -77,9 +80,20 @@ def run(
     stops: Stops = Stops(),  # noqa: B008  frozen
 ) -> int:
     """Train, generate, score what is missing; write and print the tables."""
-    if dry_run:
-        return plan(config, as_json=False)
     prepared = prepare_run(config)
+    if dry_run:
+        return show_plan(prepared)
+    return run_prepared(prepared, argv, allow_missing=allow_missing, stops=stops)
+
+
+def run_prepared(
+    prepared: Prepared,
+    argv: Sequence[str],
+    *,
+    allow_missing: bool = False,
+    stops: Stops = Stops(),  # noqa: B008  frozen
+) -> int:
+    """The same of what was found and planned."""
     most = max((len(cell.seeds) for cell in prepared.plan.cells), default=0)
     if 0 < stops.images < most:
         raise UserError(

@@ -1,0 +1,298 @@
+"""LoRA and embedding files of other programs in a pipeline, whole or not at all.
+
+In: a safetensors file with kohya's, diffusers' or PEFT's keys, or of one tensor of vectors. Out:
+the pipeline with it, loaded by diffusers; a sentence that names the keys where one is left over or
+does not fit. Afterwards the pipeline is bit for bit what it was.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from perfusion_core.errors import UserError
+
+if TYPE_CHECKING:
+    from perfusion_core.backbone import Backbone
+
+ADAPTER = "elsewhere"  # peft's name for the matrices
+SHOWN = 3  # keys that an error prints
+KOHYA = re.compile(r"lora_(unet|te1?)_\w+\.(lora_down\.weight|lora_up\.weight|alpha)")
+MATRIX = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
+
+
+def some(keys: Collection[str]) -> str:
+    """A few keys, and how many more."""
+    first = sorted(keys)[:SHOWN]
+    return ", ".join(first) + (f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else "")
+
+
+def read(file: Path, name: str) -> dict[str, torch.Tensor]:
+    """The tensors of a file, each of finite numbers."""
+    try:
+        tensors = load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{name} is no safetensors file, or it is damaged: {error}") from None
+    if broken := [key for key, tensor in tensors.items() if not bool(tensor.isfinite().all())]:
+        raise UserError(f"{name} holds numbers that are not finite, in {some(broken)}")
+    return tensors
+
+
+# ---- LoRA ----
+
+
+@dataclass
+class Layer:
+    """The two matrices beside one layer, and what the file calls them."""
+
+    part: str  # unet or text_encoder
+    module: str
+    matrices: dict[str, torch.Tensor]  # A (down) and B (up)
+    keys: dict[str, str]
+    alpha: float | None = None  # kohya's; else the file's header says it, or it is the rank
+
+    @property
+    def rank(self) -> int:
+        return len(self.matrices["A"])
+
+
+@contextmanager
+def lora(backbone: Backbone, file: Path, name: str) -> Iterator[None]:
+    """The matrices beside the layers of U-Net and text encoder, each of them in its place."""
+    from perfusion_core.backbone import quiet
+
+    pipe = backbone.pipe
+    layers = layers_of(read(file, name), name, flat=not hasattr(pipe.text_encoder, "text_model"))
+    refuse_misfits(backbone, layers, name)
+    plain = pipe.text_encoder
+    try:
+        if any(layer.part == "text_encoder" for layer in layers):
+            pipe.text_encoder = copy.deepcopy(plain)
+        with quiet():
+            pipe.load_lora_weights(
+                file.parent,
+                weight_name=file.name,
+                adapter_name=ADAPTER,
+                use_safetensors=True,
+                local_files_only=True,
+            )
+        settle(backbone, layers, name)
+        yield
+    finally:
+        pipe.unet.unload_lora()
+        pipe.text_encoder = plain
+
+
+def layers_of(tensors: Mapping[str, torch.Tensor], name: str, *, flat: bool) -> list[Layer]:
+    """What diffusers' converters make of the keys; one that no layer takes is an error. `flat`: a
+    text encoder whose layers have no `text_model.` before them."""
+    kohya = all(key.startswith("lora_") for key in tensors)
+    refuse_strangers(tensors, name, kohya)
+    keys = {id(tensor): key for key, tensor in tensors.items()}
+    layers: dict[tuple[str, str], Layer] = {}
+    for (part, key), tensor in converted(tensors, name, flat).items():
+        if found := MATRIX.fullmatch(key):
+            layer = layers.setdefault((part, found["module"]), Layer(part, found["module"], {}, {}))
+            layer.matrices[found["side"]] = tensor
+            layer.keys[found["side"]] = keys[id(tensor)]
+    used = {key for layer in layers.values() for key in layer.keys.values()}
+    for layer in layers.values():
+        alpha = f"{next(iter(layer.keys.values())).partition('.')[0]}.alpha"
+        if kohya and alpha in tensors:
+            layer.alpha = float(tensors[alpha])
+            used.add(alpha)
+    if left := set(tensors) - used:
+        raise UserError(
+            f"{name}: {len(left)} of its {len(tensors)} keys belong to no layer of Stable "
+            f"Diffusion 1.x or 2.x: {some(left)}"
+        )
+    half = [key for one in layers.values() if len(one.matrices) < 2 for key in one.keys.values()]
+    if half:
+        raise UserError(f"{name}: the other matrix of {some(half)} is not in the file")
+    return list(layers.values())
+
+
+def refuse_strangers(tensors: Mapping[str, torch.Tensor], name: str, kohya: bool) -> None:
+    """Keys that diffusers would pass over without a word, or with one that nobody sees."""
+    fine = KOHYA.fullmatch if kohya else re.compile(r"(unet|text_encoder)\..+lora.+").fullmatch
+    strangers = [key for key in tensors if not fine(key) or "dora_scale" in key]
+    if not strangers:
+        return
+    if any(key.startswith(("lora_te2_", "text_encoder_2.")) for key in strangers):
+        why = "it was made for Stable Diffusion XL, which this backbone is not"
+    else:
+        why = (
+            "only LoRA with kohya's, diffusers' or PEFT's keys is read, without DoRA, LoHa or LoKr"
+        )
+    raise UserError(
+        f"{name}: {len(strangers)} of its {len(tensors)} keys cannot be used: {some(strangers)}; "
+        f"{why}"
+    )
+
+
+def converted(
+    tensors: Mapping[str, torch.Tensor], name: str, flat: bool
+) -> dict[tuple[str, str], torch.Tensor]:
+    """(unet or text_encoder, PEFT's key) -> the very tensor, by diffusers' own conversions."""
+    from diffusers import StableDiffusionPipeline
+    from diffusers.utils import (
+        convert_state_dict_to_diffusers,
+        convert_state_dict_to_peft,
+        convert_unet_state_dict_to_peft,
+    )
+
+    try:
+        state, _ = StableDiffusionPipeline.lora_state_dict(dict(tensors))
+    except KeyError as error:  # kohya's down without its up
+        raise UserError(
+            f"{name}: {error.args[0]} is not in the file, its other matrix is"
+        ) from None
+    except ValueError as error:
+        told = " ".join(str(error).split())[:200]
+        raise UserError(f"{name} cannot be read as a LoRA: {told}") from None
+    parts: dict[str, dict[str, torch.Tensor]] = {"unet": {}, "text_encoder": {}}
+    for key, tensor in state.items():
+        part, _, rest = key.partition(".")
+        parts[part][rest] = tensor
+    unet, text = parts["unet"], parts["text_encoder"]
+    if unet and "lora_A" not in next(iter(unet)):
+        unet = convert_unet_state_dict_to_peft(unet)
+    if text:
+        text = convert_state_dict_to_peft(convert_state_dict_to_diffusers(text))
+        if flat:
+            text = {key.removeprefix("text_model."): value for key, value in text.items()}
+    return {
+        (part, key): value
+        for part, of in (("unet", unet), ("text_encoder", text))
+        for key, value in of.items()
+    }
+
+
+def refuse_misfits(backbone: Backbone, layers: Collection[Layer], name: str) -> None:
+    """Layers that the backbone has not, shapes that are not its own, matrices that do nothing."""
+    models = {
+        part: dict(getattr(backbone.pipe, part).named_modules())
+        for part in ("unet", "text_encoder")
+    }
+    missing, wrong = [], []
+    for layer in layers:
+        weight = getattr(models[layer.part].get(layer.module), "weight", None)
+        if weight is None:
+            missing += layer.keys.values()
+        elif told := misfit(layer, weight):
+            wrong.append(f"{layer.keys['A']} ({told})")
+    if missing:
+        raise UserError(
+            f"{name}: the backbone {backbone.name} has no layers for {len(missing)} of its keys: "
+            f"{some(missing)}; it was trained on another model"
+        )
+    if wrong:
+        raise UserError(
+            f"{name}: {len(wrong)} of its {len(layers)} layers do not fit the backbone "
+            f"{backbone.name}: {some(wrong)}; it was trained on another model"
+        )
+    if not any(bool(one.matrices["A"].any() and one.matrices["B"].any()) for one in layers):
+        ups = [layer.keys["B"] for layer in layers]
+        raise UserError(f"{name} changes nothing: {some(ups)} are 0, as before the first step")
+
+
+def misfit(layer: Layer, weight: torch.Tensor) -> str:
+    """What the two shapes are and should be; empty where they fit."""
+    down, up = (layer.matrices[side] for side in "AB")
+    fits = (
+        down.ndim == up.ndim == weight.ndim
+        and down.shape[1:] == weight.shape[1:]
+        and up.shape[0] == weight.shape[0]
+        and up.shape[1] == down.shape[0]
+    )
+    there = f"{tuple(up.shape)} by {tuple(down.shape)} beside {tuple(weight.shape)}"
+    return "" if fits else there
+
+
+def settle(backbone: Backbone, layers: Collection[Layer], name: str) -> None:
+    """Every matrix is where its key says, as it is in the file, and counts as much as it says."""
+    models = {
+        part: dict(getattr(backbone.pipe, part).named_modules())
+        for part in ("unet", "text_encoder")
+    }
+    lost = []
+    for layer in layers:
+        module = models[layer.part][layer.module]
+        for side, tensor in layer.matrices.items():
+            beside = getattr(module, f"lora_{side}", {})
+            if ADAPTER not in beside:
+                lost.append(layer.keys[side])
+                continue
+            weight = beside[ADAPTER].weight
+            kind = backbone.dtype if layer.part == "unet" else torch.float32
+            weight.data = tensor.to(device=backbone.device, dtype=kind)
+            weight.requires_grad_(False)
+        if layer.alpha is not None and layer.keys["A"] not in lost:
+            # diffusers keeps no alpha that differs between layers
+            module.scaling[ADAPTER] = layer.alpha / layer.rank
+    if lost:
+        raise UserError(f"{name}: diffusers left {len(lost)} of its keys out: {some(lost)}")
+    count = sum(matrices_in(backbone.pipe, part) for part in ("unet", "text_encoder"))
+    assert count == 2 * len(layers), "there are matrices that the file does not have"
+
+
+def matrices_in(pipe: Any, part: str) -> int:
+    return sum(
+        f".{ADAPTER}." in name and ".lora_" in name
+        for name, _ in getattr(pipe, part).named_parameters()
+    )
+
+
+# ---- embeddings ----
+
+
+@contextmanager
+def embedding(backbone: Backbone, file: Path, name: str, *, word: str) -> Iterator[None]:
+    """One more word, of one vector or several, in a copy of tokenizer and text encoder."""
+    pipe = backbone.pipe
+    plain = pipe.tokenizer, pipe.text_encoder
+    vectors = vectors_of(read(file, name), backbone, name)
+    tokenizer, text_encoder = copy.deepcopy(plain[0]), copy.deepcopy(plain[1])
+    pipe.load_textual_inversion(
+        {word: vectors}, token=word, tokenizer=tokenizer, text_encoder=text_encoder
+    )
+    table = text_encoder.get_input_embeddings().weight
+    assert torch.equal(table[-len(vectors) :].cpu(), vectors.to(table.dtype)), "not the file's"
+    text_encoder.requires_grad_(False).eval()
+    pipe.tokenizer, pipe.text_encoder = tokenizer, text_encoder
+    try:
+        yield
+    finally:
+        pipe.tokenizer, pipe.text_encoder = plain
+
+
+def vectors_of(tensors: Mapping[str, torch.Tensor], backbone: Backbone, name: str) -> torch.Tensor:
+    """[n, d] of a file of one tensor: diffusers' `<word>`, or A1111's and kohya's `emb_params`."""
+    if {"clip_l", "clip_g"} & set(tensors):
+        raise UserError(
+            f"{name} holds {some(tensors)}: it was made for Stable Diffusion XL, which this "
+            f"backbone is not"
+        )
+    if len(tensors) != 1:
+        raise UserError(f"{name}: an embedding is one tensor, and these are {some(tensors)}")
+    [(key, tensor)] = tensors.items()
+    vectors = tensor.unsqueeze(0) if tensor.ndim == 1 else tensor
+    table = backbone.text_encoder.get_input_embeddings().weight
+    most = backbone.tokenizer.model_max_length - 2
+    if vectors.ndim != 2 or vectors.shape[1] != table.shape[1] or not 0 < len(vectors) <= most:
+        raise UserError(
+            f"{name}: {key} has the shape {tuple(tensor.shape)}, and the backbone {backbone.name} "
+            f"takes 1 to {most} vectors of {table.shape[1]} numbers"
+        )
+    if any(bool((table.cpu() == vector.to(table.dtype)).all(1).any()) for vector in vectors[:1]):
+        raise UserError(f"{name} changes nothing: {key} is still the embedding of a plain word")
+    return vectors

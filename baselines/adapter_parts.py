@@ -1,0 +1,77 @@
+"""A pipeline that somebody trained as a whole: its U-Net, text encoder and VAE for the backbone's.
+
+In: a folder of diffusers' layout. Out: the backbone's pipeline with these parts, each of them read
+to the last key; afterwards its own again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from baselines.adapter_files import some
+from perfusion_core.errors import UserError
+
+if TYPE_CHECKING:
+    from perfusion_core.backbone import Backbone
+
+
+@contextmanager
+def other_parts(
+    backbone: Backbone, folder: Path, name: str, *, parts: Sequence[str]
+) -> Iterator[None]:
+    """What the folder has of the parts, in the pipeline for the duration."""
+    pipe = backbone.pipe
+    there = [part for part in parts if (folder / part).is_dir()]
+    plain = {part: getattr(pipe, part) for part in there}
+    other = {part: opened(backbone, folder, part, name) for part in there}
+    try:
+        for part, model in other.items():
+            setattr(pipe, part, model)
+        yield
+    finally:
+        for part, model in plain.items():
+            setattr(pipe, part, model)
+
+
+def opened(backbone: Backbone, folder: Path, part: str, name: str) -> Any:
+    """One part, whose weights are those of the files and shaped like the backbone's."""
+    from perfusion_core.backbone import lay_out, quiet
+    from perfusion_core.places import variant_of
+
+    own = getattr(backbone.pipe, part)
+    try:
+        with quiet():
+            model, info = type(own).from_pretrained(
+                folder,
+                subfolder=part,
+                dtype=torch.float32 if part == "text_encoder" else backbone.dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+                variant=variant_of(folder),
+            )
+    except (OSError, ValueError, RuntimeError) as error:
+        first = str(error).strip().partition("\n")[0][:200]
+        raise UserError(f"{name}: its {part} cannot be opened: {first}") from None
+    for what in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
+        if keys := [str(key) for key in info.get(what) or ()]:
+            raise UserError(
+                f"{name}: its {part} is not loaded whole ({what.replace('_', ' ')}): {some(keys)}"
+            )
+    mine, theirs = shapes(own), shapes(model)
+    if wrong := [key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key)]:
+        raise UserError(
+            f"{name}: its {part} is not shaped like that of the backbone {backbone.name}: "
+            f"{some(wrong)}"
+        )
+    model.to(backbone.device).requires_grad_(False).eval()
+    return model if part == "text_encoder" else lay_out(model, backbone.device)
+
+
+def shapes(model: Any) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(weight.shape) for name, weight in model.named_parameters()}

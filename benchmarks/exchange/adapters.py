@@ -1,0 +1,251 @@
+"""Adapters that other programs trained, found and told apart by their keys; nothing is loaded.
+
+In: files and folders as they were given, and the trigger. Out: `Guest`s, a method each, in the
+order of their training; a sentence where a file is none that can be drawn with.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from baselines.adapter import EMBEDDING, FILE, LORA, NAME, PARTS, PIPELINE, TOKEN, VERSION
+from benchmarks.digests import digest
+from benchmarks.planning.methods import method_names
+from benchmarks.planning.units import Given, Method
+from benchmarks.running.given_files import Guest
+from benchmarks.safe_paths import below, problem
+from benchmarks.scoring.reserved import REAL
+from perfusion_core.errors import UserError
+from perfusion_core.weight_digests import file_sha256
+
+WEIGHTS = ("pytorch_lora_weights.safetensors", "learned_embeds.safetensors")  # diffusers' names
+PICKLES = (".pt", ".bin", ".ckpt", ".pth", ".pkl")
+INDEX = "model_index.json"
+OF_LORA = ("lora", "hada_", "lokr_", "oft_")  # what keys of adapters have in them
+SHAPES = ("config.json", ".safetensors", ".safetensors.index.json")  # files of a pipeline's part
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """One file, or the folder of one pipeline."""
+
+    name: str
+    kind: str
+    place: Path
+    files: tuple[tuple[str, Path], ...]  # what each is called in a fit's folder
+    word: str = ""  # that an embedding's file says it is
+
+
+def find_adapters(given: Sequence[str]) -> list[Adapter]:
+    """Each path's files, in the order of the numbers in their names; else as given. A path may have
+    a NAME= before it."""
+    found: list[Adapter] = []
+    for text in given:
+        name, place = _split(text)
+        places = _expanded(place)
+        if name and len(places) > 1:
+            raise UserError(f"{text}: a name is for one file, and {place} has {len(places)}")
+        found += [adapter_of(name or usual_name(one), one) for one in places]
+    for adapter in found:
+        _refuse_name(adapter)
+    _refuse_twice(found)
+    return in_order(found)
+
+
+def in_order(adapters: Sequence[Adapter]) -> list[Adapter]:
+    """By the last number of each name. A name without one stands last: it is what the training
+    ended with. No numbers at all: as given."""
+    numbers = [re.findall(r"\d+", adapter.name) for adapter in adapters]
+    ranked = zip(adapters, numbers)
+    return [
+        adapter
+        for adapter, _ in sorted(ranked, key=lambda one: int(one[1][-1]) if one[1] else 10**18)
+    ]
+
+
+def _split(text: str) -> tuple[str, Path]:
+    """NAME=PATH, or a path alone."""
+    name, equals, rest = text.partition("=")
+    if equals and name and not Path(text).expanduser().exists() and "/" not in name:
+        return name, Path(rest).expanduser()
+    return "", Path(text).expanduser()
+
+
+def _expanded(place: Path) -> list[Path]:
+    """The files, or pipelines, of one path: a training's folder has a file an epoch, or a
+    checkpoint-N a state."""
+    if not place.exists():
+        raise UserError(f"there is no {place}; name a .safetensors file, or a folder of them")
+    if place.is_file():
+        return [place]
+    if (place / INDEX).is_file():
+        return [place]
+    inside = sorted(place.glob("checkpoint-*/"))
+    named = [one / file for one in (*inside, place) for file in WEIGHTS if (one / file).is_file()]
+    named += [one for one in inside if (one / INDEX).is_file()]
+    plain = [one for one in sorted(place.glob("*.safetensors")) if one.name not in WEIGHTS]
+    found = named or plain
+    if not found:
+        pickles = [one for one in sorted(place.iterdir()) if one.suffix in PICKLES]
+        if pickles:
+            raise _pickle(pickles[0])
+        raise UserError(
+            f"{place} holds no adapter: a .safetensors file, {WEIGHTS[0]}, or {INDEX} is wanted"
+        )
+    return [below(place, *one.relative_to(place).parts) for one in found]
+
+
+def usual_name(place: Path) -> str:
+    """The file's stem, or its folder's name where every file of that program is called alike."""
+    told = place.resolve().parent.name if place.name in WEIGHTS else place.resolve().name
+    stem = told.removesuffix(".safetensors")
+    return re.sub(r"[^\w.-]+", "-", stem).strip("-.") or "adapter"
+
+
+def _refuse_name(adapter: Adapter) -> None:
+    """It stands in tables, in flags and in paths, beside the names of our own methods."""
+    rename = f"give it another: NAME={adapter.place}"
+    if not re.fullmatch(r"\w[\w.-]*", adapter.name) or (why := problem(adapter.name)):
+        raise UserError(
+            f"{adapter.name!r:.60} cannot name a method ({why or 'letters, digits, ., - and _'}); "
+            f"{rename}"
+        )
+    if adapter.name in (*method_names(), REAL, NAME):
+        raise UserError(f"{adapter.name} is the name of a method of ours; {rename}")
+
+
+def _refuse_twice(adapters: Iterable[Adapter]) -> None:
+    seen: dict[str, Adapter] = {}
+    for adapter in adapters:
+        other = seen.setdefault(adapter.name.casefold(), adapter)
+        if other is not adapter:
+            raise UserError(
+                f"{other.place} and {adapter.place} are both called {adapter.name}; give one of "
+                f"them another name: NAME={adapter.place}"
+            )
+
+
+# ---- what is in a file ----
+
+
+def adapter_of(name: str, place: Path) -> Adapter:
+    """A file or folder with its kind, told by its keys."""
+    if place.is_dir():
+        return Adapter(name, PIPELINE, place, parts_of(place))
+    if place.suffix in PICKLES:
+        raise _pickle(place)
+    if place.suffix != ".safetensors":
+        raise UserError(f"{place} is not a .safetensors file, nor a folder of them")
+    keys = keys_of(place)
+    files = ((FILE, place),)
+    if any(part in key for key in keys for part in OF_LORA):
+        return Adapter(name, LORA, place, files)
+    if len(keys) == 1 or set(keys) <= {"clip_l", "clip_g"}:
+        return Adapter(name, EMBEDDING, place, files, keys[0])
+    first = ", ".join(keys[:3])
+    if any(key.startswith(("model.diffusion_model.", "down_blocks.", "conv_in.")) for key in keys):
+        raise UserError(
+            f"{place} is a whole model, and no adapter ({first}, ...); draw with it by "
+            f"`perfbench run --backbone {place}`"
+        )
+    raise UserError(f"{place} is neither a LoRA nor an embedding: its keys are {first}, ...")
+
+
+def keys_of(place: Path) -> list[str]:
+    try:
+        with safe_open(place, "np") as file:
+            keys = sorted(file.keys())
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{place} is no safetensors file, or it is damaged: {error}") from None
+    if not keys:
+        raise UserError(f"{place} is empty: it holds no tensor")
+    return keys
+
+
+def parts_of(folder: Path) -> tuple[tuple[str, Path], ...]:
+    """What of a pipeline decides its pictures: U-Net, text encoder and VAE, no pickle."""
+    files: list[tuple[str, Path]] = []
+    for part in PARTS:
+        inside = sorted(path for path in (folder / part).glob("*") if path.name.endswith(SHAPES))
+        weights = [path for path in inside if path.suffix == ".safetensors"]
+        if (folder / part).is_dir() and not weights:
+            pickled = next((p for p in (folder / part).iterdir() if p.suffix in PICKLES), None)
+            raise (
+                _pickle(pickled)
+                if pickled
+                else UserError(f"{folder / part} holds no .safetensors file")
+            )
+        files += [(f"{part}/{path.name}", below(folder, part, path.name)) for path in inside]
+    if not any(name.startswith("unet/") for name, _ in files):
+        raise UserError(f"{folder} has {INDEX} and no unet/, so it is no pipeline to draw with")
+    return tuple(files)
+
+
+def _pickle(place: Path) -> UserError:
+    return UserError(
+        f"{place} is a pickle, which can run code when it is opened, so it is refused; save it as "
+        f".safetensors"
+    )
+
+
+# ---- as methods ----
+
+
+def guests_of(adapters: Sequence[Adapter], trigger: str) -> list[Guest]:
+    """A method each, whose files and trigger are part of its keys."""
+    return [guest_of(adapter, trigger) for adapter in adapters]
+
+
+def guest_of(adapter: Adapter, trigger: str) -> Guest:
+    written = written_trigger(adapter, trigger)
+    sums = {name: file_sha256(path) for name, path in adapter.files}
+    about = {"kind": adapter.kind, "trigger": written, "name": adapter.name}
+    method = Method(
+        name=adapter.name,
+        base=NAME,
+        version=str(VERSION),
+        trained=True,
+        prior=False,
+        config={},
+        settings=(),
+        pairs=False,
+        text_side=adapter.kind == EMBEDDING,
+        covariance=False,
+        label=adapter.name[:40],
+    )
+    files = tuple((name, str(path), sums[name]) for name, path in adapter.files)
+    decides = {"files": sums, "kind": adapter.kind, "trigger": written}
+    return Guest(method, Given(files, digest(decides), about))
+
+
+def written_trigger(adapter: Adapter, trigger: str) -> str:
+    """What is written for the concept. An embedding's own word is written as TOKEN: what it is
+    called changes no picture, and it cannot be a word that there is already."""
+    if trigger.count("{}") > 1 or set("{}") & set(trigger.replace("{}", "")):
+        raise UserError(
+            f"--trigger {trigger!r:.60}: one {{}} at most, where the kind of thing stands"
+        )
+    if not trigger.isprintable() or len(trigger) > 200:
+        raise UserError(f"--trigger {trigger!r:.60}: at most 200 signs that can be printed")
+    words = trigger.split()
+    if adapter.kind != EMBEDDING:
+        if not words:
+            raise UserError(
+                f'{adapter.place}: which words was it trained with? Write --trigger "sks {{}}", '
+                f"with {{}} where the kind of thing stands"
+            )
+        return " ".join(words)
+    own = [word for word in words if word != "{}"]
+    if len(own) > 1 and adapter.word in own:
+        own = [adapter.word]
+    if len(own) > 1:
+        raise UserError(
+            f"--trigger {trigger!r:.60}: which word is the embedding {adapter.place}? Write it "
+            f'alone, or beside {{}}: --trigger "{adapter.name} {{}}"'
+        )
+    if not own:
+        return " ".join([TOKEN, *words])
+    return " ".join(TOKEN if word in own else word for word in words)

@@ -1,0 +1,88 @@
+"""Which of several trained files to keep, by paired differences over the prompts.
+
+In: the rows of cells.csv, names in the order of the training. Out: a `Choice` a scorer: scores with
+intervals, how far each is behind the best, and which cannot be told apart from it.
+
+The concepts are the user's own, and other prompts of the suite's kind are what he will write: so
+the prompts are drawn again, within their kind, and the concepts stay. Every file has the same
+prompts, seeds and noise, and the same draws: differences are paired.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.scoring.reserved import FLOOR
+from benchmarks.tables.grid import grid_of
+from benchmarks.tables.statistics import Interval, expanded
+
+METRICS = ("image_sim", "text_sim", "harmonic")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One file, or `super`, as one scorer sees it."""
+
+    name: str
+    scores: dict[str, Interval]  # by METRICS
+    behind: Interval  # the best less this one, in what decides
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What one scorer says of all of them."""
+
+    scorer: str
+    decides: str  # the harmonic mean, or text similarity where no prompt keeps the shape
+    prompts: int  # the fewest that a concept's score is a mean of
+    rows: tuple[Scored, ...]  # in the order of the training
+    floor: Scored
+    best: str
+
+    @property
+    def level(self) -> list[str]:
+        """The others that cannot be told apart from the best, none where it is ahead of all."""
+        return [one.name for one in self.rows if one.name != self.best and not one.behind.lo > 0]
+
+
+def choose(
+    cells: pd.DataFrame, names: Sequence[str], concepts: Sequence[str], scorer: str = ""
+) -> Choice:
+    """`scorer`: the name of another than the reported one, whose columns are called after it."""
+    grid = grid_of(of_scorer(cells, [FLOOR, *names], concepts, scorer))
+    rows = {name: grid.rows(name)[0] for name in (FLOOR, *names)}
+    drawn = {metric: grid.drawn[metric].mean(-1) for metric in METRICS}  # [D, M]
+    decides = "harmonic" if np.isfinite(drawn["harmonic"][0]).any() else "text_sim"
+    fewest = {metric: few(grid.values, metric) for metric in METRICS}
+    score = {name: drawn[decides][0, rows[name]] for name in names}
+    best = max(names, key=lambda name: np.nan_to_num(score[name], nan=-np.inf))
+
+    def scored(name: str) -> Scored:
+        m = rows[name]
+        behind = drawn[decides][:, rows[best]] - drawn[decides][:, m]
+        scores = {metric: expanded(drawn[metric][:, m], fewest[metric]) for metric in METRICS}
+        return Scored(name, scores, expanded(behind, fewest[decides]))
+
+    every = tuple(map(scored, names))
+    return Choice(scorer, decides, fewest[decides], every, scored(FLOOR), best)
+
+
+def of_scorer(
+    cells: pd.DataFrame, names: Sequence[str], concepts: Sequence[str], scorer: str
+) -> pd.DataFrame:
+    """Rows of these methods and concepts, the scorer's metrics under their plain names."""
+    end = f"_{scorer}" if scorer else ""
+    called = {f"image_sim{end}": "image_sim", f"text_sim_raw{end}": "text_sim_raw"}
+    mine = (
+        cells["method"].isin(names) & cells["concept"].isin(concepts) & cells["metric"].isin(called)
+    )
+    return cells[mine].assign(metric=cells["metric"][mine].map(called))
+
+
+def few(values: dict[str, np.ndarray], metric: str) -> int:
+    """The fewest prompts that a concept's score of this kind is a mean of."""
+    of = "text_sim_raw" if metric == "text_sim" else "image_sim"
+    counts = (~np.isnan(values[of])).sum(-1)
+    return int(counts.min()) if counts.size else 0
