@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import re
+import warnings
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,6 +35,27 @@ def some(keys: Collection[str]) -> str:
     """A few keys, and how many more."""
     first = sorted(keys)[:SHOWN]
     return ", ".join(first) + (f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else "")
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """What the libraries would say of a file is asked of the pipeline itself, afterwards."""
+    from diffusers.utils import logging as diffusers
+    from transformers.utils import logging as transformers
+
+    from perfusion_core.backbone import quiet
+
+    libraries = diffusers, transformers
+    levels = [library.get_verbosity() for library in libraries]
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for library in libraries:
+            library.set_verbosity_error()
+        try:
+            yield
+        finally:
+            for library, level in zip(libraries, levels):
+                library.set_verbosity(level)
 
 
 def read(file: Path, name: str) -> dict[str, torch.Tensor]:
@@ -68,8 +90,6 @@ class Layer:
 @contextmanager
 def lora(backbone: Backbone, file: Path, name: str) -> Iterator[None]:
     """The matrices beside the layers of U-Net and text encoder, each of them in its place."""
-    from perfusion_core.backbone import quiet
-
     pipe = backbone.pipe
     layers = layers_of(read(file, name), name, flat=not hasattr(pipe.text_encoder, "text_model"))
     refuse_misfits(backbone, layers, name)
@@ -77,7 +97,7 @@ def lora(backbone: Backbone, file: Path, name: str) -> Iterator[None]:
     try:
         if any(layer.part == "text_encoder" for layer in layers):
             pipe.text_encoder = copy.deepcopy(plain)
-        with quiet():
+        with silent():
             pipe.load_lora_weights(
                 file.parent,
                 weight_name=file.name,
@@ -262,9 +282,10 @@ def embedding(backbone: Backbone, file: Path, name: str, *, word: str) -> Iterat
     plain = pipe.tokenizer, pipe.text_encoder
     vectors = vectors_of(read(file, name), backbone, name)
     tokenizer, text_encoder = copy.deepcopy(plain[0]), copy.deepcopy(plain[1])
-    pipe.load_textual_inversion(
-        {word: vectors}, token=word, tokenizer=tokenizer, text_encoder=text_encoder
-    )
+    with silent():
+        pipe.load_textual_inversion(
+            {word: vectors}, token=word, tokenizer=tokenizer, text_encoder=text_encoder
+        )
     table = text_encoder.get_input_embeddings().weight
     assert torch.equal(table[-len(vectors) :].cpu(), vectors.to(table.dtype)), "not the file's"
     text_encoder.requires_grad_(False).eval()

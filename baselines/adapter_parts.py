@@ -6,6 +6,7 @@ to the last key; afterwards its own again.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from baselines.adapter_files import some
+from baselines.adapter_files import silent, some
 from perfusion_core.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def other_parts(
 ) -> Iterator[None]:
     """What the folder has of the parts, in the pipeline for the duration."""
     pipe = backbone.pipe
+    refuse_other_prediction(pipe, folder, name)
     there = [part for part in parts if (folder / part).is_dir()]
     plain = {part: getattr(pipe, part) for part in there}
     other = {part: opened(backbone, folder, part, name) for part in there}
@@ -40,12 +42,12 @@ def other_parts(
 
 def opened(backbone: Backbone, folder: Path, part: str, name: str) -> Any:
     """One part, whose weights are those of the files and shaped like the backbone's."""
-    from perfusion_core.backbone import lay_out, quiet
+    from perfusion_core.backbone import lay_out
     from perfusion_core.places import variant_of
 
     own = getattr(backbone.pipe, part)
     try:
-        with quiet():
+        with silent():
             model, info = type(own).from_pretrained(
                 folder,
                 subfolder=part,
@@ -71,6 +73,23 @@ def opened(backbone: Backbone, folder: Path, part: str, name: str) -> Any:
         )
     model.to(backbone.device).requires_grad_(False).eval()
     return model if part == "text_encoder" else lay_out(model, backbone.device)
+
+
+def refuse_other_prediction(pipe: Any, folder: Path, name: str) -> None:
+    """A U-Net that predicts something else draws noise by the backbone's scheduler."""
+    file = folder / "scheduler" / "scheduler_config.json"
+    if not file.is_file():
+        return
+    try:
+        theirs = json.loads(file.read_text(encoding="utf-8")).get("prediction_type", "epsilon")
+    except (ValueError, AttributeError):
+        raise UserError(f"{name}: its {file.name} is damaged") from None
+    mine = pipe.scheduler.config.get("prediction_type", "epsilon")
+    if theirs != mine:
+        raise UserError(
+            f"{name} predicts {str(theirs)!r:.40}, and the backbone {mine!r}: it was trained on "
+            f"another model"
+        )
 
 
 def shapes(model: Any) -> dict[str, tuple[int, ...]]:

@@ -4,9 +4,11 @@ In: files and folders as they were given, and the trigger. Out: `Guest`s, a meth
 order of their training; a sentence where a file is none that can be drawn with.
 """
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -25,6 +27,7 @@ WEIGHTS = ("pytorch_lora_weights.safetensors", "learned_embeds.safetensors")  # 
 PICKLES = (".pt", ".bin", ".ckpt", ".pth", ".pkl")
 INDEX = "model_index.json"
 OF_LORA = ("lora", "hada_", "lokr_", "oft_")  # what keys of adapters have in them
+SCHEDULER = "scheduler/scheduler_config.json"
 SHAPES = ("config.json", ".safetensors", ".safetensors.index.json")  # files of a pipeline's part
 
 
@@ -37,6 +40,7 @@ class Adapter:
     place: Path
     files: tuple[tuple[str, Path], ...]  # what each is called in a fit's folder
     word: str = ""  # that an embedding's file says it is
+    last: bool = False  # what a training left beside its checkpoints
 
 
 def find_adapters(given: Sequence[str]) -> list[Adapter]:
@@ -48,7 +52,9 @@ def find_adapters(given: Sequence[str]) -> list[Adapter]:
         places = _expanded(place)
         if name and len(places) > 1:
             raise UserError(f"{text}: a name is for one file, and {place} has {len(places)}")
-        found += [adapter_of(name or usual_name(one), one) for one in places]
+        for one in places:
+            last = len(places) > 1 and one.parent == place and one.name in WEIGHTS
+            found.append(adapter_of(name or usual_name(one), one, last))
     for adapter in found:
         _refuse_name(adapter)
     _refuse_twice(found)
@@ -56,14 +62,17 @@ def find_adapters(given: Sequence[str]) -> list[Adapter]:
 
 
 def in_order(adapters: Sequence[Adapter]) -> list[Adapter]:
-    """By the last number of each name. A name without one stands last: it is what the training
-    ended with. No numbers at all: as given."""
-    numbers = [re.findall(r"\d+", adapter.name) for adapter in adapters]
-    ranked = zip(adapters, numbers)
-    return [
-        adapter
-        for adapter, _ in sorted(ranked, key=lambda one: int(one[1][-1]) if one[1] else 10**18)
-    ]
+    """By the last number of each name, after what all names begin with. A name without one stands
+    last: it is what the training ended with. No numbers at all: as given."""
+    names = [adapter.name for adapter in adapters if not adapter.last]
+    alike = takewhile(lambda signs: len(set(signs)) == 1, zip(*names))
+    start = len("".join(sign for sign, *_ in alike).rstrip("0123456789"))
+
+    def place(adapter: Adapter) -> float:
+        numbers = re.findall(r"\d+", adapter.name[start:])
+        return int(numbers[-1]) if numbers and not adapter.last else math.inf
+
+    return sorted(adapters, key=place)
 
 
 def _split(text: str) -> tuple[str, Path]:
@@ -108,11 +117,9 @@ def usual_name(place: Path) -> str:
 def _refuse_name(adapter: Adapter) -> None:
     """It stands in tables, in flags and in paths, beside the names of our own methods."""
     rename = f"give it another: NAME={adapter.place}"
-    if not re.fullmatch(r"\w[\w.-]*", adapter.name) or (why := problem(adapter.name)):
-        raise UserError(
-            f"{adapter.name!r:.60} cannot name a method ({why or 'letters, digits, ., - and _'}); "
-            f"{rename}"
-        )
+    fine = re.fullmatch(r"\w[\w.-]*", adapter.name)
+    if why := problem(adapter.name) or ("" if fine else "only letters, digits, ., - and _ can"):
+        raise UserError(f"{adapter.name!r:.60} cannot name a method ({why}); {rename}")
     if adapter.name in (*method_names(), REAL, NAME):
         raise UserError(f"{adapter.name} is the name of a method of ours; {rename}")
 
@@ -131,10 +138,10 @@ def _refuse_twice(adapters: Iterable[Adapter]) -> None:
 # ---- what is in a file ----
 
 
-def adapter_of(name: str, place: Path) -> Adapter:
+def adapter_of(name: str, place: Path, last: bool = False) -> Adapter:
     """A file or folder with its kind, told by its keys."""
     if place.is_dir():
-        return Adapter(name, PIPELINE, place, parts_of(place))
+        return Adapter(name, PIPELINE, place, parts_of(place), last=last)
     if place.suffix in PICKLES:
         raise _pickle(place)
     if place.suffix != ".safetensors":
@@ -142,9 +149,9 @@ def adapter_of(name: str, place: Path) -> Adapter:
     keys = keys_of(place)
     files = ((FILE, place),)
     if any(part in key for key in keys for part in OF_LORA):
-        return Adapter(name, LORA, place, files)
+        return Adapter(name, LORA, place, files, last=last)
     if len(keys) == 1 or set(keys) <= {"clip_l", "clip_g"}:
-        return Adapter(name, EMBEDDING, place, files, keys[0])
+        return Adapter(name, EMBEDDING, place, files, keys[0], last)
     first = ", ".join(keys[:3])
     if any(key.startswith(("model.diffusion_model.", "down_blocks.", "conv_in.")) for key in keys):
         raise UserError(
@@ -179,6 +186,8 @@ def parts_of(folder: Path) -> tuple[tuple[str, Path], ...]:
                 else UserError(f"{folder / part} holds no .safetensors file")
             )
         files += [(f"{part}/{path.name}", below(folder, part, path.name)) for path in inside]
+    if (scheduler := below(folder, *SCHEDULER.split("/"))).is_file():
+        files.insert(0, (SCHEDULER, scheduler))
     if not any(name.startswith("unet/") for name, _ in files):
         raise UserError(f"{folder} has {INDEX} and no unet/, so it is no pipeline to draw with")
     return tuple(files)

@@ -77,7 +77,7 @@ def import_verb(parser: argparse.ArgumentParser) -> Run:
 
 @verb("evaluate")
 def evaluate(parser: argparse.ArgumentParser) -> Run:
-    """Which epoch to keep: LoRAs, embeddings or pipelines that any program trained, drawn and scored.
+    """Which epoch to keep: LoRAs, embeddings, pipelines that any program trained, drawn and scored.
 
     Each file is a method of a run, beside the plain word (and --methods of ours). A folder stands
     for all the files in it, or for its checkpoint-N. Interrupted at any moment, the same command

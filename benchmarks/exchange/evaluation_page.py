@@ -88,14 +88,15 @@ def sentence(choice: Choice) -> str:
     if len(choice.rows) == 1:
         return f"{best}: {word} {estimate(*value, choice.decides)}; there is no other to compare."
     if choice.prompts < 2:
-        return f"{told}. One prompt gives no interval: give more, such as --prompts 10."
+        return f"{told}. One prompt of a kind gives no interval: give more, such as --prompts 10."
     near = min((row for row in choice.rows if row.name != best), key=lambda row: row.behind.value)
     if not choice.level:
         return f"{told}. It is ahead of every other, of {near.name} by {signed(near.behind)}."
+    others = " and ".join(choice.level)
+    which = f"{near.name}: " if len(choice.level) > 1 else ""
     return (
-        f"{told}. {' and '.join(choice.level)} cannot be told apart from it "
-        f"({near.name}: {signed(near.behind)}); more prompts or images tell more, such as "
-        f"--prompts all."
+        f"{told}. {others} cannot be told apart from it ({which}{signed(near.behind)}); more "
+        f"prompts or images tell more, such as --prompts all."
     )
 
 
@@ -132,9 +133,9 @@ def page(
         parts += [f"Scored by {scorer}, on {concepts}:", table(choice)]
     parts.append(
         f"Every file has the same prompts, seeds and noise. Intervals are of 95 %, over prompts "
-        f"(at least {choices[0].prompts}); those of *behind the best* are paired by concept, "
-        f"prompt and seed. A file is behind where its interval lies above 0. `{FLOOR}` is the "
-        f"plain word without any file: text similarity is relative to it."
+        f"(at least {choices[0].prompts} of a kind); those of *behind the best* are paired by "
+        f"concept, prompt and seed. A file is behind where its interval lies above 0. `{FLOOR}` is "
+        f"the plain word without any file: text similarity is relative to it."
     )
     if shown:
         parts.append(f"![The files side by side]({shown.relative_to(run.folder).as_posix()})")
@@ -142,9 +143,8 @@ def page(
     parts.append(
         "\n".join(
             f"- {guest.method.name}: {guest.given.about['kind']}, written "
-            f"`{guest.given.about['trigger']}`, {name} sha256 {sha256[:16]}"
+            f"`{guest.given.about['trigger']}`, sha256 {guest.given.files[-1][2][:16]}"
             for guest in guests
-            for name, _, sha256 in guest.given.files[:1]
         )
     )
     return "\n\n".join(parts) + "\n"

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.scoring.reserved import FLOOR
-from benchmarks.tables.grid import grid_of
+from benchmarks.tables.grid import Grid, grid_of
 from benchmarks.tables.statistics import Interval, expanded
 
 METRICS = ("image_sim", "text_sim", "harmonic")
@@ -36,7 +36,7 @@ class Choice:
 
     scorer: str
     decides: str  # the harmonic mean, or text similarity where no prompt keeps the shape
-    prompts: int  # the fewest that a concept's score is a mean of
+    prompts: int  # the fewest of a kind that a concept's score is a mean of
     rows: tuple[Scored, ...]  # in the order of the training
     floor: Scored
     best: str
@@ -55,7 +55,7 @@ def choose(
     rows = {name: grid.rows(name)[0] for name in (FLOOR, *names)}
     drawn = {metric: grid.drawn[metric].mean(-1) for metric in METRICS}  # [D, M]
     decides = "harmonic" if np.isfinite(drawn["harmonic"][0]).any() else "text_sim"
-    fewest = {metric: few(grid.values, metric) for metric in METRICS}
+    fewest = {metric: few(grid, metric) for metric in METRICS}
     score = {name: drawn[decides][0, rows[name]] for name in names}
     best = max(names, key=lambda name: np.nan_to_num(score[name], nan=-np.inf))
 
@@ -81,8 +81,15 @@ def of_scorer(
     return cells[mine].assign(metric=cells["metric"][mine].map(called))
 
 
-def few(values: dict[str, np.ndarray], metric: str) -> int:
-    """The fewest prompts that a concept's score of this kind is a mean of."""
-    of = "text_sim_raw" if metric == "text_sim" else "image_sim"
-    counts = (~np.isnan(values[of])).sum(-1)
-    return int(counts.min()) if counts.size else 0
+def few(grid: Grid, metric: str) -> int:
+    """The fewest prompts of one kind that a concept has: they are drawn again among themselves, and
+    one alone tells nothing of another. Shapes and their changes both count in the harmonic mean.
+    """
+    parts = {"text_sim": ["text_sim_raw"], "image_sim": ["image_sim"]}
+    counts = []
+    for of in parts.get(metric, ["text_sim_raw", "image_sim"]):
+        there = ~np.isnan(grid.values[of]).all(0)  # [C, P]
+        kinds = np.array(grid.kinds)
+        counts += [there[:, kinds == kind].sum(-1) for kind in set(grid.kinds)]
+    found = [int(n) for n in np.concatenate(counts) if n]
+    return min(found, default=0)
