@@ -145,6 +145,7 @@ def refuse_strangers(tensors: Mapping[str, torch.Tensor], name: str, kohya: bool
     """Keys that diffusers would pass over without a word, or with one that nobody sees."""
     fine = KOHYA.fullmatch if kohya else re.compile(r"(unet|text_encoder)\..+lora.+").fullmatch
     strangers = [key for key in tensors if not fine(key) or "dora_scale" in key]
+    strangers += [key for key in tensors if key.endswith(".alpha") and tensors[key].numel() != 1]
     if not strangers:
         return
     if any(key.startswith(("lora_te2_", "text_encoder_2.")) for key in strangers):

@@ -31,6 +31,9 @@ def other_parts(
     there = [part for part in parts if (folder / part).is_dir()]
     plain = {part: getattr(pipe, part) for part in there}
     other = {part: opened(backbone, folder, part, name) for part in there}
+    pairs = [zip(plain[part].parameters(), other[part].parameters()) for part in there]
+    if all(torch.equal(old, new) for of_part in pairs for old, new in of_part):
+        raise UserError(f"{name} changes nothing: its weights are those of the backbone")
     try:
         for part, model in other.items():
             setattr(pipe, part, model)
