@@ -50,11 +50,11 @@ class Wrong:
 
 def first_of(names: Sequence[str]) -> str:
     """The first few of a list, in words that can be printed."""
-    shown = ", ".join(ascii_only(name) for name in names[:FIRST])
+    shown = ", ".join(printable(name) for name in names[:FIRST])
     return shown + (f" and {len(names) - FIRST:,} more" if len(names) > FIRST else "")
 
 
-def ascii_only(name: str) -> str:
+def printable(name: str) -> str:
     """A name as an error prints it: no line ends, no signs that move the cursor."""
     text = name if name.isprintable() else repr(name)
     return text if len(text) <= 160 else f"{text[:160]}..."

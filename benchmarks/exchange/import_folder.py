@@ -29,6 +29,7 @@ from perfusion_core.errors import UserError
 
 MINIATURE = "miniature"  # as backbone, suite and scorer
 ELSEWHERE = "elsewhere"  # the backbone of a folder in which nothing is drawn
+LARGEST, MOST = 4096, 1_000_000  # pixels of a side, and images of a prompt, that are believed
 SIDE = 512  # pixels of a concept's pictures where no backbone says it
 NEEDED = ("config.suite", "backbone.id", "backbone.size", "protocol.images", "digests.concepts")
 
@@ -78,28 +79,53 @@ def known_folder(out: Path, wishes: Wishes) -> Into:
     about = read_run(out)
     refuse_older(out, about)
     refuse_without(out, about, NEEDED)
-    for flag in ("suite", "backbone", "scorers", "preset"):
-        if getattr(wishes, flag):
-            raise UserError(
-                f"--{flag} is for a new folder, and {out} is a run with its own: leave it out, or "
-                f"give a new place with --out"
-            )
-    suite = about["config"]["suite"]
-    config = Config(suite=suite, backbone=about["config"].get("backbone", MINIATURE))
+    suite, size, images = about["config"]["suite"], about["backbone"]["size"], images_of(about)
+    whole = isinstance(suite, str) and type(size) is int and 0 < size <= LARGEST and images
+    if not (whole and run_json.can_go_on(about)):
+        raise UserError(
+            f"{out / 'run.json'} is damaged: what it says of its suite, sizes or digests is not "
+            f"what a run writes; make that run again"
+        )
+    refuse_other_wishes(out, about["config"], wishes)
+    backbone = about["config"].get("backbone")
     try:
-        catalog = open_catalog(config)
+        catalog = open_catalog(Config(suite=suite, backbone=str(backbone or MINIATURE)))
     except UserError:  # of somebody else's machine: what the run has planned is known without it
         catalog = None
-    size, images = about["backbone"]["size"], about["protocol"]["images"]
     return Into(Store(out), catalog, size, images, about, tuple(read_cells(out)))
+
+
+def images_of(about: Mapping[str, Any]) -> int:
+    """Of a prompt, by the run's protocol; 0 where it does not tell."""
+    images = about["protocol"]["images"]
+    return images if type(images) is int and 0 < images <= MOST else 0
+
+
+def refuse_other_wishes(out: Path, config: Mapping[str, Any], wishes: Wishes) -> None:
+    """The words that made a folder may be given again; others are for another folder."""
+    wishes = without_miniature(wishes)
+    for flag in ("suite", "backbone", "scorers", "preset"):
+        given, has = run_json.anonymous(getattr(wishes, flag)), config.get(flag)
+        if given and given != has:
+            words = [",".join(one) if isinstance(one, list) else one for one in (given, has)]
+            raise UserError(
+                f"--{flag} {words[0]}: {out} is a run with {flag} {words[1] or 'as usual'}; leave "
+                f"it out, or give a new place with --out"
+            )
+
+
+def without_miniature(wishes: Wishes) -> Wishes:
+    """`--scorers miniature` is the miniature's own scorer."""
+    if wishes.scorers != (MINIATURE,):
+        return wishes
+    return replace(wishes, backbone=wishes.backbone or MINIATURE, scorers=())
 
 
 def new_folder(out: Path, wishes: Wishes) -> Into:
     """Without --backbone the miniature's suites have the miniature; in any other nothing is drawn,
     so that pictures are scored without one."""
+    wishes = without_miniature(wishes)
     backbone, scorers = wishes.backbone, wishes.scorers
-    if scorers == (MINIATURE,):
-        backbone, scorers = backbone or MINIATURE, ()
     of_miniature = wishes.suite.partition(":")[0] in ("", MINIATURE, "tuning", *GENERATED)
     backbone = backbone or (MINIATURE if of_miniature else "")
     flags = {

@@ -178,7 +178,9 @@ def record(
         if old:
             command = {"argv": run_json.anonymous(list(argv)), "started": run_json.now(),
                        "config": {"imported": mine}}  # fmt: skip
-            others = [one for one in about["commands"] if one["config"] != command["config"]]
+            others = [
+                one for one in about.get("commands", []) if one["config"] != command["config"]
+            ]
             about["commands"] = [*others, command]
         else:
             about["finished"] = run_json.now()

@@ -430,8 +430,8 @@ def test_what_is_missing_is_counted_and_comes_later(tmp_path, capsys):
     draw(home / "cat" / "s01" / "0.png", 77)
     with pytest.raises(UserError, match="1 other ones than those imported before: theirs cat s01"):
         run(["import", str(home), "--as", "theirs", "--out", str(out)])
-    with pytest.raises(UserError, match="--suite is for a new folder"):
-        run(words(home, out))
+    with pytest.raises(UserError, match=r"--suite photos: .* is a run with suite "):
+        run(["import", str(home), "--as", "theirs", "--out", str(out), "--suite", "photos"])
 
 
 def test_a_known_run_says_what_is_missing_and_what_is_too_much(tmp_path):
@@ -491,3 +491,29 @@ def test_a_copied_picture_is_read_twice_at_most(tmp_path):
     assert run(words(home, tmp_path / "out")) == 0
     watched.clear()
     assert set(opened.values()) == {2} and len(opened) == 8
+
+
+DAMAGED = {
+    "suite a list": lambda about: about["config"].update(suite=["photos"]),
+    "no suite": lambda about: about["config"].pop("suite"),
+    "size a text": lambda about: about["backbone"].update(size="16"),
+    "size too large": lambda about: about["backbone"].update(size=10**9),
+    "images below 1": lambda about: about["protocol"].update(images=-2),
+    "no texts": lambda about: about["digests"].pop("texts"),
+    "methods a list": lambda about: about.update(methods=[]),
+    "another version": lambda about: about.update(schema=1),
+    "a later version": lambda about: about.update(schema=99),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_a_damaged_run_is_not_written_into(tmp_path, kind):
+    home, out = folder_of(tmp_path / "in"), tmp_path / "out"
+    assert run(words(home, out)) == 0
+    about = json.loads((out / "run.json").read_text())
+    DAMAGED[kind](about)
+    (out / "run.json").write_text(json.dumps(about))
+    before = {name: (out / name).read_bytes() for name in files(out)}
+    with pytest.raises(UserError, match=r"damaged|only schema 2 can be compared"):
+        run(["import", str(home), "--as", "second", "--out", str(out), "--no-score"])
+    assert {name: (out / name).read_bytes() for name in files(out)} == before
