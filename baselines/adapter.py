@@ -1,7 +1,7 @@
 """An adapter that somebody trained elsewhere: its file in, pictures with its trigger word out.
 
-`perfbench evaluate` brings it; each file is a method of a run, named after itself. A file of which
-anything is left over, or that changes nothing, is an error (adapter_files.py).
+Each file is a method of a run, named after itself. A file of which anything is left over, or that
+changes nothing, is an error (adapter_files.py).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ MINIATURE = Config()
 
 
 def fit(*_: object, **__: object) -> dict[str, Any]:
-    raise UserError("adapters are trained elsewhere; `perfbench evaluate FILE` draws with them")
+    raise UserError("adapters are trained elsewhere, and only drawn with here")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
     measure(images, references, prompts)      numbers of pictures that are there
     open_run(path)                            a run's samples, cells, metrics and table as frames
     compare(a, b, by=("concept", "prompt"))   which of two is ahead, by how much, how sure
-    import_pictures(...)                      pictures made elsewhere become a method of a run
+    import_pictures(pictures, name, out)      pictures made elsewhere become a method of a run
 
 A mistake in what is given is a `UserError` of one sentence. docs/api.md has the page.
 """
@@ -17,6 +17,7 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.exchange.importing import Imported, import_pictures
 from benchmarks.running.measure import Measured, Picture, pictures_of
 from benchmarks.running.measure import measure as _measure
 from benchmarks.store.reading import find_run, read_run
@@ -29,11 +30,13 @@ from perfusion_core.errors import UserError
 
 __all__ = [
     "Comparison",
+    "Imported",
     "Interval",
     "Measured",
     "OpenedRun",
     "UserError",
     "compare",
+    "import_pictures",
     "measure",
     "open_run",
 ]

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from run_kit import reference, shared
+from run_kit import copy_of_reference, reference, shared
 
 from benchmarks import api
 from benchmarks.cli import run
@@ -88,6 +88,19 @@ def test_compare_is_the_verb(tmp_path, capsys):
     mixed = api.compare(tmp_path / "a.csv", other.rename(columns={"prompt_id": "prompt"}))
     assert mixed.difference.value == pytest.approx(found.difference.value, abs=1e-12)
     assert api.compare(frame, other, by="concept").clusters == 5
+
+
+def test_pictures_that_are_imported_are_a_method_of_the_run(tmp_path):
+    """Those of `super`, exported as plain folders: the same scores under another name."""
+    out = copy_of_reference(tmp_path / "run")
+    super_cells = out / "images" / "super" / "default"
+    done = api.import_pictures(super_cells, "theirs", out, device="cpu")
+    assert done.methods == ("theirs",) and done.pictures == done.planned > 0
+    table = api.open_run(out).table.set_index("method")
+    for score in ("image_sim", "text_sim_raw"):
+        assert table.loc["theirs", score] == table.loc["super", score]
+    with pytest.raises(UserError, match="has drawn perfusion itself"):
+        api.import_pictures(super_cells, "perfusion", out)
 
 
 @pytest.mark.parametrize(
