@@ -34,6 +34,7 @@ PAGES = [
     "docs/library.md",
     "docs/api.md",
     "docs/glossary.md",
+    "docs/evaluate.md",
 ]
 
 
