@@ -13,13 +13,13 @@ import numpy as np
 from benchmarks.planning.points import OperatingPoint
 from benchmarks.tables.frames import TEXT_REFERENCE
 from benchmarks.tables.grid import FLOOR, Grid
+from benchmarks.tables.scorers_alike import over_methods
 from benchmarks.tables.statistics import (
     Interval,
     best,
     clustered,
     crossed,
     hypervolume,
-    mean_over,
     non_dominated,
     over_concepts,
 )
@@ -136,11 +136,6 @@ def mean_interval(grid: Grid, drawn: np.ndarray, what: str) -> Interval:
     return interval_of(
         grid, over_concepts(drawn, grid.draws), int((~np.isnan(drawn[0])).sum()), what
     )
-
-
-def over_methods(values: np.ndarray) -> np.ndarray:
-    """Means over operating points, [M, C, P] -> [C, P]; NaN where a concept has not the prompt."""
-    return mean_over(np.moveaxis(values, 0, -1))
 
 
 def cell_gain(grid: Grid, metric: str, a: Sequence[int], b: Sequence[int], kind: str) -> Interval:

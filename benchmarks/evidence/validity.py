@@ -5,21 +5,19 @@ In: a run scored by both. Out: a row a metric and a question, with intervals ove
 prompts.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
 from benchmarks.evidence.ledger import Evidence
-from benchmarks.evidence.measures import over_methods
 from benchmarks.evidence.verdicts import told
-from benchmarks.planning.points import is_variant
 from benchmarks.tables.grid import CEILING, FLOOR, Grid
 from benchmarks.tables.sample_rows import CELL, sample_rows
-from benchmarks.tables.statistics import Interval, clustered, crossed, mean_over, over_concepts
+from benchmarks.tables.scorers_alike import cells_alike, compared, points_alike, prompts_alike
+from benchmarks.tables.statistics import Interval, clustered, crossed
 from perfusion_core.errors import UserError
 
 METRICS = {
@@ -45,57 +43,16 @@ def truth_of(names: Iterable[str], metric: str) -> str:
     return found[0]
 
 
-def correlation(a: np.ndarray, b: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Pearson's r over columns of a and b [R, K] where both are there, each taken so many `times`
-    [D, K]: [D, R].
-    """
-    there = ~(np.isnan(a) | np.isnan(b))
-    a, b = (np.where(there, x, np.nan) for x in (a, b))
-    # else differences of sums lose digits
-    a, b = (np.where(there, x - mean_over(x)[:, None], 0.0) for x in (a, b))
-    n, sum_a, sum_b, aa, bb, ab = (times @ x.T for x in (there, a, b, a * a, b * b, a * b))
-    # of what is all alike only the noise of last digits is left
-    varies = [np.where(v > 1e-9 * n * squares, v, np.nan)
-              for squares, v in ((aa, n * aa - sum_a**2), (bb, n * bb - sum_b**2))]  # fmt: skip
-    return (n * ab - sum_a * sum_b) / np.sqrt(varies[0] * varies[1])
-
-
-def each_concept(grid: Grid, parts: Sequence[np.ndarray], columns: int) -> Interval:
-    """The mean over concepts of r over prompts, of `columns` values each [C, columns * P]. Prompts
-    are drawn as well: concepts share them, so that r of one is no news beside r of another."""
-    score, truth = parts
-    found = correlation(score, truth, np.tile(grid.draws.prompts, columns).astype(float))
-    return crossed(over_concepts(found, grid.draws), grid.draws, int((~np.isnan(found[0])).sum()))
-
-
-def compared(grid: Grid) -> list[int]:
-    """The operating points. Not `super`: that it is worse than all others needs no metric, and
-    would be half of what one is praised for."""
-    return [
-        m for m, (method, point) in enumerate(grid.points) if method != FLOOR and is_variant(point)
-    ]
-
-
 def over_points(grid: Grid, metric: str) -> Interval:
     """Spearman's rho of the operating points' means: would a table by CLIP rank them as the truth
     does?
     """
-    own = compared(grid)
-    names = (metric, truth_of(grid.values, metric))
-    score, truth = (rankdata(grid.balanced[name][:, own], axis=1) for name in names)
-    return crossed(
-        correlation(score, truth, np.ones((1, len(own))))[0], grid.draws, len(grid.concepts)
-    )
+    return points_alike(grid, metric, truth_of(grid.values, metric))
 
 
 def within_cells(grid: Grid, metric: str) -> Interval:
-    """Of one concept and prompt, does the point with the higher score do better? Pearson's r of the
-    deviations from the mean over points, for each concept."""
-    own, parts = compared(grid), []
-    for name in (metric, truth_of(grid.values, metric)):
-        values = grid.values[name][own]  # [M, C, P]
-        parts.append((values - over_methods(values)).swapaxes(0, 1).reshape(len(grid.concepts), -1))
-    return each_concept(grid, parts, len(own))
+    """Of one concept and prompt, does the point with the higher score do better?"""
+    return cells_alike(grid, metric, truth_of(grid.values, metric))
 
 
 def within_images(rows: pd.DataFrame, metric: str) -> Interval:
@@ -117,11 +74,8 @@ def within_images(rows: pd.DataFrame, metric: str) -> Interval:
 
 
 def over_prompts(grid: Grid, metric: str) -> Interval:
-    """Does it know hard prompts from easy ones? Pearson's r over prompts of means over points, for
-    each concept.
-    """
-    own, names = compared(grid), (metric, truth_of(grid.values, metric))
-    return each_concept(grid, [over_methods(grid.values[name][own]) for name in names], 1)
+    """Does it know hard prompts from easy ones?"""
+    return prompts_alike(grid, metric, truth_of(grid.values, metric))
 
 
 def ordered_alike(grid: Grid, metric: str) -> str:

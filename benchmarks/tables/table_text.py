@@ -34,9 +34,11 @@ def markdown(
     about: Mapping[str, Any] | None = None,
     title: str = "Results",
     remarks: Mapping[str, int] | None = None,
+    silence: Mapping[str, tuple[int, int]] | None = None,
 ) -> str:
     """table.md: what people read. Intervals in brackets; n/planned where they differ or not.
-    `remarks`: how many images have each (similarity.py)."""
+    `remarks`: how many images have each (similarity.py); `silence`: of how many a scorer said
+    nothing, of how many."""
     head = {
         "image_sim": "image similarity",
         "text_sim": "text similarity",
@@ -75,6 +77,10 @@ def markdown(
     for kind, sentence in REMARKS.items():
         if n := (remarks or {}).get(kind):
             measured += f"{plural(n)} {sentence}.\n"
+    for name, (n, of) in (silence or {}).items():
+        measured += (
+            f"{name} gave no score for {n:,} of {of:,} images: its means are without them.\n"
+        )
     if short := short_fits(about or {}):
         measured += (
             f"{short[0].upper()}{short[1:]}. This shows that all works, and not which "
@@ -152,6 +158,8 @@ SCALES = {
     "text_sim": (0.0, np.inf),
     "harmonic": (0.0, np.inf),
     "hypervolume": (0.0, np.inf),
+    "agreement": (-1.0, 1.0),
+    "agreement": (-1.0, 1.0),
 }
 
 

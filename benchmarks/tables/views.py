@@ -20,6 +20,7 @@ from benchmarks.tables.grid import CEILING, FLOOR
 from benchmarks.tables.one_number import summaries
 from benchmarks.tables.run_view import open_run
 from benchmarks.tables.sample_rows import missing_of, refuse_missing
+from benchmarks.tables.scorers_alike import agreement
 from benchmarks.tables.table_text import aligned, estimate
 from perfusion_core.errors import unknown
 
@@ -76,6 +77,7 @@ VIEWS: dict[str, Callable[[pd.DataFrame, Mapping[str, str]], pd.DataFrame]] = {
     "hypervolume": lambda cells, _: frames.hypervolumes(cells),
     "best-h": lambda cells, _: frames.best_h(cells),
     "variance": lambda cells, _: frames.variance(cells),
+    "scorers": lambda cells, _: agreement(cells),
 }
 
 
@@ -111,6 +113,7 @@ LEGENDS = {
     "share": "share: of the spread of single images",
     "of_mean": "of_mean: part of the variance of the mean over all; share_of_mean: the same as a "
     "share",
+    "agreement": "agreement: correlation of the reported scorer with another one, without super",
     "if_doubled": "if_doubled: an interval's width with twice as many of it, as a share of today's",
 }
 UNPAIRED = (

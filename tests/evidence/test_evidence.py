@@ -33,6 +33,7 @@ from benchmarks.tables.build import split_pairs
 from benchmarks.tables.grid import Grid, grid_of
 from benchmarks.tables.run_view import Run
 from benchmarks.tables.sample_rows import CELL, missing_of
+from benchmarks.tables.scorers_alike import correlation
 from benchmarks.tables.statistics import Interval
 from perfusion_core.concept import Concept
 from perfusion_core.errors import UserError
@@ -585,7 +586,7 @@ def test_correlation_is_that_of_the_columns_that_both_have():
     a, b = rng.normal(5, 1, (2, 3, 12))
     a[1, 4] = b[2, 7] = np.nan
     times = rng.integers(0, 3, (4, 12))
-    got = validity.correlation(a, b, times.astype(float))
+    got = correlation(a, b, times.astype(float))
     for d in range(4):
         for row in range(3):
             x, y = (np.repeat(one[row], times[d]) for one in (a, b))
@@ -598,7 +599,7 @@ def test_columns_that_are_all_alike_have_no_correlation():
     rounding.
     """
     a, b = np.array([[0.1, 0.1, 0.1, 0.7]]), np.array([[0.3, 0.2, 0.9, 0.4]])
-    found = validity.correlation(a, b, np.array([[1.0, 1.0, 1.0, 1.0], [3.0, 7.0, 5.0, 0.0]]))
+    found = correlation(a, b, np.array([[1.0, 1.0, 1.0, 1.0], [3.0, 7.0, 5.0, 0.0]]))
     assert found[0, 0] == pytest.approx(np.corrcoef(a, b)[0, 1]) and np.isnan(found[1, 0])
 
 
