@@ -35,6 +35,7 @@ PAGES = [
     "docs/api.md",
     "docs/glossary.md",
     "docs/evaluate.md",
+    "docs/judging.md",
 ]
 
 

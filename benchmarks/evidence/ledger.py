@@ -13,7 +13,7 @@ from benchmarks.evidence.verdicts import ABSENT, OPEN, told
 from benchmarks.tables.build import split_pairs
 from benchmarks.tables.grid import Grid, grid_of
 from benchmarks.tables.run_view import Run
-from benchmarks.tables.sample_rows import missing_of, refuse_missing
+from benchmarks.tables.sample_rows import missing_of, refuse_missing, silent_scorers
 from benchmarks.tables.statistics import SEED, Interval
 from perfusion_core.errors import UserError
 
@@ -62,7 +62,7 @@ class Evidence:
         """
         if (name, pairs, only) not in self.grids:
             run = self.run(name)
-            refuse_missing(missing_of(run.cells, run.plan), run.plan)
+            refuse_missing(missing_of(run.cells, run.plan, silent_scorers(run.about)), run.plan)
             cells = split_pairs(run.cells)[pairs]
             if not len(cells):
                 raise UserError(

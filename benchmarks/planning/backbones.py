@@ -12,7 +12,7 @@ from benchmarks.devices import device_name, device_type
 from benchmarks.paths import backbone_names
 from benchmarks.planning.config import Config
 from benchmarks.planning.units import Facts
-from benchmarks.scoring.lookup import Scorer, find_scorer, knows_pictures_only
+from benchmarks.scoring.lookup import Scorer, find_scorer, is_judge, knows_pictures_only
 from perfusion_core.errors import UserError
 from perfusion_core.hardware import fast_dtype_name, has_gpu
 from perfusion_core.places import COVARIANCE, cached, locate, variant_of
@@ -92,6 +92,16 @@ def check_texts(config: Config) -> None:
     one is fetched.
     """
     first, selector = config.scorers[:1], config.select_scorer
+    if any(map(is_judge, first)):
+        raise UserError(
+            "a judge may say nothing of a picture, and the first scorer has to score them all: "
+            "name another before it, for example --scorers auto,judge:URL#MODEL"
+        )
+    if any(map(is_judge, config.scorers)) and config.engine != "inline":
+        raise UserError(
+            f"a judge is asked by one process, not by --engine {config.engine}: run without it, "
+            f"then `perfbench score RUN --scorers judge:URL#MODEL --limit N`"
+        )
     if any(map(knows_pictures_only, first)):
         with_texts = ",".join(dict.fromkeys(("auto", *config.scorers)))
         raise UserError(

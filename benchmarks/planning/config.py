@@ -179,6 +179,11 @@ def _read_toml(path: Path) -> dict[str, Any]:
             f"{path} names method files; code is run only from files that you name in the command: "
             f"--method-file FILE"
         )
+    if "judge:" in str(found.get("scorers", "")):
+        raise UserError(
+            f"{path} names a judge; pictures and your key are sent only where you say in the "
+            f"command: --scorers auto,judge:URL#MODEL"
+        )
     return found
 
 

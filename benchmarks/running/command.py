@@ -2,10 +2,12 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.options import number, whole
 from benchmarks.verb import Run, verb
+from perfusion_core.errors import UserError
 
 
 @verb("run")
@@ -37,10 +39,18 @@ def run_benchmark(parser: argparse.ArgumentParser) -> Run:
     parser.add_argument(
         "--max-failures", type=whole(1), default=0, metavar="N", help="stop after N failures"
     )
+    parser.add_argument(
+        "--judge-limit",
+        type=whole(1),
+        default=0,
+        metavar="N",
+        help="send at most N calls to judges (--scorers auto,judge:URL#MODEL)",
+    )
     parser.add_argument("--yes", action="store_true", help="begin a run of hours without asking")
 
     def act(args: argparse.Namespace) -> int:
         config = config_of(args)
+        refuse_idle_limit("--judge-limit", args.judge_limit, config.scorers)
         from benchmarks.running.driver import Stops
         from benchmarks.running.run import run
 
@@ -49,7 +59,7 @@ def run_benchmark(parser: argparse.ArgumentParser) -> Run:
             sys.argv[1:],
             dry_run=args.dry_run,
             allow_missing=args.allow_missing,
-            stops=Stops(args.limit, args.max_failures, args.yes),
+            stops=Stops(args.limit, args.max_failures, args.yes, args.judge_limit),
         )
 
     return act
@@ -101,6 +111,8 @@ def score(parser: argparse.ArgumentParser) -> Run:
 
       perfbench score results/paper-miniature-0a1b2c3d --again
       perfbench score --scorers dino
+      perfbench score results/mine --scorers judge:http://localhost:8000/v1#MODEL --limit 500
+      perfbench score results/mine --from ratings.csv --scorer raters --scale 1:5
     """
     parser.add_argument(
         "run", nargs="?", metavar="RUN", help="a run folder, or a name under results/"
@@ -109,27 +121,70 @@ def score(parser: argparse.ArgumentParser) -> Run:
         "--scorers",
         metavar="A,B",
         default="",
-        help="more: truth, a folder, clip:MODEL:TAG, dino, dinov2, timm:MODEL",
+        help="more: truth, a folder, clip:MODEL:TAG, dino, dinov2, timm:MODEL, judge:URL#MODEL",
+    )
+    parser.add_argument(
+        "--limit",
+        type=whole(1),
+        default=0,
+        metavar="N",
+        help="send at most N calls to judges (docs/judging.md)",
     )
     parser.add_argument("--again", action="store_true", help="also rows that are there")
     parser.add_argument(
         "--allow-missing", action="store_true", help="tables of what is there, with n/planned"
     )
     parser.add_argument("--device", metavar="NAME", default="auto", help="auto, cpu, cuda, cuda:N")
+    parser.add_argument(
+        "--from", dest="ratings", metavar="FILE", help="scores that were given elsewhere, as CSV"
+    )
+    parser.add_argument("--scorer", metavar="NAME", help="with --from: who gave them")
+    parser.add_argument(
+        "--scale", metavar="LOW:HIGH", help="with --from: the ends of the scores; default 0:1"
+    )
 
     def act(args: argparse.Namespace) -> int:
+        if args.ratings is not None:
+            refuse_with(args, "--from", ("scorers", "again", "limit"))
+            if args.scorer is None:
+                raise UserError("--from needs the name of who gave the scores: --scorer NAME")
+            from benchmarks.running.rated_run import take_ratings
+
+            scale = args.scale or "0:1"
+            return take_ratings(args.run, args.ratings, args.scorer, scale, args.allow_missing)
+        for name in ("scorer", "scale"):
+            if getattr(args, name) is not None:
+                raise UserError(f"--{name} goes with --from FILE; models are named by --scorers")
         from benchmarks.running.rescore import rescore
 
         more = [name for name in args.scorers.split(",") if name]
+        refuse_idle_limit("--limit", args.limit, more)
         return rescore(
             args.run,
             more,
             again=args.again,
             device=args.device,
             allow_missing=args.allow_missing,
+            limit=args.limit,
         )
 
     return act
+
+
+def refuse_idle_limit(flag: str, limit: int, scorers: Sequence[str]) -> None:
+    """A limit of calls where nobody is called is a mistake."""
+    from benchmarks.scoring.lookup import is_judge
+
+    if limit and not any(map(is_judge, scorers)):
+        raise UserError(
+            f"{flag} counts calls of judges, and none is named: --scorers judge:URL#MODEL names one"
+        )
+
+
+def refuse_with(args: argparse.Namespace, flag: str, others: Sequence[str]) -> None:
+    """Flags that mean nothing beside another one."""
+    if given := [f"--{name}" for name in others if getattr(args, name)]:
+        raise UserError(f"{flag} asks no model, so {given[0]} means nothing with it: leave one out")
 
 
 @verb("measure")
@@ -159,7 +214,14 @@ def measure(parser: argparse.ArgumentParser) -> Run:
         "--scorers",
         default="",
         metavar="A,B",
-        help="miniature, clip:MODEL:TAG, dino, dinov2, timm:MODEL, or a folder",
+        help="miniature, clip:MODEL:TAG, dino, dinov2, timm:MODEL, judge:URL#MODEL, or a folder",
+    )
+    parser.add_argument(
+        "--limit",
+        type=whole(1),
+        default=0,
+        metavar="N",
+        help="send at most N calls to judges (docs/judging.md)",
     )
     parser.add_argument("--device", metavar="NAME", default="auto", help="auto, cpu, cuda, cuda:N")
     parser.add_argument("--json", action="store_true", help="machine-readable, a row a picture too")
@@ -168,8 +230,9 @@ def measure(parser: argparse.ArgumentParser) -> Run:
         from benchmarks.running.measure import measure_verb
 
         scorers = [name for name in args.scorers.split(",") if name]
+        refuse_idle_limit("--limit", args.limit, scorers)
         wanted = (args.prompt, args.prompts, args.super_category, scorers, args.device, args.json)
-        print(measure_verb(args.pictures, args.references, *wanted), end="")
+        print(measure_verb(args.pictures, args.references, *wanted, args.limit), end="")
 
     return act
 

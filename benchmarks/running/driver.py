@@ -44,6 +44,7 @@ class Stops:
     images: int = 0  # drawn in this call; 0: all
     failures: int = 0  # 0: any number
     sure: bool = True
+    calls: int = 0  # of judges; 0: none
 
 
 @dataclass
@@ -56,6 +57,7 @@ class Outcome:
     failed: dict[str, tuple[str, str]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)  # their fit failed
     stopped: str = ""  # before the end of the plan, and why
+    unjudged: str = ""  # why a judge gave no more answers
     seconds: dict[str, float] = field(
         default_factory=lambda: dict.fromkeys((*STAGES.values(), "scores"), 0.0)
     )

@@ -44,7 +44,8 @@ FLAGS = {  # flag -> key of Config, metavar, help
     "--scorers": (
         "scorers",
         "A,B",
-        "auto, truth, a folder, clip:MODEL:TAG, dino, dinov2, timm:MODEL; first: reported",
+        "auto, truth, a folder, clip:MODEL:TAG, dino, dinov2, timm:MODEL, judge:URL#MODEL; first: "
+        "reported",
     ),
     "--device": ("device", "NAME", "auto, cpu, cuda, cuda:N"),
     "--dtype": ("dtype", "NAME", "/".join(CHOICES["dtype"])),

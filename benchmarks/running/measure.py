@@ -4,24 +4,29 @@ In: pictures, references of the thing, prompts, scorers. Out: a row a scorer, wi
 scorer gives for the references among themselves.
 """
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from benchmarks.devices import device_name
 from benchmarks.paths import miniature_dir
-from benchmarks.scoring.lookup import SD_SCORER, Scorer, find_scorer
+from benchmarks.scoring.lookup import JUDGE, SD_SCORER, Scorer, find_scorer
 from benchmarks.scoring.similarity import ceiling, image_similarity
 from benchmarks.suite.catalog import fill, leave_out
 from benchmarks.suite.concept_folder import list_images
 from benchmarks.suite.image_files import as_rgb, load_image
 from benchmarks.tables.table_text import aligned
 from perfusion_core.errors import UserError
+from perfusion_core.weight_digests import file_sha256
+
+if TYPE_CHECKING:
+    from benchmarks.scoring.judge_question import Shown
 
 BATCH = 64  # pictures a pass
 MINIATURE = "miniature"  # its own scorer, of which no download is needed
@@ -50,12 +55,57 @@ def measure(
     word: str = "",
     scorers: Sequence[str] = (),
     device: str = "auto",
+    limit: int = 0,
 ) -> list[Measured]:
-    """`prompts`: with `{}` where the thing stands; one for all pictures, or one each."""
+    """`prompts`: with `{}` where the thing stands; one for all pictures, or one each. `limit`:
+    calls of judges."""
     refuse_mismatch(pictures, prompts)
     found = [scorer_of(name) for name in scorers or (SD_SCORER,)]
+    judges = [one for one in found if one.kind == JUDGE]
+    given = (pictures, references, prompts, word)
+    # first, because this may cost money, and is refused where it was not expected
+    judged = judged_pictures(judges, *given, limit) if judges else {}
     where = device_name(device)
-    return [measured(one, pictures, references, prompts, word, where) for one in found]
+    return [judged.get(one.name) or measured(one, *given, where) for one in found]
+
+
+def judged_pictures(
+    judges: Sequence[Scorer],
+    pictures: Sequence[Picture],
+    references: Sequence[Picture],
+    prompts: Sequence[str],
+    word: str,
+    limit: int,
+) -> dict[str, Measured]:
+    """The same by judges, whose scores are shares of the best grade; they have no ceiling."""
+    from benchmarks.running.judged_cells import graded_pictures
+
+    if not references or not prompts:
+        raise UserError(
+            "a judge compares pictures with references and with a prompt: give --references DIR "
+            'and --prompt "A {} on the beach"'
+        )
+    texts = [fill(text, word or "thing") for text in prompts]
+    texts *= len(pictures) if len(texts) == 1 else 1
+    found = {}
+    drawn, real = [shown(one) for one in pictures], [shown(one) for one in references]
+    for scorer, told in graded_pictures(judges, drawn, real, texts, limit):
+        each = called(pictures)
+        for row, (image, text) in zip(each, told):
+            if not np.isnan(image):
+                row |= {"image_sim": image, "text_sim_word": text}
+        means = {name: mean_of(each, name) for name in ("image_sim", "text_sim_word")}
+        found[scorer.name] = Measured(
+            scorer=scorer.name,
+            pixels=scorer.pixels,
+            pictures=len(pictures),
+            references=len(references),
+            ceiling=None,
+            text_sim_raw=None,
+            **means,
+            each=tuple(each),
+        )
+    return found
 
 
 def measured(
@@ -70,10 +120,7 @@ def measured(
 
     model = open_scorer(scorer, device)
     drawn, real = features(model, pictures), features(model, references)
-    each: list[dict[str, Any]] = [
-        {"picture": str(one) if isinstance(one, Path) else number}
-        for number, one in enumerate(pictures)
-    ]
+    each = called(pictures)
     if len(real):
         for row, value in zip(each, image_similarity(drawn, real)):
             row["image_sim"] = float(value)
@@ -93,6 +140,25 @@ def measured(
         ceiling=float(others.mean()) if len(others) else None,
         each=tuple(each),
     )
+
+
+def called(pictures: Sequence[Picture]) -> list[dict[str, Any]]:
+    """A row a picture: its file, or its number where it lies in memory."""
+    return [
+        {"picture": str(one) if isinstance(one, Path) else number}
+        for number, one in enumerate(pictures)
+    ]
+
+
+def shown(one: Picture) -> "Shown":
+    """The same for a judge, with the digest of the file or of the pixels."""
+    from benchmarks.scoring.judge_question import Shown
+
+    if isinstance(one, Path):
+        return Shown(one, file_sha256(one))
+    picture = seen(one)
+    pixels = f"{picture.size}".encode() + picture.tobytes()
+    return Shown(picture, hashlib.sha256(pixels).hexdigest())
 
 
 def mean_of(rows: Sequence[dict[str, Any]], name: str) -> float | None:
@@ -129,7 +195,7 @@ def scorer_of(name: str) -> Scorer:
     if name in ("auto", "truth"):
         raise UserError(
             f"--scorers {name} is the scorer of a run's backbone; without a run name one: "
-            f"{MINIATURE}, {SD_SCORER}, dino, dinov2, timm:MODEL or a folder"
+            f"{MINIATURE}, {SD_SCORER}, dino, dinov2, timm:MODEL, judge:URL#MODEL or a folder"
         )
     return find_scorer(name, "", Path())
 
@@ -190,11 +256,23 @@ def told(rows: Sequence[Measured]) -> str:
         values = [getattr(row, name) for name in shown]
         numbers = ["" if value is None else f"{value:.4f}" for value in values]
         lines.append([row.scorer, *numbers, str(row.pictures), str(row.references)])
+    silent = [(row.scorer, n) for row in rows if (n := without_grade(row))]
+    notes = "".join(f"{name} gave no grade for {n} pictures.\n" for name, n in silent)
+    if any(is_judged(row) for row in rows):
+        notes += "A judge's numbers are grades of 0 to 4 divided by 4 (docs/judging.md).\n"
     pixels = "".join(f"{row.scorer} sees: {row.pixels}\n" for row in rows if row.pixels)
     return (
         f"{aligned(lines)}\n\nPlain cosines (CLIPScore's factor of 2.5 is not in them), means over "
-        f"the pictures.\n{pixels}docs/measure.md says why other pages have other numbers.\n"
+        f"the pictures.\n{notes}{pixels}docs/measure.md says why other pages have other numbers.\n"
     )
+
+
+def is_judged(row: Measured) -> bool:
+    return row.scorer.startswith(f"{JUDGE}-") and row.text_sim_raw is None
+
+
+def without_grade(row: Measured) -> int:
+    return sum("image_sim" not in one for one in row.each) if is_judged(row) else 0
 
 
 def measure_verb(
@@ -206,6 +284,7 @@ def measure_verb(
     scorers: Sequence[str],
     device: str,
     as_json: bool,
+    limit: int = 0,
 ) -> str:
     """`perfbench measure`."""
     found = pictures_of(pictures, "PICTURE")
@@ -213,7 +292,7 @@ def measure_verb(
     texts = prompts_of(prompt, prompts)
     if not real and not texts:
         raise UserError("nothing to compare with: give --references, --prompt, or both")
-    rows = measure(found, real, texts, word, scorers, device)
+    rows = measure(found, real, texts, word, scorers, device, limit)
     if as_json:
         return json.dumps([asdict(row) for row in rows], indent=1) + "\n"
     return told(rows)

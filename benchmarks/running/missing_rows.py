@@ -57,6 +57,14 @@ class Scoring:
             missing[scorer] = {key for key, n in need.items() if there[key] != n or key in old}
         return tuple(s for s in self.scorers if missing[s]), set().union(*missing.values())
 
+    def lacking_cells(self, scorer: str) -> list[CellRow]:
+        """The cells that lack rows of one scorer."""
+        found = []
+        for address, cells in self.cells.items():
+            there = count_keys([self.store.rows_file(scorer, *address)])
+            found += [c for c in cells if self.again or there[c.key] != len(c.seeds)]
+        return found
+
     def _needed(self, address: Address) -> dict[str, int]:
         if address[0] == REAL:
             key, _, n = self.concepts[address[2]]

@@ -22,8 +22,9 @@ from benchmarks.running.missing_rows import Scoring
 from benchmarks.running.progress import Progress
 from benchmarks.running.run import change_run, complete, to_be_scored
 from benchmarks.running.tasks import Job
+from benchmarks.scoring.calls import Calls
 from benchmarks.scoring.cell_row import CellRow
-from benchmarks.scoring.lookup import Scorer, find_scorer
+from benchmarks.scoring.lookup import Scorer, find_scorer, is_judge
 from benchmarks.store.reading import find_run, read_cells, read_run, refuse_older, refuse_without
 from benchmarks.store.run_folder import Store
 from benchmarks.store.run_json import scorer_about
@@ -49,21 +50,30 @@ def rescore(
     again: bool = False,
     device: str = "auto",
     allow_missing: bool = False,
+    limit: int = 0,
 ) -> int:
-    """Rows that are missing, or all of them with `again`, and the tables."""
+    """Rows that are missing, or all of them with `again`, and the tables. `limit`: calls of
+    judges."""
     from benchmarks.tables.build import write_tables
 
     folder = find_run(given)
-    if status := score_missing(folder, scorers, again=again, device=device):
+    if status := score_missing(folder, scorers, again=again, device=device, limit=limit):
         return status
     print(write_tables(folder, allow_missing))
     return 0
 
 
 def score_missing(
-    folder: Path, scorers: Sequence[str] = (), *, again: bool = False, device: str = "auto"
+    folder: Path,
+    scorers: Sequence[str] = (),
+    *,
+    again: bool = False,
+    device: str = "auto",
+    limit: int = 0,
 ) -> int:
     """The rows alone; more `scorers` are added to the run. -> 1 where any failed."""
+    from benchmarks.running.judged_cells import announce, judges_of, known_answers, told
+
     about, store = read_run(folder), Store(folder)
     refuse_older(folder, about)  # run.json would be written again
     refuse_without(folder, about, NEEDED)
@@ -78,6 +88,9 @@ def score_missing(
         )
     scoring = Scoring(store, cells, concepts_of(store, cells), names, again=again)
     here = {cell.key for cell in cells}
+    judges, calls, answers = judges_of(models.scorers), Calls(limit), known_answers(config.cache)
+    if judges:
+        announce(scoring, judges, answers, limit, "--limit")
     progress = Progress(scoring.images(here))
     driver = Driver(store, Plan((), (), ()), scoring, here, progress)
     job = Job(
@@ -87,6 +100,7 @@ def score_missing(
         (),
         about["protocol"].get("image_prompts") == "all",
         device_name(device),
+        calls=calls,
     )
     try:
         outcome = driver.run(make_pool(job, store))
@@ -104,7 +118,10 @@ def score_missing(
             f"perfbench: {len(outcome.failed)} failed:\n{failures_text(outcome)}", file=sys.stderr
         )
         return 1
-    return 0
+    if judges:
+        print(f"perfbench: {told(calls)}", file=sys.stderr)
+        answers.cache.prune()
+    return int(calls.failed)
 
 
 def joined(recorded: Sequence[dict[str, str]], scorers: Sequence[Scorer]) -> list[dict[str, str]]:
@@ -141,7 +158,9 @@ def recorded_models(about: dict[str, Any], config: Config, more: Sequence[str]) 
         return {scorer.name: scorer for scorer in found}
 
     extra = named(more)
-    known = named(config.scorers[1:] if reported in extra else config.scorers)
+    # where pictures and a key are sent, this command says, and never a file
+    recorded = [name for name in config.scorers if not is_judge(name)]
+    known = named(recorded[1:] if reported in extra else recorded)
     found = {**known, **extra}
     for scorer in found.values():
         if scorer.weights == about["select_scorer"]["weights"]:
@@ -151,8 +170,8 @@ def recorded_models(about: dict[str, Any], config: Config, more: Sequence[str]) 
             )
     if reported not in found:
         raise UserError(
-            f"the run was scored by {reported}, and {config.scorers[0]!r} is {next(iter(known))} "
-            f"on this machine; "
+            f"the run was scored by {reported}, and {config.scorers[0]!r} is "
+            f"{next(iter(known), 'nothing')} on this machine; "
             "their rows are not comparable: name the folder of that scorer with --scorers"
         )
     first = found.pop(reported)

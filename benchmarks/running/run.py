@@ -33,7 +33,10 @@ from benchmarks.running.prepared import (
     usual_folder,
 )
 from benchmarks.running.progress import Progress, duration
+from benchmarks.running.ratings_file import same_pictures
+from benchmarks.scoring.calls import Calls
 from benchmarks.scoring.cell_row import CellRow
+from benchmarks.scoring.lookup import RATINGS
 from benchmarks.store import run_json
 from benchmarks.store.csv_files import count_keys, keys_of, planned_text, read_plan_file
 from benchmarks.store.reading import imported_methods, read_weights
@@ -160,13 +163,16 @@ def complete(
     groups = dict.fromkeys(row.address for row in rows)
     for scorer in scorers:
         there = count_keys(store.rows_file(scorer["name"], *group) for group in groups)
-        if all(there[row.key] == row.n for row in rows):
+        whole = all(there[row.key] == row.n for row in rows)
+        if whole and (scorer.get("kind") != RATINGS or same_pictures(store, scorer["name"])):
             kept.append(scorer)
         else:
+            rated = scorer.get("kind") == RATINGS
+            again = f"--from FILE --scorer {scorer.get('source')}" if rated else "--scorers ..."
             print(
-                f"perfbench: {scorer['name']} has not scored every planned image: the tables are "
-                f"without it until "
-                f"`perfbench score {store.root} --scorers ...` names it again",
+                f"perfbench: {scorer['name']} has not scored every planned image"
+                f"{' as it is now' * rated}: the tables are without it until "
+                f"`perfbench score {store.root} {again}` names it again",
                 file=sys.stderr,
             )
     return kept
@@ -235,6 +241,7 @@ def refuse_lost(prepared: Prepared, before: Iterable[CellRow]) -> None:
 def work(prepared: Prepared, store: Store, stops: Stops = Stops()) -> Outcome:  # noqa: B008  frozen
     """Everything that is missing, by the engine that was asked for."""
     from benchmarks.running.engines import make_pool
+    from benchmarks.running.judged_cells import announce, judges_of, known_answers, told
     from benchmarks.running.tasks import Job
 
     plan, models = prepared.plan, prepared.models
@@ -249,6 +256,10 @@ def work(prepared: Prepared, store: Store, stops: Stops = Stops()) -> Outcome:  
     scoring = Scoring(
         store, cells, concepts, scorer_names(models), drop=prepared.config.drop_images
     )
+    judges, calls = judges_of(models.scorers), Calls(stops.calls)
+    if judges:
+        answers = known_answers(prepared.config.cache)
+        announce(scoring, judges, answers, stops.calls, "--judge-limit")
     about = forecast(store, plan, done)
     left = about["total"]["images"] - about["total"]["images_done"]
     ahead = time_left(prepared, done)
@@ -262,12 +273,16 @@ def work(prepared: Prepared, store: Store, stops: Stops = Stops()) -> Outcome:  
         every_prompt=prepared.catalog.protocol.image_prompts == "all",
         device=prepared.device,
         threads=prepared.config.threads,
+        calls=calls,
     )
     driver = Driver(store, plan, scoring, done, progress, stops)
     try:
         outcome = driver.run(make_pool(job, store))
         for address in scoring.cells:
             scoring.drop_images(address)
+        if judges:
+            progress.note(told(calls))
+            outcome.unjudged = calls.stopped if calls.failed else ""
         return outcome
     finally:
         progress.close()
@@ -359,4 +374,4 @@ def finish_run(prepared: Prepared, store: Store, outcome: Outcome, allow_missing
         return 1
     print(write_tables(store.root, allow_missing=allow_missing))
     store.sweep(outcome.done)
-    return 1 if outcome.failed else 0
+    return 1 if outcome.failed or outcome.unjudged else 0

@@ -14,6 +14,7 @@ from benchmarks.digests import digest
 from benchmarks.planning.backbones import Models
 from benchmarks.planning.config import Config
 from benchmarks.planning.units import Cell, Fit, Plan, Unit
+from benchmarks.scoring.calls import Calls
 from benchmarks.scoring.cell_row import CellRow
 from benchmarks.scoring.reserved import REAL
 from benchmarks.suite.catalog import Prompt
@@ -33,6 +34,7 @@ class Job:
     every_prompt: bool
     device: str = "cpu"
     threads: int = 0
+    calls: Calls | None = None  # of judges, which are asked in the driver's own process alone
 
 
 @dataclass(frozen=True)

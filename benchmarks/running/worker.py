@@ -124,7 +124,7 @@ class Worker:
         """
         if isinstance(task, ScoringTask):
             for name in task.scorers:
-                self.scores.scorer(name)  # outside the guard: without it nothing can be scored
+                self.scores.open(name)  # outside the guard: without it nothing can be scored
             self._guarded(task, lambda: self.score(task))
             return
         _ = self.backbone

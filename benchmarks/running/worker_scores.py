@@ -6,7 +6,7 @@ backbone alone.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -16,10 +16,16 @@ from benchmarks.planning.plan import seed_of
 from benchmarks.planning.units import Fit
 from benchmarks.running.tasks import Job, ScoringTask
 from benchmarks.scoring import similarity
+from benchmarks.scoring.calls import Calls, Stopped
+from benchmarks.scoring.cell_row import CellRow
+from benchmarks.scoring.lookup import JUDGE
 from benchmarks.scoring.scorers import Model, of_concept, open_scorer
 from benchmarks.store.run_folder import Store
 from benchmarks.suite.catalog import fill, leave_out
 from benchmarks.tables.statistics import harmonic, relative_text
+
+if TYPE_CHECKING:
+    from benchmarks.scoring.judge import Judge
 
 
 class WorkerScores:
@@ -29,6 +35,7 @@ class WorkerScores:
         self.job, self.store = job, store
         self._scorers: dict[str, Model] = {}
         self._features: dict[tuple[str, str], np.ndarray] = {}
+        self._judges: dict[str, Judge] = {}
         # raw text similarity of plain pictures, by super-category
         self._plain: dict[str, float] = {}
 
@@ -38,6 +45,18 @@ class WorkerScores:
             known = {scorer.name: scorer for scorer in (*models.scorers, models.selector)}
             self._scorers[name] = open_scorer(known[name], self.job.device)
         return self._scorers[name]
+
+    def open(self, name: str) -> None:
+        """A model of vectors, or a judge; once a process."""
+        scorer = next((one for one in self.job.models.scorers if one.name == name), None)
+        if not scorer or scorer.kind != JUDGE:
+            self.scorer(name)
+        elif name not in self._judges:
+            from benchmarks.running.judged_cells import known_answers
+            from benchmarks.scoring.judge import Judge
+
+            calls = self.job.calls or Calls(0)
+            self._judges[name] = Judge(scorer, calls, known_answers(self.job.config.cache))
 
     def features(self, scorer: str, concept: str) -> np.ndarray:
         """Of a concept's images, [m, d]; once a process."""
@@ -50,21 +69,55 @@ class WorkerScores:
         """Of a task's cells from every scorer that has none yet; each image is read once."""
         rows: dict[str, list[similarity.Row]] = {scorer: [] for scorer in task.scorers}
         concepts = task.concept.split("+")
+        for scorer in task.scorers:
+            self.open(scorer)
         if task.real:
             for scorer in task.scorers:
-                features = self.features(scorer, task.concept)
-                rows[scorer] = similarity.score_real(task.key, task.concept, task.group, features)
+                rows[scorer] = self._real(scorer, task)
         for cell in task.cells:
             folder = self.store.images(*cell.address, cell.prompt_id)
             pictures = similarity.read_images(folder)
             about = read_manifest(folder / "cell.json") or {}
             told = bool(about.get("cut")), bool(about.get("unpaired"))
+            every = self.job.every_prompt
             for scorer in task.scorers:
+                if scorer in self._judges:
+                    rows[scorer] += self._judged(scorer, cell, pictures, every)
+                    continue
                 real = [self.features(scorer, concept) for concept in concepts]
                 rows[scorer] += similarity.score_cell(
-                    self.scorer(scorer), cell, pictures, real, self.job.every_prompt, *told
+                    self.scorer(scorer), cell, pictures, real, every, *told
                 )
-        return rows
+        # a judge that stopped before the first of them leaves no file
+        return {name: mine for name, mine in rows.items() if mine or name not in self._judges}
+
+    def _real(self, scorer: str, task: ScoringTask) -> list[similarity.Row]:
+        """A judge is not asked of a concept's own pictures: it has no ceiling."""
+        if scorer not in self._judges:
+            return similarity.score_real(
+                task.key, task.concept, task.group, self.features(scorer, task.concept)
+            )
+        images = len(similarity.read_images(self.store.concept(task.concept)))
+        return similarity.real_rows(task.key, task.concept, task.group, np.full(images, np.nan))
+
+    def _judged(
+        self,
+        scorer: str,
+        cell: CellRow,
+        pictures: Sequence[Image.Image],
+        every: bool,
+    ) -> list[similarity.Row]:
+        """Rows of a whole cell; none once nothing more may be asked."""
+        from benchmarks.running.judged_cells import graded, references_in, shown_in
+
+        shown = shown_in(self.store.images(*cell.address, cell.prompt_id))
+        similarity.refuse_others(cell, min(len(pictures), len(shown)))
+        concepts = [references_in(self.store.root, name) for name in cell.concept.split("+")]
+        try:
+            images, texts = graded(self._judges[scorer], cell, shown, concepts)
+        except Stopped:
+            return []
+        return similarity.cell_rows(cell, pictures, images, texts, every)
 
     def validation(self, fit: Fit, backbone: Any, together: bool = False) -> Any:
         """The score that picks training steps, by a scorer that is never reported: the table's

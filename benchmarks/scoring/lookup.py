@@ -43,11 +43,21 @@ class Scorer:
     """
 
     name: str
-    kind: str  # clip, timm, dino, truth
-    source: str  # a folder, or MODEL:TAG of open_clip
+    kind: str  # clip, timm, dino, truth, judge, ratings
+    source: str  # a folder, MODEL:TAG of open_clip, a judge's address
     weights: str  # sha256
     preprocessing: str  # digest of what decides it
     pixels: str = ""  # how pictures become the model's input, for people
+
+
+JUDGE, RATINGS = "judge", "ratings"
+# kinds of which a picture may have a row and no score: somebody was asked, and said nothing
+MAY_BE_SILENT = (JUDGE, RATINGS)
+
+
+def is_judge(scorer: str) -> bool:
+    """By what is typed: a model behind an address."""
+    return scorer.startswith(f"{JUDGE}:")
 
 
 def knows_pictures_only(scorer: str) -> bool:
@@ -57,13 +67,17 @@ def knows_pictures_only(scorer: str) -> bool:
 
 def find_scorer(given: str, backbone: str, place: Path, selects: bool = False) -> Scorer:
     """`auto`, a folder with an open_clip model, clip:MODEL:TAG, dino, dinov2, timm:MODEL,
-    dino:HUB_ID, or truth.
+    dino:HUB_ID, truth, or judge:URL#MODEL.
     """
     if given == "auto":
         folder = place / ("scorer2" if selects else "scorer")
         if place.is_dir() and folder.is_dir():
             return _folder_scorer(folder, f"{backbone}-{folder.name}")
         given = SD_SELECTOR if selects else SD_SCORER
+    if is_judge(given):
+        if selects:
+            raise UserError("a judge cannot pick training steps: it would be asked at each of them")
+        return judge_scorer(given.partition(":")[2])
     if given == "truth" and not selects:  # nothing may be fitted to it
         return _truth(place, backbone)
     given = DINO.get(given, given)
@@ -76,8 +90,8 @@ def find_scorer(given: str, backbone: str, place: Path, selects: bool = False) -
         return _vision(kind, source)
     raise UserError(
         f"unknown scorer {given!r} (known: auto, truth, {', '.join(DINO)}, timm:MODEL_OR_FOLDER, "
-        f"dino:FOLDER_OR_HUB_ID, a folder with open_clip_config.json, clip:MODEL:TAG such as "
-        f"{SD_SCORER})"
+        f"dino:FOLDER_OR_HUB_ID, judge:URL#MODEL, a folder with open_clip_config.json, "
+        f"clip:MODEL:TAG such as {SD_SCORER})"
     )
 
 
@@ -104,6 +118,26 @@ def _truth(place: Path, backbone: str) -> Scorer:
             f"has them"
         )
     return _scorer("truth", "truth", str(place.resolve()), judges_digest(place), "", {})
+
+
+def judge_scorer(source: str) -> Scorer:
+    """A model behind an address; its name ends in the digest of what it is asked."""
+    from benchmarks.scoring import chat_endpoint, judge_question
+
+    address, asked = chat_endpoint.address_of(source), judge_question.prompt_digest()
+    chat_endpoint.key()  # a bad one is told before anything is done
+    model = plain_word(address.model)
+    if model != address.model:  # two models must not share a name
+        model = f"{model}-{digest(address.model)[:8]}"
+    return Scorer(
+        f"{JUDGE}-{model}-{asked[:8]}", JUDGE, source, digest([JUDGE, address.model]), asked,
+        canonical({"side": judge_question.SIDE, "references": judge_question.REFERENCES}),
+    )  # fmt: skip
+
+
+def plain_word(name: str) -> str:
+    """What of a name may stand in names of files and columns."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name)
 
 
 def _named_clip(source: str) -> Scorer:
@@ -192,5 +226,6 @@ def _scorer(
     name: str, kind: str, source: str, weights: str, preprocessing: str, pixels: Mapping[str, Any]
 ) -> Scorer:
     version = digest([kind, weights, preprocessing])[:8]
-    name = f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}-{version}"
-    return Scorer(name, kind, source, weights, preprocessing, canonical(pixels))
+    return Scorer(
+        f"{plain_word(name)}-{version}", kind, source, weights, preprocessing, canonical(pixels)
+    )

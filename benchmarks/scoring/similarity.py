@@ -58,15 +58,8 @@ def score_cell(
     cut: bool = False,
     unpaired: bool = False,
 ) -> list[Row]:
-    """A row an image. `cell` has its seeds; `concepts`: features of its concepts' images;
-    `every`: image similarity on all prompts, not only on the shape-preserving ones; `cut`: the
-    text encoder did not read the prompt to its end; `unpaired`: drawn elsewhere, from other noise
-    than the same index of other methods."""
-    if len(pictures) != len(cell.seeds):
-        raise UserError(
-            f"{cell.method}/{cell.concept}/{cell.prompt_id}: {len(pictures)} images are there, "
-            f"{len(cell.seeds)} are planned; give the same `perfbench run` command again"
-        )
+    """A row an image, by a model of vectors; `concepts`: features of its concepts' images."""
+    refuse_others(cell, len(pictures))
     features = model.images(pictures)
     images = [image_similarity(features, concept) for concept in concepts]
     texts = (
@@ -74,6 +67,32 @@ def score_cell(
         if model.text
         else None
     )
+    return cell_rows(cell, pictures, images, texts, every, cut, unpaired)
+
+
+def refuse_others(cell: CellRow, there: int) -> None:
+    """As many images as are planned, and no other number."""
+    if there != len(cell.seeds):
+        raise UserError(
+            f"{cell.method}/{cell.concept}/{cell.prompt_id}: {there} images are there, "
+            f"{len(cell.seeds)} are planned; give the same `perfbench run` command again"
+        )
+
+
+def cell_rows(
+    cell: CellRow,
+    pictures: Sequence[Image.Image],
+    images: Sequence[np.ndarray],
+    texts: np.ndarray | None,
+    every: bool,
+    cut: bool = False,
+    unpaired: bool = False,
+) -> list[Row]:
+    """A row an image. `cell` has its seeds; `pictures`: none where they were not looked at;
+    `images`: an array of scores [n] for each of its
+    concepts, `texts`: one for its prompt; `every`: image similarity on all prompts, not only on
+    the shape-preserving ones; `cut`: the text encoder did not read the prompt to its end;
+    `unpaired`: drawn elsewhere, from other noise than the same index of other methods."""
     same = {
         name: getattr(cell, name)
         for name in ("key", "method", "point", "concept", "group", "prompt_id", "kind")
@@ -81,16 +100,17 @@ def score_cell(
     rows = []
     for index, seed in enumerate(cell.seeds):
         row = {**same, "index": index, "seed": seed, "image_sim": "", "text_sim_raw": ""}
-        if len(concepts) == 1 and (every or cell.kind != "deform"):
+        if len(images) == 1 and (every or cell.kind != "deform"):
             row["image_sim"] = format_similarity(images[0][index])
         if texts is not None:
             row["text_sim_raw"] = format_similarity(texts[index])
-        if len(concepts) == 2:
+        if len(images) == 2:
             row |= {
                 "image_sim_a": format_similarity(images[0][index]),
                 "image_sim_b": format_similarity(images[1][index]),
             }
-        remarks = [CUT] * cut + [FLAT] * is_flat(pictures[index]) + [UNPAIRED] * unpaired
+        flat = len(pictures) > 0 and is_flat(pictures[index])
+        remarks = [CUT] * cut + [FLAT] * flat + [UNPAIRED] * unpaired
         row |= {"remark": " ".join(remarks)} if remarks else {}
         rows.append(row)
     return rows
@@ -98,6 +118,11 @@ def score_cell(
 
 def score_real(key: str, concept: str, group: str, features: np.ndarray) -> list[Row]:
     """The ceiling's rows: real against real, without self pairs."""
+    return real_rows(key, concept, group, ceiling(features))
+
+
+def real_rows(key: str, concept: str, group: str, values: np.ndarray) -> list[Row]:
+    """A row for each of a concept's own images, NaN where there is nothing to compare it with."""
     same = {
         "key": key,
         "method": REAL,
@@ -110,7 +135,7 @@ def score_real(key: str, concept: str, group: str, features: np.ndarray) -> list
     }
     return [
         {**same, "index": i, "seed": 0, "image_sim": format_similarity(value)}
-        for i, value in enumerate(ceiling(features))
+        for i, value in enumerate(values)
     ]
 
 

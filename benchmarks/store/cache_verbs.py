@@ -61,10 +61,11 @@ def check(as_json: bool) -> int:
 
 
 def by_kind(entries: Iterable[Entry]) -> list[dict[str, Any]]:
-    """Counts, bytes and newest use of each kind, and of each method in it."""
+    """Counts, bytes and newest use of each kind, and of each method or judge in it."""
     groups: dict[tuple[str, str], list[Entry]] = {}
     for entry in entries:
-        groups.setdefault((entry.kind, str(entry.of.get("method", ""))), []).append(entry)
+        of = entry.of.get("method") or entry.of.get("model") or ""
+        groups.setdefault((entry.kind, str(of)), []).append(entry)
     return [
         {
             "kind": kind,

@@ -46,6 +46,10 @@ class Store:
     def rows_file(self, scorer: str, method: str, point: str, concept: str) -> Path:
         return below(self.root, "rows", scorer, method, point, f"{concept}.csv")
 
+    def ratings_file(self, scorer: str) -> Path:
+        """What was taken of a table of ratings, with the digests of the pictures."""
+        return below(self.root, "ratings", f"{scorer}.csv")
+
     def images(self, method: str, point: str, concept: str, prompt_id: str) -> Path:
         return cell_folder(self.root, method, point, concept, prompt_id)
 

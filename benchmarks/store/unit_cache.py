@@ -1,7 +1,8 @@
 """The cache of units: what one run made, every run on this machine can take, whatever its folder.
 
 In: a kind, what decides the bytes (its digest is the key), files. Out: the same files, each checked
-by its sha256, or a miss. Entries are whole or not there; those used least recently go first.
+by its sha256, or a miss. A judge's answer is an entry without files. Entries are whole or not
+there; those used least recently go first.
 """
 
 import errno

@@ -149,10 +149,15 @@ def _mb(count: int) -> str:
     return f"{count / 1e6:.1f} MB"
 
 
-def _check_address(url: str) -> None:
+def is_safe_address(url: str) -> bool:
+    """https; http of this machine alone."""
     parts = urlsplit(url)
     loopback = parts.hostname in ("127.0.0.1", "localhost", "::1")
-    if parts.scheme != "https" and not (parts.scheme == "http" and loopback):
+    return parts.scheme == "https" or (parts.scheme == "http" and loopback)
+
+
+def _check_address(url: str) -> None:
+    if not is_safe_address(url):
         raise UserError(f"{url} is not an https address; only those are fetched")
 
 

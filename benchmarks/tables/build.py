@@ -32,6 +32,7 @@ from benchmarks.tables.sample_rows import (
     of_pairs,
     refuse_missing,
     sample_rows,
+    silent_scorers,
 )
 from benchmarks.tables.statistics import best, clustered, crossed, mean_over, over_concepts
 from benchmarks.tables.table_text import HONEST, NAIVE, markdown
@@ -313,7 +314,7 @@ def make_tables(
             "go on"
         )
     cells = cells_of(rows)
-    missing = missing_of(cells, planned)
+    missing = missing_of(cells, planned, silent_scorers(about))
     if not allow_missing:
         refuse_missing(missing, planned)
     tables, metrics, of_pair = [], [], planned["kind"] == "pair"
@@ -324,9 +325,10 @@ def make_tables(
     table, pair_table = tables
     is_pair = rows["kind"] == "pair"
     told = [remarks_of(rows[~is_pair]), remarks_of(rows[is_pair])]
-    parts = [markdown(table, about, remarks=told[0])] if len(table) else []
+    said = [silence_of(rows[of], about) for of in (~is_pair, is_pair)]
+    parts = [markdown(table, about, remarks=told[0], silence=said[0])] if len(table) else []
     title = "Pairs of concepts"
-    parts += [markdown(pair_table, about, title, told[1])] if len(pair_table) else []
+    parts += [markdown(pair_table, about, title, told[1], said[1])] if len(pair_table) else []
     rows = rows.drop(columns="key", errors="ignore")
     samples = rows.loc[~is_pair, [column for column in rows if not of_pairs(str(column))]]
     metrics_table = pd.concat(metrics, ignore_index=True)
@@ -339,6 +341,18 @@ def remarks_of(rows: pd.DataFrame) -> dict[str, int]:
         return {}
     found = rows["remark"].fillna("").str.split().explode().value_counts()
     return {str(kind): int(n) for kind, n in found.items()}
+
+
+def silence_of(rows: pd.DataFrame, about: dict | None) -> dict[str, tuple[int, int]]:
+    """Scorer -> of how many images it said nothing, and of how many it was asked; those that said
+    something of each are not told."""
+    drawn, found = rows[rows["method"] != CEILING], {}
+    for name in silent_scorers(about):
+        mine = [str(c) for c in drawn if is_metric(str(c)) and str(c).endswith(f"_{name}")]
+        asked = drawn[[column.removesuffix(f"_{name}") for column in mine]].notna().any(axis=1)
+        if n := int((asked & drawn[mine].isna().all(axis=1)).sum()) if mine else 0:
+            found[name] = n, int(asked.sum())
+    return found
 
 
 def write_tables(run: Path, allow_missing: bool = False) -> str:

@@ -4,11 +4,16 @@ In: a run folder as store/reading.py reads it. Out: DataFrames.
 """
 
 import re
+import sys
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from benchmarks.scoring.lookup import MAY_BE_SILENT
+from benchmarks.scoring.reserved import REAL
 from perfusion_core.errors import UserError
 
 CELL = ["method", "point", "concept", "prompt_id"]
@@ -45,14 +50,21 @@ def both_concepts(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(image_sim=rows["image_sim"].astype(float).fillna(both))
 
 
+def silent_scorers(about: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """Scorers of run.json that may have looked at a picture and said nothing."""
+    scorers = (about or {}).get("scorers", ())[1:]
+    return tuple(one["name"] for one in scorers if one.get("kind") in MAY_BE_SILENT)
+
+
 def sample_rows(run: Path, plan: pd.DataFrame | None = None) -> pd.DataFrame:
     """The reported scorer's rows; what other scorers of the run say of the same images in columns
     with their names.
     """
     from benchmarks.store import reading
 
-    rows = reading.read_rows(run, plan=plan)
-    for scorer in reading.read_run(run)["scorers"][1:]:
+    rows, about = reading.read_rows(run, plan=plan), reading.read_run(run)
+    silent = silent_scorers(about)
+    for scorer in about["scorers"][1:]:
         other = both_concepts(reading.read_rows(run, scorer["name"], plan))
         scores = [
             str(column)
@@ -66,22 +78,33 @@ def sample_rows(run: Path, plan: pd.DataFrame | None = None) -> pd.DataFrame:
             "left_on": mine * n + rows["index"].to_numpy(),
             "right_on": theirs * n + other["index"].to_numpy(),
         }
+        drawn = (rows["method"] != REAL).to_numpy()
+        asked = np.isin(image["left_on"], image["right_on"])
+        if scorer["name"] in silent and not asked[drawn].all():
+            print(
+                f"perfbench: {scorer['name']} was not asked about {(drawn & ~asked).sum()} of "
+                f"{drawn.sum()} images: the tables are without it",
+                file=sys.stderr,
+            )
+            continue
         rows = rows.merge(other[scores].rename(columns=named), how="left", **image).drop(
             columns="key_0"
         )
     return rows
 
 
-def missing_of(cells: pd.DataFrame, planned: pd.DataFrame) -> pd.DataFrame:
+def missing_of(
+    cells: pd.DataFrame, planned: pd.DataFrame, silent: Collection[str] = ()
+) -> pd.DataFrame:
     """Planned cells with fewer images scored by every scorer than planned: the plan's columns, and
-    `there`.
-    """
+    `there`. `silent`: scorers that need not say anything of an image; whether they were asked about
+    all is `sample_rows`' to see."""
     mine, theirs = cell_codes(planned, cells)
     code = np.unique(np.concatenate([mine, theirs]), return_inverse=True)[1]
     mine, theirs = np.split(code, [len(planned)])
     counts = []
     for metric in {"image_sim", "text_sim_raw", *cells["metric"].unique()}:
-        if of_pairs(metric):
+        if of_pairs(metric) or metric.endswith(tuple(f"_{name}" for name in silent)):
             continue
         said = (cells["metric"] == metric).to_numpy()
         weights = cells["n"].to_numpy(dtype=float)[said]

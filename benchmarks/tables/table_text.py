@@ -159,7 +159,6 @@ SCALES = {
     "harmonic": (0.0, np.inf),
     "hypervolume": (0.0, np.inf),
     "agreement": (-1.0, 1.0),
-    "agreement": (-1.0, 1.0),
 }
 
 

@@ -19,7 +19,7 @@ from benchmarks.tables.dominance import compared_fronts
 from benchmarks.tables.grid import CEILING, FLOOR
 from benchmarks.tables.one_number import summaries
 from benchmarks.tables.run_view import open_run
-from benchmarks.tables.sample_rows import missing_of, refuse_missing
+from benchmarks.tables.sample_rows import missing_of, refuse_missing, silent_scorers
 from benchmarks.tables.scorers_alike import agreement
 from benchmarks.tables.table_text import aligned, estimate
 from perfusion_core.errors import unknown
@@ -131,7 +131,7 @@ def view(given: str | None, by: str, form: str = "text", allow_missing: bool = F
     if by not in VIEWS and by not in brought:
         raise unknown("view", by, [*VIEWS, *brought])
     if not allow_missing:
-        refuse_missing(missing_of(run.cells, run.plan), run.plan)
+        refuse_missing(missing_of(run.cells, run.plan, silent_scorers(run.about)), run.plan)
     singles, pairs = split_pairs(run.cells)
     cells = singles if len(singles) else pairs
     if by in VIEWS:
