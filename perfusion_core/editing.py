@@ -1,37 +1,43 @@
 """load_concepts: a stock pipeline and concept files in; inside the block, `{teddy}` in a prompt
 means the concept.
 
-(a) `encode_prompt` is overridden on the instance; (b) `attn2.to_k/to_v` become modules that hold
-the same weight and edit what they project; (c) a module reuses its result for the encodings it saw
-last. On exit everything is as it was.
+(a) `encode_prompt` is overridden on the instance; (b) before `attn2.to_k/to_v` stand modules that
+ask them and edit what they project; (c) a module reuses its result for the encodings it saw last.
+On exit everything is as it was.
 """
 
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from math import isfinite
-from numbers import Real
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from torch.nn.functional import linear
 
+from perfusion_core.admission import (
+    by_name,
+    check_concepts,
+    read_concepts,
+    refuse_changed,
+    refuse_edited,
+    refuse_unfit,
+)
 from perfusion_core.backbone import cross_attentions
-from perfusion_core.concept import ALIKE, Concept
+from perfusion_core.concept import Concept
 from perfusion_core.covariance import inverse, lookup_covariance
-from perfusion_core.errors import UserError, unknown
+from perfusion_core.errors import UserError
 from perfusion_core.joint_edit import joint_edit
-from perfusion_core.perfusion_settings import BIAS, LOCKS, TEMPERATURE
+from perfusion_core.other_doors import as_tokens, behind, no_literal
+from perfusion_core.perfusion_settings import BIAS, TEMPERATURE
 from perfusion_core.prompts import Word, super_encoding, tokenize, written
 from perfusion_core.prompts import super_text as fill_supers
-from perfusion_core.rank_one import Edit, EditedProjection, SuperKeys
-from perfusion_core.weight_digests import text_digest, text_shape
-
-log = logging.getLogger("perfusion_core")
-# attention processors that project K and V by other layers than to_k and to_v
-PAST = ("Fused", "CustomDiffusion")
+from perfusion_core.rank_one import (
+    Edit,
+    EditedProjection,
+    LockedKeys,
+    SuperKeys,
+    response,
+)
 
 
 @contextmanager
@@ -44,6 +50,7 @@ def load_concepts(
     *,
     c_inv: torch.Tensor | None = None,
     force: bool = False,
+    tokens: bool = False,
 ) -> Iterator[Any]:
     """Edit `pipe` for the duration of the block: `{teddy}` in a prompt means the concept.
 
@@ -59,11 +66,12 @@ def load_concepts(
             concept file.
         force: take concepts of another text encoder even where the super-category means something
             else to it.
+        tokens: make the words ordinary tokens as well, for programs that encode prompts by the
+            tokenizer and the text encoder themselves.
     """
-    if lock not in LOCKS:
-        raise unknown("lock", lock, LOCKS)
-    loaded = read_concepts(concepts)
-    layers = cross_attentions(pipe.unet)
+    refuse_unfit(pipe, lock, tokens)
+    loaded, unet = read_concepts(concepts), pipe.unet
+    layers = cross_attentions(unet)
     loaded = {name: concept.arranged(layers) for name, concept in loaded.items()}
     refuse_edited(pipe, layers)
     check_concepts(pipe, loaded, layers, force)
@@ -80,24 +88,39 @@ def load_concepts(
         by_name(temperature, loaded, "temperature", TEMPERATURE),
         c_inv,
     )
-    with restored(layers), narrowed(pipe):
-        attach(layers, edit, o_star_k(pipe, loaded, layers), o_star_v(loaded), lock)
-        pipe.encode_prompt = encoder(pipe, pipe.encode_prompt, words, lock)
-        try:
-            yield pipe
-        finally:
-            vars(pipe).pop("encode_prompt", None)
+    e_super = super_encodings(pipe, loaded)
+    trained = torch.tensor([[concept.o_k is not None] for concept in loaded.values()])
+    keys = SuperKeys if lock == "global" else partial(LockedKeys, e_super=e_super, trained=trained)
+    still = partial(refuse_changed, pipe, unet, layers)
+    with ExitStack() as block:
+        for guard in (restored(layers), narrowed(pipe), behind(unet, layers)):
+            block.enter_context(guard)
+        attach(layers, edit, o_star_k(e_super, loaded, layers), o_star_v(loaded), keys)
+        if tokens:
+            block.enter_context(as_tokens(pipe, words))
+        block.enter_context(no_literal(pipe, words, still))
+        if hasattr(pipe, "encode_prompt"):
+            pipe.encode_prompt = encoder(pipe, pipe.encode_prompt, words, lock, still)
+            block.callback(vars(pipe).pop, "encode_prompt", None)
+        yield pipe
 
 
 @contextmanager
 def restored(layers: Mapping[str, Any]) -> Iterator[None]:
-    """Whatever projects K and V now does so again afterwards."""
+    """Whatever projects K and V now does so again afterwards.
+
+    Of an edit that stands there then the plain module stays: adapters may have come or gone behind
+    it.
+    """
     kept = {name: (layer.to_k, layer.to_v) for name, layer in layers.items()}
     try:
         yield
     finally:
         for name, layer in layers.items():
-            layer.to_k, layer.to_v = kept[name]
+            layer.to_k, layer.to_v = (
+                side.plain if isinstance(side, EditedProjection) else before
+                for side, before in zip((layer.to_k, layer.to_v), kept[name])
+            )
 
 
 @contextmanager
@@ -128,9 +151,8 @@ def attach(
     edit: Edit,
     o_k: list[torch.Tensor],
     o_v: list[torch.Tensor],
-    lock: str = "local",
+    keys: Callable[..., EditedProjection] = EditedProjection,
 ) -> None:
-    keys = EditedProjection if lock == "local" else SuperKeys
     for layer, k, v in zip(layers.values(), o_k, o_v, strict=True):
         layer.to_k, layer.to_v = keys(layer.to_k, edit, k), EditedProjection(layer.to_v, edit, v)
 
@@ -152,21 +174,26 @@ def make_edit(
     return joint_edit(loaded, bias, temperature, c_inv)
 
 
-def o_star_k(
-    pipe: Any, loaded: Mapping[str, Concept], layers: Mapping[str, Any]
-) -> list[torch.Tensor]:
-    """[J, d_out] of every layer: W_K e_super of this pipeline, or what was learned where K was
-    trained.
-    """
-    supers = torch.stack(
+def super_encodings(pipe: Any, loaded: Mapping[str, Concept]) -> torch.Tensor:
+    """[J, d]: where each concept's key is kept."""
+    return torch.stack(
         [
             super_encoding(pipe.text_encoder, pipe.tokenizer, c.super_category).float()
             for c in loaded.values()
         ]
     )
+
+
+@torch.no_grad()
+def o_star_k(
+    e_super: torch.Tensor, loaded: Mapping[str, Concept], layers: Mapping[str, Any]
+) -> list[torch.Tensor]:
+    """[J, d_out] of every layer: W_K e_super of this pipeline, or what was learned where K was
+    trained.
+    """
     result = []
     for number, layer in enumerate(layers.values()):
-        o = linear(supers.to(layer.to_k.weight.device), layer.to_k.weight.detach().float())
+        o = response(layer.to_k, e_super)
         for j, concept in enumerate(loaded.values()):
             if concept.o_k is not None:
                 o[j] = concept.o_k[number].to(o)
@@ -182,9 +209,15 @@ def o_star_v(loaded: Mapping[str, Concept]) -> list[torch.Tensor]:
 
 
 def encoder(
-    pipe: Any, original: Callable[..., Any], words: Mapping[str, Word], lock: str
+    pipe: Any,
+    original: Callable[..., Any],
+    words: Mapping[str, Word],
+    lock: str,
+    check: Callable[[], None] = lambda: None,
 ) -> Callable[..., Any]:
-    """The pipeline's encode_prompt for prompts with {names}, in the same signature."""
+    """The pipeline's encode_prompt for prompts with {names}, in the same signature; `check` refuses
+    what happened to the pipeline meanwhile.
+    """
 
     # textual inversions of several tokens are written out before anything is counted; few pipelines
     # have none
@@ -212,6 +245,7 @@ def encoder(
         lora_scale: float | None = None,
         clip_skip: int | None = None,
     ) -> Any:
+        check()
         if clip_skip:
             raise UserError(
                 "clip_skip reads another output of the text encoder than the concepts were made "
@@ -246,120 +280,6 @@ def encoder(
         return original(None, device, num_images_per_prompt, do_classifier_free_guidance, **given)
 
     return encode_prompt
-
-
-# What is refused
-
-
-def read_concepts(concepts: Mapping[str, Any] | Sequence[Any]) -> dict[str, Concept]:
-    """By the name that stands in the prompts: the mapping's, or each concept's own placeholder."""
-    if isinstance(concepts, (str, Path, Concept)):
-        concepts = [concepts]
-    if isinstance(concepts, Mapping):
-        return {name: as_concept(given) for name, given in concepts.items()}
-    loaded: dict[str, Concept] = {}
-    for concept in map(as_concept, concepts):
-        if concept.placeholder in loaded:
-            raise UserError(
-                f"two concepts have the placeholder {concept.placeholder!r}; give them names of "
-                f"your own: "
-                f'{{"{concept.placeholder}": FILE, "{concept.placeholder}2": FILE}}'
-            )
-        loaded[concept.placeholder] = concept
-    return loaded
-
-
-def as_concept(given: str | Path | Concept) -> Concept:
-    return given if isinstance(given, Concept) else Concept.load(given)
-
-
-def refuse_edited(pipe: Any, layers: Mapping[str, Any]) -> None:
-    if "encode_prompt" in vars(pipe) or any(
-        isinstance(layer.to_v, EditedProjection) for layer in layers.values()
-    ):
-        raise UserError("this pipeline has concepts loaded already; load them all in one call")
-    for name, layer in layers.items():
-        if type(layer.to_k) is not nn.Linear or type(layer.to_v) is not nn.Linear:
-            raise UserError(
-                f"{name} has an adapter on K or V ({type(layer.to_v).__name__}); fuse or unload "
-                f"it first"
-            )
-        if (processor := type(layer.processor).__name__).startswith(PAST):
-            raise UserError(
-                f"{name} has K and V of its own ({processor}), where a concept would change "
-                f"nothing; "
-                "undo that first: pipe.unfuse_qkv_projections() or "
-                "pipe.unet.set_default_attn_processor()"
-            )
-        if layer.to_v.weight.is_meta:
-            raise UserError(
-                "between calls the pipeline has no weights (enable_sequential_cpu_offload), so no "
-                "concept can be put "
-                "there; call pipe.enable_model_cpu_offload() instead"
-            )
-
-
-def check_concepts(
-    pipe: Any, loaded: Mapping[str, Concept], layers: Mapping[str, Any], force: bool
-) -> None:
-    """Each concept fits this pipeline, and all of them each other."""
-    shape, sizes = (
-        text_shape(pipe.text_encoder),
-        [layer.to_v.out_features for layer in layers.values()],
-    )
-    digest = text_digest(pipe.text_encoder) if loaded else ""
-    for name, concept in loaded.items():
-        others = concept.names and list(concept.names) != list(layers)
-        if concept.text_shape != shape or others or [len(o) for o in concept.o_v] != sizes:
-            raise UserError(
-                f"the concept {name!r} was made for another model ({concept.backbone}, text "
-                f"encoder "
-                f"{concept.text_shape}); "
-                f"this pipeline's is {shape} with {len(sizes)} cross-attentions; fit it again on "
-                f"this one"
-            )
-        if concept.text_digest != digest:
-            accept_other(pipe, name, concept, force)
-    if len({concept.text_digest for concept in loaded.values()}) > 1:
-        raise UserError(
-            f"the concepts {', '.join(loaded)} were made for different text encoders and cannot "
-            f"be combined"
-        )
-
-
-def accept_other(pipe: Any, name: str, concept: Concept, force: bool) -> None:
-    """Other weights of the same shape: a fine-tuned checkpoint, as long as it means the same by the
-    word.
-    """
-    here = super_encoding(pipe.text_encoder, pipe.tokenizer, concept.super_category).float().cpu()
-    cosine = float(torch.cosine_similarity(concept.super_encoding.float().cpu(), here, dim=0))
-    sentence = (
-        f"the concept {name!r} was made for another text encoder of the same shape; "
-        f"its encoding of {concept.super_category!r} and this one's have cosine {cosine:.3f}"
-    )
-    if cosine < ALIKE and not force:
-        raise UserError(f"{sentence}, less than {ALIKE}; fit it again, or pass force=True")
-    log.warning(sentence)
-
-
-def by_name(
-    given: float | Mapping[str, float], loaded: Mapping[str, Concept], what: str, default: float
-) -> list[float]:
-    each = given if isinstance(given, Mapping) else dict.fromkeys(loaded, given)
-    for name, value in each.items():
-        if name not in loaded:
-            raise unknown(f"concept in {what}", name, loaded)
-        if (
-            not isinstance(value, Real)
-            or not isfinite(value)
-            or (what == "temperature" and value <= 0)
-        ):
-            above = " above 0" if what == "temperature" else ""
-            raise UserError(
-                f"the {what} {value!r} of {name!r} is not a number{above}; leave it out for "
-                f"{default}"
-            )
-    return [float(each.get(name, default)) for name in loaded]
 
 
 def folders(pipe: Any) -> list[Path]:

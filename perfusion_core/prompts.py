@@ -51,11 +51,24 @@ def fill(text: str, words: Mapping[str, Word]) -> tuple[str, list[tuple[str, int
         name = match[1]
         if name not in words:
             raise unknown("concept in the prompt", name, words)
-        out += text[done : match.start()]
+        out += between(text, done, match.start(), words)
         spans.append((name, len(out), len(out) + len(words[name].text)))
         out += words[name].text
         done = match.end()
-    return out + text[done:], spans
+    return out + between(text, done, len(text), words), spans
+
+
+def between(text: str, start: int, end: int, words: Mapping[str, Word]) -> str:
+    """What stands around placeholders: anything but braces, which would be drawn as text."""
+    piece = text[start:end]
+    if "{" in piece or "}" in piece:
+        example = next(iter(words), "teddy")
+        raise UserError(
+            f"the prompt {text!r} has a brace that belongs to no {{name}} and would be drawn as "
+            f"text; write a concept as {{{example}}}, with one brace on each side, and leave out "
+            f"other braces"
+        )
+    return piece
 
 
 def super_text(text: str, words: Mapping[str, Word]) -> str:

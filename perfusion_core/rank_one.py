@@ -18,6 +18,7 @@ from perfusion_core.errors import UserError
 
 Gate = Callable[[torch.Tensor], torch.Tensor]
 Number = float | Sequence[float] | torch.Tensor
+COMPUTED = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 ALIKE = 1e-4  # |R_jj| / |R_11| below which 1e-9 of noise in i_star moves the output by a quarter
 
 
@@ -92,13 +93,10 @@ def as_row(value: Number, like: torch.Tensor) -> torch.Tensor:
     return torch.as_tensor(value, dtype=like.dtype, device=like.device)
 
 
-def project(
-    orthogonal: torch.Tensor, gates: torch.Tensor, weight: torch.Tensor, o_star: torch.Tensor
-) -> torch.Tensor:
-    """Eq. 4 of one layer: W e_orthogonal + sum_j o_star_j gate_j."""
-    # in autocast's dtype, where there is autocast
-    kept = linear(orthogonal.to(weight.dtype), weight)
-    with torch.autocast(orthogonal.device.type, enabled=False):
+def project(kept: torch.Tensor, gates: torch.Tensor, o_star: torch.Tensor) -> torch.Tensor:
+    """Eq. 4 of one layer: `kept`, which is W e_orthogonal, + sum_j o_star_j gate_j."""
+    # in kept's dtype, which is autocast's where there is autocast
+    with torch.autocast(kept.device.type, enabled=False):
         return kept + (gates @ o_star.to(gates)).to(kept.dtype)
 
 
@@ -116,7 +114,7 @@ def gated_edit(
     if len(i_star) == 0:
         return linear(encodings.to(weight.dtype), weight)
     orthogonal, gates = split(encodings, concept_basis(i_star, c_inv), bias, temperature, gate)
-    return project(orthogonal, gates, weight, o_star)
+    return project(linear(orthogonal.to(weight.dtype), weight), gates, o_star)
 
 
 def rome_update(
@@ -141,9 +139,13 @@ class Last:
         self.result: Any = None
 
     def get(self, encodings: torch.Tensor, compute: Callable[[], Any]) -> Any:
-        # changed in place: another tensor
-        version = None if encodings.is_inference() else encodings._version
-        mode = (version, torch.is_autocast_enabled(encodings.device.type), torch.is_grad_enabled())
+        if encodings.is_inference():  # which does not tell whether it was changed in place
+            return compute()
+        mode = (
+            encodings._version,  # changed in place: another tensor
+            torch.is_autocast_enabled(encodings.device.type),
+            torch.is_grad_enabled(),
+        )
         if self.key is None or self.key[0] is not encodings or self.key[1] != mode:
             self.result = compute()
             self.key = (encodings, mode)
@@ -185,26 +187,77 @@ class Edit:
 
 
 class EditedProjection(nn.Module):
-    """A K or V projection under Eq. 4: the same weight parameter, another forward."""
+    """A K or V projection under Eq. 4 in front of the plain module, which it asks for W e.
 
-    def __init__(self, plain: nn.Linear, edit: Edit, o_star: torch.Tensor) -> None:
+    The plain module is a linear layer, one with adapters, one stored in eight bits: whatever maps
+    linearly. Its tensors keep the names that they have without the edit.
+    """
+
+    def __init__(self, plain: nn.Module, edit: Edit, o_star: torch.Tensor) -> None:
         super().__init__()
-        self.weight = plain.weight
+        self.plain = plain
         self.edit = edit
         if isinstance(o_star, nn.Parameter):
             self.o_star = o_star  # [J, d_out], trained
         else:
-            self.register_buffer("o_star", o_star.to(plain.weight.device), persistent=False)
+            weight = weight_of(plain)
+            here = o_star if weight is None else o_star.to(weight.device)
+            self.register_buffer("o_star", here, persistent=False)
         self.last = Last()
+        self.register_state_dict_post_hook(without_plain)
+        self.register_load_state_dict_pre_hook(with_plain)
+
+    @property
+    def weight(self) -> Any:
+        return self.plain.weight
 
     def forward(self, encodings: torch.Tensor) -> torch.Tensor:
-        if torch.is_grad_enabled():
+        # an adapter's scale may be another one at every call
+        if torch.is_grad_enabled() or type(self.plain) is not nn.Linear:
             return self.compute(encodings)
         return self.last.get(encodings, lambda: self.compute(encodings))
 
     def compute(self, encodings: torch.Tensor) -> torch.Tensor:
         orthogonal, gates = self.edit.parts(encodings)
-        return project(orthogonal, gates, self.weight, self.o_star)
+        return project(through(self.plain, orthogonal), gates, self.target(orthogonal))
+
+    def target(self, like: torch.Tensor) -> torch.Tensor:
+        """[J, d_out], what the concepts are projected to."""
+        return self.o_star
+
+    def stand_before(self, plain: nn.Module) -> None:
+        """Before this module from now on: the same one, or one with adapters."""
+        self.plain, self.last = plain, Last()
+
+
+class LockedKeys(EditedProjection):
+    """K under local lock: each o_star is W_K e_super of the plain module as it is now, but where K
+    was trained.
+    """
+
+    def __init__(
+        self,
+        plain: nn.Module,
+        edit: Edit,
+        o_star: torch.Tensor,
+        e_super: torch.Tensor,
+        trained: torch.Tensor,
+    ) -> None:
+        super().__init__(plain, edit, o_star)
+        self.register_buffer("e_super", e_super, persistent=False)  # [J, d]
+        self.trained = trained  # bool [J, 1]
+        # o_star holds for a plain layer; adapters may change what it should be at any time
+        self.known = type(plain) is nn.Linear
+
+    def stand_before(self, plain: nn.Module) -> None:
+        self.known = self.known and plain is self.plain
+        super().stand_before(plain)
+
+    def target(self, like: torch.Tensor) -> torch.Tensor:
+        if self.known:
+            return self.o_star
+        now = response(self.plain, self.e_super.to(like))
+        return torch.where(self.trained.to(now.device), self.o_star.to(now), now)
 
 
 class SuperKeys(EditedProjection):
@@ -213,4 +266,46 @@ class SuperKeys(EditedProjection):
     """
 
     def compute(self, encodings: torch.Tensor) -> torch.Tensor:
-        return linear(encodings[..., self.edit.width :].to(self.weight.dtype), self.weight)
+        if encodings.shape[-1] != 2 * self.edit.width:
+            raise UserError(
+                'lock="global" reads the super-category\'s prompt beside each prompt, and this one '
+                "came without it: draw with the pipeline that has the concepts, or use "
+                'lock="local"'
+            )
+        return through(self.plain, encodings[..., self.edit.width :])
+
+
+def weight_of(plain: nn.Module) -> torch.Tensor | None:
+    """The weight, where the module has one that can be read (quantised ones may have none)."""
+    weight = getattr(plain, "weight", None)
+    return weight if isinstance(weight, torch.Tensor) else None
+
+
+def through(plain: nn.Module, encodings: torch.Tensor) -> torch.Tensor:
+    """The plain module's own output. Weights stored in eight bits tell no dtype to compute in."""
+    weight = weight_of(plain)
+    told = weight is not None and weight.dtype in COMPUTED
+    return plain(encodings.to(weight.dtype) if told else encodings)
+
+
+def response(plain: nn.Module, encodings: torch.Tensor) -> torch.Tensor:
+    """W e in float32 or better, without the bias where there is one: it is in `through` already."""
+    if type(plain) is nn.Linear and plain.weight.dtype in COMPUTED:
+        weight = plain.weight.detach().float()
+        return linear(encodings.to(weight.device).float(), weight)
+    out, bias = through(plain, encodings), getattr(plain, "bias", None)
+    exact = out if out.dtype == torch.float64 else out.float()
+    return exact - bias.to(exact) if isinstance(bias, torch.Tensor) else exact
+
+
+def without_plain(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
+    """The plain module's tensors under the names that they have without the edit."""
+    within = f"{prefix}plain."
+    for name in [name for name in state if name.startswith(within)]:
+        state[prefix + name.removeprefix(within)] = state.pop(name)
+
+
+def with_plain(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """The way back, where tensors are loaded inside the block."""
+    for name in [name for name in state if name.startswith(prefix)]:
+        state[f"{prefix}plain.{name.removeprefix(prefix)}"] = state.pop(name)

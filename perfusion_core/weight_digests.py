@@ -40,35 +40,38 @@ def backbone_digest(place: Path) -> str:
     return total.hexdigest()[:16]
 
 
-def text_digest(text_encoder: Any) -> str:
-    """Of a text encoder's weights, by their signs.
+def text_digest(text_encoder: Any, vocabulary: int | None = None) -> str:
+    """Of a text encoder's weights, by their signs; of the first `vocabulary` words only.
 
     Signs survive rounding to half precision, so a checkpoint has one digest in every dtype; any
-    training flips some.
+    training flips some. Words that were added to the table are no part of the encoder's name.
     """
-    stamp = [
+    stamp: list[Any] = [
         (weight.data_ptr(), weight._version, weight.dtype) for weight in text_encoder.parameters()
     ]
+    stamp.append(vocabulary)
+    words = text_encoder.get_input_embeddings().weight
     if text_encoder in _digests and _digests[text_encoder][0] == stamp:
         return _digests[text_encoder][1]
     named = (
-        (name.removeprefix("text_model."), weight)
+        (name.removeprefix("text_model."), weight[:vocabulary] if weight is words else weight)
         for name, weight in text_encoder.named_parameters()
     )
     signs = (
         (name, tuple(weight.shape), weight.detach().signbit().cpu().numpy())
         for name, weight in sorted(named)
     )
-    _digests[text_encoder] = stamp, _digest_of_signs(text_shape(text_encoder), signs)
+    shape = text_shape(text_encoder, vocabulary)
+    _digests[text_encoder] = stamp, _digest_of_signs(shape, signs)
     return _digests[text_encoder][1]
 
 
-def text_shape(text_encoder: Any) -> str:
+def text_shape(text_encoder: Any, vocabulary: int | None = None) -> str:
     """What has to agree for a concept to fit: vocabulary x width x layers, and the output that the
-    U-Net reads.
+    U-Net reads. `vocabulary`: of so many words only, where others were added.
     """
     config = text_encoder.config
-    return _shape(config.vocab_size, config.hidden_size, config.num_hidden_layers)
+    return _shape(vocabulary or config.vocab_size, config.hidden_size, config.num_hidden_layers)
 
 
 def _shape(vocabulary: int, width: int, layers: int) -> str:

@@ -236,7 +236,7 @@ def test_one_projection_a_layer_in_fifty_steps(pipe, teddy, lock, monkeypatch):
     def counted(function, into):
         return lambda *args: (into.append(1), function(*args))[1]
 
-    for name, into in (("linear", calls), ("split", splits)):
+    for name, into in (("through", calls), ("split", splits)):
         monkeypatch.setattr(rank_one, name, counted(getattr(rank_one, name), into))
     with load_concepts(pipe, {"teddy": teddy}, lock=lock):
         pipe("A {teddy}", num_inference_steps=50, output_type="latent", guidance_scale=6.0)

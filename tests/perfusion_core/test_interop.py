@@ -150,36 +150,6 @@ def test_savers_of_the_pipeline(base, teddy, tiny_c_inv, way):
         assert np.abs(changed - usual).max() < 1e-3
 
 
-def test_fused_lora(base, teddy, tiny_c_inv):
-    """An adapter on K or V is refused until it is fused; then both work together."""
-    from peft import LoraConfig
-
-    from perfusion_core.errors import UserError
-
-    pipe = make_pipe()
-    torch.manual_seed(2)
-    pipe.unet.add_adapter(
-        LoraConfig(r=2, target_modules=["to_k", "to_v"], init_lora_weights="gaussian")
-    )
-    with torch.no_grad():
-        for name, weight in pipe.unet.named_parameters():
-            if "lora_B" in name:
-                weight.normal_(std=0.1)
-    with (
-        pytest.raises(UserError, match="fuse or unload"),
-        load_concepts(pipe, {"teddy": teddy}, c_inv=tiny_c_inv),
-    ):
-        pass
-    pipe.fuse_lora()
-    pipe.unload_lora_weights()
-    more = {"height": 16, "width": 16}
-    with load_concepts(pipe, {"teddy": teddy}, bias=0.4, c_inv=tiny_c_inv):
-        fused = draw(pipe, PROMPT, more)
-    with load_concepts(base, {"teddy": teddy}, bias=0.4, c_inv=tiny_c_inv):
-        without = draw(base, PROMPT, more)
-    assert np.isfinite(fused).all() and np.abs(fused - without).mean() > 1e-4
-
-
 @pytest.mark.parametrize("lock", ["local", "global"])
 def test_offloading_with_the_cpu_as_its_own_accelerator(teddy, tiny_c_inv, lock):
     """The pipeline's own method and hooks, which it removes and sets again after each call."""

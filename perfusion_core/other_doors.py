@@ -1,0 +1,155 @@
+"""What other people's code does to a pipeline while concepts are loaded: prompts that come past
+`encode_prompt`, and adapters.
+
+In: a pipeline and the concepts' words. Out: blocks in which both end well, or in one sentence.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from tokenizers import AddedToken, Tokenizer
+from torch import nn
+
+from perfusion_core.errors import UserError
+from perfusion_core.prompts import Word
+from perfusion_core.rank_one import EditedProjection
+
+END = "</w>"  # of a word, in CLIP's tokens
+# where diffusers lets adapters into a U-Net
+ADAPTING = ("load_lora_adapter", "add_adapter", "load_attn_procs")
+
+
+# ---- prompts ----
+
+
+def in_braces(name: str) -> str:
+    return f"{{{name}}}"
+
+
+@contextmanager
+def no_literal(pipe: Any, words: Mapping[str, Word], check: Callable[[], None]) -> Iterator[None]:
+    """The text encoder refuses a concept's {name} as mere letters, whoever sends it.
+
+    A prompt of another pipeline, or of a program that encodes prompts itself, would be drawn with
+    the braces, without a word. `check` is asked first.
+    """
+    tokenizer, names = pipe.tokenizer, [in_braces(name) for name in words]
+
+    def read(ids: list[int]) -> str:
+        return "".join(tokenizer.convert_ids_to_tokens(ids)).replace(END, "")
+
+    letters = {read(tokenizer(name, add_special_tokens=False).input_ids): name for name in names}
+
+    def refuse(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        check()
+        ids = kwargs.get("input_ids", args[0] if args else None)
+        if ids is None:
+            return
+        own = words_of(tokenizer, names)
+        for row in ids.tolist():
+            text = read([token for token in row if token not in own])
+            for spelled, name in letters.items():
+                if spelled in text:
+                    raise UserError(
+                        f"the prompt's {name} reached the text encoder as mere letters, so it did "
+                        f"not go through the pipeline that has the concepts; draw with that one, "
+                        f"or pass load_concepts(..., tokens=True)"
+                    )
+
+    handle = pipe.text_encoder.register_forward_pre_hook(refuse, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def words_of(tokenizer: Any, names: list[str]) -> set[int]:
+    """The tokens that stand for whole names, where there are such."""
+    unknown = tokenizer.unk_token_id
+    return {tokenizer.convert_tokens_to_ids(name) for name in names} - {unknown, None}
+
+
+@contextmanager
+def as_tokens(pipe: Any, words: Mapping[str, Word]) -> Iterator[None]:
+    """Each {name} is a token of the tokenizer, and its vector a row of the encoder's table.
+
+    Whatever encodes prompts by these two then knows the concepts. Afterwards both are the very
+    objects that they were, unless textual inversions came or went meanwhile: those stay.
+    """
+    tokenizer, encoder = pipe.tokenizer, pipe.text_encoder
+    names = [in_braces(name) for name in words]
+    plain, table = tokenizer._tokenizer, encoder.get_input_embeddings()
+    rows = table.weight
+    tokenizer._tokenizer = Tokenizer.from_str(plain.to_str())
+    with_spaces(tokenizer)
+    tokenizer.add_tokens([AddedToken(name, normalized=False) for name in names])
+    ids, known = tokenizer.convert_tokens_to_ids(names), len(tokenizer)
+    more = rows.new_zeros(max(len(rows), max(ids) + 1), rows.shape[1])
+    more[: len(rows)] = rows.detach()
+    more[ids] = torch.stack([word.vector.detach().to(rows) for word in words.values()])
+    ours = table.weight = nn.Parameter(more, requires_grad=False)
+    try:
+        yield
+    finally:
+        now = encoder.get_input_embeddings()
+        if now is table and now.weight.shape == ours.shape and len(tokenizer) == known:
+            tokenizer._tokenizer, table.weight = plain, rows
+        elif there := [name for name in names if name in tokenizer.added_tokens_encoder]:
+            from diffusers.loaders import TextualInversionLoaderMixin
+
+            TextualInversionLoaderMixin.unload_textual_inversion(pipe, there, tokenizer, encoder)
+            with_spaces(tokenizer)
+
+
+def with_spaces(tokenizer: Any) -> None:
+    """What transformers does to a CLIP tokenizer once, and forgets of a new one behind it: decoded
+    words have spaces between them, where there would be their end marks.
+    """
+    if (wrap := getattr(tokenizer, "_wrap_decode_method_backend_tokenizer", None)) is not None:
+        wrap()
+
+
+# ---- adapters ----
+
+
+@contextmanager
+def behind(unet: Any, layers: Mapping[str, Any]) -> Iterator[None]:
+    """Adapters that are loaded inside the block go to the plain layers, behind the edit."""
+    unet = getattr(unet, "_orig_mod", unet)  # of a compiled one
+
+    def door(original: Callable[..., Any]) -> Callable[..., Any]:
+        def adapt(*args: Any, **kwargs: Any) -> Any:
+            with plain_layers(layers):
+                return original(*args, **kwargs)
+
+        return adapt
+
+    doors = [name for name in ADAPTING if hasattr(unet, name)]
+    for name in doors:
+        setattr(unet, name, door(getattr(unet, name)))
+    try:
+        yield
+    finally:
+        for name in doors:
+            delattr(unet, name)
+
+
+@contextmanager
+def plain_layers(layers: Mapping[str, Any]) -> Iterator[None]:
+    """The plain layers in their places; afterwards the edit before whatever stands there then."""
+    edited = [
+        (layer, side, getattr(layer, side))
+        for layer in layers.values()
+        for side in ("to_k", "to_v")
+    ]
+    edited = [found for found in edited if isinstance(found[2], EditedProjection)]
+    for layer, side, edit in edited:
+        setattr(layer, side, edit.plain)
+    try:
+        yield
+    finally:
+        for layer, side, edit in edited:
+            edit.stand_before(getattr(layer, side))
+            setattr(layer, side, edit)
