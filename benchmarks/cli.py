@@ -36,6 +36,7 @@ GROUPS = {
     "pictures and methods from elsewhere": ("measure", "import", "evaluate"),
     "look": ("plot", "report", "attention", "study"),
     "one concept": ("fit", "generate"),
+    "for other programs": ("export",),
     "concepts, prompts, methods": ("ls", "concepts", "catalog", "masks"),
     "models and this machine": ("miniature", "covariance", "doctor", "cache", "clean"),
 }

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from benchmarks.options import whole
+from benchmarks.options import DDIM_STEPS, GUIDANCE, number, whole
 from benchmarks.verb import Run, verb
 from perfusion_core.errors import UserError
 
@@ -133,5 +133,93 @@ def evaluate(parser: argparse.ArgumentParser) -> Run:
             dry_run=args.dry_run,
             stops=Stops(args.limit, 0, args.yes),
         )
+
+    return act
+
+
+@verb("export")
+def export(parser: argparse.ArgumentParser) -> Run:
+    """Write concepts as an embedding and a LoRA that other programs open.
+
+    Diffusers, ComfyUI, A1111, Forge, InvokeAI and kohya's scripts read the files
+    (docs/elsewhere.md). Several concepts come in one joint LoRA. A LoRA that `perfbench fit lora`
+    left is written under the keys that these programs know.
+
+      perfbench export teddy.safetensors --backbone sd15 --out teddy
+      perfbench export cat.safetensors pot=teapot.safetensors --out both --bias cat=0.5,pot=0.6
+      perfbench export cat.safetensors --out cat --compare
+    """
+    parser.add_argument(
+        "concepts",
+        nargs="+",
+        metavar="CONCEPT",
+        help="FILE or NAME=FILE; or what `perfbench fit lora` left",
+    )
+    parser.add_argument("--out", required=True, metavar="DIR", help="the files are written there")
+    parser.add_argument(
+        "--backbone",
+        default="miniature",
+        metavar="WHICH",
+        help="a name, folder, .safetensors file, hub id: the export is good for this one alone",
+    )
+    parser.add_argument("--revision", metavar="NAME", help="of a hub id: a branch, tag or commit")
+    parser.add_argument(
+        "--bias", default="0.6", metavar="B", help="of the gate, fixed here; or cat=0.5,pot=0.6"
+    )
+    parser.add_argument(
+        "--temperature", default="0.15", metavar="T", help="of the gate, fixed here; default 0.15"
+    )
+    parser.add_argument(
+        "--lock", default="local", metavar="LOCK", help="local; a global lock cannot be exported"
+    )
+    parser.add_argument(
+        "--rank", type=whole(1), metavar="N", help="of the LoRA; default the best, 2 a concept"
+    )
+    parser.add_argument(
+        "--captions",
+        metavar="FILE|DATASET",
+        help="texts to fit the gate on, with {} or the super-category; default shipped ones",
+    )
+    parser.add_argument(
+        "--bundle", action="store_true", help="also LoRA and words in one file, for A1111, ComfyUI"
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="even where the LoRA tells too little of the gate"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace what --out has already")
+    parser.add_argument(
+        "--compare",
+        action="store_true",
+        help="draw the export beside the concept: compare.png and compare.csv",
+    )
+    parser.add_argument(
+        "--suite", metavar="DIR", help="of --compare: where the concepts' images are looked up"
+    )
+    parser.add_argument(
+        "--scorer", default="auto", metavar="WHICH", help="of --compare; default the backbone's own"
+    )
+    parser.add_argument(
+        "--steps",
+        type=whole(1, DDIM_STEPS),
+        default=25,
+        metavar="N",
+        help="of --compare; default 25",
+    )
+    parser.add_argument(
+        "--guidance",
+        type=number(0, GUIDANCE),
+        default=6.0,
+        metavar="G",
+        help="of --compare; default 6",
+    )
+    parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:N")
+    parser.add_argument(
+        "--dtype", default="auto", metavar="NAME", help="auto, float32, bfloat16, float16"
+    )
+
+    def act(args: argparse.Namespace) -> None:
+        from benchmarks.exchange.export import export
+
+        export(args)
 
     return act
