@@ -18,10 +18,10 @@ from safetensors import SafetensorError, safe_open
 
 from perfusion_core.errors import NotAConcept, UserError
 from perfusion_core.files import write_tensors
+from perfusion_core.perfusion_settings import GATES
 
 FORMAT = "perfusion-concept"
 VERSION = 2
-GATES = ("sigmoid", "linear")  # linear: vanilla ROME
 ALIKE = 0.8  # cosine of super-category encodings below which another text encoder is refused
 SIDES = ("down", "up", "mid")  # of a U-Net, as diffusers registers them
 

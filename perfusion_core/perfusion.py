@@ -28,6 +28,7 @@ SELECTS, USES_COVARIANCE = True, True
 SETTINGS = ("lock", "bias", "temperature")
 ONE_FILE = "concept.safetensors"
 TUNED = ("lr", "lr_embedding")
+FOR_LORA = {"gate": "linear"}  # K and V are then changed by a matrix, and a LoRA is one
 STYLE = {
     "colour": "#0072B2",
     "marker": "o",

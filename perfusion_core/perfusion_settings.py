@@ -2,9 +2,12 @@
 torch.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from perfusion_core.errors import unknown
 
 LOCKS = ("local", "global")
+GATES = ("sigmoid", "linear")  # linear: vanilla ROME, and what a LoRA can hold
 BIAS, TEMPERATURE = 0.6, 0.15  # of the gate when it draws
 
 
@@ -29,3 +32,9 @@ class Config:
     # Fig. A.1: optimise the concept's position alone, then edit with Eq. 1; no validation
     vanilla_rome: bool = False
     checkpointing: bool = False
+    # linear: Eq. 2, without bias and temperature; a recipe that leaves it out is what it always was
+    gate: str = field(default="sigmoid", metadata={"later": True})
+
+    def __post_init__(self) -> None:
+        if self.gate not in GATES:
+            raise unknown("gate", str(self.gate), GATES)

@@ -57,7 +57,9 @@ class Student:
         bias, temperature = (
             torch.tensor([config.train_bias, config.train_temperature]).double().to(device).split(1)
         )
-        self.edit = Edit(self.basis(), bias, temperature)
+        if self.linear:  # Eq. 2 has neither
+            bias, temperature = torch.zeros_like(bias), torch.ones_like(temperature)
+        self.edit = Edit(self.basis(), bias, temperature, [self.linear])
         self.waiting: list[Positions] = []
         self.steps = torch.zeros((), dtype=torch.int64)
 
@@ -66,6 +68,10 @@ class Student:
         return Word(
             self.subject.super_category, None if self.config.vanilla_rome else self.embedding
         )
+
+    @property
+    def linear(self) -> bool:
+        return self.config.vanilla_rome or self.config.gate == "linear"
 
     def first_i_star(self) -> torch.Tensor:
         """The super-category's encoding; for vanilla ROME its mean over the templates (Sec. 3.2,
@@ -165,7 +171,7 @@ class Student:
             text_digest=backbone.text_digest,
             text_shape=text_shape(backbone.text_encoder),
             backbone=f"{backbone.name} {backbone.digest}",
-            gate="linear" if config.vanilla_rome else "sigmoid",
+            gate="linear" if self.linear else "sigmoid",
             train_bias=config.train_bias,
             train_temperature=config.train_temperature,
             steps=int(self.steps),

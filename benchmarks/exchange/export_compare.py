@@ -8,6 +8,7 @@ import argparse
 import csv
 import io
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,10 @@ def scored(
     return rows
 
 
+def shortened(prompt: str) -> str:
+    return textwrap.shorten(prompt.removeprefix("A ").replace("{}", "..."), 26, placeholder=" ..")
+
+
 def sheet(
     prompts: Sequence[str], drawn: Drawn, references: Mapping[str, Sequence[Image.Image]]
 ) -> Image.Image:
@@ -158,7 +163,7 @@ def sheet(
     page = Image.new("RGB", (width, LINE + len(rows) * (SIDE + GAP)), PAPER)
     draw = ImageDraw.Draw(page)
     for k, prompt in enumerate(prompts):
-        draw.text((MARGIN + k * (SIDE + GAP), 2), prompt.replace("{}", "...")[:26], fill=INK)
+        draw.text((MARGIN + k * (SIDE + GAP), 2), shortened(prompt), fill=INK)
     for line, (name, images) in enumerate(rows.items()):
         top = LINE + line * (SIDE + GAP)
         draw.text((GAP, top + SIDE // 2), name, fill=GREY)

@@ -15,6 +15,7 @@ from perfusion_core.backbone import cross_attentions
 from perfusion_core.concept import Concept
 from perfusion_core.covariance import CONDITION
 from perfusion_core.editing import make_edit, o_star_k, o_star_v
+from perfusion_core.errors import UserError
 from perfusion_core.prompts import Word, encode
 from perfusion_core.rank_one import Edit, split
 from perfusion_core.static_map import (
@@ -84,6 +85,11 @@ def static_concepts(
     fit, held = (
         texts_of(part, supers, pipe.tokenizer) for part in (captions.fit, captions.held_out)
     )
+    if not fit or not held:
+        raise UserError(
+            f"none of the captions ({captions.source}) is short enough for this text encoder; give "
+            f"others: --captions FILE"
+        )
     fitted, judged = (seen(pipe, concepts, edit, part) for part in (fit, held))
     basis, linear = edit.basis, edit.linear
     a = probes(fitted.prompt, RIDGE)

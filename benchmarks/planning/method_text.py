@@ -38,6 +38,8 @@ class Said:
     one_file: str = ""
     # learning rates that `perfbench tune` varies, with the steps; empty: not tuned
     tuned: tuple[str, ...] = ()
+    # what its recipe sets for a fit that a LoRA can hold exactly; empty: it has no such fit
+    for_lora: Mapping[str, Any] = field(default_factory=dict)
     points: tuple[str, ...] = ()  # its operating points where the configuration names none
     # what its points may set; None: not said, and `apply` looks at what it gets
     settings: tuple[str, ...] | None = None
@@ -139,6 +141,11 @@ def _texts(value: Any) -> str:
     return "" if fine else f'{value!r} is not a tuple of texts, such as ("lr",)'
 
 
+def _recipe(value: Any) -> str:
+    fine = isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
+    return "" if fine else f'{value!r} is not fields of its Config, such as {{"gate": "linear"}}'
+
+
 def _points(value: Any) -> str:
     if problem := _texts(value):
         return problem
@@ -157,6 +164,7 @@ OPTIONAL: dict[str, Callable[[Any], str]] = {  # what is wrong with a value
     "TEXT_SIDE": _flag,
     "ONE_FILE": _one_file,
     "TUNED": _texts,
+    "FOR_LORA": _recipe,
     "POINTS": _points,
     "SETTINGS": _texts,
     "STYLE": style_problem,

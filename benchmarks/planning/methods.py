@@ -241,7 +241,7 @@ def _method(config: Config, name: str, miniature: bool) -> Method:
         version=version,
         trained=module.TRAINED,
         prior=module.PRIOR,
-        config={f.name: getattr(made, f.name) for f in dataclasses.fields(made)},
+        config=_keyed(made),
         select=select and module.TRAINED,
         points=what.points or (() if what.base in config.points else told.points),
         settings=told.settings,
@@ -253,6 +253,16 @@ def _method(config: Config, name: str, miniature: bool) -> Method:
         label="" if what.base in BUILT_IN else told.label,
         style={} if what.base in BUILT_IN else told.style,
     )
+
+
+def _keyed(recipe: Any) -> dict[str, Any]:
+    """A recipe as fits are keyed by it: without later fields that it does not use, so that the keys
+    of earlier fits stay."""
+    return {
+        f.name: getattr(recipe, f.name)
+        for f in dataclasses.fields(recipe)
+        if not f.metadata.get("later") or getattr(recipe, f.name) != f.default
+    }
 
 
 def listed(files: Sequence[str] = ()) -> list[dict[str, str]]:

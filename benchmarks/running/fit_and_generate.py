@@ -15,8 +15,9 @@ from typing import Any
 from benchmarks.options import named
 from benchmarks.planning import methods
 from benchmarks.planning.points import BIASES
-from perfusion_core.errors import UserError
+from perfusion_core.errors import UserError, unknown
 
+PURPOSES = ("lora",)  # of `fit --for`
 OWN = "; give each concept its own name"
 
 
@@ -43,6 +44,12 @@ def fit(args: argparse.Namespace) -> None:
     one_file = said.one_file
     if not said.trained:
         raise UserError(f"{args.method} has nothing to train; `perfbench run` draws with it")
+    if args.purpose not in (None, *PURPOSES):
+        raise unknown("purpose", args.purpose, PURPOSES)
+    if args.purpose and not said.for_lora:
+        raise UserError(
+            f"{args.method} trains nothing that becomes a LoRA; leave --for out, or fit perfusion"
+        )
     if as_file and not one_file:
         raise UserError(
             f"{args.method} leaves a folder, not one file; write --out {out.with_suffix('')}"
@@ -71,10 +78,11 @@ def fit(args: argparse.Namespace) -> None:
     flags |= {"revision": args.revision, "device": args.device, "seed": args.seed}
     flags |= {"suite": args.suite, "masks": args.masks, "method_files": args.method_files}
     steps = [f"steps={args.steps}"] if args.steps else []
+    exact = said.for_lora if args.purpose else {}
     whole = ("fit.", "select_scorer=")  # any other key is one of the method's
     sets = [
         text if text.startswith(whole) else f"fit.{args.method}.{text}"
-        for text in [*steps, *args.sets]
+        for text in [*steps, *args.sets, *(f"{key}={value}" for key, value in exact.items())]
     ]
     # nothing is reported: fetch none
     prepared = prepare_run(replace(resolve(flags=flags, sets=sets), scorers=()))

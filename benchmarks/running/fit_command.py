@@ -35,6 +35,12 @@ def fit(parser: argparse.ArgumentParser) -> Run:
                         help="of the method's recipe: lr=0.01, images=1, train_k=true")  # fmt: skip
     parser.add_argument("--steps", metavar="N", help="of training; default the method's own recipe")
     parser.add_argument(
+        "--for",
+        metavar="WHAT",
+        dest="purpose",
+        help="lora: with the gate that `perfbench export` can express exactly",
+    )
+    parser.add_argument(
         "--masks", metavar="WHICH", help="auto, none, clipseg, or a folder of masks"
     )
     parser.add_argument(
