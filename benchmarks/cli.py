@@ -40,7 +40,14 @@ GROUPS = {
     "concepts, prompts, methods": ("ls", "concepts", "catalog", "masks"),
     "models and this machine": ("miniature", "covariance", "doctor", "cache", "clean"),
 }
-DRAWING = ("run", "fit", "tune", "generate", "attention")  # where threads work together for long
+DRAWING = (
+    "run",
+    "fit",
+    "tune",
+    "generate",
+    "attention",
+    "export",
+)  # where threads work together for long
 READING = ("ls", "plan", "check", "catalog")  # write nothing
 for room in ROOMS:  # each owns its verbs
     import_module(f"benchmarks.{room}.command")

@@ -90,10 +90,14 @@ def static_factors(
     )
 
 
-def of_rank(factors: Factors, moments: Moments, rank: int) -> Factors:
-    """The map of this rank that is nearest over the encodings: reduced-rank regression."""
+def square_root(moments: Moments) -> torch.Tensor:
+    """root [d, d], so that the sum of e e^T is root root^T."""
     values, vectors = torch.linalg.eigh(moments.ee)
-    root = vectors * values.clamp(min=0).sqrt()  # E e e^T = root root^T
+    return vectors * values.clamp(min=0).sqrt()
+
+
+def of_rank(factors: Factors, root: torch.Tensor, rank: int) -> Factors:
+    """The map of this rank that is nearest over the encodings: reduced-rank regression."""
     q, r = torch.linalg.qr(factors.up)
     kept = torch.linalg.svd(r @ factors.down @ root, full_matrices=False).U[:, :rank]
     return Factors(q @ kept, kept.T @ r @ factors.down)

@@ -36,6 +36,7 @@ PAGES = [
     "docs/glossary.md",
     "docs/evaluate.md",
     "docs/judging.md",
+    "docs/elsewhere.md",
 ]
 
 

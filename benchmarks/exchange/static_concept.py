@@ -26,6 +26,7 @@ from perfusion_core.static_map import (
     explained,
     of_rank,
     probes,
+    square_root,
     static_factors,
 )
 
@@ -94,6 +95,7 @@ def static_concepts(
     basis, linear = edit.basis, edit.linear
     a = probes(fitted.prompt, RIDGE)
     a[:, linear] = basis.sim[:, linear]
+    root = square_root(fitted.prompt)
     o_k, o_v = o_star_k(pipe, concepts, layers), o_star_v(concepts)
     found: dict[str, Factors] = {}
     wrong: dict[str, list[list[float]]] = {"to_k": [], "to_v": []}
@@ -103,7 +105,7 @@ def static_concepts(
             o_star = o_star.to(basis.u.device)
             whole = static_factors(weight, o_star, basis, a, linear)
             if rank < whole.up.shape[1]:
-                whole = of_rank(whole, fitted.prompt, rank)
+                whole = of_rank(whole, root, rank)
             low = Factors(*(part.to(HALF) for part in balanced(whole)))
             found[f"{name}.{side}"] = Factors(*(part.cpu().contiguous() for part in low))
             parts = [
@@ -133,8 +135,9 @@ def seen(pipe: Any, concepts: Mapping[str, Concept], edit: Edit, texts: Sequence
     for start in range(0, len(texts), BATCH):
         some = list(texts[start : start + BATCH])
         e, positions = encode(pipe.text_encoder, pipe.tokenizer, some, words)
-        gates = split(e.double(), edit.basis, edit.bias, edit.temperature, edit.gate)[1]
-        at = torch.zeros(e.shape[:2], device=e.device)
+        e = e.double().cpu()  # as the basis is
+        gates = split(e, edit.basis, edit.bias, edit.temperature, edit.gate)[1]
+        at = torch.zeros(e.shape[:2])
         for row, places in enumerate(positions):
             at[row, [m for found in places.values() for m in found]] = 1
         flat = e.flatten(0, 1), gates.flatten(0, 1)
@@ -144,7 +147,8 @@ def seen(pipe: Any, concepts: Mapping[str, Concept], edit: Edit, texts: Sequence
         word = there if word is None else word + there
     assert prompt is not None and word is not None, "captions are never empty"
     e, _ = encode(pipe.text_encoder, pipe.tokenizer, [""], words)
-    gates = split(e.double(), edit.basis, edit.bias, edit.temperature, edit.gate)[1]
-    none = Moments.of(e[0], gates[0], torch.ones(e.shape[1], device=e.device))
+    e = e.double().cpu()
+    gates = split(e, edit.basis, edit.bias, edit.temperature, edit.gate)[1]
+    none = Moments.of(e[0], gates[0], torch.ones(e.shape[1]))
     parts = (prompt.times((1 - EMPTY) / float(prompt.weight)), none.times(EMPTY / e.shape[1]))
     return Seen(parts[0] + parts[1], word)

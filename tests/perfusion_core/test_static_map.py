@@ -13,6 +13,7 @@ from perfusion_core.static_map import (
     explained,
     of_rank,
     probes,
+    square_root,
     static_factors,
 )
 
@@ -105,7 +106,7 @@ def test_fewer_ranks_are_the_reduced_rank_regression():
     for rank in (1, 2, 3, 4):
         v = np.linalg.svd(x @ best, full_matrices=False)[2][:rank]
         theirs = (best @ v.T @ v).T
-        mine = of_rank(factors, moments, rank)
+        mine = of_rank(factors, square_root(moments), rank)
         assert mine.up.shape == (OUT, rank)
         assert np.abs((mine.up @ mine.down).numpy() - theirs).max() < 1e-7
         lost.append(np.square(x @ theirs.T - y).sum())
