@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from baselines_kit import SEEDS, apart, quick_fit, stock_draw
-from conftest import WORDS, make_concept
+from conftest import WORDS, make_concept, make_pipe
 from diffusers import StableDiffusionPipeline
 from diffusers.utils import convert_all_state_dict_to_peft, convert_state_dict_to_kohya
 from hostile_kit import command, refused
@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 
 from baselines.lora import FILE
 from benchmarks.cli import run
+from benchmarks.exchange.lora_files import kohya_header, model_spec
 from benchmarks.paths import miniature_dir
 from perfusion_core import Backbone, Concept, load_concepts
 from perfusion_core.sampling import sample
@@ -141,6 +142,24 @@ def test_the_files_and_their_headers(miniature, cat):
     assert 0 < float(about["perfbench.error_word_k"]) < float(about["perfbench.error_prompt_k"])
     assert "bias" in about["perfbench.lost"] and miniature.digest in about["perfbench.backbone"]
     assert not any("/" in value for key, value in about.items() if key.startswith("perfbench"))
+
+
+@pytest.mark.parametrize(
+    ("width", "prediction", "version", "architecture"),
+    [
+        (768, "epsilon", "sd_v1", "stable-diffusion-v1"),
+        (1024, "epsilon", "sd_v2", "stable-diffusion-v2-512"),
+        (1024, "v_prediction", "sd_v2_v", "stable-diffusion-v2-768-v"),
+    ],
+)
+def test_headers_of_stable_diffusion(width, prediction, version, architecture):
+    pipe = make_pipe(width=width, layers=1)
+    pipe.scheduler.register_to_config(prediction_type=prediction)
+    backbone = Backbone("sd", Path("."), None, pipe, torch.device("cpu"), torch.float32)
+    about = kohya_header(backbone, "0", 2, "x") | model_spec(backbone, "0", "lora")
+    assert about["ss_base_model_version"] == version
+    assert about["ss_v2"] == str(width == 1024)
+    assert about["modelspec.architecture"] == f"{architecture}/lora"
 
 
 def test_the_same_export_has_the_same_bytes_and_leaves_the_concept(cat, tmp_path):
