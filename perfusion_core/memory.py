@@ -46,12 +46,18 @@ def make_room() -> None:
 
 
 def draw_what_fits(
-    backbone: Any, pictures: Sequence[Any], *, steps: int, guidance: float, rows: int = 0
+    backbone: Any,
+    pictures: Sequence[Any],
+    *,
+    steps: int,
+    guidance: float,
+    rows: int = 0,
+    how: Any = None,
 ) -> tuple[np.ndarray, list[int]]:
     """Pictures as `sampling.draw` makes them, and of each the size of its batch: the usual one, or
     half of it where memory runs out.
     """
-    from perfusion_core.sampling import draw, per_batch
+    from perfusion_core.sampling import PROTOCOL, draw, per_batch
 
     many = per_batch(rows, guidance) if rows else len(pictures)
     drawn: list[np.ndarray] = []
@@ -59,7 +65,8 @@ def draw_what_fits(
     while len(sizes) < len(pictures):
         some = pictures[len(sizes) : len(sizes) + many]
         try:
-            drawn.append(draw(backbone, some, steps=steps, guidance=guidance, rows=rows))
+            more = {"steps": steps, "guidance": guidance, "rows": rows, "how": how or PROTOCOL}
+            drawn.append(draw(backbone, some, **more))
             sizes += [many] * len(some)
             continue
         except (RuntimeError, MemoryError) as error:

@@ -1,4 +1,5 @@
-"""Texts and seeds in, pictures out: DDIM with guidance, one CPU generator per image.
+"""Texts and seeds in, pictures out: DDIM (or another scheduler) with guidance, one CPU generator
+per image.
 
 The text side is done once per prompt: K and V of every cross-attention are computed before the loop
 and kept. So a picture is drawn from these and a seed, whatever is drawn beside it; in batches of
@@ -16,6 +17,7 @@ from torch import nn
 
 from perfusion_core.backbone import Backbone, channels_last, cross_attentions
 from perfusion_core.errors import NotFinite
+from perfusion_core.schedulers import DDIM, made, step_takes
 
 CHUNK = 2**20  # pixels decoded at a time: the VAE's activations are the largest tensors of all
 
@@ -28,8 +30,20 @@ class Picture:
     """One picture to be drawn: what its text comes to in every layer, and the seed of its noise."""
 
     text: Projected
-    plain: Projected | None  # of the empty text; None without guidance
+    # of the empty text, or of what guidance leads away from; None without guidance
+    plain: Projected | None
     seed: int
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a picture is drawn, beside steps and guidance; the protocol's, where nothing is said."""
+
+    scheduler: str = DDIM  # of schedulers.SCHEDULERS
+    size: tuple[int, int] | None = None  # height and width in pixels; None: the backbone's own
+
+
+PROTOCOL = Manner()
 
 
 class AttentionMaps:
@@ -71,12 +85,18 @@ def sample(
 
 @torch.no_grad()
 def prepared(
-    backbone: Backbone, texts: Sequence[str], seeds: Sequence[int], guidance: float
+    backbone: Backbone,
+    texts: Sequence[str],
+    seeds: Sequence[int],
+    guidance: float,
+    negative: str = "",
 ) -> list[Picture]:
-    """The text side, one text a seed, with whatever a method has put into the backbone now."""
+    """The text side, one text a seed, with whatever a method has put into the backbone now;
+    `negative` is what guidance leads away from.
+    """
     assert len(texts) == len(seeds) > 0, "one text a seed"
     known = {text: projected(backbone, text) for text in dict.fromkeys(texts)}
-    plain = None if guidance == 1.0 else known.get("") or projected(backbone, "")
+    plain = None if guidance == 1.0 else known.get(negative) or projected(backbone, negative)
     return [Picture(known[text], plain, int(seed)) for text, seed in zip(texts, seeds)]
 
 
@@ -93,6 +113,7 @@ def draw(
     guidance: float,
     attention: AttentionMaps | None = None,
     rows: int = 0,
+    how: Manner = PROTOCOL,
 ) -> np.ndarray:
     """Batch by batch; what fills the last one up is thrown away. Arguments as `sample` has them."""
     many = per_batch(rows, guidance) if rows else len(pictures)
@@ -101,7 +122,7 @@ def draw(
         some = list(pictures[start : start + many])
         seen = None if attention is None else AttentionMaps()
         filled = some + some[-1:] * (many - len(some))
-        drawn.append(draw_batch(backbone, filled, steps, guidance, seen)[: len(some)])
+        drawn.append(draw_batch(backbone, filled, steps, guidance, seen, how)[: len(some)])
         if seen is not None:
             maps.append(seen.maps[: len(some)])
     if attention is not None:
@@ -116,34 +137,45 @@ def draw_batch(
     steps: int,
     guidance: float,
     attention: AttentionMaps | None = None,
+    how: Manner = PROTOCOL,
 ) -> np.ndarray:
     unet = backbone.unet
     guided = guidance != 1.0
-    scheduler = backbone.scheduler()
+    scheduler = made(how.scheduler, backbone)
     scheduler.set_timesteps(steps)
-    x = noise(backbone, [picture.seed for picture in pictures]).to(backbone.device)
+    generators = [torch.Generator().manual_seed(int(picture.seed)) for picture in pictures]
+    x = noise_of(backbone, generators, how.size).to(backbone.device) * scheduler.init_noise_sigma
+    # what a step adds at random goes on where the starting noise ended
+    chance = {"generator": generators} if step_takes(scheduler, "generator") else {}
     texts = [picture.plain for picture in pictures if picture.plain] if guided else []
     texts += [picture.text for picture in pictures]
     with fixed_text(backbone, texts) as placeholder, watched(unet, len(pictures), attention):
         for t in scheduler.timesteps:
             # Both branches at once.
-            x_in = torch.cat([x, x]) if guided else x
+            x_in = scheduler.scale_model_input(torch.cat([x, x]) if guided else x, t)
             x_in = channels_last(x_in.to(backbone.dtype))
             eps = unet(x_in, t, encoder_hidden_states=placeholder).sample.float()
             if guided:
                 uncond, cond = eps.chunk(2)
                 eps = uncond + guidance * (cond - uncond)
-            x = scheduler.step(eps, t, x, eta=0.0).prev_sample  # in float32
+            x = scheduler.step(eps, t, x, **chance).prev_sample  # in float32
     return decode(backbone, x)
 
 
 def noise(backbone: Backbone, seeds: Sequence[int]) -> torch.Tensor:
     """Each image's starting noise from its own CPU generator: the same on every device."""
-    side, channels = backbone.unet.config.sample_size, backbone.unet.config.in_channels
-    shape = (channels, side, side)
-    return torch.stack(
-        [torch.randn(shape, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds]
-    )
+    return noise_of(backbone, [torch.Generator().manual_seed(int(seed)) for seed in seeds])
+
+
+def noise_of(
+    backbone: Backbone,
+    generators: Sequence[torch.Generator],
+    size: tuple[int, int] | None = None,
+) -> torch.Tensor:
+    """The next noise of each generator, for pictures of a size (height and width in pixels)."""
+    side, channels = int(backbone.unet.config.sample_size), backbone.unet.config.in_channels
+    high, wide = (part // backbone.down for part in size) if size else (side, side)
+    return torch.stack([torch.randn(channels, high, wide, generator=g) for g in generators])
 
 
 def text_side(backbone: Backbone, text: str) -> torch.Tensor:

@@ -1,0 +1,39 @@
+"""Schedulers by the names that people know them by. In: a name and a backbone. Out: one of
+diffusers', with the checkpoint's own betas and kind of prediction. Imports no torch by itself.
+"""
+
+import inspect
+from typing import Any
+
+from perfusion_core.errors import unknown
+
+DDIM = "ddim"  # the protocol's, which `Backbone.scheduler` makes
+# name -> diffusers' class, and what it is told beside the checkpoint's configuration
+SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
+    DDIM: ("DDIMScheduler", {}),
+    "deis": ("DEISMultistepScheduler", {}),
+    "dpm++2m": ("DPMSolverMultistepScheduler", {}),
+    "dpm++2m-karras": ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}),
+    "euler": ("EulerDiscreteScheduler", {}),
+    "euler-a": ("EulerAncestralDiscreteScheduler", {}),
+    "heun": ("HeunDiscreteScheduler", {}),
+    "lms": ("LMSDiscreteScheduler", {}),
+    "unipc": ("UniPCMultistepScheduler", {}),
+}
+
+
+def made(name: str, backbone: Any) -> Any:
+    """A fresh scheduler of that name for this backbone."""
+    if name not in SCHEDULERS:
+        raise unknown("scheduler", name, SCHEDULERS)
+    if name == DDIM:
+        return backbone.scheduler()
+    import diffusers
+
+    kind, more = SCHEDULERS[name]
+    return getattr(diffusers, kind).from_config(backbone.pipe.scheduler.config, **more)
+
+
+def step_takes(scheduler: Any, argument: str) -> bool:
+    """Whether a step is told this; diffusers' schedulers differ."""
+    return argument in inspect.signature(scheduler.step).parameters
