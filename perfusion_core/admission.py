@@ -14,7 +14,8 @@ from torch import nn
 
 from perfusion_core.backbone import cross_attentions
 from perfusion_core.concept import ALIKE, Concept
-from perfusion_core.errors import UserError, unknown
+from perfusion_core.errors import NotAConcept, UserError, unknown
+from perfusion_core.hub_concepts import fetch_concept, is_hub_name
 from perfusion_core.perfusion_settings import LOCKS
 from perfusion_core.prompts import super_encoding
 from perfusion_core.rank_one import EditedProjection, weight_of
@@ -44,7 +45,17 @@ def read_concepts(concepts: Mapping[str, Any] | Sequence[Any]) -> dict[str, Conc
 
 
 def as_concept(given: str | Path | Concept) -> Concept:
-    return given if isinstance(given, Concept) else Concept.load(given)
+    """A concept as it is, of a file, or of the hub."""
+    if isinstance(given, Concept):
+        return given
+    if not is_hub_name(given):
+        return Concept.load(given)
+    try:
+        return Concept.load(fetch_concept(str(given)))
+    except NotAConcept as error:
+        raise UserError(
+            f"{given} on the hub is no concept: its safetensors file is something else"
+        ) from error
 
 
 # ---- the pipeline ----

@@ -56,8 +56,8 @@ def load_concepts(
 
     Args:
         pipe: a stock diffusers pipeline with one text encoder and a U-Net.
-        concepts: files or `Concept`s by the names that stand in prompts; a list takes each one's
-            own placeholder.
+        concepts: files, names on the hub (`owner/name`, `owner/name@revision`) or `Concept`s by
+            the names that stand in prompts; a list takes each one's own placeholder.
         lock: "local" keeps the super-category's key at the concept's word, "global" in the whole
             prompt.
         bias: where the gate opens, lower is more concept; a number, or one a concept.
