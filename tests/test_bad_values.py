@@ -84,6 +84,9 @@ TABLE = [
     CONCEPT.replace("CATFILE", "FILE"),
     CONCEPT.replace("CATFILE", "FOLDER"),
     CONCEPT.replace("CATFILE", "NOWHERE"),
+    CONCEPT.replace("CATFILE", "owner/nowhere"),
+    CONCEPT.replace("CATFILE", "owner/nowhere@v1"),
+    CONCEPT.replace("CATFILE", "owner/no..where"),
     *(f"{verb} FILE" for verb in ("table", "report", "score", "attention", "plot pareto")),
     *(f"{verb} FOLDER" for verb in ("table", "report", "score", "attention", "plot pareto")),
     *(f"{verb} NOWHERE" for verb in ("table", "report", "score", "attention", "plot pareto")),
@@ -189,11 +192,43 @@ TABLE = [
             "--device cpu:99",
             "--dtype float8",
             "--backbone ''",
+            "--scheduler zzz",
+            "--scheduler ''",
+            "--size 0",
+            "--size 7",
+            "--size 512x",
+            "--size x512",
+            "--size 16x16x16",
+            "--size 99999",
+            "--size 17",
+            "--size 16.5",
+            "--negative 'a {cat}'",
+            "--negative 'a {'",
+            "--negative snow --guidance 1",
+            "--bias 0.3:1.0:8",
         )
     ),
     *(
         f"{CONCEPT} {flag}"
         for flag in (
+            "--bias 0.3:1.0",
+            "--bias 0.3:1.0:8:2",
+            "--bias 0.3:1.0:x",
+            "--bias 0.3:1.0:1",
+            "--bias 0.3:1.0:0",
+            "--bias 0.3:1.0:-3",
+            "--bias 0.3:1.0:65",
+            "--bias 0.3:0.3:4",
+            "--bias 0.3:0.30001:4",
+            "--bias nan:1.0:4",
+            "--bias 0.3:inf:4",
+            "--bias 0.3:99:4",
+            "--bias :::",
+            "--bias dog=0.3:1.0:8",
+            "--bias cat=0.3:1.0:8,dog=0.3:1.0:8",
+            "--bias cat=",
+            "--concept dog=owner/dog",
+            "--concept cat=owner/cat",
             "--bias nan",
             "--bias inf",
             "--bias dog=0.5",
@@ -381,6 +416,8 @@ def beside(places, monkeypatch):
     monkeypatch.chdir(root)
     monkeypatch.setenv("PERFBENCH_DATA", str(root / "data"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    # read once, when the library was loaded
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     return root
 
 

@@ -17,8 +17,8 @@ from benchmarks.exchange import lora_files
 from benchmarks.exchange.export_compare import Judge, compare
 from benchmarks.exchange.gate_captions import captions_for
 from benchmarks.exchange.static_concept import Static, full_rank, static_concepts
+from benchmarks.figures.one_prompt.wanted import numbers
 from benchmarks.planning.points import BIASES
-from benchmarks.running.fit_and_generate import numbers
 from benchmarks.safe_paths import safe_name
 from perfusion_core import __version__
 from perfusion_core.backbone import cross_attentions

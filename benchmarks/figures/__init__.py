@@ -2,5 +2,5 @@
 
 Reading order: registry (`plot`), selection (which rows a figure shows), charts and breakdown (drawn
 from tables), training_curves (from fits), with_pictures and picture_grid (with images), plots (axes
-in, drawn axes out), style, label_placing, command; attention/, report/.
+in, drawn axes out), style, label_placing, command; attention/, report/, one_prompt/.
 """

@@ -1,7 +1,8 @@
-"""`perfbench attention`, `plot`, `report`: what people look at."""
+"""`perfbench attention`, `plot`, `report`, `generate`: what people look at."""
 
 import argparse
 
+from benchmarks.options import DDIM_STEPS, GUIDANCE, number, whole
 from benchmarks.verb import Run, verb
 
 
@@ -114,5 +115,86 @@ def report(parser: argparse.ArgumentParser) -> Run:
         from benchmarks.figures.report.report_page import report_verb
 
         print(report_verb(args.run, args.out))
+
+    return act
+
+
+@verb("generate")
+def generate(parser: argparse.ArgumentParser) -> Run:
+    """Draw a prompt with concepts in it: each {name} stands for a concept file, or one of the hub.
+
+    A range of biases, LO:HI:N, draws each seed at every bias: the pictures, sweep.png with all of
+    them, and sweep.html with a slider.
+
+      perfbench generate "A {cat} reading a book" --concept cat=cat.safetensors --out pictures
+      perfbench generate "A {cat} in a {pot}" --concept cat=FILE --concept pot=owner/name \\
+          --bias cat=0.5,pot=0.7 --out pictures
+      perfbench generate "A {cat} in the snow" --concept cat=FILE --bias 0.3:1.0:8 -n 4 --out sweep
+    """
+    from benchmarks.figures.one_prompt.wanted import size_of
+    from benchmarks.running.fit_command import add_model_flags
+    from perfusion_core.schedulers import DDIM, SCHEDULERS
+
+    parser.add_argument("prompt", help='such as "A {teddy} on the beach"; quote it')
+    parser.add_argument(
+        "--concept",
+        metavar="NAME=FILE",
+        action="append",
+        default=[],
+        help="once for each {name}; FILE may be of the hub: owner/name, owner/name@revision",
+    )
+    parser.add_argument("--out", required=True, metavar="DIR", help="<seed>.png are written there")
+    parser.add_argument("-n", type=whole(1), default=8, metavar="N", help="images; default 8")
+    parser.add_argument(
+        "--bias",
+        default="0.6",
+        metavar="B",
+        help="of the gate, lower is more concept; or teddy=0.5,brew=0.7; a sweep is LO:HI:N",
+    )
+    parser.add_argument(
+        "--temperature", default="0.15", metavar="T", help="of the gate; default 0.15"
+    )
+    parser.add_argument(
+        "--lock",
+        default="local",
+        metavar="LOCK",
+        help="local or global (try --bias 0.4 to 0.6 with it)",
+    )
+    parser.add_argument("--negative", default="", metavar="TEXT", help="what shall not be drawn")
+    parser.add_argument(
+        "--scheduler",
+        default=DDIM,
+        metavar="NAME",
+        help=f"default {DDIM}, the protocol's; {', '.join(sorted(SCHEDULERS))}",
+    )
+    parser.add_argument(
+        "--steps",
+        type=whole(1, DDIM_STEPS),
+        default=50,
+        metavar="N",
+        help="of the scheduler; default 50",
+    )
+    parser.add_argument(
+        "--guidance", type=number(0, GUIDANCE), default=6.0, metavar="G", help="default 6"
+    )
+    parser.add_argument(
+        "--size",
+        type=size_of,
+        metavar="WxH",
+        help="in pixels, 512 or 768x512; default the backbone's own",
+    )
+    parser.add_argument("--grid", action="store_true", help="all of them in grid.png, too")
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="even if the concept seems to be of another text encoder",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace what --out has already")
+    add_model_flags(parser)
+
+    def act(args: argparse.Namespace) -> None:
+        from benchmarks.figures.one_prompt.drawn_prompt import generate
+
+        generate(args)
 
     return act

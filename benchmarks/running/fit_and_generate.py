@@ -1,6 +1,6 @@
-"""`perfbench fit` and `generate`: one concept trained, one prompt drawn, outside a benchmark.
+"""`perfbench fit`: one concept trained, outside a benchmark.
 
-In: the verbs' arguments. Out: a concept file (or a method's folder), pictures.
+In: the verb's arguments. Out: a concept file, or a method's folder.
 """
 
 import argparse
@@ -12,13 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.options import named
 from benchmarks.planning import methods
-from benchmarks.planning.points import BIASES
 from perfusion_core.errors import UserError, unknown
 
 PURPOSES = ("lora",)  # of `fit --for`
-OWN = "; give each concept its own name"
 
 
 def fit(args: argparse.Namespace) -> None:
@@ -168,88 +165,3 @@ def tell(about: Mapping[str, Any], out: Path) -> None:
         file=sys.stderr,
     )
     print(out)
-
-
-def generate(args: argparse.Namespace) -> None:
-    """Draw a prompt whose {names} are concept files; one PNG an image, its prompt and seed in the
-    metadata.
-    """
-    from diffusers.utils import logging as diffusers_logging
-    from PIL import Image
-    from PIL.PngImagePlugin import PngInfo
-
-    from benchmarks.devices import device_name
-    from benchmarks.disk import ask_for, written_whole
-    from benchmarks.paths import backbone_names
-    from perfusion_core.backbone import Backbone
-    from perfusion_core.editing import load_concepts
-    from perfusion_core.memory import draw_what_fits
-    from perfusion_core.prompts import PLACEHOLDER, unread
-    from perfusion_core.sampling import prepared
-
-    files = named(args.concept, "--concept", "NAME=FILE", OWN)
-    missing = [name for name in PLACEHOLDER.findall(args.prompt) if name not in files]
-    if missing:
-        raise UserError(
-            f"the prompt names {{{missing[0]}}} but no file stands for it; add --concept "
-            f"{missing[0]}=FILE"
-        )
-    if idle := [name for name in files if name not in PLACEHOLDER.findall(args.prompt)]:
-        raise UserError(
-            f"the prompt does not name {{{idle[0]}}}, so its concept would not be drawn; write "
-            f"{{{idle[0]}}} into the prompt, or leave --concept {idle[0]}=... out"
-        )
-    if set(PLACEHOLDER.sub("", args.prompt)) & set("{}"):
-        raise UserError(
-            f"the prompt {args.prompt!r} has a brace that belongs to no {{name}}; it would be "
-            f"drawn as text"
-        )
-    out = Path(args.out)
-    ask_for(out / "0.png")
-    seeds = list(range(args.seed, args.seed + args.n))
-    there = [out / f"{seed}.png" for seed in seeds if (out / f"{seed}.png").exists()]
-    if there and not args.overwrite:
-        raise UserError(
-            f"{there[0]} is there already; give another --out or --seed, or --overwrite replaces it"
-        )
-    diffusers_logging.set_verbosity_error()  # a prompt that is cut is said here
-    dtype = None if args.dtype == "auto" else args.dtype
-    device, names = device_name(args.device), backbone_names()
-    backbone = Backbone.open(
-        args.backbone, device=device, dtype=dtype, revision=args.revision, names=names
-    )
-    # a concept is one token of text
-    if rest := unread(backbone.tokenizer, PLACEHOLDER.sub("x", args.prompt)):
-        print(
-            f"perfbench: the prompt is longer than the text encoder reads; not drawn: "
-            f"{rest!r:.200}",
-            file=sys.stderr,
-        )
-    bias, temperature = numbers(args.bias, "--bias"), numbers(args.temperature, "--temperature")
-    if max(map(abs, bias.values() if isinstance(bias, dict) else [bias])) > BIASES:
-        raise UserError(f"--bias {args.bias}: a bias above {BIASES} turns every concept off")
-    with load_concepts(backbone.pipe, files, args.lock, bias, temperature, force=args.force):
-        wanted = prepared(backbone, [args.prompt] * len(seeds), seeds, args.guidance)
-        images, _ = draw_what_fits(backbone, wanted, steps=args.steps, guidance=args.guidance)
-    for seed, image in zip(seeds, images):
-        about = PngInfo()
-        about.add_text("prompt", args.prompt)
-        about.add_text("seed", str(seed))
-        with written_whole(out / f"{seed}.png") as aside:
-            Image.fromarray(image).save(aside, format="PNG", pnginfo=about)
-        print(out / f"{seed}.png")
-
-
-def numbers(given: str, flag: str) -> float | dict[str, float]:
-    """0.6, or teddy=0.5,teapot=0.65."""
-    try:
-        if "=" not in given:
-            return float(given)
-        return {
-            name: float(value)
-            for name, value in named(given.split(","), flag, "NAME=NUMBER", OWN).items()
-        }
-    except ValueError as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{flag} {given!r} is neither a number nor NAME=NUMBER,...") from None

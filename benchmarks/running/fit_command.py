@@ -1,8 +1,8 @@
-"""`perfbench fit`, `tune`, `generate`, `covariance`: models and concepts outside of a run."""
+"""`perfbench fit`, `tune`, `covariance`: models and concepts outside of a run."""
 
 import argparse
 
-from benchmarks.options import DDIM_STEPS, GUIDANCE, SEEDS, number, whole
+from benchmarks.options import SEEDS, whole
 from benchmarks.verb import Run, verb
 
 
@@ -99,56 +99,6 @@ def tune(parser: argparse.ArgumentParser) -> Run:
         from benchmarks.running.tune import tune
 
         return tune(args)
-
-    return act
-
-
-@verb("generate")
-def generate(parser: argparse.ArgumentParser) -> Run:
-    """Draw a prompt with concepts in it: each {name} stands for a concept file.
-
-    perfbench generate "A {cat} reading a book" --concept cat=cat.safetensors --out pictures
-    perfbench generate "A {cat} in a {pot}" --concept cat=FILE --concept pot=FILE --out pictures
-    """
-    parser.add_argument("prompt", help='such as "A {teddy} on the beach"; quote it')
-    parser.add_argument(
-        "--concept", metavar="NAME=FILE", action="append", default=[], help="once for each {name}"
-    )
-    parser.add_argument("--out", required=True, metavar="DIR", help="<seed>.png are written there")
-    parser.add_argument("-n", type=whole(1), default=8, metavar="N", help="images; default 8")
-    parser.add_argument(
-        "--bias",
-        default="0.6",
-        metavar="B",
-        help="of the gate, lower is more concept; or teddy=0.5,brew=0.7",
-    )
-    parser.add_argument(
-        "--temperature", default="0.15", metavar="T", help="of the gate; default 0.15"
-    )
-    parser.add_argument(
-        "--lock",
-        default="local",
-        metavar="LOCK",
-        help="local or global (try --bias 0.4 to 0.6 with it)",
-    )
-    parser.add_argument(
-        "--steps", type=whole(1, DDIM_STEPS), default=50, metavar="N", help="of DDIM; default 50"
-    )
-    parser.add_argument(
-        "--guidance", type=number(0, GUIDANCE), default=6.0, metavar="G", help="default 6"
-    )
-    parser.add_argument(
-        "--force",
-        action="store_true",
-        help="even if the concept seems to be of another text encoder",
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace what --out has already")
-    add_model_flags(parser)
-
-    def act(args: argparse.Namespace) -> None:
-        from benchmarks.running.fit_and_generate import generate
-
-        generate(args)
 
     return act
 

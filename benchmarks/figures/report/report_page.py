@@ -42,9 +42,6 @@ def write_report(run: Run, out: Path, budget: int = BUDGET) -> Path:
 
 def report_text(run: Run, out: Path, budget: int = BUDGET) -> str:
     """The whole page as text."""
-    css, script = (
-        (PAGE / name).read_text(encoding="utf-8").strip() for name in ("page.css", "page.js")
-    )
     data, thumbs = gallery(run, out, budget)
     plane, figures = parts.figures(run, out)
     opening = at_a_glance(run, data, thumbs)
@@ -67,19 +64,37 @@ def report_text(run: Run, out: Path, budget: int = BUDGET) -> str:
         f'data-thumbs="{escape(concept)}">{script_json(texts)}</script>'
         for concept, texts in thumbs.items()
     ]
+    return page_text(
+        name=run.name,
+        lead=parts.lead(run),
+        sections=sections,
+        footer=parts.footer(run),
+        blocks="\n".join(blocks),
+    )
+
+
+def page_text(
+    name: str, lead: str, sections: Sequence[tuple[str, str, str]], footer: str, blocks: str
+) -> str:
+    """A page of the report's kind. The name is text, all else HTML; a section is its id, its title
+    and its body; `blocks` hold what the script reads.
+    """
+    css, script = (
+        (PAGE / file).read_text(encoding="utf-8").strip() for file in ("page.css", "page.js")
+    )
     return Template((PAGE / "page.html").read_text(encoding="utf-8")).substitute(
         policy=policy([f"\n{css}\n"], [f"\n{script}\n"]),
-        title=f"{escape(run.name)} · Perfbench",
-        name=escape(run.name),
-        lead=parts.lead(run),
+        title=f"{escape(name)} · Perfbench",
+        name=escape(name),
+        lead=lead,
         css=css,
-        nav="".join(f'<a href="#{name}">{title}</a>' for name, title, _ in sections),
+        nav="".join(f'<a href="#{part}">{title}</a>' for part, title, _ in sections),
         sections="\n".join(
-            f'<section id="{name}"><h2>{title}</h2>\n{body}\n</section>'
-            for name, title, body in sections
+            f'<section id="{part}"><h2>{title}</h2>\n{body}\n</section>'
+            for part, title, body in sections
         ),
-        footer=parts.footer(run),
-        data="\n".join(blocks),
+        footer=footer,
+        data=blocks,
         script=script,
     )
 
