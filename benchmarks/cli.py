@@ -31,7 +31,7 @@ ROOMS = (
 )
 # what each is for -> its verbs, as `perfbench --help` shows them
 GROUPS = {
-    "make a run": ("run", "plan", "tune", "gpu-day"),
+    "make a run": ("run", "plan", "design", "tune", "gpu-day"),
     "score and decide": ("score", "table", "check", "compare"),
     "pictures and methods from elsewhere": ("measure", "import", "evaluate"),
     "look": ("plot", "report", "attention", "study"),
@@ -40,15 +40,9 @@ GROUPS = {
     "concepts, prompts, methods": ("ls", "concepts", "catalog", "masks"),
     "models and this machine": ("miniature", "covariance", "doctor", "cache", "clean"),
 }
-DRAWING = (
-    "run",
-    "fit",
-    "tune",
-    "generate",
-    "attention",
-    "export",
-)  # where threads work together for long
-READING = ("ls", "plan", "check", "catalog")  # write nothing
+# where threads work together for long
+DRAWING = ("run", "fit", "tune", "generate", "attention", "export")
+READING = ("ls", "plan", "design", "check", "catalog")  # write nothing
 for room in ROOMS:  # each owns its verbs
     import_module(f"benchmarks.{room}.command")
 import_module("benchmarks.running.fit_command")

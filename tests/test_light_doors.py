@@ -82,6 +82,7 @@ def test_reading_a_committed_run(tmp_path):
     loads_nothing([
         ["table", str(run)],
         ["table", str(run), "--by", "difference"],
+        ["design", str(run), "--width", "0.05"],
         ["check", str(run), "--against", reference],
         ["plot", "pareto", str(run), "--out", str(tmp_path / "pareto.png")],
         ["report", str(run), "--out", str(tmp_path / "index.html")],

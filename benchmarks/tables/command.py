@@ -1,10 +1,11 @@
-"""`perfbench table`, `check`: numbers from a run's rows, and the regression gate."""
+"""`perfbench table`, `check`, `compare`, `design`: numbers from a run's rows, the gate, a size."""
 
 import argparse
 import os
 import sys
+from collections.abc import Callable
 
-from benchmarks.options import number
+from benchmarks.options import number, whole
 from benchmarks.verb import Run, verb
 from perfusion_core.errors import UserError
 
@@ -150,6 +151,81 @@ def compare(parser: argparse.ArgumentParser) -> Run:
         print(compare_verb(args.a, args.b, args.score, by, where, args.margin, args.json), end="")
 
     return act
+
+
+@verb("design")
+def design(parser: argparse.ArgumentParser) -> Run:
+    """How large should the next run be? Told from the scores of one that was made.
+
+    RUN may be small or unfinished. Of the mean of one operating point, or of the difference
+    between two: what concepts, prompts and images contribute to its interval, and which size
+    is the cheapest for a wanted width or power, or the best for some hours.
+
+      perfbench design results/miniature-paper --of perfusion/local-b0.60-t0.15 --minus cd-selected
+      perfbench design results/mine --of mine --minus db --width 0.05
+      perfbench design results/mine --of mine --minus db --effect 0.05 --power 0.9 --hours 8
+    """
+    parser.add_argument("run", nargs="?", metavar="RUN", help="a run folder; default: the newest")
+    parser.add_argument("--of", metavar="METHOD/POINT", help="default: Perfusion's first")
+    parser.add_argument("--minus", metavar="METHOD/POINT", help="its difference to this one")
+    parser.add_argument(
+        "--score",
+        default="image_sim",
+        metavar="COL",
+        help="image_sim (default), text_sim, text_sim_raw or another scorer's",
+    )
+    goal = parser.add_mutually_exclusive_group()
+    goal.add_argument(
+        "--width",
+        type=number(1e-6),
+        metavar="X",
+        help="the 95 %% interval shall reach no further than X to either side",
+    )
+    goal.add_argument("--effect", type=number(1e-6), metavar="X", help="X shall be found")
+    parser.add_argument("--power", type=number(0.05, 0.999), metavar="P",
+                        help="with this probability (default 0.8)")  # fmt: skip
+    parser.add_argument("--hours", type=number(0.001, 1e6), metavar="H", help="what they buy")
+    for name in ("concepts", "prompts", "images"):
+        least = 2 if name == "concepts" else 1
+        parser.add_argument(f"--{name}", type=several(least), default=(), metavar="N[,N]",
+                            help=f"only these numbers of {name}")  # fmt: skip
+    parser.add_argument("--seconds-a-fit", type=number(0, 1e7), metavar="S",
+                        help="default: what the run measured")  # fmt: skip
+    parser.add_argument("--seconds-an-image", type=number(0, 1e5), metavar="S", help="the same")
+    parser.add_argument("--workers", type=whole(1, 10000), metavar="N", help="the same")
+    parser.add_argument("--whole", action="store_true",
+                        help="hours pay for every method and point of the run")  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="machine-readable")
+
+    def act(args: argparse.Namespace) -> None:
+        from benchmarks.tables.design_verb import Asked, design_verb
+        from benchmarks.tables.sample_size import Goal
+
+        if args.power is not None and args.effect is None:
+            raise UserError("--power is the probability of finding an effect; add --effect X")
+        asked = Asked(
+            args.of,
+            args.minus,
+            args.score,
+            Goal(args.width, args.effect, args.power or 0.8),
+            args.hours,
+            args.concepts,
+            args.prompts,
+            args.images,
+            args.seconds_a_fit,
+            args.seconds_an_image,
+            args.workers,
+            args.whole,
+        )
+        print(design_verb(args.run, asked, "json" if args.json else "text"), end="")
+
+    return act
+
+
+def several(least: int) -> Callable[[str], tuple[int, ...]]:
+    """The type of a flag that takes whole numbers with commas between."""
+    one = whole(least, 1_000_000)
+    return lambda text: tuple(dict.fromkeys(one(part.strip()) for part in text.split(",")))
 
 
 def pair_of(text: str) -> tuple[str, str]:
