@@ -70,9 +70,10 @@ def table(parser: argparse.ArgumentParser) -> Run:
 def check(parser: argparse.ArgumentParser) -> Run:
     """The regression gate: is a run worse than a reference, by more than repeated runs differ?
 
-    Exit status: 0 nothing lost (or undecided), 1 a loss (or, with --strict, anything undecided), 2
-    not comparable. Margins are in check.toml beside the reference; --calibrate makes them from
-    repeated runs of one thing.
+    Judged are all prompts together, each kind of them, every concept and every prompt. Exit
+    status: 0 nothing lost (or undecided), 1 a loss (or, with --strict, anything undecided), 2 not
+    comparable (another seed, too, unless repeats of other seeds made margins for it). Margins are
+    in check.toml beside the reference; --calibrate makes them from repeated runs of one thing.
 
       perfbench check results/mine --against results/miniature-quick
       perfbench check results/mine --against results/miniature-quick --format junit > check.xml
@@ -84,7 +85,9 @@ def check(parser: argparse.ArgumentParser) -> Run:
     parser.add_argument("--against", metavar="REFERENCE", help="the run to compare with")
     parser.add_argument("--strict", action="store_true", help="undecided is a failure")
     parser.add_argument(
-        "--margins", metavar="SET", help="same-weights or retrained; default: what run.json says"
+        "--margins",
+        metavar="SET",
+        help="same-weights, retrained or other-seed; default: what run.json says",
     )
     parser.add_argument(
         "--format", default="text", metavar="FORMAT", help="text, markdown, json, junit or github"

@@ -46,9 +46,14 @@ def conditions_of(about: Mapping[str, Any]) -> dict[str, Any]:
     compiled = bool((about.get("config") or {}).get("compile"))
     return {key: about.get(key) for key in ("version", "commit", "device", "dtype")} | {
         "compile": compiled,
-        "seed": protocol.get("seed"),
+        "seed": seed_of(about),
         "rows": protocol.get("rows"),
     }
+
+
+def seed_of(about: Mapping[str, Any]) -> Any:
+    """Of all noise that a run draws; margins say whether another one may be compared."""
+    return (about.get("protocol") or {}).get("seed")
 
 
 def changes(reference: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:

@@ -1,20 +1,16 @@
-"""The regression gate: the cells of two runs, paired, and margins in; verdicts and an exit status
-out.
+"""The regression gate: two run folders and margins in; verdicts and an exit status out.
 
-A loss FAILS where it is beyond the margin and its 95 % interval excludes zero, or where one concept
-loses more than its floor. It PASSES where the interval shows that it is smaller than the margin.
-Anything else is INCONCLUSIVE.
+Runs that cannot be compared are not; cells are paired, and judging.py says what was lost.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
-from math import ceil, isfinite, nan, sqrt
+from math import ceil, isfinite
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t
 
 from benchmarks.store.csv_files import is_there
 from benchmarks.store.reading import imported_methods, refuse_older
@@ -27,64 +23,33 @@ from benchmarks.tables.comparable import (
     points_of,
     same_weights,
     scored,
+    seed_of,
     some,
     unpaired,
 )
-from benchmarks.tables.margins import METRICS, SETS, Margin, Margins, read_margins, write_margins
+from benchmarks.tables.judging import (
+    FAIL,
+    INCONCLUSIVE,
+    PASS,
+    Finding,
+    Key,
+    Scores,
+    judge,
+    wider,
+)
+from benchmarks.tables.margins import (
+    METRICS,
+    OTHER_SEED,
+    SETS,
+    Margin,
+    Margins,
+    has_margins,
+    read_margins,
+    write_margins,
+)
 from benchmarks.tables.run_view import Run, open_run
-from benchmarks.tables.statistics import Interval, clustered, mean_over, t_quantile
+from benchmarks.tables.statistics import clustered, mean_over
 from perfusion_core.errors import UserError, unknown
-
-PASS, FAIL, INCONCLUSIVE = "PASS", "FAIL", "INCONCLUSIVE"
-POWER = 0.90
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What is known about one metric of one operating point. A loss is reference minus run; a gain
-    is negative.
-    """
-
-    of: str  # concepts, or pairs
-    method: str
-    point: str
-    metric: str
-    reference: float
-    run: float
-    loss: Interval
-    margin: float
-    floor: float
-    n: int  # concepts
-    fallen: tuple[tuple[str, float], ...]  # concepts that lost more than the floor, and how much
-
-    @property
-    def verdict(self) -> str:
-        if self.fallen or (self.loss.value > self.margin and self.loss.lo > 0):
-            return FAIL
-        return PASS if self.loss.hi < self.margin else INCONCLUSIVE
-
-    @property
-    def caught(self) -> float:
-        """The smallest loss that would FAIL with 90 % probability, given this many concepts and
-        this much noise.
-        """
-        half = self.loss.hi - self.loss.value
-        se = half / t_quantile(self.n)
-        return max(self.margin, half) + float(t.ppf(POWER, self.n - 1)) * se if self.n > 1 else nan
-
-    @property
-    def settled_by(self) -> int | None:
-        """How many concepts of this kind would settle an INCONCLUSIVE; None where not even 1,000
-        would.
-        """
-        if self.n < 2:
-            return None
-        value, se = self.loss.value, (self.loss.hi - self.loss.value) / t_quantile(self.n)
-        room = self.margin - value if value <= self.margin else value
-        needed = (
-            n for n in range(self.n + 1, 1001) if t_quantile(n) * se * sqrt(self.n / n) < room
-        )
-        return next(needed, None)
 
 
 @dataclass(frozen=True)
@@ -128,49 +93,40 @@ class Report:
 # ---- what was lost? ----
 
 
-def losses(
-    reference: pd.DataFrame, run: pd.DataFrame
-) -> dict[tuple[str, str, str, str], pd.DataFrame]:
-    """(concepts or pairs, method, point, metric) -> cells by concept and prompt: reference, run and
-    loss.
-    """
-    paired = reference.merge(run[[*KEYS, "mean"]], on=KEYS, suffixes=("_reference", "_run"))
-    paired["of"] = np.where(paired["kind"] == "pair", "pairs", "concepts")
-    paired["loss"] = paired["mean_reference"] - paired["mean_run"]
+def paired(reference: pd.DataFrame, run: pd.DataFrame) -> dict[Key, Scores]:
+    """Concepts or pairs, method, point, metric -> the scores of the cells that both have."""
+    both = reference.merge(run[[*KEYS, "mean"]], on=KEYS, suffixes=("_reference", "_run"))
+    both["of"] = np.where(both["kind"] == "pair", "pairs", "concepts")
+    groups = both.groupby(["of", "method", "point", "metric"], sort=True)
     return {
-        (str(of), str(method), str(point), str(metric)): cells
-        for (of, method, point, metric), cells in paired.groupby(
-            ["of", "method", "point", "metric"], sort=True
-        )
+        (str(of), str(method), str(point), str(metric)): layout(cells)
+        for (of, method, point, metric), cells in groups
     }
 
 
-def layout(cells: pd.DataFrame, column: str) -> tuple[list[str], np.ndarray]:
-    """Concepts, and [C, P] of a column."""
-    wide = cells.pivot(index="concept", columns="prompt_id", values=column)
-    return [str(name) for name in wide.index], wide.to_numpy(dtype=float)
-
-
-def finding(key: tuple[str, str, str, str], cells: pd.DataFrame, margin: Margin) -> Finding:
-    concepts, loss = layout(cells, "loss")
-    before, now = (
-        clustered(layout(cells, f"mean_{which}")[1]).value for which in ("reference", "run")
-    )
-    per_concept = mean_over(loss)
-    fallen = tuple(
-        (name, float(lost)) for name, lost in zip(concepts, per_concept) if lost > margin.floor
-    )
-    return Finding(
-        *key, before, now, clustered(loss), margin.margin, margin.floor, len(concepts), fallen
+def layout(cells: pd.DataFrame) -> Scores:
+    wide = cells.pivot(
+        index="concept", columns="prompt_id", values=["mean_reference", "mean_run"]
+    ).astype(float)
+    before, now = wide["mean_reference"], wide["mean_run"]
+    kinds = cells.drop_duplicates("prompt_id").set_index("prompt_id")["kind"]
+    return Scores(
+        [str(name) for name in wide.index],
+        [str(name) for name in before.columns],
+        kinds.reindex(before.columns).astype(str).to_numpy(dtype=object),
+        before.to_numpy(),
+        now.to_numpy(),
     )
 
 
 def compare(reference: pd.DataFrame, run: pd.DataFrame, margins: Margins) -> tuple[Finding, ...]:
-    """A verdict a method, point and metric that both have; cells in any order of rows and
-    columns.
+    """A verdict a method, point and metric that both have, and one a kind of prompts; cells in any
+    order of rows and columns.
     """
-    found = losses(scored(reference), scored(run))
-    return tuple(finding(key, cells, margins[key[3]]) for key, cells in found.items())
+    found = paired(scored(reference), scored(run))
+    return tuple(
+        one for key, scores in found.items() for one in judge(key, scores, margins[key[3]])
+    )
 
 
 # ---- run folders ----
@@ -188,10 +144,19 @@ def gate_runs(
         )
     for one in (reference, mine):
         refuse_older(one.folder, one.about)
-    wanted = SETS[0] if same_weights(reference.about, mine.about) else SETS[1]
     margins = _set_name(margins)
     before, now = reference.about, mine.about
+    wanted = SETS[0] if same_weights(before, now) else SETS[1]
     differences = differing(before, now)
+    if seed_of(before) != seed_of(now):
+        wanted = OTHER_SEED
+        if margins not in (None, OTHER_SEED) or not has_margins(reference.folder, OTHER_SEED):
+            differences.append(
+                f"seed: {seed_of(before)} -> {seed_of(now)}, which draws other noise: of "
+                f"{'those' if margins else 'the'} margins none are for that; repeats of other "
+                f"seeds make [{OTHER_SEED}] (perfbench check --calibrate RUN RUN RUN --against "
+                f"{reference.folder})"
+            )
     of_reference, of_run = scored(reference.cells), scored(mine.cells)
     gone = points_of(of_reference) - points_of(of_run)
     lost = [" ".join(point) for point in sorted(gone & asked_points(mine))]
@@ -260,38 +225,66 @@ def calibrate_margins(
             raise UserError(
                 f"{other.folder} is no repeat of {first.folder}: {'; '.join(differences)}"
             )
-    name = (
-        _set_name(margins)
-        or SETS[0 if all(same_weights(first.about, run.about) for run in opened[1:]) else 1]
-    )
+    name = _set_name(margins) or _kind_of_repeats(opened)
+    seeds = {seed_of(run.about) for run in opened}
+    if (len(seeds) > 1) != (name == OTHER_SEED):
+        raise UserError(
+            f"--margins {name} does not fit these repeats, which have "
+            f"{'seeds of their own' if len(seeds) > 1 else 'one seed'}: [{OTHER_SEED}] is made of "
+            f"repeats of different seeds, and the others of one"
+        )
     found = margins_from([run.cells for run in opened])
     return write_margins(target.folder, name, found, [run.name for run in opened]), found
+
+
+def _kind_of_repeats(runs: Sequence[Run]) -> str:
+    """Which margins they make: what else but chance differs between them."""
+    first = runs[0].about
+    if len({seed_of(run.about) for run in runs}) > 1:
+        return OTHER_SEED
+    return SETS[0] if all(same_weights(first, run.about) for run in runs[1:]) else SETS[1]
 
 
 def margins_from(repeats: Sequence[pd.DataFrame]) -> Margins:
     """One and a half of the largest loss that an interval between two repeats still allows: a
     repeat that they did not see passes as well, a fifth of the margin lost besides. A floor: the
-    same of the largest loss of one concept."""
+    same of the largest loss of one concept, and of one prompt. Each kind of prompts has its own."""
     limits: dict[str, list[Margin]] = {metric: [] for metric in METRICS}
+    kinds: dict[str, dict[str, list[Margin]]] = {metric: {} for metric in METRICS}
     for one, other in combinations([scored(cells) for cells in repeats], 2):
-        for (_, _, _, metric), cells in losses(one, other).items():
-            _, loss = layout(cells, "loss")
-            value, _, hi = clustered(loss)
-            half = hi - value if isfinite(hi) else 0.0
-            per_concept = float(np.abs(mean_over(loss)).max())
-            limits[metric].append(Margin(1.5 * (abs(value) + half), 1.5 * per_concept))
+        for (_, _, _, metric), scores in paired(one, other).items():
+            limits[metric].append(allowed(scores))
+            for kind in scores.several:
+                kinds[metric].setdefault(kind, []).append(allowed(scores.of_kind(kind)))
     for metric, found in limits.items():
         if not found:
             raise UserError(
                 f"the repeats have no {metric} in common, so nothing tells how much it differs by "
                 f"chance"
             )
-    return {metric: _widest(found) for metric, found in limits.items()}
+    return {
+        metric: replace(
+            widest(found),
+            kinds={k: replace(widest(own), prompt=None) for k, own in kinds[metric].items()},
+        )
+        for metric, found in limits.items()
+    }
 
 
-def _widest(found: Sequence[Margin]) -> Margin:
+def allowed(scores: Scores) -> Margin:
+    loss = scores.loss
+    value, _, hi = clustered(loss)
+    half = hi - value if isfinite(hi) else 0.0
+    per_concept = float(np.nanmax(np.abs(mean_over(loss))))
+    per_prompt = float(np.nanmax(np.abs(mean_over(loss.T)) / wider(loss)))
+    return Margin(1.5 * (abs(value) + half), 1.5 * per_concept, 1.5 * per_prompt)
+
+
+def widest(found: Sequence[Margin]) -> Margin:
     margin = _up(max(limit.margin for limit in found))
-    return Margin(margin, max(margin, _up(max(limit.floor for limit in found))))
+    floor = _up(max(limit.floor for limit in found))
+    prompt = _up(max(limit.prompt or 0.0 for limit in found))
+    return Margin(margin, max(margin, floor), max(margin, prompt))
 
 
 def _up(value: float) -> float:

@@ -10,16 +10,9 @@ from math import isfinite
 from typing import Any
 from xml.etree import ElementTree
 
-from benchmarks.tables.gate import (
-    FAIL,
-    INCONCLUSIVE,
-    PASS,
-    POWER,
-    Finding,
-    Report,
-    calibrate_margins,
-    gate_runs,
-)
+from benchmarks.tables.gate import Report, calibrate_margins, gate_runs
+from benchmarks.tables.judging import FAIL, INCONCLUSIVE, PASS, POWER, Finding
+from benchmarks.tables.margins import Margin
 from benchmarks.tables.table_text import aligned
 from perfusion_core.errors import UserError, unknown
 
@@ -41,15 +34,28 @@ def name_of(finding: Finding) -> str:
     return f"{finding.method}{point}" + (" (pairs)" if finding.of == "pairs" else "")
 
 
+def metric_of(finding: Finding) -> str:
+    return f"{finding.metric} ({finding.kind})" if finding.kind else finding.metric
+
+
 def format_loss(value: float) -> str:
     return f"{value:.4f}" if isfinite(value) else "-"
 
 
 def because(finding: Finding) -> str:
     """The reason for a verdict, in a few words."""
+    reasons = []
     if finding.fallen:
         lost = ", ".join(f"{concept} {value:.4f}" for concept, value in finding.fallen)
-        return f"lost more than the floor of {finding.floor:g}: {lost}"
+        reasons.append(f"lost more than the floor of {finding.floor:.3g}: {lost}")
+    if finding.prompts:
+        lost = ", ".join(
+            f"{prompt} {value:.4f} ({floor:.4f})" for prompt, value, floor in finding.prompts[:4]
+        )
+        more = f" and {len(finding.prompts) - 4} more" if len(finding.prompts) > 4 else ""
+        reasons.append(f"prompts that lost more than their floors: {lost}{more}")
+    if reasons:
+        return "; ".join(reasons)
     if finding.verdict == FAIL:
         return "loss beyond the margin, and its interval excludes zero"
     if finding.verdict == PASS:
@@ -76,10 +82,12 @@ def gate_rows(report: Report) -> list[list[str]]:
             format_loss(finding.reference),
             format_loss(finding.run),
             loss,
-            f"{finding.margin:g}",
+            f"{finding.margin:.3g}",
             format_loss(finding.caught),
         ]
-        rows.append([finding.verdict, name_of(finding), finding.metric, *means, because(finding)])
+        rows.append(
+            [finding.verdict, name_of(finding), metric_of(finding), *means, because(finding)]
+        )
     return rows
 
 
@@ -90,7 +98,8 @@ def power_row(report: Report) -> list[str]:
     hardest: dict[str, float] = {}
     for finding in report.findings:
         if isfinite(finding.caught):
-            hardest[finding.metric] = max(finding.caught, hardest.get(finding.metric, 0.0))
+            metric = metric_of(finding)
+            hardest[metric] = max(finding.caught, hardest.get(metric, 0.0))
     parts = ", ".join(f"{metric} {loss:.4f}" for metric, loss in hardest.items())
     return (
         [
@@ -173,9 +182,14 @@ def _plain(finding: Finding) -> dict[str, Any]:
         "method": finding.method,
         "point": finding.point,
         "metric": finding.metric,
+        "kind": finding.kind or None,
         **{key: round(value, 6) if isfinite(value) else None for key, value in numbers.items()},
         "n": finding.n,
         "fallen": {concept: round(lost, 6) for concept, lost in finding.fallen},
+        "fallen_prompts": {
+            prompt: {"loss": round(lost, 6), "floor": round(floor, 6)}
+            for prompt, lost, floor in finding.prompts
+        },
         "settled_by": finding.settled_by if finding.verdict == INCONCLUSIVE else None,
     }
 
@@ -189,7 +203,8 @@ def cases(report: Report) -> list[tuple[str, str, str]]:
     found = [("comparable", "error", line) for line in report.differences]
     for finding, row in zip(report.findings, gate_rows(report)):
         message = f"{finding.verdict}: loss {row[5]}, margin {row[6]}: {because(finding)}"
-        found.append((f"{name_of(finding)} {finding.metric}", outcome[finding.verdict], message))
+        name = f"{name_of(finding)} {metric_of(finding)}"
+        found.append((name, outcome[finding.verdict], message))
     return found + [(point, open_, "not in the run") for point in report.not_run]
 
 
@@ -246,6 +261,13 @@ FORMATS = {
 }
 
 
+def limit_lines(metric: str, limit: Margin) -> list[str]:
+    prompt = "" if limit.prompt is None else f", floor of a prompt {limit.prompt:g}"
+    line = f"{metric}: margin {limit.margin:g}, floor {limit.floor:g}{prompt}"
+    kinds = limit.kinds.items()
+    return [line, *(one for kind, own in kinds for one in limit_lines(f"{metric} ({kind})", own))]
+
+
 def check_verb(
     runs: Sequence[str],
     against: str | None,
@@ -260,10 +282,7 @@ def check_verb(
         raise unknown("format", form, FORMATS)
     if repeats:
         path, found = calibrate_margins(runs, against, margins)
-        limits = [
-            f"{metric}: margin {limit.margin:g}, floor {limit.floor:g}"
-            for metric, limit in found.items()
-        ]
+        limits = [line for metric, limit in found.items() for line in limit_lines(metric, limit)]
         return "\n".join([f"{path}", *limits]) + "\n", 0
     if against is None:
         raise UserError(

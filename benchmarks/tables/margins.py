@@ -1,12 +1,15 @@
 """check.toml: how much a run may lose, written beside the reference.
 
-In: a folder. Out: a margin and a floor for each metric.
+In: a folder. Out: a margin and floors for each metric, and for each kind of prompts where repeats
+told them.
 """
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +17,25 @@ from benchmarks.safe_paths import below
 from benchmarks.store.run_folder import Store
 from perfusion_core.errors import UserError, unknown
 
-SETS = ("same-weights", "retrained")
+OTHER_SEED = "other-seed"
+SETS = ("same-weights", "retrained", OTHER_SEED)
 FILE = "check.toml"
 # plain means; text_sim would hide a drift that `super` shares
 METRICS = ("image_sim", "text_sim_raw")
+LIMITS = ("margin", "floor", "prompt")
 
 
 @dataclass(frozen=True)
 class Margin:
-    """Losses in the units of the metric: of the mean over concepts, and of any one concept."""
+    """Losses in the units of the metric: of the mean over concepts, of any one concept, and of any
+    one prompt that as many concepts have as a concept has prompts (judging.py: of others); of each
+    kind of prompts. What no repeat told follows from margin and floor.
+    """
 
     margin: float
     floor: float
+    prompt: float | None = None
+    kinds: Mapping[str, "Margin"] = field(default_factory=dict)
 
 
 Margins = Mapping[str, Margin]
@@ -47,6 +57,10 @@ def read_margins(folder: Path, given: str | None, otherwise: str) -> tuple[str, 
     return name, _margins(folder / FILE, name, sets[name])
 
 
+def has_margins(folder: Path, name: str) -> bool:
+    return name in _read(below(folder, FILE))
+
+
 def _margins(path: Path, name: str, table: Mapping[str, Any]) -> Margins:
     found = {}
     for metric in METRICS:
@@ -56,14 +70,25 @@ def _margins(path: Path, name: str, table: Mapping[str, Any]) -> Margins:
                 f"{path} has no [{name}.{metric}]; it holds margin = 0.01 and floor = 0.03, for "
                 f"example"
             )
-        for key in limits:
-            if key not in ("margin", "floor"):
-                raise unknown(f"key of [{name}.{metric}] in {path}", key, ("margin", "floor"))
-        values = [limits.get(key, 0) for key in ("margin", "floor")]
-        if not all(type(value) in (int, float) and value > 0 for value in values):
-            raise UserError(f"{path}: [{name}.{metric}] needs margin and floor, numbers above zero")
-        found[metric] = Margin(*map(float, values))
+        kinds = {key: value for key, value in limits.items() if isinstance(value, dict)}
+        own = _limits(path, f"{name}.{metric}", limits, tuple(kinds))
+        of_kinds = {
+            kind: _limits(path, f"{name}.{metric}.{kind}", value) for kind, value in kinds.items()
+        }
+        found[metric] = Margin(own.margin, own.floor, own.prompt, of_kinds)
     return found
+
+
+def _limits(path: Path, where: str, table: Mapping[str, Any], tables: Sequence[str] = ()) -> Margin:
+    for key in table:
+        if key not in (*LIMITS, *tables):
+            raise unknown(f"key of [{where}] in {path}", key, LIMITS)
+    values = [table.get(key, 0) for key in ("margin", "floor")] + [table.get("prompt", 1)]
+    if not all(type(value) in (int, float) and 0 < value < inf for value in values):
+        raise UserError(f"{path}: [{where}] needs margin and floor, numbers above zero")
+    prompt = table.get("prompt")
+    margin, floor = map(float, values[:2])
+    return Margin(margin, floor, None if prompt is None else float(prompt))
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -83,9 +108,7 @@ def write_margins(folder: Path, name: str, margins: Margins, runs: Sequence[str]
     """Put one set into check.toml; the other stays."""
     path = folder / FILE
     sets: dict[str, Any] = _read(path)
-    sets[name] = {"runs": list(runs)} | {
-        m: {"margin": v.margin, "floor": v.floor} for m, v in margins.items()
-    }
+    sets[name] = {"runs": list(runs)} | {m: _plain(v) for m, v in margins.items()}
     lines = [
         "# How much a run may lose against this one; perfbench check --calibrate wrote it from "
         "repeated runs.",
@@ -95,13 +118,28 @@ def write_margins(folder: Path, name: str, margins: Margins, runs: Sequence[str]
         lines += [f"[{title}]", f"runs = {_strings(sets[title].get('runs', []))}"]
         for metric, limits in sets[title].items():
             if isinstance(limits, dict):
-                lines += [
-                    f"[{title}.{metric}]",
-                    *(f"{key} = {limits[key]}" for key in ("margin", "floor")),
-                ]
+                lines += _table(f"{title}.{_key(metric)}", limits)
         lines.append("")
     Store(folder).write_text(path, "\n".join(lines))
     return path
+
+
+def _plain(limit: Margin) -> dict[str, Any]:
+    told = {key: getattr(limit, key) for key in LIMITS if getattr(limit, key) is not None}
+    return told | {kind: _plain(own) for kind, own in limit.kinds.items()}
+
+
+def _table(title: str, limits: Mapping[str, Any]) -> list[str]:
+    lines = [f"[{title}]", *(f"{key} = {limits[key]}" for key in LIMITS if key in limits)]
+    for kind, own in limits.items():
+        if isinstance(own, dict):
+            lines += _table(f"{title}.{_key(kind)}", own)
+    return lines
+
+
+def _key(name: str) -> str:
+    """As TOML writes a key."""
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name)
 
 
 def _strings(names: Sequence[str]) -> str:

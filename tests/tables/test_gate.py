@@ -3,6 +3,7 @@ not compared.
 """
 
 import json
+import shutil
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -136,19 +137,33 @@ def margins() -> gate.Margins:
     return gate.margins_from([cells_of_repeat(seed) for seed in range(1, 6)])
 
 
-@pytest.fixture
-def reference(tmp_path) -> Path:
+@pytest.fixture(scope="module")
+def calibrated(tmp_path_factory) -> Path:
     """A reference with margins from five repeats, written by the command."""
-    folder = keep(tmp_path / "reference", cells_of_repeat(0))
-    repeats = [
-        str(keep(tmp_path / f"repeat-{seed}", cells_of_repeat(seed))) for seed in range(1, 6)
-    ]
+    place = tmp_path_factory.mktemp("calibrated")
+    folder = keep(place / "reference", cells_of_repeat(0))
+    repeats = [str(keep(place / f"repeat-{seed}", cells_of_repeat(seed))) for seed in range(1, 6)]
     assert cli.run(["check", "--calibrate", *repeats, "--against", str(folder)]) == 0
-    return folder
+    return place
+
+
+@pytest.fixture
+def reference(calibrated, tmp_path) -> Path:
+    """A copy of it, and of the repeats beside it."""
+    shutil.copytree(calibrated, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "reference"
 
 
 def verdicts(reference: pd.DataFrame, run: pd.DataFrame, margins: gate.Margins) -> list[str]:
+    """Of all prompts together, and of each kind of them."""
     return [finding.verdict for finding in gate.compare(reference, run, margins)]
+
+
+def together(
+    reference: pd.DataFrame, run: pd.DataFrame, margins: gate.Margins
+) -> list[gate.Finding]:
+    """The findings of all prompts together."""
+    return [finding for finding in gate.compare(reference, run, margins) if not finding.kind]
 
 
 # ---- planted losses ----
@@ -163,7 +178,7 @@ def test_a_repeat_of_the_same_thing_passes(margins):
         for seed in range(10, 30)
         for v in verdicts(cells_of_repeat(0), cells_of_repeat(seed), margins)
     ]
-    assert len(found) == 20 * 8
+    assert len(found) == 20 * 16  # four points, two metrics; of text two kinds besides
     assert found.count("FAIL") == 0
     assert found.count("PASS") >= 0.95 * len(found)
 
@@ -173,7 +188,8 @@ def test_twice_the_margin_everywhere_fails_everywhere(margins, seed):
     worse = planted(
         cells_of_repeat(seed), {metric: 2 * limit.margin for metric, limit in margins.items()}
     )
-    assert verdicts(cells_of_repeat(0), worse, margins) == ["FAIL"] * 8
+    found = together(cells_of_repeat(0), worse, margins)
+    assert [finding.verdict for finding in found] == ["FAIL"] * 8
 
 
 @pytest.mark.parametrize("seed", range(10, 15))
@@ -181,7 +197,7 @@ def test_a_fifth_of_the_margin_everywhere_passes(margins, seed):
     worse = planted(
         cells_of_repeat(seed), {metric: limit.margin / 5 for metric, limit in margins.items()}
     )
-    assert verdicts(cells_of_repeat(0), worse, margins) == ["PASS"] * 8
+    assert verdicts(cells_of_repeat(0), worse, margins) == ["PASS"] * 16
 
 
 @pytest.mark.parametrize("seed", range(10, 15))
@@ -189,7 +205,7 @@ def test_three_floors_on_one_concept_fail_and_name_it(margins, seed):
     worse = planted(
         cells_of_repeat(seed), {m: 3 * limit.floor for m, limit in margins.items()}, "c04"
     )
-    found = gate.compare(cells_of_repeat(0), worse, margins)
+    found = together(cells_of_repeat(0), worse, margins)
     assert [finding.verdict for finding in found] == ["FAIL"] * 8
     assert all([name for name, _ in finding.fallen] == ["c04"] for finding in found)
 
@@ -198,7 +214,7 @@ def test_a_gain_passes(margins):
     better = planted(
         cells_of_repeat(10), {metric: -3 * limit.margin for metric, limit in margins.items()}
     )
-    assert verdicts(cells_of_repeat(0), better, margins) == ["PASS"] * 8
+    assert verdicts(cells_of_repeat(0), better, margins) == ["PASS"] * 16
 
 
 def test_a_loss_of_one_method_is_not_hidden_by_the_others(margins):
@@ -207,9 +223,7 @@ def test_a_loss_of_one_method_is_not_hidden_by_the_others(margins):
     worse = pd.concat(
         [cells[~mine], planted(cells[mine], {"text_sim_raw": 2 * margins["text_sim_raw"].margin})]
     )
-    found = {
-        (f.method, f.metric): f.verdict for f in gate.compare(cells_of_repeat(0), worse, margins)
-    }
+    found = {(f.method, f.metric): f.verdict for f in together(cells_of_repeat(0), worse, margins)}
     assert [key for key, verdict in found.items() if verdict == "FAIL"] == [("cd", "text_sim_raw")]
 
 
@@ -222,7 +236,8 @@ def test_wide_noise_is_inconclusive_and_says_what_would_settle_it():
     assert len(undecided) >= 4
     for finding in undecided:
         se = (finding.loss.hi - finding.loss.value) / t_quantile(11)
-        room = 0.02 - finding.loss.value if finding.loss.value <= 0.02 else finding.loss.value
+        margin = finding.margin  # of a kind it is wider
+        room = margin - finding.loss.value if finding.loss.value <= margin else finding.loss.value
 
         def half(n: int, se: float = se) -> float:
             return float(t_quantile(n) * se * (11 / n) ** 0.5)
@@ -320,7 +335,7 @@ def test_another_protocol_is_not_comparable(reference, change, says, capsys):
 @pytest.mark.parametrize(
     "change",
     [
-        {"protocol": {**ABOUT["protocol"], "seed": 7, "dtype": "bfloat16", "keep": ["50"]}},
+        {"protocol": {**ABOUT["protocol"], "dtype": "bfloat16", "keep": ["50"]}},
         {"protocol": {**ABOUT["protocol"], "compile": True}},
         {"device": "cuda"},
         {"backbone": {"id": "elsewhere/the-same", "sha256": "dd" * 32}},
@@ -589,9 +604,11 @@ def test_two_sets_of_margins_side_by_side(reference, capsys):
 
 def test_identical_repeats_still_leave_a_margin():
     cells = cells_of_repeat(0)
+    least = Margin(0.002, 0.002)
+    kinds = {"deform": least, "shape": least}
     assert gate.margins_from([cells, cells]) == {
-        "image_sim": Margin(0.002, 0.002),
-        "text_sim_raw": Margin(0.002, 0.002),
+        "image_sim": Margin(0.002, 0.002, 0.002),
+        "text_sim_raw": Margin(0.002, 0.002, 0.002, kinds),
     }
     assert set(verdicts(cells, cells, gate.margins_from([cells, cells]))) == {"PASS"}
 
@@ -604,6 +621,11 @@ def test_identical_repeats_still_leave_a_margin():
     ("[retrained.image_sim]\nmargins = 0.01\n", "did you mean 'margin'"),
     ("[retrained.image_sim]\nmargin = 0\nfloor = 0.1\n", "numbers above zero"),
     ("[retrained.image_sim]\nmargin = true\nfloor = 0.1\n", "numbers above zero"),
+    ("[retrained.image_sim]\nmargin = inf\nfloor = 0.1\n", "numbers above zero"),
+    ("[retrained.image_sim]\nmargin = 0.1\nfloor = 0.1\nprompt = '1'\n", "numbers above zero"),
+    ("[retrained.image_sim]\nmargin = 0.1\nfloor = 0.1\nshape = 0.1\n", "unknown key of "),
+    ("[retrained.image_sim]\nmargin = 0.1\nfloor = 0.1\n[retrained.image_sim.shape]\nmargin = 1",
+     r"\[retrained.image_sim.shape\] needs margin and floor"),
 ])  # fmt: skip
 def test_margins_that_cannot_be_used(reference, text, says):
     (reference / "check.toml").unlink()

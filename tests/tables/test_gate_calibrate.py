@@ -78,14 +78,19 @@ def test_a_loss_of_what_the_power_row_says_is_caught_nine_times_in_ten():
     for seed in range(20, 45):
         said = gate.compare(reference, cells_of_repeat(seed), margins)
         cells = cells_of_repeat(seed + 100).copy()
-        for finding in said:
+        for finding in (one for one in said if not one.kind):
             mine = (
                 cells[["method", "point", "metric"]]
                 .eq([finding.method, finding.point, finding.metric])
                 .all(axis=1)
             )
             cells.loc[mine, "mean"] -= finding.caught
-        failed += [finding.verdict == "FAIL" for finding in gate.compare(reference, cells, margins)]
+        # by margin and interval alone: a floor may catch it besides
+        failed += [
+            one.loss.value > one.margin and one.loss.lo > 0
+            for one in gate.compare(reference, cells, margins)
+            if not one.kind
+        ]
     assert 0.82 < np.mean(failed) < 0.98
 
 

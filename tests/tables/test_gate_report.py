@@ -7,8 +7,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks.tables.gate import Finding, Report
+from benchmarks.tables.gate import Report
 from benchmarks.tables.gate_report import FORMATS
+from benchmarks.tables.judging import Finding
 from benchmarks.tables.statistics import Interval
 
 FELL = Finding(
@@ -79,6 +80,24 @@ def test_text():
         "differs: steps: 20 -> 50",
         "differs: scorer: a -> b, 100 %",
     ]
+
+
+def test_a_kind_and_its_prompts_are_named_in_every_format():
+    kind = replace(FELL, kind="deform", prompts=(("d03", 0.061, 0.02),) * 6)
+    report = replace(ALL, findings=(FELL, kind))
+    for form, write in FORMATS.items():
+        text = write(report)
+        assert "deform" in text and "d03" in text and "0.02" in text, form
+    assert "image_sim (deform)" in FORMATS["text"](report) and "and 2 more" in FORMATS["text"](
+        report
+    )
+    second = json.loads(FORMATS["json"](report))["findings"][1]
+    assert second["kind"] == "deform" and second["verdict"] == "FAIL"
+    assert second["fallen_prompts"] == {"d03": {"loss": 0.061, "floor": 0.02}}
+    names = [
+        c.get("name") for c in ElementTree.fromstring(FORMATS["junit"](report)).iter("testcase")
+    ]
+    assert len(set(names)) == len(names)
 
 
 def test_markdown_folds_what_passed():
