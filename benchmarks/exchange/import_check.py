@@ -80,7 +80,10 @@ def sort_pictures(listing: Listing, questions: Questions, name: str, wrong: Wron
             of = one.concept if strange == "concept" else f"{one.concept} {one.prompt}"
             strangers[strange].append(f"{one.name} ({of})")
     if nameless:
-        raise UserError(f"{first_of(nameless)} is of no named method: give --as NAME")
+        raise UserError(
+            f"nothing says which method made {len(nameless):,} pictures ({first_of(nameless)}): "
+            f"give --as NAME"
+        )
     known = first_of(questions.names) or "none"
     wrong.add(f"of an unknown concept (known: {known})", strangers["concept"])
     wrong.add("of an unknown prompt", strangers["prompt"])

@@ -108,9 +108,10 @@ def refuse_other_wishes(out: Path, config: Mapping[str, Any], wishes: Wishes) ->
         given, has = run_json.anonymous(getattr(wishes, flag)), config.get(flag)
         if given and given != has:
             words = [",".join(one) if isinstance(one, list) else one for one in (given, has)]
+            own = f"{flag} {words[1]}" if words[1] else f"the usual {flag}"
             raise UserError(
-                f"--{flag} {words[0]}: {out} is a run with {flag} {words[1] or 'as usual'}; leave "
-                f"it out, or give a new place with --out"
+                f"--{flag} {words[0]}: {out} is a run with {own}; leave it out, or give a new "
+                f"place with --out"
             )
 
 

@@ -311,7 +311,7 @@ def make_tables(
     if not len(rows):
         raise UserError(
             "no image of this run has a score yet; give the same `perfbench run` command again to "
-            "go on"
+            "go on, or `perfbench score` where images were imported"
         )
     cells = cells_of(rows)
     missing = missing_of(cells, planned, silent_scorers(about))

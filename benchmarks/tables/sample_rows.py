@@ -134,6 +134,6 @@ def refuse_missing(missing: pd.DataFrame, planned: pd.DataFrame) -> None:
     raise UserError(
         f"{short} of {int(planned['n'].sum())} planned images have no score: "
         f"{', '.join(named[:4])}{rest}; "
-        "give the `perfbench run` command that planned them to finish, or --allow-missing to "
-        "average what is there"
+        "give the `perfbench run` command that planned them to finish (of imported ones, "
+        "`perfbench import`), or --allow-missing to average what is there"
     )
