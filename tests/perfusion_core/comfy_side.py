@@ -12,7 +12,8 @@ from pathlib import Path
 
 COMFYUI, WORK = sys.argv[1], Path(sys.argv[2])
 sys.path.insert(0, COMFYUI)
-sys.argv = ["main.py", "--cpu", "--force-fp32", "--base-directory", str(WORK)]
+EXACT = ["--cpu", "--force-fp32", "--fp32-text-enc"]  # by itself it rounds the text encoder
+sys.argv = ["main.py", *EXACT, "--base-directory", str(WORK)]
 import comfy.options  # noqa: E402
 
 comfy.options.enable_args_parsing()

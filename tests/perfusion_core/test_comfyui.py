@@ -37,7 +37,7 @@ pytestmark = [
 ]
 HERE = Path(__file__).parent
 NEGATIVE = "blurry, a low quality photo"
-ONE = "A {teddy} on the beach, under a (blue) sky"
+ONE = r"A {teddy} on the beach, under a \(blue\) sky"  # as ComfyUI writes parentheses
 TWO = "A {teddy} beside a {kettle}, in the snow"
 CFG = 3.0
 TEDDY = {"concept": "teddy.safetensors"}
@@ -50,7 +50,7 @@ def both(lock, **more):
 
 
 CASES = {
-    "plain": {"prompt": "A toy on the beach, under a (blue) sky"},
+    "plain": {"prompt": ONE.replace("{teddy}", "toy")},
     "local": {"nodes": [TEDDY], "prompt": ONE},
     "stock node": {"nodes": [TEDDY], "prompt": ONE, "encoder": "CLIPTextEncode"},
     "global": {"nodes": [TEDDY | {"lock": "global"}], "prompt": ONE},
@@ -63,7 +63,7 @@ CASES = {
     "lora before": {"nodes": [LORA, TEDDY], "prompt": ONE},
     "lora after": {"nodes": [*both("local"), LORA], "prompt": TWO},
     "emphasis": {"nodes": [TEDDY], "prompt": "A ({teddy}:1.3) on the beach"},
-    "plain again": {"prompt": "A toy on the beach, under a (blue) sky"},
+    "plain again": {"prompt": ONE.replace("{teddy}", "toy")},
 }
 REFUSED = {
     "misspelt": ({"nodes": [TEDDY], "prompt": "a {tedy}"}, "unknown concept in the prompt 'tedy'"),
@@ -144,7 +144,7 @@ def concepts(sd):
         "keyed": replace(teddy, o_k=tuple(o * 0.5 for o in pot.o_v)),
         "rome": replace(teddy, gate="linear"),
         "odd": replace(teddy, names=tuple(name.replace("up", "ap") for name in teddy.names)),
-        "tiny": replace(teddy, text_shape="1000x32x2:last_hidden_state"),
+        "tiny": replace(teddy, text_shape=f"49408x{WIDTH}x3:last_hidden_state"),
         "stranger": replace(teddy, text_digest="0" * 16, super_encoding=-teddy.super_encoding),
         "alone": replace(teddy, text_digest="0" * 16),
     }
@@ -219,7 +219,7 @@ def by_load_concepts(sd, concepts, case, x, embeds=None):
     lock = "global" if any(v[2] == "global" for v in numbers.values()) else "local"
     with load_concepts(pipe, loaded, lock, bias, temperature, c_inv=sd.c_inv), torch.no_grad():
         given = {"prompt_embeds": embeds} if embeds is not None else {}
-        prompt = None if given else case["prompt"].replace("(blue)", "blue")
+        prompt = None if given else case["prompt"].replace("\\", "")
         pair = pipe.encode_prompt(prompt, "cpu", 1, True, negative_prompt=NEGATIVE, **given)
         return guided(pipe, x, torch.cat([pair[1], pair[0]]))
 
@@ -237,7 +237,16 @@ def of_the_change(sd, concepts, comfy, name, right):
 
 @pytest.mark.parametrize(
     "name",
-    ["local", "stock node", "global", "two local", "two global", "keys learned", "without a gate"],
+    [
+        "local",
+        "stock node",
+        "global",
+        "two local",
+        "two global",
+        "keys learned",
+        "without a gate",
+        "no concept in it",
+    ],
 )
 def test_as_load_concepts(sd, concepts, comfy, name):
     right = by_load_concepts(sd, concepts, CASES[name], comfy[0][f"{name}.x"])
@@ -330,8 +339,6 @@ def test_without_concepts_nothing_changes(sd, concepts, comfy):
     assert torch.equal(found["plain.eps"], found["plain again.eps"])
     right = by_load_concepts(sd, concepts, CASES["plain"], found["plain.x"])
     assert (found["plain.eps"] - right).norm() < 1e-5 * right.norm()
-    right = by_load_concepts(sd, concepts, {"prompt": "A toy on the beach"}, found["plain.x"])
-    assert (found["no concept in it.eps"] - right).norm() < 1e-3 * right.norm()
 
 
 @pytest.mark.parametrize("name", REFUSED)
