@@ -114,6 +114,6 @@ def seen(backbone: Backbone, text: str) -> torch.Tensor:
     )
     with torch.no_grad():
         encoding = backbone.pipe.encode_prompt(text, backbone.device, 1, False)[0]
-        here = {"device": backbone.device, "dtype": backbone.dtype}
-        found: torch.Tensor = unet(noise.to(**here), NOISY, encoding.to(**here)).sample
+        noise, encoding = (x.to(backbone.device, backbone.dtype) for x in (noise, encoding))
+        found: torch.Tensor = unet(noise, NOISY, encoding).sample
     return found.float()

@@ -65,8 +65,10 @@ def draw_what_fits(
     while len(sizes) < len(pictures):
         some = pictures[len(sizes) : len(sizes) + many]
         try:
-            more = {"steps": steps, "guidance": guidance, "rows": rows, "how": how or PROTOCOL}
-            drawn.append(draw(backbone, some, **more))
+            manner = how or PROTOCOL
+            drawn.append(
+                draw(backbone, some, steps=steps, guidance=guidance, rows=rows, how=manner)
+            )
             sizes += [many] * len(some)
             continue
         except (RuntimeError, MemoryError) as error:

@@ -21,9 +21,9 @@ from benchmarks.figures.one_prompt.wanted import numbers
 from benchmarks.planning.points import BIASES
 from benchmarks.safe_paths import safe_name
 from perfusion_core import __version__
+from perfusion_core.admission import by_name, check_concepts
 from perfusion_core.backbone import cross_attentions
 from perfusion_core.concept import Concept
-from perfusion_core.editing import by_name, check_concepts
 from perfusion_core.errors import NotAConcept, UserError, unknown
 from perfusion_core.files import write_tensors
 from perfusion_core.perfusion_settings import BIAS, LOCKS, TEMPERATURE

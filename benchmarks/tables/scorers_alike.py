@@ -58,8 +58,9 @@ def over_methods(values: np.ndarray) -> np.ndarray:
 def points_alike(grid: Grid, one: str, other: str) -> Interval:
     """Spearman's rho of the operating points' means: would tables by both rank them alike?"""
     own = compared(grid)
-    ranks = (rankdata(grid.balanced[name][:, own], axis=1) for name in (one, other))
-    return crossed(correlation(*ranks, np.ones((1, len(own))))[0], grid.draws, len(grid.concepts))
+    first, second = (rankdata(grid.balanced[name][:, own], axis=1) for name in (one, other))
+    rho = correlation(first, second, np.ones((1, len(own))))[0]
+    return crossed(rho, grid.draws, len(grid.concepts))
 
 
 def cells_alike(grid: Grid, one: str, other: str) -> Interval:

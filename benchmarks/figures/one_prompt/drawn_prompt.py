@@ -23,7 +23,8 @@ from benchmarks.figures.one_prompt.wanted import PLACEHOLDER, Wanted, wanted
 from benchmarks.paths import backbone_names
 from perfusion_core.backbone import Backbone
 from perfusion_core.concept import Concept
-from perfusion_core.editing import as_concept, load_concepts
+from perfusion_core.admission import as_concept
+from perfusion_core.editing import load_concepts
 from perfusion_core.errors import UserError
 from perfusion_core.memory import draw_what_fits
 from perfusion_core.prompts import unread
