@@ -21,9 +21,9 @@ from benchmarks.figures.one_prompt.prompt_sheet import grid_sheet, sweep_sheet
 from benchmarks.figures.one_prompt.sweep_page import write_sweep_page
 from benchmarks.figures.one_prompt.wanted import PLACEHOLDER, Wanted, wanted
 from benchmarks.paths import backbone_names
+from perfusion_core.admission import as_concept
 from perfusion_core.backbone import Backbone
 from perfusion_core.concept import Concept
-from perfusion_core.admission import as_concept
 from perfusion_core.editing import load_concepts
 from perfusion_core.errors import UserError
 from perfusion_core.memory import draw_what_fits
