@@ -14,7 +14,7 @@ from benchmarks.exchange.gate_captions import Captions, texts_of
 from perfusion_core.backbone import cross_attentions
 from perfusion_core.concept import Concept
 from perfusion_core.covariance import CONDITION
-from perfusion_core.editing import make_edit, o_star_k, o_star_v
+from perfusion_core.editing import make_edit, o_star_k, o_star_v, super_encodings
 from perfusion_core.errors import UserError
 from perfusion_core.prompts import Word, encode
 from perfusion_core.rank_one import Edit, split
@@ -96,7 +96,8 @@ def static_concepts(
     a = probes(fitted.prompt, RIDGE)
     a[:, linear] = basis.sim[:, linear]
     root = square_root(fitted.prompt)
-    o_k, o_v = o_star_k(pipe, concepts, layers), o_star_v(concepts)
+    o_k = o_star_k(super_encodings(pipe, concepts), concepts, layers)
+    o_v = o_star_v(concepts)
     found: dict[str, Factors] = {}
     wrong: dict[str, list[list[float]]] = {"to_k": [], "to_v": []}
     for (name, layer), *o_stars in zip(layers.items(), o_k, o_v, strict=True):
