@@ -95,6 +95,12 @@ def import_pictures(
         left_out=tuple(wrong.sentences()),
     )
     print(summary(done), file=sys.stderr)
+    if FLOOR not in {*done.methods, *(row.method for row in into.planned)}:
+        print(
+            f"perfbench: without {FLOOR} there is no relative text similarity: import pictures of "
+            f"the plain word --as {FLOOR} into the same folder, or read the raw cosine",
+            file=sys.stderr,
+        )
     return scored(done, scorers, allow_missing, device) if score else done
 
 
