@@ -204,13 +204,14 @@ def refuse_misfits(backbone: Backbone, layers: Collection[Layer], name: str) -> 
         part: dict(getattr(backbone.pipe, part).named_modules())
         for part in ("unet", "text_encoder")
     }
-    missing, wrong = [], []
+    missing, wrong, bad = list[str](), list[str](), 0
     for layer in layers:
         weight = getattr(models[layer.part].get(layer.module), "weight", None)
         if weight is None:
             missing += layer.keys.values()
         elif told := misfit(layer, weight):
-            wrong.append(f"{layer.keys['A']} ({told})")
+            wrong += [f"{key} ({told[side]})" for side, key in layer.keys.items() if side in told]
+            bad += 1
     if missing:
         raise UserError(
             f"{name}: the backbone {backbone.name} has no layers for {len(missing)} of its keys: "
@@ -218,7 +219,7 @@ def refuse_misfits(backbone: Backbone, layers: Collection[Layer], name: str) -> 
         )
     if wrong:
         raise UserError(
-            f"{name}: {len(wrong)} of its {len(layers)} layers do not fit the backbone "
+            f"{name}: {bad} of its {len(layers)} layers do not fit the backbone "
             f"{backbone.name}: {some(wrong)}; it was trained on another model"
         )
     if not any(bool(one.matrices["A"].any() and one.matrices["B"].any()) for one in layers):
@@ -226,17 +227,19 @@ def refuse_misfits(backbone: Backbone, layers: Collection[Layer], name: str) -> 
         raise UserError(f"{name} changes nothing: {some(ups)} are 0, as before the first step")
 
 
-def misfit(layer: Layer, weight: torch.Tensor) -> str:
-    """What the two shapes are and should be; empty where they fit."""
+def misfit(layer: Layer, weight: torch.Tensor) -> dict[str, str]:
+    """Of each matrix that does not fit beside the weight (or the other one), its shape."""
     down, up = (layer.matrices[side] for side in "AB")
-    fits = (
-        down.ndim == up.ndim == weight.ndim
-        and down.shape[1:] == weight.shape[1:]
-        and up.shape[0] == weight.shape[0]
-        and up.shape[1] == down.shape[0]
-    )
-    there = f"{tuple(up.shape)} by {tuple(down.shape)} beside {tuple(weight.shape)}"
-    return "" if fits else there
+    rank = up.shape[1] if up.ndim > 1 else 0
+    fits = {
+        "A": down.ndim == weight.ndim and down.shape == (rank, *weight.shape[1:]),
+        "B": up.ndim == weight.ndim and up.shape[0] == weight.shape[0] and rank == len(down),
+    }
+    return {
+        side: f"{tuple(layer.matrices[side].shape)} beside {tuple(weight.shape)}"
+        for side, fine in fits.items()
+        if not fine
+    }
 
 
 def settle(backbone: Backbone, layers: Collection[Layer], name: str) -> None:

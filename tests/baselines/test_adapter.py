@@ -88,7 +88,7 @@ LORAS = {  # what is wrong -> tensors, and what the sentence has to name
     "a key of nothing": (GOOD | {"note": torch.ones(1)}, "note"),
     "an alpha of nothing": (KOHYA | {"lora_unet_x.alpha": torch.tensor(1.0)}, "lora_unet_x.alpha"),
     "an alpha of two": (KOHYA | {f"{FIRST}.alpha": torch.ones(2)}, f"{FIRST}.alpha"),
-    "another width": (GOOD | {UP: torch.ones(7, kit.RANK)}, DOWN),
+    "another width": (GOOD | {UP: torch.ones(7, kit.RANK)}, f"{UP} ((7, 3) beside"),
     "half a pair": ({key: value for key, value in GOOD.items() if key != UP}, DOWN),
     "half of kohya's": (
         {key: value for key, value in KOHYA.items() if key != f"{FIRST}.lora_up.weight"},

@@ -7,6 +7,7 @@ import adapter_kit
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from run_kit import arguments, content, shared
 from safetensors.torch import save_file
 
@@ -91,9 +92,7 @@ def test_a_folder_of_pipelines_and_a_word(epochs, tmp_path):
     from conftest import make_pipe
 
     make_pipe(3).save_pretrained(tmp_path / "all" / "checkpoint-10")
-    save_file(
-        {"<cat>": adapter_kit.matrices()[0].down[:2, :32].contiguous()}, tmp_path / "w.safetensors"
-    )
+    save_file({"<cat>": torch.randn(2, 32)}, tmp_path / "w.safetensors")
     words = (tmp_path / "all", tmp_path / "w.safetensors", *CAT)
     assert evaluate(tmp_path / "run", *words, "--dry-run") == 0
     assert not (tmp_path / "run").exists()
@@ -138,7 +137,7 @@ def test_a_file_of_another_model_ends_it_before_anything_is_drawn(epochs, tmp_pa
         k: v.repeat(2, *[1] * (v.ndim - 1)) if "lora_up" in k else v for k, v in tensors.items()
     }
     save_file(wide, folder / "my-000009.safetensors")
-    with pytest.raises(UserError, match="my-000009: 21 of its 21 layers do not fit"):
+    with pytest.raises(UserError, match="my-000009: 44 of its 44 layers do not fit"):
         evaluate(tmp_path / "run", folder, *CAT)
     assert not (tmp_path / "run").exists()
 
