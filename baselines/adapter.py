@@ -1,7 +1,7 @@
 """An adapter that somebody trained elsewhere: its file in, pictures with its trigger word out.
 
 Each file is a method of a run, named after itself. A file of which anything is left over, or that
-changes nothing, is an error (adapter_files.py).
+changes nothing, is an error (adapter_files.py, adapter_word.py, adapter_parts.py).
 """
 
 from __future__ import annotations
@@ -80,8 +80,9 @@ def proven(backbone: Backbone, told: Told, place: Path, super_category: str) -> 
     """Inside the block the pipeline is changed, and what it draws of the trigger is not what it
     drew without the file.
     """
-    from baselines.adapter_files import embedding, lora
+    from baselines.adapter_files import lora
     from baselines.adapter_parts import other_parts
+    from baselines.adapter_word import embedding
 
     kinds: dict[str, Callable[..., AbstractContextManager[None]]] = {
         LORA: lora,

@@ -1,8 +1,8 @@
-"""LoRA and embedding files of other programs in a pipeline, whole or not at all.
+"""LoRA files of other programs in a pipeline, whole or not at all.
 
-In: a safetensors file with kohya's, diffusers' or PEFT's keys, or of one tensor of vectors. Out:
-the pipeline with it, loaded by diffusers; a sentence that names the keys where one is left over or
-does not fit. Afterwards the pipeline is bit for bit what it was.
+In: a safetensors file with kohya's, diffusers' or PEFT's keys. Out: the pipeline with it, loaded by
+diffusers; a sentence that names the keys where one is left over or does not fit. Afterwards the
+pipeline is bit for bit what it was.
 """
 
 from __future__ import annotations
@@ -97,19 +97,46 @@ def lora(backbone: Backbone, file: Path, name: str) -> Iterator[None]:
     try:
         if any(layer.part == "text_encoder" for layer in layers):
             pipe.text_encoder = copy.deepcopy(plain)
+        load(backbone, file, name)
+        settle(backbone, layers, name)
+        yield
+    finally:
+        pipe.unet.unload_lora()
+        pipe.text_encoder = plain
+
+
+def load(backbone: Backbone, file: Path, name: str) -> None:
+    """By diffusers' loader, whose configuration may come from the file's header: beside the weights
+    that are there, none of which it may touch."""
+    before = weights_of(backbone)
+    try:
         with silent():
-            pipe.load_lora_weights(
+            backbone.pipe.load_lora_weights(
                 file.parent,
                 weight_name=file.name,
                 adapter_name=ADAPTER,
                 use_safetensors=True,
                 local_files_only=True,
             )
-        settle(backbone, layers, name)
-        yield
-    finally:
-        pipe.unet.unload_lora()
-        pipe.text_encoder = plain
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, OSError) as error:
+        told = " ".join(str(error).split())[:200]
+        raise UserError(f"{name} cannot be loaded by diffusers: {told}") from None
+    if weights_of(backbone) != before:
+        raise UserError(
+            f"{name} asks in its header for more than matrices beside the U-Net's layers; save it "
+            f"again without that configuration"
+        )
+
+
+def weights_of(backbone: Backbone) -> dict[str, tuple[int, int]]:
+    """Where each of the U-Net's own weights lies, and how often it was written."""
+    from baselines.parts import stamps
+
+    return {
+        name.replace(".base_layer.", "."): stamp
+        for name, stamp in stamps(backbone).items()
+        if name.startswith("unet.") and f".{ADAPTER}." not in name
+    }
 
 
 def layers_of(tensors: Mapping[str, torch.Tensor], name: str, *, flat: bool) -> list[Layer]:
@@ -266,7 +293,11 @@ def settle(backbone: Backbone, layers: Collection[Layer], name: str) -> None:
     if lost:
         raise UserError(f"{name}: diffusers left {len(lost)} of its keys out: {some(lost)}")
     count = sum(matrices_in(backbone.pipe, part) for part in ("unet", "text_encoder"))
-    assert count == 2 * len(layers), "there are matrices that the file does not have"
+    if count != 2 * len(layers):
+        raise UserError(
+            f"{name} asks in its header for {count} matrices, and holds {2 * len(layers)}; save it "
+            f"again without that configuration"
+        )
 
 
 def matrices_in(pipe: Any, part: str) -> int:
@@ -274,50 +305,3 @@ def matrices_in(pipe: Any, part: str) -> int:
         f".{ADAPTER}." in name and ".lora_" in name
         for name, _ in getattr(pipe, part).named_parameters()
     )
-
-
-# ---- embeddings ----
-
-
-@contextmanager
-def embedding(backbone: Backbone, file: Path, name: str, *, word: str) -> Iterator[None]:
-    """One more word, of one vector or several, in a copy of tokenizer and text encoder."""
-    pipe = backbone.pipe
-    plain = pipe.tokenizer, pipe.text_encoder
-    vectors = vectors_of(read(file, name), backbone, name)
-    tokenizer, text_encoder = copy.deepcopy(plain[0]), copy.deepcopy(plain[1])
-    with silent():
-        pipe.load_textual_inversion(
-            {word: vectors}, token=word, tokenizer=tokenizer, text_encoder=text_encoder
-        )
-    table = text_encoder.get_input_embeddings().weight
-    assert torch.equal(table[-len(vectors) :].cpu(), vectors.to(table.dtype)), "not the file's"
-    text_encoder.requires_grad_(False).eval()
-    pipe.tokenizer, pipe.text_encoder = tokenizer, text_encoder
-    try:
-        yield
-    finally:
-        pipe.tokenizer, pipe.text_encoder = plain
-
-
-def vectors_of(tensors: Mapping[str, torch.Tensor], backbone: Backbone, name: str) -> torch.Tensor:
-    """[n, d] of a file of one tensor: diffusers' `<word>`, or A1111's and kohya's `emb_params`."""
-    if {"clip_l", "clip_g"} & set(tensors):
-        raise UserError(
-            f"{name} holds {some(tensors)}: it was made for Stable Diffusion XL, which this "
-            f"backbone is not"
-        )
-    if len(tensors) != 1:
-        raise UserError(f"{name}: an embedding is one tensor, and these are {some(tensors)}")
-    [(key, tensor)] = tensors.items()
-    vectors = tensor.unsqueeze(0) if tensor.ndim == 1 else tensor
-    table = backbone.text_encoder.get_input_embeddings().weight
-    most = backbone.tokenizer.model_max_length - 2
-    if vectors.ndim != 2 or vectors.shape[1] != table.shape[1] or not 0 < len(vectors) <= most:
-        raise UserError(
-            f"{name}: {key} has the shape {tuple(tensor.shape)}, and the backbone {backbone.name} "
-            f"takes 1 to {most} vectors of {table.shape[1]} numbers"
-        )
-    if any(bool((table.cpu() == vector.to(table.dtype)).all(1).any()) for vector in vectors[:1]):
-        raise UserError(f"{name} changes nothing: {key} is still the embedding of a plain word")
-    return vectors

@@ -130,6 +130,50 @@ def test_what_diffusers_would_leave_out_is_found_afterwards(backbone, tmp_path, 
     assert UP in str(told.value) or DOWN in str(told.value)
 
 
+HEADERS = {  # of LoraConfig, as a file of anybody may have it
+    "what is no option": {"unet.r": 3, "unet.danger": True},
+    "DoRA": {"unet.r": 3, "unet.lora_alpha": 3, "unet.use_dora": True},
+    "weights of the base": {"unet.r": 3, "unet.lora_alpha": 3, "unet.init_lora_weights": "pissa"},
+    "no configuration": ["r"],
+}
+
+
+@pytest.mark.parametrize("wrong", HEADERS)
+def test_a_header_that_asks_for_more_is_an_error_or_does_nothing(tmp_path, wrong):
+    backbone, targets = held(make_pipe()), [one.module for one in kit.matrices()]
+    header, file = HEADERS[wrong], tmp_path / "lora.safetensors"
+    if isinstance(header, dict):
+        header = header | {"unet.target_modules": [t for t in targets if ".to_" in t]}
+    found = [one for one in kit.matrices() if ".to_" in one.module]
+    tensors = {k: v.contiguous() for k, v in kit.diffusers_scripts(found).items()}
+    save_file(tensors, file, {"lora_adapter_metadata": json.dumps(header)})
+    before = state(backbone)
+    try:
+        with used(backbone, file):
+            mine = seen(backbone, TEXT)
+    except UserError as told:
+        assert "mine" in str(told) and "\n" not in str(told)
+    else:
+        wanted = seen(held(kit.merged(found)), TEXT)
+        assert torch.allclose(mine, wanted, atol=1e-4)
+        assert same(before, state(backbone))
+
+
+def test_alpha_in_the_header_counts(backbone, tmp_path):
+    """Recent scripts of diffusers write LoraConfig into the file."""
+    found = [one for one in kit.matrices() if ".to_" in one.module]
+    header = {"unet.r": 3, "unet.lora_alpha": 6, "unet.target_modules": [o.module for o in found]}
+    tensors = {k: v.contiguous() for k, v in kit.peft(found).items()}
+    file = tmp_path / "lora.safetensors"
+    save_file(tensors, file, {"lora_adapter_metadata": json.dumps(header)})
+    with used(backbone, file):
+        mine = seen(backbone, TEXT)
+    for one in found:
+        one.alpha = 6
+    wanted = seen(held(kit.merged(found)), TEXT)
+    assert (mine - wanted).abs().max() < 1e-4 * (wanted - seen(backbone, TEXT)).abs().max()
+
+
 # ---- embeddings ----
 
 
