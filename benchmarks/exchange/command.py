@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from dataclasses import replace
 
 from benchmarks.options import DDIM_STEPS, GUIDANCE, number, whole
 from benchmarks.verb import Run, verb
@@ -87,7 +88,9 @@ def evaluate(parser: argparse.ArgumentParser) -> Run:
       perfbench evaluate out --trigger "sks {}" --concept teapot --prompts 20 --set images=4
       perfbench evaluate final=lora.safetensors --trigger "ohwx {}" --concept cat --methods ti
     """
+    from benchmarks.planning.config import PRESETS, Config
     from benchmarks.running.flags import add_flags, config_of
+    from benchmarks.scoring.reserved import FLOOR
 
     parser.add_argument(
         "adapters",
@@ -120,8 +123,11 @@ def evaluate(parser: argparse.ArgumentParser) -> Run:
                 "with: --concept my_dog (`perfbench ls concepts`), or a folder of them"
             )
         args.preset = args.preset or ("" if args.config else "quick")
-        args.methods = args.methods or ("" if args.config else "super") or None
         config = config_of(args)
+        asked = args.methods or args.ablation or any(s.startswith("methods=") for s in args.sets)
+        usual = PRESETS[config.preset][1].get("methods", Config().methods)
+        if not asked and config.methods == usual:  # nothing of ours is trained unasked
+            config = replace(config, methods=(FLOOR,))
         from benchmarks.exchange.evaluate import evaluate
         from benchmarks.running.driver import Stops
 

@@ -110,6 +110,15 @@ def test_a_stopped_one_goes_on(epochs, tmp_path):
     assert (out / "evaluation.md").exists()
 
 
+def test_a_file_of_settings_trains_nothing_of_ours_unasked(epochs, tmp_path, capsys):
+    (tmp_path / "mine.toml").write_text('concepts = ["cat"]\nimages = 1\n')
+    words = ["evaluate", str(epochs), "--trigger", "sks", "--config", str(tmp_path / "mine.toml")]
+    words += arguments(shared(), tmp_path / "run")[2:]  # without --preset
+    assert cli.run([*words, "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    assert "my-000001" in told and "super" in told and "perfusion" not in told
+
+
 BAD = {
     "no concept": (("--trigger", "sks {}"), "which concept"),
     "a concept that is not there": (
