@@ -27,6 +27,8 @@ FIRST, TEXT = (
     f"{UNET}input_blocks.0.0.weight",
     f"{UNET}middle_block.1.transformer_blocks.0.attn2.to_k.weight",
 )
+PARTS = {"VAE": "first_stage_model.", "text encoder": "cond_stage_model."}
+OLD = "cond_stage_model.transformer.embeddings."  # as some programs wrote it in 2022
 V = {"v": "v_prediction", "epsilon": "epsilon", "eps": "epsilon"}
 
 
@@ -58,6 +60,7 @@ def layout_of(place: Path) -> Layout:
             "a LoRA or a part of a model is not a backbone, others are opened as a folder in "
             "diffusers layout"
         )
+    refuse_without(place, names)
     layout: Layout = json.loads(json.dumps(layouts()[shapes[TEXT][1]]))
     if shapes[FIRST][1] != layout["unet"]["in_channels"]:
         raise UserError(
@@ -69,6 +72,38 @@ def layout_of(place: Path) -> Layout:
     if layout["pad"] == "!" and kind == "v_prediction":  # 2.x: the models of 768 pixels predict v
         layout["unet"]["sample_size"], layout["vae"]["sample_size"] = 96, 768
     return layout
+
+
+def refuse_without(place: Path, names: set[str]) -> None:
+    """A file that lacks one of the three parts, or has it under names that nobody reads now."""
+    for part, prefix in PARTS.items():
+        if not any(name.startswith(prefix) for name in names):
+            raise UserError(
+                f"{place} has no {part}; give a checkpoint with U-Net, VAE and text encoder in one "
+                f'file (not a "no VAE" or pruned one), or a folder in diffusers layout'
+            )
+    if any(name.startswith(OLD) for name in names):
+        raise UserError(
+            f"{place} has its text encoder under names of 2022 ({OLD}...), which diffusers does "
+            f"not read; save it anew with a current program, or give a folder in diffusers layout"
+        )
+
+
+def refuse_gaps(place: Path, pipe: Any) -> None:
+    """A checkpoint in which single weights are missing."""
+    parts = ("unet", "vae", "text_encoder")
+    gaps = [
+        f"{part}.{name}"
+        for part in parts
+        for name, weight in getattr(pipe, part).named_parameters()
+        if weight.is_meta
+    ]
+    if gaps:
+        more = f" and {len(gaps) - 1} more" if len(gaps) > 1 else ""
+        raise UserError(
+            f"{place} is not whole: {gaps[0]}{more} is missing; download it again, or give another "
+            f"checkpoint"
+        )
 
 
 def prediction(place: Path, about: dict[str, str], plain: bool) -> str:
@@ -140,6 +175,7 @@ def open_single_file(place: Path, dtype: torch.dtype) -> Any:
     """The text encoder stays in float32 as everywhere."""
     import torch
     from diffusers import StableDiffusionPipeline
+    from diffusers.loaders.single_file_utils import SingleFileComponentError
 
     layout = layout_of(place)
     with tempfile.TemporaryDirectory() as scratch:
@@ -155,10 +191,16 @@ def open_single_file(place: Path, dtype: torch.dtype) -> Any:
                 feature_extractor=None,
                 image_encoder=None,
             )
-        except (OSError, ValueError, KeyError) as error:
+        except NotImplementedError as error:  # a weight without numbers cannot be copied
+            raise UserError(
+                f"{place} is not whole, some of its weights are missing; download it again, or "
+                f"give another checkpoint"
+            ) from error
+        except (OSError, ValueError, KeyError, SingleFileComponentError) as error:
             raise UserError(
                 f"cannot open the backbone in {place}: {str(error).strip().splitlines()[0]}"
             ) from error
+    refuse_gaps(place, pipe)
     for model in (pipe.unet, pipe.vae):
         # diffusers' own warns about modules that neither of them has
         torch.nn.Module.to(model, dtype)

@@ -263,7 +263,7 @@ def test_what_is_no_linear_layer_is_refused_by_its_name(load):
 
 
 def test_a_compiled_layer(load, usual):
-    """Compiled before: edited inside, with another bias and prompt, and as it was afterwards."""
+    """Compiled before: edited inside, with another bias and prompt too; as it was afterwards."""
     torch._dynamo.reset()
     pipe, stock = make_pipe(), make_pipe()
     next(iter(cross_attentions(pipe.unet).values())).compile(backend="eager")

@@ -194,3 +194,42 @@ def test_refusals(tiny, tmp_path):
     path = save_single_file(pipe_of(layout), tmp_path / "inpaint.safetensors")
     with pytest.raises(UserError, match="9 channels: an inpainting"):
         Backbone.open(path, device="cpu")
+
+
+def test_files_that_lack_a_part_or_a_weight(tiny, tmp_path, capsys):
+    """Most "no VAE" files, and what a broken download or an old program leaves: one sentence, for
+    commands too.
+    """
+    from safetensors.torch import load_file, save_file
+
+    whole = load_file(save_single_file(pipe_of(tiny[32]), tmp_path / "whole.safetensors"))
+
+    def saved(name, without=(), renamed=("", "")):
+        kept = {k.replace(*renamed): v for k, v in whole.items() if not k.startswith(without)}
+        save_file(kept, tmp_path / f"{name}.safetensors")
+        return tmp_path / f"{name}.safetensors"
+
+    norm = "layer_norm2.weight"
+    cases = {
+        saved("a", ("first_stage_model.",)): r"has no VAE; give a checkpoint with U-Net, VAE",
+        saved("b", ("cond_stage_model.",)): r"has no text encoder; give a checkpoint",
+        saved("c", renamed=("transformer.text_model.", "transformer.")): r"names of 2022",
+        saved("d", (f"{single_file.UNET}input_blocks.1.0.in_layers.0.weight",)): (
+            r"is not whole: unet\.down_blocks\.0\.resnets\.0\.norm1\.weight is missing"
+        ),
+        saved("e", ("first_stage_model.decoder.conv_in.",)): (
+            r"is not whole: vae\.decoder\.conv_in\.weight and 1 more is missing"
+        ),
+        saved("f", (f"cond_stage_model.transformer.text_model.encoder.layers.0.{norm}",)): (
+            r"is not whole"
+        ),
+    }
+    for path, says in cases.items():
+        with pytest.raises(UserError, match=says) as caught:
+            Backbone.open(path, device="cpu", dtype="float32")
+        assert "\n" not in str(caught.value)
+    first = next(iter(cases))
+    words = ["generate", "a cat", "--backbone", str(first), "--device", "cpu"]
+    assert run([*words, "--out", str(tmp_path / "out")]) == 2
+    told = capsys.readouterr().err
+    assert "has no VAE" in told and "Traceback" not in told
