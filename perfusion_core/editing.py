@@ -27,7 +27,7 @@ from perfusion_core.concept import Concept
 from perfusion_core.covariance import inverse, lookup_covariance
 from perfusion_core.errors import UserError
 from perfusion_core.joint_edit import joint_edit
-from perfusion_core.other_doors import as_tokens, behind, no_literal
+from perfusion_core.other_doors import as_tokens, behind, no_literal, uncompiled
 from perfusion_core.perfusion_settings import BIAS, TEMPERATURE
 from perfusion_core.prompts import Word, super_encoding, tokenize, written
 from perfusion_core.prompts import super_text as fill_supers
@@ -74,31 +74,35 @@ def load_concepts(
     layers = cross_attentions(unet)
     loaded = {name: concept.arranged(layers) for name, concept in loaded.items()}
     refuse_edited(pipe, layers)
-    check_concepts(pipe, loaded, layers, force)
-    if not loaded:
-        yield pipe
-        return
-    words = {
-        name: Word(concept.super_category, concept.embedding) for name, concept in loaded.items()
-    }
-    edit = make_edit(
-        pipe,
-        loaded,
-        by_name(bias, loaded, "bias", BIAS),
-        by_name(temperature, loaded, "temperature", TEMPERATURE),
-        c_inv,
-    )
-    e_super = super_encodings(pipe, loaded)
-    trained = torch.tensor([[concept.o_k is not None] for concept in loaded.values()])
-    keys = SuperKeys if lock == "global" else partial(LockedKeys, e_super=e_super, trained=trained)
-    still = partial(refuse_changed, pipe, unet, layers)
     with ExitStack() as block:
+        block.enter_context(uncompiled(pipe))
+        check_concepts(pipe, loaded, layers, force)
+        if not loaded:
+            yield pipe
+            return
+        words = {
+            name: Word(concept.super_category, concept.embedding)
+            for name, concept in loaded.items()
+        }
+        edit = make_edit(
+            pipe,
+            loaded,
+            by_name(bias, loaded, "bias", BIAS),
+            by_name(temperature, loaded, "temperature", TEMPERATURE),
+            c_inv,
+        )
+        e_super = super_encodings(pipe, loaded)
+        trained = torch.tensor([[concept.o_k is not None] for concept in loaded.values()])
+        keys = (
+            SuperKeys if lock == "global" else partial(LockedKeys, e_super=e_super, trained=trained)
+        )
+        still = partial(refuse_changed, pipe, unet, layers)
         for guard in (restored(layers), narrowed(pipe), behind(unet, layers)):
             block.enter_context(guard)
         attach(layers, edit, o_star_k(e_super, loaded, layers), o_star_v(loaded), keys)
+        block.enter_context(no_literal(pipe, words, still))
         if tokens:
             block.enter_context(as_tokens(pipe, words))
-        block.enter_context(no_literal(pipe, words, still))
         if hasattr(pipe, "encode_prompt"):
             pipe.encode_prompt = encoder(pipe, pipe.encode_prompt, words, lock, still)
             block.callback(vars(pipe).pop, "encode_prompt", None)

@@ -65,6 +65,24 @@ def no_literal(pipe: Any, words: Mapping[str, Word], check: Callable[[], None]) 
         handle.remove()
 
 
+@contextmanager
+def uncompiled(pipe: Any) -> Iterator[None]:
+    """The text encoder as it is written: a compiled one does not see the vectors that are put over
+    its embeddings, and it runs once a prompt.
+    """
+    compiled = pipe.text_encoder
+    encoder = getattr(compiled, "_orig_mod", compiled)
+    in_place, encoder._compiled_call_impl = encoder._compiled_call_impl, None
+    if encoder is not compiled:
+        pipe.text_encoder = encoder
+    try:
+        yield
+    finally:
+        encoder._compiled_call_impl = in_place
+        if encoder is not compiled and pipe.text_encoder is encoder:
+            pipe.text_encoder = compiled
+
+
 def words_of(tokenizer: Any, names: list[str]) -> set[int]:
     """The tokens that stand for whole names, where there are such."""
     unknown = tokenizer.unk_token_id

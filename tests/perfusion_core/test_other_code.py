@@ -274,6 +274,22 @@ def test_a_compiled_layer(load, usual):
     assert off(draw(pipe, PLAIN), usual[1]) < 1e-6
 
 
+@pytest.mark.parametrize("way", ["wrapped", "in place"])
+def test_a_compiled_text_encoder(load, usual, way):
+    """It did not see the concept's vector, without a word; inside the block it is not compiled."""
+    torch._dynamo.reset()
+    pipe = make_pipe()
+    if way == "wrapped":
+        pipe.text_encoder = torch.compile(pipe.text_encoder, backend="eager")
+    else:
+        pipe.text_encoder.compile(backend="eager")
+    before, doing = pipe.text_encoder, pipe.text_encoder._compiled_call_impl
+    pipe.encode_prompt(PLAIN, "cpu", 1, False)
+    with load(pipe):
+        assert off(draw(pipe), usual[0]) < 1e-6
+    assert pipe.text_encoder is before and pipe.text_encoder._compiled_call_impl is doing
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_a_compiled_u_net(load, usual, backend):
