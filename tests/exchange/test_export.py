@@ -2,6 +2,7 @@
 headers say, and what is refused."""
 
 import dataclasses
+import importlib.util
 import os
 import sys
 import types
@@ -349,8 +350,11 @@ def test_kohyas_loader_takes_every_key(miniature, cat, monkeypatch):
     if not Path(scripts, "networks", "lora.py").is_file():
         pytest.skip("PERFBENCH_SD_SCRIPTS names no clone of kohya-ss/sd-scripts")
     monkeypatch.syspath_prepend(scripts)
-    for name in ("cv2", "toml", "imagesize"):  # of trainings and data sets, which are not looked at
-        monkeypatch.setitem(sys.modules, name, sys.modules.get(name) or types.ModuleType(name))
+    for name, function in (("cv2", "resize"), ("einops", "rearrange")):
+        if importlib.util.find_spec(name) is None:  # of its data sets and of SDXL alone
+            module = types.ModuleType(name)
+            setattr(module, function, None)
+            monkeypatch.setitem(sys.modules, name, module)
     from networks.lora import create_network_from_weights
 
     pipe = stock_pipe(miniature)
