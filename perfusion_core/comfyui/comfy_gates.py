@@ -146,8 +146,9 @@ def own_forward(module: Any) -> Forward:
 
 def edit_of(loaded: Mapping[str, Loaded], c_inv: torch.Tensor) -> Edit:
     concepts = {name: one.concept for name, one in loaded.items()}
-    numbers = [(one.bias, one.temperature) for one in loaded.values()]
-    return joint_edit(concepts, *map(list, zip(*numbers)), c_inv)
+    bias = [one.bias for one in loaded.values()]
+    temperature = [one.temperature for one in loaded.values()]
+    return joint_edit(concepts, bias, temperature, c_inv)
 
 
 def refuse_patched(model: Any, modules: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from perfusion_core.comfyui.comfy_gates import gated
 from perfusion_core.comfyui.comfy_words import (
     Loaded,
     chain_of,
+    check_kind,
     check_text,
     extended,
     refuse_names,
@@ -149,15 +150,10 @@ class LoadConcept:
                 "this MODEL and this CLIP have different concepts; connect both from the same node"
             )
         plain = before.tokenizer.tokenize_with_weights
-        encoded = []
-
-        def e_super() -> Any:
-            if not encoded:
-                encoded.append(super_encoding(clip, plain, read.super_category))
-            return encoded[0]
-
+        check_kind(clip, called, read)
+        e_super = super_encoding(clip, plain, read.super_category)
         check_text(clip, called, read, e_super, force)
-        chain = extended(before, called, Loaded(read, bias, temperature, lock, e_super()))
+        chain = extended(before, called, Loaded(read, bias, temperature, lock, e_super))
         return gated(model, chain.loaded, c_inv_of(read)), with_concepts(clip, chain)
 
 

@@ -220,18 +220,23 @@ def refuse_other_layer(model: Any) -> None:
         )
 
 
-def check_text(
-    clip: Any, name: str, concept: Concept, e_super: Callable[[], torch.Tensor], force: bool
-) -> None:
-    shape, digest = shape_and_digest(clip)
+def check_kind(clip: Any, name: str, concept: Concept) -> None:
+    """Before the text encoder is asked for anything."""
+    shape, _ = shape_and_digest(clip)
     if concept.text_shape != shape:
         raise UserError(
             f"the concept {name!r} was made for another kind of model ({concept.backbone}, text "
             f"encoder {concept.text_shape}); this CLIP is {shape or type(clip.tokenizer).__name__}"
         )
-    if concept.text_digest == digest:
+
+
+def check_text(clip: Any, name: str, concept: Concept, here: torch.Tensor, force: bool) -> None:
+    """Other weights are taken as `load_concepts` takes them; here: [d], the super-category's
+    encoding.
+    """
+    if concept.text_digest == shape_and_digest(clip)[1]:
         return
-    cosine = float(torch.cosine_similarity(concept.super_encoding.float(), e_super(), dim=0))
+    cosine = float(torch.cosine_similarity(concept.super_encoding.float(), here, dim=0))
     sentence = (
         f"the concept {name!r} was made for another text encoder of the same shape; its encoding "
         f"of {concept.super_category!r} and this one's have cosine {cosine:.3f}"
