@@ -65,15 +65,16 @@ class Asked:
 
 
 def rows_of(run: Path, score: str) -> pd.DataFrame:
-    """The images of single concepts; of pairs in a run that has nothing else."""
+    """The images of single concepts; of pairs, in a run that has more of these."""
     if score in (*REPORTED, RELATIVE):
         rows = reading.read_rows(run)
     else:
         rows = sample_rows(run)
     rows = both_concepts(rows)
     rows = rows[rows["method"] != CEILING]
-    single = rows["kind"] != "pair"
-    return rows[single] if single.any() else rows
+    pair = rows["kind"] == "pair"
+    n_single, n_pair = (rows["concept"][one].nunique() for one in (~pair, pair))
+    return rows[pair if n_pair > n_single else ~pair]
 
 
 def named_points(rows: pd.DataFrame) -> "pd.Series[str]":
@@ -111,7 +112,7 @@ def scored_images(rows: pd.DataFrame, score: str) -> "pd.Series[float]":
     values = pd.Series(
         rows[score].to_numpy(dtype=float), index=pd.MultiIndex.from_frame(rows[PLACE])
     )
-    return values[np.isfinite(values.to_numpy())]
+    return values[np.isfinite(values.to_numpy()) & ~values.index.duplicated()]
 
 
 def measured(rows: pd.DataFrame, of: str, minus: str | None, score: str) -> Pilot:
@@ -173,9 +174,11 @@ def price_of(run: Path, rows: pd.DataFrame, points: Sequence[str], asked: Asked)
     else:
         a_concept = asked.seconds_a_fit * len(trained)
     told = about.get("seconds", {}).get("images", 0.0) / max(len(rows), 1)
-    image = asked.seconds_an_image if asked.seconds_an_image is not None else told or nan
-    workers = asked.workers or int((about.get("config") or {}).get("workers") or 1)
-    return Price(float(a_concept), float(image), len(points), max(workers, 1))
+    measured_image = told if isfinite(told) and told > 0 else nan
+    image = measured_image if asked.seconds_an_image is None else asked.seconds_an_image
+    known_workers = (about.get("config") or {}).get("workers")
+    usual = known_workers if isinstance(known_workers, int) and known_workers > 0 else 1
+    return Price(float(a_concept), float(image), len(points), asked.workers or usual)
 
 
 def trained_methods(run: Path) -> set[str]:
@@ -197,7 +200,7 @@ def seconds_a_fit(run: Path) -> dict[str, float]:
         means = table.groupby("method")["train_seconds"].first()
     else:
         return {}
-    return {str(method): float(seconds) for method, seconds in means.dropna().items()}
+    return {str(method): float(s) for method, s in means.items() if isfinite(s) and s >= 0}
 
 
 def refuse_unpriced(price: Price, run: Path) -> None:
@@ -239,7 +242,7 @@ def sizes(pilot: Pilot, price: Price, asked: Asked) -> dict[str, list[Size]]:
         return {"these sizes": found}
     out: dict[str, list[Size]] = {}
     if asked.hours is not None:
-        out[f"what {asked.hours:g} hours buy, the narrowest first"] = within(
+        out[f"within {asked.hours:g} h, the narrowest first"] = within(
             pilot, price, goal, asked.hours, options
         )
     if goal.there:
@@ -330,7 +333,7 @@ def as_text(what: str, asked: Asked, pilot: Pilot, price: Price) -> str:
         elif goal.there and "cheapest" in title:
             lines.append(impossible(pilot, goal, asked.prompts or (round(pilot.prompts),)))
         else:
-            lines.append("nothing; a concept more or less does not fit into so little")
+            lines.append("nothing: three concepts do not fit into so little")
     power = PERCENT(goal.power)
     lines += [
         "",

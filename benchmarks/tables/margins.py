@@ -130,10 +130,14 @@ def _plain(limit: Margin) -> dict[str, Any]:
 
 
 def _table(title: str, limits: Mapping[str, Any]) -> list[str]:
-    lines = [f"[{title}]", *(f"{key} = {limits[key]}" for key in LIMITS if key in limits)]
-    for kind, own in limits.items():
-        if isinstance(own, dict):
-            lines += _table(f"{title}.{_key(kind)}", own)
+    """A metric's limits, and those of its kinds."""
+    tables = {title: limits} | {
+        f"{title}.{_key(kind)}": own for kind, own in limits.items() if isinstance(own, dict)
+    }
+    lines = []
+    for name, own in tables.items():
+        plain = {key: own[key] for key in LIMITS if isinstance(own.get(key), (int, float))}
+        lines += [f"[{name}]", *(f"{key} = {value}" for key, value in plain.items())]
     return lines
 
 

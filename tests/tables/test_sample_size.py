@@ -208,7 +208,10 @@ def test_the_command_says_what_to_buy(run, capsys):
     price = ("--seconds-a-fit", "60", "--seconds-an-image", "0.5")
     text = said(capsys, run, "--of", OF, "--minus", "cd", "--hours", "2", "--width", "0.02", *price)
     assert text.startswith(f"{OF} minus cd/default, image_sim: ")
-    assert "what 2 hours buy" in text and "to know it to 0.02 either side, the cheapest" in text
+    assert (
+        "within 2 h, the narrowest first:" in text
+        and "to know it to 0.02 either side, the cheapest" in text
+    )
     assert "120 s of training a concept, 0.5 s an image, 2 images a prompt and seed" in text
     told = json.loads(said(capsys, run, "--of", OF, "--minus", "cd", "--concepts", "9,30",
                            "--images", "1", "--effect", "0.05", *price, "--json"))  # fmt: skip
@@ -268,6 +271,27 @@ def test_runs_that_tell_too_little(tmp_path):
             cli.run(["design", str(folder)])
     with pytest.raises(UserError, match="is not a run folder"):
         cli.run(["design", str(tmp_path / "nowhere")])
+
+
+def test_pairs_are_what_a_run_of_pairs_is_about(capsys):
+    run = str(ROOT / "results" / "miniature-pairs")
+    text = said(capsys, run, "--of", "cd", "--minus", "ti", "--score", "text_sim_raw")
+    assert "] of 8 concepts" in text  # pairs, of which each counts as one
+
+
+def test_numbers_of_other_people_are_not_believed(tmp_path):
+    """Seconds that cannot be, workers that are none, a row twice: no traceback, and no hours."""
+    folder = tmp_path / "run"
+    extra = {"seconds": {"images": -5.0}, "config": {"workers": "many"}}
+    small = {"prompts": 4, "images": 2, "pictures": False, "extra": extra}
+    make_run(folder, {"cd": ("default",)}, ["cat", "dog", "pot"], **small)
+    with pytest.raises(UserError, match="does not say how long that takes"):
+        cli.run(["design", str(folder), "--hours", "1"])
+    rows = design_verb.rows_of(folder, "image_sim")
+    twice = pd.concat([rows, rows])
+    once, again = (design_verb.measured(r, "cd/default", "super/default", "image_sim")
+                   for r in (rows, twice))  # fmt: skip
+    assert once == again
 
 
 def test_one_image_a_cell(tmp_path, capsys):
