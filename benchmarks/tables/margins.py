@@ -46,7 +46,9 @@ def read_margins(folder: Path, given: str | None, otherwise: str) -> tuple[str, 
     one there is.
     """
     sets = _read(below(folder, FILE))
-    name = given or (otherwise if otherwise in sets or len(sets) != 1 else next(iter(sets)))
+    # those of other seeds forgive more than a run of the same one needs
+    near = [one for one in sets if one != OTHER_SEED] or list(sets)
+    name = given or (otherwise if otherwise in sets or len(near) != 1 else near[0])
     if name not in sets:
         raise UserError(
             f"{folder / FILE} has no [{name}] margins (there: {', '.join(sets) or 'none'}); "

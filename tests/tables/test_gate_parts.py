@@ -172,6 +172,10 @@ def test_another_seed_is_refused_without_margins_of_its_own(tmp_path, capsys):
     told = json.loads(capsys.readouterr().out)
     assert (told["margins"], told["notes"]) == ("other-seed", ["seed: 0 -> 7"])
     assert cli.run(["check", run, "--against", str(reference), "--margins", "retrained"]) == 2
+    # nor do they stand in for the only one there was, where that would be taken
+    weights = {"weights": {"cd": {"c01": "11" * 32}}}
+    keep(reference, cells_of_repeat(0), **weights)
+    keep(tmp_path / "same-1", cells_of_repeat(1), **weights)
     assert cli.run(["check", same[0], "--against", str(reference)]) == 0
     assert "retrained margins" in capsys.readouterr().out
 
