@@ -244,6 +244,7 @@ class LockedKeys(EditedProjection):
         trained: torch.Tensor,
     ) -> None:
         super().__init__(plain, edit, o_star)
+        self.e_super: torch.Tensor
         self.register_buffer("e_super", e_super, persistent=False)  # [J, d]
         self.trained = trained  # bool [J, 1]
         # o_star holds for a plain layer; adapters may change what it should be at any time
@@ -284,8 +285,10 @@ def weight_of(plain: nn.Module) -> torch.Tensor | None:
 def through(plain: nn.Module, encodings: torch.Tensor) -> torch.Tensor:
     """The plain module's own output. Weights stored in eight bits tell no dtype to compute in."""
     weight = weight_of(plain)
-    told = weight is not None and weight.dtype in COMPUTED
-    return plain(encodings.to(weight.dtype) if told else encodings)
+    if weight is not None and weight.dtype in COMPUTED:
+        encodings = encodings.to(weight.dtype)
+    out: torch.Tensor = plain(encodings)
+    return out
 
 
 def response(plain: nn.Module, encodings: torch.Tensor) -> torch.Tensor:
