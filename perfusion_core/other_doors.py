@@ -38,7 +38,8 @@ def no_literal(pipe: Any, words: Mapping[str, Word], check: Callable[[], None]) 
     tokenizer, names = pipe.tokenizer, [in_braces(name) for name in words]
 
     def read(ids: list[int]) -> str:
-        return "".join(tokenizer.convert_ids_to_tokens(ids)).replace(END, "")
+        pieces = tokenizer.convert_ids_to_tokens(ids)
+        return "".join(piece or "" for piece in pieces).replace(END, "")
 
     letters = {read(tokenizer(name, add_special_tokens=False).input_ids): name for name in names}
 

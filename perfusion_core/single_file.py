@@ -84,7 +84,7 @@ def refuse_without(place: Path, names: set[str]) -> None:
             )
     if any(name.startswith(OLD) for name in names):
         raise UserError(
-            f"{place} has its text encoder under names of 2022 ({OLD}...), which diffusers does "
+            f"{place} has its text encoder under names of 2022 ({OLD}*), which diffusers does "
             f"not read; save it anew with a current program, or give a folder in diffusers layout"
         )
 
