@@ -36,16 +36,16 @@ GROUPS = {
     "pictures and methods from elsewhere": ("measure", "import", "evaluate"),
     "look": ("plot", "report", "attention", "study"),
     "one concept": ("fit", "generate"),
-    "for other programs": ("export",),
+    "for other programs": ("export", "push"),
     "concepts, prompts, methods": ("ls", "concepts", "catalog", "masks"),
     "models and this machine": ("miniature", "covariance", "doctor", "cache", "clean"),
 }
 # where threads work together for long
-DRAWING = ("run", "fit", "tune", "generate", "attention", "export")
+DRAWING = ("run", "fit", "tune", "generate", "attention", "export", "push")
 READING = ("ls", "plan", "design", "check", "catalog")  # write nothing
+import_module("benchmarks.running.fit_command")
 for room in ROOMS:  # each owns its verbs
     import_module(f"benchmarks.{room}.command")
-import_module("benchmarks.running.fit_command")
 
 
 class Parser(argparse.ArgumentParser):

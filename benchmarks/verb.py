@@ -6,9 +6,15 @@ inside what runs.
 
 import argparse
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import wraps
 
 Run = Callable[[argparse.Namespace], int | None]
 Describe = Callable[[argparse.ArgumentParser], Run]
+# what a room above does before and after a verb of a room below
+Around = Callable[[argparse.Namespace], AbstractContextManager[None]]
+# what a room above does before and after a verb of a room below
+Around = Callable[[argparse.Namespace], AbstractContextManager[None]]
 VERBS: dict[str, Describe] = {}
 # verb -> (name, summary, what describes it)
 SUBVERBS: dict[str, list[tuple[str, str, Describe]]] = {}
@@ -32,6 +38,28 @@ def subverb(of: str, name: str, summary: str, after: str = "") -> Callable[[Desc
         names = [other for other, _, _ in known]
         known.insert(names.index(after) + 1 if after else len(known), (name, summary, describe))
         return describe
+
+    return register
+
+
+def around(of: str) -> Callable[[Callable[[argparse.ArgumentParser], Around]], Describe]:
+    """Flags that a room above gives to a verb, and what it does before and after it."""
+
+    def register(describe: Callable[[argparse.ArgumentParser], Around]) -> Describe:
+        inner = VERBS[of]
+
+        @wraps(inner)
+        def both(parser: argparse.ArgumentParser) -> Run:
+            act, during = inner(parser), describe(parser)
+
+            def acts(args: argparse.Namespace) -> int | None:
+                with during(args):
+                    return act(args)
+
+            return acts
+
+        VERBS[of] = both
+        return both
 
     return register
 

@@ -47,7 +47,7 @@ PURE += [
 NUMERIC = [f"tables.{name}" for name in ("statistics", "build", "gate", "comparable")] + ["api"]
 # The floors of the house, top to bottom: a module imports from its own room and from the floors
 # below it, never from above or beside. docs/architecture.md draws this list. A room that is not
-# built yet (exchange, site) has its floor.
+# built yet (site) has its floor.
 FLOORS = [
     ["cli"],
     ["evidence"],

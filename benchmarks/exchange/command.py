@@ -2,10 +2,12 @@
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from benchmarks.options import DDIM_STEPS, GUIDANCE, number, whole
-from benchmarks.verb import Run, verb
+from benchmarks.verb import Around, Run, around, verb
 from perfusion_core.errors import UserError
 
 
@@ -229,3 +231,64 @@ def export(parser: argparse.ArgumentParser) -> Run:
         export(args)
 
     return act
+
+
+@verb("push")
+def push(parser: argparse.ArgumentParser) -> Run:
+    """Send a concept, or its export, to the Hugging Face hub, with a model card.
+
+    Says first what it sends. At a terminal it asks; elsewhere --yes is needed. The card has
+    pictures, what the bias does, scores where a run has them, and how the files are used. Without
+    --run and --pictures it draws nine pictures on the concept's backbone.
+
+      perfbench push teddy.safetensors me/teddy --dry-run --out card
+      perfbench push teddy.safetensors me/teddy --pictures pictures --private
+      perfbench push export me/teddy-comfy --pictures pictures --yes
+    """
+    from benchmarks.running.fit_command import add_model_flags
+
+    parser.add_argument("what", metavar="FILE|DIR", help="a concept file, or an export's folder")
+    parser.add_argument("repo", metavar="OWNER/NAME", help="on the hub; made where it is not there")
+    parser.add_argument("--run", metavar="RUN", help="that drew with this file: scores, pictures")
+    parser.add_argument(
+        "--pictures", metavar="DIR", help="by `perfbench generate`; none: a card without pictures"
+    )
+    parser.add_argument("--base-model", metavar="ID", help="hub id of the backbone, for the card")
+    parser.add_argument("--private", action="store_true", help="for you alone; default for all")
+    parser.add_argument("--dry-run", action="store_true", help="write the folder, send nothing")
+    parser.add_argument("--out", metavar="DIR", help="of --dry-run; default ./NAME")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
+    parser.add_argument("--yes", action="store_true", help="send without asking")
+    add_model_flags(parser)
+    parser.set_defaults(backbone="")
+
+    def act(args: argparse.Namespace) -> None:
+        from benchmarks.exchange.push import push
+
+        push(args)
+
+    return act
+
+
+@around("fit")
+def push_fit(parser: argparse.ArgumentParser) -> Around:
+    """`perfbench fit ... --push owner/name`: the concept goes to the hub when it is trained."""
+    parser.add_argument(
+        "--push",
+        metavar="OWNER/NAME",
+        help="send the concept to the hub when it is trained, without asking, as `perfbench push`",
+    )
+    parser.add_argument("--private", action="store_true", help="with --push: for you alone")
+
+    @contextmanager
+    def during(args: argparse.Namespace) -> Iterator[None]:
+        if args.push is None:
+            yield
+            return
+        from benchmarks.exchange.push_fit import after_fit, before_fit
+
+        before_fit(args)
+        yield
+        after_fit(args)
+
+    return during

@@ -5,15 +5,11 @@ huggingface_hub reads its environment once, so every case is a process; without 
 second.
 """
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from fake_hub import COMMIT, Hub
-from run_kit import ROOT
+from fake_hub import COMMAND, COMMIT, Hub, asked_of
 
 from perfusion_core.hub import HUB, used, variant_in, whole
 
@@ -26,12 +22,6 @@ try:
 except UserError as error:
     sys.exit(f"perfbench: {error}")
 assert "torch" not in sys.modules
-"""
-COMMAND = """
-import sys
-from benchmarks.cli import main
-sys.argv[0] = "perfbench"
-main()
 """
 
 
@@ -56,6 +46,10 @@ AROUND = [
 ]
 
 
+def fetch(home, *words, **more):
+    return asked_of(home, *words, **{"code": CALL, **more})
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """The files of a checkpoint with all that lies around in real repositories; nothing opens them
@@ -69,29 +63,6 @@ def model(tmp_path_factory):
             b'{"number": %d}' % number if name.endswith(".json") else content
         )
     return folder
-
-
-def fetch(home, *words, endpoint="http://127.0.0.1:9", code=CALL, **more):
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    environment = {
-        **kept,
-        "PYTHONPATH": str(ROOT),
-        "HF_HOME": str(home),
-        "HF_ENDPOINT": endpoint,
-        **more,
-    }
-    environment |= {
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "HF_HUB_ETAG_TIMEOUT": "2",
-        "NO_PROXY": "127.0.0.1",
-    }
-    return subprocess.run(
-        [sys.executable, "-c", code, *words],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
 
 
 def test_first_use_says_how_much_then_the_cache_is_enough(model, tmp_path):

@@ -1,0 +1,197 @@
+"""The model card of a pushed concept: a README with YAML in front, as the hub reads it.
+
+In: what is sent, its pictures and scores. Out: text; what others wrote is escaped.
+"""
+
+from collections.abc import Sequence
+from html import escape
+
+import pandas as pd
+from huggingface_hub import ModelCardData
+
+from benchmarks.exchange.card_pictures import BIAS, FIGURE, TEMPERATURE, Shown
+from benchmarks.exchange.file_scores import FileScores
+from benchmarks.exchange.parcel import Parcel
+from perfusion_core.hub_concepts import EXPORTS
+
+PAPER = "https://arxiv.org/abs/2305.01644"
+CONCEPT_TAGS = ["text-to-image", "personalization", "perfusion", "key-locking", "stable-diffusion"]
+EXPORT_TAGS = ["diffusers", "lora", "textual-inversion", "template:sd-lora"]
+ACROSS = 4  # pictures in a row of the gallery
+LONG = 300  # characters of an export's header that are shown
+
+
+def card(
+    sent: Parcel, repo: str, base: str, shown: Shown, figure: bool, scores: FileScores | None
+) -> str:
+    """The whole README.md."""
+    front = ModelCardData(
+        base_model=base or None,
+        pipeline_tag="text-to-image",
+        tags=[*CONCEPT_TAGS, *(EXPORT_TAGS if sent.exports else [])],
+        instance_prompt=f"a photo of a {prompt_word(sent)}",
+        widget=[{"text": text, "output": {"url": place}} for text, place in shown] or None,
+    ).to_yaml()
+    parts = [
+        f"---\n{front}\n---",
+        f"# {plain(sent.word)}",
+        opening(sent, base),
+        gallery(shown),
+        points(figure, scores),
+        use_of_concept(sent, repo, base) if sent.concept else "",
+        use_of_exports(sent, repo, base) if sent.exports else "",
+        files(sent),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def prompt_word(sent: Parcel) -> str:
+    return f"{{{sent.word}}}" if sent.concept else sent.word
+
+
+def plain(text: str) -> str:
+    """A text of somebody else in Markdown: shown as it is, on one line."""
+    safe = escape(" ".join(text.split()))
+    for sign in "\\`*_[]|#!~":
+        safe = safe.replace(sign, f"&#{ord(sign)};")
+    return safe
+
+
+def opening(sent: Parcel, base: str) -> str:
+    on = f"[{base}](https://huggingface.co/{base})" if base else "a backbone that has no hub id"
+    what = f"A {plain(sent.concept.super_category)}" if sent.concept else "A thing"
+    how = "a concept" if sent.concept else "exported from a concept"
+    return (
+        f"{what}, learned by [Perfusion]({PAPER}) (key-locked, gated rank-one editing): {how} "
+        f"for {on}. Made by Perfbench."
+    )
+
+
+def gallery(shown: Shown) -> str:
+    if not shown:
+        return ""
+    rows = []
+    for start in range(0, len(shown), ACROSS):
+        some = shown[start : start + ACROSS]
+        cells = "".join(
+            f'<td><img src="{place}" alt="{escape(text, quote=True)}" width="200"><br>'
+            f"{plain(text)}</td>"
+            for text, place in some
+        )
+        rows.append(f"<tr>{cells}</tr>")
+    return "## Pictures\n\n<table>" + "".join(rows) + "</table>"
+
+
+def points(figure: bool, scores: FileScores | None) -> str:
+    """What the bias does, and how it scores where a run says so."""
+    if not (figure or scores):
+        return ""
+    lines = [
+        "## Operating points",
+        "A lower bias gives more of the concept, a higher one more of the prompt.",
+    ]
+    lines += [f"![What the bias changes]({FIGURE})"] if figure else []
+    if scores:
+        scorers = scores.run.about.get("scorers") or [{}]
+        name, count = plain(str(scorers[0].get("name", ""))), int(scores.table["n"].max())
+        lines.append(
+            f"Scores of this very file, by `{name}`: cosine to the concept's own images, and to "
+            f"the prompt. In brackets the 95 % interval over its {count} prompts; it says nothing "
+            f"of other concepts."
+        )
+        lines.append(score_table(scores.table))
+    return "\n\n".join(lines)
+
+
+def score_table(table: pd.DataFrame) -> str:
+    lines = ["| point | image similarity | prompt similarity |", "|---|---|---|"]
+    for row in table.to_dict("records"):
+        name = row["point"] if row["kind"] == "method" else "plain word"
+        each = (interval(row, metric) for metric in ("image_sim", "text_sim"))
+        lines.append(f"| {plain(str(name))} | {' | '.join(each)} |")
+    return "\n".join(lines)
+
+
+def interval(row: dict[str, float], name: str) -> str:
+    value, low, high = (row[key] for key in (name, f"{name}_lo", f"{name}_hi"))
+    if value != value:
+        return "-"
+    return f"{value:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low == low else "")
+
+
+def use_of_concept(sent: Parcel, repo: str, base: str) -> str:
+    word = sent.word
+    return f"""## In diffusers
+
+```python
+import diffusers
+from perfusion_core import load_concepts
+
+pipe = diffusers.StableDiffusionPipeline.from_pretrained({base or "YOUR_BACKBONE"!r})
+with load_concepts(pipe, {{{word!r}: {repo!r}}}, bias={BIAS}, temperature={TEMPERATURE}):
+    pipe("A {{{word}}} on the beach").images[0].save("beach.png")
+```
+
+`{repo}@REVISION` pins a commit. C of the text encoder is needed once: \
+`perfbench covariance --backbone {base or "YOUR_BACKBONE"}`. At the command line:
+
+```bash
+perfbench generate "A {{{word}}} on the beach" --concept {word}={repo} \
+--backbone {base or "YOUR_BACKBONE"} --out pictures
+```
+
+## In ComfyUI and other programs
+
+{other_programs(sent)}"""
+
+
+def other_programs(sent: Parcel) -> str:
+    if sent.exports:
+        return "The exported files below open there; the gate is fixed in them."
+    return (
+        f"`perfbench export {sent.files[0].name}` makes an embedding and a LoRA of it, which "
+        f"ComfyUI, A1111 and InvokeAI read."
+    )
+
+
+def use_of_exports(sent: Parcel, repo: str, base: str) -> str:
+    emb, lora = (next((n for n in sent.exports if n.endswith(end)), "") for end in EXPORTS[:2])
+    word = (emb or lora or sent.word).removesuffix(".safetensors")
+    lines = ["## The exported files"]
+    steps = []
+    if emb:
+        steps.append(f"`{emb}` to `models/embeddings`, and `embedding:{word}` in the prompt")
+    if lora:
+        steps.append(f"`{lora}` to `models/loras`, with a LoRA loader of strength 1 on the model")
+    if steps:
+        lines.append(f"**ComfyUI:** {'; '.join(steps)}.")
+        lines.append(
+            f"**A1111, Forge:** the same files in `embeddings` and `models/Lora`; the word "
+            f"`{word}` in the prompt."
+        )
+    calls = [f'pipe.load_textual_inversion({repo!r}, weight_name="{emb}", token="{word}")'] * bool(
+        emb
+    ) + [f'pipe.load_lora_weights({repo!r}, weight_name="{lora}")'] * bool(lora)
+    if calls:
+        body = "\n".join(calls)
+        lines.append(
+            f"**diffusers:**\n\n```python\nimport diffusers\n\n"
+            f"pipe = diffusers.StableDiffusionPipeline.from_pretrained({base or 'YOUR_BACKBONE'!r})"
+            f'\n{body}\npipe("A {word} on the beach").images[0].save("beach.png")\n```'
+        )
+    for name, header in sent.exports.items():
+        told = [(key, text) for key, text in header.items() if len(text) <= LONG]
+        if told:
+            rows = "\n".join(f"| {plain(key)} | {plain(text)} |" for key, text in told)
+            lines.append(f"What `{name}` says of itself:\n\n| | |\n|---|---|\n{rows}")
+    return "\n\n".join(lines)
+
+
+def files(sent: Parcel) -> str:
+    """Each with its digest, so that a copy can be known."""
+    from perfusion_core.weight_digests import file_sha256
+
+    rows: Sequence[str] = [
+        f"| {path.name} | {path.stat().st_size} | `{file_sha256(path)}` |" for path in sent.files
+    ]
+    return "\n".join(["## Files", "", "| file | bytes | sha256 |", "|---|---|---|", *rows])

@@ -1,0 +1,116 @@
+"""What may be sent to the hub: one concept, and files that were exported of it for other programs.
+
+In: a file or a folder. Out: a `Parcel`; one sentence for anything else. A pickle is never opened
+nor sent.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from perfusion_core.concept import Concept
+from perfusion_core.errors import NotAConcept, UserError
+from perfusion_core.hub import HUB
+from perfusion_core.hub_concepts import EXPORTS, FILE, MOST, NAME
+
+HEADER = 10_000_000  # bytes; the header of an export has some thousands
+BUNDLED = 64 * MOST
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """The safetensors files, and what their headers say."""
+
+    files: tuple[Path, ...]  # the concept first
+    concept: Concept | None  # None where there are exports alone
+    exports: Mapping[str, Mapping[str, str]]  # file name -> its header's metadata
+
+    @property
+    def word(self) -> str:
+        """What stands in a prompt; of an export the name of its embedding."""
+        if self.concept:
+            return self.concept.placeholder
+        names = sorted(self.exports, key=lambda name: not name.endswith(EXPORTS[0]))
+        return names[0].removesuffix(".safetensors")
+
+    @property
+    def base_model(self) -> str:
+        """The hub id of the backbone; empty where it was made on a folder of somebody's."""
+        told = [header.get("backbone", "") for header in self.exports.values()]
+        name = (self.concept.backbone if self.concept else next(iter(told), "")).split(" ")[0]
+        name = HUB.get(name, name)
+        return name if NAME.fullmatch(name) and "@" not in name else ""
+
+
+def parcel(what: Path) -> Parcel:
+    """Of one file, or of the safetensors files of a folder."""
+    if not what.exists():
+        raise UserError(f"there is no {what}; give a concept file, or the folder of an export")
+    if what.is_file() and what.suffix != ".safetensors":
+        raise UserError(
+            f"{what} is no .safetensors file, and nothing else is sent: pickles run code where "
+            f"they are opened"
+        )
+    files = sorted(what.glob("*.safetensors")) if what.is_dir() else [what]
+    if not files:
+        raise UserError(f"{what} has no .safetensors file, so there is nothing to send")
+    concepts: list[tuple[Path, Concept]] = []
+    exports: dict[str, Mapping[str, str]] = {}
+    for file in files:
+        check_name(file)
+        if file.name.endswith(EXPORTS):
+            exports[file.name] = export_header(file)
+        else:
+            concepts.append((file, loaded(file)))
+    if len(concepts) > 1:
+        names = ", ".join(file.name for file, _ in concepts)
+        raise UserError(f"{what} has {len(concepts)} concepts ({names}); give one of these files")
+    ours = [file for file, _ in concepts]
+    return Parcel(
+        files=(*ours, *(file for file in files if file not in ours)),
+        concept=concepts[0][1] if concepts else None,
+        exports=exports,
+    )
+
+
+def check_name(file: Path) -> None:
+    if not FILE.fullmatch(file.name):
+        raise UserError(
+            f"the name {file.name[:60]!r} would be refused where it is opened again; rename the "
+            f"file to letters, digits, _ and -"
+        )
+
+
+def loaded(file: Path) -> Concept:
+    try:
+        return Concept.load(file)
+    except NotAConcept as error:
+        raise UserError(
+            f"{file} is neither a concept nor named as an export ({', '.join(EXPORTS)}); "
+            f"`perfbench fit perfusion` makes the one, `perfbench export` the other"
+        ) from error
+
+
+def export_header(file: Path) -> Mapping[str, str]:
+    """The metadata of a file whose tensors are those of a LoRA, an embedding, or both."""
+    try:
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if not 2 <= length <= min(HEADER, file.stat().st_size):
+                raise ValueError("its header is cut off")
+            header = json.loads(stream.read(length))
+        told = header.pop("__metadata__", {})
+        ends = [one["data_offsets"][1] for one in header.values()]
+        if 8 + length + max(ends) != file.stat().st_size:
+            raise ValueError("its end is missing")
+        if not isinstance(told, dict):
+            raise ValueError("its metadata are no texts")
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise UserError(f"{file} is no safetensors file, or it is truncated: {error}") from error
+    single = len(header) == 1 and file.name.endswith(EXPORTS[0])
+    if not (single or any("lora" in name or "emb_params" in name for name in header)):
+        raise UserError(f"{file} holds neither an embedding nor a LoRA, whatever its name says")
+    if file.stat().st_size > BUNDLED:
+        raise UserError(f"{file} is too large for an export; nothing is sent")
+    return {str(key): str(text) for key, text in told.items()}

@@ -1,0 +1,298 @@
+"""`perfbench push` against a hub of our own, by the real client: what is sent, what is said, what
+is refused, and that a concept comes back as it was.
+"""
+
+import json
+import re
+import shutil
+
+import pytest
+import yaml
+from conftest import make_concept
+from fake_hub import COMMAND, Hub
+from fake_hub import asked_of as fetch
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from run_kit import shared
+from safetensors.torch import save_file
+
+from benchmarks.cli import run
+from benchmarks.exchange.model_card import plain
+from benchmarks.exchange.parcel import parcel
+from perfusion_core.backbone import Backbone
+from perfusion_core.errors import UserError
+
+TOKEN = {"HF_TOKEN": "hf_secret", "HF_HUB_DISABLE_XET": "1"}
+EVIL = "<script>alert(1)</script> | `x` [a](b)"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A concept, an export of it, and pictures as `perfbench generate` leaves them."""
+    import torch
+
+    root = tmp_path_factory.mktemp("made")
+    backbone = Backbone.open(shared() / "tiny", device="cpu", dtype="float32")
+    make_concept(backbone, "teddy", "toy").save(root / "teddy.safetensors")
+    (root / "export").mkdir()
+    embedding = {"emb_params": torch.zeros(1, 8)}
+    save_file(embedding, root / "export" / "teddy_emb.safetensors", {"backbone": "owner/base"})
+    lora = {"lora_unet_x.lora_up.weight": torch.zeros(2, 2)}
+    save_file(lora, root / "export" / "teddy_lora.safetensors", {"r2": "0.98", "evil": EVIL})
+    for seed, prompt in enumerate(("A {teddy} on the beach", f"A {{teddy}} {EVIL}")):
+        told = PngInfo()
+        told.add_text("prompt", prompt)
+        (root / "pictures").mkdir(exist_ok=True)
+        Image.new("RGB", (16, 16), (90 * seed, 0, 0)).save(
+            root / "pictures" / f"{seed}.png", pnginfo=told
+        )
+    Image.new("RGB", (40, 20)).save(root / "pictures" / "sweep.png")
+    return root
+
+
+@pytest.fixture
+def hub(tmp_path):
+    found = Hub({}, token="hf_secret", accepts=tmp_path / "hub")
+    yield found
+    found.close()
+
+
+def perfbench(hub, home, *words, **more):
+    given = {**TOKEN, **more}
+    return fetch(home, *map(str, words), endpoint=hub.address, code=COMMAND, **given)
+
+
+def front_of(readme):
+    return yaml.safe_load(readme.split("---\n")[1])
+
+
+def test_a_pushed_concept_comes_back_and_draws_the_same_bytes(hub, made, tmp_path):
+    file, pictures = made / "teddy.safetensors", made / "pictures"
+    words = ["push", file, "me/teddy", "--pictures", pictures, "--base-model", "owner/base"]
+    done = perfbench(hub, tmp_path, *words, "--private", "--yes")
+    assert done.returncode == 0, done.stderr
+    # What was said before, and what was sent.
+    names = ["README.md", "images/0.png", "images/1.png", "points.png", "teddy.safetensors"]
+    assert "sends 5 files, " in done.stderr and "(private)" in done.stderr
+    assert re.findall(r"^  (\S+) \(", done.stderr, re.M) == names
+    [*_, (commit, folder)] = hub.commits["me/teddy"].items()
+    assert sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.*")) == names
+    assert (folder / "teddy.safetensors").read_bytes() == file.read_bytes()
+    assert hub.made == [
+        {"name": "teddy", "organization": "me", "visibility": "private", "type": "model"}
+    ]
+    # The card.
+    readme = (folder / "README.md").read_text()
+    front = front_of(readme)
+    assert front["base_model"] == "owner/base" and "perfusion" in front["tags"]
+    assert front["instance_prompt"] == "a photo of a {teddy}"
+    assert front["widget"][1] == {"text": f"A {{teddy}} {EVIL}", "output": {"url": "images/1.png"}}
+    body = readme.split("---\n", 2)[2]
+    assert "<script>" not in body and "![What the bias changes](points.png)" in body
+    assert str(made) not in readme and str(tmp_path) not in readme
+    assert "prompt" not in Image.open(folder / "images" / "0.png").info
+    # What is printed pins the commit, and draws what the file draws.
+    page, call, command = done.stdout.splitlines()
+    assert page.endswith(f"/me/teddy/tree/{commit}")
+    assert call == f'load_concepts(pipe, {{"teddy": "me/teddy@{commit}"}})'
+    assert f"--concept teddy=me/teddy@{commit}" in command
+    small = ["--backbone", shared() / "tiny", "--device", "cpu", "--dtype", "float32"]
+    few = ["generate", "A {teddy} on the beach", "-n", "1", "--steps", "2", *small]
+    pulled = ["--concept", f"teddy=me/teddy@{commit}", "--out", tmp_path / "pulled"]
+    done = perfbench(hub, tmp_path, *few, *pulled)
+    assert done.returncode == 0, done.stderr
+    assert run([*map(str, few), "--concept", f"teddy={file}", "--out", str(tmp_path / "own")]) == 0
+    drawn = [(tmp_path / name / "0.png").read_bytes() for name in ("pulled", "own")]
+    assert drawn[0] == drawn[1]
+
+
+def test_what_is_there_is_replaced_only_when_told(hub, made, tmp_path):
+    push = ["push", made / "teddy.safetensors", "me/teddy", "--pictures", "none", "--yes"]
+    assert perfbench(hub, tmp_path, *push).returncode == 0
+    other = shutil.copy(made / "teddy.safetensors", tmp_path / "bear.safetensors")
+    push[1] = other
+    refused = perfbench(hub, tmp_path, *push)
+    assert refused.returncode == 2 and "README.md, teddy.safetensors already" in refused.stderr
+    assert len(hub.commits["me/teddy"]) == 2
+    again = perfbench(hub, tmp_path, *push, "--overwrite")
+    assert again.returncode == 0, again.stderr
+    folder = list(hub.commits["me/teddy"].values())[-1]
+    assert {path.name for path in folder.iterdir()} == {"README.md", "bear.safetensors"}
+
+
+def test_nothing_is_sent_by_mistake(hub, made, tmp_path):
+    """No yes, no token, no network, another's name, a hub that does not answer."""
+    push = ["push", made / "teddy.safetensors", "me/teddy", "--pictures", "none"]
+    for words, more, says in (
+        (push, {}, "--yes sends, --dry-run shows what"),
+        ([*push, "--yes"], {"HF_TOKEN": ""}, "hf auth login"),
+        ([*push, "--yes"], {"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE is set"),
+        ([*push, "--yes"], {"HF_TOKEN": "hf_wrong"}, "the hub does not take me/teddy"),
+    ):
+        done = perfbench(hub, tmp_path, *words, **more)
+        assert done.returncode == 2 and says in done.stderr, done.stderr
+        assert "Traceback" not in done.stderr and "hf_" not in done.stderr.replace("hf_wrong", "")
+    assert not hub.commits and not any(line.startswith("PUT") for line in hub.asked)
+    push[2] = "somebody-else/teddy"
+    done = perfbench(hub, tmp_path, *push, "--yes")
+    assert done.returncode == 2 and "your token may write there" in done.stderr
+    silent = fetch(tmp_path, *map(str, push), "--yes", code=COMMAND, **TOKEN)
+    assert silent.returncode == 2 and "cannot be reached" in silent.stderr
+    assert "Traceback" not in silent.stderr
+
+
+# ---- without a hub ----
+
+
+def dry(tmp_path, *words):
+    out = tmp_path / "card"
+    assert run(["push", *map(str, words), "--dry-run", "--out", str(out)]) == 0
+    return out
+
+
+def test_a_dry_run_writes_the_folder_of_an_export(made, tmp_path, capsys):
+    out = dry(tmp_path, made / "export", "me/teddy")
+    assert {path.name for path in out.iterdir()} == {
+        "README.md",
+        "teddy_emb.safetensors",
+        "teddy_lora.safetensors",
+    }
+    assert "would send 3 files" in capsys.readouterr().err
+    readme = (out / "README.md").read_text()
+    front = front_of(readme)
+    assert front["base_model"] == "owner/base" and {"lora", "textual-inversion"} <= {*front["tags"]}
+    assert front["instance_prompt"] == "a photo of a teddy_emb" and "widget" not in front
+    assert "embedding:teddy_emb" in readme and "load_lora_weights('me/teddy'" in readme
+    assert "| r2 | 0.98 |" in readme and "<script>" not in readme
+
+
+def test_without_pictures_the_concept_is_drawn(made, tmp_path):
+    file = made / "teddy.safetensors"
+    small = ["--backbone", shared() / "tiny", "--device", "cpu", "--dtype", "float32"]
+    out = dry(tmp_path, file, "me/teddy", *small)
+    front = front_of((out / "README.md").read_text())
+    assert [one["text"] for one in front["widget"]][:2] == [
+        "A photo of a {teddy}",
+        "A {teddy} on the beach",
+    ]
+    assert "base_model" not in front and Image.open(out / "points.png").width > 500
+    with pytest.raises(UserError, match="is there already"):
+        dry(tmp_path, file, "me/teddy", *small)
+
+
+def test_scores_of_a_run_stand_with_their_intervals(tmp_path):
+    """Of the run that drew with these very bytes; the mean is that of the cells."""
+    import pandas as pd
+    from made_run import LOCAL, make_run
+
+    folder = tmp_path / "run"
+    make_run(folder, {"perfusion": LOCAL[:2]}, ["cat", "teapot"], prompts=3, images=2, size=16)
+    backbone = Backbone.open(shared() / "tiny", device="cpu", dtype="float32")
+    make_concept(backbone, "cat", "cat").save(tmp_path / "cat.safetensors")
+    from perfusion_core.weight_digests import file_sha256
+
+    [fit] = folder.glob("fits/perfusion/cat-*/fit.json")
+    about = json.loads(fit.read_text())
+    about["files"]["weights.safetensors"]["sha256"] = file_sha256(tmp_path / "cat.safetensors")
+    fit.write_text(json.dumps(about))
+    out = dry(tmp_path, tmp_path / "cat.safetensors", "me/cat", "--run", folder)
+    readme = (out / "README.md").read_text()
+    cells = pd.read_csv(folder / "cells.csv")
+    mine = cells[(cells["concept"] == "cat") & (cells["point"] == LOCAL[0])]
+    means = mine[mine["metric"] == "image_sim"]["mean"]
+    half = means.std(ddof=1) / len(means) ** 0.5 * {3: 4.302653}[len(means)]
+    row = next(line for line in readme.splitlines() if line.startswith(f"| {plain(LOCAL[0])} "))
+    low, high = means.mean() - half, means.mean() + half
+    assert f"{means.mean():.3f} [{low:.3f}, {high:.3f}]" in row
+    assert "| plain word |" in readme and (out / "points.png").is_file()
+    assert front_of(readme)["widget"][0]["output"]["url"] == "images/0.png"
+    with pytest.raises(UserError, match="none of its trained files has these bytes"):
+        run(["push", str(shared_concept(tmp_path, backbone)), "me/x", "--dry-run",
+             "--out", str(tmp_path / "no"), "--run", str(folder)])  # fmt: skip
+
+
+def shared_concept(folder, backbone):
+    make_concept(backbone, "dog", "dog").save(folder / "dog.safetensors")
+    return folder / "dog.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("NOWHERE", "me/x"), "there is no"),
+        (("PICTURES", "me/x"), "has no .safetensors file"),
+        (("PICTURES/0.png", "me/x"), "pickles run code"),
+        (("EMPTY", "me/x"), "truncated"),
+        (("CONCEPT", "teddy"), "cannot be a repository"),
+        (("CONCEPT", "me/../x"), "cannot be a repository"),
+        (("CONCEPT", "me/x@main"), "cannot be a repository"),
+        (("CONCEPT", "me/x", "--pictures", "NOWHERE"), "is no folder"),
+        (("CONCEPT", "me/x", "--pictures", "EXPORT"), "no picture that tells its prompt"),
+        (("CONCEPT", "me/x", "--base-model", "not an id"), "is no hub id"),
+        (("CONCEPT", "me/x", "--run", "NOWHERE"), "NOWHERE"),
+        (("CONCEPT", "me/x", "--run", "R", "--pictures", "none"), "--run has pictures of its own"),
+        (("EXPORT", "me/x", "--run", "NOWHERE"), "this is an export"),
+    ],
+)
+def test_refusals(made, tmp_path, words, says):
+    (tmp_path / "empty.safetensors").write_bytes(b"")
+    places = {
+        "PICTURES": made / "pictures",
+        "CONCEPT": made / "teddy.safetensors",
+        "EXPORT": made / "export",
+        "EMPTY": tmp_path / "empty.safetensors",
+    }
+    for name, place in places.items():
+        words = [word.replace(name, str(place)) for word in words]
+    with pytest.raises(UserError, match=re.escape(says)):
+        run(["push", *words, "--dry-run", "--out", str(tmp_path / "card")])
+    assert not (tmp_path / "card").exists()
+
+
+def test_what_is_no_export_is_not_sent(made, tmp_path):
+    import torch
+
+    save_file({"unet.weight": torch.zeros(2)}, tmp_path / "x_lora.safetensors")
+    with pytest.raises(UserError, match="neither an embedding nor a LoRA"):
+        parcel(tmp_path / "x_lora.safetensors")
+    good = (made / "export" / "teddy_lora.safetensors").read_bytes()
+    for bad in (good[:-3], good[:20], b"\xff" * 40):
+        (tmp_path / "x_lora.safetensors").write_bytes(bad)
+        with pytest.raises(UserError, match="truncated"):
+            parcel(tmp_path / "x_lora.safetensors")
+    (tmp_path / "x_lora.safetensors").unlink()
+    for name in ("a", "b"):
+        shutil.copy(made / "teddy.safetensors", tmp_path / f"{name}.safetensors")
+    with pytest.raises(UserError, match="has 2 concepts"):
+        parcel(tmp_path)
+
+
+def test_fit_refuses_before_it_trains(tmp_path, monkeypatch):
+    concept = [
+        "--concept",
+        str(shared() / "concepts" / "cat"),
+        "--backbone",
+        str(shared() / "tiny"),
+    ]
+    fit = ["fit", "perfusion", *concept, "--device", "cpu", "--steps", "1", "--set", "batch=2"]
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for out, repo, says in (
+        ("cat.safetensors", "cat", "cannot be a repository"),
+        ("cat", "me/cat", "--push sends a concept file"),
+        ("cat.safetensors", "me/cat", "HF_HUB_OFFLINE is set"),
+    ):
+        with pytest.raises(UserError, match=says):
+            run([*fit, "--out", str(tmp_path / out), "--push", repo])
+    assert not list(tmp_path.iterdir())
+
+
+def test_fit_pushes_what_it_trained(hub, tmp_path):
+    concept = ["--concept", shared() / "concepts" / "cat", "--backbone", shared() / "tiny"]
+    words = ["fit", "perfusion", *concept, "--device", "cpu", "--dtype", "float32", "--steps", "1"]
+    more = ["--set", "batch=2", "--out", tmp_path / "cat.safetensors", "--push", "me/cat"]
+    done = perfbench(hub, tmp_path, *words, *more)
+    assert done.returncode == 0, done.stderr
+    folder = list(hub.commits["me/cat"].values())[-1]
+    sent = (folder / "cat.safetensors").read_bytes()
+    assert sent == (tmp_path / "cat.safetensors").read_bytes()
+    assert "load_concepts(pipe" in done.stdout
