@@ -13,8 +13,6 @@ Run = Callable[[argparse.Namespace], int | None]
 Describe = Callable[[argparse.ArgumentParser], Run]
 # what a room above does before and after a verb of a room below
 Around = Callable[[argparse.Namespace], AbstractContextManager[None]]
-# what a room above does before and after a verb of a room below
-Around = Callable[[argparse.Namespace], AbstractContextManager[None]]
 VERBS: dict[str, Describe] = {}
 # verb -> (name, summary, what describes it)
 SUBVERBS: dict[str, list[tuple[str, str, Describe]]] = {}

@@ -107,7 +107,9 @@ def as_tokens(pipe: Any, words: Mapping[str, Word]) -> Iterator[None]:
     ids, known = tokenizer.convert_tokens_to_ids(names), len(tokenizer)
     more = rows.new_zeros(max(len(rows), max(ids) + 1), rows.shape[1])
     more[: len(rows)] = rows.detach()
-    more[ids] = torch.stack([word.vector.detach().to(rows) for word in words.values()])
+    more[ids] = torch.stack(
+        [word.vector.detach().to(rows) for word in words.values() if word.vector is not None]
+    )
     ours = table.weight = nn.Parameter(more, requires_grad=False)
     try:
         yield

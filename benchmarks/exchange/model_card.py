@@ -107,7 +107,8 @@ def score_table(table: pd.DataFrame) -> str:
     lines = ["| point | image similarity | prompt similarity |", "|---|---|---|"]
     for row in table.to_dict("records"):
         name = row["point"] if row["kind"] == "method" else "plain word"
-        each = (interval(row, metric) for metric in ("image_sim", "text_sim"))
+        named = {str(column): value for column, value in row.items()}
+        each = (interval(named, metric) for metric in ("image_sim", "text_sim"))
         lines.append(f"| {plain(str(name))} | {' | '.join(each)} |")
     return "\n".join(lines)
 
