@@ -263,14 +263,13 @@ def test_what_is_no_linear_layer_is_refused_by_its_name(load):
 
 
 def test_a_compiled_layer(load, usual):
-    """Compiled before: edited inside, with another bias and prompt too; as it was afterwards."""
+    """Compiled before: edited inside, and as it was afterwards."""
     torch._dynamo.reset()
-    pipe, stock = make_pipe(), make_pipe()
+    pipe = make_pipe()
     next(iter(cross_attentions(pipe.unet).values())).compile(backend="eager")
     assert off(draw(pipe, PLAIN), usual[1]) < 1e-6
-    for bias, prompt in ((0.4, PROMPT), (0.9, "A red {teddy}")):
-        with load(pipe, bias=bias), load(stock, bias=bias):
-            assert off(draw(pipe, prompt), draw(stock, prompt)) < 1e-6
+    with load(pipe):
+        assert off(draw(pipe), usual[0]) < 1e-6
     assert off(draw(pipe, PLAIN), usual[1]) < 1e-6
 
 
