@@ -109,7 +109,7 @@ def export_header(file: Path) -> Mapping[str, str]:
     except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise UserError(f"{file} is no safetensors file, or it is truncated: {error}") from error
     single = len(header) == 1 and file.name.endswith(EXPORTS[0])
-    if not (single or any("lora" in name or "emb_params" in name for name in header)):
+    if not (single or any(name.startswith(("lora_", "bundle_emb")) for name in header)):
         raise UserError(f"{file} holds neither an embedding nor a LoRA, whatever its name says")
     if file.stat().st_size > BUNDLED:
         raise UserError(f"{file} is too large for an export; nothing is sent")

@@ -173,8 +173,7 @@ def outdated(there: set[str], names: list[str]) -> set[str]:
 @contextmanager
 def said_plainly(repo: str) -> Iterator[None]:
     """What the hub or the network answers is one sentence, without a token."""
-    from httpx import HTTPError
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
     try:
         yield
