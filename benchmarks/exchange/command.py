@@ -283,6 +283,8 @@ def push_fit(parser: argparse.ArgumentParser) -> Around:
     @contextmanager
     def during(args: argparse.Namespace) -> Iterator[None]:
         if args.push is None:
+            if args.private:
+                raise UserError("--private is of --push; add --push OWNER/NAME, or leave it out")
             yield
             return
         from benchmarks.exchange.push_fit import after_fit, before_fit
