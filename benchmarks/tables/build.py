@@ -295,7 +295,8 @@ def known_costs(run: Path, here: Collection[str]) -> pd.DataFrame:
         table = pd.read_csv(table_file(run, "table"))
         told = table.loc[(table["kind"] == "method") & ~table["method"].isin(here), columns]
     except (OSError, ValueError, KeyError):  # none yet, or damaged
-        return pd.DataFrame(columns=columns)
+        # numbers, or what they are joined to would not be rounded
+        return pd.DataFrame(columns=columns).astype(dict.fromkeys(columns[1:], float))
     return told.dropna(subset="kilobytes").drop_duplicates("method")
 
 
