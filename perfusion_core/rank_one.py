@@ -244,8 +244,6 @@ class LockedKeys(EditedProjection):
     was trained.
     """
 
-    e_super: torch.Tensor
-
     def __init__(
         self,
         plain: nn.Module,
