@@ -47,6 +47,7 @@ def plot(parser: argparse.ArgumentParser) -> Run:
     FILE of --out. Several runs share pareto, dynamics, ablation and gallery.
 
       perfbench plot pareto
+      perfbench plot pareto results/mine --scorer truth
       perfbench plot gallery results/mine --concepts cat,teapot --methods perfusion,cd,db
       perfbench plot gallery --concepts cat --prompts a02 --images 8 --out cat.pdf
       perfbench plot gallery --concepts teddy+teapot
@@ -79,6 +80,12 @@ def plot(parser: argparse.ArgumentParser) -> Run:
         metavar="N",
         help="pictures of each cell in `gallery`; default 1",
     )
+    parser.add_argument(
+        "--scorer",
+        default="",
+        metavar="NAME",
+        help="another of the run's scorers than the first: a judge, ratings, truth",
+    )
 
     def act(args: argparse.Namespace) -> None:
         from benchmarks.figures.registry import plot_verb
@@ -89,7 +96,11 @@ def plot(parser: argparse.ArgumentParser) -> Run:
             for words in (args.concepts, args.prompts, args.methods)
         )
         for file in plot_verb(
-            args.figure, args.runs, args.out, Wish(concepts, prompts, methods, args.images)
+            args.figure,
+            args.runs,
+            args.out,
+            Wish(concepts, prompts, methods, args.images),
+            args.scorer,
         ):
             print(file)
 

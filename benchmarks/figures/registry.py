@@ -14,6 +14,7 @@ from benchmarks.figures import breakdown, charts, training_curves, with_pictures
 from benchmarks.figures.selection import Wish
 from benchmarks.figures.style import looks_of_runs, styled, write_figure
 from benchmarks.store.run_folder import figures_folder
+from benchmarks.tables.as_scored import as_scored
 from benchmarks.tables.run_view import Run, open_run, same_protocol, same_scorer
 from perfusion_core.errors import UserError, unknown
 
@@ -38,14 +39,26 @@ WISHES = {
 OF_ONE = ("bias", "attention", "per-concept", "breakdown", "training")
 
 
-def plot(name: str, runs: Sequence[Run], wish: Wish, out: Path | None = None) -> list[Path]:
-    """Draw one figure and write it; -> the files."""
+# pictures, attention and training curves are no scorer's
+NO_SCORES = ("gallery", "attention", "training")
+
+
+def plot(
+    name: str, runs: Sequence[Run], wish: Wish, out: Path | None = None, scorer: str = ""
+) -> list[Path]:
+    """Draw one figure and write it; -> the files. `scorer`: another than the reported one."""
     if name in OF_ONE and len(runs) > 1:
         raise UserError(
             f"{name} is a figure of one run; give `perfbench plot {name}` for each of the "
             f"{len(runs)}"
         )
     refuse_what_is_ignored(name, wish)
+    if scorer and name in NO_SCORES:
+        raise UserError(f"{name} shows no scores, so --scorer would change nothing: leave it out")
+    if scorer:
+        runs = [as_scored(run, scorer) for run in runs]
+        name_of = runs[0].about["scorers"][0]["name"].replace(".", "-")
+        out = out or figures_folder(runs[0].folder) / f"{name}-{name_of}"
     if out:
         ask_for(out)
     if name != "gallery":  # pictures beside each other need neither in common
@@ -67,9 +80,11 @@ def refuse_what_is_ignored(name: str, wish: Wish) -> None:
             )
 
 
-def plot_verb(name: str, given: Sequence[str], out: str | None, wish: Wish) -> list[Path]:
+def plot_verb(
+    name: str, given: Sequence[str], out: str | None, wish: Wish, scorer: str = ""
+) -> list[Path]:
     """`perfbench plot NAME [RUN ...]`."""
     if name not in FIGURES:
         raise unknown("figure", name, FIGURES)
     runs = [open_run(one) for one in given] or [open_run(None)]
-    return plot(name, runs, wish, Path(out) if out else None)
+    return plot(name, runs, wish, Path(out) if out else None, scorer)
