@@ -189,7 +189,8 @@ class Hub:
             return 403, said, b"{}"
         self.made.append(asked)
         if name in self.commits:
-            return 409, {"X-Error-Message": "You already created this model repo"}, b"{}"
+            there = json.dumps({"url": f"{self.address}/{name}"}).encode()
+            return 409, {"X-Error-Message": "You already created this model repo"}, there
         assert self.accepts is not None
         first = hashlib.sha1(name.encode()).hexdigest()
         self.commits[name] = {first: self.accepts / name / first}
