@@ -50,7 +50,7 @@ def fit(parser: argparse.ArgumentParser) -> Run:
     add_model_flags(parser)
 
     def act(args: argparse.Namespace) -> None:
-        from benchmarks.running.fit_and_generate import fit
+        from benchmarks.running.one_fit import fit
 
         fit(args)
 
