@@ -15,7 +15,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from PIL import Image
 
 from benchmarks.exchange.importing import Imported, import_pictures
 from benchmarks.running.measure import Measured, Picture, pictures_of
@@ -42,16 +44,16 @@ __all__ = [
 ]
 
 PathLike = str | os.PathLike[str]
-Images = PathLike | Sequence[PathLike | Picture]
+Images = PathLike | Picture | Sequence[PathLike | Picture]
 
 
 def measure(
     images: Images,
-    references: Images = (),
-    prompts: str | Sequence[str] = (),
+    references: Images | None = (),
+    prompts: str | Sequence[str] | None = (),
     *,
     word: str = "",
-    scorers: Sequence[str] = (),
+    scorers: str | Sequence[str] | None = (),
     device: str = "auto",
 ) -> list[Measured]:
     """Likeness to `references` and to `prompts` (`{}` stands for the thing), an answer a scorer.
@@ -68,18 +70,23 @@ def measure(
     >>> answer.ceiling is None  # one reference has no other to be compared with
     True
     """
-    texts = [prompts] if isinstance(prompts, str) else list(prompts)
+    texts = [prompts] if isinstance(prompts, str) else list(prompts or ())
+    named = [scorers] if isinstance(scorers, str) else list(scorers or ())
     found, real = given_images(images, "images"), given_images(references, "references")
     if not found:
         raise UserError("measure: no images were given")
     if not real and not texts:
         raise UserError("measure: nothing to compare with; give references, prompts, or both")
-    return _measure(found, real, texts, word, list(scorers), device)
+    return _measure(found, real, texts, word, named, device)
 
 
-def given_images(given: Images, what: str) -> list[Picture]:
+def given_images(given: Images | None, what: str) -> list[Picture]:
     """Files and the pictures of folders by name; what lies in memory as it is."""
-    if isinstance(given, str | os.PathLike):
+    if given is None:
+        return []
+    if isinstance(given, str | os.PathLike | Image.Image):
+        given = [given]
+    if isinstance(given, np.ndarray) and given.ndim == 3:
         given = [given]
     found: list[Picture] = []
     for one in given:
@@ -168,11 +175,7 @@ def compare(
     (0.2, 4, 'A is ahead')
     """
     columns = [by] if isinstance(by, str) else list(by)
-    return _compare(scores_of(a, columns), scores_of(b, columns), score, columns, margin)
-
-
-def scores_of(given: pd.DataFrame | PathLike, by: Sequence[str]) -> pd.DataFrame:
-    frame = given if isinstance(given, pd.DataFrame) else read_scores(os.fspath(given))
-    if "prompt" in by and "prompt" not in frame and "prompt_id" in frame:
-        return frame.rename(columns={"prompt_id": "prompt"})
-    return frame
+    frames = [
+        one if isinstance(one, pd.DataFrame) else read_scores(os.fspath(one)) for one in (a, b)
+    ]
+    return _compare(frames[0], frames[1], score, columns, margin)

@@ -46,7 +46,7 @@ class AsScored(Run):
         return metrics_of(split_pairs(self.cells)[0])
 
     @property
-    def pair_table(self) -> None:  # type: ignore[override]
+    def pair_table(self) -> None:
         """Of single concepts only."""
         return None
 

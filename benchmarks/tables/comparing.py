@@ -22,10 +22,21 @@ from perfusion_core.errors import UserError, unknown
 POWER = 0.8
 MOST = 500_000_000  # bytes of a file
 POINT = "::"  # RUN::METHOD/POINT
+RUN = "run"  # in a frame's attrs: the folder that its rows are of
+FEW = 20  # values of a column that tells rows of one cell apart
 UNPAIRED = "unpaired"  # column of imported rows
 OF_RUNS = ("concept", "prompt_id")  # what is replicated in a run
 # grades as evaluation logs spell them
-GRADES = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0, "true": 1.0, "false": 0.0}
+GRADES = {
+    "C": 1.0,
+    "I": 0.0,
+    "P": 0.5,
+    "N": 0.0,
+    "true": 1.0,
+    "false": 0.0,
+    "True": 1.0,
+    "False": 0.0,
+}
 
 
 @dataclass(frozen=True)
@@ -43,6 +54,7 @@ class Comparison:
     detectable: float  # found with probability POWER at this spread
     margin: float | None
     verdict: str
+    unpaired: bool = False  # over images: one side was drawn from other noise
 
     def row(self) -> dict[str, Any]:
         """For programs: one flat row."""
@@ -51,6 +63,7 @@ class Comparison:
             **self.win_rate.named("win_rate"), "clusters": self.clusters, "cells": self.cells,
             "only_a": self.only_a, "only_b": self.only_b, "detectable": self.detectable,
             "margin": self.margin, "verdict": self.verdict,
+            **({UNPAIRED: "images"} if self.unpaired else {}),
         }  # fmt: skip
 
 
@@ -68,6 +81,8 @@ def compare(
         raise UserError(f"by {','.join(by) or 'nothing'}: one column, or two that are crossed")
     if margin is not None and not margin > 0:
         raise UserError(f"margin {margin:g}: a number above 0 is wanted")
+    refuse_unlike(a, b)
+    a, b = prompts_named(a, by), prompts_named(b, by)
     cells = [cells_of_scores(frame, score, by) for frame in (a, b)]
     both = pd.concat(cells, axis=1, keys=["a", "b"], join="inner")
     lost = [len(mine) - len(both) for mine in cells]
@@ -95,6 +110,7 @@ def compare(
         detectable=float(detectable),
         margin=margin,
         verdict=verdict(difference, error, degrees, margin),
+        unpaired=UNPAIRED in a or UNPAIRED in b,
     )
 
 
@@ -110,6 +126,44 @@ def verdict(difference: Interval, error: float, degrees: int, margin: float | No
     if apart:
         return "A is ahead" if difference.value > 0 else "B is ahead"
     return "cannot be told apart"
+
+
+def refuse_unlike(a: pd.DataFrame, b: pd.DataFrame) -> None:
+    """Rows of two runs are compared where these were measured alike; of a file nobody can tell."""
+    runs = [frame.attrs.get(RUN) for frame in (a, b)]
+    if all(runs) and runs[0] != runs[1]:
+        from benchmarks.tables.run_view import open_run, same_protocol, same_scorer
+
+        opened = [open_run(run) for run in runs]
+        same_scorer(opened)
+        same_protocol(opened)
+
+
+def prompts_named(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """`prompt` is what rows of a run call prompt_id."""
+    if "prompt" in by and "prompt" not in frame and "prompt_id" in frame:
+        return frame.rename(columns={"prompt_id": "prompt"})
+    return frame
+
+
+def averaged(frame: pd.DataFrame, score: str, by: Sequence[str]) -> list[str]:
+    """Columns of words that differ between rows of one cell, which are averaged: two filters of an
+    answer, say. Of a run's rows none: those are images.
+    """
+    if RUN in frame.attrs:
+        return []
+    frame = prompts_named(frame, by)
+    rows = frame[frame[score].astype(str).str.strip() != ""]
+    keys = [rows[column].map(str) for column in by]
+    found = []
+    for column in rows.columns.difference([score, *by]):
+        words = rows[column].dropna().map(str)
+        words_few = 1 < words.nunique() <= FEW
+        if words_few and pd.to_numeric(words, errors="coerce").notna().all():
+            continue  # numbers, such as an index
+        if words_few and rows[column].map(str).groupby(keys).nunique().max() > 1:
+            found.append(str(column))
+    return found
 
 
 def cells_of_scores(frame: pd.DataFrame, score: str, by: Sequence[str]) -> "pd.Series[float]":
@@ -186,7 +240,9 @@ def of_run(given: str) -> pd.DataFrame:
             f"{given}: which operating point? Write one after {POINT}, of {', '.join(known)}"
         )
     theirs = mine[0].partition("/")[0] in imported_methods(read_run(run))
-    return rows[names == mine[0]].assign(**({UNPAIRED: True} if theirs else {}))
+    found = rows[names == mine[0]].assign(**({UNPAIRED: True} if theirs else {}))
+    found.attrs[RUN] = str(run.resolve())
+    return found
 
 
 def of_file(path: Path) -> pd.DataFrame:
@@ -206,7 +262,7 @@ def of_file(path: Path) -> pd.DataFrame:
             sep = "," if kind == ".csv" else "\t"
             return pd.read_csv(io.BytesIO(content), sep=sep, keep_default_na=False, dtype=str)
         text = content.decode("utf-8-sig")
-        lines = text.splitlines() if kind == ".jsonl" else []
+        lines = text.split("\n") if kind == ".jsonl" else []  # signs such as U+2028 end no line
         rows = [json.loads(line) for line in lines if line.strip()] or json.loads(text)
     except FileNotFoundError:
         raise UserError(f"there is no {path}") from None
@@ -265,10 +321,18 @@ def compare_verb(
     """`perfbench compare A B`."""
     of_a, of_b = read_scores(a, where), read_scores(b, where)
     found = compare(of_a, of_b, score, by, margin)
-    unpaired = UNPAIRED in of_a or UNPAIRED in of_b
+    differ = {side: averaged(frame, score, by) for side, frame in (("a", of_a), ("b", of_b))}
     if as_json:
         row = {k: None if v != v else v for k, v in found.row().items()}
-        row |= {UNPAIRED: "images"} if unpaired else {}
+        row |= {"averaged_over": differ} if any(differ.values()) else {}
         return json.dumps({"score": score, "by": list(by), **row}, indent=1) + "\n"
-    note = f"unpaired over images (one is imported), paired over {' and '.join(by)}\n"
-    return told(found, score, by, {"a": a, "b": b}) + (note if unpaired else "")
+    notes = [
+        f"{side.upper()}: rows of one cell differ in {', '.join(columns)}, and their mean is "
+        f"taken; --where {columns[0]}=VALUE takes one of them\n"
+        for side, columns in differ.items()
+        if columns
+    ]
+    if found.unpaired:
+        paired = " and ".join(by)
+        notes.append(f"unpaired over images (one is imported), paired over {paired}\n")
+    return told(found, score, by, {"a": a, "b": b}) + "".join(notes)

@@ -28,11 +28,14 @@ COLUMNS = (
 def epsilon(x: np.ndarray, y: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """The most by which points (x, y) [..., K] are ahead of every point (u, v) [..., L] on both
     axes: for each of these the best of ours on its weaker axis, then the worst of these. Below
-    zero: some point of the other front is out of reach by so much."""
+    zero: some point of the other front is out of reach by so much. What was not measured is no
+    point; NaN where a side has none."""
     weaker = np.minimum(
         x[..., :, None] - u[..., None, :], y[..., :, None] - v[..., None, :]
     )  # [..., K, L]
-    return np.nanmax(np.where(np.isnan(weaker), -np.inf, weaker), axis=-2).min(-1)
+    best = np.max(np.where(np.isnan(weaker), -np.inf, weaker), axis=-2)
+    worst = np.where(np.isnan(u) | np.isnan(v), np.inf, best).min(-1)
+    return np.where(np.isfinite(worst), worst, np.nan)
 
 
 def verdict(ahead: Interval, behind: Interval) -> str:

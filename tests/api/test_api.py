@@ -56,6 +56,16 @@ def test_measuring_what_lies_in_memory_is_measuring_its_files(tmp_path):
     assert [row["picture"] for row in memory.each] == [0, 1, str(tmp_path / "2.png"), 3]
 
 
+def test_one_picture_needs_no_list():
+    grey = np.full((16, 16, 3), 90, np.uint8)
+    given = {"prompts": None, "scorers": TINY[0], "device": "cpu"}
+    [array] = api.measure(grey, references=grey, **given)
+    [image] = api.measure(Image.fromarray(grey), references=[grey], **given)
+    assert array.image_sim == image.image_sim == pytest.approx(1) and array.pictures == 1
+    [alone] = api.measure(grey, None, "A {}", scorers=TINY, device="cpu")
+    assert alone.image_sim is None and alone.text_sim_raw is not None
+
+
 def test_frames_are_those_of_the_tables():
     out = reference()
     opened = api.open_run(str(out))

@@ -3,6 +3,7 @@ programs' logs; every kind of bad input one sentence.
 """
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -245,3 +246,54 @@ def test_a_run_of_several_points_asks_for_one(made):
         run(["compare", str(made), str(made)])
     with pytest.raises(UserError, match="which operating point"):
         run(["compare", f"{made}::zzz", str(made)])
+
+
+def test_rows_of_one_cell_that_words_tell_apart_are_named(tmp_path, capsys):
+    """lm-evaluation-harness writes each document once a filter; the mean of both is told, --where
+    takes one, and a line separator inside a text ends no line.
+    """
+    for side, right in (("a", 1.0), ("b", 0.0)):
+        lines = [
+            json.dumps(
+                {
+                    "doc_id": doc,
+                    "filter": name,
+                    "acc": right * (name == "strict"),
+                    "doc": "a\u2028b",
+                },
+                ensure_ascii=False,
+            )
+            for doc in range(6)
+            for name in ("strict", "flexible")
+        ]
+        (tmp_path / f"{side}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    words = ["compare", str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl"), "--score", "acc",
+             "--by", "doc_id"]  # fmt: skip
+    assert run(words) == 0
+    told = capsys.readouterr().out
+    assert "A: rows of one cell differ in filter" in told and "+0.5" in told
+    assert run([*words, "--where", "filter=strict"]) == 0
+    told = capsys.readouterr().out
+    assert "differ in" not in told and "A less B: +1 " in told.replace("[", " [")
+
+
+def test_truth_values_as_pandas_writes_them(tmp_path, capsys):
+    for side, right in (("a", True), ("b", False)):
+        frame = pd.DataFrame({"id": range(4), "acc": [right, True, right, True]})
+        frame.to_csv(tmp_path / f"{side}.csv", index=False)
+    assert run(["compare", str(tmp_path / "a.csv"), str(tmp_path / "b.csv"), "--score", "acc",
+                "--by", "id", "--json"]) == 0  # fmt: skip
+    assert json.loads(capsys.readouterr().out)["difference"] == pytest.approx(0.5)
+
+
+def test_runs_that_were_not_measured_alike_are_not_compared(made):
+    results = Path(__file__).parents[2] / "results"
+    point = "::perfusion/global-b0.40-t0.15"
+    with pytest.raises(UserError, match="was scored by"):
+        run(["compare", f"{results / 'miniature-quick'}{point}",
+             f"{results / 'miniature-contrastive'}{point}"])  # fmt: skip
+    with pytest.raises(UserError, match="were not measured alike"):
+        run(["compare", f"{results / 'miniature-quick'}{point}",
+             f"{results / 'miniature-paper'}{point}"])  # fmt: skip
+    points = [f"{made}::perfusion/{LOCAL[0]}", f"{made}::cd"]
+    assert run(["compare", *points, "--by", "concept,prompt"]) == 0
