@@ -29,6 +29,7 @@ from benchmarks.exchange.listed_pictures import Listing, list_pictures
 from benchmarks.planning.methods import method_names
 from benchmarks.planning.units import Plan
 from benchmarks.running.prepared import pictures as concept_pictures
+from benchmarks.safe_paths import safe_name
 from benchmarks.scoring.cell_row import CellRow
 from benchmarks.scoring.reserved import FLOOR, IMPORTED, REAL
 from benchmarks.store import run_json
@@ -77,6 +78,8 @@ def import_pictures(
     names = [*filter(None, [name]), *(one.method for one in listing.pictures if one.method)]
     for method in dict.fromkeys(names):
         refuse_name(method, into)
+    for point in dict.fromkeys(one.point for one in listing.pictures):
+        safe_name(point, "the point")
     questions, wrong = Questions(into.catalog, into.planned), Wrong()
     found = sort_pictures(listing, questions, name, wrong)
     cells, images = plan_cells(into, found, questions, wrong)
@@ -141,6 +144,7 @@ def refuse_name(name: str, into: Into) -> None:
             f"--as {name!r:.80}: a name of letters, digits and . _ + - is wanted, and neither "
             f"{REAL} nor {IMPORTED}"
         )
+    safe_name(name, "--as")
     if name in into.imported:
         return
     if any(row.method == name for row in into.planned):

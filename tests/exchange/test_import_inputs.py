@@ -323,6 +323,19 @@ BROKEN_LISTS = {  # suffix, text, what is said
     "method": (".jsonl", json.dumps({**ROW, "method": "../up"}), "--as '../up': a name of letters"),
     "our method": (".jsonl", json.dumps({**ROW, "method": "db"}), "`perfbench run --methods db` m"),
     "the ceiling": (".jsonl", json.dumps({**ROW, "method": "real"}), "neither real nor imported"),
+    **{  # what no folder of a run may be called
+        f"method {name}": (
+            ".jsonl",
+            json.dumps({**ROW, "method": name}),
+            f"--as {name!r} cannot be the name of a file",
+        )
+        for name in ("theirs.", "con", "aux.x")
+    },
+    "point with a dot": (
+        ".jsonl",
+        json.dumps({**ROW, "point": "a=b."}),
+        "the point 'a=b.' cannot be the name of a file",
+    ),
 }
 
 
