@@ -70,8 +70,8 @@ class Looked:
 
 
 def look_at(path: Path) -> Looked:
-    """The file read once, its pixels not: digest, size, whether it is whole as far as checksums and
-    end marks tell. What is no picture, or cut short, is one sentence."""
+    """The file read once: its digest and size. What is no picture or cut short, and every picture
+    that `load_image` would refuse, is one sentence."""
     content = path.read_bytes()
     with _open(path, io.BytesIO(content)) as image:
         (width, height), png = image.size, image.format == "PNG"
@@ -87,12 +87,14 @@ def look_at(path: Path) -> Looked:
                 image.verify()  # the checksum of every chunk
             elif image.format == "JPEG" and b"\xff\xd9" not in content[-4096:]:
                 raise OSError("its end is missing")
-            elif image.format not in ("JPEG", "MPO"):
-                image.load()
         except BROKEN as error:
             raise _damaged(path, error) from None
     if png and not _png_ends(content):
         raise _damaged(path, "its end is missing")
+    with _open(path, io.BytesIO(content)) as image:  # again: verify leaves nothing to decode
+        picture = _decoded(image, path)
+        if not plain:
+            as_rgb(picture, path.name)
     digest = hashlib.sha256(content).hexdigest()
     return Looked(digest, len(content), width, height, plain)
 

@@ -5,7 +5,9 @@ each before anything is written.
 import json
 import os
 import random
+import struct
 import sys
+import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -222,6 +224,27 @@ def link_out(home: Path) -> None:
     path.symlink_to(home.parent / "secret.png")
 
 
+def short_stream(home: Path) -> None:
+    """Every checksum is right, and half of the pixels are not there."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        whole = kind + content
+        return struct.pack(">I", len(content)) + whole + struct.pack(">I", zlib.crc32(whole))
+
+    pixels = zlib.compress(random.Random(0).randbytes(16 * (1 + 3 * 16)))
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 16, 16, 8, 2, 0, 0, 0))
+    parts = head + chunk(b"IDAT", pixels[: len(pixels) // 2]) + chunk(b"IEND", b"")
+    (home / "cat" / "s01" / "0.png").write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+
+
+def as_tiff(picture: Image.Image):
+    def change(home: Path) -> None:
+        (home / "cat" / "s01" / "0.png").unlink()
+        picture.save(home / "cat" / "s01" / "0.tif")
+
+    return change
+
+
 def rename(old: str, new: str):
     def change(home: Path) -> None:
         (home / new).parent.mkdir(parents=True, exist_ok=True)
@@ -247,6 +270,10 @@ BROKEN_FOLDERS = {  # what is done to a good folder -> what is said of it
     "cut short": (cut, "0.png is damaged or cut short"),
     "cut JPEG": (cut_jpeg, "0.jpg is damaged or cut short"),
     "one bit": (one_bit, "0.png is damaged or cut short"),
+    "short stream": (short_stream, "0.png is damaged or cut short"),
+    "floats": (as_tiff(Image.new("F", (8, 8))), "0.tif is stored as F pixels"),
+    "LAB": (as_tiff(Image.new("LAB", (8, 8))), "0.tif is stored as LAB pixels"),
+    "32 bits": (as_tiff(Image.new("I", (8, 8), 70_000)), "0.tif has 32 bits a pixel"),
     "animation": (animation, "0.gif is an animation of 2 frames"),
     "link out": (link_out, "1 behind a link that leads out of its folder: cat/s01/0.png"),
     "unknown concept": (
@@ -445,6 +472,14 @@ def test_what_is_missing_is_counted_and_comes_later(tmp_path, capsys):
         run(["import", str(home), "--as", "theirs", "--out", str(out)])
     with pytest.raises(UserError, match=r"--suite photos: .* is a run with suite "):
         run(["import", str(home), "--as", "theirs", "--out", str(out), "--suite", "photos"])
+
+
+def test_a_new_folder_counts_no_refused_picture(tmp_path, capsys):
+    """One cell has a second picture, which cannot be taken: one a prompt are planned."""
+    home = folder_of(tmp_path / "in", images=1)
+    Image.new("F", (8, 8)).save(home / "cat" / "s01" / "1.tif")
+    assert run(words(home, tmp_path / "out", "--allow-missing")) == 0
+    assert "4/4 planned pictures imported" in capsys.readouterr().err
 
 
 def test_a_known_run_says_what_is_missing_and_what_is_too_much(tmp_path):
