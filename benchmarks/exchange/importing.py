@@ -93,7 +93,7 @@ def import_pictures(
     done = Imported(
         run=into.store.root,
         methods=tuple(dict.fromkeys(one.cell.method for one in cells)),
-        pictures=found.pictures,
+        pictures=sum(len(one.pictures) for one in cells),
         planned=sum(len(one.cell.seeds) for one in cells),
         left_out=tuple(wrong.sentences()),
     )
@@ -257,7 +257,10 @@ def publish_cell(into: Into, one: Planned, link: bool) -> None:
         files, told = {}, []
         for number, (listed, looked) in enumerate(one.pictures):
             place = aside / f"{number}.png"
-            if looked.plain:
+            if listed.path in one.kept:  # of an earlier import: as it is
+                take(listed.path, place, link)
+                files[place.name] = dict(one.kept[listed.path])
+            elif looked.plain:
                 take(listed.path, place, link)
                 files[place.name] = {"sha256": looked.sha256, "bytes": looked.bytes}
             else:  # the same pixels, losslessly; turned and laid on white as load_image does

@@ -474,6 +474,44 @@ def test_what_is_missing_is_counted_and_comes_later(tmp_path, capsys):
         run(["import", str(home), "--as", "theirs", "--out", str(out), "--suite", "photos"])
 
 
+def test_what_was_missing_comes_alone(tmp_path):
+    """By index, beside what is there: the folder is what one import of everything makes."""
+    home, later, out = folder_of(tmp_path / "in"), tmp_path / "later", tmp_path / "out"
+    photograph = home / "cat" / "a01" / "0.jpg"
+    draw(photograph, 3, (20, 30)).with_suffix(".png").unlink()
+    gone = ("cat/s01/0.png", "cat/a01/1.png", "teapot/s01/1.png")
+    for name in gone:
+        (later / name).parent.mkdir(parents=True)
+        (home / name).rename(later / name)
+    assert run(words(home, out, "--allow-missing")) == 0
+    before = {name: (out / name).read_bytes() for name in files(out)}
+    again = ["import", str(later), "--as", "theirs", "--out", str(out), "--no-score"]
+    other = later / "cat" / "s01" / "1.png"
+    draw(other, 99)
+    with pytest.raises(UserError, match="1 other ones than those imported before: theirs cat s01"):
+        run(again)
+    other.write_bytes((home / "cat" / "s01" / "1.png").read_bytes())  # the one that is there
+    assert {name: (out / name).read_bytes() for name in files(out)} == before
+    assert run(again) == 0
+    other.unlink()
+    for name in gone:
+        (later / name).rename(home / name)
+    whole = tmp_path / "whole"
+    assert run(words(home, whole)) == 0
+    made = {name for name in files(whole) if name.startswith("images/") or name == "plan.csv"}
+    for name in made:
+        assert (out / name).read_bytes() == (whole / name).read_bytes(), name
+    # interrupted when the plan was written: the same pictures go on
+    for name in before:
+        if name.startswith("images/theirs/default/cat/s01/"):
+            (out / name).write_bytes(before[name])
+    (out / "images/theirs/default/cat/s01/1.png").unlink()
+    (later / gone[0]).write_bytes((home / gone[0]).read_bytes())
+    assert run([*again, "--allow-missing"]) == 0
+    for name in made:
+        assert (out / name).read_bytes() == (whole / name).read_bytes(), name
+
+
 def test_a_new_folder_counts_no_refused_picture(tmp_path, capsys):
     """One cell has a second picture, which cannot be taken: one a prompt are planned."""
     home = folder_of(tmp_path / "in", images=1)
