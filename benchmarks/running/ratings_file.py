@@ -6,13 +6,15 @@ of the file's scale; one sentence where rows are wrong, or belong to other pictu
 
 import csv
 import io
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from benchmarks.disk import read_manifest
-from benchmarks.safe_paths import below, is_name, safe_parts
+from benchmarks.safe_paths import below, is_name, lies_below, safe_parts
 from benchmarks.scoring.cell_row import CellRow
 from benchmarks.store.run_folder import Store
 from perfusion_core.errors import UserError
@@ -32,6 +34,8 @@ class Picture:
     cell: CellRow
     index: int
     sha256: str
+    given_index: int  # of an imported picture, as its list or folder has it; else the same
+    given_sha256: str  # of the file that was imported; else the same
 
 
 @dataclass(frozen=True)
@@ -54,11 +58,13 @@ class Pictures:
 
     def add(self, picture: Picture, place: str) -> None:
         cell = picture.cell
-        name = (cell.method, cell.concept, cell.prompt_id, str(picture.index))
         self.every.append(picture)
         self.at.setdefault(place, []).append(picture)
-        self.of.setdefault(picture.sha256, []).append(picture)
-        self.named.setdefault(name, []).append(picture)
+        for sha256 in {picture.sha256, picture.given_sha256}:
+            self.of.setdefault(sha256, []).append(picture)
+        for index in {picture.index, picture.given_index}:
+            name = (cell.method, cell.concept, cell.prompt_id, str(index))
+            self.named.setdefault(name, []).append(picture)
 
 
 class _Problem(Exception):
@@ -70,14 +76,29 @@ def pictures_of(store: Store, cells: Iterable[CellRow]) -> Pictures:
     found = Pictures(store.root)
     for cell in cells:
         folder = store.images(*cell.address, cell.prompt_id)
-        files = (read_manifest(folder / "cell.json") or {}).get("files", {})
+        about = read_manifest(folder / "cell.json") or {}
+        files = about.get("files", {})
         for index in range(len(cell.seeds)):
             name = f"{index}.png"
             if name not in files:
                 raise UserError(f"{folder} is damaged: its manifest does not tell of {name}")
             place = (folder / name).relative_to(store.root).as_posix()
-            found.add(Picture(cell, index, files[name]["sha256"]), place)
+            sha256 = files[name]["sha256"]
+            found.add(Picture(cell, index, sha256, *given_of(about, index, sha256)), place)
     return found
+
+
+def given_of(about: Mapping[str, Any], index: int, sha256: str) -> tuple[int, str]:
+    """Index and digest that an imported picture had before; of any other its own."""
+    told = about.get("from")
+    one = told[index] if isinstance(told, list) and index < len(told) else None
+    if not isinstance(one, dict):
+        return index, sha256
+    number, digest = one.get("index"), one.get("sha256")
+    return (
+        number if type(number) is int else index,
+        digest if isinstance(digest, str) else sha256,
+    )
 
 
 def scale_of(text: str) -> tuple[float, float]:
@@ -173,6 +194,12 @@ def _picture(row: Mapping[str, str], file: Path, pictures: Pictures) -> Picture:
     found = [one for one in found if _fits(one, row)]
     if not found:
         raise _Problem("rate pictures that are not, or not any more, those of this run")
+    renumbered = any(one.index != one.given_index for one in found)
+    if len(found) > 1 and row.get("index") and renumbered and len({o.cell for o in found}) == 1:
+        raise _Problem(
+            "have an index that is one picture's in the run and another's in what was imported: "
+            "add a column path or sha256"
+        )
     if len(found) > 1:
         raise _Problem("can mean several pictures: give method, point, concept, prompt and index")
     return found[0]
@@ -181,12 +208,16 @@ def _picture(row: Mapping[str, str], file: Path, pictures: Pictures) -> Picture:
 def _fits(picture: Picture, row: Mapping[str, str]) -> bool:
     """Whatever a row says of the place is true."""
     cell = picture.cell
-    true = (cell.method, cell.point, cell.concept, cell.prompt_id, str(picture.index))
-    return all(row.get(name) in (None, "", value) for name, value in zip(PLACE, true))
+    true = (cell.method, cell.point, cell.concept, cell.prompt_id)
+    indices = ("", str(picture.index), str(picture.given_index))
+    return row.get("index", "") in indices and all(
+        row.get(name) in (None, "", value) for name, value in zip(PLACE, true)
+    )
 
 
 def _by_path(given: str, file: Path, pictures: Pictures) -> list[Picture]:
-    """A file beside the table is the picture that has its bytes; else a place in the run."""
+    """A place in the run where the table lies in it; a file beside the table is the picture that
+    has its bytes; else a place in the run."""
     try:
         parts = safe_parts(given)
         path = below(file.absolute().parent, *parts)
@@ -195,6 +226,8 @@ def _by_path(given: str, file: Path, pictures: Pictures) -> list[Picture]:
             "have a path that leads elsewhere: write it relative to the table or to the run, "
             "without .."
         ) from None
+    if found := pictures.at.get(place_in_run(path, pictures.root)):
+        return found
     try:
         if path.is_file():
             return pictures.of.get(file_sha256(path), [])
@@ -203,6 +236,12 @@ def _by_path(given: str, file: Path, pictures: Pictures) -> list[Picture]:
     if found := pictures.at.get("/".join(parts)):
         return found
     raise _Problem(f"have a path that is neither beside {file.name} nor in {pictures.root}")
+
+
+def place_in_run(path: Path, root: Path) -> str:
+    """Relative to the run's folder; empty for what is elsewhere."""
+    whole, home = os.path.realpath(path), os.path.realpath(root)
+    return Path(whole).relative_to(home).as_posix() if lies_below(root, path) else ""
 
 
 # ---- which score ----

@@ -10,6 +10,7 @@ import shutil
 import pandas as pd
 import pytest
 from hostile_kit import NAMES, command, make_victim, refused, untouched
+from PIL import Image
 from run_kit import copy_of_reference, files, reference, run_here, shared
 
 from benchmarks.cli import run
@@ -166,6 +167,78 @@ def test_pictures_that_changed_have_no_ratings(there, tmp_path, capsys):
     assert run(["score", str(there), "--device", "cpu"]) == 0
     assert "as it is now" in capsys.readouterr().err
     assert len(read_run(there)["scorers"]) == 1
+
+
+@pytest.fixture(scope="module")
+def with_imported(tmp_path_factory):
+    """`theirs`, from JPEGs whose numbers begin with 1, and from copies of pictures of `super`."""
+    home = tmp_path_factory.mktemp("imported")
+    out = copy_of_reference(home / "run")
+    for cell in read_cells(out):
+        for index in range(cell.n if cell.method == "super" else 0):
+            source = Store(out).images(*cell.address, cell.prompt_id) / f"{index}.png"
+            place = home / "in" / cell.concept / cell.prompt_id / f"{index + 1}.png"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if cell.concept == "cat":
+                Image.open(source).save(place.with_suffix(".jpg"))
+            else:
+                shutil.copy(source, place)
+    words = ["import", str(home / "in"), "--as", "theirs", "--out", str(out), "--device", "cpu"]
+    assert run(words) == 0
+    return out
+
+
+def theirs(out):
+    return [row for row in every_row(out) if row["method"] == "theirs"]
+
+
+def taken_of(out, rows):
+    """What was taken of rows: index in the run -> text score, by cell."""
+    name = read_run(out)["scorers"][-1]["name"]
+    with (out / "ratings" / f"{name}.csv").open(encoding="utf-8") as file:
+        found = {
+            tuple(row[name] for name in PLACE): row["text_score"] for row in csv.DictReader(file)
+        }
+    assert len(found) == len(rows)
+    return found
+
+
+def test_imported_pictures_are_known_by_what_was_given(
+    with_imported, tmp_path, monkeypatch, capsys
+):
+    """By their own digest or file, and by their own index where that can mean nothing else."""
+    out = shutil.copytree(with_imported, tmp_path / "run")
+    rows = theirs(out)
+    right = {tuple(row[name] for name in PLACE): float(row["text_score"]) for row in rows}
+    for row in rows:
+        about = read_json((out / row["path"]).with_name("cell.json"))["from"][int(row["index"])]
+        row |= {"sha256": about["sha256"], "index": str(about["index"]), "path": ""}
+        assert int(row["index"]) > 0
+    file = write(tmp_path / "r.csv", rows)
+    assert take(out, file, "--allow-missing") == 0
+    taken = taken_of(out, rows)
+    assert {place: float(score) for place, score in taken.items()} == right
+    # an index alone: 1 is our second and their first picture, 2 is only theirs
+    file = write(tmp_path / "r.csv", rows, [*PLACE, "text_score"])
+    said = refused(monkeypatch, capsys, "score", out, "--from", file, "--scorer", "raters",
+                   "--allow-missing")  # fmt: skip
+    assert "index that is one picture's in the run and another's in what was imported" in said
+    file = write(tmp_path / "r.csv", [row for row in rows if row["index"] == "2"],
+                 [*PLACE, "text_score"])  # fmt: skip
+    assert take(out, file, "--allow-missing") == 0
+    assert {place[-1] for place in taken_of(out, rows[::2])} == {"1"}
+
+
+def test_a_table_in_the_run_means_its_places(with_imported, tmp_path):
+    """Two methods with the same bytes: what lies beside such a table is a place in the run."""
+    out = shutil.copytree(with_imported, tmp_path / "run")
+    rows = every_row(out)
+    file = write(out / "r.csv", rows, ["path", "text_score"])
+    assert take(out, file) == 0
+    taken = taken_of(out, rows)
+    assert all(
+        float(taken[tuple(row[n] for n in PLACE)]) == float(row["text_score"]) for row in rows
+    )
 
 
 # ---- hostile tables ----
