@@ -153,7 +153,7 @@ def brought_by_suite(about: Mapping[str, Any]) -> dict[str, tuple[Mapping[str, s
 
 def unpaired(about: Mapping[str, Any], frame: pd.DataFrame, by: str) -> str:
     """Where methods are compared of which one was made elsewhere."""
-    if by not in ("difference", "front"):
+    if by not in ("difference", "front", "gap"):
         return ""
     named = {*frame.get("method", ()), *frame.get("other", ())}
     found = sorted(imported_methods(about) & named)

@@ -130,7 +130,7 @@ def test_imported_rows_are_marked_and_comparisons_say_so(beside, capsys):
     assert read_run(beside)["methods"]["theirs"]["of"] == "imported"
     text = (beside / "table.md").read_text(encoding="utf-8")
     assert "8 images are imported" in text and "unpaired over images" in text
-    for by in ("difference", "front"):
+    for by in ("difference", "front", "gap"):
         capsys.readouterr()
         run(["table", str(beside), "--by", by])
         assert "unpaired over images: theirs" in capsys.readouterr().out
