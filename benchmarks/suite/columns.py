@@ -21,6 +21,14 @@ FILES = {
     "prompts": ("prompt", "prompt-columns.csv"),
 }
 LONGEST = 80  # signs of a value
+# what `perfbench table --by` shows of any run, and columns of its views: these words are taken
+# fmt: off
+TAKEN = frozenset((
+    "kind", "group", "prompt", "prompt_id", "scenario", "concept", "hardest", "difference", "front",
+    "gap", "summary", "hypervolume", "best-h", "variance", "scorers", "method", "point", "n_cells",
+    "image_sim", "text_sim", "text_sim_raw", "text_gain",
+))
+# fmt: on
 
 
 def with_columns(catalog: Catalog, folder: Path) -> Catalog:
@@ -37,7 +45,13 @@ def with_columns(catalog: Catalog, folder: Path) -> Catalog:
             found[part] = read_columns(path, first, known[part])
     if not found:
         return catalog
-    return replace(catalog, columns=joined_columns(catalog.columns, found))
+    columns = joined_columns(catalog.columns, found)
+    if both := sorted(columns.get("concepts", {}).keys() & columns.get("prompts", {}).keys()):
+        raise UserError(
+            f"{folder}: the column {both[0]} is one of its concepts and one of its prompts; "
+            f"--by {both[0]} can mean one: give the other another name"
+        )
+    return replace(catalog, columns=columns)
 
 
 def read_columns(path: Path, first: str, known: Iterable[str]) -> dict[str, dict[str, str]]:
@@ -75,6 +89,11 @@ def check_column(name: str, where: str) -> None:
     if not name.replace("_", "").replace("-", "").isalnum() or not name.isascii():
         raise UserError(
             f"{where}: the column {name!r:.80} needs a name of letters, digits, _ and -"
+        )
+    if name.lower() in TAKEN:
+        raise UserError(
+            f"{where}: the column {name} needs another name, as tables show something else by that "
+            f"word; write for example suite_{name}"
         )
 
 

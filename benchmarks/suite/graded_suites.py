@@ -3,7 +3,8 @@
 In: their folders. Out: a `Catalog` with their protocol, and with their grades as columns.
 """
 
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,8 @@ MULTIBANANA = Protocol(
     "multibanana", 1, "left out", "all", False, 50, 7.5,
     "its published layout (arXiv:2511.22989), by similarities instead of its judge",
 )  # fmt: skip
-Rows = Iterator[tuple[str, str, str, str, str]]  # image, subject, prompt, its level, the subject's
+Row = tuple[str, str, str, str, str]  # image, subject, prompt, its level, the subject's
+Rows = Iterator[Row]
 TASK_TYPES = "types.json"
 
 
@@ -49,6 +51,7 @@ def dsh_bench(folder: Path) -> Catalog:
     path = below(folder, files[0])
     try:
         rows = list(_rows(read_json(path)))
+        names = _dsh_names(path, rows)
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise UserError(f"{path} is not in DSH-Bench's layout: {error!r:.80}") from None
     concepts: dict[str, Concept | None] = {}
@@ -60,9 +63,7 @@ def dsh_bench(folder: Path) -> Catalog:
     numbers: dict[str, int] = {}
     missed = 0
     for image, subject, text, level, hard in rows:
-        if not all(isinstance(one, str) for one in (image, subject, text)):
-            raise UserError(f"{path} is not in DSH-Bench's layout: {shown(text)} is no prompt")
-        name = slug(f"{subject}_{Path(image).stem}")
+        name = names[subject, image]
         if name not in concepts:
             concepts[name] = _dsh_concept(folder, name, image, subject)
             columns["concepts"]["subject_hard_level"][name] = checked_value(hard, str(path))
@@ -80,6 +81,23 @@ def dsh_bench(folder: Path) -> Catalog:
         notes += (f"{missed} prompts do not name their subject and are left out",)
     suite = make_suite("dsh-bench", DSH_BENCH, folder, here, prompts, notes=notes)
     return replace(suite, columns=columns)
+
+
+def _dsh_names(path: Path, rows: Iterable[Row]) -> dict[tuple[str, str], str]:
+    """(subject, image) -> the concept's name: subject and file, and where other images would have
+    the same name, digits of the image's path, so that no row's name hangs on another's place."""
+    images: dict[str, set[str]] = {}
+    out: dict[tuple[str, str], str] = {}
+    for image, subject, text, *_ in rows:
+        if not all(isinstance(one, str) for one in (image, subject, text)):
+            raise UserError(f"{path} is not in DSH-Bench's layout: {shown(text)} is no prompt")
+        name = out[subject, image] = slug(f"{subject}_{Path(image).stem}")
+        images.setdefault(name, set()).add(image.removeprefix("./"))
+    for (subject, image), name in out.items():
+        if len(images[name]) > 1:
+            digits = hashlib.sha256(image.removeprefix("./").encode()).hexdigest()[:8]
+            out[subject, image] = f"{name[:55]}_{digits}"
+    return out
 
 
 def _rows(found: Any) -> Rows:

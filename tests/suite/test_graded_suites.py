@@ -13,8 +13,9 @@ from PIL import Image
 
 from benchmarks.cli import run
 from benchmarks.store.csv_files import read_plan_file
-from benchmarks.suite.columns import columns_of
+from benchmarks.suite.columns import TAKEN, columns_of
 from benchmarks.suite.importers import open_suite
+from benchmarks.tables.views import VIEWS
 from perfusion_core.errors import UserError
 
 PROMPTS = {
@@ -79,6 +80,26 @@ def test_dsh_bench_brings_its_grades(tmp_path, form):
     assert suite.notes == ("1 prompts do not name their subject and are left out",)
     cat = suite.scored_text(suite.prompts[0], suite.concepts[0])
     assert cat == "A mug placed on a table."
+
+
+def test_dsh_bench_tells_subjects_of_one_file_name_apart(tmp_path):
+    """a/1.jpg and b/1.jpg are two mugs; their names do not hang on the order of rows, and others
+    keep theirs."""
+    images = ("a/1.jpg", "b/1.jpg", "./a/1.jpg", "c/2.jpg")
+    found = [row for image in images for row in rows(image)]
+    for image in images:
+        picture(tmp_path / "one" / image)
+    suite = open_suite(f"dsh-bench:{dsh(tmp_path / 'one', found)}")
+    named = {concept.name: concept.images[0].parent.name for concept in suite.concepts}
+    assert sorted(named.values()) == ["a", "b", "c"] and named["mug_2"] == "c"
+    assert len({prompt.id for prompt in suite.prompts}) == 12
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    again = open_suite(f"dsh-bench:{dsh(tmp_path / 'two', found[::-1])}")
+    assert {concept.name: concept.images[0].parent.name for concept in again.concepts} == named
+
+
+def test_no_view_is_left_to_a_column():
+    assert {*VIEWS} <= TAKEN
 
 
 DSH_BROKEN = {
@@ -162,6 +183,9 @@ COLUMNS_BROKEN = {
     "empty": ("", "the first line must be concept"),
     "twice a column": ("concept,a,a\n", "each once"),
     "a name to type": ("concept,a b\n", "needs a name of letters"),
+    "a view's name": ("concept,front\n", "the column front needs another name"),
+    "a table's column": ("concept,Kind\n", "the column Kind needs another name"),
+    "of both": ("concept,scene\nred_cat,1\n", "the column scene is one of its concepts and one of"),
     "unknown concept": ("concept,a\ngreen_cow,1\n", ":2: 'green_cow' is no concept of this suite"),
     "twice a concept": ("concept,a\nred_cat,1\nred_cat,2\n", ":3: 'red_cat' is there twice"),
     "short": ("concept,a,b\nred_cat,1\n", ":2: 2 cells, and 3 are wanted"),
