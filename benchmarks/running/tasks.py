@@ -5,7 +5,7 @@ A task is a few units that share their models' state, or the cells of one rows f
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from math import gcd
 from typing import Any
@@ -20,6 +20,7 @@ from benchmarks.scoring.reserved import REAL
 from benchmarks.suite.catalog import Prompt
 
 CHUNK = 8  # cells a task: long enough to share what is applied, short enough to share the work
+SCORED = 1000  # images whose rows are written at a time: on a slow machine a minute or two
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,20 @@ def drawn_together(units: Sequence[Unit], batch: int) -> list[Sequence[Unit]]:
     first = units[0]
     many = in_whole_batches(len(first.seeds), batch) if isinstance(first, Cell) else 1
     return [units[start : start + many] for start in range(0, len(units), many)]
+
+
+def scored_together(task: ScoringTask) -> list[ScoringTask]:
+    """What of a task is scored before its rows are written: whole cells of so many images, or one.
+    Most groups are one part."""
+    parts: list[list[CellRow]] = [[]]
+    images = 0
+    for cell in task.cells:
+        if parts[-1] and images + len(cell.seeds) > SCORED:
+            parts.append([])
+            images = 0
+        parts[-1].append(cell)
+        images += len(cell.seeds)
+    return [replace(task, cells=tuple(cells)) for cells in parts]
 
 
 def name_of(unit: Unit | ScoringTask) -> str:

@@ -28,7 +28,14 @@ from benchmarks.planning.units import Cell, Fit, Prior, Unit
 from benchmarks.running.applied import Applied
 from benchmarks.running.batch_probe import keeps_apart
 from benchmarks.running.shared_units import SharedUnits
-from benchmarks.running.tasks import Event, Job, ScoringTask, Task, drawn_together
+from benchmarks.running.tasks import (
+    Event,
+    Job,
+    ScoringTask,
+    Task,
+    drawn_together,
+    scored_together,
+)
 from benchmarks.running.worker_scores import WorkerScores
 from benchmarks.scoring.similarity import read_images
 from benchmarks.store.run_folder import Store
@@ -345,9 +352,11 @@ class Worker:
         return {"batches": list(sizes)} if set(sizes) != {self.batch} else {}
 
     def score(self, task: ScoringTask) -> None:
-        started = time.monotonic()
-        rows = self.scores.rows(task)
-        self.say(Event("rows", task, seconds=time.monotonic() - started, rows=rows))
+        """In parts, each told as soon as it is there: an interrupted one is not done again."""
+        for part in scored_together(task):
+            started = time.monotonic()
+            rows = self.scores.rows(part)
+            self.say(Event("rows", part, seconds=time.monotonic() - started, rows=rows))
 
 
 def _arrays(folder: Path) -> np.ndarray:

@@ -17,6 +17,8 @@ from PIL import Image
 from run_kit import arguments, copy_of_reference, environment, reference, shared
 
 from benchmarks.cli import run
+from benchmarks.running import tasks
+from benchmarks.scoring import similarity
 from benchmarks.store.reading import read_planned, read_run
 from benchmarks.store.run_folder import cell_image
 from perfusion_core.errors import UserError
@@ -200,6 +202,40 @@ def test_rows_that_are_lost_are_scored_again_and_no_others(beside, tmp_path, cap
     assert content(folder / "rows") == content(beside / "rows")
     again = {path for path in kept if path.stat().st_mtime_ns != kept[path]}
     assert again == {lost}
+
+
+def test_interrupted_scoring_keeps_what_was_scored(beside, tmp_path, monkeypatch, capsys):
+    """Also within one concept: rows are written a part at a time, and are the same bytes."""
+    folder = shutil.copytree(beside, tmp_path / "run")
+    scorer = read_run(folder)["scorers"][0]["name"]
+    rows = folder / "rows" / scorer / "theirs" / "default"
+    shutil.rmtree(rows)
+    monkeypatch.setattr(tasks, "SCORED", 2)  # a cell a part
+    seen, score_cell = list[str](), similarity.score_cell
+
+    def interrupted(model, cell, *rest):
+        if len(seen) == 1:
+            raise KeyboardInterrupt
+        seen.append(f"{cell.concept} {cell.prompt_id}")
+        return score_cell(model, cell, *rest)
+
+    words = ["score", str(folder), "--device", "cpu"]
+    with monkeypatch.context() as patch:
+        patch.setattr(similarity, "score_cell", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(words)
+    (first,) = seen
+    kept = next(rows.glob("*.csv"))
+    assert first.split()[0] == kept.stem and len(pd.read_csv(kept, comment="#")) == 2
+
+    def counted(model, cell, *rest):
+        seen.append(f"{cell.concept} {cell.prompt_id}")
+        return score_cell(model, cell, *rest)
+
+    monkeypatch.setattr(similarity, "score_cell", counted)
+    assert run(words) == 0
+    assert len(seen) == len(set(seen)) == 4
+    assert content(folder / "rows") == content(beside / "rows")
 
 
 def test_an_interrupted_import_goes_on(tmp_path, capsys):
