@@ -69,27 +69,35 @@ def verdict(choices: Sequence[Choice], scorers: Sequence[str]) -> str:
     choice = choices[0]
     lines = [sentence(choice)]
     floor = choice.floor.behind
-    if not floor.lo > 0:
+    if choice.best and np.isfinite(floor.value) and not floor.lo > 0:
         lines.append(
             f"It is not ahead of the plain word, `{FLOOR}` ({signed(floor)}): perhaps the trigger "
             f"is not what it was trained with."
         )
     for other, scorer in zip(choices[1:], scorers[1:]):
+        if not other.best:
+            lines.append(f"{scorer} gave no score to pick by.")
+            continue
         same = "picks the same" if other.best == choice.best else f"picks {other.best}"
         level = f", level with {', '.join(other.level)}" if other.level else ""
-        lines.append(f"{scorer} {same}{level}.")
+        by = "" if other.decides == choice.decides else f" by {WORDS[other.decides]}"
+        lines.append(f"{scorer} {same}{by}{level}.")
     return "\n".join(lines)
 
 
 def sentence(choice: Choice) -> str:
     word, best = WORDS[choice.decides], choice.best
+    if not best:
+        return "No pick: no file has a score."
     value = next(row for row in choice.rows if row.name == best).scores[choice.decides]
     told = f"Keep {best}: {word} {estimate(*value, choice.decides)}"
     if len(choice.rows) == 1:
         return f"{best}: {word} {estimate(*value, choice.decides)}; there is no other to compare."
     if choice.prompts < 2:
         return f"{told}. One prompt of a kind gives no interval: give more, such as --prompts 10."
-    near = min((row for row in choice.rows if row.name != best), key=lambda row: row.behind.value)
+    if not choice.others:
+        return f"{told}. No other file has a score."
+    near = min(choice.others, key=lambda row: row.behind.value)
     if not choice.level:
         return f"{told}. It is ahead of every other, of {near.name} by {signed(near.behind)}."
     others = " and ".join(choice.level)
@@ -102,6 +110,8 @@ def sentence(choice: Choice) -> str:
 
 def signed(difference: "Sequence[float]") -> str:
     value, lo, hi = difference
+    if np.isnan(value):
+        return ""
     return f"{value:+.3f}" + ("" if np.isnan(lo) else f" [{lo:+.3f}, {hi:+.3f}]")
 
 

@@ -19,6 +19,7 @@ from benchmarks.tables.grid import Grid, grid_of
 from benchmarks.tables.statistics import Interval, expanded
 
 METRICS = ("image_sim", "text_sim", "harmonic")
+DECIDING = ("harmonic", "text_sim", "image_sim")  # the first one of which there is a number
 
 
 @dataclass(frozen=True)
@@ -35,16 +36,24 @@ class Choice:
     """What one scorer says of all of them."""
 
     scorer: str
-    decides: str  # the harmonic mean, or text similarity where no prompt keeps the shape
+    # the harmonic mean; text similarity where no prompt keeps the shape, image similarity where the
+    # scorer reads no text
+    decides: str
     prompts: int  # the fewest of a kind that a concept's score is a mean of
     rows: tuple[Scored, ...]  # in the order of the training
     floor: Scored
-    best: str
+    best: str  # empty where no file has a number
 
     @property
     def level(self) -> list[str]:
         """The others that cannot be told apart from the best, none where it is ahead of all."""
-        return [one.name for one in self.rows if one.name != self.best and not one.behind.lo > 0]
+        return [one.name for one in self.others if not one.behind.lo > 0]
+
+    @property
+    def others(self) -> list[Scored]:
+        """What can be compared with the best."""
+        there = [one for one in self.rows if np.isfinite(one.behind.value)]
+        return [one for one in there if one.name != self.best]
 
 
 def choose(
@@ -54,18 +63,21 @@ def choose(
     grid = grid_of(of_scorer(cells, [FLOOR, *names], concepts, scorer))
     rows = {name: grid.rows(name)[0] for name in (FLOOR, *names)}
     drawn = {metric: grid.drawn[metric].mean(-1) for metric in METRICS}  # [D, M]
-    decides = "harmonic" if np.isfinite(drawn["harmonic"][0]).any() else "text_sim"
+    own = [rows[name] for name in names]
+    told = [metric for metric in DECIDING if np.isfinite(drawn[metric][0, own]).any()]
+    decides = told[0] if told else DECIDING[0]
     fewest = {metric: few(grid, metric) for metric in METRICS}
     score = {name: drawn[decides][0, rows[name]] for name in names}
-    best = max(names, key=lambda name: np.nan_to_num(score[name], nan=-np.inf))
+    first = max(names, key=lambda name: np.nan_to_num(score[name], nan=-np.inf))
 
     def scored(name: str) -> Scored:
         m = rows[name]
-        behind = drawn[decides][:, rows[best]] - drawn[decides][:, m]
+        behind = drawn[decides][:, rows[first]] - drawn[decides][:, m]
         scores = {metric: expanded(drawn[metric][:, m], fewest[metric]) for metric in METRICS}
         return Scored(name, scores, expanded(behind, fewest[decides]))
 
     every = tuple(map(scored, names))
+    best = first if told else ""
     return Choice(scorer, decides, fewest[decides], every, scored(FLOOR), best)
 
 
@@ -75,10 +87,12 @@ def of_scorer(
     """Rows of these methods and concepts, the scorer's metrics under their plain names."""
     end = f"_{scorer}" if scorer else ""
     called = {f"image_sim{end}": "image_sim", f"text_sim_raw{end}": "text_sim_raw"}
-    mine = (
-        cells["method"].isin(names) & cells["concept"].isin(concepts) & cells["metric"].isin(called)
-    )
-    return cells[mine].assign(metric=cells["metric"][mine].map(called))
+    own = cells[cells["method"].isin(names) & cells["concept"].isin(concepts)]
+    found = own[own["metric"].isin(called)]
+    found = found.assign(metric=found["metric"].map(called))
+    # a method of which it has no number keeps its place, empty
+    lacking = own["metric"].isin(called.values()) & ~own["method"].isin(found["method"])
+    return pd.concat([found, own[lacking].assign(mean=np.nan, even=np.nan, odd=np.nan)])
 
 
 def few(grid: Grid, metric: str) -> int:

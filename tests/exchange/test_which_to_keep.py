@@ -104,6 +104,19 @@ def test_another_scorer_is_asked_by_its_columns():
     assert "truth-1 picks e1" in verdict(choices, ["clip", "truth-1"])
 
 
+def test_a_scorer_without_text_picks_by_pictures_and_one_without_numbers_picks_none():
+    frame = rows(LIFT)
+    other = rows({"e1": 0.0, "e2": 0.0, "e3": 0.1})["image_sim"]
+    cells = cells_of(frame.assign(image_sim_dino=other))
+    found = choose(cells, NAMES, ["cat"], "dino")
+    assert (found.best, found.decides) == ("e3", "image_sim")
+    first, gone = choose(cells, NAMES, ["cat"]), choose(cells, NAMES, ["cat"], "gone")
+    told = verdict([first, found, gone], ["clip", "dino", "gone"])
+    assert "dino picks e3 by image similarity" in told and "gone gave no score to pick by" in told
+    assert gone.best == "" and gone.level == [] and "No pick" in sentence(gone)
+    assert "nan" not in told + table(found) + verdict([gone], ["gone"]) + table(gone)
+
+
 def test_no_file_that_beats_the_plain_word_is_said():
     found = choose(cells_of(rows({"e1": -0.4, "e2": -0.3, "e3": -0.5})), NAMES, ["cat"])
     assert "perhaps the trigger" in verdict([found], ["clip"])
