@@ -5,6 +5,7 @@ order of their training; a sentence where a file is none that can be drawn with.
 """
 
 import math
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from benchmarks.digests import digest
 from benchmarks.planning.methods import method_names
 from benchmarks.planning.units import Given, Method
 from benchmarks.running.given_files import Guest
-from benchmarks.safe_paths import below, problem
+from benchmarks.safe_paths import problem
 from benchmarks.scoring.reserved import REAL
 from perfusion_core.errors import UserError
 from perfusion_core.weight_digests import file_sha256
@@ -63,12 +64,18 @@ def find_adapters(given: Sequence[str]) -> list[Adapter]:
 
 def in_order(adapters: Sequence[Adapter]) -> list[Adapter]:
     """By the last number of each name, after what all names begin with. A name without one stands
-    last: it is what the training ended with. No numbers at all: as given."""
+    last: it is what the training ended with. So does one that all others go on from, as kohya's
+    `my_v2` beside `my_v2-000001`. No numbers at all: as given."""
     names = [adapter.name for adapter in adapters if not adapter.last]
     alike = takewhile(lambda signs: len(set(signs)) == 1, zip(*names))
-    start = len("".join(sign for sign, *_ in alike).rstrip("0123456789"))
+    stem = "".join(sign for sign, *_ in alike)
+    start = len(stem.rstrip("0123456789"))
+    after = {name[len(stem) :][:1] for name in names if name != stem}
+    end = stem if after and not any(sign.isdigit() for sign in after) else None
 
     def place(adapter: Adapter) -> float:
+        if adapter.name == end:
+            return math.inf
         numbers = re.findall(r"\d+", adapter.name[start:])
         return int(numbers[-1]) if numbers and not adapter.last else math.inf
 
@@ -96,7 +103,7 @@ def _expanded(place: Path) -> list[Path]:
     named = [one / file for one in (*inside, place) for file in WEIGHTS if (one / file).is_file()]
     named += [one for one in inside if (one / INDEX).is_file()]
     plain = [one for one in sorted(place.glob("*.safetensors")) if one.name not in WEIGHTS]
-    found = named or plain
+    found = [*named, *plain]  # diffusers' textual inversion leaves its steps beside its end
     if not found:
         pickles = [one for one in sorted(place.iterdir()) if one.suffix in PICKLES]
         if pickles:
@@ -104,12 +111,13 @@ def _expanded(place: Path) -> list[Path]:
         raise UserError(
             f"{place} holds no adapter: a .safetensors file, {WEIGHTS[0]}, or {INDEX} is wanted"
         )
-    return [below(place, *one.relative_to(place).parts) for one in found]
+    return found  # links too, as in the cache of Hugging Face: the user named this folder
 
 
 def usual_name(place: Path) -> str:
     """The file's stem, or its folder's name where every file of that program is called alike."""
-    told = place.resolve().parent.name if place.name in WEIGHTS else place.resolve().name
+    place = Path(os.path.abspath(place))  # as given: a link may lead to a file named by its digest
+    told = place.parent.name if place.name in WEIGHTS else place.name
     stem = told.removesuffix(".safetensors")
     return re.sub(r"[^\w.-]+", "-", stem).strip("-.") or "adapter"
 
@@ -185,9 +193,11 @@ def parts_of(folder: Path) -> tuple[tuple[str, Path], ...]:
                 if pickled
                 else UserError(f"{folder / part} holds no .safetensors file")
             )
-        files += [(f"{part}/{path.name}", below(folder, part, path.name)) for path in inside]
-    if (scheduler := below(folder, *SCHEDULER.split("/"))).is_file():
+        files += [(f"{part}/{path.name}", path) for path in inside]
+    if (scheduler := folder / SCHEDULER).is_file():
         files.insert(0, (SCHEDULER, scheduler))
+    if gone := [path for _, path in files if not path.is_file()]:
+        raise UserError(f"{gone[0]} is no file, or a link to one that is not there")
     if not any(name.startswith("unet/") for name, _ in files):
         raise UserError(f"{folder} has {INDEX} and no unet/, so it is no pipeline to draw with")
     return tuple(files)

@@ -38,6 +38,37 @@ def test_diffusers_checkpoints_stand_in_their_order_and_the_end_last(tmp_path):
     assert names(tmp_path / "out-2") == ["checkpoint-500", "checkpoint-1000", "out-2"]
 
 
+def test_a_textual_inversions_steps_stand_before_its_end(tmp_path):
+    for stem in ("learned_embeds", "learned_embeds-steps-1000", "learned_embeds-steps-500"):
+        (tmp_path / "out").mkdir(exist_ok=True)
+        word(tmp_path / "out" / f"{stem}.safetensors")
+    steps = [f"learned_embeds-steps-{number}" for number in (500, 1000)]
+    assert names(tmp_path / "out") == [*steps, "out"]
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [["my_v2-000001", "my_v2-000002", "my_v2"], ["my_v2-000003", "my_v2"], ["e1", "e10", "e12"]],
+)
+def test_a_name_that_ends_in_a_digit_is_the_end_of_its_epochs(tmp_path, wanted):
+    for stem in wanted:
+        lora(tmp_path / f"{stem}.safetensors")
+    assert names(tmp_path) == wanted
+
+
+def test_links_of_a_cache_are_followed_and_named_as_they_stand(tmp_path):
+    blob = lora(tmp_path / "blobs" / "0123abcd")
+    one = linked(tmp_path / "snapshots" / "epoch.safetensors", blob)
+    usual = linked(tmp_path / "cat" / "pytorch_lora_weights.safetensors", blob)
+    assert names(one) == names(one.parent) == ["epoch"]
+    assert names(usual) == names(usual.parent) == ["cat"]
+    pipe = tmp_path / "pipe"
+    linked(pipe / "model_index.json", made(tmp_path / "blobs" / "index", b"{}"))
+    linked(pipe / "unet" / "diffusion_pytorch_model.safetensors", blob)
+    [found] = find_adapters([str(pipe)])
+    assert found.name == "pipe" and found.files[0][1].read_bytes() == blob.read_bytes()
+
+
 def test_without_numbers_they_stand_as_given(tmp_path):
     files = [lora(tmp_path / f"{stem}.safetensors") for stem in ("b", "a", "c")]
     assert names(*files) == ["b", "a", "c"]
@@ -98,11 +129,10 @@ def tensors(path, **named):
     return path
 
 
-def linked(folder):
-    """A folder whose file is a link to a place outside of it."""
-    folder.mkdir()
-    (folder / "a.safetensors").symlink_to(lora(folder.parent / "secret.safetensors"))
-    return folder
+def linked(path, to):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(to)
+    return path
 
 
 def of_pickles(folder):
@@ -137,7 +167,7 @@ BAD = {  # what is wrong -> what is given, and what the sentence says
         "--backbone",
     ),
     "something else": (lambda t: tensors(t / "a.safetensors", a=1, b=1), "its keys are a, b"),
-    "a link that leads out": (lambda t: linked(t / "f"), "leads out"),
+    "a link to nothing": (lambda t: linked(t / "a" / "b.safetensors", t / "c").parent, "no saf"),
     "a name of ours": (lambda t: lora(t / "perfusion.safetensors"), "is the name of a method"),
     "a device of Windows": (lambda t: lora(t / "con.safetensors"), "cannot name a method"),
     "a comma in a name": (lambda t: f"a,b={lora(t / 'a.safetensors')}", "cannot name a method"),
