@@ -55,12 +55,14 @@ def measure(
     word: str = "",
     scorers: str | Sequence[str] | None = (),
     device: str = "auto",
+    limit: int = 0,
 ) -> list[Measured]:
     """Likeness to `references` and to `prompts` (`{}` stands for the thing), an answer a scorer.
 
     Images are files, folders, Pillow images or arrays uint8 [H, W, 3]. One prompt is of all images,
     several are of one each. `word` is the word for the thing's kind. Without `scorers`, OpenAI's
-    CLIP ViT-B/32 is fetched; "miniature" needs no download.
+    CLIP ViT-B/32 is fetched; "miniature" needs no download. `limit`: calls that judges
+    (`judge:URL#MODEL`) may send, all together; without it none is sent.
 
     >>> import numpy as np
     >>> grey = [np.full((64, 64, 3), value, np.uint8) for value in (90, 110)]
@@ -73,11 +75,13 @@ def measure(
     texts = [prompts] if isinstance(prompts, str) else list(prompts or ())
     named = [scorers] if isinstance(scorers, str) else list(scorers or ())
     found, real = given_images(images, "images"), given_images(references, "references")
+    if limit < 0:
+        raise UserError(f"measure: limit {limit} is below 0; give how many calls judges may send")
     if not found:
         raise UserError("measure: no images were given")
     if not real and not texts:
         raise UserError("measure: nothing to compare with; give references, prompts, or both")
-    return _measure(found, real, texts, word, named, device)
+    return _measure(found, real, texts, word, named, device, limit)
 
 
 def given_images(given: Images | None, what: str) -> list[Picture]:

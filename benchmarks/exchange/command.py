@@ -116,6 +116,13 @@ def evaluate(parser: argparse.ArgumentParser) -> Run:
         metavar="N",
         help="draw at most N images now; the same command goes on",
     )
+    parser.add_argument(
+        "--judge-limit",
+        type=whole(1),
+        default=0,
+        metavar="N",
+        help="send at most N calls to judges (--scorers auto,judge:URL#MODEL)",
+    )
     parser.add_argument("--yes", action="store_true", help="begin a run of hours without asking")
 
     def act(args: argparse.Namespace) -> int:
@@ -131,7 +138,10 @@ def evaluate(parser: argparse.ArgumentParser) -> Run:
         if not asked and config.methods == usual:  # nothing of ours is trained unasked
             config = replace(config, methods=(FLOOR,))
         from benchmarks.exchange.evaluate import evaluate
+        from benchmarks.running.command import refuse_idle_limit
         from benchmarks.running.driver import Stops
+
+        refuse_idle_limit("--judge-limit", args.judge_limit, config.scorers)
 
         return evaluate(
             args.adapters,
@@ -139,7 +149,7 @@ def evaluate(parser: argparse.ArgumentParser) -> Run:
             config,
             sys.argv[1:],
             dry_run=args.dry_run,
-            stops=Stops(args.limit, 0, args.yes),
+            stops=Stops(args.limit, 0, args.yes, args.judge_limit),
         )
 
     return act

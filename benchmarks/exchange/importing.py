@@ -31,6 +31,7 @@ from benchmarks.planning.units import Plan
 from benchmarks.running.prepared import pictures as concept_pictures
 from benchmarks.safe_paths import safe_name
 from benchmarks.scoring.cell_row import CellRow
+from benchmarks.scoring.lookup import is_judge
 from benchmarks.scoring.reserved import FLOOR, IMPORTED, REAL
 from benchmarks.store import run_json
 from benchmarks.store.csv_files import planned_text, read_plan_file
@@ -73,6 +74,7 @@ def import_pictures(
     """The whole of it. `suite`, `backbone`, `scorers` and `preset` are for a new folder; `name`
     may be empty where a list names the method of every row. `link`: hard links to PNGs instead of
     copies."""
+    refuse_judges(scorers, Path(out))
     listing = list_pictures(str(pictures))
     into = open_into(Path(out), Wishes(suite, backbone, tuple(scorers), preset))
     names = [*filter(None, [name]), *(one.method for one in listing.pictures if one.method)]
@@ -135,6 +137,15 @@ def scored(done: Imported, scorers: Sequence[str], allow_missing: bool, device: 
     if status := score_missing(done.run, more, device=device):
         return dataclasses.replace(done, status=status)
     return dataclasses.replace(done, table=write_tables(done.run, allow_missing))
+
+
+def refuse_judges(scorers: Sequence[str], out: Path) -> None:
+    """Their calls are bounded, and told beforehand, by `score`."""
+    if any(map(is_judge, scorers)):
+        raise UserError(
+            f"--scorers: a judge is asked later and with a limit: import without it, then "
+            f"`perfbench score {out} --scorers judge:URL#MODEL --limit N`"
+        )
 
 
 def refuse_name(name: str, into: Into) -> None:

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import adapter_kit
+import judge_kit
 import numpy as np
 import pandas as pd
 import pytest
@@ -102,6 +103,19 @@ def test_a_folder_of_pipelines_and_a_word(epochs, tmp_path):
     assert scores.nunique() == 3
 
 
+def test_a_judge_beside_needs_a_limit_and_has_its_table(run, epochs, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    shutil.copytree(run, out)
+    monkeypatch.setenv("PERFBENCH_CACHE", str(tmp_path / "cache"))
+    with judge_kit.endpoint(lambda n: judge_kit.grades(n % 5, 3)) as here:
+        words = (epochs, *CAT, "--scorers", f"auto,{here.judge}")
+        with pytest.raises(UserError, match="give --judge-limit"):
+            evaluate(out, *words)
+        assert here.asked == [] and evaluate(out, *words, "--judge-limit", 100) == 0
+        assert here.asked
+    assert "Scored by judge-small-eye-" in (out / "evaluation.md").read_text()
+
+
 def test_a_stopped_one_goes_on(epochs, tmp_path):
     out = tmp_path / "run"
     assert evaluate(out, epochs, *CAT, "--limit", "4") == 0
@@ -126,6 +140,7 @@ BAD = {
         "unknown concept 'dragon'",
     ),
     "no trigger": (("--concept", "cat"), "which words was it trained with"),
+    "a limit of nothing": ((*CAT, "--judge-limit", "3"), "counts calls of judges"),
     "pairs": ((*CAT, "--pairs", "cat+teapot"), "leave --pairs out"),
 }
 

@@ -12,10 +12,12 @@ from hostile_kit import command, refused
 from judge_kit import KEY, chat, endpoint, grades, http
 from run_kit import arguments, copy_of_reference, reference, shared
 
+from benchmarks import api
 from benchmarks.cli import run
 from benchmarks.scoring import chat_endpoint, judge
 from benchmarks.store.reading import read_cells, read_rows, read_run
 from benchmarks.store.unit_cache import unit_cache
+from perfusion_core.errors import UserError
 
 
 @pytest.fixture(autouse=True)
@@ -258,6 +260,23 @@ def test_mistakes_in_measure(few, capsys, monkeypatch, words, told):
     with endpoint(grades(1, 1)) as here:
         said = refused(monkeypatch, capsys, "measure", few[0], *words, "--scorers", here.judge)
     assert told in said and here.asked == []
+
+
+def test_scripts_give_a_limit_too(few):
+    given = {"references": few[2], "prompts": "A {}", "word": "cat"}
+    with endpoint(grades(4, 2)) as here:
+        with pytest.raises(UserError, match="2 calls are needed"):
+            api.measure(few[0], **given, scorers=[here.judge])
+        [answer] = api.measure(few[0], **given, scorers=[here.judge], limit=2)
+    assert (answer.image_sim, answer.text_sim_word) == (1.0, 0.5) and len(here.asked) == 2
+
+
+def test_an_import_names_score_instead(few, tmp_path, capsys, monkeypatch):
+    words = ["import", few[0], "--as", "mine", "--out", tmp_path / "new"]
+    with endpoint(grades(1, 1)) as here:
+        told = refused(monkeypatch, capsys, *words, "--scorers", f"miniature,{here.judge}")
+    assert f"score {tmp_path / 'new'} --scorers judge:URL#MODEL --limit N" in told
+    assert here.asked == [] and not (tmp_path / "new").exists()
 
 
 def test_a_dead_endpoint_in_measure(few, capsys, monkeypatch):
