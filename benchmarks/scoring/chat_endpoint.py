@@ -42,7 +42,11 @@ class Busy(Exception):
 
 
 class Unanswered(Exception):
-    """It does not answer this question."""
+    """It does not answer this question; `status`: by which number it says so."""
+
+    def __init__(self, why: str, status: int) -> None:
+        super().__init__(why)
+        self.status = status
 
 
 class Closed(Exception):
@@ -110,9 +114,15 @@ def key() -> str:
     return found
 
 
-def ask(address: Address, messages: Sequence[Mapping[str, Any]], seconds: float = 0.0) -> str:
-    """The text of the first choice."""
-    asked = {"model": address.model, "temperature": 0, "messages": list(messages)}
+def ask(
+    address: Address,
+    messages: Sequence[Mapping[str, Any]],
+    seconds: float = 0.0,
+    temperature: bool = True,
+) -> str:
+    """The text of the first choice. `temperature`: whether one is sent, 0."""
+    cold = {"temperature": 0} if temperature else {}
+    asked = {"model": address.model, **cold, "messages": list(messages)}
     headers = {"Content-Type": "application/json", "Accept": "application/json"}
     headers["User-Agent"] = "perfbench"
     if secret := key():
@@ -176,7 +186,7 @@ def _refuse(status: int, after: str) -> None:
     if status in (404, 405):
         raise Closed(f"it answers {said}: are the address and the model's name right?")
     if 400 <= status < 500:
-        raise Unanswered(f"it answers {said}")
+        raise Unanswered(f"it answers {said}", status)
     raise Busy(f"it answers {status}")
 
 

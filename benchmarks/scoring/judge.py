@@ -17,6 +17,7 @@ from benchmarks.scoring.lookup import Scorer
 TRIES = 3  # calls for one picture, at most
 PAUSE = 1.0  # seconds before the second of them; doubled after it
 IN_VAIN = 8  # pictures without a grade before the first that has one
+IN_A_ROW = 5  # pictures that fail one after the other until it is left alone
 
 
 class Answers(Protocol):
@@ -33,15 +34,19 @@ class Judge:
     def __init__(self, scorer: Scorer, calls: Calls, answers: Answers) -> None:
         self.scorer, self.calls, self.answers = scorer, calls, answers
         self.address = address_of(scorer.source)
+        self.temperature = True  # is sent; some models refuse it
+        self.answered = False  # a question, in this process
+        self.some = False  # picture has a grade
+        self.failing = 0  # pictures in a row that were not answered at all
 
     def grade(self, picture: Shown, references: Sequence[Shown], text: str) -> Grades | None:
         """From the cache, or by at most TRIES calls."""
         of = key_parts(self.address.model, picture, references, text)
         if found := self.answers.get(of):
-            self.calls.known += 1
+            self.calls.known, self.some = self.calls.known + 1, True
             return found
         if grades := self._asked(picture, references, text):
-            self.calls.graded += 1
+            self.calls.graded, self.some = self.calls.graded + 1, True
             self.answers.put(of, grades)
             return grades
         self.calls.refused += 1
@@ -57,23 +62,50 @@ class Judge:
         for tried in range(TRIES):
             if busy:
                 time.sleep(max(busy.wait, PAUSE * 2 ** (tried - 1)))
-            self._count()
             try:
-                found, busy = grades_of(ask(self.address, question)), None
+                found, busy = grades_of(self._answer(question)), None
             except Busy as error:
                 found, busy = None, error
-            except Unanswered:
-                return None
+            except Unanswered as error:
+                self.failing = 0
+                if self.some:
+                    return None
+                raise self.calls.stop(
+                    f"{self.address.shown}: {error} before any picture has a grade: is "
+                    f"{self.address.model} a model that sees pictures?"
+                ) from None
             except Closed as closed:
                 raise self.calls.stop(f"{self.address.shown}: {closed}") from None
             if found:
+                self.failing = 0
                 return found
-        if busy:
+        self.failing = self.failing + 1 if busy else 0
+        if busy and not self.answered:
             raise self.calls.stop(
                 f"{self.address.shown} was asked {TRIES} times for one picture: {busy}; what is "
                 f"answered is kept, and the same command goes on from there"
             )
+        if self.failing >= IN_A_ROW:
+            raise self.calls.stop(
+                f"{self.address.shown} failed for {IN_A_ROW} pictures in a row: {busy}; what is "
+                f"answered is kept, and the same command goes on from there (`perfbench score "
+                f"--again` asks once more for pictures without a grade)"
+            )
         return None
+
+    def _answer(self, question: Sequence[Mapping[str, Any]]) -> str:
+        """The first question goes a second time, without a temperature, where it is refused."""
+        self._count()
+        try:
+            text = ask(self.address, question, temperature=self.temperature)
+        except Unanswered as error:
+            if self.answered or not self.temperature or error.status != 400:
+                raise
+            self.temperature = False
+            self._count()
+            text = ask(self.address, question, temperature=False)
+        self.answered = True
+        return text
 
     def _count(self) -> None:
         """One call more, if it may be."""

@@ -158,6 +158,46 @@ def test_what_passes_is_repeated(there, tmp_path, capsys, monkeypatch, fault):
     nowhere(tmp_path, capsys)
 
 
+def shows(one):
+    return one.pictures[-1]
+
+
+def test_a_picture_that_always_fails_is_a_refusal(there, capsys):
+    def replies(n):
+        if n == 1:
+            bad.append(shows(here.asked[1]))
+        return http("", "503 Busy") if shows(here.asked[n]) in bad else grades(1, 1)
+
+    bad = []
+    with endpoint(replies) as here:
+        assert score(there, here, "--limit", 100) == 0
+        assert len(here.asked) == pictures() + 2
+        name = read_run(there)["scorers"][1]["name"]
+        assert f"{name} gave no score for 1 of" in capsys.readouterr().out
+        bad.clear()
+        assert score(there, here, "--again", "--limit", 100) == 0
+        assert len(here.asked) == pictures() + 3
+
+
+def test_five_pictures_in_a_row_that_fail_stop_it(there, capsys):
+    with endpoint(lambda n: grades(1, 1) if n < 2 else http("", "503 Busy")) as here:
+        assert score(there, here, "--limit", 100) == 1
+    assert len(here.asked) == 2 + 5 * 3
+    assert "failed for 5 pictures in a row: it answers 503" in capsys.readouterr().err
+
+
+def test_a_model_that_refuses_a_temperature_is_asked_without(there):
+    def replies(n):
+        cold = "temperature" in here.asked[n].body
+        return http("", "400 Bad Request") if cold else grades(2, 1)
+
+    with endpoint(replies) as here:
+        assert score(there, here, "--limit", 100) == 0
+    sent = [one.body for one in here.asked]
+    assert ["temperature" in body for body in sent] == [True] + [False] * pictures()
+    assert sent[0] == {**sent[1], "temperature": 0}
+
+
 DOWN = {
     "no key": (http(KEY, f"401 {KEY}"), 1, "is the key in PERFBENCH_JUDGE_KEY right"),
     "no model": (http(KEY, "404 Not Found"), 1, "are the address and the model's name right"),
@@ -166,7 +206,8 @@ DOWN = {
     "huge": (chat(KEY * 20_000), 3, "more than 256 KB"),
     "no chat": (http(f"<html>{KEY}"), 3, "is no chat completion"),
     "blind": (chat(KEY), 24, "none of the first 8 pictures"),
-    "refusing": (http(KEY, "400 Bad Request"), 8, "none of the first 8 pictures"),
+    "refusing": (http(KEY, "400 Bad Request"), 2, "400 Bad Request before any picture has a grade"),
+    "too large": (http(KEY, "413 Too Large"), 1, "413"),
 }  # fmt: skip
 
 
@@ -178,6 +219,9 @@ def test_an_endpoint_that_does_not_answer_is_left_alone(there, tmp_path, capsys,
     assert len(here.asked) == calls
     said = nowhere(tmp_path, capsys)
     assert why in said.err and len(read_run(there)["scorers"]) == 1
+    if calls < 3:  # nothing was asked that could be a refusal
+        rows = [read_rows(there, place.name) for place in (there / "rows").glob("judge-*")]
+        assert all(set(frame["method"]) <= {"real"} for frame in rows)
     assert "Traceback" not in said.err and not (there / "failed").exists()
 
 
