@@ -13,7 +13,7 @@ from scipy.stats import rankdata
 from benchmarks.planning.points import is_variant
 from benchmarks.tables.grid import FLOOR, Grid, grid_of
 from benchmarks.tables.sample_rows import of_pairs
-from benchmarks.tables.statistics import Interval, crossed, mean_over, over_concepts
+from benchmarks.tables.statistics import Interval, crossed, drawn_means, mean_over, over_concepts
 from perfusion_core.errors import UserError
 
 METRICS = ("image_sim", "text_sim_raw")
@@ -55,30 +55,52 @@ def over_methods(values: np.ndarray) -> np.ndarray:
     return mean_over(np.moveaxis(values, 0, -1))
 
 
+def both_have(grid: Grid, one: str, other: str) -> list[np.ndarray]:
+    """The two scorers' values [M, C, P] of the operating points, in the cells that both scored."""
+    own = compared(grid)
+    pair = [grid.values[name][own] for name in (one, other)]
+    there = ~(np.isnan(pair[0]) | np.isnan(pair[1]))
+    return [np.where(there, values, np.nan) for values in pair]
+
+
+def drawn_points(grid: Grid, one: str, other: str) -> list[np.ndarray]:
+    """Means of points that both scorers have, over the cells that both have: [D, M] each."""
+    pair, own, names = both_have(grid, one, other), np.array(compared(grid)), (one, other)
+    alike = all(np.array_equal(np.isnan(grid.values[name][own]), np.isnan(values))
+                for name, values in zip(names, pair))  # fmt: skip
+    scored = ~np.isnan(pair[0]).all((1, 2))
+    if alike:
+        return [grid.balanced[name][:, own[scored]] for name in names]
+    return [over_concepts(drawn_means(values[scored], grid.draws), grid.draws) for values in pair]
+
+
 def points_alike(grid: Grid, one: str, other: str) -> Interval:
     """Spearman's rho of the operating points' means: would tables by both rank them alike?"""
-    own = compared(grid)
-    first, second = (rankdata(grid.balanced[name][:, own], axis=1) for name in (one, other))
-    rho = correlation(first, second, np.ones((1, len(own))))[0]
+    pair = drawn_points(grid, one, other)
+    gone = np.isnan(pair[0]) | np.isnan(pair[1])  # in a draw
+    first, second = (
+        rankdata(np.where(gone, np.nan, means), axis=1, nan_policy="omit") for means in pair
+    )
+    rho = correlation(first, second, np.ones((1, first.shape[1])))[0]
     return crossed(rho, grid.draws, len(grid.concepts))
 
 
 def cells_alike(grid: Grid, one: str, other: str) -> Interval:
     """Of one concept and prompt, do both find the same point better? Pearson's r of the deviations
     from the mean over points, for each concept."""
-    own, parts = compared(grid), []
-    for name in (one, other):
-        values = grid.values[name][own]  # [M, C, P]
-        parts.append((values - over_methods(values)).swapaxes(0, 1).reshape(len(grid.concepts), -1))
-    return each_concept(grid, parts, len(own))
+    pair = both_have(grid, one, other)
+    parts = [
+        (values - over_methods(values)).swapaxes(0, 1).reshape(len(grid.concepts), -1)
+        for values in pair
+    ]
+    return each_concept(grid, parts, len(pair[0]))
 
 
 def prompts_alike(grid: Grid, one: str, other: str) -> Interval:
     """Do both know hard prompts from easy ones alike? Pearson's r over prompts of means over
     points, for each concept.
     """
-    own = compared(grid)
-    return each_concept(grid, [over_methods(grid.values[name][own]) for name in (one, other)], 1)
+    return each_concept(grid, [over_methods(values) for values in both_have(grid, one, other)], 1)
 
 
 QUESTIONS = {

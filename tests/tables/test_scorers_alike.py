@@ -51,6 +51,22 @@ def test_pearson_over_cells_is_that_of_numpy():
     assert found["agreement"] == pytest.approx(np.mean(each))
 
 
+def test_a_method_that_was_not_rated_is_left_out():
+    """As if it were not there; of concepts that were not rated the other scorer counts no cell."""
+    cells = cells_of(0.03)
+    raters = cells["metric"] == "image_sim_raters-1"
+    found = agreement(cells[~(raters & (cells["method"] == "c"))])
+    without = agreement(cells[cells["method"] != "c"])
+    columns = ["agreement", "agreement_lo", "agreement_hi"]
+    assert np.isfinite(found[columns].to_numpy()).all()
+    assert np.allclose(found[columns], without[columns], atol=1e-6)
+    # one that is bad where raters saw it, and best in the concepts that they did not see
+    unseen = cells["concept"].isin(["c6", "c7"]) & (cells["method"] == "a")
+    moved = cells.assign(mean=cells["mean"] + 5.0 * (unseen & ~raters))
+    some = agreement(moved[~(raters & unseen)]).set_index("question")["agreement"]
+    assert (some > 0.6).all()
+
+
 def test_one_scorer_agrees_with_itself():
     cells = cells_of(0.1)
     alone = cells[cells["metric"] != "image_sim_raters-1"]
