@@ -16,7 +16,13 @@ from PIL import Image
 
 from benchmarks.devices import device_name
 from benchmarks.paths import miniature_dir
-from benchmarks.scoring.lookup import JUDGE, SD_SCORER, Scorer, find_scorer
+from benchmarks.scoring.lookup import (
+    JUDGE,
+    SD_SCORER,
+    Scorer,
+    find_scorer,
+    knows_pictures_only,
+)
 from benchmarks.scoring.similarity import ceiling, image_similarity
 from benchmarks.suite.catalog import fill, leave_out
 from benchmarks.suite.concept_folder import list_images
@@ -60,6 +66,12 @@ def measure(
     """`prompts`: with `{}` where the thing stands; one for all pictures, or one each. `limit`:
     calls of judges."""
     refuse_mismatch(pictures, prompts)
+    blind = [name for name in scorers if knows_pictures_only(name)]
+    if blind and not references:
+        raise UserError(
+            f"{blind[0]} reads no text, so that it cannot measure a prompt: give --references DIR, "
+            f"or another scorer"
+        )
     found = [scorer_of(name) for name in scorers or (SD_SCORER,)]
     judges = [one for one in found if one.kind == JUDGE]
     given = (pictures, references, prompts, word)
@@ -85,7 +97,12 @@ def judged_pictures(
             "a judge compares pictures with references and with a prompt: give --references DIR "
             'and --prompt "A {} on the beach"'
         )
-    texts = [fill(text, word or "thing") for text in prompts]
+    if not word:
+        raise UserError(
+            "a judge is asked with the kind of thing in the prompt: give --super-category WORD, "
+            "such as teapot (`word` of benchmarks.api.measure)"
+        )
+    texts = [fill(text, word) for text in prompts]
     texts *= len(pictures) if len(texts) == 1 else 1
     found = {}
     drawn, real = [shown(one) for one in pictures], [shown(one) for one in references]

@@ -296,13 +296,18 @@ def test_measure(few, tmp_path, capsys, monkeypatch):
     ("words", "told"),
     [
         (["--prompt", "A {}"], "compares pictures with references and with a prompt"),
+        (["REFERENCES", "--prompt", "A {}", "--limit", "9"], "give --super-category WORD"),
         (["--prompt", "A {}", "--limit", "0"], "out of range"),
         (["--prompt", "A {}", "--limit", "some"], "not a whole number"),
     ],
 )
 def test_mistakes_in_measure(few, capsys, monkeypatch, words, told):
+    real = few[1:] if words[0] == "REFERENCES" else []
+    words = [word for word in words if word != "REFERENCES"]
     with endpoint(grades(1, 1)) as here:
-        said = refused(monkeypatch, capsys, "measure", few[0], *words, "--scorers", here.judge)
+        said = refused(
+            monkeypatch, capsys, "measure", few[0], *real, *words, "--scorers", here.judge
+        )
     assert told in said and here.asked == []
 
 
@@ -326,7 +331,8 @@ def test_an_import_names_score_instead(few, tmp_path, capsys, monkeypatch):
 def test_a_dead_endpoint_in_measure(few, capsys, monkeypatch):
     with endpoint(http(KEY, "401 No")) as here:
         status, said = command(monkeypatch, capsys, "measure", *few, "--prompt", "A {}",
-                               "--scorers", here.judge, "--limit", 9)  # fmt: skip
+                               "--super-category", "cat", "--limit", 9,
+                               "--scorers", here.judge)  # fmt: skip
     assert status == 2 and "is the key in" in said and KEY not in said and len(here.asked) == 1
 
 

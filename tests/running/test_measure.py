@@ -113,6 +113,7 @@ def test_the_miniatures_scorer_needs_no_download(tmp_path, capsys):
         (["PICTURES", "--prompt", "A {}", "--scorers", "auto"], "the scorer of a run's backbone"),
         (["PICTURES", "--prompt", "A {}", "--scorers", "zzz"], "unknown scorer 'zzz'"),
         (["PICTURES", "--prompt", "A {}", "--device", "zzz"], "zzz"),
+        (["PICTURES", "--prompt", "A {}", "--scorers", "miniature,dino"], "dino reads no text"),
     ],
 )
 def test_mistakes_are_one_sentence(tmp_path, words, told):
