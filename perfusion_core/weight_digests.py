@@ -8,12 +8,14 @@ without it.
 import hashlib
 import json
 from collections.abc import Iterable
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO
 from weakref import WeakKeyDictionary
 
 from perfusion_core.hub import used, variant_in
 
+WITHIN = ".base_layer."  # in the name of a layer that an adapter stands around
 # until a weight is written to
 _digests: WeakKeyDictionary[Any, tuple[list[Any], str]] = WeakKeyDictionary()
 
@@ -44,26 +46,39 @@ def text_digest(text_encoder: Any, vocabulary: int | None = None) -> str:
     """Of a text encoder's weights, by their signs; of the first `vocabulary` words only.
 
     Signs survive rounding to half precision, so a checkpoint has one digest in every dtype; any
-    training flips some. Words that were added to the table are no part of the encoder's name.
+    training flips some. Words that were added to the table are no part of the encoder's name, and
+    neither are adapters around its layers.
     """
-    stamp: list[Any] = [
-        (weight.data_ptr(), weight._version, weight.dtype) for weight in text_encoder.parameters()
-    ]
-    stamp.append(vocabulary)
     words = text_encoder.get_input_embeddings().weight
+    if vocabulary == len(words) == text_encoder.config.vocab_size:
+        vocabulary = None  # one digest, found once
+    weights = without_adapters(text_encoder.named_parameters())
+    stamp: list[Any] = [(one.data_ptr(), one._version, one.dtype) for one in weights.values()]
+    stamp.append(vocabulary)
     if text_encoder in _digests and _digests[text_encoder][0] == stamp:
         return _digests[text_encoder][1]
     named = (
         (name.removeprefix("text_model."), weight[:vocabulary] if weight is words else weight)
-        for name, weight in text_encoder.named_parameters()
+        for name, weight in weights.items()
     )
     signs = (
         (name, tuple(weight.shape), weight.detach().signbit().cpu().numpy())
-        for name, weight in sorted(named)
+        for name, weight in sorted(named, key=itemgetter(0))
     )
     shape = text_shape(text_encoder, vocabulary)
     _digests[text_encoder] = stamp, _digest_of_signs(shape, signs)
     return _digests[text_encoder][1]
+
+
+def without_adapters(named: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """The weights under their plain names: of a layer that peft has wrapped, the layer within."""
+    found = dict(named)
+    wrapped = {name.partition(WITHIN)[0] for name in found if WITHIN in name}
+    return {
+        name.replace(WITHIN, "."): weight
+        for name, weight in found.items()
+        if WITHIN in name or not any(name.startswith(f"{layer}.") for layer in wrapped)
+    }
 
 
 def text_shape(text_encoder: Any, vocabulary: int | None = None) -> str:

@@ -181,8 +181,8 @@ class PlainWeights:
         # eight bits a number have signs, too, but not every function
         return [(n, w.float() if w.element_size() == 1 else w) for n, w in self.weights.items()]
 
-    def parameters(self) -> list[torch.Tensor]:
-        return list(self.weights.values())
+    def get_input_embeddings(self) -> SimpleNamespace:
+        return SimpleNamespace(weight=self.weights["embeddings.token_embedding.weight"])
 
 
 _known: WeakKeyDictionary[Any, tuple[str, str]] = WeakKeyDictionary()

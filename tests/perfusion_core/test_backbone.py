@@ -12,7 +12,7 @@ from benchmarks.advice import advised
 from perfusion_core.backbone import Backbone, cross_attentions
 from perfusion_core.covariance import Covariance, cached, write_covariance
 from perfusion_core.errors import UserError
-from perfusion_core.weight_digests import backbone_digest, text_digest
+from perfusion_core.weight_digests import _digests, backbone_digest, text_digest
 
 
 def test_every_word_of_the_tiny_tokenizer_is_one_token():
@@ -90,6 +90,23 @@ def test_text_digest_is_the_same_in_every_dtype_and_sees_training():
         weight = encoder.get_input_embeddings().weight
         weight[3, 3] = -weight[3, 3]
     assert digest != text_digest(encoder)
+
+
+def test_text_digest_is_found_once_and_not_by_adapters():
+    from peft import LoraConfig, inject_adapter_in_model
+
+    encoder = make_pipe().text_encoder
+    digest, rows = text_digest(encoder), encoder.config.vocab_size
+    kept = _digests[encoder]
+    assert text_digest(encoder, rows) == digest and _digests[encoder] is kept
+    fewer = text_digest(encoder, rows - 3)
+    config = LoraConfig(target_modules=["q_proj", "token_embedding"], init_lora_weights=False)
+    inject_adapter_in_model(config, encoder)
+    assert any("base_layer" in name for name, _ in encoder.named_parameters())
+    assert text_digest(encoder) == digest and text_digest(encoder, rows - 3) == fewer
+    with torch.no_grad():
+        next(w for name, w in encoder.named_parameters() if "base_layer" in name).mul_(-1)
+    assert text_digest(encoder) != digest
 
 
 def test_backbone_digest_sees_every_file(tiny_pipe_dir, tmp_path):
