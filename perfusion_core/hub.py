@@ -72,7 +72,7 @@ def fetch_checkpoint(where: str, revision: str | None = None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import DryRunError, HfHubHTTPError, RevisionNotFoundError
 
-    hub_id = HUB.get(where, where)
+    hub_id, stops = HUB.get(where, where), broken()
     try:
         listed = snapshot_download(hub_id, revision=revision, dry_run=True)
     except RevisionNotFoundError as error:
@@ -80,7 +80,7 @@ def fetch_checkpoint(where: str, revision: str | None = None) -> Path:
             f"the backbone {where!r} has no revision {revision!r}; its page on the hub lists them"
         ) from error
     # no network, HF_HUB_OFFLINE, not allowed: what is here may do
-    except (DryRunError, OSError) as error:
+    except (DryRunError, *stops) as error:
         return cached(
             where,
             revision,
@@ -109,7 +109,7 @@ def fetch_checkpoint(where: str, revision: str | None = None) -> Path:
                 where, hub_id, missing[0].commit_hash, [file.file_size or 0 for file in missing]
             )
         return Path(download(allow_patterns=names))
-    except OSError as error:
+    except stops as error:
         raise UserError(
             f"the download of {hub_id} stopped ({first_line(error)}); the same command goes on "
             f"where it stopped"
@@ -146,7 +146,7 @@ def announce_download(hub_id: str, patterns: list[str]) -> None:
 
     try:
         listed = snapshot_download(hub_id, allow_patterns=patterns, dry_run=True)
-    except (OSError, ValueError):
+    except (*broken(), ValueError):
         return
     missing = [file for file in listed if not file.is_cached]
     if missing:
@@ -202,6 +202,15 @@ def cached(where: str, revision: str | None, error: BaseException) -> Path:
         "or copy a folder in diffusers layout or a .safetensors file here and give --backbone its "
         "path"
     ) from error
+
+
+def broken() -> tuple[type[BaseException], ...]:
+    """What huggingface_hub lets through of a connection that breaks: the errors of its own HTTP
+    library, which need not be OSErrors.
+    """
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return (OSError, *HfHubHTTPError.__bases__)
 
 
 def first_line(error: BaseException) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from perfusion_core.errors import UserError
-from perfusion_core.hub import amount, announce, first_line
+from perfusion_core.hub import amount, announce, broken, first_line
 
 NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(?:@[\w./-]+)?")
 FILE = re.compile(r"[\w-][\w .()-]*\.safetensors")  # at the root of a repository
@@ -38,6 +38,7 @@ def fetch_concept(given: str) -> Path:
     )
 
     hub_id, _, revision = given.partition("@")
+    stops = broken()
     try:
         listed = snapshot_download(hub_id, revision=revision or None, dry_run=True)
     except HFValidationError as error:
@@ -49,7 +50,7 @@ def fetch_concept(given: str) -> Path:
             f"{hub_id} has no revision {revision!r}; its page on the hub lists them"
         ) from error
     # no network, HF_HUB_OFFLINE, not allowed: what is here may do
-    except (DryRunError, OSError) as error:
+    except (DryRunError, *stops) as error:
         known = error if isinstance(error, HfHubHTTPError) else error.__cause__ or error
         return cached_concept(given, hub_id, revision or None, known)
     file = only_one(hub_id, {one.filename: one.file_size or 0 for one in listed})
@@ -58,9 +59,9 @@ def fetch_concept(given: str) -> Path:
         if not found.is_cached:
             announce(hub_id, hub_id, found.commit_hash, [found.file_size or 0])
         return Path(hf_hub_download(hub_id, file, revision=found.commit_hash))
-    except OSError as error:
+    except stops as error:
         if isinstance(error, HfHubHTTPError):
-            raise not_given(hub_id, error) from error
+            raise not_given(given, hub_id, error) from error
         raise UserError(
             f"the download of {hub_id} stopped ({first_line(error)}); give the same command again"
         ) from error
@@ -108,7 +109,7 @@ def cached_concept(given: str, hub_id: str, revision: str | None, error: BaseExc
         if isinstance(none, UserError):
             raise
     if isinstance(error, HfHubHTTPError):
-        raise not_given(hub_id, error) from error
+        raise not_given(given, hub_id, error) from error
     why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "the hub cannot be reached"
     raise UserError(
         f"there is no file {given}, the concept {hub_id} is not in {constants.HF_HUB_CACHE}, and "
@@ -116,9 +117,10 @@ def cached_concept(given: str, hub_id: str, revision: str | None, error: BaseExc
     ) from error
 
 
-def not_given(hub_id: str, error: Any) -> UserError:
+def not_given(given: str, hub_id: str, error: Any) -> UserError:
     return UserError(
-        f"the hub does not give out the concept {hub_id} ({first_line(error)}): check the name; "
+        f"there is no file {given}, and the hub does not give out the concept {hub_id} "
+        f"({first_line(error)}): check the name; "
         f"where a licence has to be accepted, accept it on the concept's page, then set HF_TOKEN "
         f"or type `hf auth login`"
     )

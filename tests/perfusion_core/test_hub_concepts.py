@@ -3,13 +3,16 @@ revisions. As in test_hub.py, every case is a process.
 """
 
 import shutil
+from types import SimpleNamespace
 
 import pytest
 from conftest import make_concept
 from fake_hub import COMMIT, Hub
 from fake_hub import asked_of as fetch
 
-from perfusion_core.hub_concepts import is_hub_name
+from perfusion_core.errors import UserError
+from perfusion_core.hub import announce_download, fetch_checkpoint
+from perfusion_core.hub_concepts import fetch_concept, is_hub_name
 
 CALL = """
 import sys
@@ -87,7 +90,7 @@ BAD = {
     "owner/strange": "a file of a strange name",
     "owner/large": "17.0 MB, and a concept has less than 16.0 MB",
     "owner/teddy@v9": "no revision 'v9'",
-    "owner/nothing": "the hub does not give out the concept owner/nothing",
+    "owner/nothing": "there is no file owner/nothing, and the hub does not give out the concept",
     "owner/no..where": "cannot be the name of a concept on the hub",
 }
 
@@ -105,7 +108,7 @@ def test_what_is_no_concept_is_refused_before_it_is_downloaded(repositories, tmp
 def test_gated_and_missing(repositories, tmp_path):
     hub = Hub(repositories, token="hf_secret")
     closed = fetch(tmp_path, "owner/teddy", endpoint=hub.address, code=CALL)
-    assert "refused: the hub does not give out" in closed.stdout and "HF_TOKEN" in closed.stdout
+    assert "the hub does not give out" in closed.stdout and "HF_TOKEN" in closed.stdout
     mine = {"HF_TOKEN": "hf_secret"}
     opened = fetch(tmp_path, "owner/teddy", endpoint=hub.address, code=CALL, **mine)
     assert opened.stdout.strip().endswith("teddy.safetensors"), opened.stderr
@@ -116,6 +119,32 @@ def test_gated_and_missing(repositories, tmp_path):
     ):
         empty = fetch(tmp_path / "empty", "owner/teddy", code=CALL, **more)
         assert "refused: there is no file owner/teddy" in empty.stdout and why in empty.stdout
+
+
+def test_a_connection_that_breaks_is_one_sentence(repositories, tmp_path, monkeypatch):
+    """The errors of the hub's HTTP library, which are no OSErrors, at every step of it."""
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError
+
+    kind = HfHubHTTPError.__bases__[0]  # its library's own, of any version
+    listed = [SimpleNamespace(filename="a.safetensors", file_size=9, is_cached=True)]
+    listed[0].commit_hash = COMMIT
+
+    def cut(*_, **how):
+        if how.get("local_files_only"):
+            raise huggingface_hub.errors.LocalEntryNotFoundError("nothing")
+        raise kind("Server disconnected without sending a response.")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", cut)
+    with pytest.raises(UserError, match=r"no file owner/teddy, .* the hub cannot be reached"):
+        fetch_concept("owner/teddy")
+    with pytest.raises(UserError, match=r"sd21 .* is not in .* the hub cannot be reached"):
+        fetch_checkpoint("sd21")
+    announce_download("owner/teddy", ["*"])  # whoever downloads will say so
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: listed)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", cut)
+    with pytest.raises(UserError, match=r"the download of owner/teddy stopped \(Server disc"):
+        fetch_concept("owner/teddy")
 
 
 def test_a_file_of_the_hub_is_read_as_any_other(repositories, tmp_path):
