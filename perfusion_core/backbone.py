@@ -156,10 +156,10 @@ class Backbone:
 
 def cross_attentions(unet: Any) -> dict[str, Any]:
     """The text cross-attentions by name, in the U-Net's own order: every method's layers. The
-    motion modules of a video U-Net read no text.
+    motion modules of a video U-Net read no text. What is compiled has the names it had before.
     """
     return {
-        name: module
+        name.replace("_orig_mod.", ""): module
         for name, module in unet.named_modules()
         if name.endswith("attn2") and hasattr(module, "to_k") and "motion_modules" not in name
     }

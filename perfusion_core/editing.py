@@ -27,7 +27,7 @@ from perfusion_core.concept import Concept
 from perfusion_core.covariance import inverse, lookup_covariance
 from perfusion_core.errors import UserError
 from perfusion_core.joint_edit import joint_edit
-from perfusion_core.other_doors import as_tokens, behind, no_literal, uncompiled
+from perfusion_core.other_doors import as_tokens, behind, keys_kept, no_literal, uncompiled
 from perfusion_core.perfusion_settings import BIAS, TEMPERATURE
 from perfusion_core.prompts import Word, super_encoding, tokenize, written
 from perfusion_core.prompts import super_text as fill_supers
@@ -104,7 +104,8 @@ def load_concepts(
         if tokens:
             block.enter_context(as_tokens(pipe, words))
         if hasattr(pipe, "encode_prompt"):
-            pipe.encode_prompt = encoder(pipe, pipe.encode_prompt, words, lock, still)
+            keep = keys_kept(pipe, words, layers, e_super)
+            pipe.encode_prompt = encoder(pipe, pipe.encode_prompt, words, lock, still, keep)
             block.callback(vars(pipe).pop, "encode_prompt", None)
         yield pipe
 
@@ -218,9 +219,10 @@ def encoder(
     words: Mapping[str, Word],
     lock: str,
     check: Callable[[], None] = lambda: None,
+    keep: Callable[[Callable[[str], torch.Tensor]], None] = lambda encode: None,
 ) -> Callable[..., Any]:
     """The pipeline's encode_prompt for prompts with {names}, in the same signature; `check` refuses
-    what happened to the pipeline meanwhile.
+    what happened to the pipeline meanwhile, `keep` moves keys after its text encoder.
     """
 
     # textual inversions of several tokens are written out before anything is counted; few pipelines
@@ -261,6 +263,7 @@ def encoder(
                 'use lock="local"'
             )
         if prompt_embeds is None:
+            keep(lambda text: original(text, device, 1, False, lora_scale=lora_scale)[0][0])
             prompt_embeds = once(
                 [prompt] if isinstance(prompt, str) else list(prompt or []), device, lora_scale
             )

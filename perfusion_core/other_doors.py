@@ -13,8 +13,8 @@ from tokenizers import AddedToken, Tokenizer
 from torch import nn
 
 from perfusion_core.errors import UserError
-from perfusion_core.prompts import Word
-from perfusion_core.rank_one import EditedProjection
+from perfusion_core.prompts import INITIAL, Word, named, tokenize
+from perfusion_core.rank_one import EditedProjection, LockedKeys
 
 END = "</w>"  # of a word, in CLIP's tokens
 # where diffusers lets adapters into a U-Net
@@ -116,6 +116,8 @@ def as_tokens(pipe: Any, words: Mapping[str, Word]) -> Iterator[None]:
     finally:
         now = encoder.get_input_embeddings()
         if now is table and now.weight.shape == ours.shape and len(tokenizer) == known:
+            if not now.weight.is_meta:  # else its numbers are with an offload, elsewhere
+                rows.data = rows.data.to(now.weight)  # the pipeline may have moved, or be in halves
             tokenizer._tokenizer, table.weight = plain, rows
         elif there := [name for name in names if name in tokenizer.added_tokens_encoder]:
             from diffusers.loaders import TextualInversionLoaderMixin
@@ -155,6 +157,38 @@ def behind(unet: Any, layers: Mapping[str, Any]) -> Iterator[None]:
     finally:
         for name in doors:
             delattr(unet, name)
+
+
+def keys_kept(
+    pipe: Any, words: Mapping[str, Word], layers: Mapping[str, Any], e_super: torch.Tensor
+) -> Callable[[Callable[[str], torch.Tensor]], None]:
+    """The text encoder's adapters may come, go and be scaled inside the block: before a prompt is
+    encoded, keys are moved to where the super-categories are now. `encode`: of a text, [M, d].
+    """
+    locked = [layer.to_k for layer in layers.values() if isinstance(layer.to_k, LockedKeys)]
+    before, there = e_super, adapted(pipe.text_encoder)
+
+    def keep(encode: Callable[[str], torch.Tensor]) -> None:
+        nonlocal before, there
+        had, there = there, adapted(pipe.text_encoder)
+        if not locked or not (had or there):
+            return
+        found = []
+        for name, word in words.items():
+            supers = {name: Word(word.text)}
+            _, [at] = tokenize(pipe.tokenizer, [named(INITIAL, name)], supers)
+            found.append(encode(INITIAL.format(word.text))[at[name][0]].float())
+        now = torch.stack(found).to(before.device)
+        if not torch.equal(now, before):
+            for side in locked:
+                side.keep_at(now)
+        before = now
+
+    return keep
+
+
+def adapted(encoder: nn.Module) -> bool:
+    return any(hasattr(module, "base_layer") for module in encoder.modules())
 
 
 @contextmanager

@@ -238,6 +238,10 @@ class EditedProjection(nn.Module):
         """Before this module from now on: the same one, or one with adapters."""
         self.plain, self.last = plain, Last()
 
+    def forget(self) -> None:
+        """What was found by the plain module's weights, which are about to be others."""
+        self.last = Last()
+
 
 class LockedKeys(EditedProjection):
     """K under local lock: each o_star is W_K e_super of the plain module as it is now, but where K
@@ -262,6 +266,15 @@ class LockedKeys(EditedProjection):
     def stand_before(self, plain: nn.Module) -> None:
         self.known = self.known and plain is self.plain
         super().stand_before(plain)
+
+    def forget(self) -> None:
+        self.known = False
+        super().forget()
+
+    def keep_at(self, e_super: torch.Tensor) -> None:
+        """From now on the keys are those of other encodings [J, d]."""
+        self.e_super = e_super
+        self.forget()
 
     def target(self, like: torch.Tensor) -> torch.Tensor:
         if self.known:
@@ -317,7 +330,8 @@ def without_plain(module: nn.Module, state: dict[str, Any], prefix: str, _: Any)
         state[prefix + name.removeprefix(within)] = state.pop(name)
 
 
-def with_plain(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+def with_plain(module: EditedProjection, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """The way back, where tensors are loaded inside the block."""
+    module.forget()
     for name in [name for name in state if name.startswith(prefix)]:
         state[f"{prefix}plain.{name.removeprefix(prefix)}"] = state.pop(name)

@@ -180,6 +180,48 @@ def test_an_adapter_that_comes_inside_the_block(load, usual, fused, tmp_path, wa
         assert off(draw(pipe), fused[0]) < 1e-6
 
 
+def test_an_adapter_on_the_text_encoder_that_comes_and_goes(load, usual, caplog):
+    """Its own words have moved: where the key is kept moves with them, and back."""
+    from peft import LoraConfig, inject_adapter_in_model
+
+    config = LoraConfig(r=2, target_modules=["v_proj", "fc1"], init_lora_weights=False)
+
+    def speak(pipe):
+        torch.manual_seed(5)
+        inject_adapter_in_model(config, pipe.text_encoder)
+        return pipe
+
+    with load(speak(make_pipe())) as pipe:
+        expected = draw(pipe)
+        weaker = draw(pipe, cross_attention_kwargs={"scale": 0.3})
+    assert off(expected, usual[0]) > 1e-4 and off(expected, weaker) > 1e-4
+    assert "another text encoder" not in caplog.text
+    pipe = make_pipe()
+    with load(pipe):
+        assert np.array_equal(draw(pipe), usual[0])
+        speak(pipe)
+        assert off(draw(pipe), expected) < 1e-6
+        assert off(draw(pipe, cross_attention_kwargs={"scale": 0.3}), weaker) < 1e-6
+        for module in list(pipe.text_encoder.modules()):
+            for name, part in list(module.named_children()):
+                if name in config.target_modules:
+                    setattr(module, name, part.base_layer)
+        assert off(draw(pipe), usual[0]) < 1e-6
+
+
+def test_weights_loaded_inside_the_block_are_what_draws(load):
+    pipe, other = make_pipe(), make_pipe(seed=3)
+    with load(other, force=True):
+        expected = draw(other)
+    other = make_pipe(seed=3)
+    pipe.text_encoder = other.text_encoder
+    with load(pipe, force=True):
+        assert off(draw(pipe), expected) > 1e-3
+        pipe.vae.load_state_dict(other.vae.state_dict())
+        pipe.unet.load_state_dict(other.unet.state_dict())
+        assert off(draw(pipe), expected) < 1e-6
+
+
 def test_weights_are_saved_and_loaded_under_their_own_names(load, usual, tmp_path):
     pipe, other = make_pipe(), make_pipe(seed=3)
     names = list(pipe.unet.state_dict())
@@ -289,6 +331,19 @@ def test_a_compiled_text_encoder(load, usual, way):
     assert pipe.text_encoder is before and pipe.text_encoder._compiled_call_impl is doing
 
 
+def test_a_wrapped_u_net_is_the_same_model(load):
+    """For compilers its layers have other names, and a concept file tells them."""
+    pipe = make_pipe()
+    names = list(cross_attentions(pipe.unet))
+    pipe.unet = torch.compile(pipe.unet, backend="eager")
+    assert list(cross_attentions(pipe.unet)) == names
+    with load(pipe):  # nothing is compiled before something is drawn
+        assert all(
+            isinstance(layer.to_v, EditedProjection)
+            for layer in cross_attentions(pipe.unet).values()
+        )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_a_compiled_u_net(load, usual, backend):
@@ -394,6 +449,18 @@ def test_words_as_tokens_leave_no_trace(load, usual):
     assert same_text(states_of_text(pipe), before)
     assert pipe.text_encoder.get_input_embeddings().weight is rows
     assert np.array_equal(draw(pipe, PLAIN), usual[1])
+
+
+def test_words_as_tokens_leave_the_dtype_that_the_pipeline_has_now(load):
+    pipe = make_pipe()
+    rows = pipe.text_encoder.get_input_embeddings().weight
+    before = rows.detach().clone()
+    with load(pipe, tokens=True):
+        pipe.to(torch.float64)
+    assert pipe.text_encoder.get_input_embeddings().weight is rows
+    assert torch.equal(rows, before.double())
+    found, right = (one.encode_prompt(PLAIN, "cpu", 1, False)[0] for one in (pipe, make_pipe()))
+    assert found.dtype == torch.float64 and torch.allclose(found.float(), right, atol=1e-5)
 
 
 def test_textual_inversions_that_come_and_go_beside_words_as_tokens(load, usual):
