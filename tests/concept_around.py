@@ -8,6 +8,8 @@ import os
 from functools import wraps
 from typing import Any
 
+import diffusers  # the installed one: their conftest puts their sources before it
+
 SUBJECTS = ("squirrel", "toy", "cat", "dog", "astronaut", "tiger")
 PIPELINES = (
     "StableDiffusionPipeline",
@@ -19,7 +21,6 @@ PIPELINES = (
 
 
 def pytest_configure(config: Any) -> None:
-    import diffusers
     from conftest_of_ours import make_tokenizer
     from transformers import CLIPTokenizer
 

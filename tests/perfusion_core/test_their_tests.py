@@ -6,6 +6,7 @@ own premise is another picture.
 """
 
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -30,7 +31,9 @@ PREMISES = {
     "encode_prompt_works_in_isolation": "encodes with one pipeline and draws with another",
     "pag_disable_enable": "two pipelines on one U-Net",
 }
-PIXELS = ("ddim", "pndm", "k_lms", "euler", "lcm", "lms", "dpm", "heun", "multistep")  # fixed ones
+# how a comparison with pictures that are written out in a test fails: |difference| < tolerance
+NUMBER = r"(?:np\.\w+\()?[\d.]+(?:e[+-]?\d+)?\)?"
+PIXELS = re.compile(rf"(?:AssertionError: )?assert {NUMBER} < {NUMBER}\s")
 
 pytestmark = [
     pytest.mark.slow,
@@ -68,9 +71,10 @@ def outcomes(folder: Path, concept: bool) -> dict[str, tuple[bool, str]]:
     return found
 
 
-def is_premise(name: str) -> bool:
+def is_premise(name: str, said: str) -> bool:
+    """Whether another picture, or a refusal, is what a concept has to lead to there."""
     test = name.split("::")[1]
-    return any(word in test for word in (*PREMISES, *PIXELS))
+    return any(word in test for word in PREMISES) or PIXELS.match(f"{said} ") is not None
 
 
 def test_their_fast_tests_pass_with_a_concept(tmp_path):
@@ -80,9 +84,10 @@ def test_their_fast_tests_pass_with_a_concept(tmp_path):
         warnings.warn(f"tests of diffusers {version} on {diffusers.__version__}", stacklevel=1)
     plain, concept = outcomes(tmp_path, False), outcomes(tmp_path, True)
     passed = {name for name, (fine, _) in plain.items() if fine}
-    assert len(passed) >= 20, f"{len(passed)} of {len(plain)} pass without a concept"
+    least = 1 if "PERFBENCH_THEIR_K" in os.environ else 20
+    assert len(passed) >= least, f"{len(passed)} of {len(plain)} pass without a concept"
     lost = {name: concept[name][1] for name in passed if not concept.get(name, (False, ""))[0]}
-    unexpected = {name: said for name, said in lost.items() if not is_premise(name)}
+    unexpected = {name: said for name, said in lost.items() if not is_premise(name, said)}
     print(f"{len(passed)} of {len(plain)} pass plainly, {len(passed) - len(lost)} with a concept")
     for name, said in lost.items():
         print("lost:", name, said[:150])
