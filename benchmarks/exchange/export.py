@@ -74,7 +74,9 @@ def export(args: argparse.Namespace) -> None:
     bias, temperature = point_of(args, concepts)
     rank = rank_of(args, concepts)
     backbone = opened(args)
-    check_concepts(backbone.pipe, concepts, cross_attentions(backbone.unet), args.force)
+    layers = cross_attentions(backbone.unet)
+    concepts = {name: concept.arranged(layers) for name, concept in concepts.items()}
+    check_concepts(backbone.pipe, concepts, layers, args.force)
     judge = Judge(args, backbone) if args.compare else None
     found = made_static(args, backbone, concepts, bias, temperature, rank)
     about = told_in_header(backbone, found, concepts, bias, temperature)

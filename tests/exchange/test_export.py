@@ -26,6 +26,7 @@ from benchmarks.cli import run
 from benchmarks.exchange.lora_files import kohya_header, model_spec
 from benchmarks.paths import miniature_dir
 from perfusion_core import Backbone, Concept, load_concepts
+from perfusion_core.backbone import cross_attentions
 from perfusion_core.sampling import sample
 
 SHIPPED = Path(__file__).parent.parent.parent / "results" / "miniature-concepts"
@@ -186,6 +187,17 @@ def kit(tmp_path_factory):
     lines = [f"a {{}} {' '.join(rng.choice(WORDS, 5))}" for _ in range(80)]
     (folder / "captions.txt").write_text("\n".join(lines))
     return folder, ["--backbone", str(place), "--captions", str(folder / "captions.txt"), *CPU]
+
+
+def test_layers_in_another_order_export_the_same(miniature, cat, tmp_path):
+    layers = tuple(cross_attentions(miniature.unet))
+    concept = Concept.load(SHIPPED / "cat.safetensors")
+    turned = dataclasses.replace(concept, names=layers[::-1], o_v=concept.o_v[::-1])
+    turned.save(tmp_path / "cat.safetensors")
+    assert run(["export", str(tmp_path / "cat.safetensors"), "--out", str(tmp_path), *CPU]) == 0
+    here, there = (load_file(folder / "cat_lora.safetensors") for folder in (tmp_path, cat))
+    assert here.keys() == there.keys()
+    assert all(torch.equal(here[name], there[name]) for name in here)
 
 
 def test_below_nine_tenths_it_is_refused_unless_forced(kit, tmp_path, monkeypatch, capsys):
