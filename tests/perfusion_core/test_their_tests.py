@@ -24,6 +24,7 @@ FILES = (
     "stable_diffusion/test_stable_diffusion_inpaint.py",
     "controlnet/test_controlnet.py",
 )
+FAST = "Fast or TestStable or TestControlNet"  # as older and newer versions call them
 # what a test asks for that a concept must not give
 PREMISES = {
     "fused_qkv_projections": "refused with a concept, by name",
@@ -33,7 +34,8 @@ PREMISES = {
 }
 # how a comparison with pictures that are written out in a test fails: |difference| < tolerance
 NUMBER = r"(?:np\.\w+\()?[\d.]+(?:e[+-]?\d+)?\)?"
-PIXELS = re.compile(rf"(?:AssertionError: )?assert {NUMBER} < {NUMBER}\s")
+CLOSE = r"AssertionError:\s*Tensors not close!"  # newer ones; between own pictures it has a name
+PIXELS = re.compile(rf"(?:AssertionError: )?assert {NUMBER} < {NUMBER}\s|{CLOSE}")
 
 pytestmark = [
     pytest.mark.slow,
@@ -58,7 +60,8 @@ def outcomes(folder: Path, concept: bool) -> dict[str, tuple[bool, str]]:
     files = [f"tests/pipelines/{file}" for file in FILES]
     there = [file for file in files if Path(SOURCES, file).is_file()]
     words = ["-q", "-p", "concept_around", "-p", "no:cacheprovider", f"--junitxml={report}"]
-    words += ["-m", "not slow and not nightly", "-k", os.environ.get("PERFBENCH_THEIR_K", "Fast")]
+    words += ["--continue-on-collection-errors"]  # a file may need what is not installed here
+    words += ["-m", "not slow and not nightly", "-k", os.environ.get("PERFBENCH_THEIR_K", FAST)]
     command = [sys.executable, "-m", "pytest", *words, *there]
     done = subprocess.run(command, cwd=SOURCES, env=env, capture_output=True, text=True)
     assert report.is_file(), done.stdout[-3000:] + done.stderr[-3000:]
