@@ -37,6 +37,8 @@ class Hub:
         self.commits: dict[str, dict[str, Path]] = {}  # of repositories that were made here
         self.objects: dict[str, bytes] = {}  # large files by their sha256
         self.made: list[dict] = []  # what `create_repo` asked for
+        self.hidden: set[str] = set()  # repositories that were made private
+        self.role = "write"  # of the token
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -90,6 +92,13 @@ class Hub:
         api = path.startswith("/api/models/")
         name = "/".join(path.removeprefix("/api/models/").strip("/").split("/")[:2])
         rest = path.removeprefix("/api/models/").strip("/").removeprefix(name).strip("/")
+        if path == "/api/whoami-v2":
+            auth = {"accessToken": {"role": self.role}}
+            return 200, {}, json.dumps({"name": "me", "orgs": [], "auth": auth}).encode()
+        if rest.startswith("auth-check") and name not in self.commits:
+            return 403, {"X-Error-Message": "You may not write here"}, b"{}"
+        if rest.startswith("auth-check"):
+            return 200, {}, b"{}"
         if name in self.commits:
             return self.reply_of_made(name, rest, api)
         if name not in models:
@@ -126,7 +135,8 @@ class Hub:
             if what not in ("", "main", commit):
                 return self.no_revision()
             files = [{"rfilename": file.relative_to(folder).as_posix()} for file in paths]
-            return 200, {}, json.dumps({"id": name, "sha": commit, "siblings": files}).encode()
+            told = {"id": name, "sha": commit, "siblings": files, "private": name in self.hidden}
+            return 200, {}, json.dumps(told).encode()
         if api and kind == "tree":
             entries = [
                 {
@@ -188,6 +198,8 @@ class Hub:
             said = {"X-Error-Message": "You don't have the rights to create a model there"}
             return 403, said, b"{}"
         self.made.append(asked)
+        if name not in self.commits and asked.get("visibility") == "private":
+            self.hidden.add(name)
         if name in self.commits:
             there = json.dumps({"url": f"{self.address}/{name}"}).encode()
             return 409, {"X-Error-Message": "You already created this model repo"}, there

@@ -3,6 +3,7 @@
 In: what is sent, its pictures and scores. Out: text; what others wrote is escaped.
 """
 
+import re
 from collections.abc import Sequence
 from html import escape
 
@@ -18,6 +19,8 @@ PAPER = "https://arxiv.org/abs/2305.01644"
 CONCEPT_TAGS = ["text-to-image", "personalization", "perfusion", "key-locking", "stable-diffusion"]
 EXPORT_TAGS = ["diffusers", "lora", "textual-inversion", "template:sd-lora"]
 ACROSS = 4  # pictures in a row of the gallery
+CARD = "README.md"
+OURS = "Made by Perfbench."
 LONG = 300  # characters of an export's header that are shown
 
 
@@ -63,7 +66,7 @@ def opening(sent: Parcel, base: str) -> str:
     how = "a concept" if sent.concept else "exported from a concept"
     return (
         f"{what}, learned by [Perfusion]({PAPER}) (key-locked, gated rank-one editing): {how} "
-        f"for {on}. Made by Perfbench."
+        f"for {on}. {OURS}"
     )
 
 
@@ -196,3 +199,13 @@ def files(sent: Parcel) -> str:
         f"| {path.name} | {path.stat().st_size} | `{file_sha256(path)}` |" for path in sent.files
     ]
     return "\n".join(["## Files", "", "| file | bytes | sha256 |", "|---|---|---|", *rows])
+
+
+def named_by(readme: str) -> frozenset[str]:
+    """The files of an earlier card of ours and the card; of any other text none."""
+    if OURS not in readme:
+        return frozenset()
+    weights = re.findall(r"^\| ([^|`]+) \| \d+ \| `[0-9a-f]{64}` \|$", readme, re.M)
+    pictures = re.findall(r'<img src="(images/\d+\.png)"', readme)
+    figure = [FIGURE] if f"({FIGURE})" in readme else []
+    return frozenset([CARD, *weights, *pictures, *figure])

@@ -35,11 +35,16 @@ class Parcel:
         return names[0].removesuffix(".safetensors")
 
     @property
+    def backbone(self) -> str:
+        """Its name, without the digest behind it."""
+        told = [header.get("perfbench.backbone", "") for header in self.exports.values()]
+        known = self.concept.backbone if self.concept else next(filter(None, told), "")
+        return known.rsplit(" ", 1)[0]
+
+    @property
     def base_model(self) -> str:
         """The hub id of the backbone; empty where it was made on a folder of somebody's."""
-        told = [header.get("backbone", "") for header in self.exports.values()]
-        name = (self.concept.backbone if self.concept else next(iter(told), "")).split(" ")[0]
-        name = HUB.get(name, name)
+        name = HUB.get(self.backbone, self.backbone)
         return name if NAME.fullmatch(name) and "@" not in name else ""
 
 

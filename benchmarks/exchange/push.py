@@ -5,22 +5,32 @@ Nothing is sent before it was said what.
 """
 
 import argparse
+import os
+import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.disk import ask_for, remove, replace, write_whole
 from benchmarks.exchange.card_pictures import FIGURE, drawn, of_folder, of_run
 from benchmarks.exchange.file_scores import file_scores
-from benchmarks.exchange.model_card import card
+from benchmarks.exchange.hub_repository import (
+    Repository,
+    check_seen,
+    check_there,
+    look,
+    said_plainly,
+    send,
+)
+from benchmarks.exchange.model_card import CARD, card, named_by
 from benchmarks.exchange.parcel import Parcel, parcel
 from benchmarks.tables.run_view import open_run
 from perfusion_core.errors import UserError
-from perfusion_core.hub import amount, first_line
-from perfusion_core.hub_concepts import EXPORTS, NAME
+from perfusion_core.hub import amount
+from perfusion_core.hub_concepts import NAME
+
+OVER = "--overwrite puts these files in their place"
 
 
 def push(args: argparse.Namespace) -> None:
@@ -34,24 +44,74 @@ def push(args: argparse.Namespace) -> None:
     if args.run and not sent.concept:
         raise UserError("--run knows the scores of a concept, and this is an export; leave it out")
     kept = Path(args.out or args.repo.partition("/")[2])
+    there = None
     if args.dry_run:
-        ask_for(kept)
-        if kept.exists() and not args.overwrite:
-            raise UserError(f"{kept} is there already; give another --out, or --overwrite")
+        check_kept(kept, args)
     else:
         check_may_send(args)
+        there = look(args.repo)
+        check_seen(args.repo, there, args.private)
+        known = {CARD, *(path.name for path in sent.files)}
+        check_there(args.repo, there, known, args.overwrite, OVER)
     with tempfile.TemporaryDirectory(prefix="perfbench-push-") as aside:
         folder = Path(aside) / "repository"
         make_folder(folder, sent, args)
-        names = tell(folder, args)
-        if args.dry_run:
+        names = tell(folder, args, there)
+        if there is None:
             settle(folder, kept)
             print(kept)
             return
+        check_there(args.repo, there, names, args.overwrite, OVER)
         if not args.yes and not agreed():
             raise UserError("nothing was sent")
-        revision = send(folder, names, sent, args)
-    tell_where(args.repo, revision, sent)
+        if not there.revision:
+            there = made(args, names)
+        revision = send(args.repo, folder, names, there, f"Add {sent.word} with its card")
+    tell_where(args, revision, sent)
+
+
+def made(args: argparse.Namespace, names: list[str]) -> Repository:
+    """A new repository; somebody may have made it meanwhile, so it is looked at."""
+    from huggingface_hub import HfApi
+
+    with said_plainly(args.repo):
+        HfApi().create_repo(args.repo, private=args.private or None, exist_ok=True)
+    there = look(args.repo)
+    check_seen(args.repo, there, args.private)
+    check_there(args.repo, there, names, False, "give the same command again")
+    return there
+
+
+def check_kept(kept: Path, args: argparse.Namespace) -> None:
+    """--out of a dry run: a new folder, or that of an earlier card and nothing else."""
+    place, here = Path(os.path.abspath(kept)).resolve(), Path.cwd().resolve()
+    if place in (here, *here.parents):
+        raise UserError(
+            f"--out {kept} is the current folder or one above it, and a card needs one of its own; "
+            f"give --out a new name"
+        )
+    shown = args.pictures if args.pictures != "none" else None
+    given = [Path(one).resolve() for one in (args.what, shown, args.run) if one]
+    if any(place in (one, *one.parents) for one in given):
+        raise UserError(
+            f"--out {kept} holds what is sent or shown, and that is never written over; give "
+            f"another --out"
+        )
+    ask_for(place)
+    if not place.exists():
+        return
+    if not args.overwrite:
+        raise UserError(f"{kept} is there already; give another --out, or --overwrite")
+    if not place.is_dir():
+        raise UserError(f"--out {kept} is a file, and a folder is written; give another --out")
+    known = place / CARD
+    ours = named_by(known.read_text(errors="replace")) if known.is_file() else frozenset()
+    files = {path.relative_to(place).as_posix() for path in place.rglob("*") if not path.is_dir()}
+    if strange := sorted(files - ours):
+        raise UserError(
+            f"--out {kept} holds {strange[0]}, which no earlier card names, and --overwrite would "
+            f"delete it; give another --out"
+        )
 
 
 def check_repo(repo: str) -> None:
@@ -96,13 +156,13 @@ def make_folder(folder: Path, sent: Parcel, args: argparse.Namespace) -> None:
     elif args.pictures == "none" or not sent.concept:
         shown = []
     else:
-        args.backbone = args.backbone or sent.concept.backbone.rsplit(" ", 1)[0]
+        args.backbone = args.backbone or sent.backbone
         shown = drawn(folder, sent, args)
     for path in sent.files:
         shutil.copyfile(path, folder / path.name)
     base = args.base_model or sent.base_model
     figure = (folder / FIGURE).is_file()
-    write_whole(folder / "README.md", card(sent, args.repo, base, shown, figure, scores))
+    write_whole(folder / CARD, card(sent, args.repo, base, shown, figure, scores))
 
 
 def settle(folder: Path, kept: Path) -> None:
@@ -114,13 +174,14 @@ def settle(folder: Path, kept: Path) -> None:
     replace(aside, kept)
 
 
-def tell(folder: Path, args: argparse.Namespace) -> list[str]:
-    """Every file that is sent, where to, and who can see it. -> their names"""
+def tell(folder: Path, args: argparse.Namespace, there: Repository | None) -> list[str]:
+    """Every file that is sent, where to, who can see it, and what is lost. -> their names"""
     from huggingface_hub import constants
 
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
-    who = "private" if args.private else "for all to see"
+    private = args.private or (there is not None and there.private)
+    who = "private" if private else "for all to see"
     would = "would send" if args.dry_run else "sends"
     print(
         f"perfbench: {would} {len(sizes)} files, {amount(sum(sizes.values()))}, to "
@@ -129,6 +190,10 @@ def tell(folder: Path, args: argparse.Namespace) -> list[str]:
         sep="\n",
         file=sys.stderr,
     )
+    lost = (there.replaced(sizes), there.deleted(sizes)) if there else ()
+    for what, names in zip(("replaces", "deletes"), lost):
+        if names:
+            print(f"perfbench: {what} there: {', '.join(names)}", file=sys.stderr)
     return list(sizes)
 
 
@@ -137,66 +202,16 @@ def agreed() -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def send(folder: Path, names: list[str], sent: Parcel, args: argparse.Namespace) -> str:
-    """One commit with all of them; -> its digest."""
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-
-    api = HfApi()
-    with said_plainly(args.repo):
-        api.create_repo(args.repo, private=args.private or None, exist_ok=True)
-        there = set(api.list_repo_files(args.repo))
-    gone = outdated(there, names)
-    changed = sorted(there & set(names) | gone)
-    if changed and not args.overwrite:
-        raise UserError(
-            f"{args.repo} holds {', '.join(changed)[:200]} already; give another name, or "
-            f"--overwrite puts these files in their place"
-        )
-    adds = [CommitOperationAdd(name, folder / name) for name in names]
-    removes = [CommitOperationDelete(name) for name in sorted(gone)]
-    with said_plainly(args.repo):
-        done = api.create_commit(
-            args.repo, [*adds, *removes], commit_message=f"Add {sent.word} with its card"
-        )
-    return str(done.oid)
-
-
-def outdated(there: set[str], names: list[str]) -> set[str]:
-    """Of an earlier push: another concept beside this one could not be told from it."""
-    ours = any(n.endswith(".safetensors") and not n.endswith(EXPORTS) for n in names)
-    concepts = {n for n in there if n.endswith(".safetensors") and "/" not in n}
-    concepts = {n for n in concepts if not n.endswith(EXPORTS)} if ours else set()
-    pictures = {n for n in there if n.startswith("images/") or n == FIGURE}
-    return (concepts | pictures) - set(names)
-
-
-@contextmanager
-def said_plainly(repo: str) -> Iterator[None]:
-    """What the hub or the network answers is one sentence, without a token."""
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError
-
-    try:
-        yield
-    except UserError:
-        raise
-    except HfHubHTTPError as error:
-        raise UserError(
-            f"the hub does not take {repo} ({first_line(error)}): check the owner's name, and that "
-            f"your token may write there (`hf auth login`, HF_TOKEN)"
-        ) from error
-    except (OSError, HTTPError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"{repo} was not sent: the hub cannot be reached or refuses it ({first_line(error)}); "
-            f"the same command tries again"
-        ) from error
-
-
-def tell_where(repo: str, revision: str, sent: Parcel) -> None:
+def tell_where(args: argparse.Namespace, revision: str, sent: Parcel) -> None:
     """The page, and the calls that open exactly what was sent."""
     from huggingface_hub import constants
 
-    print(f"{constants.ENDPOINT}/{repo}/tree/{revision}")
+    print(f"{constants.ENDPOINT}/{args.repo}/tree/{revision}")
     if sent.concept:
-        word, pinned = sent.word, f"{repo}@{revision}"
+        word, pinned = sent.word, f"{args.repo}@{revision}"
+        backbone = shlex.quote(args.backbone or sent.backbone)
         print(f'load_concepts(pipe, {{"{word}": "{pinned}"}})')
-        print(f'perfbench generate "A photo of a {{{word}}}" --concept {word}={pinned} --out DIR')
+        print(
+            f'perfbench generate "A photo of a {{{word}}}" --concept {word}={pinned} '
+            f"--backbone {backbone} --out DIR"
+        )

@@ -57,6 +57,22 @@ def hub(tmp_path):
     found.close()
 
 
+@pytest.fixture
+def live(hub, tmp_path, monkeypatch):
+    """The same hub for the client of this process: no import a command."""
+    for name, value in {
+        "ENDPOINT": hub.address,
+        "HUGGINGFACE_CO_URL_TEMPLATE": hub.address + "/{repo_id}/resolve/{revision}/{filename}",
+        "HF_HUB_OFFLINE": False,
+        "HF_HUB_DISABLE_XET": True,
+        "HF_HUB_CACHE": str(tmp_path / "cache"),
+    }.items():
+        monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    return hub
+
+
 def perfbench(hub, home, *words, **more):
     given = {**TOKEN, **more}
     return fetch(home, *map(str, words), endpoint=hub.address, code=COMMAND, **given)
@@ -93,7 +109,7 @@ def test_a_pushed_concept_comes_back_and_draws_the_same_bytes(hub, made, tmp_pat
     page, call, command = done.stdout.splitlines()
     assert page.endswith(f"/me/teddy/tree/{commit}")
     assert call == f'load_concepts(pipe, {{"teddy": "me/teddy@{commit}"}})'
-    assert f"--concept teddy=me/teddy@{commit}" in command
+    assert f"--concept teddy=me/teddy@{commit} --backbone tiny --out" in command
     small = ["--backbone", shared() / "tiny", "--device", "cpu", "--dtype", "float32"]
     few = ["generate", "A {teddy} on the beach", "-n", "1", "--steps", "2", *small]
     pulled = ["--concept", f"teddy=me/teddy@{commit}", "--out", tmp_path / "pulled"]
@@ -116,6 +132,37 @@ def test_what_is_there_is_replaced_only_when_told(hub, made, tmp_path):
     assert again.returncode == 0, again.stderr
     folder = list(hub.commits["me/teddy"].values())[-1]
     assert {path.name for path in folder.iterdir()} == {"README.md", "bear.safetensors"}
+
+
+def test_a_public_repository_is_not_taken_for_a_private_one(live, made, capsys):
+    """`create_repo` leaves who sees it as it was, so nothing may be sent."""
+    push = ["push", str(made / "teddy.safetensors"), "me/teddy", "--pictures", "none", "--yes"]
+    run(push)
+    with pytest.raises(UserError, match="in its settings on the hub first"):
+        run([*push, "--private", "--overwrite"])
+    assert len(live.commits["me/teddy"]) == 2
+    live.hidden.add("me/teddy")
+    run([*push, "--private", "--overwrite"])
+    assert "(private)" in capsys.readouterr().err
+
+
+def test_overwrite_deletes_what_a_card_of_ours_names_and_nothing_else(live, made, capsys):
+    push = ["push", str(made / "teddy.safetensors"), "me/teddy", "--yes", "--overwrite"]
+    run([*push, "--pictures", str(made / "pictures")])
+    folder = list(live.commits["me/teddy"].values())[-1]
+    (folder / "images" / "mine.png").write_bytes(b"mine")
+    (folder / "notes.txt").write_text("mine")
+    run([*push, "--pictures", "none"])
+    said = capsys.readouterr().err.splitlines()
+    assert "perfbench: replaces there: README.md, teddy.safetensors" in said
+    assert "perfbench: deletes there: images/0.png, images/1.png, points.png" in said
+    folder = list(live.commits["me/teddy"].values())[-1]
+    left = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.*"))
+    assert left == ["README.md", "images/mine.png", "notes.txt", "teddy.safetensors"]
+    # A concept that no card names would stand beside the new one.
+    shutil.copy(made / "teddy.safetensors", folder / "other.safetensors")
+    with pytest.raises(UserError, match=r"holds other\.safetensors, which its card does not name"):
+        run([*push, "--pictures", "none"])
 
 
 def test_nothing_is_sent_by_mistake(made, monkeypatch):
@@ -254,6 +301,24 @@ def test_refusals(made, tmp_path, words, says):
     assert not (tmp_path / "card").exists()
 
 
+def test_a_dry_run_deletes_an_earlier_card_and_nothing_else(made, tmp_path, monkeypatch):
+    words = [made / "teddy.safetensors", "me/teddy", "--pictures", "none", "--overwrite"]
+    out = dry(tmp_path, *words)
+    assert dry(tmp_path, *words) == out  # of an earlier card
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"holds notes\.txt, which no earlier card names"):
+        dry(tmp_path, *words)
+    assert (out / "notes.txt").read_text() == "mine"
+    (out / "notes.txt").unlink()
+    with pytest.raises(UserError, match="holds what is sent or shown"):
+        dry(tmp_path, out, *words[1:])
+    monkeypatch.chdir(out)
+    for place in (".", "..", "/", str(out)):
+        with pytest.raises(UserError, match="is the current folder or one above it"):
+            run(["push", *map(str, words), "--dry-run", "--out", place])
+    assert {path.name for path in out.iterdir()} == {"README.md", "teddy.safetensors"}
+
+
 def test_what_is_no_export_is_not_sent(made, tmp_path):
     import torch
 
@@ -289,6 +354,24 @@ def test_fit_refuses_before_it_trains(tmp_path, monkeypatch):
         with pytest.raises(UserError, match=says):
             run([*fit, "--out", str(tmp_path / out), "--push", repo])
     assert not list(tmp_path.iterdir())
+
+
+def test_fit_asks_the_hub_before_it_trains(live, made, tmp_path):
+    """A card that is there, although --overwrite of fit is given; no right to write."""
+    concept = ["--concept", shared() / "concepts" / "cat", "--backbone", shared() / "tiny"]
+    fit = ["fit", "perfusion", *concept, "--steps", "1", "--out", tmp_path / "cat.safetensors"]
+    run(["push", str(made / "export"), "me/cat", "--yes"])
+    for role, repo, more, says in (
+        ("write", "me/cat", ["--overwrite"], r"README\.md already; give another name, or train"),
+        ("write", "me/cat", ["--private"], "for all to see"),
+        ("write", "somebody-else/cat", [], "your token may write there"),
+        ("read", "me/new", [], "a token that only reads"),
+    ):
+        live.role = role
+        with pytest.raises(UserError, match=says):
+            run([*map(str, fit), "--push", repo, *more])
+    assert not (tmp_path / "cat.safetensors").exists()
+    assert len(live.commits["me/cat"]) == 2 and "me/new" not in live.commits
 
 
 def test_fit_pushes_what_it_trained(hub, tmp_path):
