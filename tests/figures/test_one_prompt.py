@@ -228,3 +228,20 @@ def test_what_a_bias_may_say(given, biases, swept):
 
 def test_what_a_size_may_say():
     assert size_of("512") == (512, 512) and size_of("768x512") == (512, 768)
+
+
+def test_what_generate_and_export_would_take_otherwise_is_refused(files, tmp_path):
+    """A sheet that a sweep does not draw, a folder named as a picture; export has no ranges."""
+    cat = ["--concept", f"cat={files / 'cat.safetensors'}"]
+    with pytest.raises(UserError, match="leave --grid out"):
+        generate(tmp_path / "a", *cat, "--bias", "0.3:0.4:2", "--grid", prompt="A {cat}")
+    for name in ("x.png", "x.JPG"):
+        with pytest.raises(UserError, match="would be a folder"):
+            generate(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(UserError, match=r"'x' is neither a number nor NAME=NUMBER,\.\.\., nor LO"):
+        settings("x")
+    small = ["--backbone", str(shared() / "tiny"), "--device", "cpu"]
+    words = ["export", str(files / "cat.safetensors"), *small, "--out", str(tmp_path / "e")]
+    with pytest.raises(UserError, match=r"'x' is neither a number nor NAME=NUMBER,\.\.\.$"):
+        run([*words, "--bias", "x"])

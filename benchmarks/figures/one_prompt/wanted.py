@@ -14,8 +14,10 @@ from benchmarks.planning.points import BIASES, OperatingPoint
 from perfusion_core.errors import UserError, unknown
 from perfusion_core.schedulers import DDIM, SCHEDULERS
 
+OR_RANGE = ", nor LO:HI:N"
 OWN = "; give each concept its own name"
 PLACEHOLDER = re.compile(r"\{([^{}]+)\}")  # as perfusion_core.prompts has it, which loads torch
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 MOST = 64  # biases of a sweep
 SIDES = (8, 4096)  # pixels
 Setting = float | dict[str, float]  # one for all concepts, or by name
@@ -78,6 +80,16 @@ def wanted(args: argparse.Namespace) -> Wanted:
             f"--bias {args.bias} sweeps the gate of a concept, and the prompt names none; write "
             f"{{NAME}} into it and add --concept NAME=FILE"
         )
+    if swept and args.grid:
+        raise UserError(
+            f"--bias {args.bias} has a sheet of its own, sweep.png, which holds all pictures; "
+            f"leave --grid out"
+        )
+    if Path(args.out).suffix.lower() in PICTURES:
+        raise UserError(
+            f"--out {args.out} would be a folder, for one or more pictures, and is named as a "
+            f"picture; write --out DIR"
+        )
     return Wanted(
         prompt=args.prompt,
         files=files,
@@ -122,7 +134,7 @@ def settings(given: str) -> tuple[tuple[Setting, ...], tuple[float, ...]]:
     step, and the bias that each step stands for (none where nothing is swept).
     """
     if ":" not in given:
-        setting = numbers(given, "--bias")
+        setting = numbers(given, "--bias", OR_RANGE)
         check_biases(given, list(setting.values()) if isinstance(setting, dict) else [setting])
         return (setting,), ()
     if "=" not in given:
@@ -135,7 +147,11 @@ def settings(given: str) -> tuple[tuple[Setting, ...], tuple[float, ...]]:
             f"--bias sweeps {' and '.join(ranges)}, and one slider moves one concept; give the "
             f"others a number, or one LO:HI:N for all"
         )
-    fixed = {name: number_of(text, given) for name, text in each.items() if name not in ranges}
+    fixed = {
+        name: number_of(text, given, "--bias", OR_RANGE)
+        for name, text in each.items()
+        if name not in ranges
+    }
     check_biases(given, list(fixed.values()))
     swept = range_of(each[ranges[0]])
     steps = ({name: fixed.get(name, bias) for name in each} for bias in swept)
@@ -160,19 +176,18 @@ def range_of(text: str) -> tuple[float, ...]:
     return tuple(sorted(found))
 
 
-def numbers(given: str, flag: str) -> Setting:
-    """0.6, or teddy=0.5,teapot=0.65."""
+def numbers(given: str, flag: str, more: str = "") -> Setting:
+    """0.6, or teddy=0.5,teapot=0.65; `more` is what else the flag takes."""
     if "=" not in given:
-        return number_of(given, given, flag)
+        return number_of(given, given, flag, more)
     each = named(given.split(","), flag, "NAME=NUMBER", OWN)
-    return {name: number_of(text, given, flag) for name, text in each.items()}
+    return {name: number_of(text, given, flag, more) for name, text in each.items()}
 
 
-def number_of(text: str, given: str, flag: str = "--bias") -> float:
+def number_of(text: str, given: str, flag: str, more: str) -> float:
     try:
         return float(text)
     except ValueError:
-        more = ", nor LO:HI:N" if flag == "--bias" else ""
         raise UserError(f"{flag} {given!r} is neither a number nor NAME=NUMBER,...{more}") from None
 
 
