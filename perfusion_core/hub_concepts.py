@@ -12,7 +12,7 @@ from perfusion_core.errors import UserError
 from perfusion_core.hub import amount, announce, broken, first_line
 
 NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(?:@[\w./-]+)?")
-FILE = re.compile(r"[\w-][\w .()-]*\.safetensors")  # at the root of a repository
+FILE = re.compile(r"[\w-][\w .()+-]*\.safetensors")  # at the root of a repository
 EXPORTS = ("_emb.safetensors", "_lora.safetensors", "_bundle.safetensors")  # for other programs
 MOST = 16_000_000  # bytes; a concept of Stable Diffusion 1.5 has 30,000
 

@@ -4,8 +4,10 @@ In: where they come from. Out: PNG files in the card's folder, each with its pro
 """
 
 import argparse
+import json
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,7 +46,7 @@ def of_folder(folder: Path, given: Path) -> Shown:
             continue
         try:
             with Image.open(path) as image:
-                prompt = getattr(image, "text", {}).get("prompt")
+                prompt = prompt_told(getattr(image, "text", {}))
         except (OSError, ValueError, SyntaxError):
             continue
         if prompt:
@@ -59,6 +61,20 @@ def of_folder(folder: Path, given: Path) -> Shown:
     if (given / "sweep.png").is_file() and not leads_out(given / "sweep.png"):
         shutil.copyfile(given / "sweep.png", folder / FIGURE)
     return shown
+
+
+def prompt_told(texts: Mapping[str, str]) -> str:
+    """What `perfbench generate` wrote into a picture; of other programs' pictures nothing. ComfyUI
+    calls a whole workflow, with the paths of its owner, `prompt`.
+    """
+    prompt = str(texts.get("prompt", ""))
+    if not str(texts.get("seed", "")).isdigit():
+        return ""
+    try:
+        json.loads(prompt)
+    except (ValueError, RecursionError):
+        return prompt
+    return ""
 
 
 def copied(folder: Path, turn: int, prompt: str, path: Path) -> tuple[str, str]:

@@ -5,7 +5,6 @@ In: what is sent, its pictures and scores. Out: text; what others wrote is escap
 
 import re
 from collections.abc import Sequence
-from html import escape
 
 import pandas as pd
 from huggingface_hub import ModelCardData
@@ -21,6 +20,7 @@ EXPORT_TAGS = ["diffusers", "lora", "textual-inversion", "template:sd-lora"]
 ACROSS = 4  # pictures in a row of the gallery
 CARD = "README.md"
 OURS = "Made by Perfbench."
+SIGNS = {ord(sign): f"&#{ord(sign)};" for sign in "&<>\"'\\`*_[]|#!~"}  # what means something
 LONG = 300  # characters of an export's header that are shown
 
 
@@ -32,12 +32,12 @@ def card(
         base_model=base or None,
         pipeline_tag="text-to-image",
         tags=[*CONCEPT_TAGS, *(EXPORT_TAGS if sent.exports else [])],
-        instance_prompt=f"a photo of a {prompt_word(sent)}",
+        instance_prompt=f"a photo of {prompt_words(sent)}",
         widget=[{"text": text, "output": {"url": place}} for text, place in shown] or None,
     ).to_yaml()
     parts = [
         f"---\n{front}\n---",
-        f"# {plain(sent.word)}",
+        f"# {plain(sent.title)}",
         opening(sent, base),
         gallery(shown),
         points(figure, scores),
@@ -48,16 +48,13 @@ def card(
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def prompt_word(sent: Parcel) -> str:
-    return f"{{{sent.word}}}" if sent.concept else sent.word
+def prompt_words(sent: Parcel) -> str:
+    return " and ".join(f"a {{{word}}}" if sent.concept else f"a {word}" for word in sent.words)
 
 
 def plain(text: str) -> str:
-    """A text of somebody else in Markdown: shown as it is, on one line."""
-    safe = escape(" ".join(text.split()))
-    for sign in "\\`*_[]|#!~":
-        safe = safe.replace(sign, f"&#{ord(sign)};")
-    return safe
+    """A text of somebody else in Markdown or HTML: shown as it is, on one line."""
+    return " ".join(text.split()).translate(SIGNS)
 
 
 def opening(sent: Parcel, base: str) -> str:
@@ -77,8 +74,7 @@ def gallery(shown: Shown) -> str:
     for start in range(0, len(shown), ACROSS):
         some = shown[start : start + ACROSS]
         cells = "".join(
-            f'<td><img src="{place}" alt="{escape(text, quote=True)}" width="200"><br>'
-            f"{plain(text)}</td>"
+            f'<td><img src="{place}" alt="{plain(text)}" width="200"><br>{plain(text)}</td>'
             for text, place in some
         )
         rows.append(f"<tr>{cells}</tr>")
@@ -124,7 +120,7 @@ def interval(row: dict[str, float], name: str) -> str:
 
 
 def use_of_concept(sent: Parcel, repo: str, base: str) -> str:
-    word = sent.word
+    [word] = sent.words
     return f"""## In diffusers
 
 ```python
@@ -150,38 +146,45 @@ perfbench generate "A {{{word}}} on the beach" --concept {word}={repo} \
 
 
 def other_programs(sent: Parcel) -> str:
+    node = (
+        "In ComfyUI, Perfbench's node pack (`perfusion_core/comfyui`) opens this very file, with "
+        "its gate:\nput it into `ComfyUI/models/perfusion`, and add *Load Perfusion "
+        "Concept* behind the checkpoint.\n\n"
+    )
     if sent.exports:
-        return "The exported files below open there; the gate is fixed in them."
-    return (
+        return f"{node}The exported files below open without it; the gate is fixed in them."
+    return node + (
         f"`perfbench export {sent.files[0].name}` makes an embedding and a LoRA of it, which "
         f"ComfyUI, A1111 and InvokeAI read."
     )
 
 
 def use_of_exports(sent: Parcel, repo: str, base: str) -> str:
-    emb, lora = (next((n for n in sent.exports if n.endswith(end)), "") for end in EXPORTS[:2])
-    word = (emb or lora or sent.word).removesuffix(".safetensors")
+    embs, loras = ([n for n in sent.exports if n.endswith(end)] for end in EXPORTS[:2])
+    words = [emb.removesuffix(".safetensors") for emb in embs]
     lines = ["## The exported files"]
     steps = []
-    if emb:
-        steps.append(f"`{emb}` to `models/embeddings`, and `embedding:{word}` in the prompt")
-    if lora:
-        steps.append(f"`{lora}` to `models/loras`, with a LoRA loader of strength 1 on the model")
+    if embs:
+        in_prompt = " and ".join(f"`embedding:{word}`" for word in words)
+        steps.append(f"{ticked(embs)} to `models/embeddings`, and {in_prompt} in the prompt")
+    if loras:
+        steps.append(f"{ticked(loras)} to `models/loras`, with a LoRA loader of strength 1")
     if steps:
         lines.append(f"**ComfyUI:** {'; '.join(steps)}.")
-        lines.append(
-            f"**A1111, Forge:** the same files in `embeddings` and `models/Lora`; the word "
-            f"`{word}` in the prompt."
-        )
-    calls = [f'pipe.load_textual_inversion({repo!r}, weight_name="{emb}", token="{word}")'] * bool(
-        emb
-    ) + [f'pipe.load_lora_weights({repo!r}, weight_name="{lora}")'] * bool(lora)
+        said = f"; {ticked(words)} in the prompt" if words else ""
+        lines.append(f"**A1111, Forge:** the same files in `embeddings` and `models/Lora`{said}.")
+    calls = [
+        f'pipe.load_textual_inversion({repo!r}, weight_name="{emb}", token="{word}")'
+        for emb, word in zip(embs, words)
+    ]
+    calls += [f'pipe.load_lora_weights({repo!r}, weight_name="{lora}")' for lora in loras]
     if calls:
         body = "\n".join(calls)
+        shown = " and ".join(f"a {word}" for word in words or sent.words)
         lines.append(
             f"**diffusers:**\n\n```python\nimport diffusers\n\n"
             f"pipe = diffusers.StableDiffusionPipeline.from_pretrained({base or 'YOUR_BACKBONE'!r})"
-            f'\n{body}\npipe("A {word} on the beach").images[0].save("beach.png")\n```'
+            f'\n{body}\npipe("{shown} on the beach").images[0].save("beach.png")\n```'
         )
     for name, header in sent.exports.items():
         told = [(key, text) for key, text in header.items() if len(text) <= LONG]
@@ -189,6 +192,10 @@ def use_of_exports(sent: Parcel, repo: str, base: str) -> str:
             rows = "\n".join(f"| {plain(key)} | {plain(text)} |" for key, text in told)
             lines.append(f"What `{name}` says of itself:\n\n| | |\n|---|---|\n{rows}")
     return "\n\n".join(lines)
+
+
+def ticked(names: Sequence[str]) -> str:
+    return " and ".join(f"`{name}`" for name in names)
 
 
 def files(sent: Parcel) -> str:

@@ -27,12 +27,16 @@ class Parcel:
     exports: Mapping[str, Mapping[str, str]]  # file name -> its header's metadata
 
     @property
-    def word(self) -> str:
-        """What stands in a prompt; of an export the name of its embedding."""
+    def words(self) -> list[str]:
+        """What stands in a prompt; of an export the name of each of its embeddings."""
         if self.concept:
-            return self.concept.placeholder
-        names = sorted(self.exports, key=lambda name: not name.endswith(EXPORTS[0]))
-        return names[0].removesuffix(".safetensors")
+            return [self.concept.placeholder]
+        names = [name for name in self.exports if name.endswith(EXPORTS[0])]
+        return [name.removesuffix(".safetensors") for name in names or [*self.exports][:1]]
+
+    @property
+    def title(self) -> str:
+        return " and ".join(self.words)
 
     @property
     def backbone(self) -> str:

@@ -66,7 +66,7 @@ def push(args: argparse.Namespace) -> None:
             raise UserError("nothing was sent")
         if not there.revision:
             there = made(args, names)
-        revision = send(args.repo, folder, names, there, f"Add {sent.word} with its card")
+        revision = send(args.repo, folder, names, there, f"Add {sent.title} with its card")
     tell_where(args, revision, sent)
 
 
@@ -208,7 +208,7 @@ def tell_where(args: argparse.Namespace, revision: str, sent: Parcel) -> None:
 
     print(f"{constants.ENDPOINT}/{args.repo}/tree/{revision}")
     if sent.concept:
-        word, pinned = sent.word, f"{args.repo}@{revision}"
+        [word], pinned = sent.words, f"{args.repo}@{revision}"
         backbone = shlex.quote(args.backbone or sent.backbone)
         print(f'load_concepts(pipe, {{"{word}": "{pinned}"}})')
         print(

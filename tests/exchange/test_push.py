@@ -2,6 +2,7 @@
 is refused, and that a concept comes back as it was.
 """
 
+import html
 import json
 import re
 import shutil
@@ -36,12 +37,14 @@ def made(tmp_path_factory):
     make_concept(backbone, "teddy", "toy").save(root / "teddy.safetensors")
     (root / "export").mkdir()
     embedding = {"emb_params": torch.zeros(1, 8)}
-    save_file(embedding, root / "export" / "teddy_emb.safetensors", {"backbone": "owner/base"})
+    told = {"perfbench.backbone": "owner/base 0123"}
+    save_file(embedding, root / "export" / "teddy_emb.safetensors", told)
     lora = {"lora_unet_x.lora_up.weight": torch.zeros(2, 2)}
     save_file(lora, root / "export" / "teddy_lora.safetensors", {"r2": "0.98", "evil": EVIL})
     for seed, prompt in enumerate(("A {teddy} on the beach", f"A {{teddy}} {EVIL}")):
         told = PngInfo()
         told.add_text("prompt", prompt)
+        told.add_text("seed", str(seed))
         (root / "pictures").mkdir(exist_ok=True)
         Image.new("RGB", (16, 16), (90 * seed, 0, 0)).save(
             root / "pictures" / f"{seed}.png", pnginfo=told
@@ -102,7 +105,16 @@ def test_a_pushed_concept_comes_back_and_draws_the_same_bytes(hub, made, tmp_pat
     assert front["instance_prompt"] == "a photo of a {teddy}"
     assert front["widget"][1] == {"text": f"A {{teddy}} {EVIL}", "output": {"url": "images/1.png"}}
     body = readme.split("---\n", 2)[2]
-    assert "<script>" not in body and "![What the bias changes](points.png)" in body
+    cells = re.findall(r'alt="([^"]*)" width="200"><br>(.*?)</td>', body)
+    assert [[html.unescape(text) for text in cell] for cell in cells] == [
+        ["A {teddy} on the beach"] * 2,
+        [f"A {{teddy}} {EVIL}"] * 2,
+    ]
+    assert (
+        "`perfusion_core/comfyui`" in body
+        and "<script>" not in body
+        and "![What the bias changes](points.png)" in body
+    )
     assert str(made) not in readme and str(tmp_path) not in readme
     assert "prompt" not in Image.open(folder / "images" / "0.png").info
     # What is printed pins the commit, and draws what the file draws.
@@ -216,6 +228,54 @@ def test_a_dry_run_writes_the_folder_of_an_export(made, tmp_path, capsys):
     assert front["instance_prompt"] == "a photo of a teddy_emb" and "widget" not in front
     assert "embedding:teddy_emb" in readme and "load_lora_weights('me/teddy'" in readme
     assert "| r2 | 0.98 |" in readme and "<script>" not in readme
+
+
+def test_a_text_is_escaped_once():
+    """What a browser shows of it is the text."""
+    text = "a_b's #1 `x` | <b> & \\ *y* [c]! ~"
+    assert html.unescape(plain(text)) == text
+    assert not set(plain(text)) & set("_'`|<\\*[]!~") and plain("a_b &") == "a&#95;b &#38;"
+
+
+def test_workflows_of_other_programs_stay_here(made, tmp_path):
+    """ComfyUI keeps its workflow as the `prompt` of a PNG, with the paths of its owner."""
+    workflow = json.dumps({"1": {"inputs": {"path": "C:/Users/somebody/secret"}}})
+    for name, texts in (
+        ("comfy", {"prompt": workflow, "workflow": workflow}),
+        ("seeded", {"prompt": workflow, "seed": "1"}),
+        ("unknown", {"prompt": "somebody's secret"}),
+        ("ours", {"prompt": "A {teddy}", "seed": "0"}),
+    ):
+        told = PngInfo()
+        for key, text in texts.items():
+            told.add_text(key, text)
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png", pnginfo=told)
+    out = dry(tmp_path, made / "teddy.safetensors", "me/teddy", "--pictures", tmp_path)
+    readme = (out / "README.md").read_text()
+    assert "secret" not in readme
+    assert [one["text"] for one in front_of(readme)["widget"]] == ["A {teddy}"]
+
+
+def test_a_real_joint_export_is_pushed_with_both_words_and_its_backbone(tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.paths.backbone_names", lambda: {"sd15": shared() / "tiny"})
+    backbone = Backbone.open(shared() / "tiny", device="cpu", dtype="float32")
+    for seed, name in enumerate(("cat", "pot")):
+        make_concept(backbone, name, "cat", seed=seed).save(tmp_path / f"{name}.safetensors")
+    given = [str(tmp_path / f"{name}.safetensors") for name in ("cat", "pot")]
+    small = ["--backbone", "sd15", "--device", "cpu", "--dtype", "float32"]
+    made = str(tmp_path / "export")
+    assert run(["export", *given, "--out", made, "--force", *small]) == 0
+    out = dry(tmp_path, made, "me/both")
+    assert (out / "cat+pot_lora.safetensors").is_file()
+    readme = (out / "README.md").read_text()
+    front = front_of(readme)
+    assert front["base_model"] == "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    assert front["instance_prompt"] == "a photo of a cat_emb and a pot_emb"
+    assert "`embedding:cat_emb` and `embedding:pot_emb` in the prompt" in readme
+    assert "`cat_emb` and `pot_emb` in the prompt" in readme
+    for name in ("cat", "pot"):
+        assert f'weight_name="{name}_emb.safetensors", token="{name}_emb"' in readme
+    assert 'pipe("a cat_emb and a pot_emb on the beach")' in readme
 
 
 def test_without_pictures_the_concept_is_drawn(made, tmp_path):
