@@ -73,6 +73,7 @@ def fetch_checkpoint(where: str, revision: str | None = None) -> Path:
     from huggingface_hub.errors import DryRunError, HfHubHTTPError, RevisionNotFoundError
 
     hub_id, stops = HUB.get(where, where), broken()
+    absent: tuple[type[BaseException], ...] = (DryRunError, *stops)
     try:
         listed = snapshot_download(hub_id, revision=revision, dry_run=True)
     except RevisionNotFoundError as error:
@@ -80,7 +81,7 @@ def fetch_checkpoint(where: str, revision: str | None = None) -> Path:
             f"the backbone {where!r} has no revision {revision!r}; its page on the hub lists them"
         ) from error
     # no network, HF_HUB_OFFLINE, not allowed: what is here may do
-    except (DryRunError, *stops) as error:
+    except absent as error:
         return cached(
             where,
             revision,
@@ -144,9 +145,10 @@ def announce_download(hub_id: str, patterns: list[str]) -> None:
     """
     from huggingface_hub import snapshot_download
 
+    silent: tuple[type[BaseException], ...] = (*broken(), ValueError)
     try:
         listed = snapshot_download(hub_id, allow_patterns=patterns, dry_run=True)
-    except (*broken(), ValueError):
+    except silent:
         return
     missing = [file for file in listed if not file.is_cached]
     if missing:

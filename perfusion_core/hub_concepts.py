@@ -39,6 +39,7 @@ def fetch_concept(given: str) -> Path:
 
     hub_id, _, revision = given.partition("@")
     stops = broken()
+    absent: tuple[type[BaseException], ...] = (DryRunError, *stops)
     try:
         listed = snapshot_download(hub_id, revision=revision or None, dry_run=True)
     except HFValidationError as error:
@@ -50,7 +51,7 @@ def fetch_concept(given: str) -> Path:
             f"{hub_id} has no revision {revision!r}; its page on the hub lists them"
         ) from error
     # no network, HF_HUB_OFFLINE, not allowed: what is here may do
-    except (DryRunError, *stops) as error:
+    except absent as error:
         known = error if isinstance(error, HfHubHTTPError) else error.__cause__ or error
         return cached_concept(given, hub_id, revision or None, known)
     file = only_one(hub_id, {one.filename: one.file_size or 0 for one in listed})

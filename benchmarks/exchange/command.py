@@ -236,7 +236,7 @@ def export(parser: argparse.ArgumentParser) -> Run:
     )
 
     def act(args: argparse.Namespace) -> None:
-        from benchmarks.exchange.export import export
+        from benchmarks.exchange.exporting import export
 
         export(args)
 

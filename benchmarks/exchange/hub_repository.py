@@ -53,7 +53,7 @@ def look(repo: str) -> Repository:
     api = HfApi()
     with said_plainly(repo):
         try:
-            found = api.repo_info(repo, files_metadata=True)
+            found = api.model_info(repo, files_metadata=True)
         except RepositoryNotFoundError:
             check_owner(repo, api.whoami())
             return Repository(None, False, frozenset(), frozenset())

@@ -196,5 +196,6 @@ def joined(
             path = earlier.folder / f"{number}.png"
             size = earlier.files[path]["bytes"]
             listed = Listed(path, one["name"], "", "", one["index"], seed)
-            out.append((listed, Looked(one["sha256"], size, *one["size"], True)))
+            width, height = one["size"]
+            out.append((listed, Looked(one["sha256"], size, width, height, True)))
     return sorted(out, key=lambda pair: pair[0].index or 0)

@@ -27,7 +27,7 @@ assert "torch" not in sys.modules
 """
 LOAD = """
 import sys
-from perfusion_core.editing import as_concept
+from perfusion_core.admission import as_concept
 from perfusion_core.errors import UserError
 for name in sys.argv[1:]:
     try:

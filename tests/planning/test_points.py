@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from benchmarks.planning.points import LOCKS, OperatingPoint
 from benchmarks.store.reading import read_planned
-from perfusion_core import editing
+from perfusion_core import perfusion_settings
 from perfusion_core.errors import UserError
 
 RESULTS = Path(__file__).parent.parent.parent / "results"
@@ -100,4 +100,4 @@ def test_what_is_not_a_point_is_said(name, words):
 
 
 def test_the_locks_are_those_of_the_method():
-    assert LOCKS == editing.LOCKS
+    assert LOCKS == perfusion_settings.LOCKS
