@@ -347,7 +347,9 @@ def test_a_wrapped_u_net_is_the_same_model(load):
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_a_compiled_u_net(load, usual, backend):
-    """All of it, with adapters that come and go, too."""
+    """All of it, with an adapter that comes, too. That one stays: diffusers takes none out of a
+    compiled U-Net, with a concept or without.
+    """
     torch._dynamo.reset()
     pipe, stock = make_pipe(), make_pipe()
     pipe.unet = torch.compile(pipe.unet, backend=backend)
@@ -355,11 +357,12 @@ def test_a_compiled_u_net(load, usual, backend):
     for bias, prompt in ((0.4, PROMPT), (0.9, "A red {teddy}")):
         with load(pipe, bias=bias), load(stock, bias=bias):
             assert off(draw(pipe, prompt), draw(stock, prompt)) < 1e-6
-            lora(pipe), lora(stock)
-            assert off(draw(pipe, prompt), draw(stock, prompt)) < 1e-6
-            pipe.unload_lora_weights(), stock.unload_lora_weights()
-            assert off(draw(pipe, prompt), draw(stock, prompt)) < 1e-6
     assert off(draw(pipe, PLAIN), usual[1]) < 1e-6
+    with load(pipe), load(stock):
+        before = draw(stock)
+        lora(pipe), lora(stock)
+        assert off(draw(pipe), draw(stock)) < 1e-6
+        assert off(draw(stock), before) > 1e-3
 
 
 # ---- textual inversions ----
