@@ -173,7 +173,7 @@ def csv_list(path: Path) -> Listing:
 def json_list(path: Path) -> Listing:
     """JSON lines: an object a line with the same names."""
     rows: list[tuple[int, Mapping[str, Any]]] = []
-    for number, line in enumerate(read_text(path).splitlines(), 1):
+    for number, line in enumerate(read_text(path).split("\n"), 1):
         if not line.strip():
             continue
         try:

@@ -328,6 +328,11 @@ BROKEN_LISTS = {  # suffix, text, what is said
     "short row": (".csv", "path,concept,prompt\n0.png,cat\n", "1 of rows without concept or prom"),
     "torn": (".jsonl", json.dumps(ROW) + "\n" + json.dumps(ROW)[:25], "list.jsonl:2 is no JSON"),
     "a list a line": (".jsonl", "[1, 2]\n", "list.jsonl:1 is no JSON object, but [1, 2]"),
+    "a line separator in a text": (
+        ".jsonl",
+        json.dumps({**ROW, "prompt": "a\u2028b"}, ensure_ascii=False),
+        "1 of an unknown prompt: 0.png (cat a",
+    ),
     "deep": (".jsonl", "[" * 100_000 + "\n", "list.jsonl:1 is no JSON object"),
     "no prompt": (".jsonl", '{"path": "0.png", "concept": "cat"}', "list.jsonl:1 has no prompt"),
     "nothing": (".jsonl", "\n\n", "has no pictures"),
