@@ -16,6 +16,7 @@ import pandas as pd
 
 from benchmarks.scoring.reserved import FLOOR
 from benchmarks.tables.grid import Grid, grid_of
+from benchmarks.tables.sample_rows import named_by
 from benchmarks.tables.statistics import Interval, expanded
 
 METRICS = ("image_sim", "text_sim", "harmonic")
@@ -85,8 +86,7 @@ def of_scorer(
     cells: pd.DataFrame, names: Sequence[str], concepts: Sequence[str], scorer: str
 ) -> pd.DataFrame:
     """Rows of these methods and concepts, the scorer's metrics under their plain names."""
-    end = f"_{scorer}" if scorer else ""
-    called = {f"image_sim{end}": "image_sim", f"text_sim_raw{end}": "text_sim_raw"}
+    called = named_by(scorer)
     own = cells[cells["method"].isin(names) & cells["concept"].isin(concepts)]
     found = own[own["metric"].isin(called)]
     found = found.assign(metric=found["metric"].map(called))

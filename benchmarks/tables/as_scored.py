@@ -13,7 +13,7 @@ import pandas as pd
 from benchmarks.store import reading
 from benchmarks.tables.build import metrics_of, split_pairs, table_of
 from benchmarks.tables.run_view import Run
-from benchmarks.tables.sample_rows import is_metric
+from benchmarks.tables.sample_rows import named_by
 from perfusion_core.errors import UserError, unknown
 
 
@@ -32,9 +32,9 @@ class AsScored(Run):
 
     @cached_property
     def cells(self) -> pd.DataFrame:
-        cells, end = Run(self.folder).cells, f"_{self.scorer}"
-        plain = cells["metric"].str.removesuffix(end)
-        return cells[cells["metric"].str.endswith(end) & plain.map(is_metric)].assign(metric=plain)
+        cells = Run(self.folder).cells
+        plain = cells["metric"].map(named_by(self.scorer))
+        return cells[plain.notna()].assign(metric=plain.dropna())
 
     @cached_property
     def table(self) -> pd.DataFrame:

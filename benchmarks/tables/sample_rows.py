@@ -26,6 +26,14 @@ def is_metric(column: str) -> bool:
     return column.startswith(("image_sim", "text_sim"))
 
 
+def named_by(scorer: str) -> dict[str, str]:
+    """Its two scores as they are called beside the reported ones -> their plain names. Of the
+    reported scorer, "", both are alike.
+    """
+    end = f"_{scorer}" if scorer else ""
+    return {f"{metric}{end}": metric for metric in ("image_sim", "text_sim_raw")}
+
+
 def of_pairs(column: str) -> bool:
     """Score columns that only pairs have."""
     return re.match(r"image_sim_[ab](_|$)", column) is not None
