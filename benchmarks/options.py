@@ -60,3 +60,44 @@ def _within(found: float, least: float, most: float | None) -> None:
     if found < least or (most is not None and found > most):
         upper = "" if most is None else f" and at most {most}"
         raise argparse.ArgumentTypeError(f"{found} is out of range; at least {least}{upper}")
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", metavar="NAME", default="auto", help="auto, cpu, cuda, cuda:N")
+
+
+def add_dtype(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--dtype", default="auto", metavar="NAME", help="auto, float32, bfloat16, float16"
+    )
+
+
+def add_calls(parser: argparse.ArgumentParser) -> None:
+    """`--limit` of verbs that draw nothing: of what judges are asked."""
+    parser.add_argument(
+        "--limit",
+        type=whole(1),
+        default=0,
+        metavar="N",
+        help="send at most N calls to judges (docs/judging.md)",
+    )
+
+
+def add_stops(parser: argparse.ArgumentParser) -> None:
+    """How far a verb that draws goes now."""
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    parser.add_argument(
+        "--limit",
+        type=whole(1),
+        default=0,
+        metavar="N",
+        help="draw at most N images now; the same command goes on",
+    )
+    parser.add_argument(
+        "--judge-limit",
+        type=whole(1),
+        default=0,
+        metavar="N",
+        help="send at most N calls to judges (--scorers auto,judge:URL#MODEL)",
+    )
+    parser.add_argument("--yes", action="store_true", help="begin a run of hours without asking")

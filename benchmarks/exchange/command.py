@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from benchmarks.options import DDIM_STEPS, GUIDANCE, number, whole
+from benchmarks.options import DDIM_STEPS, GUIDANCE, add_device, add_dtype, add_stops, number, whole
 from benchmarks.verb import Around, Run, around, verb
 from perfusion_core.errors import UserError
 
@@ -53,7 +53,7 @@ def import_verb(parser: argparse.ArgumentParser) -> Run:
         "--allow-missing", action="store_true", help="take what is whole; tables say n/planned"
     )
     parser.add_argument("--no-score", action="store_true", help="later, by `perfbench score RUN`")
-    parser.add_argument("--device", metavar="NAME", default="auto", help="auto, cpu, cuda, cuda:N")
+    add_device(parser)
 
     def act(args: argparse.Namespace) -> int:
         from benchmarks.exchange.importing import import_pictures
@@ -108,22 +108,7 @@ def evaluate(parser: argparse.ArgumentParser) -> Run:
     )
     parser.add_argument("--concept", dest="concepts", metavar="NAME", help="the same as --concepts")
     add_flags(parser)
-    parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
-    parser.add_argument(
-        "--limit",
-        type=whole(1),
-        default=0,
-        metavar="N",
-        help="draw at most N images now; the same command goes on",
-    )
-    parser.add_argument(
-        "--judge-limit",
-        type=whole(1),
-        default=0,
-        metavar="N",
-        help="send at most N calls to judges (--scorers auto,judge:URL#MODEL)",
-    )
-    parser.add_argument("--yes", action="store_true", help="begin a run of hours without asking")
+    add_stops(parser)
 
     def act(args: argparse.Namespace) -> int:
         if not args.concepts and not args.config:
@@ -230,10 +215,8 @@ def export(parser: argparse.ArgumentParser) -> Run:
         metavar="G",
         help="of --compare; default 6",
     )
-    parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:N")
-    parser.add_argument(
-        "--dtype", default="auto", metavar="NAME", help="auto, float32, bfloat16, float16"
-    )
+    add_device(parser)
+    add_dtype(parser)
 
     def act(args: argparse.Namespace) -> None:
         from benchmarks.exchange.exporting import export

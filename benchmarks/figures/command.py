@@ -2,7 +2,7 @@
 
 import argparse
 
-from benchmarks.options import DDIM_STEPS, GUIDANCE, number, whole
+from benchmarks.options import DDIM_STEPS, GUIDANCE, add_device, number, whole
 from benchmarks.verb import Run, verb
 
 
@@ -26,7 +26,7 @@ def attention(parser: argparse.ArgumentParser) -> Run:
     parser.add_argument(
         "--method-file", metavar="FILE,..", default="", help="methods of your own in this run"
     )
-    parser.add_argument("--device", metavar="NAME", default="auto", help="auto, cpu, cuda, cuda:N")
+    add_device(parser)
 
     def act(args: argparse.Namespace) -> None:
         from benchmarks.figures.attention.measuring import attention

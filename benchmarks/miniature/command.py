@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 from benchmarks.disk import ask_for
-from benchmarks.options import SEEDS, number, whole
+from benchmarks.options import SEEDS, add_device, add_dtype, number, whole
 from benchmarks.paths import miniature_dir
 from benchmarks.suite.generated import generated
 from benchmarks.verb import Run, add_subverbs, subverb, verb
@@ -50,7 +50,7 @@ def build(parser: argparse.ArgumentParser) -> Run:
     parser.add_argument(
         "--work", type=Path, metavar="DIR", help="pictures and checkpoints; default OUT.build"
     )
-    parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:N")
+    add_device(parser)
     parser.add_argument(
         "--minutes",
         type=number(0),
@@ -227,9 +227,7 @@ def contrastive(parser: argparse.ArgumentParser) -> Run:
 def add_model_flags(parser: argparse.ArgumentParser) -> None:
     """Which weights, on which device, in which dtype."""
     add_place_flags(parser)
-    parser.add_argument(
-        "--dtype", default="auto", metavar="NAME", help="auto, float32, bfloat16, float16"
-    )
+    add_dtype(parser)
 
 
 def add_place_flags(parser: argparse.ArgumentParser) -> None:
@@ -241,4 +239,4 @@ def add_place_flags(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="default: the shipped ones",
     )
-    parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:N")
+    add_device(parser)

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.options import number, whole
+from benchmarks.options import add_calls, add_device, add_dtype, add_stops, number, whole
 from benchmarks.verb import Run, verb
 from perfusion_core.errors import UserError
 
@@ -25,28 +25,13 @@ def run_benchmark(parser: argparse.ArgumentParser) -> Run:
     from benchmarks.running.flags import add_flags, config_of
 
     add_flags(parser)
-    parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    add_stops(parser)
     parser.add_argument(
         "--allow-missing", action="store_true", help="tables of what is there, with n/planned"
     )
     parser.add_argument(
-        "--limit",
-        type=whole(1),
-        default=0,
-        metavar="N",
-        help="draw at most N images now; the same command goes on",
-    )
-    parser.add_argument(
         "--max-failures", type=whole(1), default=0, metavar="N", help="stop after N failures"
     )
-    parser.add_argument(
-        "--judge-limit",
-        type=whole(1),
-        default=0,
-        metavar="N",
-        help="send at most N calls to judges (--scorers auto,judge:URL#MODEL)",
-    )
-    parser.add_argument("--yes", action="store_true", help="begin a run of hours without asking")
 
     def act(args: argparse.Namespace) -> int:
         config = config_of(args)
@@ -123,18 +108,12 @@ def score(parser: argparse.ArgumentParser) -> Run:
         default="",
         help="more: truth, a folder, clip:MODEL:TAG, dino, dinov2, timm:MODEL, judge:URL#MODEL",
     )
-    parser.add_argument(
-        "--limit",
-        type=whole(1),
-        default=0,
-        metavar="N",
-        help="send at most N calls to judges (docs/judging.md)",
-    )
+    add_calls(parser)
     parser.add_argument("--again", action="store_true", help="also rows that are there")
     parser.add_argument(
         "--allow-missing", action="store_true", help="tables of what is there, with n/planned"
     )
-    parser.add_argument("--device", metavar="NAME", default="auto", help="auto, cpu, cuda, cuda:N")
+    add_device(parser)
     parser.add_argument(
         "--from", dest="ratings", metavar="FILE", help="scores that were given elsewhere, as CSV"
     )
@@ -216,14 +195,8 @@ def measure(parser: argparse.ArgumentParser) -> Run:
         metavar="A,B",
         help="miniature, clip:MODEL:TAG, dino, dinov2, timm:MODEL, judge:URL#MODEL, or a folder",
     )
-    parser.add_argument(
-        "--limit",
-        type=whole(1),
-        default=0,
-        metavar="N",
-        help="send at most N calls to judges (docs/judging.md)",
-    )
-    parser.add_argument("--device", metavar="NAME", default="auto", help="auto, cpu, cuda, cuda:N")
+    add_calls(parser)
+    add_device(parser)
     parser.add_argument("--json", action="store_true", help="machine-readable, a row a picture too")
 
     def act(args: argparse.Namespace) -> None:
@@ -304,10 +277,8 @@ def gpu_day(parser: argparse.ArgumentParser) -> Run:
     parser.add_argument(
         "--methods", default="", metavar="A,B", help="of the protocol; default: all that it has"
     )
-    parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:N")
-    parser.add_argument(
-        "--dtype", default="auto", metavar="NAME", help="auto, float32, bfloat16, float16"
-    )
+    add_device(parser)
+    add_dtype(parser)
     parser.add_argument(
         "--set",
         metavar="KEY=VALUE",

@@ -2,7 +2,7 @@
 
 import argparse
 
-from benchmarks.options import SEEDS, whole
+from benchmarks.options import SEEDS, add_device, add_dtype, whole
 from benchmarks.verb import Run, verb
 
 
@@ -112,10 +112,8 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--revision", metavar="NAME", help="of a hub id: a branch, tag or commit")
     parser.add_argument("--seed", type=whole(0, SEEDS), default=0, metavar="N", help="default 0")
-    parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:N")
-    parser.add_argument(
-        "--dtype", default="auto", metavar="NAME", help="auto, float32, bfloat16, float16"
-    )
+    add_device(parser)
+    add_dtype(parser)
 
 
 @verb("covariance")
@@ -150,7 +148,7 @@ def covariance(parser: argparse.ArgumentParser) -> Run:
         "--split", default="train", metavar="NAME", help="of a hub data set; default train"
     )
     parser.add_argument("--batch", type=whole(1), default=64, metavar="N", help="default 64")
-    parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:N")
+    add_device(parser)
 
     def act(args: argparse.Namespace) -> None:
         from benchmarks.suite.mask_making import covariance

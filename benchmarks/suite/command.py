@@ -4,6 +4,7 @@ them.
 
 import argparse
 
+from benchmarks.options import add_device
 from benchmarks.verb import Run, verb
 
 
@@ -118,7 +119,7 @@ def masks(parser: argparse.ArgumentParser) -> Run:
     parser.add_argument(
         "--model", default="CIDAS/clipseg-rd64-refined", metavar="HUB_ID|DIR", help="of CLIPSeg"
     )
-    parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:N")
+    add_device(parser)
 
     def act(args: argparse.Namespace) -> None:
         from benchmarks.suite.mask_making import masks
