@@ -4,5 +4,5 @@ Reading order: networks (the untrained models), hyperparameters, training_data, 
 model in training, on disk), workshop (what every stage needs), text_encoder, vae, unet,
 scorer_training, judge_data, judges and judge_training (a model each), weights_export (the weights
 folder), recipe (the stages in their order), building (from the command line), carry (to another
-machine), restyle and contrastive (copies).
+machine), restyle and contrastive (copies), structure (a trial).
 """

@@ -120,20 +120,22 @@ def make_vae() -> AutoencoderKL:
     )
 
 
-def make_unet() -> UNet2DConditionModel:
-    return UNet2DConditionModel(
-        sample_size=16,
-        in_channels=4,
-        out_channels=4,
-        layers_per_block=1,
-        block_out_channels=(64, 96, 128),
+def make_unet(**changed: Any) -> UNet2DConditionModel:
+    """The shipped one, or one that differs in some parts of its configuration."""
+    usual: dict[str, Any] = {
+        "sample_size": 16,
+        "in_channels": 4,
+        "out_channels": 4,
+        "layers_per_block": 1,
+        "block_out_channels": (64, 96, 128),
         # attention at 8 x 8 and 4 x 4; at 16 x 16 it would double the cost of an image on a CPU
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        attention_head_dim=4,  # the number of heads, whatever its name says
-        cross_attention_dim=TEXT_WIDTH,
-        norm_num_groups=16,
-    )
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        "attention_head_dim": 4,  # the number of heads, whatever its name says
+        "cross_attention_dim": TEXT_WIDTH,
+        "norm_num_groups": 16,
+    }
+    return UNet2DConditionModel(**{**usual, **changed})
 
 
 def make_scheduler() -> DDIMScheduler:

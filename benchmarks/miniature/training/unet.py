@@ -14,7 +14,7 @@ from benchmarks.miniature.training.stage import Stage
 from benchmarks.miniature.training.text_encoder import trained_text_encoder
 from benchmarks.miniature.training.training_data import Rows, to_device
 from benchmarks.miniature.training.vae import latents
-from benchmarks.miniature.training.workshop import Loss, Workshop
+from benchmarks.miniature.training.workshop import Loss, Step, Workshop
 
 SEED = 3
 DECAY = 0.9995  # of the moving average
@@ -27,10 +27,15 @@ def unet_module(shop: Workshop) -> Any:
 
 
 def train_unet(shop: Workshop, minutes: float) -> None:
-    recipe, unet, text = shop.recipe, unet_module(shop).train(), trained_text_encoder(shop)
-    stage = Stage({"unet": unet}, shop.file("unet"), lr=recipe.unet_lr, decay=DECAY)
+    unet = unet_module(shop).train()
+    stage = Stage({"unet": unet}, shop.file("unet"), lr=shop.recipe.unet_lr, decay=DECAY)
     codes = Rows([latents(shop)], shop.device)
-    guesser, reader = shop.compiled(unet), shop.compiled(text)
+    shop.loop(stage, "unet", minutes, guessing(shop, unet, trained_text_encoder(shop), codes))
+
+
+def guessing(shop: Workshop, unet: Any, text: Any, codes: Rows) -> Step:
+    """What a step learns: the noise in latents of some pictures, given their captions."""
+    recipe, guesser, reader = shop.recipe, shop.compiled(unet), shop.compiled(text)
     scheduler: Any = networks.make_scheduler()
     bars = scheduler.alphas_cumprod.to(shop.device)  # alpha bar of every timestep, [1000]
     nothing = shop.tokenizer(
@@ -60,7 +65,7 @@ def train_unet(shop: Workshop, minutes: float) -> None:
         loss = (each * snr.clamp(max=recipe.snr_cap) / snr).mean()
         return loss, {"mse": each.mean(), "weighted": loss}
 
-    shop.loop(stage, "unet", minutes, step)
+    return step
 
 
 def trained_unet(shop: Workshop) -> Any:

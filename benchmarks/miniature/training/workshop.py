@@ -51,12 +51,14 @@ class Workshop:
         workers: int = 2,
         deadline: float = math.inf,
         compile: bool = False,
+        clock: Callable[[], float] = time.monotonic,
     ):
         """`deadline`: of time.monotonic(), when to save and raise Paused; `compile`: networks by
-        torch.compile.
+        torch.compile; `clock`: what a stage's minutes are counted by.
         """
         self.folder, self.recipe, self.device = folder, recipe, torch.device(device)
         self.workers, self.deadline, self.compile = workers, deadline, compile
+        self.clock = clock
         folder.mkdir(parents=True, exist_ok=True)
         self.seed(0)
         render_all(folder / "pictures", recipe.shards, workers, size=recipe.shard)
@@ -125,11 +127,11 @@ class Workshop:
         """Steps until the time is up; a checkpoint a minute. The pictures of a step depend on its
         number alone.
         """
-        start = saved = time.monotonic()
+        start, saved = self.clock(), time.monotonic()
         before = stage.seconds
         bar = tqdm(desc=name, initial=stage.step, unit="step", mininterval=5)
         while (
-            left := 60 * minutes - (time.monotonic() - start)
+            left := 60 * minutes - (self.clock() - start)
         ) > 0 and time.monotonic() < self.deadline:
             # One step, one batch.
             loss, told = step(stream(name, self.recipe.seed, stage.step))
@@ -140,7 +142,7 @@ class Workshop:
             if stage.step % 200 == 0 or self.device.type == "cpu":
                 bar.set_postfix_str(_told(told), refresh=False)
             # A checkpoint a minute.
-            stage.seconds = before + time.monotonic() - start
+            stage.seconds = before + self.clock() - start
             if time.monotonic() - saved > CHECKPOINT:
                 stage.save()
                 saved = time.monotonic()

@@ -1,0 +1,113 @@
+"""Does text attention at the latent's full resolution matter? Two U-Nets that go on from the same
+weights, alike in data, order and time, with it and without (docs/experiments.md has the rule).
+
+`python -m benchmarks.miniature.training.structure ARM OUT [--work DIR] [--minutes N]`
+`python -m benchmarks.miniature.training.structure concepts OUT`
+
+In: an arm, `with` or `without`. Out: a backbone folder whose U-Net was trained by one core for so
+many minutes of its time; killed, the same command goes on. `concepts`: the six instances on which
+the arms are compared, as a suite's folder.
+"""
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+from transformers import CLIPTextModel
+
+from benchmarks.miniature.shipped import taken
+from benchmarks.miniature.training.contrastive import start_from
+from benchmarks.miniature.training.hyperparameters import Recipe
+from benchmarks.miniature.training.networks import make_unet
+from benchmarks.miniature.training.stage import Stage
+from benchmarks.miniature.training.training_data import Rows
+from benchmarks.miniature.training.unet import DECAY, guessing
+from benchmarks.miniature.training.vae import latents
+from benchmarks.miniature.training.weights_export import copied_weights
+from benchmarks.miniature.training.workshop import Workshop
+from benchmarks.miniature.world.instance import make_instance
+from benchmarks.miniature.worlds import GROUP
+from benchmarks.paths import miniature_dir
+from benchmarks.suite.concept_folder import write_concept
+
+# one head where there are 256 places: what a softmax over them costs grows with the heads
+EVERYWHERE: dict[str, Any] = {
+    "down_block_types": ("CrossAttnDownBlock2D",) * 3,
+    "up_block_types": ("CrossAttnUpBlock2D",) * 3,
+    "attention_head_dim": (1, 4, 4),
+}
+ARMS: dict[str, dict[str, Any]] = {"without": {}, "with": EVERYWHERE}
+# class -> which instance; none is in a training picture, nor shipped
+SIX = {"cat": 101, "dog": 102, "teddy": 103, "pot": 104, "chair": 105, "tortoise": 106}
+# 80,000 pictures; the rate and the settling of a U-Net that goes on from averaged weights
+RECIPE = Recipe(shards=8, unet_lr=2e-3, settle=0.6)
+
+
+def train_arm(arm: str, out: Path, work: Path, minutes: float, weights: Path) -> None:
+    """Train what is missing of an arm's minutes, and export it. Pictures, words and latents in
+    `work` are shared by the arms."""
+    torch.set_num_threads(1)
+    start_from(weights, work)
+    shop = Workshop(work, RECIPE, clock=time.process_time)
+    unet: Any = grown(weights, **ARMS[arm])
+    stage = Stage({"unet": unet.train()}, shop.file(f"unet-{arm}"), lr=RECIPE.unet_lr, decay=DECAY)
+    codes = Rows([latents(shop)], shop.device)
+    if (left := minutes - stage.seconds / 60) * 60 >= 1:
+        shop.loop(stage, f"unet-{arm}", left, guessing(shop, unet, text_encoder(weights), codes))
+    stage.use_average()
+    about = {"arm": arm, "steps": stage.step, "seconds": round(stage.seconds)}
+    with copied_weights(weights, out, ("unet",), structure=about) as part:
+        unet.half().save_pretrained(part / "unet")
+
+
+def grown(weights: Path, **changed: Any) -> UNet2DConditionModel:
+    """A U-Net that predicts what the one in `weights` does: what it has more adds nothing yet."""
+    old = UNet2DConditionModel.from_pretrained(weights / "unet").state_dict()
+    unet = make_unet(**changed)
+    for name, parameter in unet.named_parameters():
+        if name not in old and ".proj_out." in name:
+            torch.nn.init.zeros_(parameter)
+    _, unknown = unet.load_state_dict(old, strict=False)
+    assert not unknown, unknown
+    return unet
+
+
+def text_encoder(weights: Path) -> Any:
+    text = CLIPTextModel.from_pretrained(weights / "text_encoder", dtype=torch.float32)
+    return text.eval().requires_grad_(False)
+
+
+def write_concepts(root: Path) -> None:
+    for cls, number in SIX.items():
+        images, masks = taken(make_instance(cls, ("concept", number)), f"trial_{cls}", 6, False)
+        write_concept(
+            root / f"trial_{cls}",
+            super_category=cls,
+            group=GROUP[cls],
+            source="drawn by benchmarks/miniature for the trial of its structure",
+            licence="Apache-2.0",
+            images=images,
+            masks=masks,
+        )
+
+
+def main() -> None:
+    """One arm or the concepts, from the command line."""
+    about = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=about)
+    parser.add_argument("arm", choices=[*ARMS, "concepts"])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--work", type=Path, help="checkpoints and pictures (OUT.build)")
+    parser.add_argument("--minutes", type=float, default=60, help="of one core's time (60)")
+    args = parser.parse_args()
+    if args.arm == "concepts":
+        return write_concepts(args.out)
+    work = args.work or args.out.with_name(f"{args.out.name}.build")
+    train_arm(args.arm, args.out, work, args.minutes, miniature_dir())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""The trial of the U-Net's structure: both arms begin alike, and its instances are new."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+
+from benchmarks.miniature.training import structure
+from benchmarks.miniature.training.hyperparameters import Recipe
+from benchmarks.miniature.worlds import APART, pool, shipped
+from benchmarks.paths import miniature_dir
+from benchmarks.suite.catalog import load_catalog
+
+
+def noise(unet):
+    g = torch.Generator().manual_seed(0)
+    x, words = torch.randn(2, 4, 16, 16, generator=g), torch.randn(2, 32, 160, generator=g)
+    with torch.no_grad():
+        return unet.eval()(x, torch.tensor([10, 700]), words).sample
+
+
+def test_both_arms_begin_with_the_shipped_predictions_to_the_last_bit():
+    old = UNet2DConditionModel.from_pretrained(miniature_dir() / "unet", dtype=torch.float32)
+    wanted = noise(old)
+    for arm, changed in structure.ARMS.items():
+        unet = structure.grown(miniature_dir(), **changed)
+        assert torch.equal(noise(unet), wanted), arm
+        cross = sum(name.endswith("attn2") for name, _ in unet.named_modules())
+        assert cross == (10 if arm == "with" else 7)
+
+
+def test_the_six_instances_are_of_no_training_picture_and_make_a_suite(tmp_path):
+    structure.write_concepts(tmp_path)
+    suite = load_catalog(tmp_path)
+    assert sorted(c.super_category for c in suite.concepts) == sorted(structure.SIX)
+    for cls, number in structure.SIX.items():
+        one = structure.make_instance(cls, ("concept", number)).vector()
+        near = np.concatenate([pool(cls), *(each.vector()[None] for each in shipped(cls))])
+        assert np.linalg.norm(near - one, axis=1).min() > APART
+
+
+@pytest.mark.slow
+def test_an_arm_trains_stops_and_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(structure, "RECIPE", Recipe(shards=1, shard=64, unet_batch=4))
+    args = ("with", tmp_path / "arm", tmp_path / "work")
+    threads = torch.get_num_threads()
+    try:
+        for minutes in (0.05, 0.1):
+            structure.train_arm(*args, minutes, miniature_dir())
+            about = json.loads((tmp_path / "arm" / "build.json").read_text())["structure"]
+            assert about["seconds"] >= 60 * minutes - 1
+    finally:
+        torch.set_num_threads(threads)
+    unet = UNet2DConditionModel.from_pretrained(tmp_path / "arm" / "unet")
+    new = unet.down_blocks[0].attentions[0].proj_out.weight
+    assert new.abs().max() > 0
