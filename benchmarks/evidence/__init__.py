@@ -1,6 +1,6 @@
 """What the paper claims, against what was measured here (`python -m benchmarks.evidence`).
 
-Reading order: commands (the runs), measures and verdicts, claims_front, claims_parts and
+Reading order: commands (the runs), claim_measures and verdicts, claims_front, claims_parts and
 claims_seen (a claim and its rule each), ledger and all_claims, judged and validity (CLIP against
 the truth), coverage (of intervals), claims_page, results_page with resting and committed
 (results/README.md); miniature_verify with miniature_measures, miniature_gates and miniature_labels

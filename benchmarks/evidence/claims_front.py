@@ -6,9 +6,7 @@ In: Evidence. Out: rows of the ledger.
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 
-from benchmarks.evidence.commands import EARLY
-from benchmarks.evidence.ledger import Evidence, Find, Finding, both, claim
-from benchmarks.evidence.measures import (
+from benchmarks.evidence.claim_measures import (
     INSIDE,
     LOWER,
     area_gain,
@@ -21,6 +19,8 @@ from benchmarks.evidence.measures import (
     rows,
     selected,
 )
+from benchmarks.evidence.commands import EARLY
+from benchmarks.evidence.ledger import Evidence, Find, Finding, both, claim
 from benchmarks.evidence.verdicts import LITTLE, all_of, in_order, less, more, told
 from benchmarks.planning.points import LOCKS
 from benchmarks.tables.grid import FLOOR, Grid

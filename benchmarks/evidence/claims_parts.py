@@ -9,8 +9,7 @@ from functools import partial
 
 from scipy.stats import ttest_ind
 
-from benchmarks.evidence.ledger import Evidence, Finding, both, claim
-from benchmarks.evidence.measures import (
+from benchmarks.evidence.claim_measures import (
     area_gain,
     cell_gain,
     ends,
@@ -21,6 +20,7 @@ from benchmarks.evidence.measures import (
     rows,
     spread_gain,
 )
+from benchmarks.evidence.ledger import Evidence, Finding, both, claim
 from benchmarks.evidence.verdicts import LITTLE, SLIGHT, all_of, flipped, less, more, no_loss, told
 from benchmarks.tables.grid import FLOOR
 from benchmarks.tables.statistics import Interval

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.evidence import LOOKED, LOOKED_CELLS
+from benchmarks.evidence.claim_measures import gain, known, rows, selected
 from benchmarks.evidence.claims_front import BASELINES
 from benchmarks.evidence.ledger import Evidence, Finding, claim
-from benchmarks.evidence.measures import gain, known, rows, selected
 from benchmarks.evidence.verdicts import FAILS, HOLDS, OPEN, all_of, flipped, more, no_loss, told
 from benchmarks.store.csv_files import is_there, plain
 from benchmarks.store.run_folder import attention_folder

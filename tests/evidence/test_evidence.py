@@ -15,11 +15,11 @@ from PIL import Image
 
 from benchmarks.evidence import (
     all_claims,
+    claim_measures,
     claims_page,
     claims_seen,
     judged,
     ledger,
-    measures,
     validity,
     verdicts,
 )
@@ -123,8 +123,8 @@ def test_a_verdict_that_the_draws_decide_is_open():
 
 def test_draws_differ_by_their_seed_and_the_estimate_does_not(results):
     first, second = (Evidence(results, seed).grid("ablations") for seed in ledger.SEEDS[:2])
-    a, b = measures.matched(first, "perfusion", "perfusion-no-mask", "local")
-    one, other = (measures.gain(grid, "text_sim", a, b) for grid in (first, second))
+    a, b = claim_measures.matched(first, "perfusion", "perfusion-no-mask", "local")
+    one, other = (claim_measures.gain(grid, "text_sim", a, b) for grid in (first, second))
     assert one.value == other.value and one.lo != other.lo
 
 
@@ -212,23 +212,23 @@ def test_a_gain_is_the_difference_of_class_balanced_means(results):
     """Against plain pandas on cells.csv."""
     cells = split_pairs(Run(results / "miniature-ablations").cells)[0]
     grid = grid_of(cells)
-    a, b = measures.matched(grid, "perfusion", "perfusion-no-mask", "local")
-    got = measures.gain(grid, "image_sim", a, b)
+    a, b = claim_measures.matched(grid, "perfusion", "perfusion-no-mask", "local")
+    got = claim_measures.gain(grid, "image_sim", a, b)
     image = cells[(cells["metric"] == "image_sim")]
     means = image.groupby(["method", "point", "concept"])["mean"].mean().groupby("method").mean()
     assert got.value == pytest.approx(means["perfusion"] - means["perfusion-no-mask"], abs=1e-9)
     assert got.lo < got.value < got.hi
-    zero = measures.gain(grid, "text_sim", a, a)
+    zero = claim_measures.gain(grid, "text_sim", a, a)
     assert zero == Interval(0, 0, 0)
 
 
 def test_points_are_matched_by_lock_and_bias(results):
     grid = grid_of(split_pairs(Run(results / "miniature-ablations").cells)[0])
-    a, b = measures.matched(grid, "perfusion", "perfusion-infer-temperature")
+    a, b = claim_measures.matched(grid, "perfusion", "perfusion-infer-temperature")
     assert [grid.points[m][1] for m in a] == list(LOCAL)
     assert [grid.points[m][1] for m in b] == [point.replace("0.15", "0.10") for point in LOCAL]
     with pytest.raises(UserError, match="no operating point of perfusion with global lock"):
-        measures.rows(grid, "perfusion", "global")
+        claim_measures.rows(grid, "perfusion", "global")
 
 
 def test_verdicts_follow_the_interval_and_not_the_value():
@@ -285,7 +285,7 @@ def plane(values, concepts=6, images=None, noise=0.0, seed=0):
 def front(other):
     ours = {("perfusion", "a"): (0.6, 0.95), ("perfusion", "b"): (0.7, 0.85)}
     grid = plane({**ours, ("cd", "default"): other})
-    return measures.front_gain(grid, [1, 2], 3)
+    return claim_measures.front_gain(grid, [1, 2], 3)
 
 
 def test_a_front_is_judged_beyond_its_ends_as_well():
@@ -319,7 +319,7 @@ def test_a_tie_beyond_an_end_is_no_win():
     for seed in range(20):
         ours = {("perfusion", "a"): (0.6, 0.95), ("perfusion", "b"): (0.7, 0.85)}
         grid = plane({**ours, ("cd", "default"): (0.5, 0.95)}, concepts=11, noise=0.03, seed=seed)
-        gap, place = measures.front_gain(grid, [1, 2], 3)
+        gap, place = claim_measures.front_gain(grid, [1, 2], 3)
         assert place == "lower" and gap.value >= 0
         verdict.append(verdicts.more(gap))
     assert verdict.count(HOLDS) <= 1
@@ -332,7 +332,7 @@ def test_the_point_that_is_ahead_on_both_axes_is_found():
         ("perfusion", "c"): (0.8, 0.7),
     }
     grid = plane({**ours, ("db", "default"): (0.62, 0.8)})
-    assert measures.dominating(grid, [1, 2, 3], 4) == 2, (
+    assert claim_measures.dominating(grid, [1, 2, 3], 4) == 2, (
         "not the one whose image similarity is nearest"
     )
 
@@ -342,7 +342,7 @@ def test_choosing_by_noise_gains_nothing():
     rng = np.random.default_rng(1)
     same = {("perfusion", name): (0.7, 0.9) for name in "abcdef"}
     grid = plane(same, concepts=11, images=lambda v: v + rng.normal(0, 0.02, (2, *v.shape)))
-    found = measures.choice_gain(grid, range(1, 7))
+    found = claim_measures.choice_gain(grid, range(1, 7))
     assert found.lo < 0 < found.hi
     naive = (
         grid.drawn_halves[0]["harmonic"][0, 1:7].max(0).mean()
@@ -365,7 +365,7 @@ def test_the_gain_of_choosing_is_covered(own):
             concepts=11,
             images=lambda v, best=best: v + best + rng.normal(0, 0.02, (2, *v.shape)),
         )
-        found.append(measures.choice_gain(grid, range(1, 7)))
+        found.append(claim_measures.choice_gain(grid, range(1, 7)))
     truth = np.mean([one.value for one in found])
     assert 0.92 <= np.mean([one.lo <= truth <= one.hi for one in found]) <= 0.98
 
@@ -378,17 +378,17 @@ def test_kept_steps_are_read_as_points_are():
         "local-b0.60-t0.15",
     )
     grid = plane({("perfusion", name): (0.6, 0.9) for name in names})
-    assert measures.ends(grid, "perfusion") == ([2], [1])
+    assert claim_measures.ends(grid, "perfusion") == ([2], [1])
     with pytest.raises(UserError, match="fewer than two kept"):
-        measures.ends(grid, "super")
+        claim_measures.ends(grid, "super")
 
 
 def test_means_over_other_numbers_of_points_can_be_compared():
     grid = plane({("a", "x"): (0.6, 0.9), ("a", "y"): (0.8, 0.9), ("b", "default"): (0.5, 0.9)})
-    assert measures.gain(grid, "image_sim", [1, 2], [3]).value == pytest.approx(0.2)
+    assert claim_measures.gain(grid, "image_sim", [1, 2], [3]).value == pytest.approx(0.2)
     grid = plane({("a", "x"): (0.6, 0.9), ("a", "y"): (0.8, 0.9), ("b", "default"): (np.nan, 0.9)})
     with pytest.raises(UserError, match="no image_sim of both"):
-        measures.gain(grid, "image_sim", [1, 2], [3])
+        claim_measures.gain(grid, "image_sim", [1, 2], [3])
 
 
 def test_the_page_keeps_its_words_and_is_made_again_alike(results, tmp_path):
