@@ -11,23 +11,17 @@ from dataclasses import replace
 import numpy as np
 
 from benchmarks.planning.points import OperatingPoint
-from benchmarks.tables.frames import TEXT_REFERENCE
-from benchmarks.tables.grid import FLOOR, Grid
+from benchmarks.tables.grid import Grid
 from benchmarks.tables.scorers_alike import over_methods
 from benchmarks.tables.statistics import (
     Interval,
     best,
     clustered,
     crossed,
-    hypervolume,
-    non_dominated,
     over_concepts,
+    t_quantile,
 )
 from perfusion_core.errors import UserError
-
-# where a method's image similarity lies on another's front
-INSIDE, LOWER, HIGHER = ("inside", "lower", "higher")
-
 
 # ---- which operating points
 
@@ -145,58 +139,24 @@ def cell_gain(grid: Grid, metric: str, a: Sequence[int], b: Sequence[int], kind:
     return known(clustered(parts[0] - parts[1]), f"{metric} of both on {kind} prompts in the run")
 
 
-def spread_gain(grid: Grid, metric: str, a: Sequence[int], b: Sequence[int]) -> Interval:
-    """How much more the concepts differ from one another in a than in b: standard deviations over
-    concepts.
+def spread_ratio(grid: Grid, metric: str, a: Sequence[int], b: Sequence[int]) -> Interval:
+    """Logarithm of how many times as much concepts differ from one another in a as in b, by their
+    standard deviations; a jackknife over concepts, because draws that repeat concepts make spreads
+    too small.
     """
-    if len(grid.concepts) < 2:
-        raise UserError("one concept has no spread")
+    values = [grid.scores[metric][list(of)].mean(0) for of in (a, b)]
+    values = [one[~np.isnan(values[0] + values[1])] for one in values]
+    n = len(values[0])
+    if n < 3:
+        raise UserError("fewer than three concepts have no spread to compare")
 
-    def spread(of: Sequence[int]) -> np.ndarray:
-        values, times = grid.drawn[metric][:, list(of)].mean(1), grid.draws.concepts  # [D, C]
-        n = times.sum(1)
-        mean = (values * times).sum(1) / n
-        return np.sqrt(((values - mean[:, None]) ** 2 * times).sum(1) / (n - 1))
+    def ratio(keep: np.ndarray) -> float:
+        return float(np.log(values[0][keep].std(ddof=1) / values[1][keep].std(ddof=1)))
 
-    return interval_of(grid, spread(a) - spread(b), len(grid.concepts), metric)
-
-
-# ---- fronts
-
-
-def area_gain(grid: Grid, a: Sequence[int], b: Sequence[int]) -> Interval:
-    """Area of the plane that the front of a covers, less that of b."""
-    floor = grid.balanced["image_sim"][:, grid.rows(FLOOR)[0]]
-
-    def area(of: Sequence[int]) -> np.ndarray:
-        image, text = (grid.balanced[metric][:, list(of)] for metric in ("image_sim", "text_sim"))
-        return hypervolume(image, text, floor, TEXT_REFERENCE)
-
-    return interval_of(grid, area(a) - area(b), len(grid.concepts), "area")
-
-
-def front_gain(grid: Grid, ours: Sequence[int], theirs: int) -> tuple[Interval, str]:
-    """Text similarity of our front at their image similarity, less theirs; and where on our front
-    that is.
-
-    A front has no value beyond its ends. There only being ahead of the nearest end on both axes
-    counts: for us below the lower end, against us above the upper one.
-    """
-    image, text = grid.balanced["image_sim"], grid.balanced["text_sim"]
-    gaps, places = zip(*(_gap(x[ours], y[ours], x[theirs], y[theirs]) for x, y in zip(image, text)))
-    return interval_of(grid, np.array(gaps), len(grid.concepts), "front"), places[0]
-
-
-def _gap(x: np.ndarray, y: np.ndarray, at: float, other: float) -> tuple[float, str]:
-    on = non_dominated(x, y)
-    if not on.any() or np.isnan(at):
-        return float("nan"), INSIDE
-    order = np.argsort(x[on])
-    x, y = x[on][order], y[on][order]
-    gap = float(np.interp(at, x, y)) - other  # beyond an end: the end's
-    if at > x[-1]:
-        return min(gap, 0.0), HIGHER
-    return (max(gap, 0.0), LOWER) if at < x[0] else (gap, INSIDE)
+    whole = ratio(np.ones(n, dtype=bool))
+    pseudo = [n * whole - (n - 1) * ratio(np.arange(n) != k) for k in range(n)]
+    half = t_quantile(n) * float(np.std(pseudo, ddof=1)) / np.sqrt(n)
+    return Interval(whole, whole - half, whole + half)
 
 
 # ---- the best of several points, chosen on one half of the images and reported on the other

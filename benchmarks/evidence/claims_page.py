@@ -1,32 +1,124 @@
-"""docs/claims.md and docs/metrics.md: words written by hand around a table that is made from the
+"""docs/claims.md and docs/metrics.md: words written by hand around tables that are made from the
 committed results.
 
 In: pages with two marks, and the folder of results. Out: the pages with the tables between the
-marks; and results/README.md (results_page.py).
+marks, the forest plot, results/claims.csv; and results/README.md (results_page.py).
 """
 
+import csv
+import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import isinf, isnan, nan
 from pathlib import Path
 
 from benchmarks.evidence.all_claims import ledger
+from benchmarks.evidence.forest import forest
 from benchmarks.evidence.ledger import Evidence, Row
-from benchmarks.evidence.results_page import NOTES, PAGE, results_page
+from benchmarks.evidence.resting import runs_of
+from benchmarks.evidence.results_page import NOTES, PAGE, markdown_table, results_page
 from benchmarks.evidence.validity import answers
+from benchmarks.evidence.verdicts import (
+    ABSENT,
+    FAILS,
+    HOLDS,
+    OPEN,
+    SAME,
+    TRADE_OFF,
+    settled_by,
+)
 from benchmarks.tables.table_text import aligned
 from perfusion_core.errors import UserError
 
+PICTURE, TABLE = "claims.svg", "claims.csv"
 BEGIN, END = "<!-- made by `python -m benchmarks.evidence`: begin -->", "<!-- end -->"
 
 
-def claims_table(rows: Sequence[Row]) -> str:
+ORDER = (HOLDS, FAILS, TRADE_OFF, SAME, OPEN, ABSENT)
+FACTS = (
+    "claim", "group", "where", "measure", "runs", "verdict", "p_true", "settles", "p", "q",
+    "part", "value", "lo", "hi", "least", "delta", "concepts", "p_part", "figure",
+)  # fmt: skip
+
+
+def claims_part(rows: Sequence[Row], runs: Mapping[str, Sequence[str]]) -> str:
+    """What stands between the marks: the picture, the table, and how each was measured."""
     counted = Counter(row.finding.verdict for row in rows)
-    head = ["claim", "in the paper", "measured as", "figure (95 % interval)", "verdict"]
+    total = ", ".join(f"{counted[verdict]} {verdict}" for verdict in ORDER if counted[verdict])
+    head = ["claim", "figure (95 % interval)", "verdict", "P(true); concepts to settle"]
+    decided = sorted(rows, key=lambda row: ORDER.index(row.finding.verdict))
     lines = [
-        [row.claim, row.where, row.measure, row.finding.figure, row.finding.verdict] for row in rows
+        [f"[{row.claim.says}](#{_number(rows, row)})", row.finding.figure, _bold(row), _sure(row)]
+        for row in decided
     ]
-    total = ", ".join(f"{n} {verdict}" for verdict, n in counted.most_common())
-    return f"{aligned([head, *lines])}\n\n{len(rows)} claims: {total}.\n"
+    return "\n".join(
+        [
+            f"![All claims as intervals against their thresholds]({PICTURE})\n",
+            f"{len(rows)} claims: {total}.\n",
+            markdown_table([head, *lines]),
+            "\n### How each is measured\n",
+            *(_measured(rows, row, runs.get(row.claim.says, ())) for row in rows),
+        ]
+    )
+
+
+def _number(rows: Sequence[Row], row: Row) -> str:
+    return f"claim-{rows.index(row) + 1}"
+
+
+def _bold(row: Row) -> str:
+    verdict = row.finding.verdict
+    return verdict if verdict in (OPEN, ABSENT) else f"**{verdict}**"
+
+
+def _sure(row: Row) -> str:
+    """How likely it is, and how many concepts would tell; nothing where there is no interval."""
+    found = row.finding.judged
+    if isnan(found.true):
+        return ""
+    likely = f"{found.true:.3f}"
+    needs = settled_by(found) if found.verdict == OPEN else nan
+    if isnan(needs):
+        return likely
+    return f"{likely}; {'over 1,000' if isinf(needs) else f'{needs:.0f}'}"
+
+
+def _measured(rows: Sequence[Row], row: Row, runs: Sequence[str]) -> str:
+    number = _number(rows, row)
+    links = ", ".join(f"[{run}](../results/README.md#{run})" for run in runs)
+    return (
+        f'<a id="{number}"></a>**{row.claim.says}** ({row.claim.where}). {_sentence(row)}. '
+        f"{f'Rests on {links}.' if links else 'Rests on nothing yet.'}\n"
+    )
+
+
+def _sentence(row: Row) -> str:
+    words = row.claim.measure
+    return words[0].upper() + words[1:]
+
+
+def claims_facts(rows: Sequence[Row], runs: Mapping[str, Sequence[str]]) -> str:
+    """results/claims.csv: a line a part of a claim, one fact a field."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(FACTS)
+    for row in rows:
+        claim, found = row.claim, row.finding.judged
+        same = [claim.says, claim.group, claim.where, claim.measure]
+        same += [" ".join(runs.get(claim.says, ())), found.verdict]
+        same += list(map(_fact, (found.true, settled_by(found), found.p, row.q)))
+        for part in found.parts or (None,):
+            own: list[str] = [""] * 8
+            if part:
+                numbers = (*part.found, part.least, part.delta)
+                own = [part.name, *map(_fact, numbers), str(part.concepts), _fact(part.against)]
+            writer.writerow([*same, *own, row.finding.figure])
+    return out.getvalue()
+
+
+def _fact(value: float) -> str:
+    """Six decimals; empty where there is none."""
+    return "" if isnan(value) else f"{value:.6g}"
 
 
 def between(page: str, new: str) -> str:
@@ -57,8 +149,9 @@ def write_pages(docs: Path, results: Path) -> str:
                 f"there is no folder {folder}/ of {what} here; give the command in the "
                 f"repository's folder"
             )
+    rows, runs = ledger(results), runs_of(results)
     made = {
-        "claims.md": claims_table(ledger(results)),
+        "claims.md": claims_part(rows, runs),
         "metrics.md": metrics_table(Evidence(results)),
     }
     pages = {
@@ -68,6 +161,8 @@ def write_pages(docs: Path, results: Path) -> str:
     overview = results_page(results) if (results / NOTES).is_file() else None
     for name, page in pages.items():
         (docs / name).write_text(page, encoding="utf-8")
+    (docs / PICTURE).write_text(forest(rows), encoding="utf-8")
+    (results / TABLE).write_text(claims_facts(rows, runs), encoding="utf-8")
     if overview is not None:
         (results / PAGE).write_text(overview, encoding="utf-8")
     return made["claims.md"]

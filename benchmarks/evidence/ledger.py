@@ -2,23 +2,22 @@
 out.
 
 In: the committed runs. Out: `Row`s. What a claim needs and is not there makes the row `not
-measured`, with the reason. A verdict that other draws of the bootstrap change is `inconclusive`.
+measured`, with the reason.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from math import nan
 from pathlib import Path
 
-from benchmarks.evidence.verdicts import ABSENT, OPEN, told
+from benchmarks.evidence.verdicts import ABSENT, Judged, Part, judged, told
 from benchmarks.tables.build import split_pairs
+from benchmarks.tables.dominance import DECIDING
 from benchmarks.tables.grid import Grid, grid_of
 from benchmarks.tables.run_view import Run
 from benchmarks.tables.sample_rows import missing_of, refuse_missing, silent_scorers
-from benchmarks.tables.statistics import SEED, Interval
+from benchmarks.tables.statistics import Interval
 from perfusion_core.errors import UserError
-
-SEEDS = range(SEED, SEED + 5)  # the first gives the figures
-EDGE = "; other draws of the bootstrap end on the other side"
 
 
 @dataclass(frozen=True)
@@ -26,15 +25,29 @@ class Finding:
     """A figure in words, and what it says of the claim."""
 
     figure: str
-    verdict: str
+    judged: Judged
+
+    @property
+    def verdict(self) -> str:
+        return self.judged.verdict
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What the paper says, and how it is found out."""
+
+    says: str
+    where: str  # in the paper
+    measure: str
+    group: str  # of the page
+    find: "Find"
 
 
 @dataclass(frozen=True)
 class Row:
-    claim: str
-    where: str  # in the paper
-    measure: str
+    claim: Claim
     finding: Finding
+    q: float = nan  # p among all claims, by Benjamini and Hochberg
 
 
 @dataclass(frozen=True)
@@ -42,7 +55,6 @@ class Evidence:
     """The runs of one folder of results, by the names that commands.py gives them."""
 
     results: Path
-    seed: int = SEED
     grids: dict[tuple[str, bool, tuple[str, ...]], Grid] = field(
         default_factory=dict, compare=False, repr=False
     )  # read once
@@ -71,34 +83,38 @@ class Evidence:
             if missing := sorted(set(only) - set(cells["concept"])):
                 raise UserError(f"miniature-{name} has no {', '.join(missing)}")
             grid = grid_of(cells[cells["concept"].isin(only)] if only else cells)
-            self.grids[name, pairs, only] = replace(grid, seed=self.seed)
+            self.grids[name, pairs, only] = replace(grid, n_draws=DECIDING)
         return self.grids[name, pairs, only]
 
 
 Find = Callable[[Evidence], Finding]
-CLAIMS: list[tuple[str, str, str, Find]] = []
+CLAIMS: list[Claim] = []
 
 
-def claim(says: str, where: str, measure: str) -> Callable[[Find], Find]:
+def claim(says: str, where: str, measure: str, group: str) -> Callable[[Find], Find]:
     """A function that finds out about a claim, put into the ledger."""
 
     def add(find: Find) -> Find:
-        CLAIMS.append((says, where, measure, find))
+        CLAIMS.append(Claim(says, where, measure, group, find))
         return find
 
     return add
 
 
-def both(text: Interval, image: Interval, verdict: str) -> Finding:
-    return Finding(f"text {told(text)}, image {told(image)}", verdict)
+def part(grid: Grid, name: str, found: Interval, least: float = 0.0, delta: float = 0.0) -> Part:
+    """A part of a claim whose unit is a run's concepts."""
+    return Part(name, found, len(grid.concepts), least, delta)
 
 
-def settled(find: Find, drawn: Sequence[Evidence]) -> Finding:
-    """What all draws agree on, in the figures of the first."""
+def of_parts(*parts: Part) -> Finding:
+    """Each part by its name, and what they say together."""
+    return Finding(
+        ", ".join(f"{one.name} {told(one.found)}".strip() for one in parts), judged(*parts)
+    )
+
+
+def found_out(claim: Claim, evidence: Evidence) -> Finding:
     try:
-        first, *others = (find(evidence) for evidence in drawn)
+        return claim.find(evidence)
     except UserError as reason:
-        return Finding(str(reason), ABSENT)
-    if all(other.verdict == first.verdict for other in others):
-        return first
-    return Finding(first.figure + EDGE, OPEN)
+        return Finding(str(reason), Judged(ABSENT))

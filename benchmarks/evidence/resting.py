@@ -35,12 +35,21 @@ def resting_on(results: Path) -> dict[str, list[str]]:
     assert FAMILIES, "their import fills the ledger"
     evidence = Watched(results)
     found: dict[str, list[str]] = {}
-    for says, _, _, find in CLAIMS:
+    for claim in CLAIMS:
         evidence.seen.clear()
         try:
-            find(evidence)
+            claim.find(evidence)
         except UserError:
             continue  # not measured: it rests on nothing yet
         for name in evidence.seen:
-            found.setdefault(name, []).append(says)
+            found.setdefault(name, []).append(claim.says)
+    return found
+
+
+def runs_of(results: Path) -> dict[str, list[str]]:
+    """Claim -> the folders that it rests on."""
+    found: dict[str, list[str]] = {}
+    for folder, claims in sorted(resting_on(results).items()):
+        for claim in claims:
+            found.setdefault(claim, []).append(folder)
     return found

@@ -61,7 +61,7 @@ def results_page(results: Path) -> str:
     rows = [_row(results / name, note, len(claims.get(name, ()))) for name, note in folders.items()]
     parts = [
         INTRO,
-        _table([HEAD, *rows]),
+        markdown_table([HEAD, *rows]),
         f"{len(CLAIMS)} claims in all; one may rest on several folders.\n",
     ]
     parts += [_section(name, note, claims.get(name, ())) for name, note in folders.items()]
@@ -69,7 +69,8 @@ def results_page(results: Path) -> str:
     return "\n".join(parts)
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """The first row is the head."""
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]]) + "\n"
 
@@ -121,7 +122,9 @@ def _compared(results: Path, pairs: Sequence[Sequence[str]]) -> str:
         "raw text similarity: median",
         "mean",
     ]
-    return _table([head, *(_differences(results / one, results / other) for one, other in pairs)])
+    return markdown_table(
+        [head, *(_differences(results / one, results / other) for one, other in pairs)]
+    )
 
 
 def _differences(one: Path, other: Path) -> list[str]:

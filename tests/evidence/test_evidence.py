@@ -6,16 +6,19 @@ import dataclasses
 import shlex
 import shutil
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 from made_run import CONCEPTS, GLOBAL, LOCAL, make_run
 from PIL import Image
 
 from benchmarks.evidence import (
     all_claims,
     claim_measures,
+    claims_front,
     claims_page,
     claims_seen,
     judged,
@@ -59,7 +62,7 @@ def results(tmp_path_factory):
 
 
 def found_in(folder):
-    return {row.claim: row.finding for row in all_claims.ledger(folder)}
+    return {row.claim.says: row.finding for row in all_claims.ledger(folder)}
 
 
 def test_planted_effects_get_their_verdicts(results):
@@ -83,8 +86,6 @@ def test_planted_effects_get_their_verdicts(results):
     assert found["Training on one image overfits slightly"] == HOLDS
     assert found["A temperature of 0.15 at inference is better than that of training"] == HOLDS
     assert found["Trained K overfits as training goes on"] == HOLDS
-    assert found["Trained K overfits as training goes on (the other 7 concepts)"] == HOLDS
-    assert found["Trained K overfits as training goes on (all 11)"] == HOLDS
     assert found["Local key locking over-generalises instead"] != HOLDS, (
         "planted: its text similarity falls as well"
     )
@@ -103,29 +104,25 @@ def test_planted_effects_get_their_verdicts(results):
         == FAILS
     ), "planted: a thirtieth"
     assert found["Perfusion's front lies beyond LoRA (not in the paper)"] == ABSENT
-    assert found["Perfusion covers more of the plane than any other method"] == ABSENT, (
-        "no lora in the run"
-    )
+    assert found["Perfusion's front lies beyond every other method"] == ABSENT, "no lora in the run"
     assert found["A concept carries over to a fine-tuned backbone"] == ABSENT
 
 
-def test_a_verdict_that_the_draws_decide_is_open():
-    """Of the same noise, the bootstrap's seed puts the end of an interval on either side."""
-    drawn = [Evidence(Path("nowhere"), seed) for seed in ledger.SEEDS]
+def test_what_would_stand_out_by_chance_among_many_is_undecided():
+    """Benjamini and Hochberg by hand: of p = .001, .02, .04, .9 the third has q = .04 x 4 / 3."""
+    assert verdicts.adjusted([0.04, 0.9, 0.001, np.nan, 0.02]) == pytest.approx(
+        [0.04 * 4 / 3, 0.9, 0.004, np.nan, 0.04], nan_ok=True
+    )
+    found = ledger.Finding("+0.1", verdicts.Judged(HOLDS, 0.98, 0.04))
+    assert all_claims.among(found, 0.04, 4) == found
+    late = all_claims.among(found, 0.0533, 4)
+    assert late.verdict == OPEN and late.figure.endswith("not among 4 claims (q = 0.05)")
+    absent = ledger.Finding("no run", verdicts.Judged(ABSENT))
+    assert all_claims.among(absent, np.nan, 4) == absent
 
-    def find(verdicts):
-        return lambda evidence: ledger.Finding("+0.1", verdicts[evidence.seed - ledger.SEEDS[0]])
 
-    assert ledger.settled(find([HOLDS] * 5), drawn) == ledger.Finding("+0.1", HOLDS)
-    edge = ledger.settled(find([HOLDS, HOLDS, OPEN, HOLDS, HOLDS]), drawn)
-    assert edge.verdict == OPEN and edge.figure.startswith("+0.1; other draws")
-
-
-def test_draws_differ_by_their_seed_and_the_estimate_does_not(results):
-    first, second = (Evidence(results, seed).grid("ablations") for seed in ledger.SEEDS[:2])
-    a, b = claim_measures.matched(first, "perfusion", "perfusion-no-mask", "local")
-    one, other = (claim_measures.gain(grid, "text_sim", a, b) for grid in (first, second))
-    assert one.value == other.value and one.lo != other.lo
+def test_draws_are_many_where_a_verdict_hangs_on_them(results):
+    assert Evidence(results).grid("ablations").n_draws == 20_000
 
 
 def test_compute_is_counted_to_the_step_that_validation_picks(tmp_path):
@@ -151,8 +148,10 @@ def test_compute_is_counted_to_the_step_that_validation_picks(tmp_path):
         )
     found = claims_seen.cheap(evidence)
     assert found == ledger.Finding(
-        "0.60 of its compute until the step that is picked (300 on average), 0.80 for all 400", OPEN
+        "0.60 of its compute, 300 steps on average", verdicts.Judged(HOLDS)
     )
+    whole = claims_seen.cheap_whole(evidence)
+    assert whole == ledger.Finding("0.80 of its compute, 400 steps", verdicts.Judged(OPEN))
 
 
 def test_attention_is_compared_with_each_method(results, tmp_path):
@@ -192,7 +191,7 @@ def test_a_run_that_lacks_methods_or_cells_is_no_evidence(results, tmp_path):
     found = found_in(tmp_path)
     assert found["Perfusion's front lies beyond DreamBooth"].figure == "no db-selected in the run"
     assert (
-        found["Less compute than Custom Diffusion (a half to a third)"].figure
+        found["Less compute than Custom Diffusion (a half to a third), with all steps"].figure
         == "the speed of a fit of perfusion has not been measured"
     )
     assert "have not been looked at" in found["The generative prior is preserved"].figure
@@ -231,25 +230,89 @@ def test_points_are_matched_by_lock_and_bias(results):
         claim_measures.rows(grid, "perfusion", "global")
 
 
+def part(value, lo, hi, least=0.0, delta=0.0, concepts=11, step=False):
+    return verdicts.Part("", Interval(value, lo, hi), concepts, least, delta, step)
+
+
+def normal(value, error, **more):
+    half = error * scipy.stats.t.ppf(0.975, 10)
+    return part(value, value - half, value + half, **more)
+
+
+def said(*parts):
+    return verdicts.judged(*parts).verdict
+
+
 def test_verdicts_follow_the_interval_and_not_the_value():
-    assert verdicts.more(Interval(0.1, 0.01, 0.2)) == HOLDS
-    assert verdicts.more(Interval(0.1, -0.01, 0.2)) == OPEN
-    assert verdicts.more(Interval(-0.1, -0.2, -0.01)) == FAILS
-    assert verdicts.more(Interval(0.1, np.nan, np.nan)) == OPEN, "one concept proves nothing"
-    assert verdicts.more(Interval(0.6, 0.4, 0.8), 0.5) == OPEN
-    assert verdicts.less(Interval(-0.1, -0.2, -0.01)) == HOLDS
-    assert verdicts.no_loss(Interval(-0.01, -0.015, 0.0)) == HOLDS
-    assert verdicts.no_loss(Interval(-0.05, -0.06, -0.03)) == FAILS
-    assert verdicts.no_loss(Interval(-0.01, -0.06, 0.03)) == OPEN
-    assert verdicts.all_of([HOLDS, OPEN]) == OPEN and verdicts.all_of([HOLDS, FAILS, OPEN]) == FAILS
-    up, level, down = (
-        Interval(0.1, 0.05, 0.2),
-        Interval(-0.001, -0.01, 0.01),
-        Interval(-0.1, -0.2, -0.05),
-    )
-    assert verdicts.in_order([up, up]) == HOLDS
-    assert verdicts.in_order([up, level]) == OPEN, "a step that is a tie by chance settles nothing"
-    assert verdicts.in_order([up, down]) == FAILS
+    assert said(part(0.1, 0.01, 0.2)) == HOLDS
+    assert said(part(0.1, -0.01, 0.2)) == OPEN
+    assert said(part(-0.1, -0.2, -0.01)) == FAILS
+    assert said(part(0.1, np.nan, np.nan)) == OPEN, "one concept proves nothing"
+    assert said(part(0.6, 0.4, 0.8, least=0.5)) == OPEN
+    assert said(part(-0.01, -0.015, 0.0, least=-0.02)) == HOLDS
+    assert said(part(-0.05, -0.06, -0.03, least=-0.02)) == FAILS
+    assert said(part(0.1, 0.01, 0.2), part(0.1, -0.1, 0.2)) == OPEN, "all parts must hold"
+    assert said(part(0.1, 0.01, 0.2), part(-0.1, -0.12, -0.08)) == FAILS, "one that fails is enough"
+
+
+def test_of_many_parts_one_that_just_fails_is_not_enough():
+    """Holm: of four the smallest p is taken four times."""
+    edge, far = normal(-0.0235, 0.01), normal(0.5, 0.01)
+    assert said(edge) == FAILS and said(edge, far, far, far) == OPEN
+    assert said(normal(-0.04, 0.01), far, far, far) == FAILS
+
+
+def test_steps_of_an_order_may_be_ties_and_not_go_back():
+    up, level = part(0.1, 0.05, 0.2), part(0.1, 0.05, 0.2)
+    tie = part(0.001, -0.01, 0.01, step=True)
+    back, turned = part(-0.001, -0.01, 0.01, step=True), part(-0.1, -0.12, -0.08, step=True)
+    assert said(up, tie) == HOLDS
+    assert said(level, back) == OPEN and said(up, turned) == FAILS
+
+
+def test_a_small_effect_is_told_from_an_unknown_one():
+    """Two one-sided tests at 5 %, by scipy: of 0.003 +- 0.008 beyond 0.02 either way."""
+    small = normal(0.003, 0.008, delta=0.02)
+    want = 1 - scipy.stats.t.cdf((0.02 - 0.003) / 0.008, 10)
+    assert small.same == pytest.approx(want) and want < 0.05
+    assert said(small) == verdicts.SAME and said(normal(0.003, 0.02, delta=0.02)) == OPEN
+    assert said(normal(0.003, 0.008)) == OPEN, "nobody said how small is nothing"
+    assert said(normal(0.03, 0.008, delta=0.02)) == HOLDS
+
+
+def test_the_probability_is_that_of_the_least_likely_part():
+    likely, less = normal(0.1, 0.02), normal(0.01, 0.01)
+    assert verdicts.judged(likely, less).true == pytest.approx(scipy.stats.t.cdf(1, 10))
+    assert verdicts.judged(likely, less).limiting == less
+
+
+def test_so_many_concepts_settle_it_as_the_power_says():
+    """An effect of 0.6 between-concept standard deviations, by the noncentral t distribution."""
+    sd, effect = 0.1, 0.06
+    found = normal(effect, sd / np.sqrt(11))
+
+    def power(n):
+        beyond = scipy.stats.t.ppf(0.975, n - 1)
+        return scipy.stats.nct.sf(beyond, n - 1, effect / sd * np.sqrt(n))
+
+    n = found.settles
+    assert power(n) >= 0.8 > power(n - 1)
+    assert verdicts.settled_by(verdicts.judged(found)) == n
+    assert np.isinf(normal(0.0001, 0.1).settles)
+    near = normal(0.0, 0.02, delta=0.02)
+    assert near.settles < 100, "that there is no effect can be told"
+
+
+def test_verdicts_about_nothing_are_rare_among_many_claims():
+    """Simulated: of 40 claims about nothing at all, runs in which any is decided are one in
+    twenty."""
+    rng, wrong = np.random.default_rng(0), 0
+    for _ in range(200):
+        y = rng.normal(0, 1, (40, 11))
+        found = [verdicts.judged(normal(one.mean(), one.std(ddof=1) / np.sqrt(11))) for one in y]
+        qs = verdicts.adjusted([one.p for one in found])
+        wrong += any(q <= 0.05 for q in qs)
+    assert wrong / 200 < 0.09
 
 
 # ---- fronts and choices on planes that are known
@@ -282,47 +345,50 @@ def plane(values, concepts=6, images=None, noise=0.0, seed=0):
     )
 
 
-def front(other):
+def front(other, **more):
     ours = {("perfusion", "a"): (0.6, 0.95), ("perfusion", "b"): (0.7, 0.85)}
-    grid = plane({**ours, ("cd", "default"): other})
-    return claim_measures.front_gain(grid, [1, 2], 3)
+    grid = plane({**ours, ("cd", "default"): other}, noise=0.003, **more)
+    return claims_front.compared(grid, [1, 2], [3])
 
 
 def test_a_front_is_judged_beyond_its_ends_as_well():
-    assert (
-        front((0.65, 0.85))[0].value == pytest.approx(0.05, abs=0.01)
-        and front((0.65, 0.85))[1] == "inside"
-    )
-    gap, place = front((0.55, 0.85))
-    assert (
-        place == "lower"
-        and gap.value == pytest.approx(0.1, abs=0.01)
-        and verdicts.more(gap) == HOLDS
-    ), "dominated"
-    gap, place = front((0.5, 1.05))
-    assert place == "lower" and verdicts.more(gap) == OPEN, (
-        "more text, less image: neither is beyond the other"
-    )
-    gap, place = front((0.8, 0.7))
-    assert place == "higher" and verdicts.more(gap) == OPEN, (
-        "more image, less text: neither is beyond the other"
-    )
-    gap, place = front((0.8, 0.9))
-    assert place == "higher" and verdicts.more(gap) == FAILS, "it is ahead of our end on both axes"
+    text, found = front((0.65, 0.80))
+    assert found.verdict == HOLDS and text.startswith("ahead by +0.05"), "b has both by 0.05"
+    assert front((0.55, 0.85))[1].verdict == HOLDS, "dominated from beyond the lower end"
+    for other in ((0.5, 1.05), (0.8, 0.7)):
+        assert front(other)[1].verdict == verdicts.TRADE_OFF, "each has what the other has not"
+    assert front((0.8, 1.0))[1].verdict == FAILS, "it is ahead of both of our points on both axes"
+    assert front((0.7, 0.85))[1].verdict == OPEN, "as good as one of ours, which may be ahead"
 
 
-def test_a_tie_beyond_an_end_is_no_win():
-    """Planted: as much text as the nearest end. Draws in which it has more count as zero, and must
-    not be moved.
-    """
+def test_two_fronts_that_nearly_reach_each_other_are_equivalent():
+    ours = {("perfusion", "a"): (0.6, 0.95)}
+    grid = plane({**ours, ("cd", "default"): (0.605, 0.947)}, concepts=11, noise=0.001)
+    assert claims_front.compared(grid, [1], [2])[1].verdict == verdicts.SAME
+
+
+def test_a_tie_is_no_win():
+    """Planted: as good as one of our two points, with noise of concepts."""
     verdict = []
     for seed in range(20):
         ours = {("perfusion", "a"): (0.6, 0.95), ("perfusion", "b"): (0.7, 0.85)}
-        grid = plane({**ours, ("cd", "default"): (0.5, 0.95)}, concepts=11, noise=0.03, seed=seed)
-        gap, place = claim_measures.front_gain(grid, [1, 2], 3)
-        assert place == "lower" and gap.value >= 0
-        verdict.append(verdicts.more(gap))
+        grid = plane({**ours, ("cd", "default"): (0.6, 0.95)}, concepts=11, noise=0.03, seed=seed)
+        verdict.append(claims_front.compared(grid, [1, 2], [3])[1].verdict)
     assert verdict.count(HOLDS) <= 1
+
+
+def test_spreads_are_compared_by_their_ratio():
+    """Planted: twice the spread; the jackknife of its logarithm against numpy."""
+    rng = np.random.default_rng(3)
+    own = rng.normal(0, 0.05, 11)
+    grid = plane({("a", "x"): (0.6, 0.9), ("b", "x"): (0.6, 0.9)}, concepts=11)
+    image = grid.values["image_sim"]
+    image[1], image[2] = 0.6 + 2 * own[:, None], 0.6 + own[:, None] + rng.normal(0, 1e-4, (11, 1))
+    found = claim_measures.spread_ratio(grid, "image_sim", [1], [2])
+    assert found.value == pytest.approx(np.log(2), abs=0.01) and found.lo > 0.5
+    with pytest.raises(UserError, match="fewer than three concepts"):
+        small = plane({("a", "x"): (0.6, 0.9), ("b", "x"): (0.6, 0.9)}, concepts=2)
+        claim_measures.spread_ratio(small, "image_sim", [1], [2])
 
 
 def test_the_point_that_is_ahead_on_both_axes_is_found():
@@ -391,6 +457,10 @@ def test_means_over_other_numbers_of_points_can_be_compared():
         claim_measures.gain(grid, "image_sim", [1, 2], [3])
 
 
+def files_of_claims(docs, results):
+    return (docs, "claims.svg"), (results, "claims.csv")
+
+
 def test_the_page_keeps_its_words_and_is_made_again_alike(results, tmp_path):
     path, other = tmp_path / "claims.md", tmp_path / "metrics.md"
     for one in (path, other):
@@ -404,10 +474,24 @@ def test_the_page_keeps_its_words_and_is_made_again_alike(results, tmp_path):
         once.startswith("# Claims\n\nBefore.") and once.endswith("After.\n") and "STALE" not in once
     )
     assert new in once and f"{len(ledger.CLAIMS)} claims" in once
+    made = {
+        name: (folder / name).read_text() for folder, name in files_of_claims(tmp_path, results)
+    }
+    facts = pd.read_csv(results / "claims.csv")
+    assert list(facts.drop_duplicates("claim")["claim"]) == [c.says for c in ledger.CLAIMS]
+    row = facts[facts["claim"] == "The mask helps text similarity"].iloc[0]
+    assert row["lo"] < row["value"] < row["hi"] and row["runs"] == "miniature-ablations"
+    assert row["delta"] == 0.02 and row["concepts"] == 11 and 0 <= row["p_true"] <= 1
+    picture = ElementTree.fromstring(made["claims.svg"])
+    drawn = [one.text for one in picture.iter("{http://www.w3.org/2000/svg}title")]
+    assert len(drawn) == len(ledger.CLAIMS) and any(one.endswith(": holds") for one in drawn)
     with pytest.raises(UserError, match="repository's folder"):
         claims_page.write_pages(tmp_path / "nowhere", results)
     claims_page.write_pages(tmp_path, results)
     assert path.read_text() == once
+    assert made == {
+        name: (folder / name).read_text() for folder, name in files_of_claims(tmp_path, results)
+    }
     before = other.read_text()
     path.write_text("no marks")
     with pytest.raises(UserError, match="to write between"):
