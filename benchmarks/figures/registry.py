@@ -10,7 +10,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from benchmarks.disk import ask_for
-from benchmarks.figures import breakdown, charts, training_curves, with_pictures
+from benchmarks.figures import attainment, breakdown, charts, training_curves, with_pictures
 from benchmarks.figures.selection import Wish
 from benchmarks.figures.style import looks_of_runs, styled, write_figure
 from benchmarks.store.run_folder import figures_folder
@@ -25,6 +25,7 @@ FIGURES: dict[str, Callable[[Sequence[Run], Wish], Figure]] = {
     "ablation": charts.ablation,
     "attention": with_pictures.attention,
     "per-concept": charts.per_concept,
+    "attainment": attainment.attainment,
     "breakdown": breakdown.breakdown,
     "training": training_curves.training,
     "gallery": with_pictures.gallery,
@@ -36,7 +37,7 @@ WISHES = {
     "dynamics": ("concepts", "prompts"),
     "attention": ("concepts",),
 }
-OF_ONE = ("bias", "attention", "per-concept", "breakdown", "training")
+OF_ONE = ("bias", "attention", "per-concept", "attainment", "breakdown", "training")
 
 
 # pictures, attention and training curves are no scorer's

@@ -18,7 +18,15 @@ from matplotlib.text import Annotation
 from PIL import Image
 
 from benchmarks.cli import run as perfbench
-from benchmarks.figures import breakdown, charts, plots, registry, selection, with_pictures
+from benchmarks.figures import (
+    attainment,
+    breakdown,
+    charts,
+    plots,
+    registry,
+    selection,
+    with_pictures,
+)
 from benchmarks.figures.label_placing import Drawn, Label, finish_layout
 from benchmarks.figures.picture_grid import overlay, shorten
 from benchmarks.figures.selection import Wish
@@ -736,6 +744,20 @@ def test_a_text_that_does_not_fit_is_cut_and_not_lost(text):
     )
 
 
+def test_attainment_reaches_as_far_as_the_best_concepts_and_no_further(base):
+    """Text to the right, image upwards: the lightest field ends at the highest of either."""
+    figure = drawn(attainment.attainment, base)
+    panels = {axes.get_title(loc="left"): axes for axes in figure.axes if axes.axison}
+    assert "Custom Diffusion" in panels and "Perfusion" in panels
+    filled = panels["Custom Diffusion"].collections[0]
+    corners = np.concatenate([path.vertices for path in filled.get_paths()]).max(0)
+    mine = base.metrics[base.metrics["method"] == "cd"]
+    step = np.ptp(panels["Custom Diffusion"].get_xlim()) / attainment.PLACES
+    assert corners[0] == pytest.approx(mine["text_sim"].max(), abs=2 * step)
+    step = np.ptp(panels["Custom Diffusion"].get_ylim()) / attainment.PLACES
+    assert corners[1] == pytest.approx(mine["image_sim"].max(), abs=2 * step)
+
+
 def test_breakdown_writes_every_value_of_its_fields(base):
     figure = drawn(breakdown.breakdown, base)
     above, below = figure.axes
@@ -1066,7 +1088,7 @@ def test_runs_that_were_not_measured_alike_are_not_drawn_together(tmp_path, caps
     assert all(text in out for text in told)
 
 
-@pytest.mark.parametrize("name", ["bias", "attention", "per-concept", "breakdown", "training"])
+@pytest.mark.parametrize("name", ["bias", "attention", "per-concept", "attainment", "training"])
 def test_no_run_is_passed_over_in_silence(name):
     with pytest.raises(
         UserError, match=f"{name} is a figure of one run; give `perfbench plot {name}` for each of"
