@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.safe_paths import is_name, leads_out
 from benchmarks.scoring.cell_row import COLUMNS
+from benchmarks.scoring.measures import SCORED
 from benchmarks.store.frame_text import frame_of_text
 from benchmarks.store.packed import unpacked
 
@@ -40,11 +41,15 @@ ROW = (
 )
 PLAN_ROW = COLUMNS
 PAIR_ROW = (*ROW, "image_sim_a", "image_sim_b")
-NUMBERS = {"index": "int64", "seed": "int64", **dict.fromkeys(PAIR_ROW[-4:], "float64")}
+NUMBERS = {
+    "index": "int64",
+    "seed": "int64",
+    **dict.fromkeys((*PAIR_ROW[-4:], *SCORED), "float64"),
+}
 # columns of plan.csv that are names of folders
 PLACES = ("method", "point", "concept", "prompt_id")
 MARK = b"# sha256 "
-REMARK = "remark"  # the last column of a rows file where there is any
+REMARK = "remark"  # the last column of a rows file where there is any; before it, measures
 
 
 # ---- rows of scores ----
@@ -53,7 +58,9 @@ REMARK = "remark"  # the last column of a rows file where there is any
 def rows_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows of one (scorer, method, point, concept), with the digest."""
     columns = PAIR_ROW if rows and "image_sim_a" in rows[0] else ROW
-    body = _csv((*columns, *([REMARK] if any(REMARK in row for row in rows) else [])), rows)
+    measures = [name for name in SCORED if any(row.get(name) not in (None, "") for row in rows)]
+    remark = [REMARK] if any(REMARK in row for row in rows) else []
+    body = _csv((*columns, *measures, *remark), rows)
     return with_digest(body.encode()).decode()
 
 
@@ -84,10 +91,11 @@ def _is_table(body: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     columns = first.split(",")
-    return columns[: -1 if columns[-1] == REMARK else None] in (
-        list(ROW),
-        list(PAIR_ROW),
-    ) and (b"\0" not in body)
+    remark = columns[-1:] == [REMARK]
+    own = [name for name in columns if name not in SCORED][: -1 if remark else None]
+    more = columns[len(own) : -1 if remark else None]
+    whole = columns[: len(own)] == own and len(set(more)) == len(more) and {*more} <= {*SCORED}
+    return whole and own in (list(ROW), list(PAIR_ROW)) and b"\0" not in body
 
 
 def zipped(path: Path) -> Path:

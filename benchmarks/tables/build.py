@@ -6,7 +6,8 @@ In: what store/reading.py gives of a run folder, as DataFrames. Out: DataFrames,
     cells_of(samples)       a row a (method, point, concept, prompt_id, metric): n, mean, sd, even,
                             odd (index halves)
     metrics_of(cells)       a row a (method, point, concept)
-    table_of(cells, ...)    a row a (kind, method, point), with intervals
+    table_of(cells, ...)    a row a (kind, method, point), with intervals; measures beyond the
+                            protocol (measured.py) are the last columns of both
     make_tables(rows, ...)  all of them, and their text (table_text.py)
     tables_of(run)          all of them from a run folder, nothing written
     write_tables(run)       all of them into the run folder; -> the text of table.md
@@ -22,7 +23,8 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.tables.frames import SCORES, score_intervals, variants
-from benchmarks.tables.grid import CEILING, FLOOR, Grid, ceilings_of, grid_of
+from benchmarks.tables.grid import CEILING, FLOOR, Grid, ceilings_of, grid_of, protocol_cells
+from benchmarks.tables.measured import Measured, measured, measures_in
 from benchmarks.tables.sample_rows import (
     CELL,
     both_concepts,
@@ -35,7 +37,7 @@ from benchmarks.tables.sample_rows import (
     silent_scorers,
 )
 from benchmarks.tables.statistics import best, clustered, crossed, mean_over, over_concepts
-from benchmarks.tables.table_text import HONEST, NAIVE, markdown
+from benchmarks.tables.table_text import HONEST, NAIVE, beyond_text, markdown
 from perfusion_core.errors import UserError
 
 CELL_COLUMNS = [
@@ -112,7 +114,7 @@ def metrics_of(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def _metrics(cells: pd.DataFrame, grid: Grid) -> pd.DataFrame:
-    ceilings = ceilings_of(cells)
+    ceilings, beyond = ceilings_of(cells), measured(cells, grid)
     out = []
     scores, images = grid.scores, grid.images
     limit = ceilings.reindex(grid.concepts).to_numpy(dtype=float)
@@ -124,15 +126,19 @@ def _metrics(cells: pd.DataFrame, grid: Grid) -> pd.DataFrame:
         **{metric: scores[metric].ravel() for metric in [*SCORES, *grid.extra]},
         copied=mean_over(above(grid.values["image_sim"], limit)).ravel(),
         n=images.sum(2).astype(int).ravel(),
+        **{name: mean_over(y).ravel() for name, y in beyond.values.items()},
     )
     out.append(rows[rows["n"] > 0])
     real = cells[(cells["method"] == CEILING) & (cells["metric"] == "image_sim")]
     if len(real):
+        more = {name: real["concept"].map(dict(of)) for name, of in beyond.real.items()}
         out.append(
-            real[["method", "point", "concept", "group", "n"]].assign(image_sim=real["mean"])
+            real[["method", "point", "concept", "group", "n"]].assign(
+                image_sim=real["mean"], **more
+            )
         )
     columns = ["method", "point", "concept", "group", *SCORES, *grid.extra, "copied", "n"]
-    return pd.concat(out, ignore_index=True)[columns]
+    return pd.concat(out, ignore_index=True).reindex(columns=[*columns, *beyond.names])
 
 
 def table_of(
@@ -147,7 +153,7 @@ def table_of(
 def _table(
     cells: pd.DataFrame, grid: Grid, planned: pd.DataFrame | None, fits: pd.DataFrame | None
 ) -> pd.DataFrame:
-    n_planned = _planned(grid, planned)
+    n_planned, beyond = _planned(grid, planned), measured(cells, grid)
     limit = ceilings_of(cells).reindex(grid.concepts).to_numpy(dtype=float)
     out = []
     for method in sorted({name for name, _ in grid.points}, key=lambda name: (name == FLOOR, name)):
@@ -159,13 +165,14 @@ def _table(
                     "method": method,
                     "point": grid.points[m][1],
                     **_row(grid, m, limit, n_planned[m]),
+                    **beyond.intervals(m),
                 }
             )
         chosen_from = variants(grid, method)
         if method != FLOOR and len(chosen_from) > 1:
             out += _best_h(grid, method, chosen_from, n_planned)
     if len(ceilings_of(cells)):
-        out.append(_ceiling(cells))
+        out.append(_ceiling(cells, beyond))
     table = pd.DataFrame(out)
     table = table.merge(_fit_costs(fits), on="method", how="left")
     estimates = [f"{score}{end}" for score in [*SCORES, *grid.extra] for end in ("", "_lo", "_hi")]
@@ -181,9 +188,10 @@ def _table(
         "kilobytes",
         "train_seconds",
     ]
+    more = [f"{name}{end}" for name in beyond.names for end in ("", "_lo", "_hi")]
     return (
-        table.reindex(columns=columns)
-        .round(dict.fromkeys([*estimates, "copied"], 6))
+        table.reindex(columns=[*columns, *more])
+        .round(dict.fromkeys([*estimates, "copied", *more], 6))
         .round({"kilobytes": 1, "train_seconds": 1})
     )
 
@@ -226,8 +234,8 @@ def _best_h(
     return out
 
 
-def _ceiling(cells: pd.DataFrame) -> dict[str, object]:
-    real = cells[cells["method"] == CEILING]
+def _ceiling(cells: pd.DataFrame, beyond: Measured) -> dict[str, object]:
+    real = protocol_cells(cells[cells["method"] == CEILING])
     mine = real[real["metric"] == "image_sim"]
     row: dict[str, object] = {"kind": "ceiling", "method": CEILING, "point": "default"}
     row |= {
@@ -237,7 +245,7 @@ def _ceiling(cells: pd.DataFrame) -> dict[str, object]:
     }
     for metric, of in real.groupby("metric"):
         row |= clustered(of["mean"].to_numpy()[:, None]).named(str(metric))
-    return row
+    return row | beyond.of_real()
 
 
 def _planned(grid: Grid, planned: pd.DataFrame | None) -> np.ndarray:
@@ -330,6 +338,7 @@ def make_tables(
     parts = [markdown(table, about, remarks=told[0], silence=said[0])] if len(table) else []
     title = "Pairs of concepts"
     parts += [markdown(pair_table, about, title, told[1], said[1])] if len(pair_table) else []
+    parts += [beyond_text(table, metrics[0])] if len(table) and measures_in(table) else []
     rows = rows.drop(columns="key", errors="ignore")
     samples = rows.loc[~is_pair, [column for column in rows if not of_pairs(str(column))]]
     metrics_table = pd.concat(metrics, ignore_index=True)

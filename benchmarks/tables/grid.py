@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from benchmarks.scoring.measures import is_measure
 from benchmarks.scoring.reserved import FLOOR as FLOOR
 from benchmarks.scoring.reserved import REAL
 from benchmarks.tables.statistics import (
@@ -78,8 +79,8 @@ class Grid:
 
     @property
     def extra(self) -> list[str]:
-        """Metrics beyond the two that the protocol reports: of a second scorer, or of a pair's
-        concepts.
+        """Metrics beside the two that the protocol reports: of a second scorer, or of a pair's
+        concepts. Measures beyond the protocol are no part of a grid (measured.py).
         """
         return [metric for metric in self.values if metric not in ("image_sim", "text_sim_raw")]
 
@@ -136,10 +137,11 @@ def _scores(values: dict[str, np.ndarray], base: np.ndarray, draws: Draws) -> di
 
 
 def grid_of(cells: pd.DataFrame) -> Grid:
-    """Arrange cells. `real` has no prompts and is left out; pairs and single concepts come apart
+    """Arrange cells. `real` has no prompts and is left out, and so are measures beyond the
+    protocol, which need not be of the same cells; pairs and single concepts come apart
     (tables.split).
     """
-    cells = cells[cells["method"] != CEILING]
+    cells = protocol_cells(cells[cells["method"] != CEILING])
     named = [_ranked(cells, names) for names in (["method", "point"], ["concept"], ["prompt_id"])]
     of_point, of_concept, of_prompt = (first for first, _ in named)
     at = tuple(rank for _, rank in named)
@@ -181,6 +183,12 @@ def grid_of(cells: pd.DataFrame) -> Grid:
         n,
         sd,
     )
+
+
+def protocol_cells(cells: pd.DataFrame) -> pd.DataFrame:
+    """Without the rows of measures."""
+    measures = [one for one in cells["metric"].unique() if is_measure(str(one))]
+    return cells[~cells["metric"].isin(measures)] if measures else cells
 
 
 def ceilings_of(cells: pd.DataFrame) -> pd.Series:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.scoring.lookup import MAY_BE_SILENT
+from benchmarks.scoring.measures import MEASURES, in_order, is_measure
 from benchmarks.scoring.reserved import REAL
 from perfusion_core.errors import UserError
 
@@ -20,18 +21,18 @@ CELL = ["method", "point", "concept", "prompt_id"]
 
 
 def is_metric(column: str) -> bool:
-    """Score columns: image_sim, text_sim_raw; of a pair image_sim_a, image_sim_b; `<...>_<scorer>`
-    of other scorers.
+    """Score columns: image_sim, text_sim_raw; of a pair image_sim_a, image_sim_b; measures beyond
+    the protocol (scoring/measures.py); `<...>_<scorer>` of other scorers.
     """
-    return column.startswith(("image_sim", "text_sim"))
+    return column.startswith(("image_sim", "text_sim")) or is_measure(column)
 
 
 def named_by(scorer: str) -> dict[str, str]:
-    """Its two scores as they are called beside the reported ones -> their plain names. Of the
-    reported scorer, "", both are alike.
+    """Its scores and measures as they are called beside the reported ones -> their plain names. Of
+    the reported scorer, "", both are alike.
     """
     end = f"_{scorer}" if scorer else ""
-    return {f"{metric}{end}": metric for metric in ("image_sim", "text_sim_raw")}
+    return {f"{metric}{end}": metric for metric in ("image_sim", "text_sim_raw", *MEASURES)}
 
 
 def of_pairs(column: str) -> bool:
@@ -98,21 +99,32 @@ def sample_rows(run: Path, plan: pd.DataFrame | None = None) -> pd.DataFrame:
         rows = rows.merge(other[scores].rename(columns=named), how="left", **image).drop(
             columns="key_0"
         )
-    return rows
+    return measures_last(rows)
+
+
+def measures_last(rows: pd.DataFrame) -> pd.DataFrame:
+    """Columns of measures behind all others; without those that have no value."""
+    measures = in_order(map(str, rows.columns))
+    return rows[
+        [column for column in rows if str(column) not in measures]
+        + [column for column in measures if rows[column].notna().any()]
+    ]
 
 
 def missing_of(
     cells: pd.DataFrame, planned: pd.DataFrame, silent: Collection[str] = ()
 ) -> pd.DataFrame:
     """Planned cells with fewer images scored by every scorer than planned: the plan's columns, and
-    `there`. `silent`: scorers that need not say anything of an image; whether they were asked about
-    all is `sample_rows`' to see."""
+    `there`. Measures beyond the protocol are never missing. `silent`: scorers that need not say
+    anything of an image; whether they were asked about all is `sample_rows`' to see.
+    """
     mine, theirs = cell_codes(planned, cells)
     code = np.unique(np.concatenate([mine, theirs]), return_inverse=True)[1]
     mine, theirs = np.split(code, [len(planned)])
     counts = []
     for metric in {"image_sim", "text_sim_raw", *cells["metric"].unique()}:
-        if of_pairs(metric) or metric.endswith(tuple(f"_{name}" for name in silent)):
+        said_nothing = metric.endswith(tuple(f"_{name}" for name in silent))
+        if of_pairs(metric) or is_measure(metric) or said_nothing:
             continue
         said = (cells["metric"] == metric).to_numpy()
         weights = cells["n"].to_numpy(dtype=float)[said]

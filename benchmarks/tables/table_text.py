@@ -10,6 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.tables.measured import (
+    absent,
+    concepts_without,
+    legend_of,
+    measure_table,
+    measures_in,
+)
+
 REMARKS = {
     "flat": "of one colour all over, counted like any other: a drawing that failed, or what a "
     "safety checker leaves",
@@ -45,7 +53,8 @@ def markdown(
         "harmonic": "harmonic mean",
         "text_sim_raw": "text, raw cosine",
     }
-    extra = [str(c) for c in table if f"{c}_lo" in table and c not in head]
+    measures = measures_in(table)
+    extra = [str(c) for c in table if f"{c}_lo" in table and c not in (*head, *measures)]
     rows: list[list[str]] = [["", *head.values(), *extra, "copied", "images", "KB", "training"]]
     for row in table.to_dict("records"):
         estimates = [estimate(row[m], row[f"{m}_lo"], row[f"{m}_hi"], m) for m in [*head, *extra]]
@@ -103,6 +112,22 @@ Training: of one concept, with the drawing of validation images where these pick
 {measured}"""
 
 
+def beyond_text(table: pd.DataFrame, metrics: pd.DataFrame) -> str:
+    """The second table of table.md: measures beyond the protocol, each with its legend."""
+    shown, names = measure_table(table), measures_in(table)
+    rows: list[list[str]] = [["", *names]]
+    for row in shown.to_dict("records"):
+        numbers = [estimate(row[m], row[f"{m}_lo"], row[f"{m}_hi"], m) for m in names]
+        rows.append([label(row["kind"], row["method"], row["point"]), *numbers])
+    notes = [legend_of(name) for name in names]
+    if few := concepts_without(metrics):
+        notes.append(f"Concepts that lack what a measure needs are left out of it: {few}")
+    if lacking := absent(table):
+        notes.append(f"Not measured here: {lacking}")
+    lines = "\n".join(f"{note}." for note in notes)
+    return f"# Beyond the protocol\n\n{aligned(rows)}\n\n{lines}\n"
+
+
 def plural(images: int) -> str:
     return f"{images:,} image is" if images == 1 else f"{images:,} images are"
 
@@ -153,6 +178,10 @@ def commands_of(about: Mapping[str, Any]) -> list[str]:
 # The ends of what a number can be. An interval of two or three concepts leaves them: Student's t
 # knows no scale; what is read is cut to it, what is stored is not.
 SCALES = {
+    "copy_gap": (-2.0, 2.0),
+    "nearer": (0.0, 1.0),
+    "variety": (0.0, 2.0),
+    "vendi": (1.0, np.inf),
     "image_sim": (-1.0, 1.0),
     "text_sim_raw": (-1.0, 1.0),
     "text_sim": (0.0, np.inf),

@@ -14,15 +14,16 @@ import pandas as pd
 from benchmarks.scoring.reserved import OURS
 from benchmarks.store.reading import imported_methods
 from benchmarks.tables import frames
-from benchmarks.tables.build import split_pairs
+from benchmarks.tables.build import split_pairs, table_of
 from benchmarks.tables.dominance import compared_fronts
 from benchmarks.tables.grid import CEILING, FLOOR
+from benchmarks.tables.measured import legend_of, measure_table, measures_in
 from benchmarks.tables.one_number import summaries
 from benchmarks.tables.run_view import open_run
 from benchmarks.tables.sample_rows import missing_of, refuse_missing, silent_scorers
 from benchmarks.tables.scorers_alike import agreement
 from benchmarks.tables.table_text import aligned, estimate
-from perfusion_core.errors import unknown
+from perfusion_core.errors import UserError, unknown
 
 # the first that matches; what a prompt asks of the concept
 SCENARIOS = {
@@ -59,6 +60,17 @@ def ours(cells: pd.DataFrame) -> str:
     return OURS if OURS in names else names[0]
 
 
+def measures(cells: pd.DataFrame) -> pd.DataFrame:
+    """Measures beyond the protocol of every operating point, and of the concepts' own images."""
+    found = measure_table(table_of(cells))
+    if not measures_in(found):
+        raise UserError(
+            "the run has no measure beyond the protocol in its tables; `perfbench score RUN "
+            "--measures` adds those that its pictures can have"
+        )
+    return found
+
+
 def _per(column: str) -> Callable[[pd.DataFrame, Mapping[str, str]], pd.DataFrame]:
     return lambda cells, _: frames.breakdown(cells, column)
 
@@ -78,6 +90,7 @@ VIEWS: dict[str, Callable[[pd.DataFrame, Mapping[str, str]], pd.DataFrame]] = {
     "best-h": lambda cells, _: frames.best_h(cells),
     "variance": lambda cells, _: frames.variance(cells),
     "scorers": lambda cells, _: agreement(cells),
+    "measures": lambda cells, _: measures(cells),
 }
 
 
@@ -170,6 +183,7 @@ def formed(frame: pd.DataFrame, form: str) -> str:
 def legend(frame: pd.DataFrame, by: str) -> str:
     """A line for each column whose name does not say what it is."""
     lines = [words for name, words in LEGENDS.items() if name in frame]
+    lines += [legend_of(name) for name in measures_in(frame)]
     if any(f"{name}_lo" in frame for name in frame):
         lines.append(INTERVAL + ("the concept's prompts" if by == "concept" else "concepts"))
     return "".join(f"{line}\n" for line in lines)
