@@ -111,8 +111,9 @@ def train(
     keep: Iterable[int] = (),
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """The loop that every method shares; -> what goes to fit.json. One seed fixes everything; an
-    interrupted training goes on from the checkpoint in `out`.
+    """The loop that every method shares; -> what goes to fit.json, with how many numbers it trained
+    (`trainable`). One seed fixes everything; an interrupted training goes on from the checkpoint in
+    `out`.
 
     Args:
         recipe: steps, micro-batches, weight of the class images, clipping, gradient checkpointing.
@@ -186,7 +187,8 @@ def train(
     checkpoint.remove()
     # of a micro-batch: memory did not suffice for it
     split = {"parts": halving.parts} if halving.parts > 1 else {}
-    return log.summary(recipe.steps, backbone.device) | split
+    trainable = {"trainable": sum(parameter.numel() for parameter in parameters)}
+    return log.summary(recipe.steps, backbone.device) | trainable | split
 
 
 def one_step(
