@@ -158,9 +158,11 @@ def content(run: Path) -> dict[str, bytes]:
     """What must not depend on when, where and how often a run was interrupted: pictures, fits,
     rows, tables.
 
-    Left out: what holds times (run.json, manifests, train_seconds).
+    Left out: what holds times and memory (run.json, manifests, those columns of the table).
     """
     import pandas as pd
+
+    from benchmarks.store.fit_costs import MEASURED
 
     kept = {}
     for path in sorted(run.rglob("*")):
@@ -173,7 +175,7 @@ def content(run: Path) -> dict[str, bytes]:
             kept[name] = path.read_bytes()
     for name in ("table.csv", "pair-table.csv"):
         if (run / name).is_file():
-            kept[name] = pd.read_csv(run / name).drop(columns="train_seconds").to_csv().encode()
+            kept[name] = pd.read_csv(run / name).drop(columns=list(MEASURED)).to_csv().encode()
     return kept
 
 

@@ -27,6 +27,8 @@ from benchmarks.planning.plan import images_a_batch, prior_text
 from benchmarks.planning.units import Cell, Fit, Prior, Unit
 from benchmarks.running.applied import Applied
 from benchmarks.running.batch_probe import keeps_apart
+from benchmarks.running.drawing_costs import DrawingCosts, measuring_device
+from benchmarks.running.peak_memory import peak_above
 from benchmarks.running.shared_units import SharedUnits
 from benchmarks.running.tasks import (
     Event,
@@ -64,6 +66,10 @@ class Worker:
         self.shared = SharedUnits(job, store, say)
         self._drawn: dict[str, Drawn] = {}  # by cell, ahead of their turns
         self.applied = Applied(store, self.method)
+        config = job.config
+        self.costs = DrawingCosts(
+            store, self.applied, say, config.steps, config.guidance, config.compile
+        )
 
     @cached_property
     def backbone(self) -> Any:
@@ -144,6 +150,8 @@ class Worker:
         try:
             mine += filter(self._claimed, units)
             cells = [u for u in mine if isinstance(u, Cell) and not self.cached(u)]
+            for cell in cells:
+                self.costs.measure(self.backbone, cell)
             if len(cells) > 1:
                 self._draw_together(cells)
             for unit in mine:
@@ -235,19 +243,21 @@ class Worker:
         if cuda:
             # a worker's GPU need not be the first
             torch.cuda.reset_peak_memory_stats(self.backbone.device)
-        told = module.fit(
-            self.backbone,
-            self.subject(fit),
-            module.Config(**fit.config),
-            out,
-            seed=fit.seed,
-            prior=prior,
-            validate=self.validation(fit),
-            keep=fit.keep,
-            progress=lambda step, steps, loss: self.say(
-                Event("step", fit, share=step / steps, text=f"step {step} of {steps}")
-            ),
-        )
+        subject, validate = self.subject(fit), self.validation(fit)
+        with peak_above(self.backbone.device) as peak:
+            told = module.fit(
+                self.backbone,
+                subject,
+                module.Config(**fit.config),
+                out,
+                seed=fit.seed,
+                prior=prior,
+                validate=validate,
+                keep=fit.keep,
+                progress=lambda step, steps, loss: self.say(
+                    Event("step", fit, share=step / steps, text=f"step {step} of {steps}")
+                ),
+            )
         memory = (
             {"peak_memory_bytes": torch.cuda.max_memory_allocated(self.backbone.device)}
             if cuda
@@ -256,6 +266,8 @@ class Worker:
         return {
             **told,
             **memory,
+            **peak.told(),
+            "device": measuring_device(self.backbone.device),
             "method": fit.method,
             "concept": fit.concept,
             "config": dict(fit.config),

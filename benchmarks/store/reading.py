@@ -14,6 +14,7 @@ from benchmarks.safe_paths import below, is_name, lies_below
 from benchmarks.scoring.cell_row import CellRow
 from benchmarks.scoring.reserved import IMPORTED, REAL
 from benchmarks.store.csv_files import PLACES, read_frame, read_plan_file, read_plan_frame
+from benchmarks.store.fit_costs import DEVICE, NUMBERS, measured_of
 from benchmarks.store.older_runs import OLDER, upgraded
 from benchmarks.store.run_folder import RESULTS, Store
 from perfusion_core.errors import UserError
@@ -258,8 +259,8 @@ def planned_fits(run: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def read_fits(run: Path) -> "pd.DataFrame":
-    """What each method's fits cost: method, concept, key, kilobytes (of 1,000 bytes), train_seconds
-    where known.
+    """What each method's fits cost: method, concept, key, kilobytes (of 1,000 bytes), and what was
+    measured of them (fit_costs.py).
     """
     import pandas as pd
 
@@ -268,10 +269,9 @@ def read_fits(run: Path) -> "pd.DataFrame":
         size = sum(
             file["bytes"] for name, file in about["files"].items() if not name.startswith("step-")
         )
-        seconds = about.get("seconds")
-        seconds = float(seconds) if isinstance(seconds, (int, float)) else float("nan")
-        rows.append((method, concept, about["key"], size / 1000, seconds))
-    return pd.DataFrame(rows, columns=["method", "concept", "key", "kilobytes", "train_seconds"])
+        measured = measured_of(about).values()
+        rows.append((method, concept, about["key"], size / 1000, *measured))
+    return pd.DataFrame(rows, columns=["method", "concept", "key", *NUMBERS, DEVICE])
 
 
 def read_weights(run: Path) -> dict[str, dict[str, str]]:

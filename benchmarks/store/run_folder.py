@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.digests import digest
-from benchmarks.disk import Locks, digests_of, on_disk, remove, replace, verified
+from benchmarks.disk import Locks, digests_of, on_disk, read_manifest, remove, replace, verified
 from benchmarks.planning.units import Cell, Fit, Plan, Prior, Unit
 from benchmarks.safe_paths import below, leads_out
 from benchmarks.store.csv_files import (
@@ -151,6 +151,19 @@ class Store:
             place.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
             replace(aside, self.folder(unit))
         self.forget_failures([unit.key])
+
+    def manifest(self, unit: Unit) -> dict[str, Any] | None:
+        """What is told of a published unit; None where it is not there, or was made for another
+        key.
+        """
+        found = read_manifest(self.folder(unit) / MANIFEST[type(unit)])
+        return found if found and found["key"] == unit.key else None
+
+    def add_to_manifest(self, unit: Unit, about: Mapping[str, Any]) -> None:
+        """More about a published unit; its files and their digests stay."""
+        if found := self.manifest(unit):
+            text = json.dumps({**found, **about}, indent=1) + "\n"
+            self.write_text(self.folder(unit) / MANIFEST[type(unit)], text)
 
     def publish_concept(self, name: str, key: str, draw: Callable[[Path], None]) -> None:
         """The pictures of a concept as fits and scorers see them; `draw` writes them into a

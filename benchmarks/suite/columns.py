@@ -25,8 +25,8 @@ LONGEST = 80  # signs of a value
 # fmt: off
 TAKEN = frozenset((
     "kind", "group", "prompt", "prompt_id", "scenario", "concept", "hardest", "difference", "front",
-    "gap", "summary", "hypervolume", "best-h", "variance", "scorers", "method", "point", "n_cells",
-    "image_sim", "text_sim", "text_sim_raw", "text_gain",
+    "gap", "summary", "hypervolume", "best-h", "variance", "scorers", "cost", "method", "point",
+    "n_cells", "image_sim", "text_sim", "text_sim_raw", "text_gain",
 ))
 # fmt: on
 

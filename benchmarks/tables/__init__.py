@@ -2,10 +2,10 @@
 
 Reading order: statistics (pure functions of arrays), grid (cells as arrays), measured (measures
 beyond the protocol), frames (tidy frames of them), dominance (fronts) and one_number (summaries),
-sample_rows (all scorers' rows side by side), build (rows to tables), scorers_alike (of two
-scorers), table_text and views (for people), derived (the tables of a run, read back), run_view (a
-run folder as readers see it) and as_scored (by another of its scorers), comparable, margins,
-judging, gate and gate_report (is one run worse than another?), gate_simulation (what does the gate
-catch?), comparing (two tables by anybody), sample_size and design_verb (how large should the next
-run be?), command.
+sample_rows (all scorers' rows side by side), build (rows to tables) with costs (of fits),
+scorers_alike (of two scorers), table_text and views (for people), derived (the tables of a run,
+read back), run_view (a run folder as readers see it) and as_scored (by another of its scorers),
+comparable, margins, judging, gate and gate_report (is one run worse than another?),
+gate_simulation (what does the gate catch?), comparing (two tables by anybody), sample_size and
+design_verb (how large should the next run be?), command.
 """

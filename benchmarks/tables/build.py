@@ -15,13 +15,14 @@ In: what store/reading.py gives of a run folder, as DataFrames. Out: DataFrames,
 What figures need beyond these is in frames.py: cells in, tidy frames out.
 """
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from benchmarks.store.fit_costs import DEVICE, NUMBERS
+from benchmarks.tables.costs import DECIMALS, costs_of_methods, known_costs
 from benchmarks.tables.frames import SCORES, score_intervals, variants
 from benchmarks.tables.grid import CEILING, FLOOR, Grid, ceilings_of, grid_of, protocol_cells
 from benchmarks.tables.measured import Measured, measured, measures_in
@@ -174,7 +175,7 @@ def _table(
     if len(ceilings_of(cells)):
         out.append(_ceiling(cells, beyond))
     table = pd.DataFrame(out)
-    table = table.merge(_fit_costs(fits), on="method", how="left")
+    table = table.merge(costs_of_methods(fits), on="method", how="left")
     estimates = [f"{score}{end}" for score in [*SCORES, *grid.extra] for end in ("", "_lo", "_hi")]
     columns = [
         "kind",
@@ -185,14 +186,15 @@ def _table(
         "n_concepts",
         "n_images",
         "n_planned",
-        "kilobytes",
-        "train_seconds",
+        *NUMBERS,
+        DEVICE,
     ]
     more = [f"{name}{end}" for name in beyond.names for end in ("", "_lo", "_hi")]
     return (
         table.reindex(columns=[*columns, *more])
+        .fillna({DEVICE: ""})
         .round(dict.fromkeys([*estimates, "copied", *more], 6))
-        .round({"kilobytes": 1, "train_seconds": 1})
+        .round(DECIMALS)
     )
 
 
@@ -256,15 +258,6 @@ def _planned(grid: Grid, planned: pd.DataFrame | None) -> np.ndarray:
     return n.reindex(pd.MultiIndex.from_tuples(grid.points)).fillna(0).astype(int).to_numpy()
 
 
-def _fit_costs(fits: pd.DataFrame | None) -> pd.DataFrame:
-    """Means over a method's fits: the size of one trained concept, and the seconds that its
-    training took.
-    """
-    if fits is None or fits.empty:
-        return pd.DataFrame(columns=["method", "kilobytes", "train_seconds"])
-    return fits.groupby("method")[["kilobytes", "train_seconds"]].mean().reset_index()
-
-
 @dataclass(frozen=True)
 class Tables:
     """All tables of a run; `pairs` are sample rows, `pair_table` is the table over them (both empty
@@ -290,22 +283,6 @@ def tables_of(run: Path, allow_missing: bool = False) -> Tables:
     return make_tables(
         rows, planned, fits, about=reading.read_run(run), allow_missing=allow_missing
     )
-
-
-def known_costs(run: Path, here: Collection[str]) -> pd.DataFrame:
-    """What a run's table already says that fits cost, of methods whose trained files are not here
-    (not committed).
-    """
-    from benchmarks.store.run_folder import table_file
-
-    columns = ["method", "kilobytes", "train_seconds"]
-    try:
-        table = pd.read_csv(table_file(run, "table"))
-        told = table.loc[(table["kind"] == "method") & ~table["method"].isin(here), columns]
-    except (OSError, ValueError, KeyError):  # none yet, or damaged
-        # numbers, or what they are joined to would not be rounded
-        return pd.DataFrame(columns=columns).astype(dict.fromkeys(columns[1:], float))
-    return told.dropna(subset="kilobytes").drop_duplicates("method")
 
 
 def make_tables(

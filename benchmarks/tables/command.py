@@ -31,7 +31,7 @@ def table(parser: argparse.ArgumentParser) -> Run:
         "--by",
         metavar="VIEW",
         help="print instead: kind, group, scenario, prompt, concept, hardest, difference, front, "
-        "gap, summary, hypervolume, best-h, measures (beyond the protocol), scorers "
+        "gap, summary, hypervolume, best-h, measures (beyond the protocol), cost, scorers "
         "(do they agree), variance (whether to buy more concepts, prompts or images), or a column "
         "that the suite brings",
     )

@@ -62,7 +62,7 @@ def frame_of(text: bytes) -> pd.DataFrame:
 
 def number_columns(text: bytes) -> list[str]:
     """The columns of a table that hold numbers: an empty one there means not measured."""
-    words = {"kind", "method", "point", "concept", "group", "prompt_id", "metric"}
+    words = {"kind", "method", "point", "concept", "group", "prompt_id", "metric", "device"}
     return [
         name for name in text.partition(b"\n")[0].decode().strip().split(",") if name not in words
     ]

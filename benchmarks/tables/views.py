@@ -15,11 +15,13 @@ from benchmarks.scoring.reserved import OURS
 from benchmarks.store.reading import imported_methods
 from benchmarks.tables import frames
 from benchmarks.tables.build import split_pairs, table_of
+from benchmarks.tables.costs import LEGENDS as COST_LEGENDS
+from benchmarks.tables.costs import costs_view
 from benchmarks.tables.dominance import compared_fronts
 from benchmarks.tables.grid import CEILING, FLOOR
 from benchmarks.tables.measured import legend_of, measure_table, measures_in
 from benchmarks.tables.one_number import summaries
-from benchmarks.tables.run_view import open_run
+from benchmarks.tables.run_view import Run, open_run
 from benchmarks.tables.sample_rows import missing_of, refuse_missing, silent_scorers
 from benchmarks.tables.scorers_alike import agreement
 from benchmarks.tables.table_text import aligned, estimate
@@ -93,9 +95,15 @@ VIEWS: dict[str, Callable[[pd.DataFrame, Mapping[str, str]], pd.DataFrame]] = {
     "measures": lambda cells, _: measures(cells),
 }
 
+# of what a run's cells do not hold
+OF_RUN: dict[str, Callable[[Run], pd.DataFrame]] = {
+    "cost": lambda run: costs_view(run.first_table),
+}
+
 
 # what a column is, where its name does not say it
 LEGENDS = {
+    **COST_LEGENDS,
     "image_sim": "image_sim: how much the pictures look like the concept",
     "text_sim": "text_sim: how well they fit their prompts, relative to super",
     "text_sim_raw": "text_sim_raw: the cosine of picture and prompt",
@@ -141,13 +149,15 @@ def view(given: str | None, by: str, form: str = "text", allow_missing: bool = F
     """
     run = open_run(given)
     brought = brought_by_suite(run.about)
-    if by not in VIEWS and by not in brought:
-        raise unknown("view", by, [*VIEWS, *brought])
+    if by not in VIEWS and by not in OF_RUN and by not in brought:
+        raise unknown("view", by, [*VIEWS, *OF_RUN, *brought])
     if not allow_missing:
         refuse_missing(missing_of(run.cells, run.plan, silent_scorers(run.about)), run.plan)
     singles, pairs = split_pairs(run.cells)
     cells = singles if len(singles) else pairs
-    if by in VIEWS:
+    if by in OF_RUN:
+        frame = OF_RUN[by](run)
+    elif by in VIEWS:
         frame = VIEWS[by](cells, scenarios(run.plan))
     else:
         frame = frames.breakdown(cells, by, *brought[by])
@@ -207,5 +217,5 @@ def text_of(frame: pd.DataFrame) -> str:
 
 def _text(value: object) -> str:
     if isinstance(value, float):
-        return "" if np.isnan(value) else f"{value:.4g}"
-    return str(value)
+        return "" if np.isnan(value) else f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
+    return "" if value is None else str(value)

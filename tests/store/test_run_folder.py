@@ -391,9 +391,12 @@ def test_what_readers_get(tmp_path):
     ]
     assert read_plan(run)["n"].tolist() == [2]
     fits = read_fits(run)
-    assert fits.to_dict("records") == [
+    known = ["method", "concept", "key", "kilobytes", "train_seconds"]
+    assert fits[known].to_dict("records") == [
         {"method": "db", "concept": "cat", "key": FIT.key, "kilobytes": 1.5, "train_seconds": 3.5}
     ]
+    rest = fits.drop(columns=known)
+    assert rest.pop("device").tolist() == [""] and rest.isna().all(axis=None)  # nobody measured
     publish(
         store, FIT, {"weights.safetensors": b"w", "step-5/w.safetensors": b"v", "log.txt": b"l"}
     )

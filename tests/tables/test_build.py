@@ -488,7 +488,10 @@ def test_table_columns_are_the_contract(run):
     assert list(cells) == build.CELL_COLUMNS
     assert list(metrics) == ["method", "point", "concept", "group", *build.SCORES, "copied", "n"]
     estimates = [f"{score}{end}" for score in build.SCORES for end in ("", "_lo", "_hi")]
-    counts = ["copied", "n_concepts", "n_images", "n_planned", "kilobytes", "train_seconds"]
+    costs = ["kilobytes", "train_seconds", "trainable", "train_peak_megabytes",
+             "draw_peak_megabytes", "picture_seconds", "base_picture_seconds", "apply_seconds",
+             "device"]  # fmt: skip
+    counts = ["copied", "n_concepts", "n_images", "n_planned", *costs]
     assert list(table) == ["kind", "method", "point", *estimates, *counts]
 
 

@@ -14,7 +14,7 @@ from run_kit import small_file_system
 
 from benchmarks.cli import run
 from benchmarks.tables.table_text import estimate
-from benchmarks.tables.views import LEGENDS, VIEWS
+from benchmarks.tables.views import LEGENDS, OF_RUN, VIEWS
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,9 @@ def printed(capsys, *words):
     return capsys.readouterr().out
 
 
-@pytest.mark.parametrize("by", [by for by in VIEWS if by not in ("scorers", "measures")])
+@pytest.mark.parametrize(
+    "by", [by for by in (*VIEWS, *OF_RUN) if by not in ("scorers", "measures")]
+)
 def test_every_view_has_a_legend_and_says_the_same_to_programs(made, capsys, by):
     text = printed(capsys, made, "--by", by)
     head = [name.strip() for name in text.splitlines()[0].strip("|").split("|")]

@@ -1,0 +1,141 @@
+"""What a loaded concept costs while pictures are drawn: measured beside the base model, in turn.
+
+In: the first cell that a worker draws with a method's trained files. Out: seconds and bytes in
+these files' manifest; no picture of a run comes from here.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from benchmarks.planning.units import Cell
+from benchmarks.running.applied import Applied, Write
+from benchmarks.running.peak_memory import Peak, peak_above
+from benchmarks.running.tasks import Event
+from benchmarks.store.run_folder import Store
+from benchmarks.store.run_json import device_words
+from perfusion_core import hardware
+
+LONGEST = 120.0  # seconds that all pictures together may take; beyond, nothing is measured
+TURNS = ("base", "concept", "concept", "base")  # a drift of the machine meets both alike
+WARM = 2  # steps of what is drawn first and not counted
+
+
+def measuring_device(device: torch.device | str) -> str:
+    """The device's name for people: `cpu (Intel Xeon)`, `cuda (NVIDIA H200)`."""
+    words = str(device)
+    return device_words(words) if words.startswith("cuda") else f"{words} ({hardware.processor()})"
+
+
+class DrawingCosts:
+    """Once a method and worker, just before its first pictures."""
+
+    def __init__(
+        self, store: Store, applied: Applied, say: Callable[[Event], None], steps: int,
+        guidance: float, compiled: bool,
+    ) -> None:  # fmt: skip
+        self.store, self.applied, self.say = store, applied, say
+        self.steps, self.guidance = steps, guidance
+        # of another batch than the run's, compiled code would be compiled again
+        self.seen: set[str] | None = None if compiled else set()
+
+    def measure(self, backbone: Any, cell: Cell) -> None:
+        """Into fit.json of the cell's concept. What goes wrong here is no failure of the cell: it
+        will meet the same itself, and is told there."""
+        if self.seen is None or len(cell.fits) != 1 or cell.method in self.seen:
+            return
+        self.seen.add(cell.method)
+        fit = cell.fits[0]
+        if "drawing" in (self.store.manifest(fit) or {"drawing": None}):
+            return
+        try:
+            with untouched_chance(backbone.device):
+                told = self._measured(backbone, cell)
+        except Exception as error:
+            text = f"what {cell.method} costs while it draws was not measured: {error}"
+            self.say(Event("note", cell, text=text.splitlines()[0][:200]))
+            return
+        finally:
+            self.applied.close()
+        if told:
+            self.store.add_to_manifest(fit, {"drawing": told})
+
+    def _measured(self, backbone: Any, cell: Cell) -> dict[str, Any]:
+        """One picture at a time, with the run's steps and guidance, after a short one of each."""
+        plain = _plain(cell)
+        started = _now(backbone.device)
+        for side in (TURNS[0], TURNS[1]):
+            self._draw(backbone, cell, plain, side, WARM)
+        ahead = (_now(backbone.device) - started) / 2 / WARM * self.steps * len(TURNS)
+        if ahead > LONGEST:
+            text = (
+                f"what {cell.method} costs while it draws is left out: {len(TURNS)} pictures would "
+                f"take {ahead:.0f} s"
+            )
+            self.say(Event("note", cell, text=text))
+            return {}
+        seconds: dict[str, list[float]] = {"apply": [], "base": [], "concept": []}
+        peaks = []
+        for side in TURNS:
+            peak, applying, drawing = self._draw(backbone, cell, plain, side, self.steps)
+            seconds[side].append(drawing)
+            if side == "concept":
+                seconds["apply"].append(applying)
+                peaks.append(peak)
+        most = max((peak for peak in peaks), key=lambda peak: peak.bytes or 0)
+        return {
+            "device": measuring_device(backbone.device),
+            "steps": self.steps,
+            "guidance": self.guidance,
+            "point": cell.point,
+            "picture_seconds": round(min(seconds["concept"]), 6),
+            "base_picture_seconds": round(min(seconds["base"]), 6),
+            "apply_seconds": round(min(seconds["apply"]), 6),
+            **most.told(),
+        }
+
+    def _draw(
+        self, backbone: Any, cell: Cell, plain: Write, side: str, steps: int
+    ) -> tuple[Peak, float, float]:
+        """One picture; -> memory, seconds to apply the concept, seconds from text to pixels."""
+        from perfusion_core.sampling import draw, prepared
+
+        self.applied.close()
+        with peak_above(backbone.device) as peak:
+            started = _now(backbone.device)
+            write = plain if side == "base" else self.applied.write(backbone, cell)
+            applied = _now(backbone.device)
+            texts = [write(cell.template)]
+            pictures = prepared(backbone, texts, cell.seeds[:1], self.guidance)
+            draw(backbone, pictures, steps=steps, guidance=self.guidance)
+            done = _now(backbone.device)
+        return peak, applied - started, done - applied
+
+
+def _plain(cell: Cell) -> Write:
+    """The concept's words as `super` writes them."""
+    words = dict(zip(cell.concepts, cell.super_categories))
+
+    def write(text: str) -> str:
+        for name, word in words.items():
+            text = text.replace(f"{{{name}}}", word)
+        return text
+
+    return write
+
+
+def _now(device: torch.device) -> float:
+    """When everything that was asked of the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+@contextmanager
+def untouched_chance(device: torch.device) -> Iterator[None]:
+    """Whatever a method draws at random here is drawn again by what comes after."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        yield
