@@ -27,7 +27,7 @@ def units(run: Path) -> dict[str, int]:
 
 
 def manifests(run: Path) -> dict[str, dict]:
-    """But for what they took, and where that was."""
+    """But for what they took, of time and memory, and where that was."""
     found = {
         path.relative_to(run).as_posix(): json.loads(path.read_text())
         for name in ("prior", "fit", "cell")
@@ -37,7 +37,7 @@ def manifests(run: Path) -> dict[str, dict]:
         place: {
             name: value
             for name, value in about.items()
-            if not ("second" in name or name == "cached")
+            if not ("second" in name or name in ("cached", "drawing", "peak_above_bytes"))
         }
         for place, about in found.items()
     }
