@@ -270,20 +270,29 @@ def components(y: np.ndarray, n: np.ndarray, sd: np.ndarray) -> Components:
     there = ~np.isnan(y)
     dof = np.where(there, np.maximum(n - 1, 0), 0)
     image = float((dof * np.nan_to_num(sd) ** 2).sum() / dof.sum()) if dof.sum() else float("nan")
-    concept, prompt = np.nonzero(there)
-    value = y[there]
-    half = (value[:, None] - value[None, :]) ** 2 / 2
-    same_c, same_p = concept[:, None] == concept[None, :], prompt[:, None] == prompt[None, :]
-    neither = _mean(half[~same_c & ~same_p])
-    var_concept = neither - _mean(half[same_c & ~same_p])
-    var_prompt = neither - _mean(half[~same_c & same_p])
+    within_c, pairs_c = _half_squares(y, there, 1)
+    within_p, pairs_p = _half_squares(y, there, 0)
+    whole, pairs = _half_squares(y.reshape(1, -1), there.reshape(1, -1), 1)
+    neither = _ratio(whole - within_c - within_p, pairs - pairs_c - pairs_p)
+    var_concept = neither - _ratio(within_c, pairs_c)
+    var_prompt = neither - _ratio(within_p, pairs_p)
     noise = image * float((1 / n[there]).mean()) if dof.sum() else 0.0
     var_cell = neither - var_concept - var_prompt - noise
     return Components(max(var_concept, 0.0), max(var_prompt, 0.0), max(var_cell, 0.0), image)
 
 
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean()) if values.size else float("nan")
+def _half_squares(y: np.ndarray, there: np.ndarray, axis: int) -> tuple[float, int]:
+    """Over all ordered pairs of different cells along an axis: the sum of half their squared
+    differences, n sum(v^2) - sum(v)^2 of each line, and the number of pairs.
+    """
+    # around their mean, or the difference of two large sums would be rounding
+    v = np.where(there, y - y[there].mean(), 0.0) if there.any() else np.zeros_like(y)
+    n = there.sum(axis)
+    return float((n * (v**2).sum(axis) - v.sum(axis) ** 2).sum()), int((n**2).sum() - n.sum())
+
+
+def _ratio(total: float, pairs: int) -> float:
+    return total / pairs if pairs else float("nan")
 
 
 def mean_variance(y: np.ndarray, n: np.ndarray, of: Components) -> Components:
