@@ -140,6 +140,7 @@ LEGENDS = {
 UNPAIRED = (
     "unpaired over images: {}, imported, was drawn from other noise; paired over concept and prompt"
 )
+COMPARING = ("difference", "front", "gap")
 INTERVAL = "[ , ]: 95 % interval over "
 
 
@@ -161,6 +162,11 @@ def view(given: str | None, by: str, form: str = "text", allow_missing: bool = F
         frame = VIEWS[by](cells, scenarios(run.plan))
     else:
         frame = frames.breakdown(cells, by, *brought[by])
+    if by in COMPARING and frame.empty:
+        raise UserError(
+            f"{run.folder.name} has one method beside super, and --by {by} compares methods: run "
+            f"another with --methods, or compare two runs with `perfbench compare`"
+        )
     if form != "text":
         return formed(frame, form)
     return f"{text_of(frame)}\n{legend(frame, by)}{unpaired(run.about, frame, by)}"
@@ -176,7 +182,7 @@ def brought_by_suite(about: Mapping[str, Any]) -> dict[str, tuple[Mapping[str, s
 
 def unpaired(about: Mapping[str, Any], frame: pd.DataFrame, by: str) -> str:
     """Where methods are compared of which one was made elsewhere."""
-    if by not in ("difference", "front", "gap"):
+    if by not in COMPARING:
         return ""
     named = {*frame.get("method", ()), *frame.get("other", ())}
     found = sorted(imported_methods(about) & named)

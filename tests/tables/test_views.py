@@ -15,6 +15,7 @@ from run_kit import small_file_system
 from benchmarks.cli import run
 from benchmarks.tables.table_text import estimate
 from benchmarks.tables.views import LEGENDS, OF_RUN, VIEWS
+from perfusion_core.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +87,10 @@ def test_a_run_on_a_medium_that_takes_nothing_is_still_printed(made, tmp_path, c
         assert run(["table", str(disk / "run")]) == 0
         told = capsys.readouterr()
     assert told.out == (made / "table.md").read_text() and "printed, and not written" in told.err
+
+
+@pytest.mark.parametrize("by", ["front", "gap"])
+def test_comparing_methods_takes_two_of_them(tmp_path, by):
+    make_run(tmp_path / "alone", {"perfusion": LOCAL[:1]}, ["cat", "teapot"], images=2, size=16)
+    with pytest.raises(UserError, match="alone has one method beside super"):
+        run(["table", str(tmp_path / "alone"), "--by", by])
