@@ -35,6 +35,7 @@ TUNING = {
     "table": ("table", 7, "furniture", 6),
 }
 ASYMMETRIC = ("teapot",)  # always photographed from the same side
+HELDOUT = 8  # pictures of each that no method sees
 
 
 def instance_of(name: str) -> Instance:
@@ -46,6 +47,11 @@ def instance_of(name: str) -> Instance:
 def photographs(name: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """A concept's images and masks: plain scenes, as people photograph their own things."""
     return taken(instance_of(name), name, (ELEVEN | TUNING)[name][3], name in ASYMMETRIC)
+
+
+def held_out(name: str) -> list[np.ndarray]:
+    """Other photographs of the same thing, which no method sees."""
+    return taken(instance_of(name), f"{name} held out", HELDOUT, name in ASYMMETRIC)[0]
 
 
 def taken(
@@ -96,6 +102,7 @@ def write_all(root: Path) -> None:
                 licence="Apache-2.0",
                 images=images,
                 masks=masks,
+                heldout=held_out(name),
                 asymmetric=name in ASYMMETRIC,
             )
 

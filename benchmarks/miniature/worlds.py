@@ -16,7 +16,14 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.disk import Locks
-from benchmarks.miniature.shipped import ASYMMETRIC, ELEVEN, TUNING, instance_of, taken
+from benchmarks.miniature.shipped import (
+    ASYMMETRIC,
+    ELEVEN,
+    HELDOUT,
+    TUNING,
+    instance_of,
+    taken,
+)
 from benchmarks.miniature.world.instance import Instance, make_instance, stream
 from benchmarks.miniature.world.picture import CONCEPT_CLASSES, POOL
 from benchmarks.suite.catalog import Catalog, shipped_prompts
@@ -26,7 +33,6 @@ from perfusion_core.places import cache_dir
 
 APART = 0.6  # distance to the pool, to the shipped concepts, and to one another
 MOST = 60  # of a class, in either suite
-HELDOUT = 8  # pictures that no method ever sees
 KINDS = {"world": "", "world-tuning": "tuning_"}  # what their concepts' names begin with
 GROUP = {cls: group for cls, _, group, _ in (ELEVEN | TUNING).values()}
 

@@ -33,6 +33,34 @@ def test_shipped_concepts_are_what_is_drawn(shipped):
                 assert np.array_equal(np.asarray(Image.open(path)), array), path
 
 
+def test_shipped_concepts_hold_pictures_out(shipped):
+    """Eight of each, of the same thing, none of them among those that are trained; digests are as
+    they were without any.
+    """
+    from PIL import Image
+
+    from benchmarks.miniature.shipped import held_out
+    from benchmarks.suite.concept_folder import make_concept
+
+    for kind in ("miniature", "tuning"):
+        for concept in load_catalog(kind).concepts:
+            drawn = held_out(concept.name)
+            assert len(concept.heldout) == len(drawn) == 8
+            for path, array in zip(concept.heldout, drawn):
+                assert np.array_equal(np.asarray(Image.open(path)), array), path
+            own = [np.asarray(Image.open(path)) for path in concept.images]
+            assert not any(np.array_equal(one, other) for one in drawn for other in own)
+            bare = make_concept(
+                concept.name,
+                concept.super_category,
+                concept.group,
+                concept.images,
+                masks=concept.masks,
+                asymmetric=concept.asymmetric,
+            )
+            assert bare.digest == concept.digest and not bare.heldout
+
+
 def test_shipped_instances_are_none_of_training(shipped):
     """Their seeds are of another name than the pool's; the nearest training instance is not them
     either.
