@@ -4,7 +4,7 @@ them.
 
 import argparse
 
-from benchmarks.options import add_device
+from benchmarks.options import add_device, whole
 from benchmarks.verb import Run, verb
 
 
@@ -45,6 +45,13 @@ def concepts(parser: argparse.ArgumentParser) -> Run:
         "--asymmetric",
         action="store_true",
         help="never mirror it in training (writing, one-sided marks)",
+    )
+    add.add_argument(
+        "--heldout",
+        type=whole(1),
+        default=0,
+        metavar="N",
+        help="keep the last N pictures from all training: likeness is measured to them as well",
     )
     add.add_argument("--licence", default="", help="default: the owner's; not for redistribution")
     suite = doing.add_parser(

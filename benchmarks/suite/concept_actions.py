@@ -42,9 +42,13 @@ def add(args: Namespace) -> int:
     concept = photographs.add(
         Path(args.dir).expanduser(), args.super_category, name=args.name, group=args.group,
         asymmetric=args.asymmetric, licence=args.licence, home=_chosen(args, "concepts"),
+        heldout=args.heldout,
     )  # fmt: skip
     folder = Path(args.dir).expanduser()
     _say(concept, list_images(folder))
+    if args.heldout:
+        kept = ", ".join(path.name for path in _pictures_of(folder)[-args.heldout :])
+        _note(f"held out, no method sees them: {kept}")
     if not (folder / "concept.toml").is_file():
         for sentence in oddities(list_images(folder)):
             _note(f"warning: {sentence}")
@@ -71,6 +75,12 @@ def add(args: Namespace) -> int:
     return 0
 
 
+def _pictures_of(folder: Path) -> list[Path]:
+    """By the names that the user knows."""
+    inner = folder / "images" if (folder / "concept.toml").is_file() else folder
+    return list_images(inner)
+
+
 def import_suite(args: Namespace) -> int:
     """The concepts of another suite as concept folders, to be measured with our prompts and
     protocol.
@@ -86,6 +96,7 @@ def import_suite(args: Namespace) -> int:
             source=concept.source,
             licence=concept.licence,
             images=photographs.readable(concept.images),
+            heldout=photographs.readable(concept.heldout),
         )
 
     for note in suite.notes:

@@ -148,13 +148,16 @@ def make_concept(
     places.
     """
     check_word(super_category, f"concept {name!r}: ")
-    known = hashes or {}
-    seen = {
+    known = dict(hashes or {})
+    for path in heldout:  # of other suites
+        known[path] = known.get(path) or file_sha256(path)
+    seen: dict[str, Any] = {
         "images": [known.get(path) or file_sha256(path) for path in images],
         "masks": [known.get(path) or file_sha256(path) for path in masks],
         "super_category": super_category,
         "asymmetric": asymmetric,
     }
+    refuse_trained(images, heldout, {**known, **dict(zip(images, seen["images"]))})
     # not the canonical text of digests.py: it is in the keys of committed runs
     digest = hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()
     return Concept(
@@ -228,9 +231,6 @@ def read_concept(folder: Path, about: Mapping[str, Any] | None = None) -> Concep
     images = _listed(folder / "images", about.get("images"), hashes)
     masks = _listed(folder / "masks", about.get("masks"), hashes)
     heldout = _listed(folder / "heldout", about.get("heldout"), hashes)
-    if twice := {hashes[path] for path in heldout} & {hashes[path] for path in images}:
-        same = next(path for path in heldout if hashes[path] in twice)
-        raise UserError(f"{same} is also in images/: a held-out picture is one that nobody trains")
     if masks and [path.stem for path in masks] != [path.stem for path in images]:
         raise UserError(
             f"{folder}: every image needs a mask of its name, or none has one; masks/ and images/ "
@@ -249,6 +249,19 @@ def read_concept(folder: Path, about: Mapping[str, Any] | None = None) -> Concep
         heldout=heldout,
         difficulty=about.get("difficulty", ""),
     )
+
+
+def refuse_trained(
+    images: Sequence[Path], heldout: Sequence[Path], hashes: Mapping[Path, str]
+) -> None:
+    """One sentence about a picture that is on both sides."""
+    twice = {hashes[path] for path in heldout} & {hashes[path] for path in images}
+    if twice:
+        same = next(path for path in heldout if hashes[path] in twice)
+        raise UserError(
+            f"{same} is also among the images that are trained: a held-out picture is one that "
+            f"nobody trains"
+        )
 
 
 def _listed(

@@ -14,6 +14,8 @@ from benchmarks.safe_paths import lies_below, shown
 from benchmarks.suite.concept_folder import slug
 from perfusion_core.errors import UserError
 
+HELDOUT = ("heldout", "test", "validation")  # splits that nobody trains with, the first there is
+
 
 @dataclass(frozen=True)
 class Row:
@@ -24,13 +26,13 @@ class Row:
     path: Path
     concept: str
     super_category: str | None
+    heldout: bool = False  # of a split that is not for training
 
 
 def image_rows(where: str) -> list[Row]:
-    """All rows of the training split, or of the first one; images inside tables go to the user's
-    data folder.
+    """All rows of the training split, or of the first one, and behind them those of its held-out
+    split; images inside tables go to the user's data folder.
     """
-    from datasets import Image as ImageColumn
     from datasets import load_dataset
     from datasets.exceptions import DataFilesNotFoundError, DatasetNotFoundError
 
@@ -48,6 +50,16 @@ def image_rows(where: str) -> list[Row]:
             f"{where!r} is neither a folder of images nor a hub data set that can be read: {reason}"
         ) from None
     rows = splits.get("train", next(iter(splits.values())))
+    apart = next((splits[name] for name in HELDOUT if name in splits), None)
+    found = _rows_of(rows, where, local)
+    if apart is None or apart is rows:
+        return found
+    return [*found, *_rows_of(apart, where, local, heldout=True)]
+
+
+def _rows_of(rows: Any, where: str, local: Path, heldout: bool = False) -> list[Row]:
+    from datasets import Image as ImageColumn
+
     column = next(
         (name for name, kind in rows.features.items() if isinstance(kind, ImageColumn)), None
     )
@@ -58,12 +70,17 @@ def image_rows(where: str) -> list[Row]:
     rows = rows.cast_column(column, ImageColumn(decode=False))
     labels = getattr(rows.features.get("label"), "names", None)
     homes = [local.resolve()] if local.is_dir() else hub_homes()
-    aside = user_dir() / "datasets" / slug(where)
+    aside = user_dir() / "datasets" / slug(where) / ("heldout" if heldout else "")
     found = []
     for number, row in enumerate(rows):
         concept = row.get("concept") or _label(row, labels) or Path(where).name
         found.append(
-            Row(_file(row[column], aside, number, homes), str(concept), row.get("super_category"))
+            Row(
+                _file(row[column], aside, number, homes),
+                str(concept),
+                row.get("super_category"),
+                heldout,
+            )
         )
     return found
 

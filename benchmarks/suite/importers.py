@@ -328,8 +328,8 @@ def dreambench_plus(folder: Path) -> Catalog:
 
 
 def plain_folder(folder: Path) -> Catalog:
-    """Images in `folder`, or in one folder a concept, and `prompts.txt` with `{}`. The folder's
-    name is the word.
+    """Images in `folder`, or in one folder a concept, and `prompts.txt` with `{}`; held-out ones in
+    `heldout/` beside them. The folder's name is the word.
     """
     folders = sorted(folder.iterdir())
     places = (
@@ -346,6 +346,7 @@ def plain_folder(folder: Path) -> Catalog:
             own_images(folder, place),
             source=place.name,
             licence="yours",
+            heldout=own_images(folder, place / "heldout"),
         )
         for place, word in zip(places, words)
     ]
@@ -359,14 +360,16 @@ def plain_folder(folder: Path) -> Catalog:
 
 def datasets_suite(where: str) -> Catalog:
     """A `datasets` image folder or hub data set: columns image, then concept or label, then
-    super_category if any.
+    super_category if any; of its second split (test, validation or heldout) the held-out pictures.
     """
     from benchmarks.suite.dataset_rows import image_rows
 
     rows = image_rows(where)
     concepts = []
     for name in dict.fromkeys(row.concept for row in rows):
-        mine = [row for row in rows if row.concept == name]
+        mine = [row for row in rows if row.concept == name and not row.heldout]
+        if not mine:
+            continue
         word = mine[0].super_category or word_of(name)
         concepts.append(
             make_concept(
@@ -376,6 +379,7 @@ def datasets_suite(where: str) -> Catalog:
                 [row.path for row in mine],
                 source=where,
                 licence="see its page",
+                heldout=[row.path for row in rows if row.concept == name and row.heldout],
             )
         )
     own = Path(where).expanduser() / "prompts.txt"

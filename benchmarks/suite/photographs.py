@@ -116,6 +116,7 @@ def adopt(name: str, folder: Path, home: Path | None = None) -> Concept:
 
 
 OWNERS = "the owner's; not for redistribution"
+TRAINED = 3  # pictures of a concept that are left for training at least
 
 
 def add(
@@ -127,10 +128,11 @@ def add(
     asymmetric: bool = False,
     licence: str = "",
     home: Path | None = None,
+    heldout: int = 0,
 ) -> Concept:
     """A user's own photographs as a new concept: upright PNG of moderate size, without the camera's
     metadata. A concept folder: the same images and masks under another name, perhaps as another
-    kind of thing (Fig. 13)."""
+    kind of thing (Fig. 13). `heldout`: how many of the last pictures no method shall see."""
     known = read_concept(folder) if (folder / "concept.toml").is_file() else None
     pictures = known.images if known else images_in(folder)
     own = folder.resolve().name
@@ -145,6 +147,19 @@ def add(
             f"{chosen!r} is one of the eleven concepts; give yours another name: --name my_{chosen}"
         )
     check_word(super_category)
+    if heldout and known and known.heldout:
+        raise UserError(
+            f"{folder} has {len(known.heldout)} held-out pictures already, which come along; leave "
+            f"--heldout out"
+        )
+    if heldout and len(pictures) - heldout < TRAINED:
+        most = max(len(pictures) - TRAINED, 0)
+        raise UserError(
+            f"--heldout {heldout} of {len(pictures)} pictures leaves fewer than {TRAINED} to "
+            f"train with; {f'give at most {most}' if most else 'add some pictures'}"
+        )
+    left = len(pictures) - heldout
+    every = list(known.images) if known else [_moderate(path) for path in pictures]
     return write_concept(
         (home or user_dir() / "concepts") / chosen,
         super_category=super_category.strip(),
@@ -152,9 +167,9 @@ def add(
         asymmetric=asymmetric or bool(known and known.asymmetric),
         source=known.source if known else "the user's own photographs",
         licence=licence or (known.licence if known else OWNERS),
-        images=known.images if known else [_moderate(path) for path in pictures],
-        masks=known.masks if known else (),
-        heldout=known.heldout if known else (),
+        images=every[:left],
+        masks=known.masks[:left] if known else (),
+        heldout=known.heldout if known and known.heldout else every[left:],
         difficulty=known.difficulty if known else "",
     )
 

@@ -337,7 +337,33 @@ def test_folder_of_folders_and_its_mistakes(tmp_path):
         open_suite(f"folder:{tmp_path}")
 
 
+def test_a_folder_holds_pictures_out(tmp_path):
+    picture(tmp_path / "dog" / "a.jpg")
+    picture(tmp_path / "dog" / "heldout" / "b.jpg", 3)
+    write(tmp_path / "prompts.txt", "a {} on the moon\n")
+    (dog,) = open_suite(f"folder:{tmp_path}").concepts
+    assert [path.name for path in dog.images] == ["a.jpg"]
+    assert [path.name for path in dog.heldout] == ["b.jpg"]
+    picture(tmp_path / "dog" / "heldout" / "c.jpg")
+    with pytest.raises(UserError, match=r"c\.jpg is also among the images that are trained"):
+        open_suite(f"folder:{tmp_path}")
+
+
 # ---- `datasets` ----
+
+
+def test_a_second_split_is_held_out(tmp_path, no_cache):
+    picture(tmp_path / "set" / "train" / "dog" / "1.jpg")
+    picture(tmp_path / "set" / "train" / "cat" / "1.jpg", 50)
+    for number in (1, 2):
+        picture(tmp_path / "set" / "test" / "dog" / f"{number}.jpg", 9 * number)
+    write(tmp_path / "set" / "prompts.txt", "a {} on the moon\n")
+    found = {c.name: c for c in open_suite(f"datasets:{tmp_path / 'set'}").concepts}
+    assert {name: (len(c.images), len(c.heldout)) for name, c in found.items()} == {
+        "dog": (1, 2),
+        "cat": (1, 0),
+    }
+    assert all("test" in path.parts for path in found["dog"].heldout)
 
 
 def test_image_folder_with_labels(tmp_path, no_cache):

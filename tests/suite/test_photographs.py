@@ -21,7 +21,7 @@ from benchmarks import cli
 from benchmarks.suite import download as fetch
 from benchmarks.suite import photographs
 from benchmarks.suite.catalog import load_catalog
-from benchmarks.suite.concept_folder import read_concept
+from benchmarks.suite.concept_folder import read_concept, write_concept
 from benchmarks.suite.download import download, names, unpack_archive
 from perfusion_core.errors import UserError
 
@@ -704,3 +704,67 @@ sys.stdin.read()
             photographs.fetch_photographs("cat", home, pause=0)
         process.stdin.close()
     assert len(photographs.fetch_photographs("cat", home, pause=0).images) == 3
+
+
+# ---- pictures that no method sees ----
+
+
+def shades(folder, count):
+    folder.mkdir()
+    for number in range(count):
+        Image.new("RGB", (64, 64), (20 * number, 90, 40)).save(folder / f"{number:02d}.png")
+    return folder
+
+
+def test_the_last_pictures_are_held_out(home, tmp_path, capsys):
+    have = shades(tmp_path / "mine", 6)
+    words = ["concepts", "add", str(have), "--super-category", "teapot", "--dest", str(tmp_path)]
+    assert cli.run([*words, "--name", "some", "--heldout", "2"]) == 0
+    assert "held out, no method sees them: 04.png, 05.png" in capsys.readouterr().err
+    some = read_concept(tmp_path / "some")
+    assert len(some.images) == 4 and len(some.heldout) == 2
+    assert [Image.open(path).getpixel((0, 0))[0] for path in some.heldout] == [80, 100]
+    shades(tmp_path / "four", 4)
+    alone = read_concept(tmp_path / "some").digest
+    words[2] = str(tmp_path / "four")
+    assert cli.run([*words, "--name", "same"]) == 0
+    assert read_concept(tmp_path / "same").digest == alone, "training sees the same"
+
+
+def test_a_concept_folder_keeps_its_masks_in_step(tmp_path):
+    images = [Image.new("RGB", (32, 32), (50 * k, 9, 9)) for k in range(5)]
+    masks = [Image.new("L", (32, 32), 40 * k) for k in range(5)]
+    write_concept(
+        tmp_path / "own",
+        super_category="mug",
+        group="container",
+        source="made",
+        licence="CC0-1.0",
+        images=images,
+        masks=masks,
+    )
+    made = photographs.add(tmp_path / "own", "mug", name="less", home=tmp_path, heldout=2)
+    assert len(made.images) == len(made.masks) == 3 and len(made.heldout) == 2
+    assert [path.read_bytes() for path in made.heldout] == [
+        path.read_bytes() for path in sorted((tmp_path / "own" / "images").iterdir())[3:]
+    ]
+    with pytest.raises(UserError, match="has 2 held-out pictures already"):
+        photographs.add(tmp_path / "less", "mug", name="more", home=tmp_path, heldout=1)
+
+
+@pytest.mark.parametrize(
+    "count, asked, words", [(4, 2, "give at most 1"), (3, 1, "add some pictures"), (6, 6, "most 3")]
+)
+def test_three_are_left_to_train_with(count, asked, words, home, tmp_path):
+    have = shades(tmp_path / "mine", count)
+    with pytest.raises(UserError, match=f"fewer than 3 to train with; .*{words}"):
+        photographs.add(have, "teapot", name="mine", home=tmp_path / "home", heldout=asked)
+    assert not (tmp_path / "home").exists()
+
+
+def test_the_same_picture_cannot_be_held_out_and_trained(home, tmp_path):
+    have = shades(tmp_path / "mine", 4)
+    Image.open(have / "00.png").save(have / "09.png")
+    with pytest.raises(UserError, match="also among the images that are trained"):
+        photographs.add(have, "teapot", name="mine", home=tmp_path / "home", heldout=1)
+    assert not (tmp_path / "home" / "mine").exists()
