@@ -55,8 +55,8 @@ def plot(parser: argparse.ArgumentParser) -> Run:
     """
     parser.add_argument(
         "figure",
-        help="pareto, bias, dynamics, ablation, attention, per-concept, breakdown, training or "
-        "gallery",
+        help="pareto, bias, dynamics, ablation, attention, per-concept, breakdown, measures, "
+        "training or gallery",
     )
     parser.add_argument(
         "runs", nargs="*", default=[], metavar="RUN", help="run folders, or names under results/"

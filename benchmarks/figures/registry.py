@@ -10,7 +10,14 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from benchmarks.disk import ask_for
-from benchmarks.figures import attainment, breakdown, charts, training_curves, with_pictures
+from benchmarks.figures import (
+    attainment,
+    breakdown,
+    charts,
+    measure_panels,
+    training_curves,
+    with_pictures,
+)
 from benchmarks.figures.selection import Wish
 from benchmarks.figures.style import looks_of_runs, styled, write_figure
 from benchmarks.store.run_folder import figures_folder
@@ -27,6 +34,7 @@ FIGURES: dict[str, Callable[[Sequence[Run], Wish], Figure]] = {
     "per-concept": charts.per_concept,
     "attainment": attainment.attainment,
     "breakdown": breakdown.breakdown,
+    "measures": measure_panels.measures,
     "training": training_curves.training,
     "gallery": with_pictures.gallery,
 }
@@ -37,7 +45,7 @@ WISHES = {
     "dynamics": ("concepts", "prompts"),
     "attention": ("concepts",),
 }
-OF_ONE = ("bias", "attention", "per-concept", "attainment", "breakdown", "training")
+OF_ONE = ("bias", "attention", "per-concept", "attainment", "breakdown", "measures", "training")
 
 
 # pictures, attention and training curves are no scorer's

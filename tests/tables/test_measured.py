@@ -8,12 +8,12 @@ import statistics
 import numpy as np
 import pandas as pd
 import pytest
+from made_measures import add_measures
 from made_run import make_run
 
 from benchmarks import cli
-from benchmarks.scoring.measures import MEASURES, SCORED, in_order, measure_of, scorer_of
-from benchmarks.store.csv_files import read_frame, read_rows_file, rows_text, whole
-from benchmarks.store.run_folder import Store
+from benchmarks.scoring.measures import MEASURES, in_order, measure_of, scorer_of
+from benchmarks.store.csv_files import read_frame, rows_text, whole
 from benchmarks.tables import build
 from benchmarks.tables.measured import with_derived
 from benchmarks.tables.sample_rows import is_metric, missing_of, named_by
@@ -41,33 +41,6 @@ def test_columns_are_told_apart():
         "vendi",
         f"nearer_{OTHER}",
     ]
-
-
-def add_measures(run, scorer, concepts=CONCEPTS, gone=()):
-    """Made-up values in the rows of a made-up run; -> (method, concept, prompt) -> name ->
-    values.
-    """
-    store, rng, said = Store(run), np.random.default_rng(5), {}
-    for method in ("super", "cd"):
-        for concept in CONCEPTS:
-            file = store.rows_file(scorer, method, "default", concept)
-            rows = read_rows_file(file)
-            assert rows
-            for row in rows:
-                place = method, concept, row["prompt_id"]
-                row["variety"] = f"{rng.uniform(0.1, 0.4):.6f}"
-                if row["kind"] == "shape" and concept not in gone:
-                    row["image_sim_heldout"] = (
-                        f"{float(row['image_sim']) - rng.uniform(0, 0.2):.6f}"
-                    )
-                    row["nearer"] = f"{rng.integers(2):.6f}"
-                for name in SCORED:
-                    if row.get(name):
-                        said.setdefault(place, {}).setdefault(name, []).append(float(row[name]))
-                if row["image_sim"]:
-                    said[place].setdefault("image_sim", []).append(float(row["image_sim"]))
-            store.write_rows(file, rows)
-    return said
 
 
 def mean_of(said, method, concept, name):

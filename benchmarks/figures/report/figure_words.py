@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable
 
 import pandas as pd
 
-from benchmarks.figures import breakdown, plots
+from benchmarks.figures import breakdown, measure_panels, plots
 from benchmarks.figures.attention.drawing import attenders
 from benchmarks.figures.selection import best_point, in_order, is_main, perfusion_fronts, step_of
 from benchmarks.figures.style import style_of
 from benchmarks.figures.training_curves import trainings
+from benchmarks.scoring.measures import MEASURES
 from benchmarks.scoring.reserved import OURS
 from benchmarks.tables.run_view import Run
 
@@ -70,6 +71,16 @@ def by_group(run: Run) -> str:
         ]
         parts.append(f"{breakdown.TITLES[name]}: {listed(rows)}")
     return " ".join(parts)
+
+
+def beyond(run: Run) -> str:
+    """Of each measure every method's value."""
+    rows, names, _ = measure_panels.measure_rows(run.table)
+    told = []
+    for name in names:
+        values = [f"{label} {row[name]:.3f}" for label, _, row in rows if row[name] == row[name]]
+        told.append(f"{MEASURES[name].label}: {listed(values)}")
+    return " ".join(told)
 
 
 def attention(run: Run) -> str:
@@ -141,6 +152,7 @@ WORDS: dict[str, Callable[[Run], str]] = {
     "ablation": ablation,
     "per-concept": per_concept,
     "breakdown": by_group,
+    "measures": beyond,
     "attention": attention,
     "training": training,
 }

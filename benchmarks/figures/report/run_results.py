@@ -21,11 +21,14 @@ from benchmarks.figures.report.result_table import (
     row_order,
 )
 from benchmarks.figures.selection import best_point, is_main, step_of
+from benchmarks.figures.style import strangers_among
 from benchmarks.scoring.reserved import OURS
 from benchmarks.tables import frames
 from benchmarks.tables.build import split_pairs
+from benchmarks.tables.measured import absent, legend_of, measure_table, measures_in
 from benchmarks.tables.run_view import Run
 from benchmarks.tables.statistics import non_dominated
+from benchmarks.tables.table_text import estimate
 
 
 def results(run: Run, plane: str, data: Mapping[str, Any]) -> str:
@@ -37,7 +40,28 @@ def results(run: Run, plane: str, data: Mapping[str, Any]) -> str:
         return pairs(run)
     notes = f'<p class="note">{reading(table)}</p>'
     beside = f'<div class="beside">{plane}<div>{gaps(run)}</div></div>' if plane else gaps(run)
-    return result_table(table) + notes + beside + pairs(run) + hard_cells(run, data) + spread(run)
+    parts = [beside, beyond(run), pairs(run), hard_cells(run, data), spread(run)]
+    return result_table(table) + notes + "".join(parts)
+
+
+def beyond(run: Run) -> str:
+    """Measures beyond the protocol, as table.md has them; empty where the run has none."""
+    shown, names = measure_table(run.table), measures_in(run.table)
+    if not names or shown.empty:
+        return ""
+    strangers = strangers_among(run.table["method"])
+    body = []
+    for row in sorted(shown.to_dict("records"), key=row_order):
+        numbers = [
+            estimate(row[name], row[f"{name}_lo"], row[f"{name}_hi"], name) for name in names
+        ]
+        cells = "".join(f"<td>{escape(number)}</td>" for number in numbers)
+        body.append(f"<tr>{row_head(named(*row_name(row, strangers)))}{cells}</tr>")
+    legends = "".join(f"<li>{escape(legend_of(name))}</li>" for name in names)
+    lacking = absent(run.table)
+    note = f'<p class="note">Not measured here: {escape(lacking)}.</p>' if lacking else ""
+    table = html_table(["Method", *map(escape, names)], body)
+    return f'<h3>Beyond the protocol</h3>{table}<ul class="note">{legends}</ul>{note}'
 
 
 def pairs(run: Run) -> str:

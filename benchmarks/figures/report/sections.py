@@ -43,6 +43,8 @@ CAPTIONS = {
     "operating point.",
     "breakdown": "Where each method is good: by group of concepts, and by what the prompt asks of "
     "the concept.",
+    "measures": "Beyond the protocol{intervals}: each method at its best operating point; the "
+    "dashed line is the concepts' own images.",
     "bias": "The bias trades the concept against the prompt, at run time.",
     "dynamics": "Where training takes locked and trained keys, step by step.",
     "ablation": "What each part of the method contributes: its front without it.",
