@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 LOWER, HIGHER, NEITHER = "lower", "higher", ""  # which change of a measure is a loss
+HELD_OUT = "held-out pictures of the concept"  # what some of them need
 IMAGE, CELL = "image", "cell"  # what a value is of; one of a cell stands in each of its rows
 
 
@@ -33,7 +34,7 @@ MEASURES = {
             "image_sim_heldout",
             IMAGE,
             LOWER,
-            "held-out pictures of the concept",
+            HELD_OUT,
             "mean cosine to the concept's held-out pictures, which no method sees",
             "Image similarity, held-out",
         ),
@@ -41,7 +42,7 @@ MEASURES = {
             "copy_gap",
             IMAGE,
             HIGHER,
-            "held-out pictures of the concept",
+            HELD_OUT,
             "image_sim less image_sim_heldout in the same cells: above that of the real images, "
             "copying",
             "Copy gap",
@@ -51,7 +52,7 @@ MEASURES = {
             "nearer",
             IMAGE,
             HIGHER,
-            "held-out pictures of the concept",
+            HELD_OUT,
             "share of pictures nearer to some training picture than to any held-out one",
             "Nearer to a training picture",
         ),

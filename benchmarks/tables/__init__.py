@@ -5,7 +5,7 @@ beyond the protocol), frames (tidy frames of them), dominance (fronts) and one_n
 sample_rows (all scorers' rows side by side), build (rows to tables) with costs (of fits),
 scorers_alike (of two scorers), table_text and views (for people), derived (the tables of a run,
 read back), run_view (a run folder as readers see it) and as_scored (by another of its scorers),
-comparable, margins, judging, gate and gate_report (is one run worse than another?),
-gate_simulation (what does the gate catch?), comparing (two tables by anybody), sample_size and
-design_verb (how large should the next run be?), command.
+comparable, margins, judging, judged_measures, gate and gate_report (is one run worse than
+another?), gate_simulation (what does the gate catch?), comparing (two tables by anybody),
+sample_size and design_verb (how large should the next run be?), command.
 """

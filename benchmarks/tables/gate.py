@@ -14,6 +14,7 @@ import pandas as pd
 
 from benchmarks.store.csv_files import is_there
 from benchmarks.store.reading import imported_methods, refuse_older
+from benchmarks.tables import judged_measures
 from benchmarks.tables.comparable import (
     KEYS,
     apart,
@@ -129,6 +130,29 @@ def compare(reference: pd.DataFrame, run: pd.DataFrame, margins: Margins) -> tup
     )
 
 
+def compare_measures(
+    reference: pd.DataFrame, run: pd.DataFrame, margins: Margins
+) -> tuple[tuple[Finding, ...], list[str]]:
+    """The same of measures beyond the protocol that both have and that have a margin; and what of
+    them is not judged.
+    """
+    notes = []
+    if others := judged_measures.other_pictures(reference, run):
+        notes = [f"other held-out pictures of {', '.join(others)}: likeness to them is not judged"]
+    before, now = (
+        judged_measures.without(judged_measures.measure_cells(cells), others)
+        for cells in (reference, run)
+    )
+    found = judged_measures.signed(paired(before, now))
+    findings = tuple(
+        one
+        for key, scores in found.items()
+        if key[3] in margins
+        for one in judge(key, scores, margins[key[3]])
+    )
+    return findings, notes + judged_measures.untold(before, now, margins)
+
+
 # ---- run folders ----
 
 
@@ -174,11 +198,15 @@ def gate_runs(
         differences = differences or unpaired(of_reference, of_run)
         not_run, notes = not_run + not_asked, notes + more
     name, limits = ("", {}) if differences else read_margins(reference.folder, margins, wanted)
+    findings: tuple[Finding, ...] = ()
+    if not differences:
+        found, told = compare_measures(reference.cells, mine.cells, limits)
+        findings, notes = compare(of_reference, of_run, limits) + found, notes + told
     return Report(
         run=mine.name,
         reference=reference.name,
         margins=name,
-        findings=() if differences else compare(of_reference, of_run, limits),
+        findings=findings,
         differences=tuple(differences),
         notes=tuple(notes),
         not_run=tuple(not_run),
@@ -250,10 +278,12 @@ def margins_from(repeats: Sequence[pd.DataFrame]) -> Margins:
     repeat that they did not see passes as well, a fifth of the margin lost besides. A floor: the
     same of the largest loss of one concept, and of one prompt. Each kind of prompts has its own."""
     limits: dict[str, list[Margin]] = {metric: [] for metric in METRICS}
-    kinds: dict[str, dict[str, list[Margin]]] = {metric: {} for metric in METRICS}
-    for one, other in combinations([scored(cells) for cells in repeats], 2):
+    kinds: dict[str, dict[str, list[Margin]]] = {}
+    judged = [pd.concat([scored(one), judged_measures.measure_cells(one)]) for one in repeats]
+    for one, other in combinations(judged, 2):
         for (_, _, _, metric), scores in paired(one, other).items():
-            limits[metric].append(allowed(scores))
+            limits.setdefault(metric, []).append(allowed(scores))
+            kinds.setdefault(metric, {})
             for kind in scores.several:
                 kinds[metric].setdefault(kind, []).append(allowed(scores.of_kind(kind)))
     for metric, found in limits.items():

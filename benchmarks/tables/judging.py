@@ -26,8 +26,8 @@ Key = tuple[str, str, str, str]  # of concepts or pairs, method, point, metric
 
 @dataclass(frozen=True)
 class Finding:
-    """What is known about one metric of one operating point. A loss is reference minus run; a gain
-    is negative.
+    """What is known about one metric of one operating point. A loss is reference minus run, and run
+    minus reference where more is worse; a gain is negative.
     """
 
     of: str  # concepts, or pairs
@@ -86,6 +86,7 @@ class Scores:
     kinds: np.ndarray  # [P]
     before: np.ndarray
     now: np.ndarray
+    sign: float = 1.0  # -1 where more is worse
 
     def of_kind(self, kind: str) -> "Scores":
         mine = self.kinds == kind
@@ -99,7 +100,7 @@ class Scores:
 
     @property
     def loss(self) -> np.ndarray:
-        return self.before - self.now
+        return self.sign * (self.before - self.now)
 
     @property
     def several(self) -> list[str]:

@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.safe_paths import below
+from benchmarks.scoring.measures import is_measure
 from benchmarks.store.run_folder import Store
 from perfusion_core.errors import UserError, unknown
 
 OTHER_SEED = "other-seed"
 SETS = ("same-weights", "retrained", OTHER_SEED)
 FILE = "check.toml"
-# plain means; text_sim would hide a drift that `super` shares
+# plain means; text_sim would hide a drift that `super` shares. Every set has these; measures beyond
+# the protocol (scoring/measures.py) where repeats had them
 METRICS = ("image_sim", "text_sim_raw")
 LIMITS = ("margin", "floor", "prompt")
 
@@ -65,7 +67,7 @@ def has_margins(folder: Path, name: str) -> bool:
 
 def _margins(path: Path, name: str, table: Mapping[str, Any]) -> Margins:
     found = {}
-    for metric in METRICS:
+    for metric in [*METRICS, *filter(is_measure, table)]:
         limits = table.get(metric)
         if not isinstance(limits, dict):
             raise UserError(
