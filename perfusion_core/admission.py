@@ -15,6 +15,7 @@ from torch import nn
 from perfusion_core.backbone import cross_attentions
 from perfusion_core.concept import ALIKE, Concept
 from perfusion_core.errors import NotAConcept, UserError, unknown
+from perfusion_core.families import why_not_pipe
 from perfusion_core.hub_concepts import fetch_concept, is_hub_name
 from perfusion_core.perfusion_settings import LOCKS
 from perfusion_core.prompts import super_encoding
@@ -65,6 +66,8 @@ def refuse_unfit(pipe: Any, lock: str, tokens: bool) -> None:
     """Parts that a concept needs, and ways of reading prompts that it cannot follow."""
     if lock not in LOCKS:
         raise unknown("lock", lock, LOCKS)
+    if sentence := why_not_pipe(pipe):
+        raise UserError(sentence)
     if tokens and lock == "global":
         raise UserError(
             'tokens=True makes words that any program may encode, and lock="global" needs a second '

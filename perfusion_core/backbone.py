@@ -17,6 +17,7 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionMod
 from torch.nn.functional import group_norm
 
 from perfusion_core.errors import MissingCovariance, UserError, unknown
+from perfusion_core.families import why_not_folder
 from perfusion_core.hardware import fast_dtype_name
 from perfusion_core.hub import check_channels
 from perfusion_core.places import COVARIANCE, locate, variant_of
@@ -227,6 +228,8 @@ def load_pipeline(place: Path, dtype: torch.dtype) -> Any:
     common = {"safety_checker": None, "requires_safety_checker": False}
     if place.is_file():
         return open_single_file(place, dtype)
+    if sentence := why_not_folder(place):
+        raise UserError(sentence)
     kinds = {"text_encoder": torch.float32, "default": dtype}
     try:
         return StableDiffusionPipeline.from_pretrained(

