@@ -17,10 +17,9 @@ from perfusion_core.concept import ALIKE, Concept
 from perfusion_core.errors import NotAConcept, UserError, unknown
 from perfusion_core.families import why_not_pipe
 from perfusion_core.hub_concepts import fetch_concept, is_hub_name
-from perfusion_core.perfusion_settings import LOCKS
-from perfusion_core.prompts import super_encoding
+from perfusion_core.perfusion_settings import LOCKS, POOLED
 from perfusion_core.rank_one import EditedProjection, weight_of
-from perfusion_core.weight_digests import text_digest, text_shape
+from perfusion_core.text_encoders import Reader, is_joint, text_encoders
 
 log = logging.getLogger("perfusion_core")
 # attention processors that project K and V by other layers than to_k and to_v
@@ -62,10 +61,12 @@ def as_concept(given: str | Path | Concept) -> Concept:
 # ---- the pipeline ----
 
 
-def refuse_unfit(pipe: Any, lock: str, tokens: bool) -> None:
+def refuse_unfit(pipe: Any, lock: str, tokens: bool, pooled: str | None = None) -> None:
     """Parts that a concept needs, and ways of reading prompts that it cannot follow."""
     if lock not in LOCKS:
         raise unknown("lock", lock, LOCKS)
+    if pooled is not None and pooled not in POOLED:
+        raise unknown("pooled text", pooled, POOLED)
     if sentence := why_not_pipe(pipe):
         raise UserError(sentence)
     if tokens and lock == "global":
@@ -73,7 +74,8 @@ def refuse_unfit(pipe: Any, lock: str, tokens: bool) -> None:
             'tokens=True makes words that any program may encode, and lock="global" needs a second '
             'prompt beside each; use lock="local", or leave tokens out'
         )
-    for part in ("unet", "text_encoder", "tokenizer"):
+    second = ("text_encoder_2", "tokenizer_2") if hasattr(pipe, "text_encoder_2") else ()
+    for part in ("unet", "text_encoder", "tokenizer", *second):
         if getattr(pipe, part, None) is None:
             raise UserError(
                 f"this {type(pipe).__name__} has no {part}, and a concept is loaded into the text "
@@ -84,6 +86,11 @@ def refuse_unfit(pipe: Any, lock: str, tokens: bool) -> None:
         raise UserError(
             f"a {type(pipe).__name__} encodes prompts in a way of its own (it has no "
             f"encode_prompt), so {{names}} would be drawn as text; pass tokens=True"
+        )
+    if pooled is not None and not is_joint(pipe):
+        raise UserError(
+            f"a {type(pipe).__name__} reads no pooled text beside its cross-attentions, so there "
+            f"is none to choose; leave pooled out"
         )
 
 
@@ -160,12 +167,12 @@ def check_concepts(
     pipe: Any, loaded: Mapping[str, Concept], layers: Mapping[str, Any], force: bool
 ) -> None:
     """Each concept fits this pipeline, and all of them each other."""
-    encoder, sizes = pipe.text_encoder, [layer.to_v.out_features for layer in layers.values()]
+    side, sizes = text_encoders(pipe), [layer.to_v.out_features for layer in layers.values()]
     for name, concept in loaded.items():
         own = vocabulary(concept)
         if not (
-            is_first_of(own, pipe)
-            and concept.text_shape == text_shape(encoder, own)
+            all(is_first_of(own, reader) for reader in side.readers)
+            and concept.text_shape == side.shape(own)
             and list(concept.names or layers) == list(layers)
             and [len(o) for o in concept.o_v] == sizes
         ):
@@ -173,10 +180,10 @@ def check_concepts(
                 f"the concept {name!r} was made for another model ({concept.backbone}, text "
                 f"encoder "
                 f"{concept.text_shape}); "
-                f"this pipeline's is {text_shape(encoder)} with {len(sizes)} cross-attentions; fit "
+                f"this pipeline's is {side.shape()} with {len(sizes)} cross-attentions; fit "
                 f"it again on this one"
             )
-        if concept.text_digest != text_digest(encoder, own):
+        if concept.text_digest != side.digest(own):
             accept_other(pipe, name, concept, force)
     if len({concept.text_digest for concept in loaded.values()}) > 1:
         raise UserError(
@@ -191,12 +198,12 @@ def vocabulary(concept: Concept) -> int:
     return int(told) if told.isdecimal() else 0
 
 
-def is_first_of(words: int, pipe: Any) -> bool:
+def is_first_of(words: int, reader: Reader) -> bool:
     """Whether the table holds these words, and after them only what was added to the tokenizer
     (textual inversions), or what is left of that.
     """
-    rows = len(pipe.text_encoder.get_input_embeddings().weight)
-    added = sum(token >= words for token in pipe.tokenizer.added_tokens_decoder)
+    rows = len(reader.model.get_input_embeddings().weight)
+    added = sum(token >= words for token in reader.tokenizer.added_tokens_decoder)
     return 0 < words <= rows <= words + added
 
 
@@ -204,7 +211,7 @@ def accept_other(pipe: Any, name: str, concept: Concept, force: bool) -> None:
     """Other weights of the same shape: a fine-tuned checkpoint, as long as it means the same by the
     word.
     """
-    here = super_encoding(pipe.text_encoder, pipe.tokenizer, concept.super_category).float().cpu()
+    here = text_encoders(pipe).super_encoding(concept.super_category).float().cpu()
     cosine = float(torch.cosine_similarity(concept.super_encoding.float().cpu(), here, dim=0))
     sentence = (
         f"the concept {name!r} was made for another text encoder of the same shape; "

@@ -1,8 +1,8 @@
 """Open a Stable-Diffusion-shaped checkpoint: a name, a folder, a hub id or a single file in, a
 Backbone out.
 
-The text encoder stays in float32 (C^-1 magnifies its rounding, and it runs once a prompt); U-Net
-and VAE take `dtype`.
+Text encoders stay in float32 (C^-1 magnifies their rounding, and they run once a prompt); U-Net and
+VAE take `dtype`. A backbone of Stable Diffusion XL's kind has two of them: `text` joins them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,16 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    DDIMScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
 from torch.nn.functional import group_norm
 
 from perfusion_core.errors import MissingCovariance, UserError, unknown
-from perfusion_core.families import why_not_folder
+from perfusion_core.families import index_of, why_not_folder
 from perfusion_core.hardware import fast_dtype_name
 from perfusion_core.hub import check_channels
 from perfusion_core.places import COVARIANCE, locate, variant_of
 from perfusion_core.single_file import open_single_file
-from perfusion_core.weight_digests import backbone_digest, text_digest
+from perfusion_core.text_encoders import TextEncoders, is_joint, text_encoders
+from perfusion_core.weight_digests import backbone_digest
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -36,7 +42,7 @@ class Backbone:
     name: str  # what a person calls it; never a machine path
     place: Path  # folder in diffusers layout, or one .safetensors file
     revision: str | None
-    pipe: Any = field(repr=False)  # a StableDiffusionPipeline
+    pipe: Any = field(repr=False)  # a StableDiffusionPipeline, or a StableDiffusionXLPipeline
     device: torch.device
     dtype: torch.dtype
 
@@ -61,7 +67,8 @@ class Backbone:
         pipe.set_progress_bar_config(disable=True)
         lay_out(pipe.unet, device)
         lay_out(pipe.vae, device)
-        for model in (pipe.unet, pipe.vae, pipe.text_encoder):
+        readers = [reader.model for reader in text_encoders(pipe).readers]
+        for model in (pipe.unet, pipe.vae, *readers):
             model.requires_grad_(False).eval()
         return Backbone(name, place, revision, pipe, device, kind)
 
@@ -74,7 +81,19 @@ class Backbone:
         return self.pipe.vae
 
     @property
+    def text(self) -> TextEncoders:
+        """All text encoders, whose outputs are read side by side."""
+        return text_encoders(self.pipe)
+
+    @property
     def text_encoder(self) -> Any:
+        """The only one; who asks for it would miss what a second one reads."""
+        if is_joint(self.pipe):
+            raise UserError(
+                f"the backbone {self.name!r} has two text encoders, like Stable Diffusion XL, and "
+                f"what was asked for reads one; use the method perfusion, or a backbone of 1.x or "
+                f"2.x"
+            )
         return self.pipe.text_encoder
 
     @property
@@ -87,7 +106,7 @@ class Backbone:
 
     @cached_property
     def text_digest(self) -> str:
-        return text_digest(self.text_encoder)
+        return self.text.digest()
 
     @cached_property
     def c_inv(self) -> torch.Tensor:
@@ -129,6 +148,8 @@ class Backbone:
     @torch.no_grad()
     def encode(self, texts: list[str]) -> torch.Tensor:
         """Encodings of plain texts as the U-Net sees them, float32 [n, M, d]."""
+        if self.text.joint:
+            return self.text.encode(texts, {}).encodings
         ids = self.tokenizer(
             texts,
             padding="max_length",
@@ -137,6 +158,18 @@ class Backbone:
             return_tensors="pt",
         ).input_ids
         return self.text_encoder(ids.to(self.device))[0]
+
+    def added(self, pooled: torch.Tensor | None, size: tuple[int, int] | None = None) -> Any:
+        """What the U-Net is told beside encodings: of a text's pooled vectors [n, p] where it reads
+        such, and of the size in pixels, as if the picture had never been cut or scaled.
+        """
+        if pooled is None:
+            return {}
+        high, wide = size or (self.size, self.size)
+        # of the original, where it was cut, and of what is drawn
+        told = torch.tensor([[high, wide, 0, 0, high, wide]], dtype=torch.float32)
+        time_ids = told.expand(len(pooled), -1).to(pooled.device)
+        return {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": time_ids}}
 
     def fresh_unet(self, dtype: torch.dtype = torch.float32) -> Any:
         """Another copy of the pretrained U-Net, read from disk, for a method that trains all of
@@ -231,6 +264,8 @@ def load_pipeline(place: Path, dtype: torch.dtype) -> Any:
     if sentence := why_not_folder(place):
         raise UserError(sentence)
     kinds = {"text_encoder": torch.float32, "default": dtype}
+    if "text_encoder_2" in index_of(place):
+        return load_joint(place, kinds | {"text_encoder_2": torch.float32})
     try:
         return StableDiffusionPipeline.from_pretrained(
             place,
@@ -246,17 +281,40 @@ def load_pipeline(place: Path, dtype: torch.dtype) -> Any:
         ) from error
 
 
+def load_joint(place: Path, kinds: dict[str, torch.dtype]) -> Any:
+    """Stable Diffusion XL's kind. Its VAE leaves float16's range, but for one that was made for it
+    (`force_upcast` is off there), so it stays in float32 then.
+    """
+    try:
+        pipe = StableDiffusionXLPipeline.from_pretrained(
+            place,
+            dtype=kinds,
+            use_safetensors=True,
+            variant=variant_of(place),
+            feature_extractor=None,
+            image_encoder=None,
+            add_watermarker=False,
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"cannot open the backbone in {place}: {str(error).strip().splitlines()[0]}"
+        ) from error
+    if kinds["default"] == torch.float16 and pipe.vae.config.force_upcast:
+        pipe.vae.to(torch.float32)
+    return pipe
+
+
 def check_shape(pipe: Any, name: str) -> None:
-    """Stable Diffusion 1.x and 2.x and whatever is built like them; a clear sentence for the
+    """Stable Diffusion 1.x, 2.x and XL and whatever is built like them; a clear sentence for the
     rest.
     """
     check_channels(name, pipe.unet.config.in_channels, pipe.vae.config.latent_channels)
     layers = cross_attentions(pipe.unet)
-    width = pipe.text_encoder.config.hidden_size
+    width = text_encoders(pipe).width
     fits = isinstance(pipe.unet, UNet2DConditionModel) and layers
     if not fits or any(layer.to_k.in_features != width for layer in layers.values()):
         raise UserError(
-            f"the backbone {name!r} is not shaped like Stable Diffusion 1.x or 2.x: "
-            f"one text encoder of width {width} has to feed every text cross-attention of a "
+            f"the backbone {name!r} is not shaped like Stable Diffusion 1.x, 2.x or XL: "
+            f"text encodings of width {width} have to feed every text cross-attention of a "
             f"UNet2DConditionModel"
         )

@@ -5,7 +5,9 @@ i_star, the word's embedding and o_star_V of every layer; o_star_K and C belong 
 are not in it.
 
 Format 2 names the cross-attentions that o_star_V belongs to. Format 1 does not: they are those of a
-U-Net in diffusers' order, which `unet_order` tells.
+U-Net in diffusers' order, which `unet_order` tells. Format 3 is of several text encoders, as Stable
+Diffusion XL has them: `text_shape` tells each one's width, `embedding` holds a vector for each, one
+after the other, and `pooled` tells whose text was pooled in training.
 """
 
 import re
@@ -18,10 +20,11 @@ from safetensors import SafetensorError, safe_open
 
 from perfusion_core.errors import NotAConcept, UserError
 from perfusion_core.files import write_tensors
-from perfusion_core.perfusion_settings import GATES
+from perfusion_core.perfusion_settings import GATES, POOLED
+from perfusion_core.weight_digests import widths_in
 
 FORMAT = "perfusion-concept"
-VERSION = 2
+VERSION = 3
 ALIKE = 0.8  # cosine of super-category encodings below which another text encoder is refused
 SIDES = ("down", "up", "mid")  # of a U-Net, as diffusers registers them
 
@@ -31,7 +34,7 @@ class Concept:
     placeholder: str
     super_category: str
     i_star: torch.Tensor  # [d]
-    embedding: torch.Tensor  # [d]
+    embedding: torch.Tensor  # [d]; of several text encoders, each one's part after the other's
     o_v: tuple[torch.Tensor, ...]  # [d_out] of each cross-attention, in the U-Net's order
     o_k: tuple[torch.Tensor, ...] | None  # only where K was trained
     # [d]; only its direction is kept, for recognising other checkpoints
@@ -44,6 +47,12 @@ class Concept:
     train_temperature: float = 0.1
     steps: int = 0
     names: tuple[str, ...] = ()  # of the cross-attentions of o_v; () where a file does not tell
+    pooled: str = "super"  # of POOLED: whose prompt a U-Net with pooled text was trained with
+
+    @property
+    def widths(self) -> list[int]:
+        """Of each text encoder that the embedding has a part for."""
+        return widths_in(self.text_shape)
 
     def save(self, path: str | Path, dtype: torch.dtype = torch.float16) -> None:
         tensors = {"i_star": self.i_star, "embedding": self.embedding, "o_v": torch.cat(self.o_v)}
@@ -56,9 +65,13 @@ class Concept:
 
     def header(self) -> dict[str, str]:
         told = {"layer_names": " ".join(map(shortened, self.names))} if self.names else {}
+        version = 2 if self.names else 1  # what was format 1 or 2 keeps its bytes
+        if "+" in self.text_shape:
+            assert self.names, "a concept of several text encoders names its layers"
+            version, told = 3, {**told, "pooled": self.pooled}
         return {
             "format": FORMAT,
-            "version": str(VERSION) if self.names else "1",  # what was format 1 keeps its bytes
+            "version": str(version),
             "placeholder": self.placeholder,
             "super_category": self.super_category,
             "backbone": self.backbone,
@@ -90,7 +103,7 @@ class Concept:
                 header = check_header(file.metadata() or {}, path)
                 stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             sizes = [int(size) for size in header["layers"].split()]
-            check_tensors(stored, int(header["text_shape"].split("x")[1]), sum(sizes))
+            check_tensors(stored, sum(widths_in(header["text_shape"])), sum(sizes))
             tensors = {name: tensor.float() for name, tensor in stored.items()}
             return Concept(
                 placeholder=header["placeholder"],
@@ -108,6 +121,7 @@ class Concept:
                 train_temperature=float(header["train_temperature"]),
                 steps=int(header["steps"]),
                 names=layer_names(header, len(sizes)),
+                pooled=header.get("pooled", "super"),
             )
         except UserError:  # a ValueError as well, and a sentence already
             raise
@@ -148,6 +162,11 @@ def check_header(header: dict[str, str], path: str | Path) -> dict[str, str]:
     if header["gate"] not in GATES:
         raise UserError(
             f"{path} is damaged: its gate is {header['gate']!r}, not one of {', '.join(GATES)}"
+        )
+    if header.get("pooled", "super") not in POOLED:
+        raise UserError(
+            f"{path} is damaged: its pooled text is {header['pooled'][:60]!r}, not one of "
+            f"{', '.join(POOLED)}"
         )
     for key in ("placeholder", "super_category"):
         if not is_word(header[key]):

@@ -133,7 +133,7 @@ def estimate(
             truncation=True,
             return_tensors="pt",
         )
-        encodings = backbone.text_encoder(inputs.input_ids.to(backbone.device))[0]
+        encodings = read_by_all(backbone, texts, inputs.input_ids)
         real = encodings[inputs.attention_mask.bool().to(backbone.device)].double()  # [tokens, d]
         sofar = Covariance(
             sofar.total + (real.T @ real).cpu(),
@@ -155,12 +155,19 @@ def estimate(
     return sofar
 
 
+def read_by_all(backbone: Any, texts: Sequence[str], ids: torch.Tensor) -> torch.Tensor:
+    """[n, M, d] as the U-Net sees it; one encoder reads the ids that are there already."""
+    if backbone.text.joint:
+        return backbone.encode(list(texts))
+    return backbone.text_encoder(ids.to(backbone.device))[0]
+
+
 def start(backbone: Any, part: Path, source: str) -> Covariance:
     if part.is_file():
         sofar = read_covariance(part)
         if (sofar.digest, sofar.source) == (backbone.text_digest, source):
             return sofar
-    width = backbone.text_encoder.config.hidden_size
+    width = backbone.text.width
     return Covariance(
         torch.zeros(width, width, dtype=torch.float64), 0, 0, backbone.text_digest, source
     )

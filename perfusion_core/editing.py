@@ -27,9 +27,10 @@ from perfusion_core.concept import Concept
 from perfusion_core.covariance import inverse, lookup_covariance
 from perfusion_core.errors import UserError
 from perfusion_core.joint_edit import joint_edit
+from perfusion_core.joint_prompts import joint_encoder
 from perfusion_core.other_doors import as_tokens, behind, keys_kept, no_literal, uncompiled
 from perfusion_core.perfusion_settings import BIAS, TEMPERATURE
-from perfusion_core.prompts import Word, super_encoding, tokenize, written
+from perfusion_core.prompts import Word, tokenize, written
 from perfusion_core.prompts import super_text as fill_supers
 from perfusion_core.rank_one import (
     Edit,
@@ -38,6 +39,7 @@ from perfusion_core.rank_one import (
     SuperKeys,
     response,
 )
+from perfusion_core.text_encoders import is_joint, text_encoders
 
 
 @contextmanager
@@ -51,11 +53,12 @@ def load_concepts(
     c_inv: torch.Tensor | None = None,
     force: bool = False,
     tokens: bool = False,
+    pooled: str | None = None,
 ) -> Iterator[Any]:
     """Edit `pipe` for the duration of the block: `{teddy}` in a prompt means the concept.
 
     Args:
-        pipe: a stock diffusers pipeline with one text encoder and a U-Net.
+        pipe: a stock diffusers pipeline of Stable Diffusion 1.x, 2.x or XL.
         concepts: files, names on the hub (`owner/name`, `owner/name@revision`) or `Concept`s by
             the names that stand in prompts; a list takes each one's own placeholder.
         lock: "local" keeps the super-category's key at the concept's word, "global" in the whole
@@ -68,8 +71,10 @@ def load_concepts(
             else to it.
         tokens: make the words ordinary tokens as well, for programs that encode prompts by the
             tokenizer and the text encoder themselves.
+        pooled: Stable Diffusion XL only: "super" pools the super-category's prompt, "concept" the
+            concept's own; None: as each concept was trained.
     """
-    refuse_unfit(pipe, lock, tokens)
+    refuse_unfit(pipe, lock, tokens, pooled)
     loaded, unet = read_concepts(concepts), pipe.unet
     layers = cross_attentions(unet)
     loaded = {name: concept.arranged(layers) for name, concept in loaded.items()}
@@ -105,7 +110,8 @@ def load_concepts(
             block.enter_context(as_tokens(pipe, words))
         if hasattr(pipe, "encode_prompt"):
             keep = keys_kept(pipe, words, layers, e_super)
-            pipe.encode_prompt = encoder(pipe, pipe.encode_prompt, words, lock, still, keep)
+            own = [name for name, one in loaded.items() if (pooled or one.pooled) == "concept"]
+            pipe.encode_prompt = encoder(pipe, pipe.encode_prompt, words, lock, still, keep, own)
             block.callback(vars(pipe).pop, "encode_prompt", None)
         yield pipe
 
@@ -133,7 +139,7 @@ def narrowed(pipe: Any) -> Iterator[None]:
     """A ControlNet reads the prompt with layers of its own, which are not edited: of a global lock,
     the first half.
     """
-    net, width = getattr(pipe, "controlnet", None), pipe.text_encoder.config.hidden_size
+    net, width = getattr(pipe, "controlnet", None), text_encoders(pipe).width
 
     def narrow(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if "encoder_hidden_states" in kwargs:
@@ -181,12 +187,8 @@ def make_edit(
 
 def super_encodings(pipe: Any, loaded: Mapping[str, Concept]) -> torch.Tensor:
     """[J, d]: where each concept's key is kept."""
-    return torch.stack(
-        [
-            super_encoding(pipe.text_encoder, pipe.tokenizer, c.super_category).float()
-            for c in loaded.values()
-        ]
-    )
+    side = text_encoders(pipe)
+    return torch.stack([side.super_encoding(c.super_category).float() for c in loaded.values()])
 
 
 @torch.no_grad()
@@ -220,10 +222,13 @@ def encoder(
     lock: str,
     check: Callable[[], None] = lambda: None,
     keep: Callable[[Callable[[str], torch.Tensor]], None] = lambda encode: None,
+    own_pooled: Sequence[str] = (),
 ) -> Callable[..., Any]:
     """The pipeline's encode_prompt for prompts with {names}, in the same signature; `check` refuses
     what happened to the pipeline meanwhile, `keep` moves keys after its text encoder.
     """
+    if is_joint(pipe):
+        return joint_encoder(pipe, original, words, lock, check, keep, own_pooled)
 
     # textual inversions of several tokens are written out before anything is counted; few pipelines
     # have none

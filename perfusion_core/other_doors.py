@@ -5,7 +5,7 @@ In: a pipeline and the concepts' words. Out: blocks in which both end well, or i
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from torch import nn
 from perfusion_core.errors import UserError
 from perfusion_core.prompts import INITIAL, Word, named, tokenize
 from perfusion_core.rank_one import EditedProjection, LockedKeys
+from perfusion_core.text_encoders import Reader, text_encoders
 
 END = "</w>"  # of a word, in CLIP's tokens
 # where diffusers lets adapters into a U-Net
@@ -30,12 +31,29 @@ def in_braces(name: str) -> str:
 
 @contextmanager
 def no_literal(pipe: Any, words: Mapping[str, Word], check: Callable[[], None]) -> Iterator[None]:
-    """The text encoder refuses a concept's {name} as mere letters, whoever sends it.
+    """The text encoders refuse a concept's {name} as mere letters, whoever sends it.
 
     A prompt of another pipeline, or of a program that encodes prompts itself, would be drawn with
     the braces, without a word. `check` is asked first.
     """
-    tokenizer, names = pipe.tokenizer, [in_braces(name) for name in words]
+    names = [in_braces(name) for name in words]
+    handles = [
+        reader.model.register_forward_pre_hook(
+            literal_refused(reader.tokenizer, names, check), with_kwargs=True
+        )
+        for reader in text_encoders(pipe).readers
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def literal_refused(
+    tokenizer: Any, names: list[str], check: Callable[[], None]
+) -> Callable[[Any, tuple[Any, ...], dict[str, Any]], None]:
+    """The hook of one text encoder, whose tokens are this tokenizer's."""
 
     def read(ids: list[int]) -> str:
         pieces = tokenizer.convert_ids_to_tokens(ids)
@@ -59,29 +77,33 @@ def no_literal(pipe: Any, words: Mapping[str, Word], check: Callable[[], None]) 
                         f"or pass load_concepts(..., tokens=True)"
                     )
 
-    handle = pipe.text_encoder.register_forward_pre_hook(refuse, with_kwargs=True)
-    try:
-        yield
-    finally:
-        handle.remove()
+    return refuse
 
 
 @contextmanager
 def uncompiled(pipe: Any) -> Iterator[None]:
-    """The text encoder as it is written: a compiled one does not see the vectors that are put over
-    its embeddings, and it runs once a prompt.
+    """The text encoders as they are written: a compiled one does not see the vectors that are put
+    over its embeddings, and it runs once a prompt.
     """
-    compiled = pipe.text_encoder
+    with ExitStack() as block:
+        for reader in text_encoders(pipe).readers:
+            block.enter_context(one_uncompiled(pipe, reader.part))
+        yield
+
+
+@contextmanager
+def one_uncompiled(pipe: Any, part: str) -> Iterator[None]:
+    compiled = getattr(pipe, part)
     encoder = getattr(compiled, "_orig_mod", compiled)
     in_place, encoder._compiled_call_impl = encoder._compiled_call_impl, None
     if encoder is not compiled:
-        pipe.text_encoder = encoder
+        setattr(pipe, part, encoder)
     try:
         yield
     finally:
         encoder._compiled_call_impl = in_place
-        if encoder is not compiled and pipe.text_encoder is encoder:
-            pipe.text_encoder = compiled
+        if encoder is not compiled and getattr(pipe, part) is encoder:
+            setattr(pipe, part, compiled)
 
 
 def words_of(tokenizer: Any, names: list[str]) -> set[int]:
@@ -92,12 +114,22 @@ def words_of(tokenizer: Any, names: list[str]) -> set[int]:
 
 @contextmanager
 def as_tokens(pipe: Any, words: Mapping[str, Word]) -> Iterator[None]:
-    """Each {name} is a token of the tokenizer, and its vector a row of the encoder's table.
+    """Each {name} is a token of the tokenizer, and its vector a row of the encoder's table; of both
+    where there are two.
 
-    Whatever encodes prompts by these two then knows the concepts. Afterwards both are the very
-    objects that they were, unless textual inversions came or went meanwhile: those stay.
+    Whatever encodes prompts by these then knows the concepts. Afterwards they are the very objects
+    that they were, unless textual inversions came or went meanwhile: those stay.
     """
-    tokenizer, encoder = pipe.tokenizer, pipe.text_encoder
+    side = text_encoders(pipe)
+    with ExitStack() as block:
+        for reader, own in zip(side.readers, side.words(words), strict=True):
+            block.enter_context(tokens_of_one(pipe, reader, own))
+        yield
+
+
+@contextmanager
+def tokens_of_one(pipe: Any, reader: Reader, words: Mapping[str, Word]) -> Iterator[None]:
+    tokenizer, encoder = reader.tokenizer, reader.model
     names = [in_braces(name) for name in words]
     plain, table = tokenizer._tokenizer, encoder.get_input_embeddings()
     rows = table.weight
@@ -166,11 +198,11 @@ def keys_kept(
     encoded, keys are moved to where the super-categories are now. `encode`: of a text, [M, d].
     """
     locked = [layer.to_k for layer in layers.values() if isinstance(layer.to_k, LockedKeys)]
-    before, there = e_super, adapted(pipe.text_encoder)
+    before, there = e_super, adapted(pipe)
 
     def keep(encode: Callable[[str], torch.Tensor]) -> None:
         nonlocal before, there
-        had, there = there, adapted(pipe.text_encoder)
+        had, there = there, adapted(pipe)
         if not locked or not (had or there):
             return
         found = []
@@ -187,8 +219,10 @@ def keys_kept(
     return keep
 
 
-def adapted(encoder: nn.Module) -> bool:
-    return any(hasattr(module, "base_layer") for module in encoder.modules())
+def adapted(pipe: Any) -> bool:
+    """Whether a text encoder has adapters now."""
+    models = [reader.model for reader in text_encoders(pipe).readers]
+    return any(hasattr(module, "base_layer") for model in models for module in model.modules())
 
 
 @contextmanager

@@ -8,6 +8,9 @@ from perfusion_core.errors import unknown
 
 LOCKS = ("local", "global")
 GATES = ("sigmoid", "linear")  # linear: vanilla ROME, and what a LoRA can hold
+# whose prompt is pooled where a U-Net reads pooled text beside its cross-attentions: the
+# super-category's, which is locked as keys are, or the concept's own
+POOLED = ("super", "concept")
 BIAS, TEMPERATURE = 0.6, 0.15  # of the gate when it draws
 
 

@@ -7,7 +7,7 @@ without it.
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -93,6 +93,36 @@ def _shape(vocabulary: int, width: int, layers: int) -> str:
     return f"{vocabulary}x{width}x{layers}:last_hidden_state"
 
 
+def joint_digest(text_encoders: Sequence[Any], vocabulary: int | None = None) -> str:
+    """Of all the text encoders whose outputs are read side by side; of one, its own."""
+    return _joined(
+        joint_shape(text_encoders, vocabulary),
+        [text_digest(encoder, vocabulary) for encoder in text_encoders],
+    )
+
+
+def joint_shape(text_encoders: Sequence[Any], vocabulary: int | None = None) -> str:
+    """`text_shape` of all of them: several are read at their penultimate outputs."""
+    return _joint_shape([text_shape(encoder, vocabulary) for encoder in text_encoders])
+
+
+def widths_in(shape: str) -> list[int]:
+    """The width of each text encoder that a shape tells of."""
+    return [int(one.split("x")[1]) for one in shape.partition(":")[0].split("+")]
+
+
+def _joint_shape(shapes: Sequence[str]) -> str:
+    if len(shapes) == 1:
+        return shapes[0]
+    return "+".join(shape.partition(":")[0] for shape in shapes) + ":hidden_states[-2]"
+
+
+def _joined(shape: str, digests: Sequence[str]) -> str:
+    if len(digests) == 1:
+        return digests[0]
+    return hashlib.sha256(" ".join([shape, *digests]).encode()).hexdigest()[:16]
+
+
 def _digest_of_signs(shape: str, signs: Iterable[tuple[str, tuple[int, ...], Any]]) -> str:
     """In the order of their names: each weight's name, shape and signs."""
     import numpy as np
@@ -113,18 +143,23 @@ MORE = ("intermediate_size", "max_position_embeddings")
 
 
 def text_digest_of_files(place: Path) -> str | None:
-    """`text_digest` of the text encoder of a folder in diffusers layout, which is not loaded for
-    it.
+    """The digest of the text encoders of a folder in diffusers layout, which are not loaded for it.
 
     None where the files are anything but CLIP's own weights in one file: then only loading tells.
     """
+    parts = [part for part in ("text_encoder", "text_encoder_2") if (place / part).is_dir()]
+    found = [_digest_of_part(place, part) for part in parts]
+    told = [one for one in found if one is not None]
+    if not found or len(told) < len(found):
+        return None
+    return _joined(_joint_shape([shape for shape, _ in told]), [digest for _, digest in told])
+
+
+def _digest_of_part(place: Path, part: str) -> tuple[str, str] | None:
+    """The shape and the digest of one text encoder."""
     variant = variant_in(path.relative_to(place).as_posix() for path in place.glob("unet/*"))
-    weights = (
-        place
-        / "text_encoder"
-        / (f"model.{variant}.safetensors" if variant else "model.safetensors")
-    )
-    config = place / "text_encoder" / "config.json"
+    weights = place / part / (f"model.{variant}.safetensors" if variant else "model.safetensors")
+    config = place / part / "config.json"
     if not (weights.is_file() and config.is_file()):
         return None
     about = json.loads(config.read_text(encoding="utf-8"))
@@ -147,7 +182,8 @@ def text_digest_of_files(place: Path) -> str | None:
             (name, tuple(one["shape"]), _signs(stream, 8 + length, one))
             for name, one in sorted(tensors.items())
         )
-        return _digest_of_signs(_shape(*(about[key] for key in SHAPE)), signs)
+        shape = _shape(*(about[key] for key in SHAPE))
+        return shape, _digest_of_signs(shape, signs)
 
 
 def _signs(stream: BinaryIO, start: int, tensor: dict[str, Any]) -> Any:
@@ -172,6 +208,8 @@ def _clip_shapes(about: dict[str, Any]) -> dict[str, tuple[int, ...]]:
         "final_layer_norm.weight": (width,),
         "final_layer_norm.bias": (width,),
     }
+    if "CLIPTextModelWithProjection" in (about.get("architectures") or ()):
+        shapes["text_projection.weight"] = (about["projection_dim"], width)
     linear = {f"self_attn.{part}_proj": (width, width) for part in "qkv"} | {
         "self_attn.out_proj": (width, width)
     }

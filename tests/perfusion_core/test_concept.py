@@ -174,8 +174,8 @@ def pickled(path):
             "perfusion`$",
         ),
         (
-            changed({"version": "3"}),
-            r"^\S+ was written by a newer version \(format 3, this one reads up to 2\)$",
+            changed({"version": "4"}),
+            r"^\S+ was written by a newer version \(format 4, this one reads up to 3\)$",
         ),
         (changed({"gate": "tanh"}), "its gate is 'tanh', not one of sigmoid, linear"),
         (changed({"version": "x"}), "damaged"),

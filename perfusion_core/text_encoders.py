@@ -1,0 +1,164 @@
+"""The text encoders of a pipeline as one. In: texts with {names}. Out: what cross-attentions read.
+
+Stable Diffusion 1.x and 2.x have one encoder, whose last output is read. Stable Diffusion XL has
+two, whose penultimate outputs stand side by side; the second also gives one pooled vector a text,
+which the U-Net adds to its time embedding. A learned word is one vector of the joint width: its
+parts, encoder after encoder, are written into each encoder at the same position.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from perfusion_core.errors import UserError
+from perfusion_core.prompts import INITIAL, Positions, Word, encode, named, super_token
+from perfusion_core.prompts import token_vector as row_of
+from perfusion_core.prompts import tokenize as tokenize_one
+from perfusion_core.prompts import written as written_one
+from perfusion_core.weight_digests import joint_digest, joint_shape
+
+Spell = Callable[[Sequence[str], Any], Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One text encoder with its tokenizer."""
+
+    part: str  # of the pipeline
+    tokenizer: Any
+    model: Any
+
+    @property
+    def width(self) -> int:
+        return int(self.model.config.hidden_size)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    encodings: torch.Tensor  # [n, M, d], with gradient to the words' vectors
+    pooled: torch.Tensor | None  # [n, p]; None where the U-Net reads none
+    positions: list[Positions]
+
+
+@dataclass(frozen=True)
+class TextEncoders:
+    """All that read a prompt, in the order in which their outputs are joined."""
+
+    readers: tuple[Reader, ...]
+
+    @property
+    def joint(self) -> bool:
+        """Whether there are several, as in Stable Diffusion XL."""
+        return len(self.readers) > 1
+
+    @property
+    def widths(self) -> list[int]:
+        return [reader.width for reader in self.readers]
+
+    @property
+    def width(self) -> int:
+        """d: of what cross-attentions read."""
+        return sum(self.widths)
+
+    def digest(self, vocabulary: int | None = None) -> str:
+        return joint_digest([reader.model for reader in self.readers], vocabulary)
+
+    def shape(self, vocabulary: int | None = None) -> str:
+        return joint_shape([reader.model for reader in self.readers], vocabulary)
+
+    def words(self, words: Mapping[str, Word]) -> list[dict[str, Word]]:
+        """The words as each encoder has them, with its part of their vectors."""
+        each: list[dict[str, Word]] = [{} for _ in self.readers]
+        for name, word in words.items():
+            parts: Sequence[torch.Tensor | None] = [None] * len(self.readers)
+            if word.vector is not None:
+                parts = word.vector.split(self.widths) if self.joint else [word.vector]
+            for own, part in zip(each, parts, strict=True):
+                own[name] = replace(word, vector=part)
+        return each
+
+    def tokenize(
+        self,
+        texts: Sequence[str],
+        words: Mapping[str, Word],
+        spell: Spell = lambda texts, tokenizer: texts,
+    ) -> tuple[list[torch.Tensor], list[Positions]]:
+        """-> ids [n, M] of each encoder, and where each concept stands, which is the same in all.
+        `spell` writes texts out for a tokenizer.
+        """
+        read = [
+            tokenize_one(reader.tokenizer, spell(texts, reader.tokenizer), words)
+            for reader in self.readers
+        ]
+        positions = read[0][1]
+        if any(other != positions for _, other in read[1:]):
+            raise UserError(
+                "the two tokenizers of this pipeline split the prompt differently, so a learned "
+                "word has no one place in what they read; leave out textual inversions that only "
+                "one of them knows"
+            )
+        return [ids for ids, _ in read], positions
+
+    @contextmanager
+    def written(self, positions: Sequence[Positions], words: Mapping[str, Word]) -> Iterator[None]:
+        """For one call of each text encoder: the concepts' vectors stand at their positions."""
+        with ExitStack() as block:
+            for reader, own in zip(self.readers, self.words(words), strict=True):
+                block.enter_context(written_one(reader.model, positions, own))
+            yield
+
+    def encode(self, texts: Sequence[str], words: Mapping[str, Word]) -> Encoded:
+        """What the cross-attentions see of texts with {names}, and the pooled text."""
+        if not self.joint:
+            reader = self.readers[0]
+            encodings, positions = encode(reader.model, reader.tokenizer, texts, words)
+            return Encoded(encodings, None, positions)
+        ids, positions = self.tokenize(texts, words)
+        with self.written(positions, words):
+            outs = [
+                reader.model(own.to(reader.model.device), output_hidden_states=True)
+                for reader, own in zip(self.readers, ids, strict=True)
+            ]
+        encodings = torch.cat([out.hidden_states[-2] for out in outs], dim=-1)
+        return Encoded(encodings, outs[-1][0], positions)
+
+    @torch.no_grad()
+    def super_encoding(self, super_category: str) -> torch.Tensor:
+        """The encoding [d] of the word in "A photo of a <super-category>"."""
+        found = self.encode([named(INITIAL, "it")], {"it": Word(super_category)})
+        return found.encodings[0, found.positions[0]["it"][0]]
+
+    def token_vector(self, super_category: str) -> torch.Tensor:
+        """A copy of the word's embedding [d] in float32, to be learned further."""
+        return torch.cat(
+            [
+                row_of(reader.model, super_token(reader.tokenizer, super_category))
+                for reader in self.readers
+            ]
+        )
+
+
+def is_joint(pipe: Any) -> bool:
+    """Whether two text encoders feed a U-Net, as in Stable Diffusion XL."""
+    return (
+        getattr(pipe, "text_encoder_2", None) is not None
+        and getattr(pipe, "unet", None) is not None
+    )
+
+
+def text_encoders(pipe: Any) -> TextEncoders:
+    """Those that a pipeline has now."""
+    tails = ("", "_2") if is_joint(pipe) else ("",)
+    return TextEncoders(
+        tuple(
+            Reader(
+                f"text_encoder{tail}",
+                getattr(pipe, f"tokenizer{tail}"),
+                getattr(pipe, f"text_encoder{tail}"),
+            )
+            for tail in tails
+        )
+    )
