@@ -86,8 +86,8 @@ def look(
 
     known = {text: projected(backbone, text) for text in dict.fromkeys(texts)}
     sides = [known[text] for text in texts]
-    with fixed_text(backbone, sides) as anything, attended(backbone.unet, n, see):
-        backbone.unet(channels_last(x.to(backbone.dtype)), t, encoder_hidden_states=anything)
+    with fixed_text(backbone, sides) as told, attended(backbone.unet, n, see):
+        backbone.unet(channels_last(x.to(backbone.dtype)), t, **told)
     return Look(torch.stack(maps).mean(0).cpu(), torch.stack(leaks).mean(0).cpu())
 
 

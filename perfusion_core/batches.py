@@ -4,12 +4,10 @@ Where it does, a picture's bytes do not depend on what is drawn beside it, as lo
 the batch is the same. Where it does not, one prompt is drawn at a time.
 """
 
-from typing import Any
-
 import torch
 
 from perfusion_core.backbone import Backbone, channels_last, cross_attentions
-from perfusion_core.sampling import Projected, decode, fixed_text, noise, per_batch
+from perfusion_core.sampling import Projected, decode, fixed_text, noise, per_batch, text_side
 
 LEVEL = 500  # the timestep that is tried
 
@@ -37,27 +35,28 @@ def rows_are_apart(backbone: Backbone, rows: int, guidance: float) -> bool:
 
 
 def random_texts(backbone: Backbone, many: int) -> list[Projected]:
-    """K and V of texts that nobody wrote."""
-    rng, width = torch.Generator().manual_seed(0), backbone.text_encoder.config.hidden_size
+    """K and V of texts that nobody wrote, with the pooled text of none where there is such."""
+    rng, width = torch.Generator().manual_seed(0), backbone.text.width
     length = backbone.tokenizer.model_max_length
     layers = cross_attentions(backbone.unet).values()
-    texts: list[Any] = []
+    texts: list[Projected] = []
+    pooled = text_side(backbone, "")[1] if backbone.text.joint else None
     for _ in range(many):
         text = torch.randn(length, width, generator=rng)
-        sides = [
-            tuple(
+        sides = []
+        for layer in layers:
+            k, v = (
                 (text[:, :1] * torch.randn(side.out_features, generator=rng)).to(
                     backbone.device, backbone.dtype
                 )
                 for side in (layer.to_k, layer.to_v)
             )
-            for layer in layers
-        ]
-        texts.append(tuple(sides))
+            sides.append((k, v))
+        texts.append(Projected(tuple(sides), None if pooled is None else pooled[0]))
     return texts
 
 
 def forward(backbone: Backbone, latents: torch.Tensor, texts: list[Projected]) -> torch.Tensor:
-    with fixed_text(backbone, texts) as placeholder:
+    with fixed_text(backbone, texts) as told:
         x = channels_last(latents.to(backbone.dtype))
-        return backbone.unet(x, LEVEL, encoder_hidden_states=placeholder).sample
+        return backbone.unet(x, LEVEL, **told).sample

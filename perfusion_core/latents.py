@@ -19,7 +19,7 @@ def vae_moments(
     """
     means, stds = [], []
     for part in images.split(chunk):
-        posterior = backbone.vae.encode(part.to(backbone.device, backbone.dtype)).latent_dist
+        posterior = backbone.vae.encode(part.to(backbone.device, backbone.vae.dtype)).latent_dist
         means.append(posterior.mean.float())
         stds.append(posterior.std.float())
     scale = backbone.vae.config.scaling_factor

@@ -105,6 +105,7 @@ def fit(
             validate=None if config.vanilla_rome else validate,
             keep=keep,
             progress=progress,
+            pooled=student.pooled if backbone.text.joint else None,
         )
     return log | {"bytes": (out / ONE_FILE).stat().st_size}
 

@@ -37,7 +37,11 @@ class Config:
     checkpointing: bool = False
     # linear: Eq. 2, without bias and temperature; a recipe that leaves it out is what it always was
     gate: str = field(default="sigmoid", metadata={"later": True})
+    # of POOLED; nothing on backbones without pooled text
+    pooled: str = field(default="super", metadata={"later": True})
 
     def __post_init__(self) -> None:
         if self.gate not in GATES:
             raise unknown("gate", str(self.gate), GATES)
+        if self.pooled not in POOLED:
+            raise unknown("pooled text", str(self.pooled), POOLED)

@@ -21,8 +21,13 @@ from perfusion_core.schedulers import DDIM, made, step_takes
 
 CHUNK = 2**20  # pixels decoded at a time: the VAE's activations are the largest tensors of all
 
-# K and V [M, d_out] of one text, of every cross-attention
-Projected = tuple[tuple[torch.Tensor, torch.Tensor], ...]
+
+@dataclass(frozen=True)
+class Projected:
+    """All that a U-Net is told of one text."""
+
+    sides: tuple[tuple[torch.Tensor, torch.Tensor], ...]  # K, V [M, d_out] of every cross-attention
+    pooled: torch.Tensor | None = None  # [p], where the U-Net adds it to its time embedding
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,10 @@ def prepared(
     """
     assert len(texts) == len(seeds) > 0, "one text a seed"
     known = {text: projected(backbone, text) for text in dict.fromkeys(texts)}
-    plain = None if guidance == 1.0 else known.get(negative) or projected(backbone, negative)
+    plain = None
+    if guidance != 1.0:
+        plain = no_text(backbone) if not negative and zeros_for_none(backbone) else None
+        plain = plain or known.get(negative) or projected(backbone, negative)
     return [Picture(known[text], plain, int(seed)) for text, seed in zip(texts, seeds)]
 
 
@@ -149,12 +157,12 @@ def draw_batch(
     chance = {"generator": generators} if step_takes(scheduler, "generator") else {}
     texts = [picture.plain for picture in pictures if picture.plain] if guided else []
     texts += [picture.text for picture in pictures]
-    with fixed_text(backbone, texts) as placeholder, watched(unet, len(pictures), attention):
+    with fixed_text(backbone, texts, how.size) as told, watched(unet, len(pictures), attention):
         for t in scheduler.timesteps:
             # Both branches at once.
             x_in = scheduler.scale_model_input(torch.cat([x, x]) if guided else x, t)
             x_in = channels_last(x_in.to(backbone.dtype))
-            eps = unet(x_in, t, encoder_hidden_states=placeholder).sample.float()
+            eps = unet(x_in, t, **told).sample.float()
             if guided:
                 uncond, cond = eps.chunk(2)
                 eps = uncond + guidance * (cond - uncond)
@@ -178,25 +186,46 @@ def noise_of(
     return torch.stack([torch.randn(channels, high, wide, generator=g) for g in generators])
 
 
-def text_side(backbone: Backbone, text: str) -> torch.Tensor:
-    """[1, M, d]; through the pipeline's own method, which concepts and textual inversions hook
-    into.
+def text_side(backbone: Backbone, text: str) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Encodings [1, M, d] and, where there is such, pooled text [1, p]; through the pipeline's own
+    method, which concepts and textual inversions hook into.
 
     One text at a time, so that no other prompt of the call can move its low bits.
     """
-    return backbone.pipe.encode_prompt(text, backbone.device, 1, False)[0]
+    if not backbone.text.joint:
+        return backbone.pipe.encode_prompt(text, backbone.device, 1, False)[0], None
+    encodings, _, pooled, _ = backbone.pipe.encode_prompt(text, None, backbone.device, 1, False)
+    return encodings, pooled
 
 
 def projected(backbone: Backbone, text: str) -> Projected:
-    """K and V of a text in every cross-attention."""
-    encodings = text_side(backbone, text)
+    """K and V of a text in every cross-attention, and its pooled text."""
+    return through_layers(backbone, *text_side(backbone, text))
+
+
+def zeros_for_none(backbone: Backbone) -> bool:
+    """Whether the U-Net was trained to read zeros where there is no prompt, as XL was."""
+    return backbone.text.joint and bool(backbone.pipe.config.force_zeros_for_empty_prompt)
+
+
+def no_text(backbone: Backbone) -> Projected:
+    """Of zeros, through whatever stands before K and V now: Eq. 3 holds of them as of any text."""
+    return through_layers(backbone, *(torch.zeros_like(part) for part in text_side(backbone, "")))
+
+
+def through_layers(
+    backbone: Backbone, encodings: torch.Tensor, pooled: torch.Tensor | None
+) -> Projected:
     low = backbone.dtype != torch.float32
     with torch.autocast(backbone.device.type, backbone.dtype, enabled=low):
         sides = [
             (layer.to_k(encodings), layer.to_v(encodings))
             for layer in cross_attentions(backbone.unet).values()
         ]
-    return tuple((k[0].to(backbone.dtype), v[0].to(backbone.dtype)) for k, v in sides)
+    return Projected(
+        tuple((k[0].to(backbone.dtype), v[0].to(backbone.dtype)) for k, v in sides),
+        None if pooled is None else pooled[0],
+    )
 
 
 class Fixed(nn.Module):
@@ -211,20 +240,27 @@ class Fixed(nn.Module):
 
 
 @contextmanager
-def fixed_text(backbone: Backbone, texts: Sequence[Projected]) -> Iterator[torch.Tensor]:
+def fixed_text(
+    backbone: Backbone, texts: Sequence[Projected], size: tuple[int, int] | None = None
+) -> Iterator[dict[str, Any]]:
     """Let every cross-attention hand out what is known of the texts, one a row of the batch.
 
-    Yields a tensor of the right batch and length to give to the U-Net; its values are never read.
+    Yields what the U-Net is told beside latents and time: encodings of the right batch and length,
+    whose values are never read, and pooled texts and the size where it reads these.
     """
     layers = cross_attentions(backbone.unet)
     kept = {name: (layer.to_k, layer.to_v) for name, layer in layers.items()}
-    length, width = len(texts[0][0][0]), backbone.text_encoder.config.hidden_size
+    length, width = len(texts[0].sides[0][0]), backbone.text.width
+    pooled = [text.pooled for text in texts if text.pooled is not None]
     try:
         for number, layer in enumerate(layers.values()):
             layer.to_k, layer.to_v = (
-                Fixed(torch.stack([text[number][side] for text in texts])) for side in (0, 1)
+                Fixed(torch.stack([text.sides[number][side] for text in texts])) for side in (0, 1)
             )
-        yield torch.zeros(len(texts), length, width, device=backbone.device, dtype=backbone.dtype)
+        shape = (len(texts), length, width)
+        unread = torch.zeros(shape, device=backbone.device, dtype=backbone.dtype)
+        beside = backbone.added(torch.stack(pooled) if pooled else None, size)
+        yield {"encoder_hidden_states": unread, **beside}
     finally:
         for name, layer in layers.items():
             layer.to_k, layer.to_v = kept[name]
@@ -283,7 +319,7 @@ def attended(unet: Any, images: int, see: Callable[[torch.Tensor], None]) -> Ite
 
 def decode(backbone: Backbone, latents: torch.Tensor) -> np.ndarray:
     """Latents of the diffusion to uint8 pictures; a number that is not finite would be black."""
-    latents = (latents / backbone.vae.config.scaling_factor).to(backbone.dtype)
+    latents = (latents / backbone.vae.config.scaling_factor).to(backbone.vae.dtype)
     many = max(1, CHUNK // backbone.size**2)
     pixels = torch.cat(
         [backbone.vae.decode(part).sample.float().cpu() for part in latents.split(many)]

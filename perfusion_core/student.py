@@ -17,20 +17,10 @@ from perfusion_core.backbone import Backbone, cross_attentions
 from perfusion_core.concept import Concept
 from perfusion_core.editing import attach, load_concepts, restored
 from perfusion_core.perfusion_settings import Config
-from perfusion_core.prompts import (
-    TEMPLATES,
-    Positions,
-    Word,
-    encode,
-    named,
-    super_encoding,
-    super_token,
-    token_vector,
-)
+from perfusion_core.prompts import TEMPLATES, Positions, Word, named, super_text
 from perfusion_core.rank_one import Edit, EditedProjection, concept_basis
 from perfusion_core.subject import Subject
 from perfusion_core.training import Write
-from perfusion_core.weight_digests import text_shape
 
 
 class Student:
@@ -38,11 +28,11 @@ class Student:
 
     def __init__(self, backbone: Backbone, subject: Subject, config: Config) -> None:
         self.backbone, self.subject, self.config = backbone, subject, config
-        encoder, tokenizer, device = backbone.text_encoder, backbone.tokenizer, backbone.device
+        text, device = backbone.text, backbone.device
         self.layers = cross_attentions(backbone.unet)
         self.plain = [(layer.to_k, layer.to_v) for layer in self.layers.values()]
-        self.e_super = super_encoding(encoder, tokenizer, subject.super_category)
-        vector = token_vector(encoder, super_token(tokenizer, subject.super_category))
+        self.e_super = text.super_encoding(subject.super_category)
+        vector = text.token_vector(subject.super_category)
         self.embedding = nn.Parameter(vector, requires_grad=not config.vanilla_rome)
         self.i_star = self.first_i_star()
         self.o_k: list[torch.Tensor] = []
@@ -61,6 +51,7 @@ class Student:
             bias, temperature = torch.zeros_like(bias), torch.ones_like(temperature)
         self.edit = Edit(self.basis(), bias, temperature, [self.linear])
         self.waiting: list[Positions] = []
+        self.known_pooled: dict[str, torch.Tensor] = {}  # of texts without a learned word
         self.steps = torch.zeros((), dtype=torch.int64)
 
     @property
@@ -92,11 +83,24 @@ class Student:
         """Each different text once; there are nine."""
         distinct = list(dict.fromkeys(texts))
         words = {self.subject.name: self.word}
-        encodings, positions = encode(
-            self.backbone.text_encoder, self.backbone.tokenizer, distinct, words
-        )
+        read = self.backbone.text.encode(distinct, words)
         rows = [distinct.index(text) for text in texts]
-        return repeated(encodings, rows), [positions[row] for row in rows]
+        return repeated(read.encodings, rows), [read.positions[row] for row in rows]
+
+    @torch.no_grad()
+    def pooled(self, texts: list[str]) -> torch.Tensor:
+        """Pooled text [n, p]: of the super-category's prompts, or of the concept's as it is now."""
+        words, known = {self.subject.name: self.word}, self.known_pooled
+        if self.config.pooled == "super":
+            texts, words = [super_text(text, words) for text in texts], {}
+        else:
+            known.clear()
+        for text in texts:  # one at a time: low bits depend on no other text, nor on a resume
+            if text not in known:
+                found = self.backbone.text.encode([text], words).pooled
+                assert found is not None, "asked of a U-Net that reads pooled text"
+                known[text] = found[0]
+        return torch.stack([known[text] for text in texts])
 
     def encode(self, texts: list[str]) -> torch.Tensor:
         """Once an optimizer step: i_star moves towards the mean over the whole effective batch,
@@ -169,13 +173,14 @@ class Student:
             o_k=tuple(o.detach()[0].clone() for o in self.o_k) if config.train_k else None,
             super_encoding=self.e_super,
             text_digest=backbone.text_digest,
-            text_shape=text_shape(backbone.text_encoder),
+            text_shape=backbone.text.shape(),
             backbone=f"{backbone.name} {backbone.digest}",
             gate="linear" if self.linear else "sigmoid",
             train_bias=config.train_bias,
             train_temperature=config.train_temperature,
             steps=int(self.steps),
             names=tuple(self.layers),
+            pooled=config.pooled,
         )
 
 

@@ -110,6 +110,7 @@ def train(
     validate: Validation | None = None,
     keep: Iterable[int] = (),
     progress: Progress | None = None,
+    pooled: Callable[[list[str]], torch.Tensor] | None = None,
 ) -> dict[str, Any]:
     """The loop that every method shares; -> what goes to fit.json, with how many numbers it trained
     (`trainable`). One seed fixes everything; an interrupted training goes on from the checkpoint in
@@ -131,7 +132,13 @@ def train(
         validate: what picks the best step; without it the last step is saved.
         keep: steps whose state is also saved under `out/step-<n>/`.
         progress: called with step, steps and loss after each step.
+        pooled: texts -> pooled text [n, p], without gradient; needed where the U-Net reads such.
     """
+    if backbone.text.joint and pooled is None:
+        raise UserError(
+            f"the backbone {backbone.name!r} reads pooled text beside its cross-attentions, and "
+            f"this method gives it none; use the method perfusion there"
+        )
     unet = backbone.unet if unet is None else unet
     parameters = [p for group in groups for p in group["params"]]
     optimizer = torch.optim.AdamW(
@@ -156,7 +163,17 @@ def train(
             batches = [draw(rng) for _ in range(recipe.accumulate)]
             rows = max(len(batch.texts) for batch in batches)
             attempt = partial(
-                one_step, backbone, unet, recipe, batches, encode, prepare, alphas, rng, scaler
+                one_step,
+                backbone,
+                unet,
+                recipe,
+                batches,
+                encode,
+                prepare,
+                alphas,
+                rng,
+                scaler,
+                pooled=pooled,
             )
             with plainly(attentions):
                 loss = halving.step(rows, attempt)
@@ -202,6 +219,7 @@ def one_step(
     rng: torch.Generator,
     scaler: Any,
     parts: int = 1,
+    pooled: Callable[[list[str]], torch.Tensor] | None = None,
 ) -> float:
     """Gradients of one optimizer step -> the mean loss of its micro-batches, each computed in
     `parts`.
@@ -213,7 +231,10 @@ def one_step(
     total, gathered = 0.0, []
     for batch, part in zip(batches, encodings.split([len(batch.texts) for batch in batches])):
         leaf = part.detach().requires_grad_(encodings.requires_grad)
-        for share in batch_losses(backbone, unet, recipe, batch, leaf, prepare, alphas, rng, parts):
+        beside = pooled(batch.texts) if pooled else None
+        for share in batch_losses(
+            backbone, unet, recipe, batch, leaf, prepare, alphas, rng, parts, beside
+        ):
             loss = share / len(batches)
             scaler.scale(loss).backward()
             total += loss.item()
@@ -233,6 +254,7 @@ def batch_losses(
     alphas: torch.Tensor,
     rng: torch.Generator,
     parts: int,
+    pooled: torch.Tensor | None = None,
 ) -> Iterator[torch.Tensor]:
     """Noise the latents, predict, compare: the loss, or the shares of it that `parts` of the batch
     have.
@@ -251,7 +273,10 @@ def batch_losses(
         with torch.autocast(device.type, backbone.dtype, enabled=backbone.dtype != torch.float32):
             prepare(some)
             predicted = unet(
-                channels_last(noisy[part].to(unet.dtype)), t[part], encoder_hidden_states=some
+                channels_last(noisy[part].to(unet.dtype)),
+                t[part],
+                encoder_hidden_states=some,
+                **backbone.added(None if pooled is None else pooled[part]),
             ).sample
         mask = None if batch.mask is None else batch.mask[part]
         if parts == 1:

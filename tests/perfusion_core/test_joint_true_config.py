@@ -1,0 +1,153 @@
+"""Stable Diffusion XL's true configuration: on the meta device its projections and the size of a
+concept's file; with random weights, slowly, a training step and two sampling steps.
+
+The slow test takes 11 GB of memory. Its pictures are of 256 pixels: 1024 would take far too long on
+a CPU, and its covariance is made up, since random encoders have none worth estimating.
+"""
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from perfusion_core import Concept
+from perfusion_core.backbone import Backbone, cross_attentions
+from perfusion_core.concept import direction
+from perfusion_core.covariance import FILE, Covariance, write_covariance
+from perfusion_core.perfusion import Config, apply, fit
+from perfusion_core.sampling import sample
+from perfusion_core.single_file import layouts, tokenizer_of
+from perfusion_core.subject import Fitted, Subject
+from perfusion_core.text_encoders import text_encoders
+
+SIDE = 32  # of the latents
+# stabilityai/stable-diffusion-xl-base-1.0
+UNET = {
+    "sample_size": 128,
+    "block_out_channels": (320, 640, 1280),
+    "layers_per_block": 2,
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "attention_head_dim": (5, 10, 20),
+    "transformer_layers_per_block": (1, 2, 10),
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+    "cross_attention_dim": 2048,
+}
+CLIP = {"vocab_size": 49408, "max_position_embeddings": 77, "bos_token_id": 49406}
+CLIP |= {"eos_token_id": 49407, "pad_token_id": 49407}
+CLIP_L = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12}
+CLIP_L |= {"num_attention_heads": 12, "projection_dim": 768, "hidden_act": "quick_gelu"}
+CLIP_G = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32}
+CLIP_G |= {"num_attention_heads": 20, "projection_dim": 1280, "hidden_act": "gelu"}
+
+
+def make_true(device):
+    """The pipeline without numbers in its weights."""
+    from diffusers import (
+        AutoencoderKL,
+        EulerDiscreteScheduler,
+        StableDiffusionXLPipeline,
+        UNet2DConditionModel,
+    )
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    sd1, sd2 = layouts().values()
+    with torch.device(device):
+        parts = {
+            "unet": UNet2DConditionModel(**UNET),
+            "vae": AutoencoderKL.from_config(sd1["vae"] | {"scaling_factor": 0.13025}),
+            "text_encoder": CLIPTextModel(CLIPTextConfig(**CLIP, **CLIP_L)),
+            "text_encoder_2": CLIPTextModelWithProjection(CLIPTextConfig(**CLIP, **CLIP_G)),
+        }
+    pipe = StableDiffusionXLPipeline(
+        **{name: model.eval().requires_grad_(False) for name, model in parts.items()},
+        tokenizer=tokenizer_of(sd1),
+        tokenizer_2=tokenizer_of(sd2),  # pads with `!`, as XL's second
+        scheduler=EulerDiscreteScheduler(
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1
+        ),
+        add_watermarker=False,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def count(model):
+    return sum(weight.numel() for weight in model.parameters())
+
+
+def test_seventy_projections_and_a_file_of_less_than_180_kilobytes(tmp_path):
+    pipe = make_true("meta")
+    layers = cross_attentions(pipe.unet)
+    # as published
+    assert count(pipe.unet) == 2_567_463_684
+    assert (count(pipe.text_encoder), count(pipe.text_encoder_2)) == (123_060_480, 694_659_840)
+    for side in ("to_k", "to_v"):
+        projections = [getattr(layer, side) for layer in layers.values()]
+        assert {projection.in_features for projection in projections} == {2048}
+        sizes = [projection.out_features for projection in projections]
+        assert (len(sizes), sizes.count(640), sizes.count(1280)) == (70, 10, 60)
+        assert sum(sizes) == 83_200
+    side = text_encoders(pipe)
+    assert side.widths == [768, 1280]
+    assert side.shape() == "49408x768x12+49408x1280x32:hidden_states[-2]"
+    rng = torch.Generator().manual_seed(0)
+    concept = Concept(
+        placeholder="kitty",
+        super_category="cat",
+        i_star=torch.randn(2048, generator=rng),
+        embedding=torch.randn(2048, generator=rng),
+        o_v=tuple(torch.randn(size, generator=rng) for size in sizes),
+        o_k=None,
+        super_encoding=torch.randn(2048, generator=rng),
+        text_digest="0" * 16,
+        text_shape=side.shape(),
+        backbone=f"sdxl-random {'0' * 16}",
+        names=tuple(layers),
+    )
+    path = tmp_path / "kitty.safetensors"
+    concept.save(path)
+    with safe_open(path, "pt") as file:
+        numbers = {name: file.get_tensor(name).numel() for name in file.keys()}  # noqa: SIM118
+    assert numbers == {"i_star": 2048, "embedding": 2048, "o_v": 83_200, "super_encoding": 2048}
+    assert 170_000 < path.stat().st_size < 180_000
+    again = Concept.load(path)
+    assert again.names == tuple(layers) and [len(o) for o in again.o_v] == sizes
+    assert torch.equal(direction(again.super_encoding), direction(concept.super_encoding))
+
+
+@pytest.mark.slow
+def test_a_step_of_training_two_of_sampling_and_the_file(tmp_path):
+    pipe = make_true("meta")
+    for name in ("unet", "vae", "text_encoder", "text_encoder_2"):
+        dtype = torch.float32 if name.startswith("text") else torch.bfloat16
+        model = getattr(pipe, name).to(dtype).to_empty(device="cpu")
+        for weight in model.parameters():
+            torch.nn.init.normal_(weight, std=0.02) if weight.ndim > 1 else weight.data.fill_(0.0)
+        for module in model.modules():
+            if "Norm" in type(module).__name__ and getattr(module, "weight", None) is not None:
+                module.weight.data.fill_(1.0)
+        for key, buffer in model.named_buffers():
+            assert "position_ids" in key
+            buffer.copy_(torch.arange(77)[None])
+    place = tmp_path / "sdxl-random"
+    place.mkdir()
+    (place / "model_index.json").write_text("{}")
+    backbone = Backbone("sdxl-random", place, None, pipe, torch.device("cpu"), torch.bfloat16)
+    rng = torch.Generator().manual_seed(0)
+    root = torch.randn(2048, 2048, generator=rng, dtype=torch.float64)
+    made_up = Covariance(root @ root.T, 2048, 1, backbone.text_digest, "made up")
+    write_covariance(made_up, place / FILE)
+    pipe.unet.register_to_config(sample_size=SIDE)
+    images = torch.rand(1, 3, SIDE * 8, SIDE * 8, generator=rng) * 2 - 1
+    masks = torch.rand(1, 1, SIDE * 8, SIDE * 8, generator=rng)
+    config = Config(steps=1, batch=1, checkpointing=True)
+    log = fit(backbone, Subject("kitty", "cat", images, masks), config, tmp_path / "fit", seed=0)
+    assert len(log["losses"]) == 1 and np.isfinite(log["losses"][0])
+    assert log["bytes"] < 180_000
+    with apply(backbone, {"kitty": Fitted(tmp_path / "fit", "cat")}, {}) as write:
+        drawn = sample(backbone, write("A {kitty} on the beach"), [5], steps=2)
+    assert drawn.shape == (1, SIDE * 8, SIDE * 8, 3)
