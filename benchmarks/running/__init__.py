@@ -3,7 +3,8 @@
 Reading order: prepared (what is asked), beforehand, known_seconds and familiar (how long, is it
 meant, can it be learned), run (prepare, work, finish), tasks (what travels), driver and engines
 with ray_pool (who does what), worker with applied, worker_devices, worker_scores and batch_probe
-(doing it), shared_units (or taking what an earlier run did), missing_rows, forecast, time_left and
+(doing it), shared_units (or taking what an earlier run did), known_features
+(what scorers saw before), missing_rows, forecast, time_left and
 progress; given_files (`--trained`), tune, rescore (`score`) with judged_cells (judges),
 ratings_file and rated_run (`score --from`), measure, one_fit; listing (`ls`), doctor,
 flags, command and fit_command; timed_jobs, timed_tables, timed_versions and paper_cost

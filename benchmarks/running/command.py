@@ -111,6 +111,9 @@ def score(parser: argparse.ArgumentParser) -> Run:
     add_calls(parser)
     parser.add_argument("--again", action="store_true", help="also rows that are there")
     parser.add_argument(
+        "--no-cache", action="store_true", help="take nothing that is known of these pictures"
+    )
+    parser.add_argument(
         "--allow-missing", action="store_true", help="tables of what is there, with n/planned"
     )
     add_device(parser)
@@ -124,7 +127,7 @@ def score(parser: argparse.ArgumentParser) -> Run:
 
     def act(args: argparse.Namespace) -> int:
         if args.ratings is not None:
-            refuse_with(args, "--from", ("scorers", "again", "limit"))
+            refuse_with(args, "--from", ("scorers", "again", "limit", "no_cache"))
             if args.scorer is None:
                 raise UserError("--from needs the name of who gave the scores: --scorer NAME")
             from benchmarks.running.rated_run import take_ratings
@@ -145,6 +148,7 @@ def score(parser: argparse.ArgumentParser) -> Run:
             device=args.device,
             allow_missing=args.allow_missing,
             limit=args.limit,
+            cache="none" if args.no_cache else "usual",
         )
 
     return act
@@ -162,7 +166,7 @@ def refuse_idle_limit(flag: str, limit: int, scorers: Sequence[str]) -> None:
 
 def refuse_with(args: argparse.Namespace, flag: str, others: Sequence[str]) -> None:
     """Flags that mean nothing beside another one."""
-    if given := [f"--{name}" for name in others if getattr(args, name)]:
+    if given := [f"--{name.replace('_', '-')}" for name in others if getattr(args, name)]:
         raise UserError(f"{flag} asks no model, so {given[0]} means nothing with it: leave one out")
 
 

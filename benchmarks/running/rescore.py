@@ -19,7 +19,7 @@ from benchmarks.planning.units import Plan
 from benchmarks.running.driver import Driver, failures_text
 from benchmarks.running.engines import make_pool
 from benchmarks.running.missing_rows import Scoring
-from benchmarks.running.progress import Progress
+from benchmarks.running.progress import Progress, duration
 from benchmarks.running.run import change_run, complete, to_be_scored
 from benchmarks.running.tasks import Job
 from benchmarks.scoring.calls import Calls
@@ -51,13 +51,15 @@ def rescore(
     device: str = "auto",
     allow_missing: bool = False,
     limit: int = 0,
+    cache: str = "usual",
 ) -> int:
     """Rows that are missing, or all of them with `again`, and the tables. `limit`: calls of
-    judges."""
+    judges. `cache`: `none` takes nothing of what is known, and keeps nothing."""
     from benchmarks.tables.build import write_tables
 
     folder = find_run(given)
-    if status := score_missing(folder, scorers, again=again, device=device, limit=limit):
+    wanted: dict[str, Any] = {"again": again, "device": device, "limit": limit, "cache": cache}
+    if status := score_missing(folder, scorers, **wanted):
         return status
     print(write_tables(folder, allow_missing))
     return 0
@@ -70,6 +72,7 @@ def score_missing(
     again: bool = False,
     device: str = "auto",
     limit: int = 0,
+    cache: str = "usual",
 ) -> int:
     """The rows alone; more `scorers` are added to the run. -> 1 where any failed."""
     from benchmarks.running.judged_cells import announce, judges_of, known_answers, told
@@ -77,7 +80,7 @@ def score_missing(
     about, store = read_run(folder), Store(folder)
     refuse_older(folder, about)  # run.json would be written again
     refuse_without(folder, about, NEEDED)
-    config = recorded_config(about)
+    config = replace(recorded_config(about), cache=cache)
     models = recorded_models(about, config, scorers)
     cells, gone = scorable(store)
     names = [scorer.name for scorer in models.scorers]
@@ -120,6 +123,8 @@ def score_missing(
         return 1
     if judges:
         print(f"perfbench: {told(calls)}", file=sys.stderr)
+    if seconds := outcome.seconds["scores"]:
+        print(f"perfbench: scoring took {duration(seconds)}", file=sys.stderr)
         answers.cache.prune()
     return int(calls.failed)
 

@@ -112,28 +112,34 @@ class SharedUnits:
 
     @cached_property
     def circumstances(self) -> dict[str, Any]:
-        """What calculates. No promise of equal bytes goes beyond one kind of processor."""
-        import torch
-
-        device = self.job.device
-        flags = hardware.processor_flags(Path("/proc/cpuinfo")) or ()
-        about: dict[str, Any] = {
-            "libraries": libraries(),
-            "processor": hardware.processor(),
-            "instructions": [
-                torch.backends.cpu.get_cpu_capability(),
-                *sorted(flag for flag in flags if flag.startswith(("amx", "avx512"))),
-            ],
-            "kernels": {k: v for k, v in sorted(os.environ.items()) if k.startswith(KERNELS)},
-            "device": device.partition(":")[0],
+        """What calculates, and how the backbone does."""
+        return {
+            **calculating(self.job.device),
             "dtype": self.job.models.dtype,
-            "threads": torch.get_num_threads(),
             "compiled": self.job.models.rows if self.job.config.compile else False,
         }
-        if about["device"] == "cuda":
-            versions = {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
-            about |= {"gpu": torch.cuda.get_device_name(device), **versions}
-        return about
+
+
+def calculating(on: str) -> dict[str, Any]:
+    """What calculates. No promise of equal bytes goes beyond one kind of processor."""
+    import torch
+
+    flags = hardware.processor_flags(Path("/proc/cpuinfo")) or ()
+    about: dict[str, Any] = {
+        "libraries": libraries(),
+        "processor": hardware.processor(),
+        "instructions": [
+            torch.backends.cpu.get_cpu_capability(),
+            *sorted(flag for flag in flags if flag.startswith(("amx", "avx512"))),
+        ],
+        "kernels": {k: v for k, v in sorted(os.environ.items()) if k.startswith(KERNELS)},
+        "device": on.partition(":")[0],
+        "threads": torch.get_num_threads(),
+    }
+    if about["device"] == "cuda":
+        versions = {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
+        about |= {"gpu": torch.cuda.get_device_name(on), **versions}
+    return about
 
 
 def _kind(unit: Unit) -> str:

@@ -28,6 +28,7 @@ from benchmarks.planning.units import Cell, Fit, Prior, Unit
 from benchmarks.running.applied import Applied
 from benchmarks.running.batch_probe import keeps_apart
 from benchmarks.running.drawing_costs import DrawingCosts, measuring_device
+from benchmarks.running.known_features import CannotOpen
 from benchmarks.running.peak_memory import peak_above
 from benchmarks.running.shared_units import SharedUnits
 from benchmarks.running.tasks import (
@@ -137,7 +138,7 @@ class Worker:
         """
         if isinstance(task, ScoringTask):
             for name in task.scorers:
-                self.scores.open(name)  # outside the guard: without it nothing can be scored
+                self.scores.open(name)
             self._guarded(task, lambda: self.score(task))
             return
         _ = self.backbone
@@ -176,7 +177,7 @@ class Worker:
     def _guarded(self, unit: Unit | ScoringTask, act: Callable[[], None]) -> None:
         try:
             act()
-        except DiskError:
+        except (DiskError, CannotOpen):
             raise
         # whatever a method raises: told with its traceback, the other units go on
         except Exception as error:

@@ -6,6 +6,7 @@ backbone alone.
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,12 +15,14 @@ from PIL import Image
 from benchmarks.disk import read_manifest
 from benchmarks.planning.plan import seed_of
 from benchmarks.planning.units import Fit
+from benchmarks.running.known_features import KnownFeatures, LazyScorer, known_features
 from benchmarks.running.tasks import Job, ScoringTask
 from benchmarks.scoring import similarity
 from benchmarks.scoring.calls import Calls, Stopped
 from benchmarks.scoring.cell_row import CellRow
 from benchmarks.scoring.lookup import JUDGE
-from benchmarks.scoring.scorers import Model, of_concept, open_scorer
+from benchmarks.scoring.read_pictures import read_folder
+from benchmarks.scoring.scorers import Model
 from benchmarks.store.run_folder import Store
 from benchmarks.suite.catalog import fill, leave_out
 from benchmarks.tables.statistics import harmonic, relative_text
@@ -33,25 +36,33 @@ class WorkerScores:
 
     def __init__(self, job: Job, store: Store) -> None:
         self.job, self.store = job, store
-        self._scorers: dict[str, Model] = {}
+        self._scorers: dict[str, LazyScorer] = {}
         self._features: dict[tuple[str, str], np.ndarray] = {}
         self._judges: dict[str, Judge] = {}
         # raw text similarity of plain pictures, by super-category
         self._plain: dict[str, float] = {}
 
-    def scorer(self, name: str) -> Model:
+    @cached_property
+    def known(self) -> KnownFeatures:
+        """What was made of pictures and texts before, by whichever run."""
+        return known_features(self.job.config.cache, self.job.device)
+
+    def lazy(self, name: str) -> LazyScorer:
+        """By what is known where it is known."""
         if name not in self._scorers:
             models = self.job.models
             known = {scorer.name: scorer for scorer in (*models.scorers, models.selector)}
-            self._scorers[name] = open_scorer(known[name], self.job.device)
+            self._scorers[name] = LazyScorer(known[name], self.job.device, self.known)
         return self._scorers[name]
 
+    def scorer(self, name: str) -> Model:
+        """The model itself; once a process."""
+        return self.lazy(name).model
+
     def open(self, name: str) -> None:
-        """A model of vectors, or a judge; once a process."""
+        """A judge; once a process. Models of vectors are opened when they are needed."""
         scorer = next((one for one in self.job.models.scorers if one.name == name), None)
-        if not scorer or scorer.kind != JUDGE:
-            self.scorer(name)
-        elif name not in self._judges:
+        if scorer and scorer.kind == JUDGE and name not in self._judges:
             from benchmarks.running.judged_cells import known_answers
             from benchmarks.scoring.judge import Judge
 
@@ -61,12 +72,13 @@ class WorkerScores:
     def features(self, scorer: str, concept: str) -> np.ndarray:
         """Of a concept's images, [m, d]; once a process."""
         if (scorer, concept) not in self._features:
-            pictures = similarity.read_images(self.store.concept(concept))
-            self._features[scorer, concept] = of_concept(self.scorer(scorer), pictures)
+            pictures = read_folder(self.store.concept(concept))
+            self._features[scorer, concept] = self.lazy(scorer).concept(pictures)
         return self._features[scorer, concept]
 
     def rows(self, task: ScoringTask) -> dict[str, list[similarity.Row]]:
-        """Of a task's cells from every scorer that has none yet; each image is read once."""
+        """Of a task's cells from every scorer that has none yet; each image is read once, and
+        decoded once where one of them does not know it."""
         rows: dict[str, list[similarity.Row]] = {scorer: [] for scorer in task.scorers}
         concepts = task.concept.split("+")
         for scorer in task.scorers:
@@ -76,7 +88,7 @@ class WorkerScores:
                 rows[scorer] = self._real(scorer, task)
         for cell in task.cells:
             folder = self.store.images(*cell.address, cell.prompt_id)
-            pictures = similarity.read_images(folder)
+            pictures = read_folder(folder)
             about = read_manifest(folder / "cell.json") or {}
             told = bool(about.get("cut")), bool(about.get("unpaired"))
             every = self.job.every_prompt
@@ -86,7 +98,7 @@ class WorkerScores:
                     continue
                 real = [self.features(scorer, concept) for concept in concepts]
                 rows[scorer] += similarity.score_cell(
-                    self.scorer(scorer), cell, pictures, real, every, *told
+                    self.lazy(scorer), cell, pictures, real, every, *told
                 )
         # a judge that stopped before the first of them leaves no file
         return {name: mine for name, mine in rows.items() if mine or name not in self._judges}

@@ -51,6 +51,7 @@ class Scorer:
 
 
 JUDGE, RATINGS = "judge", "ratings"
+PICTURES_ONLY = ("timm", "dino")  # kinds to which texts are nothing
 # kinds of which a picture may have a row and no score: somebody was asked, and said nothing
 MAY_BE_SILENT = (JUDGE, RATINGS)
 
@@ -62,7 +63,7 @@ def is_judge(scorer: str) -> bool:
 
 def knows_pictures_only(scorer: str) -> bool:
     name = DINO.get(scorer, scorer)
-    return name.startswith(("timm:", "dino:")) and not Path(name).is_dir()
+    return name.partition(":")[0] in PICTURES_ONLY and ":" in name and not Path(name).is_dir()
 
 
 def find_scorer(given: str, backbone: str, place: Path, selects: bool = False) -> Scorer:

@@ -6,22 +6,31 @@ Separate from generation: reads PNGs and never the models that made them.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
 
 from benchmarks.scoring.cell_row import CellRow
+from benchmarks.scoring.read_pictures import flat_ones
 from benchmarks.scoring.reserved import REAL
-from benchmarks.suite.image_files import is_flat, numbered
+from benchmarks.suite.image_files import numbered
 from perfusion_core.errors import UserError
-
-if TYPE_CHECKING:
-    from benchmarks.scoring.scorers import Model
 
 Row = dict[str, Any]
 # remarks on an image; rows without any have no such column
 CUT, FLAT, UNPAIRED = "cut", "flat", "unpaired"
+
+
+class Sees(Protocol):
+    """A model of vectors."""
+
+    @property
+    def text(self) -> Any:
+        """[d] of a text; None where it sees pictures only."""
+
+    def images(self, pictures: Sequence[Image.Image]) -> np.ndarray:
+        """[n, d], unit vectors."""
 
 
 def read_images(folder: Path) -> list[Image.Image]:
@@ -50,7 +59,7 @@ def ceiling(concept: np.ndarray) -> np.ndarray:
 
 
 def score_cell(
-    model: "Model",
+    model: Sees,
     cell: CellRow,
     pictures: Sequence[Image.Image],
     concepts: Sequence[np.ndarray],
@@ -97,7 +106,7 @@ def cell_rows(
         name: getattr(cell, name)
         for name in ("key", "method", "point", "concept", "group", "prompt_id", "kind")
     }
-    rows = []
+    rows, flat = [], flat_ones(pictures) if len(pictures) else [False] * len(cell.seeds)
     for index, seed in enumerate(cell.seeds):
         row = {**same, "index": index, "seed": seed, "image_sim": "", "text_sim_raw": ""}
         if len(images) == 1 and (every or cell.kind != "deform"):
@@ -109,8 +118,7 @@ def cell_rows(
                 "image_sim_a": format_similarity(images[0][index]),
                 "image_sim_b": format_similarity(images[1][index]),
             }
-        flat = len(pictures) > 0 and is_flat(pictures[index])
-        remarks = [CUT] * cut + [FLAT] * flat + [UNPAIRED] * unpaired
+        remarks = [CUT] * cut + [FLAT] * flat[index] + [UNPAIRED] * unpaired
         row |= {"remark": " ".join(remarks)} if remarks else {}
         rows.append(row)
     return rows

@@ -1,16 +1,19 @@
 """The cache of units: what one run made, every run on this machine can take, whatever its folder.
 
 In: a kind, what decides the bytes (its digest is the key), files. Out: the same files, each checked
-by its sha256, or a miss. A judge's answer is an entry without files. Entries are whole or not
-there; those used least recently go first.
+by its sha256, or a miss. A judge's answer is an entry without files; features of pictures are small
+files that are put and read as bytes. Entries are whole or not there; those used least recently go
+first.
 """
 
 import errno
+import hashlib
 import json
 import os
 import re
 import secrets
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -19,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.digests import digest
-from benchmarks.disk import read_manifest, remove
+from benchmarks.disk import digests_of, read_manifest, remove
 from benchmarks.safe_paths import below, safe_parts
 from perfusion_core.errors import UserError
 from perfusion_core.places import cache_dir
@@ -114,6 +117,42 @@ class UnitCache:
             self._note(error)
             return None
         return dict(found["about"])
+
+    def read(self, key: str) -> tuple[dict[str, Any], dict[str, bytes]] | None:
+        """`take` for small files: what was told of them, and their bytes by name; no copy is
+        made."""
+        try:
+            if not (self._usable() and self.place(key).is_dir()):
+                return None
+            found, files = self._manifest(key), {}
+            for name, file in found["files"].items():
+                files[name] = below(self.place(key), FILES, *safe_parts(name)).read_bytes()
+                if hashlib.sha256(files[name]).hexdigest() != file["sha256"]:
+                    raise Damaged(f"{name} has another digest")
+            with suppress(OSError):  # a cache that can only be read is still of use
+                os.utime(self.place(key) / MANIFEST)
+        except (Damaged, FileNotFoundError, UserError):  # or pruned a moment ago
+            self._discard(self.root / key[:2] / key)
+            return None
+        except OSError as error:
+            self._note(error)
+            return None
+        return dict(found["about"]), files
+
+    def put_bytes(
+        self, kind: str, of: Mapping[str, Any], files: Mapping[str, bytes], about: Mapping[str, Any]
+    ) -> None:
+        """`put` for small files that lie in memory."""
+        if self.trouble or not self.limit:
+            return
+        try:
+            with tempfile.TemporaryDirectory(prefix="perfbench-") as aside:
+                for name, content in files.items():
+                    (Path(aside) / name).write_bytes(content)
+                manifest = {**about, "files": digests_of(Path(aside))}
+                self.put(kind, of, Path(aside), manifest)
+        except OSError as error:
+            self._note(error)
 
     def put(
         self, kind: str, of: Mapping[str, Any], source: Path, manifest: Mapping[str, Any]

@@ -18,8 +18,9 @@ from safetensors.torch import load_file, safe_open, save_file
 
 from benchmarks.cli import run
 from benchmarks.scoring.cell_row import CellRow
-from benchmarks.scoring.similarity import is_flat, score_cell
+from benchmarks.scoring.similarity import score_cell
 from benchmarks.store.csv_files import read_frame, rows_text
+from benchmarks.suite.image_files import is_flat
 from benchmarks.tables.build import remarks_of
 from benchmarks.tables.table_text import markdown
 from perfusion_core.errors import NotFinite, UserError
