@@ -137,7 +137,7 @@ def open_folder(prepared: Prepared, argv: Sequence[str]) -> Store:
             words={one.name: one.super_category for one in planned_concepts(prepared)},
             device=prepared.device,
         )
-        run_json.add_columns(about, prepared.catalog, rows)
+        run_json.add_columns(about, prepared.catalog, rows, prepared.concepts)
         mine = {scorer["name"] for scorer in about["scorers"]}
         # by `perfbench score`
         added = [scorer for scorer in old.get("scorers", ()) if scorer["name"] not in mine]

@@ -20,7 +20,7 @@ from benchmarks.scoring.lookup import Scorer
 from benchmarks.store.reading import SCHEMA as SCHEMA
 from benchmarks.store.reading import well_formed
 from benchmarks.suite.catalog import Catalog, Concept
-from benchmarks.suite.columns import columns_of, joined_columns
+from benchmarks.suite.columns import columns_of, joined_columns, with_grades
 from perfusion_core import __version__
 from perfusion_core.hardware import has_gpu
 
@@ -152,8 +152,16 @@ def joined(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     return {**new, **{part: {**old.get(part, {}), **new[part]} for part in SELECTED}}
 
 
-def add_columns(about: dict[str, Any], catalog: Catalog | None, rows: Iterable[CellRow]) -> None:
-    """What the suite's columns say of planned concepts and prompts; nothing where it has none."""
+def add_columns(
+    about: dict[str, Any],
+    catalog: Catalog | None,
+    rows: Iterable[CellRow],
+    concepts: Iterable[Concept] = (),
+) -> None:
+    """What the suite's columns and the concepts' grades say of planned concepts and prompts;
+    nothing where there are none. `concepts`: those that are not of the suite, too.
+    """
+    catalog = with_grades(catalog, concepts) if catalog else None
     planned = list(rows) if catalog and catalog.columns else []
     names = {row.concept for row in planned}, {row.prompt_id for row in planned}
     if catalog and (found := columns_of(catalog, *names)):

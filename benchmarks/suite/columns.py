@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks.safe_paths import below
 from benchmarks.suite.catalog import Catalog, Columns, read_text
+from benchmarks.suite.concept_folder import Concept
 from perfusion_core.errors import UserError
 
 FILES = {
@@ -21,6 +22,7 @@ FILES = {
     "prompts": ("prompt", "prompt-columns.csv"),
 }
 LONGEST = 80  # signs of a value
+DIFFICULTY = "difficulty"  # of concepts: what concept.toml says, or the suite's own column
 # what `perfbench table --by` shows of any run, and columns of its views: these words are taken
 # fmt: off
 TAKEN = frozenset((
@@ -103,6 +105,17 @@ def checked_value(value: object, where: str) -> str:
     if not text or not text.isprintable() or len(text) > LONGEST:
         raise UserError(f"{where}: {value!r:.80} is no value of a column: a short text is wanted")
     return text
+
+
+def with_grades(catalog: Catalog, concepts: Iterable[Concept] = ()) -> Catalog:
+    """The grades of its concepts, and of those beside it, as a column; a suite's own one stays."""
+    every = (*catalog.concepts, *concepts)
+    grades = {concept.name: concept.difficulty for concept in every if concept.difficulty}
+    own = any(DIFFICULTY in columns for columns in catalog.columns.values())
+    if own or not grades:
+        return catalog
+    more = {"concepts": {DIFFICULTY: grades}}
+    return replace(catalog, columns=joined_columns(catalog.columns, more))
 
 
 def columns_of(catalog: Catalog, concepts: Iterable[str], prompts: Iterable[str]) -> Columns:

@@ -31,9 +31,9 @@ def table(parser: argparse.ArgumentParser) -> Run:
         "--by",
         metavar="VIEW",
         help="print instead: kind, group, scenario, prompt, concept, hardest, difference, front, "
-        "gap, summary, hypervolume, best-h, measures (beyond the protocol), cost, scorers "
-        "(do they agree), variance (whether to buy more concepts, prompts or images), or a column "
-        "that the suite brings",
+        "gap, summary, hypervolume, best-h, measures (beyond the protocol), cost, difficulty, "
+        "scorers (do they agree), variance (whether to buy more concepts, prompts or images), or "
+        "a column that the suite brings",
     )
 
     form = parser.add_mutually_exclusive_group()

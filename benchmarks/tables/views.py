@@ -13,10 +13,12 @@ import pandas as pd
 
 from benchmarks.scoring.reserved import OURS
 from benchmarks.store.reading import imported_methods
+from benchmarks.suite.columns import DIFFICULTY
 from benchmarks.tables import frames
 from benchmarks.tables.build import split_pairs, table_of
 from benchmarks.tables.costs import LEGENDS as COST_LEGENDS
 from benchmarks.tables.costs import costs_view
+from benchmarks.tables.difficulty import difficulty_view
 from benchmarks.tables.dominance import compared_fronts
 from benchmarks.tables.grid import CEILING, FLOOR
 from benchmarks.tables.measured import legend_of, measure_table, measures_in
@@ -98,6 +100,7 @@ VIEWS: dict[str, Callable[[pd.DataFrame, Mapping[str, str]], pd.DataFrame]] = {
 # of what a run's cells do not hold
 OF_RUN: dict[str, Callable[[Run], pd.DataFrame]] = {
     "cost": lambda run: costs_view(run.first_table),
+    DIFFICULTY: difficulty_view,
 }
 
 
@@ -129,6 +132,8 @@ LEGENDS = {
     "hypervolume": "hypervolume: area between the front and (image_sim of super, text_sim 0.5); "
     "lo, hi: its 95 % interval; more points make it larger",
     "n_front": "n_front: points on the front, of n_points",
+    DIFFICULTY: "difficulty: how far a concept is from what is usual for its class, or the suite's "
+    "own grade; n_concepts: how many have it",
     "half": "half: the images that chose the point: all of them, or those of even or odd index",
     "component": "component: what varies; cell: concept and prompt together, and nothing else",
     "share": "share: of the spread of single images",
