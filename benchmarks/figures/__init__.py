@@ -1,8 +1,8 @@
 """What people look at: figures, attention maps, the report.
 
 Reading order: registry (`plot`), selection (which rows a figure shows), charts, attainment,
-breakdown and measure_panels (drawn from tables), training_curves (from fits), with_pictures and
-picture_grid (with images), plots (axes in, drawn axes out), style, label_placing, command;
-attention/, report/,
+breakdown and measure_panels (drawn from tables), cost_plot (quality against costs) and
+difficulty_plot (against grades), training_curves (from fits), with_pictures and picture_grid (with
+images), plots (axes in, drawn axes out), style, label_placing, command; attention/, report/,
 one_prompt/.
 """

@@ -48,6 +48,7 @@ def plot(parser: argparse.ArgumentParser) -> Run:
 
       perfbench plot pareto
       perfbench plot pareto results/mine --scorer truth
+      perfbench plot cost results/mine --score image_sim --cost trainable
       perfbench plot gallery results/mine --concepts cat,teapot --methods perfusion,cd,db
       perfbench plot gallery --concepts cat --prompts a02 --images 8 --out cat.pdf
       perfbench plot gallery --concepts teddy+teapot
@@ -55,8 +56,8 @@ def plot(parser: argparse.ArgumentParser) -> Run:
     """
     parser.add_argument(
         "figure",
-        help="pareto, bias, dynamics, ablation, attention, per-concept, breakdown, measures, "
-        "training or gallery",
+        help="pareto, bias, dynamics, ablation, attention, per-concept, attainment, breakdown, "
+        "measures, cost, difficulty, training or gallery",
     )
     parser.add_argument(
         "runs", nargs="*", default=[], metavar="RUN", help="run folders, or names under results/"
@@ -87,6 +88,20 @@ def plot(parser: argparse.ArgumentParser) -> Run:
         help="another of the run's scorers than the first: a judge, ratings, truth",
     )
 
+    parser.add_argument(
+        "--score",
+        default="",
+        metavar="COLUMN",
+        help="of cost and difficulty: a score of the table, such as harmonic or image_sim",
+    )
+    parser.add_argument(
+        "--cost",
+        default="",
+        metavar="COLUMN",
+        help="of cost: train_seconds, kilobytes, trainable, train_peak_megabytes, "
+        "draw_peak_megabytes, picture_seconds, base_picture_seconds or apply_seconds",
+    )
+
     def act(args: argparse.Namespace) -> None:
         from benchmarks.figures.registry import plot_verb
         from benchmarks.figures.selection import Wish
@@ -99,7 +114,7 @@ def plot(parser: argparse.ArgumentParser) -> Run:
             args.figure,
             args.runs,
             args.out,
-            Wish(concepts, prompts, methods, args.images),
+            Wish(concepts, prompts, methods, args.images, args.score, args.cost),
             args.scorer,
         ):
             print(file)

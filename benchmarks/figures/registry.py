@@ -14,6 +14,8 @@ from benchmarks.figures import (
     attainment,
     breakdown,
     charts,
+    cost_plot,
+    difficulty_plot,
     measure_panels,
     training_curves,
     with_pictures,
@@ -35,6 +37,8 @@ FIGURES: dict[str, Callable[[Sequence[Run], Wish], Figure]] = {
     "attainment": attainment.attainment,
     "breakdown": breakdown.breakdown,
     "measures": measure_panels.measures,
+    "cost": cost_plot.cost,
+    "difficulty": difficulty_plot.difficulty,
     "training": training_curves.training,
     "gallery": with_pictures.gallery,
 }
@@ -44,8 +48,20 @@ WISHES = {
     "bias": ("concepts", "prompts"),
     "dynamics": ("concepts", "prompts"),
     "attention": ("concepts",),
+    "cost": ("score", "cost"),
+    "difficulty": ("score",),
 }
-OF_ONE = ("bias", "attention", "per-concept", "attainment", "breakdown", "measures", "training")
+OF_ONE = (
+    "bias",
+    "attention",
+    "per-concept",
+    "attainment",
+    "breakdown",
+    "measures",
+    "cost",
+    "difficulty",
+    "training",
+)
 
 
 # pictures, attention and training curves are no scorer's
@@ -80,7 +96,7 @@ def plot(
 
 def refuse_what_is_ignored(name: str, wish: Wish) -> None:
     """A flag that changes nothing would be a figure of something else than was asked for."""
-    for flag in ("concepts", "prompts", "methods", "images"):
+    for flag in ("concepts", "prompts", "methods", "images", "score", "cost"):
         if getattr(wish, flag) != getattr(Wish(), flag) and flag not in WISHES.get(name, ()):
             taking = [figure for figure, wishes in WISHES.items() if flag in wishes]
             raise UserError(

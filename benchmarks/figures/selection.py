@@ -21,12 +21,14 @@ from perfusion_core.errors import UserError, unknown
 
 @dataclass(frozen=True)
 class Wish:
-    """What a figure with pictures should show; empty: chosen from what the run has."""
+    """What a figure should show; empty: chosen from what the run has."""
 
     concepts: tuple[str, ...] = ()
     prompts: tuple[str, ...] = ()
     methods: tuple[str, ...] = ()  # a method, or method/point
     images: int = 1  # of each cell
+    score: str = ""  # a column of the table; empty: the figure's usual one
+    cost: str = ""  # the same of costs
 
 
 def joined_tables(runs: Sequence[Run]) -> pd.DataFrame:

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterable
 
 import pandas as pd
 
-from benchmarks.figures import breakdown, measure_panels, plots
+from benchmarks.figures import breakdown, cost_plot, difficulty_plot, measure_panels, plots
 from benchmarks.figures.attention.drawing import attenders
 from benchmarks.figures.selection import best_point, in_order, is_main, perfusion_fronts, step_of
 from benchmarks.figures.style import style_of
 from benchmarks.figures.training_curves import trainings
 from benchmarks.scoring.measures import MEASURES
 from benchmarks.scoring.reserved import OURS
+from benchmarks.tables.difficulty import graded, in_grade_order
 from benchmarks.tables.run_view import Run
 
 BOTH = "Image and text similarity"
@@ -109,6 +110,25 @@ def training(run: Run) -> str:
     return f"Mean loss from the first to the last step: {listed(told)}"
 
 
+def cost(run: Run) -> str:
+    """Each method's seconds of training and harmonic mean."""
+    told = [
+        f"{one.label} {one.score:.3f} for {one.cost:,.0f} s"
+        for one in cost_plot.priced(run, cost_plot.COST, cost_plot.SCORE)
+    ]
+    return f"Harmonic mean, and seconds of a training: {listed(told)}"
+
+
+def difficulty(run: Run) -> str:
+    """Image similarity of each method at each grade."""
+    names = in_grade_order(graded(run).values())
+    told = []
+    for one in difficulty_plot.climbs(run, plots.Y, names):
+        pairs = [f"{m.value:.3f} {name}" for name, m in zip(names, one.means) if m.value == m.value]
+        told.append(f"{one.style.label} {', '.join(pairs)}")
+    return f"Image similarity by grade: {listed(told)}"
+
+
 # ---- pieces ----
 
 
@@ -153,6 +173,8 @@ WORDS: dict[str, Callable[[Run], str]] = {
     "per-concept": per_concept,
     "breakdown": by_group,
     "measures": beyond,
+    "cost": cost,
+    "difficulty": difficulty,
     "attention": attention,
     "training": training,
 }

@@ -15,6 +15,7 @@ from string import Template
 from benchmarks.disk import ask_for, write_whole
 from benchmarks.figures.report import sections as parts
 from benchmarks.figures.report.at_a_glance import at_a_glance
+from benchmarks.figures.report.cost_table import cost_table
 from benchmarks.figures.report.gallery import BUDGET, gallery, gallery_controls, script_json
 from benchmarks.figures.report.run_results import results
 from benchmarks.figures.style import looks_of_runs
@@ -44,12 +45,13 @@ def report_text(run: Run, out: Path, budget: int = BUDGET) -> str:
     """The whole page as text."""
     data, thumbs = gallery(run, out, budget)
     plane, figures = parts.figures(run, out)
-    opening = at_a_glance(run, data, thumbs)
+    opening, costs = at_a_glance(run, data, thumbs), cost_table(run)
     sections = [
         *([("glance", "At a glance", opening)] if opening else []),
         ("results", "Results", results(run, plane, data)),
         ("figures", "Figures", figures),
         ("concepts", "Concepts", parts.concepts(run)),
+        *([("costs", "Costs", costs)] if costs else []),
         ("gallery", "Gallery", gallery_controls(data)),
         ("how", "How it was made", parts.provenance(run)),
         ("failures", "Failures", parts.failures(run)),

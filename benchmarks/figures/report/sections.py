@@ -45,6 +45,9 @@ CAPTIONS = {
     "the concept.",
     "measures": "Beyond the protocol{intervals}: each method at its best operating point; the "
     "dashed line is the concepts' own images.",
+    "cost": "What quality costs: the harmonic mean{intervals} over the seconds of a training.",
+    "difficulty": "Quality by how far concepts lie from what is usual for their class; faint dots "
+    "are concepts, bars are 95 % intervals over them.",
     "bias": "The bias trades the concept against the prompt, at run time.",
     "dynamics": "Where training takes locked and trained keys, step by step.",
     "ablation": "What each part of the method contributes: its front without it.",
