@@ -15,11 +15,9 @@ import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.digests import digest
 from benchmarks.disk import on_disk, read_json, read_manifest, replace, verified
 from benchmarks.exchange.import_check import Wrong, first_of, refuse, sort_pictures
 from benchmarks.exchange.import_folder import MINIATURE, Into, Wishes, first_about, open_into
@@ -28,7 +26,7 @@ from benchmarks.exchange.import_questions import Questions
 from benchmarks.exchange.listed_pictures import Listing, list_pictures
 from benchmarks.planning.methods import method_names
 from benchmarks.planning.units import Plan
-from benchmarks.running.prepared import pictures as concept_pictures
+from benchmarks.running.prepared import concept_key, publish_heldout, publish_pictures
 from benchmarks.safe_paths import safe_name
 from benchmarks.scoring.cell_row import CellRow
 from benchmarks.scoring.lookup import is_judge
@@ -239,16 +237,17 @@ def publish_concepts(into: Into, cells: Sequence[Planned], questions: Questions)
     store = into.store
     for name in dict.fromkeys(one.cell.concept for one in cells):
         about = read_manifest(store.concept(name) / "concept.json")
-        if about and verified(store.concept(name), "concept.json", about["key"]):
-            continue
         concept: Concept | None = questions.concept(name)
+        if about and verified(store.concept(name), "concept.json", about["key"]):
+            if concept and about["key"] == concept_key(concept, into.size):
+                publish_heldout(store, concept, into.size)
+            continue
         if concept is None:
             raise UserError(
                 f"{store.concept(name)} is missing or damaged, and the run's suite has no {name}: "
                 f"its pictures are needed to score"
             )
-        key = digest(["concept", concept.digest, into.size])
-        store.publish_concept(name, key, partial(concept_pictures, concept, into.size))
+        publish_pictures(store, concept, into.size)
 
 
 def publish(into: Into, cells: Sequence[Planned], link: bool) -> None:

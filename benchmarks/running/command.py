@@ -114,6 +114,11 @@ def score(parser: argparse.ArgumentParser) -> Run:
         "--no-cache", action="store_true", help="take nothing that is known of these pictures"
     )
     parser.add_argument(
+        "--measures",
+        action="store_true",
+        help="also rows without measures beyond the protocol that their pictures could have",
+    )
+    parser.add_argument(
         "--allow-missing", action="store_true", help="tables of what is there, with n/planned"
     )
     add_device(parser)
@@ -127,7 +132,7 @@ def score(parser: argparse.ArgumentParser) -> Run:
 
     def act(args: argparse.Namespace) -> int:
         if args.ratings is not None:
-            refuse_with(args, "--from", ("scorers", "again", "limit", "no_cache"))
+            refuse_with(args, "--from", ("scorers", "again", "measures", "limit", "no_cache"))
             if args.scorer is None:
                 raise UserError("--from needs the name of who gave the scores: --scorer NAME")
             from benchmarks.running.rated_run import take_ratings
@@ -149,6 +154,7 @@ def score(parser: argparse.ArgumentParser) -> Run:
             allow_missing=args.allow_missing,
             limit=args.limit,
             cache="none" if args.no_cache else "usual",
+            measures=args.measures,
         )
 
     return act

@@ -4,7 +4,8 @@ themselves are similarity.py's.
 In: planned cells with their seeds. Out: tasks of scoring; rows files.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from benchmarks.digests import digest
@@ -29,11 +30,14 @@ class Scoring:
         scorers: Sequence[str],
         drop: bool = False,
         again: bool = False,
+        measured: Collection[str] = (),
     ) -> None:
         """`concepts`: name -> (key of its pictures, group, how many). `again`: rows that are there
         count as lacking until new ones have taken their place; those of images that are gone
-        stay."""
+        stay. `measured`: scorers whose rows do so, too, where they lack a measure beyond the
+        protocol that they could have."""
         self.store, self.scorers, self.drop, self.again = store, tuple(scorers), drop, again
+        self.measured = frozenset(measured)
         self.renewed: set[tuple[str, Address, str]] = set()
         self.concepts = concepts
         self.cells: dict[Address, list[CellRow]] = {}
@@ -54,8 +58,23 @@ class Scoring:
         for scorer in self.scorers:
             there = count_keys([self.store.rows_file(scorer, *address)])
             old = {key for key in need if self.again and (scorer, address, key) not in self.renewed}
+            old |= self._unmeasured(scorer, address) if scorer in self.measured else set()
             missing[scorer] = {key for key, n in need.items() if there[key] != n or key in old}
         return tuple(s for s in self.scorers if missing[s]), set().union(*missing.values())
+
+    def _unmeasured(self, scorer: str, address: Address) -> set[str]:
+        """Keys of rows that lack a measure: of several pictures beside each other, or to held-out
+        ones where the concept has any.
+        """
+        apart = "+" not in address[2] and self.store.heldout(address[2]).is_dir()
+        rows = read_rows_file(self.store.rows_file(scorer, *address)) or []
+        many = Counter(row["key"] for row in rows)
+        return {
+            row["key"]
+            for row in rows
+            if (apart and row["image_sim"] and not row.get("image_sim_heldout"))
+            or (address[0] != REAL and many[row["key"]] > 1 and not row.get("variety"))
+        }
 
     def lacking_cells(self, scorer: str) -> list[CellRow]:
         """The cells that lack rows of one scorer."""

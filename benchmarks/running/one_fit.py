@@ -96,7 +96,7 @@ def fit(args: argparse.Namespace) -> None:
     for one in planned_concepts(prepared):
         store.publish_concept(
             one.name,
-            concept_key(one, prepared.models),
+            concept_key(one, prepared.models.size),
             partial(pictures, one, prepared.models.size),
         )
     job = Job(

@@ -4,6 +4,7 @@ is written.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from benchmarks.planning.units import FLOOR, Method, Plan
 from benchmarks.running.given_files import Guest, find_given, given_by
 from benchmarks.store import run_json
 from benchmarks.store.reading import imported_methods
-from benchmarks.store.run_folder import RESULTS
+from benchmarks.store.run_folder import RESULTS, Store
 from benchmarks.suite import concept_masks
 from benchmarks.suite.catalog import PERFUSION, Catalog, Concept
 from perfusion_core.errors import UserError
 from perfusion_core.places import on_this_machine
+from perfusion_core.weight_digests import file_sha256
 
 
 @dataclass(frozen=True)
@@ -197,8 +199,21 @@ def planned_concepts(prepared: Prepared) -> list[Concept]:
     return by_name(names, prepared.concepts, prepared.catalog)
 
 
-def concept_key(concept: Concept, models: Models) -> str:
-    return digest(["concept", concept.digest, models.size])
+def concept_key(concept: Concept, size: int) -> str:
+    return digest(["concept", concept.digest, size])
+
+
+def publish_pictures(store: Store, concept: Concept, size: int) -> None:
+    """A concept's pictures in a run folder, and beside them those that no method sees."""
+    key = concept_key(concept, size)
+    store.publish_concept(concept.name, key, partial(pictures, concept, size))
+    publish_heldout(store, concept, size)
+
+
+def publish_heldout(store: Store, concept: Concept, size: int) -> None:
+    if concept.heldout:
+        key = digest(["heldout", [file_sha256(path) for path in concept.heldout], size])
+        store.publish_heldout(concept.name, key, partial(squares, concept.heldout, size))
 
 
 def pictures(concept: Concept, size: int, out: Path) -> None:
@@ -207,14 +222,22 @@ def pictures(concept: Concept, size: int, out: Path) -> None:
     """
     from PIL import Image
 
-    from benchmarks.suite.image_files import load_mask, load_rgb
+    from benchmarks.suite.image_files import load_mask
 
-    for number, path in enumerate(concept.images):
-        Image.fromarray(load_rgb(path, size)).save(out / f"{number}.png")
+    squares(concept.images, size, out)
     if concept.masks:
         (out / "masks").mkdir()
     for number, path in enumerate(concept.masks):
         Image.fromarray(load_mask(path, size)).save(out / "masks" / f"{number}.png")
+
+
+def squares(files: Sequence[Path], size: int, out: Path) -> None:
+    from PIL import Image
+
+    from benchmarks.suite.image_files import load_rgb
+
+    for number, path in enumerate(files):
+        Image.fromarray(load_rgb(path, size)).save(out / f"{number}.png")
 
 
 def scorer_names(models: Models) -> list[str]:

@@ -24,7 +24,7 @@ from benchmarks.running.run import change_run, complete, to_be_scored
 from benchmarks.running.tasks import Job
 from benchmarks.scoring.calls import Calls
 from benchmarks.scoring.cell_row import CellRow
-from benchmarks.scoring.lookup import Scorer, find_scorer, is_judge
+from benchmarks.scoring.lookup import MAY_BE_SILENT, Scorer, find_scorer, is_judge
 from benchmarks.store.reading import find_run, read_cells, read_run, refuse_older, refuse_without
 from benchmarks.store.run_folder import Store
 from benchmarks.store.run_json import scorer_about
@@ -52,14 +52,16 @@ def rescore(
     allow_missing: bool = False,
     limit: int = 0,
     cache: str = "usual",
+    measures: bool = False,
 ) -> int:
     """Rows that are missing, or all of them with `again`, and the tables. `limit`: calls of
-    judges. `cache`: `none` takes nothing of what is known, and keeps nothing."""
+    judges. `cache`: `none` takes nothing of what is known, and keeps nothing. `measures`: also
+    rows without measures beyond the protocol that they could have."""
     from benchmarks.tables.build import write_tables
 
     folder = find_run(given)
-    wanted: dict[str, Any] = {"again": again, "device": device, "limit": limit, "cache": cache}
-    if status := score_missing(folder, scorers, **wanted):
+    wanted: dict[str, Any] = {"again": again, "measures": measures, "device": device}
+    if status := score_missing(folder, scorers, **wanted, limit=limit, cache=cache):
         return status
     print(write_tables(folder, allow_missing))
     return 0
@@ -73,6 +75,7 @@ def score_missing(
     device: str = "auto",
     limit: int = 0,
     cache: str = "usual",
+    measures: bool = False,
 ) -> int:
     """The rows alone; more `scorers` are added to the run. -> 1 where any failed."""
     from benchmarks.running.judged_cells import announce, judges_of, known_answers, told
@@ -89,7 +92,13 @@ def score_missing(
             f"perfbench: {gone} of {gone + len(cells)} planned cells have no whole images here",
             file=sys.stderr,
         )
-    scoring = Scoring(store, cells, concepts_of(store, cells), names, again=again)
+    concepts = concepts_of(store, cells)
+    measured = {one.name for one in models.scorers if one.kind not in MAY_BE_SILENT}
+    if measures:
+        bring_heldout(store, about, config, models.size, list(concepts))
+    scoring = Scoring(
+        store, cells, concepts, names, again=again, measured=measured if measures else ()
+    )
     here = {cell.key for cell in cells}
     judges, calls, answers = judges_of(models.scorers), Calls(limit), known_answers(config.cache)
     if judges:
@@ -206,6 +215,34 @@ def scorable(store: Store) -> tuple[list[CellRow], int]:
     return cells, len(planned) - len(cells)
 
 
+def bring_heldout(
+    store: Store, about: dict[str, Any], config: Config, size: int, concepts: Sequence[str]
+) -> None:
+    """Held-out pictures that the run's suite has of its concepts, where the run was made without
+    any: of the same pictures, by their digests.
+    """
+    from benchmarks.running.prepared import open_catalog, publish_heldout
+
+    lacking = [name for name in concepts if not store.heldout(name).is_dir()]
+    known = about.get("digests", {}).get("concepts", {})
+    try:
+        suite = str(about["config"].get("suite") or "")
+        catalog = open_catalog(replace(config, suite=suite)) if lacking else None
+    except UserError as error:
+        print(f"perfbench: no held-out pictures are looked for: {error}", file=sys.stderr)
+        return
+    for name in lacking:
+        found = {one.name: one for one in (catalog.concepts if catalog else ())}.get(name)
+        if found and found.digest[:16] == known.get(name):
+            publish_heldout(store, found, size)
+    if without := [name for name in lacking if not store.heldout(name).is_dir()]:
+        print(
+            f"perfbench: without held-out pictures, and so without likeness to them: "
+            f"{', '.join(without[:8])}{' ...' if len(without) > 8 else ''}",
+            file=sys.stderr,
+        )
+
+
 def seeds_fit(seeds: Any, cell: CellRow, some: bool = False) -> bool:
     """Whether cell.json tells a seed for each planned image; of what was imported `some` are
     enough.
@@ -215,6 +252,18 @@ def seeds_fit(seeds: Any, cell: CellRow, some: bool = False) -> bool:
         and (len(seeds) == cell.n or (some and 0 < len(seeds) < cell.n))
         and all(type(seed) is int for seed in seeds)
     )
+
+
+def refuse_damaged(heldout: Path) -> None:
+    """Held-out pictures are whole, or not there."""
+    if not heldout.is_dir():
+        return
+    about = read_manifest(heldout / "heldout.json")
+    if about is None or verified(heldout, "heldout.json", about["key"]) is None:
+        raise UserError(
+            f"{heldout} is damaged; remove it, and `perfbench score --measures` brings it back "
+            f"from the run's suite"
+        )
 
 
 def concepts_of(store: Store, cells: Sequence[CellRow]) -> dict[str, tuple[str, str, int]]:
@@ -228,6 +277,7 @@ def concepts_of(store: Store, cells: Sequence[CellRow]) -> dict[str, tuple[str, 
                 f"{store.concept(name)} is missing or damaged: the concept's images are needed to "
                 f"score"
             )
+        refuse_damaged(store.heldout(name))
         count = sum(path.count("/") == 0 for path in about["files"])
         out[name] = (about["key"], groups.get(name, ""), count)
     return out

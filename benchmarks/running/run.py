@@ -8,7 +8,6 @@ import json
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from benchmarks.digests import difference
@@ -25,9 +24,9 @@ from benchmarks.running.missing_rows import Scoring
 from benchmarks.running.prepared import (
     Prepared,
     concept_key,
-    pictures,
     planned_concepts,
     prepare_run,
+    publish_pictures,
     refuse_imported,
     scorer_names,
     usual_folder,
@@ -147,9 +146,7 @@ def open_folder(prepared: Prepared, argv: Sequence[str]) -> Store:
         store.forget_failures(keys_of(before) - store.planned_keys())
     concept_masks.make_missing(planned_concepts(prepared), prepared.config.clipseg, prepared.device)
     for concept in planned_concepts(prepared):
-        store.publish_concept(
-            concept.name, concept_key(concept, models), partial(pictures, concept, models.size)
-        )
+        publish_pictures(store, concept, models.size)
     return store
 
 
@@ -250,7 +247,8 @@ def work(prepared: Prepared, store: Store, stops: Stops = Stops()) -> Outcome:  
     done = store.done(plan, scorer_names(models))
     done |= place_given(store, plan.cells, done)
     concepts = {
-        c.name: (concept_key(c, models), c.group, len(c.images)) for c in planned_concepts(prepared)
+        c.name: (concept_key(c, models.size), c.group, len(c.images))
+        for c in planned_concepts(prepared)
     }
     cells = [cell.row for cell in plan.cells]
     scoring = Scoring(

@@ -38,6 +38,7 @@ class WorkerScores:
         self.job, self.store = job, store
         self._scorers: dict[str, LazyScorer] = {}
         self._features: dict[tuple[str, str], np.ndarray] = {}
+        self._heldout: dict[tuple[str, str], np.ndarray | None] = {}
         self._judges: dict[str, Judge] = {}
         # raw text similarity of plain pictures, by super-category
         self._plain: dict[str, float] = {}
@@ -76,6 +77,14 @@ class WorkerScores:
             self._features[scorer, concept] = self.lazy(scorer).concept(pictures)
         return self._features[scorer, concept]
 
+    def heldout(self, scorer: str, concept: str) -> np.ndarray | None:
+        """The same of its held-out pictures; None where it has none."""
+        if (scorer, concept) not in self._heldout:
+            pictures = read_folder(self.store.heldout(concept))
+            found = self.lazy(scorer).concept(pictures) if pictures else None
+            self._heldout[scorer, concept] = found
+        return self._heldout[scorer, concept]
+
     def rows(self, task: ScoringTask) -> dict[str, list[similarity.Row]]:
         """Of a task's cells from every scorer that has none yet; each image is read once, and
         decoded once where one of them does not know it."""
@@ -97,8 +106,9 @@ class WorkerScores:
                     rows[scorer] += self._judged(scorer, cell, pictures, every)
                     continue
                 real = [self.features(scorer, concept) for concept in concepts]
+                apart = self.heldout(scorer, concepts[0]) if len(concepts) == 1 else None
                 rows[scorer] += similarity.score_cell(
-                    self.lazy(scorer), cell, pictures, real, every, *told
+                    self.lazy(scorer), cell, pictures, real, every, *told, apart
                 )
         # a judge that stopped before the first of them leaves no file
         return {name: mine for name, mine in rows.items() if mine or name not in self._judges}
@@ -106,9 +116,8 @@ class WorkerScores:
     def _real(self, scorer: str, task: ScoringTask) -> list[similarity.Row]:
         """A judge is not asked of a concept's own pictures: it has no ceiling."""
         if scorer not in self._judges:
-            return similarity.score_real(
-                task.key, task.concept, task.group, self.features(scorer, task.concept)
-            )
+            real, apart = self.features(scorer, task.concept), self.heldout(scorer, task.concept)
+            return similarity.score_real(task.key, task.concept, task.group, real, apart)
         images = len(similarity.read_images(self.store.concept(task.concept)))
         return similarity.real_rows(task.key, task.concept, task.group, np.full(images, np.nan))
 

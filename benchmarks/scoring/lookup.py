@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.digests import canonical, digest
+from benchmarks.scoring.measures import is_ambiguous
 from perfusion_core.errors import UserError
 from perfusion_core.hub import announce_download
 from perfusion_core.weight_digests import file_sha256
@@ -227,6 +228,11 @@ def _scorer(
     name: str, kind: str, source: str, weights: str, preprocessing: str, pixels: Mapping[str, Any]
 ) -> Scorer:
     version = digest([kind, weights, preprocessing])[:8]
+    if is_ambiguous(f"{plain_word(name)}-{version}"):
+        raise UserError(
+            f"a scorer cannot be called {plain_word(name)!r}: its columns would be read as those "
+            f"of a measure; rename its folder"
+        )
     return Scorer(
         f"{plain_word(name)}-{version}", kind, source, weights, preprocessing, canonical(pixels)
     )

@@ -97,6 +97,12 @@ def scorer_of(column: str) -> str:
     return column[len(one.name) + 1 :] if one else ""
 
 
+def is_ambiguous(scorer: str) -> bool:
+    """Whether a column with this scorer's name would be read as one of another measure."""
+    named = {"image_sim": None, "text_sim_raw": None, **MEASURES}
+    return any(measure_of(f"{name}_{scorer}") is not one for name, one in named.items())
+
+
 def in_order(columns: Iterable[str]) -> list[str]:
     """The measures among some columns: by scorer, then as they are registered."""
     rank = {name: number for number, name in enumerate(MEASURES)}

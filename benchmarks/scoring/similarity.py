@@ -1,5 +1,5 @@
-"""Images in, rows out: similarity of generated images to the concept's and to the prompt, and the
-ceiling's rows.
+"""Images in, rows out: similarity of generated images to the concept's and to the prompt, measures
+beyond these (measures.py), and the ceiling's rows.
 
 Separate from generation: reads PNGs and never the models that made them.
 """
@@ -18,6 +18,7 @@ from benchmarks.suite.image_files import numbered
 from perfusion_core.errors import UserError
 
 Row = dict[str, Any]
+HELDOUT, NEARER, VARIETY, VENDI = "image_sim_heldout", "nearer", "variety", "vendi"
 # remarks on an image; rows without any have no such column
 CUT, FLAT, UNPAIRED = "cut", "flat", "unpaired"
 
@@ -58,6 +59,43 @@ def ceiling(concept: np.ndarray) -> np.ndarray:
     return (cosines.sum(1) - np.diag(cosines)) / (m - 1)
 
 
+def nearer(generated: np.ndarray, concept: np.ndarray, heldout: np.ndarray) -> np.ndarray:
+    """[n, d], [m, d], [k, d] -> [n]: 1 where an image is nearer to some image that was trained on
+    than to any held-out one.
+    """
+    images = generated.astype(np.float64)
+    best = [(images @ others.astype(np.float64).T).max(1) for others in (concept, heldout)]
+    return (best[0] > best[1]).astype(np.float64)
+
+
+def kernel(features: np.ndarray) -> np.ndarray:
+    """[n, d] -> [n, n] cosines, also of vectors that are not of length one."""
+    wide = features.astype(np.float64)
+    unit = wide / np.linalg.norm(wide, axis=1, keepdims=True)
+    return np.asarray(unit @ unit.T)
+
+
+def variety(features: np.ndarray) -> np.ndarray:
+    """[n, d] -> [n]: the mean of 1 - cosine to the *others*; a lone image has none."""
+    n = len(features)
+    if n < 2:
+        return np.full(n, np.nan)
+    distances = np.maximum(1 - kernel(features), 0)  # rounding goes below zero
+    return (distances.sum(1) - np.diag(distances)) / (n - 1)
+
+
+def vendi(features: np.ndarray) -> float:
+    """[n, d] -> exp of the entropy of the eigenvalues of K / n, K the cosines: 1 for images that
+    are all the same, n for images that have nothing in common; a lone image has none.
+    """
+    n = len(features)
+    if n < 2:
+        return float("nan")
+    shares = np.linalg.eigvalsh(kernel(features) / n)
+    shares = shares[shares > 0]
+    return float(np.exp(-(shares * np.log(shares)).sum()))
+
+
 def score_cell(
     model: Sees,
     cell: CellRow,
@@ -66,8 +104,11 @@ def score_cell(
     every: bool,
     cut: bool = False,
     unpaired: bool = False,
+    heldout: np.ndarray | None = None,
 ) -> list[Row]:
-    """A row an image, by a model of vectors; `concepts`: features of its concepts' images."""
+    """A row an image, by a model of vectors; `concepts`: features of its concepts' images,
+    `heldout`: of those of its one concept that no method sees.
+    """
     refuse_others(cell, len(pictures))
     features = model.images(pictures)
     images = [image_similarity(features, concept) for concept in concepts]
@@ -76,7 +117,34 @@ def score_cell(
         if model.text
         else None
     )
-    return cell_rows(cell, pictures, images, texts, every, cut, unpaired)
+    rows = cell_rows(cell, pictures, images, texts, every, cut, unpaired)
+    measure(rows, features, concepts, heldout)
+    return rows
+
+
+def measure(
+    rows: Sequence[Row],
+    features: np.ndarray,
+    concepts: Sequence[np.ndarray],
+    heldout: np.ndarray | None,
+) -> None:
+    """Put measures beyond the protocol into the rows of a cell: of pictures beside each other where
+    there are two; to held-out ones where there are any and where image similarity counts.
+    """
+    values = {}
+    if len(rows) > 1:
+        values = {VARIETY: variety(features), VENDI: np.full(len(rows), vendi(features))}
+    for index, row in enumerate(rows):
+        row |= {name: format_similarity(of[index]) for name, of in values.items()}
+    if heldout is None or len(concepts) != 1:
+        return
+    values = {
+        HELDOUT: image_similarity(features, heldout),
+        NEARER: nearer(features, concepts[0], heldout),
+    }
+    for index, row in enumerate(rows):
+        if row["image_sim"] != "":
+            row |= {name: format_similarity(of[index]) for name, of in values.items()}
 
 
 def refuse_others(cell: CellRow, there: int) -> None:
@@ -124,9 +192,15 @@ def cell_rows(
     return rows
 
 
-def score_real(key: str, concept: str, group: str, features: np.ndarray) -> list[Row]:
-    """The ceiling's rows: real against real, without self pairs."""
-    return real_rows(key, concept, group, ceiling(features))
+def score_real(
+    key: str, concept: str, group: str, features: np.ndarray, heldout: np.ndarray | None = None
+) -> list[Row]:
+    """The ceiling's rows: real against real, without self pairs; and against held-out ones."""
+    rows = real_rows(key, concept, group, ceiling(features))
+    if heldout is not None:
+        for row, value in zip(rows, image_similarity(features, heldout)):
+            row[HELDOUT] = format_similarity(value)
+    return rows
 
 
 def real_rows(key: str, concept: str, group: str, values: np.ndarray) -> list[Row]:

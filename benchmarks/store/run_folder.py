@@ -21,6 +21,7 @@ from benchmarks.store.csv_files import (
     read_plan_file,
     rows_text,
 )
+from perfusion_core.errors import UserError
 
 RESULTS = Path("results")
 FITTING = "fitting"  # the lock of a `perfbench fit` in progress
@@ -55,6 +56,10 @@ class Store:
 
     def concept(self, name: str) -> Path:
         return concept_folder(self.root, name)
+
+    def heldout(self, name: str) -> Path:
+        """A concept's held-out pictures, in a folder of its own with a manifest of its own."""
+        return heldout_folder(self.root, name)
 
     def failure_file(self, key: str) -> Path:
         return below(self.root, "failed", f"{key[:16]}.json")
@@ -169,14 +174,32 @@ class Store:
         """The pictures of a concept as fits and scorers see them; `draw` writes them into a
         folder.
         """
-        target, own = self.concept(name), digest(["concept", name])
+        self._publish_pictures(self.concept(name), "concept", name, key, draw)
+
+    def publish_heldout(self, name: str, key: str, draw: Callable[[Path], None]) -> None:
+        """Its held-out pictures, as scorers alone see them, once its own are there. Scores tell of
+        those that were there when they were made, so other ones are refused.
+        """
+        target, manifest = self.heldout(name), "heldout.json"
+        old = read_manifest(target / manifest)
+        if old and old["key"] != key and verified(target, manifest, old["key"]):
+            raise UserError(
+                f"{target} has other held-out pictures of {name} than these, and scores by them; "
+                f"give another folder with --out"
+            )
+        self._publish_pictures(target, "heldout", name, key, draw)
+
+    def _publish_pictures(
+        self, target: Path, what: str, name: str, key: str, draw: Callable[[Path], None]
+    ) -> None:
+        own = digest([what, name])
         # the key of what is written aside, so that no other run sweeps it away
         with self.locks.locked(own):
-            if verified(target, "concept.json", key) is None:
+            if verified(target, f"{what}.json", key) is None:
                 with self.aside(own) as aside, on_disk(self.root):
                     draw(aside)
                     manifest = {"key": key, "files": digests_of(aside)}
-                    (aside / "concept.json").write_text(
+                    (aside / f"{what}.json").write_text(
                         json.dumps(manifest, indent=1) + "\n", encoding="utf-8"
                     )
                     replace(aside, target)
@@ -250,6 +273,10 @@ def cell_image(
 
 def concept_folder(run: Path, concept: str) -> Path:
     return below(run, "concepts", concept)
+
+
+def heldout_folder(run: Path, concept: str) -> Path:
+    return below(run, "concepts", concept, "heldout")
 
 
 def concept_pictures(run: Path, concept: str) -> list[Path]:

@@ -12,7 +12,7 @@ from made_measures import add_measures
 from made_run import make_run
 
 from benchmarks import cli
-from benchmarks.scoring.measures import MEASURES, in_order, measure_of, scorer_of
+from benchmarks.scoring.measures import MEASURES, in_order, is_ambiguous, measure_of, scorer_of
 from benchmarks.store.csv_files import read_frame, rows_text, whole
 from benchmarks.tables import build
 from benchmarks.tables.measured import with_derived
@@ -36,6 +36,7 @@ def test_columns_are_told_apart():
         assert named_by(OTHER)[column] == name
     for column in (f"image_sim_{OTHER}", "image_sim", "image_sim_a", f"text_sim_raw_{OTHER}"):
         assert measure_of(column) is None and is_metric(column)
+    assert not is_ambiguous(OTHER) and is_ambiguous("heldout_net-0a1b2c3d")
     assert in_order([f"nearer_{OTHER}", "vendi", "n", "nearer"]) == [
         "nearer",
         "vendi",
