@@ -52,7 +52,7 @@ def train_arm(arm: str, out: Path, work: Path, minutes: float, weights: Path) ->
     torch.set_num_threads(1)
     start_from(weights, work)
     shop = Workshop(work, RECIPE, clock=time.process_time)
-    unet: Any = grown(weights, **ARMS[arm])
+    unet = grown(weights, **ARMS[arm])
     stage = Stage({"unet": unet.train()}, shop.file(f"unet-{arm}"), lr=RECIPE.unet_lr, decay=DECAY)
     codes = Rows([latents(shop)], shop.device)
     if (left := minutes - stage.seconds / 60) * 60 >= 1:
@@ -63,10 +63,11 @@ def train_arm(arm: str, out: Path, work: Path, minutes: float, weights: Path) ->
         unet.half().save_pretrained(part / "unet")
 
 
-def grown(weights: Path, **changed: Any) -> UNet2DConditionModel:
+def grown(weights: Path, **changed: Any) -> Any:
     """A U-Net that predicts what the one in `weights` does: what it has more adds nothing yet."""
-    old = UNet2DConditionModel.from_pretrained(weights / "unet").state_dict()
-    unet = make_unet(**changed)
+    shipped: Any = UNet2DConditionModel.from_pretrained(weights / "unet")
+    old = shipped.state_dict()
+    unet: Any = make_unet(**changed)
     for name, parameter in unet.named_parameters():
         if name not in old and ".proj_out." in name:
             torch.nn.init.zeros_(parameter)
