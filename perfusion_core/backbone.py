@@ -299,6 +299,12 @@ def load_joint(place: Path, kinds: dict[str, torch.dtype]) -> Any:
         raise UserError(
             f"cannot open the backbone in {place}: {str(error).strip().splitlines()[0]}"
         ) from error
+    if "beta_schedule" not in pipe.scheduler.config:
+        raise UserError(
+            f"the backbone in {place} has the schedule of a {type(pipe.scheduler).__name__}, which "
+            f"knows no betas (EDM, as Playground 2.5), and nothing is trained or drawn here "
+            f"without; load_concepts takes its own pipeline"
+        )
     if kinds["default"] == torch.float16 and pipe.vae.config.force_upcast:
         pipe.vae.to(torch.float32)
     return pipe

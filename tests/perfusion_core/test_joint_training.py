@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import WORDS
-from diffusers import StableDiffusionXLPipeline
+from diffusers import EDMDPMSolverMultistepScheduler, StableDiffusionXLPipeline
 from xl_kit import POOLED, WIDTHS, make_xl
 
 from perfusion_core import Backbone, Concept, UserError, load_concepts
@@ -239,6 +239,23 @@ def test_half_precision_keeps_both_text_encoders_and_a_vae_that_needs_it(
     with apply(backbone, {"teddy": Fitted(tmp_path, "toy")}, {}) as write:
         exact = sample(backbone, write("A {teddy}"), [0], steps=2)
     assert np.abs(drawn.astype(float) - exact).mean() < 8
+
+
+def test_a_vae_that_was_made_for_float16_is_kept_in_it(tmp_path):
+    pipe = make_xl()
+    pipe.vae.register_to_config(force_upcast=False)
+    pipe.save_pretrained(tmp_path / "fixed")
+    backbone = Backbone.open(tmp_path / "fixed", device="cpu", dtype="float16")
+    assert backbone.vae.dtype == torch.float16
+    assert sample(backbone, "A toy", [0], steps=2).shape == (1, 16, 16, 3)
+
+
+def test_a_schedule_without_betas_is_refused(tmp_path):
+    pipe = make_xl()
+    pipe.scheduler = EDMDPMSolverMultistepScheduler()
+    pipe.save_pretrained(tmp_path / "edm")
+    with pytest.raises(UserError, match="knows no betas"):
+        Backbone.open(tmp_path / "edm", device="cpu")
 
 
 def test_layers_are_all_cross_attentions(backbone):
