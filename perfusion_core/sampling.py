@@ -210,7 +210,9 @@ def zeros_for_none(backbone: Backbone) -> bool:
 
 def no_text(backbone: Backbone) -> Projected:
     """Of zeros, through whatever stands before K and V now: Eq. 3 holds of them as of any text."""
-    return through_layers(backbone, *(torch.zeros_like(part) for part in text_side(backbone, "")))
+    encodings, pooled = text_side(backbone, "")
+    nothing = None if pooled is None else torch.zeros_like(pooled)
+    return through_layers(backbone, torch.zeros_like(encodings), nothing)
 
 
 def through_layers(

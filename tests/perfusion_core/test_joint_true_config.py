@@ -1,26 +1,16 @@
-"""Stable Diffusion XL's true configuration: on the meta device its projections and the size of a
-concept's file; with random weights, slowly, a training step and two sampling steps.
-
-The slow test takes 11 GB of memory. Its pictures are of 256 pixels: 1024 would take far too long on
-a CPU, and its covariance is made up, since random encoders have none worth estimating.
+"""Stable Diffusion XL's true configuration on the meta device: its projections, and the size of a
+concept's file.
 """
 
-import numpy as np
-import pytest
 import torch
 from safetensors import safe_open
 
 from perfusion_core import Concept
-from perfusion_core.backbone import Backbone, cross_attentions
+from perfusion_core.backbone import cross_attentions
 from perfusion_core.concept import direction
-from perfusion_core.covariance import FILE, Covariance, write_covariance
-from perfusion_core.perfusion import Config, apply, fit
-from perfusion_core.sampling import sample
 from perfusion_core.single_file import layouts, tokenizer_of
-from perfusion_core.subject import Fitted, Subject
 from perfusion_core.text_encoders import text_encoders
 
-SIDE = 32  # of the latents
 # stabilityai/stable-diffusion-xl-base-1.0
 UNET = {
     "sample_size": 128,
@@ -117,37 +107,3 @@ def test_seventy_projections_and_a_file_of_less_than_180_kilobytes(tmp_path):
     again = Concept.load(path)
     assert again.names == tuple(layers) and [len(o) for o in again.o_v] == sizes
     assert torch.equal(direction(again.super_encoding), direction(concept.super_encoding))
-
-
-@pytest.mark.slow
-def test_a_step_of_training_two_of_sampling_and_the_file(tmp_path):
-    pipe = make_true("meta")
-    for name in ("unet", "vae", "text_encoder", "text_encoder_2"):
-        dtype = torch.float32 if name.startswith("text") else torch.bfloat16
-        model = getattr(pipe, name).to(dtype).to_empty(device="cpu")
-        for weight in model.parameters():
-            torch.nn.init.normal_(weight, std=0.02) if weight.ndim > 1 else weight.data.fill_(0.0)
-        for module in model.modules():
-            if "Norm" in type(module).__name__ and getattr(module, "weight", None) is not None:
-                module.weight.data.fill_(1.0)
-        for key, buffer in model.named_buffers():
-            assert "position_ids" in key
-            buffer.copy_(torch.arange(77)[None])
-    place = tmp_path / "sdxl-random"
-    place.mkdir()
-    (place / "model_index.json").write_text("{}")
-    backbone = Backbone("sdxl-random", place, None, pipe, torch.device("cpu"), torch.bfloat16)
-    rng = torch.Generator().manual_seed(0)
-    root = torch.randn(2048, 2048, generator=rng, dtype=torch.float64)
-    made_up = Covariance(root @ root.T, 2048, 1, backbone.text_digest, "made up")
-    write_covariance(made_up, place / FILE)
-    pipe.unet.register_to_config(sample_size=SIDE)
-    images = torch.rand(1, 3, SIDE * 8, SIDE * 8, generator=rng) * 2 - 1
-    masks = torch.rand(1, 1, SIDE * 8, SIDE * 8, generator=rng)
-    config = Config(steps=1, batch=1, checkpointing=True)
-    log = fit(backbone, Subject("kitty", "cat", images, masks), config, tmp_path / "fit", seed=0)
-    assert len(log["losses"]) == 1 and np.isfinite(log["losses"][0])
-    assert log["bytes"] < 180_000
-    with apply(backbone, {"kitty": Fitted(tmp_path / "fit", "cat")}, {}) as write:
-        drawn = sample(backbone, write("A {kitty} on the beach"), [5], steps=2)
-    assert drawn.shape == (1, SIDE * 8, SIDE * 8, 3)
