@@ -37,6 +37,7 @@ PAGES = [
     "docs/evaluate.md",
     "docs/judging.md",
     "docs/elsewhere.md",
+    "docs/backbones.md",
 ]
 
 
