@@ -16,6 +16,7 @@ from benchmarks.digests import digest
 from benchmarks.paths import data_dir, user_dir
 from benchmarks.safe_paths import below
 from benchmarks.suite.concept_folder import GROUPS, Concept, read_concept
+from benchmarks.suite.drift_kinds import DRIFT
 from perfusion_core.errors import UserError, unknown
 
 __all__ = [
@@ -131,6 +132,8 @@ class Catalog:
     notes: tuple[str, ...] = ()
     # what tables can be split by: concepts or prompts -> column -> name -> value (columns.py)
     columns: Columns = field(default_factory=dict)
+    # texts that have nothing to do with any concept (drift_prompts.py); a suite may have none
+    drift: tuple[Prompt, ...] = ()
 
     def prompts_for(self, concept: Concept) -> tuple[Prompt, ...]:
         """The shared prompts and those of the concept's group."""
@@ -302,6 +305,7 @@ def shipped_prompts(
         pairs=read_pairs(home / "pairs.csv"),
         validation=validation,
         templates=read_templates(home / "training.txt"),
+        drift=read_drift(home / "drift.csv") if own is None else (),
     )
 
 
@@ -323,6 +327,14 @@ def read_validation(path: Path) -> tuple[Prompt, ...]:
     for number, row in rows:
         check_template(row["template"], f"{path}:{number}")
     return tuple(Prompt(row["id"], "shape", "all", row["template"]) for _, row in rows)
+
+
+def read_drift(path: Path) -> tuple[Prompt, ...]:
+    """drift.csv: id, text. In a run the ids are `drift.ID`, which is no prompt's id."""
+    rows = _rows(path, ("id", "text"))
+    for number, row in rows:
+        check_template(row["text"], f"{path}:{number}", ())
+    return tuple(Prompt(f"{DRIFT}.{row['id']}", DRIFT, "all", row["text"]) for _, row in rows)
 
 
 def read_pairs(path: Path) -> tuple[Pair, ...]:
@@ -352,6 +364,8 @@ def read_templates(path: Path) -> tuple[str, ...]:
 def check_template(template: str, where: str, slots: Sequence[str] = ("{}",)) -> None:
     """Each slot once and no other brace, else one sentence that says where."""
     braces = re.findall(r"\{[^{}]*\}", template)
+    if not slots and re.search(r"[{}]", template):
+        raise UserError(f"{where}: {template!r} stands for itself and has no place for a concept")
     if sorted(braces) != sorted(slots) or len(re.findall(r"[{}]", template)) != 2 * len(slots):
         raise UserError(
             f"{where}: {template!r} needs {' and '.join(slots)} exactly once each and no other "

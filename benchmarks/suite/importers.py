@@ -23,6 +23,7 @@ from benchmarks.suite.catalog import (
 )
 from benchmarks.suite.columns import with_columns
 from benchmarks.suite.concept_folder import Concept, make_concept, own_images, slug
+from benchmarks.suite.drift_prompts import with_drift
 from benchmarks.suite.generated import GENERATED
 from benchmarks.suite.graded_suites import DSH_BENCH, MULTIBANANA, dsh_bench, multibanana
 from benchmarks.suite.importer_parts import (
@@ -114,11 +115,11 @@ def open_suite(spec: str) -> Catalog:
                 f"{folder} is not a folder; `--suite {layout}:DIR` reads the suite where you have "
                 f"unpacked it"
             )
-        return with_columns(SUITES[layout](folder), folder)
+        return with_drift(with_columns(SUITES[layout](folder), folder), folder)
     if spec in ("miniature", "photos", "tuning"):
         return load_catalog(spec)
     if (folder := Path(spec).expanduser()).is_dir():
-        return with_columns(load_catalog(folder), folder.resolve())
+        return with_drift(with_columns(load_catalog(folder), folder.resolve()), folder.resolve())
     raise unknown(
         "suite",
         spec,
