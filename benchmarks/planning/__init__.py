@@ -2,5 +2,6 @@
 
 Reading order: config (what was asked), points (operating points), methods with method_text (the
 methods by name, and what their files say), ablations, backbones (the models by name), units (what a
-plan consists of), plan (the units of a run). Nothing here loads a model.
+plan consists of), plan (the units of a run) with drift_plan (those beside the protocol).
+Nothing here loads a model.
 """

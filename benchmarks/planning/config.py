@@ -58,6 +58,7 @@ class Config:
             default_factory=lambda: {"perfusion": (*LOCAL, *GLOBAL)}, metadata={"role": "choice"}
         )
     )
+    drift: bool = _choice(True)  # draw what a loaded concept does to unrelated prompts, too
     scorers: tuple[str, ...] = ("auto",)  # the first is the reported one; more may be added later
 
     images: int = 8  # a prompt
@@ -104,6 +105,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
             "prior_images": 4,
             "train_steps": 10,
             "validate_every": 5,
+            "drift": False,  # five times the pictures otherwise
         },
     ),
     "quick": (
@@ -116,6 +118,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
             "images": 2,
             "steps": 20,
             "prior_images": 32,
+            "drift": False,  # twice the pictures of this preset; CI draws them at each change
         },
     ),
     "paper": (

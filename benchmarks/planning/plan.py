@@ -3,10 +3,12 @@
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from benchmarks.digests import digest
 from benchmarks.planning.config import Config
+from benchmarks.planning.drift_plan import drift_cells
 from benchmarks.planning.points import OperatingPoint
 from benchmarks.planning.units import FLOOR, Cell, Facts, Fit, Given, Method, Plan, Prior
 from benchmarks.suite.catalog import Catalog, Concept, Pair, Prompt
@@ -59,7 +61,11 @@ def make_plan(
             cells += planner.cells(method, point, mine)
     fits = {fit.key: fit for fit in planner.fits.values()}
     batch = images_a_batch(facts.rows, config.guidance)
-    return Plan(tuple(planner.priors.values()), tuple(fits.values()), tuple(cells), batch)
+    beside: tuple[Cell, ...] = ()
+    if config.drift and catalog.drift:
+        seeds = partial(seed_of, config.seed, "drift")
+        beside = drift_cells(cells, planner.shared, catalog, concepts, seeds)
+    return Plan(tuple(planner.priors.values()), tuple(fits.values()), tuple(cells), batch, beside)
 
 
 def images_a_batch(rows: int, guidance: float) -> int:
@@ -108,6 +114,8 @@ class _Planner:
     priors: dict[str, Prior] = field(default_factory=dict)
     fits: dict[str, Fit] = field(default_factory=dict)
     seeds: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
+    # by method and point, of all that decides bytes but fits and texts
+    shared: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         config, facts = self.config, self.facts
@@ -163,6 +171,7 @@ class _Planner:
         }
         how["covariance"] = self.facts.covariance if method.covariance else ""
         shared = digest({"unit": "cell", **self.model, **self.sampling, **how})
+        self.shared[method.name, point] = shared
         return [
             self.cell(method, point, settings, step, shared, concepts, prompt)
             for concepts, prompt in subjects

@@ -7,6 +7,7 @@ Nothing else enters a key: no device, no engine, no order. Pure, no torch.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 from benchmarks.digests import digest
@@ -158,15 +159,30 @@ class Plan:
     fits: tuple[Fit, ...]
     cells: tuple[Cell, ...]
     batch: int = 8  # images a batch
+    drift: tuple[Cell, ...] = ()  # beside the protocol: what concepts do to everything else
 
     @property
     def images(self) -> int:
         return sum(len(cell.seeds) for cell in self.cells)
 
     @property
+    def drawn(self) -> tuple[Cell, ...]:
+        """All cells in the order in which they are drawn: those that measure drift after the
+        protocol's of the same fit and point, the plain backbone's first."""
+        beside: dict[tuple[str, str, tuple[str, ...]], list[Cell]] = {}
+        for cell in self.drift:
+            beside.setdefault((cell.method, cell.point, cell.concepts), []).append(cell)
+        groups = groupby(self.cells, key=lambda cell: (cell.method, cell.point, cell.concepts))
+        cells = [cell for cell in self.drift if cell.row.is_base]
+        for group, mine in groups:
+            cells += [*mine, *beside.get(group, ())]
+        return tuple(cells)
+
+    @property
     def units(self) -> tuple[Unit, ...]:
-        return (*self.priors, *self.fits, *self.cells)
+        return (*self.priors, *self.fits, *self.cells, *self.drift)
 
     @property
     def digest(self) -> str:
-        return digest([unit.key for unit in self.units])
+        """Of the protocol's units."""
+        return digest([unit.key for unit in (*self.priors, *self.fits, *self.cells)])

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from benchmarks.running.driver import Stops
+from benchmarks.running.forecast import images_left
 from benchmarks.running.known_seconds import known_seconds
 from benchmarks.running.prepared import Prepared
 from benchmarks.running.time_left import TimeLeft, words
@@ -72,9 +73,19 @@ def crowded(device: str, threads: int) -> str:
     )
 
 
-def tell(prepared: Prepared, total: Mapping[str, Any], ahead: TimeLeft, stops: Stops) -> None:
+def without_drift(prepared: Prepared) -> str:
+    """Where drift was asked for and the suite has nothing to measure it on."""
+    if not prepared.config.drift or prepared.catalog.drift:
+        return ""
+    return (
+        f"the suite {prepared.catalog.name} has no unrelated prompts (a drift.csv in its folder), "
+        f"so drift is not measured"
+    )
+
+
+def tell(prepared: Prepared, about: Mapping[str, Any], ahead: TimeLeft, stops: Stops) -> None:
     """Counts, time and advice on stderr; a run of hours asks once, where somebody can answer."""
-    left = total["images"] - total["images_done"]
+    total, left = about["total"], images_left(about)
     found = ahead.range() if left else None
     print(
         f"perfbench: {prepared.folder}: {total['fits'] - total['fits_done']} fits and {left} "
@@ -84,6 +95,8 @@ def tell(prepared: Prepared, total: Mapping[str, Any], ahead: TimeLeft, stops: S
         file=sys.stderr,
     )
     advice = [faster(prepared, left), crowded(prepared.device, prepared.config.threads)]
+    if sentence := without_drift(prepared):
+        print(f"perfbench: {sentence}", file=sys.stderr)
     for sentence in filter(None, advice if left else ()):
         print(f"perfbench: {sentence}", file=sys.stderr)
     unasked = stops.sure or 0 < stops.images < left  # a part of it is no accident

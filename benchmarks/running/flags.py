@@ -92,6 +92,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                         help="pick every method's training step by validation")  # fmt: skip
     parser.add_argument("--drop-images", dest="drop_images", action="store_true", default=None,
                         help="remove images once scored, but for a small gallery")  # fmt: skip
+    drift = (
+        "draw, too, what a loaded concept does to unrelated prompts and to its plain class word; "
+        "the paper preset does, micro and quick do not"
+    )
+    parser.add_argument("--drift", action=argparse.BooleanOptionalAction, default=None, help=drift)
     any_key = (
         "any key of the configuration: images=4, fit.ti.lr=0.01, points.perfusion=local-b0.65-t0.15"
     )
@@ -102,7 +107,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def config_of(args: argparse.Namespace) -> Config:
     """One object from preset, file, flags and --set."""
-    keys = [key for key, _, _ in FLAGS.values()] + ["select_step", "drop_images"]
+    keys = [key for key, _, _ in FLAGS.values()] + ["select_step", "drop_images", "drift"]
     flags: dict[str, Any] = {key: getattr(args, key) for key in keys}
     config = resolve(preset=args.preset, toml=args.config, flags=flags, sets=args.sets)
     if not args.ablation:

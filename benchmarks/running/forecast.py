@@ -52,10 +52,27 @@ def forecast(store: Store, plan: Plan, done: set[str], workers: int = 1) -> dict
     return {
         "methods": list(rows.values()),
         "total": total,
+        **({"drift": drift_left(plan, done)} if plan.drift else {}),
         "plan": plan.digest,
         "seconds_left": None if seconds is None else round(seconds / workers, 1),
         "not_timed": unknown,
     }
+
+
+def drift_left(plan: Plan, done: set[str]) -> dict[str, int]:
+    """Pictures beside the protocol's: of all, and of the plain backbone."""
+    counts = {"images": 0, "images_done": 0, "plain": 0}
+    for cell in plan.drift:
+        counts["images"] += len(cell.seeds)
+        counts["images_done"] += len(cell.seeds) * (cell.key in done)
+        counts["plain"] += len(cell.seeds) * cell.row.is_base
+    return counts
+
+
+def images_left(about: Mapping[str, Any]) -> int:
+    """Pictures still to be drawn, those of drift among them."""
+    parts = [about["total"], about.get("drift", {"images": 0, "images_done": 0})]
+    return sum(int(part["images"]) - int(part["images_done"]) for part in parts)
 
 
 def seconds_left(store: Store, plan: Plan, done: set[str]) -> tuple[float | None, list[str]]:
@@ -116,12 +133,17 @@ def as_text(about: Mapping[str, Any]) -> str:
         "(done/planned)"
         + (f"; class images of {total['priors']} super-categories" if total["priors"] else "")
     )
+    if beside := about.get("drift"):
+        lines.append(
+            f"beside these, for drift: {beside['images_done']}/{beside['images']} images, "
+            f"{beside['plain']} of them by the backbone alone"
+        )
     return "\n".join([*lines, time_left(about)])
 
 
 def time_left(about: Mapping[str, Any]) -> str:
     total, unknown = about["total"], about["not_timed"]
-    if total["images_done"] == total["images"] and total["fits_done"] == total["fits"]:
+    if not images_left(about) and total["fits_done"] == total["fits"]:
         return "nothing is left to do"
     if about.get("seconds_range"):
         return f"time left: {words(*about['seconds_range'])}, by what was measured before"

@@ -41,13 +41,18 @@ class Scoring:
         self.renewed: set[tuple[str, Address, str]] = set()
         self.concepts = concepts
         self.cells: dict[Address, list[CellRow]] = {}
+        # by prompt, of what drift is measured from; it has no scores of its own
+        self.bases = {cell.prompt_id: cell.key for cell in cells if cell.is_base}
         for cell in cells:
-            self.cells.setdefault(cell.address, []).append(cell)
+            # without the plain backbone's pictures there is nothing to compare with
+            if not cell.drifts or (not cell.is_base and cell.prompt_id in self.bases):
+                self.cells.setdefault(cell.address, []).append(cell)
 
     def groups(self) -> dict[Address, frozenset[str]]:
         """What lacks rows, and the keys of the cells that must be there first."""
         wanted = {
-            address: frozenset(cell.key for cell in cells) for address, cells in self.cells.items()
+            address: frozenset(cell.key for cell in cells) | self._bases_of(cells)
+            for address, cells in self.cells.items()
         }
         wanted |= {(REAL, "default", name): frozenset() for name in self.concepts}
         return {address: needs for address, needs in wanted.items() if self.lacking(address)[0]}
@@ -81,8 +86,13 @@ class Scoring:
         found = []
         for address, cells in self.cells.items():
             there = count_keys([self.store.rows_file(scorer, *address)])
-            found += [c for c in cells if self.again or there[c.key] != len(c.seeds)]
+            asked = [cell for cell in cells if not cell.drifts]  # of which a judge is not asked
+            found += [c for c in asked if self.again or there[c.key] != len(c.seeds)]
         return found
+
+    def _bases_of(self, cells: Sequence[CellRow]) -> frozenset[str]:
+        """Keys of what their drift is measured from."""
+        return frozenset(self.bases[cell.prompt_id] for cell in cells if cell.drifts)
 
     def _needed(self, address: Address) -> dict[str, int]:
         if address[0] == REAL:
@@ -101,7 +111,11 @@ class Scoring:
                 if scorers
                 else None
             )
-        cells = tuple(cell for cell in self.cells[address] if cell.key in keys & done)
+        cells = tuple(
+            cell
+            for cell in self.cells[address]
+            if cell.key in keys & done and self._bases_of([cell]) <= done
+        )
         needs = frozenset(cell.key for cell in cells)
         return (
             ScoringTask(method, point, concept, cells[0].group, cells, scorers, needs)
@@ -137,7 +151,9 @@ class Scoring:
             self.drop_images(address)
 
     def drop_images(self, address: Address) -> None:
-        """Where that is wanted, once every cell of a group is scored: all but a small gallery."""
+        """Where that is wanted, once every cell of a group is scored: all but a small gallery, and
+        the few pictures of drift."""
         if self.drop and not self.lacking(address)[1]:
-            for cell in self.cells[address][KEPT:]:
+            drawn = [cell for cell in self.cells[address] if not cell.drifts]
+            for cell in drawn[KEPT:]:
                 self.store.drop_images(*address, cell.prompt_id)

@@ -207,7 +207,7 @@ def as_recorded(scorer: Scorer, about: dict[str, Any]) -> Scorer:
 def scorable(store: Store) -> tuple[list[CellRow], int]:
     """Planned cells whose images are here and whole, with their seeds; and how many are not."""
     cells: list[CellRow] = []
-    planned = read_cells(store.root)
+    planned = read_cells(store.root, drift=True)
     for cell in planned:
         found = verified(store.images(*cell.address, cell.prompt_id), "cell.json", cell.key)
         if found and seeds_fit(found.get("seeds"), cell, bool(found.get("unpaired"))):
@@ -268,6 +268,7 @@ def refuse_damaged(heldout: Path) -> None:
 
 def concepts_of(store: Store, cells: Sequence[CellRow]) -> dict[str, tuple[str, str, int]]:
     """name -> key of its pictures, group, how many."""
+    cells = [cell for cell in cells if not cell.is_base]
     groups = {cell.concept: cell.group for cell in cells}
     out = {}
     for name in dict.fromkeys(part for cell in cells for part in cell.concept.split("+")):

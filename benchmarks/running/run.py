@@ -14,10 +14,10 @@ from benchmarks.digests import difference
 from benchmarks.disk import read_json, read_manifest
 from benchmarks.planning.config import Config
 from benchmarks.planning.units import Plan
-from benchmarks.running.beforehand import faster, tell, time_left, workers
+from benchmarks.running.beforehand import faster, tell, time_left, without_drift, workers
 from benchmarks.running.driver import Driver, Outcome, Stops, counted, failures_text
 from benchmarks.running.familiar import warning
-from benchmarks.running.forecast import as_text, forecast
+from benchmarks.running.forecast import as_text, forecast, images_left
 from benchmarks.running.given_files import place_given
 from benchmarks.running.known_seconds import remember
 from benchmarks.running.missing_rows import Scoring
@@ -56,7 +56,9 @@ def show_plan(prepared: Prepared, as_json: bool = False) -> int:
         print(json.dumps(about, indent=1))
         return 0
     print(f"{prepared.folder}\n{as_text(about)}")
-    if advice := faster(prepared, about["total"]["images"] - about["total"]["images_done"]):
+    if told := without_drift(prepared):
+        print(told)
+    if advice := faster(prepared, images_left(about)):
         print(advice)
     return 0
 
@@ -121,7 +123,8 @@ def open_folder(prepared: Prepared, argv: Sequence[str]) -> Store:
         if not old:
             refuse_lost(prepared, map(CellRow.read, before))
             before = ()
-        rows = [*map(CellRow.read, before), *(cell.row for cell in prepared.plan.cells)]
+        mine = (*prepared.plan.cells, *prepared.plan.drift)
+        rows = [*map(CellRow.read, before), *(cell.row for cell in mine)]
         # of one place the later command's
         rows = list({(*row.address, row.prompt_id): row for row in rows}.values())
         store.write_text(plan_file, planned_text(map(vars, rows)))
@@ -181,6 +184,8 @@ def to_be_scored(
     """The planned cells, of imported ones as many images as there are."""
     imported, kept = imported_methods(about), []
     for row in rows:
+        if row.drifts:  # which no table needs of a scorer beside the reported one
+            continue
         if row.method in imported:
             found = read_manifest(store.images(*row.address, row.prompt_id) / "cell.json") or {}
             row = replace(row, n=len(found.get("files", ())))
@@ -222,7 +227,7 @@ def refuse_lost(prepared: Prepared, before: Iterable[CellRow]) -> None:
     """Without a run.json plan.csv alone tells whose pictures lie here: what both plan, they plan
     alike."""
     keys = {(*row.address, row.prompt_id): row.key for row in before}
-    for cell in prepared.plan.cells:
+    for cell in (*prepared.plan.cells, *prepared.plan.drift):
         row = cell.row
         if keys.get((*row.address, row.prompt_id), row.key) != row.key:
             raise UserError(
@@ -245,12 +250,13 @@ def work(prepared: Prepared, store: Store, stops: Stops = Stops()) -> Outcome:  
     cache = unit_cache()  # its size may be none
     store.sweep()
     done = store.done(plan, scorer_names(models))
-    done |= place_given(store, plan.cells, done)
+    drawn = plan.drawn
+    done |= place_given(store, drawn, done)
     concepts = {
         c.name: (concept_key(c, models.size), c.group, len(c.images))
         for c in planned_concepts(prepared)
     }
-    cells = [cell.row for cell in plan.cells]
+    cells = [cell.row for cell in drawn]
     scoring = Scoring(
         store, cells, concepts, scorer_names(models), drop=prepared.config.drop_images
     )
@@ -259,9 +265,9 @@ def work(prepared: Prepared, store: Store, stops: Stops = Stops()) -> Outcome:  
         answers = known_answers(prepared.config.cache)
         announce(scoring, judges, answers, stops.calls, "--judge-limit")
     about = forecast(store, plan, done)
-    left = about["total"]["images"] - about["total"]["images_done"]
+    left = images_left(about)
     ahead = time_left(prepared, done)
-    tell(prepared, about["total"], ahead, stops)
+    tell(prepared, about, ahead, stops)
     progress = Progress(left, left=ahead)
     job = Job(
         config=prepared.config,
@@ -295,6 +301,7 @@ def work(prepared: Prepared, store: Store, stops: Stops = Stops()) -> Outcome:  
 def record(store: Store, plan: Plan, outcome: Outcome) -> None:
     """Counts, failures and seconds into run.json."""
     units = {"priors": plan.priors, "fits": plan.fits, "cells": plan.cells}
+    units |= {"drift": plan.drift} if plan.drift else {}
     keys = {kind: {unit.key for unit in of} for kind, of in units.items()}  # type: ignore[attr-defined]
     failed, done = outcome.failed.keys() | outcome.skipped.keys(), outcome.done
     counts = {
@@ -321,7 +328,8 @@ def record(store: Store, plan: Plan, outcome: Outcome) -> None:
             k: round(seconds.get(k, 0.0) + v, 3) for k, v in outcome.seconds.items()
         }
         # from committed rows: no fits
-        whole = not failures and counts["cells"]["done"] == counts["cells"]["planned"]
+        cells = [count for kind, count in counts.items() if kind in ("cells", "drift")]
+        whole = not failures and all(count["done"] == count["planned"] for count in cells)
         about["finished"] = run_json.now() if whole else None
 
     change_run(store, change)

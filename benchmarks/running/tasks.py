@@ -102,7 +102,7 @@ def unit_tasks(plan: Plan, done: set[str]) -> list[Units]:
     Cells whose pictures can share batches wait until they fill some, whatever their points.
     """
     tasks: list[Units] = []
-    seen, waiting = set(done), list[Cell]()
+    seen, waiting = set(done), dict[int, list[Cell]]()  # by images a cell
 
     def add(units: Iterable[Unit]) -> None:
         todo = tuple(unit for unit in units if unit.key not in seen)
@@ -114,7 +114,10 @@ def unit_tasks(plan: Plan, done: set[str]) -> list[Units]:
         for start in range(0, len(cells), many):
             add(cells[start : start + many])
 
-    for _, run in groupby(plan.cells, key=lambda cell: (cell.method, cell.point, cell.concepts)):
+    def alike(cell: Cell) -> tuple[object, ...]:
+        return cell.method, cell.point, cell.concepts, len(cell.seeds)
+
+    for _, run in groupby(plan.drawn, key=alike):
         cells = [cell for cell in run if cell.key not in seen]
         for fit in {fit.key: fit for cell in cells for fit in cell.fits}.values():
             if fit.prior and fit.key not in seen:
@@ -127,11 +130,13 @@ def unit_tasks(plan: Plan, done: set[str]) -> list[Units]:
         if not cells[0].text_side:
             add_cells(cells, many)
             continue
-        waiting += cells
-        full = len(waiting) // many * many
-        add_cells(waiting[:full], many)
-        del waiting[:full]
-    add(waiting)
+        some = waiting.setdefault(len(cells[0].seeds), [])
+        some += cells
+        full = len(some) // many * many
+        add_cells(some[:full], many)
+        del some[:full]
+    for some in waiting.values():
+        add(some)
     return tasks
 
 

@@ -56,7 +56,7 @@ def make_run(folder: Path, points: int = POINTS, **flags: Any) -> int:
     names = ",".join(f"local-b{bias / 100:.2f}-t0.15" for bias in range(FIRST, FIRST + points))
     sets = [f"points.{method}={names}" for method in METHODS]
     prepared = prepare_run(
-        resolve(flags={"methods": METHODS, "out": str(folder), **flags}, sets=sets)
+        resolve(flags={"methods": METHODS, "out": str(folder), "drift": False, **flags}, sets=sets)
     )
     store, scorer = open_folder(prepared, ["made up"]), prepared.models.scorers[0].name
     rng = np.random.default_rng(0)

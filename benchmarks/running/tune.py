@@ -163,6 +163,7 @@ def config_of(
         "threads": args.threads,
         "out": str(out),
         "method_files": args.method_files,
+        "drift": False,  # of which nothing is tuned
         "cache": "none",  # its table has the seconds of training, measured now
         "keep": tuple(
             str(step) for step in sorted({step for trials in all_trials for step in trials.steps})

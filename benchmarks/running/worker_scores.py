@@ -20,6 +20,7 @@ from benchmarks.running.tasks import Job, ScoringTask
 from benchmarks.scoring import similarity
 from benchmarks.scoring.calls import Calls, Stopped
 from benchmarks.scoring.cell_row import CellRow
+from benchmarks.scoring.drift_scores import drift_rows
 from benchmarks.scoring.lookup import JUDGE
 from benchmarks.scoring.read_pictures import read_folder
 from benchmarks.scoring.scorers import Model
@@ -39,6 +40,8 @@ class WorkerScores:
         self._scorers: dict[str, LazyScorer] = {}
         self._features: dict[tuple[str, str], np.ndarray] = {}
         self._heldout: dict[tuple[str, str], np.ndarray | None] = {}
+        # of the plain backbone's pictures, by scorer and prompt
+        self._undrifted: dict[tuple[str, str], np.ndarray] = {}
         self._judges: dict[str, Judge] = {}
         # raw text similarity of plain pictures, by super-category
         self._plain: dict[str, float] = {}
@@ -101,6 +104,10 @@ class WorkerScores:
             about = read_manifest(folder / "cell.json") or {}
             told = bool(about.get("cut")), bool(about.get("unpaired"))
             every = self.job.every_prompt
+            if cell.drifts:
+                for scorer, found in self._drift(task.scorers, cell, pictures, told[0]).items():
+                    rows[scorer] += found
+                continue
             for scorer in task.scorers:
                 if scorer in self._judges:
                     rows[scorer] += self._judged(scorer, cell, pictures, every)
@@ -112,6 +119,26 @@ class WorkerScores:
                 )
         # a judge that stopped before the first of them leaves no file
         return {name: mine for name, mine in rows.items() if mine or name not in self._judges}
+
+    def _drift(
+        self,
+        scorers: Sequence[str],
+        cell: CellRow,
+        pictures: Sequence[Image.Image],
+        cut: bool,
+    ) -> dict[str, list[similarity.Row]]:
+        """Rows of a cell that measures drift, by scorer; judges are not asked."""
+        plain = similarity.read_images(self.store.plain_images(cell.prompt_id))
+        found = {}
+        for scorer in scorers:
+            features = None
+            if scorer not in self._judges:
+                model, place = self.scorer(scorer), (scorer, cell.prompt_id)
+                if place not in self._undrifted:
+                    self._undrifted[place] = model.images(plain)
+                features = model.images(pictures), self._undrifted[place]
+            found[scorer] = drift_rows(cell, pictures, plain, features, cut)
+        return found
 
     def _real(self, scorer: str, task: ScoringTask) -> list[similarity.Row]:
         """A judge is not asked of a concept's own pictures: it has no ceiling."""

@@ -7,6 +7,8 @@ In: a plan's cell, or a row of text. Out: a `CellRow`.
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
+from benchmarks.suite.drift_kinds import DRIFTS, PLAIN
+
 
 @dataclass(frozen=True)
 class CellRow:
@@ -37,6 +39,16 @@ class CellRow:
     def address(self) -> tuple[str, str, str]:
         """What one rows file holds."""
         return self.method, self.point, self.concept
+
+    @property
+    def drifts(self) -> bool:
+        """Whether it measures drift, and is no part of the protocol."""
+        return self.kind in DRIFTS
+
+    @property
+    def is_base(self) -> bool:
+        """Whether it is what the pictures of such a cell are compared with."""
+        return self.drifts and self.concept == PLAIN
 
 
 COLUMNS = tuple(column.name for column in fields(CellRow) if column.name != "seeds")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 LOWER, HIGHER, NEITHER = "lower", "higher", ""  # which change of a measure is a loss
 HELD_OUT = "held-out pictures of the concept"  # what some of them need
+UNRELATED = "pictures of unrelated prompts, `perfbench run --drift`"
 IMAGE, CELL = "image", "cell"  # what a value is of; one of a cell stands in each of its rows
 
 
@@ -71,6 +72,31 @@ MEASURES = {
             "two pictures a cell",
             "Vendi score: how many different pictures a cell has, as if; 1: all are the same",
             "Vendi score",
+        ),
+        Measure(
+            "drift",
+            IMAGE,
+            HIGHER,
+            UNRELATED,
+            "1 - cosine between pictures of unrelated prompts with and without the concept loaded; "
+            "0: it leaves everything else alone",
+            "Drift of unrelated prompts",
+        ),
+        Measure(
+            "drift_class",
+            IMAGE,
+            HIGHER,
+            UNRELATED,
+            "the same of the plain class word, `A photo of a cat`",
+            "Drift of the class word",
+        ),
+        Measure(
+            "drift_pixels",
+            IMAGE,
+            HIGHER,
+            UNRELATED,
+            "root mean square difference of unrelated prompts' pixels, colours from 0 to 1",
+            "Drift in pixels",
         ),
     )
 }

@@ -17,6 +17,7 @@ from benchmarks.store.csv_files import PLACES, read_frame, read_plan_file, read_
 from benchmarks.store.fit_costs import DEVICE, NUMBERS, measured_of
 from benchmarks.store.older_runs import OLDER, upgraded
 from benchmarks.store.run_folder import RESULTS, Store
+from benchmarks.suite.drift_kinds import DRIFTS, OF_DRIFT, PLAIN
 from perfusion_core.errors import UserError
 
 if TYPE_CHECKING:
@@ -181,20 +182,34 @@ def refuse_without(run: Path, about: Mapping[str, Any], needed: Iterable[str]) -
 
 
 def read_planned(run: Path) -> list[dict[str, str]]:
-    """plan.csv as plain rows: a planned cell of all commands given in this folder."""
+    """plan.csv as plain rows: a planned cell of all commands given in this folder, without those
+    that measure drift."""
     rows = read_plan_file(run / "plan.csv")
     if rows is None:
         raise _no_plan(run)
-    return rows
+    return [row for row in rows if row["kind"] not in DRIFTS]
 
 
-def read_cells(run: Path) -> list[CellRow]:
-    """The same as planned cells, without their seeds."""
-    return list(map(CellRow.read, read_planned(run)))
+def read_cells(run: Path, drift: bool = False) -> list[CellRow]:
+    """The same as planned cells, without their seeds; `drift`: with those that measure it."""
+    rows = (read_plan_file(run / "plan.csv") if drift else None) or read_planned(run)
+    return list(map(CellRow.read, rows))
 
 
 def read_plan(run: Path) -> "pd.DataFrame":
     """The same as a frame, in a tenth of the time."""
+    plan = _whole_plan(run)
+    return plan[~plan["kind"].isin(DRIFTS)].reset_index(drop=True)
+
+
+def read_drift_plan(run: Path) -> "pd.DataFrame":
+    """The cells of plan.csv that measure drift, without the plain backbone's."""
+    plan = _whole_plan(run)
+    mine = plan["kind"].isin(DRIFTS) & (plan["concept"] != PLAIN)
+    return plan[mine].reset_index(drop=True)
+
+
+def _whole_plan(run: Path) -> "pd.DataFrame":
     plan = read_plan_frame(run / "plan.csv")
     if plan is None:
         raise _no_plan(run)
@@ -212,16 +227,29 @@ def read_rows(
 ) -> "pd.DataFrame":
     """All rows of one scorer (the reported one) that belong to planned cells, as planned; and the
     ceiling's. `plan`: what read_plan says, where it is known."""
-    import numpy as np
     import pandas as pd
 
     name = scorer or read_run(run)["scorers"][0]["name"]
     store, plan = Store(run), read_plan(run) if plan is None else plan
+    rows = planned_rows(run, name, plan).drop(columns=list(OF_DRIFT), errors="ignore")
+    singles = dict.fromkeys(part for names in plan["concept"].unique() for part in names.split("+"))
+    real = read_frame(store.rows_file(name, REAL, "default", concept) for concept in singles)
+    real = real[
+        (real["method"] == REAL) & (real["point"] == "default") & real["concept"].isin(singles)
+    ]
+    return pd.concat([rows, real], ignore_index=True)
+
+
+def planned_rows(run: Path, scorer: str, plan: "pd.DataFrame") -> "pd.DataFrame":
+    """The rows of one scorer that belong to these planned cells, as planned."""
+    import numpy as np
+    import pandas as pd
+
+    store = Store(run)
     addresses = (
         plan[["method", "point", "concept"]].drop_duplicates().itertuples(index=False, name=None)
     )
-    singles = dict.fromkeys(part for names in plan["concept"].unique() for part in names.split("+"))
-    rows = read_frame(store.rows_file(name, *address) for address in addresses)
+    rows = read_frame(store.rows_file(scorer, *address) for address in addresses)
     code, keys = pd.factorize(pd.concat([plan["key"], rows["key"]]))
     place = np.full(len(keys), -1)  # of a key in the plan; -1: not planned
     place[code[: len(plan)]] = np.arange(len(plan))
@@ -230,12 +258,7 @@ def read_rows(
     for column in PLACES:
         place[rows[column].to_numpy() != plan[column].to_numpy()[place]] = -1
     order = np.lexsort((rows["index"].to_numpy(), place))
-    rows = rows.take(order[place[order] >= 0])
-    real = read_frame(store.rows_file(name, REAL, "default", concept) for concept in singles)
-    real = real[
-        (real["method"] == REAL) & (real["point"] == "default") & real["concept"].isin(singles)
-    ]
-    return pd.concat([rows, real], ignore_index=True)
+    return rows.take(order[place[order] >= 0])
 
 
 def planned_fits(run: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:

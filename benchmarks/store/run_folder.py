@@ -15,12 +15,14 @@ from benchmarks.digests import digest
 from benchmarks.disk import Locks, digests_of, on_disk, read_manifest, remove, replace, verified
 from benchmarks.planning.units import Cell, Fit, Plan, Prior, Unit
 from benchmarks.safe_paths import below, leads_out
+from benchmarks.scoring.reserved import FLOOR
 from benchmarks.store.csv_files import (
     count_keys,
     keys_of,
     read_plan_file,
     rows_text,
 )
+from benchmarks.suite.drift_kinds import PLAIN
 from perfusion_core.errors import UserError
 
 RESULTS = Path("results")
@@ -50,6 +52,10 @@ class Store:
     def ratings_file(self, scorer: str) -> Path:
         """What was taken of a table of ratings, with the digests of the pictures."""
         return below(self.root, "ratings", f"{scorer}.csv")
+
+    def plain_images(self, prompt_id: str) -> Path:
+        """Of a prompt that drift is measured on, as the backbone alone draws it."""
+        return cell_folder(self.root, FLOOR, "default", PLAIN, prompt_id)
 
     def images(self, method: str, point: str, concept: str, prompt_id: str) -> Path:
         return cell_folder(self.root, method, point, concept, prompt_id)
@@ -112,7 +118,11 @@ class Store:
         """Keys of the done units. Rows alone are enough where images were dropped, not where they
         are damaged.
         """
-        scored = self.scored(plan.cells, scorers)
+        scored = self.scored((*plan.cells, *plan.drift), scorers)
+        # what drift is measured from is needed until all of it is
+        beside = [(cell, cell.row.is_base) for cell in plan.drift]
+        wanted = {one.prompt_id for one, base in beside if not base and one.key not in scored}
+        scored |= {one.key for one, base in beside if base and one.prompt_id not in wanted}
         units = plan.units
         # hashing leaves the interpreter's lock
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:

@@ -117,6 +117,7 @@ def selected(
     mine = {name: known.get(name) or catalog.concept(name) for name in used}
     kinds = {prompt.id: (prompt.kind, prompt.template) for prompt in catalog.prompts}
     kinds |= {pair.id: ("pair", pair.template) for pair in catalog.pairs}
+    kinds |= {cell.prompt_id: (cell.kind, cell.template) for cell in plan.drift}
     texts = [
         catalog.templates,
         [[p.id, p.template] for p in catalog.validation],
@@ -129,7 +130,7 @@ def selected(
         "masks": {n: c.digest[:16] for n, c in mine.items() if c.digest != bare.get(n, c.digest)},
         "prompts": {
             id: digest(kinds[id])[:16]
-            for id in dict.fromkeys(cell.prompt_id for cell in plan.cells)
+            for id in dict.fromkeys(cell.prompt_id for cell in (*plan.cells, *plan.drift))
         },
     }
 

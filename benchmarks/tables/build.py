@@ -23,6 +23,7 @@ import pandas as pd
 
 from benchmarks.store.fit_costs import DEVICE, NUMBERS
 from benchmarks.tables.costs import DECIMALS, costs_of_methods, known_costs
+from benchmarks.tables.drift_table import drift_cells, with_worst
 from benchmarks.tables.frames import SCORES, score_intervals, variants
 from benchmarks.tables.grid import CEILING, FLOOR, Grid, ceilings_of, grid_of, protocol_cells
 from benchmarks.tables.measured import Measured, measured, measures_in
@@ -281,7 +282,12 @@ def tables_of(run: Path, allow_missing: bool = False) -> Tables:
     rows = sample_rows(run, planned)
     fits = pd.concat([fits, known_costs(run, set(fits["method"]))], ignore_index=True)
     return make_tables(
-        rows, planned, fits, about=reading.read_run(run), allow_missing=allow_missing
+        rows,
+        planned,
+        fits,
+        about=reading.read_run(run),
+        allow_missing=allow_missing,
+        beside=drift_cells(run, cells_of, allow_missing) if len(rows) else None,
     )
 
 
@@ -292,8 +298,10 @@ def make_tables(
     *,
     about: dict | None = None,
     allow_missing: bool = False,
+    beside: pd.DataFrame | None = None,
 ) -> Tables:
-    """The same from frames in the columns of store/reading.py."""
+    """The same from frames in the columns of store/reading.py; `beside`: cells of measures whose
+    pictures are none of the protocol's (drift_table.py)."""
     if not len(rows):
         raise UserError(
             "no image of this run has a score yet; give the same `perfbench run` command again to "
@@ -303,12 +311,14 @@ def make_tables(
     missing = missing_of(cells, planned, silent_scorers(about))
     if not allow_missing:
         refuse_missing(missing, planned)
+    if beside is not None and len(beside):
+        cells = pd.concat([cells, beside], ignore_index=True)
     tables, metrics, of_pair = [], [], planned["kind"] == "pair"
     for part, plan in zip(split_pairs(cells), (planned[~of_pair], planned[of_pair])):
         grid = grid_of(part) if len(part) else None
         tables.append(_table(part, grid, plan, fits) if grid else pd.DataFrame())
         metrics += [_metrics(part, grid)] if grid else []
-    table, pair_table = tables
+    table, pair_table = with_worst(tables[0], cells), tables[1]
     is_pair = rows["kind"] == "pair"
     told = [remarks_of(rows[~is_pair]), remarks_of(rows[is_pair])]
     said = [silence_of(rows[of], about) for of in (~is_pair, is_pair)]

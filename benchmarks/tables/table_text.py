@@ -188,6 +188,7 @@ SCALES = {
     "harmonic": (0.0, np.inf),
     "hypervolume": (0.0, np.inf),
     "agreement": (-1.0, 1.0),
+    "drift": (0.0, np.inf),
 }
 
 
