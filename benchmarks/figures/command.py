@@ -57,7 +57,7 @@ def plot(parser: argparse.ArgumentParser) -> Run:
     parser.add_argument(
         "figure",
         help="pareto, bias, dynamics, ablation, attention, per-concept, attainment, breakdown, "
-        "measures, cost, difficulty, training or gallery",
+        "measures, cost, difficulty, training, drift or gallery",
     )
     parser.add_argument(
         "runs", nargs="*", default=[], metavar="RUN", help="run folders, or names under results/"

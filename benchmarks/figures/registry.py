@@ -16,6 +16,7 @@ from benchmarks.figures import (
     charts,
     cost_plot,
     difficulty_plot,
+    drift_chart,
     measure_panels,
     training_curves,
     with_pictures,
@@ -40,6 +41,7 @@ FIGURES: dict[str, Callable[[Sequence[Run], Wish], Figure]] = {
     "cost": cost_plot.cost,
     "difficulty": difficulty_plot.difficulty,
     "training": training_curves.training,
+    "drift": drift_chart.drift,
     "gallery": with_pictures.gallery,
 }
 # what of a Wish a figure follows; the others draw all that a run has
@@ -61,6 +63,7 @@ OF_ONE = (
     "cost",
     "difficulty",
     "training",
+    "drift",
 )
 
 

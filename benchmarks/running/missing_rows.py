@@ -14,6 +14,7 @@ from benchmarks.scoring.cell_row import CellRow
 from benchmarks.scoring.reserved import REAL
 from benchmarks.store.csv_files import count_keys, read_rows_file
 from benchmarks.store.run_folder import Store
+from benchmarks.suite.drift_kinds import DRIFTS
 
 Address = tuple[str, str, str]  # method, point, concept
 KEPT = 3  # prompts of a group whose images stay when images are dropped
@@ -72,7 +73,8 @@ class Scoring:
         ones where the concept has any.
         """
         apart = "+" not in address[2] and self.store.heldout(address[2]).is_dir()
-        rows = read_rows_file(self.store.rows_file(scorer, *address)) or []
+        every = read_rows_file(self.store.rows_file(scorer, *address)) or []
+        rows = [row for row in every if row["kind"] not in DRIFTS]  # which have their own
         many = Counter(row["key"] for row in rows)
         return {
             row["key"]

@@ -85,7 +85,7 @@ def score_missing(
     refuse_without(folder, about, NEEDED)
     config = replace(recorded_config(about), cache=cache)
     models = recorded_models(about, config, scorers)
-    cells, gone = scorable(store)
+    cells, gone = scorable(store, drift=True)
     names = [scorer.name for scorer in models.scorers]
     if gone:
         print(
@@ -204,10 +204,11 @@ def as_recorded(scorer: Scorer, about: dict[str, Any]) -> Scorer:
     return replace(scorer, name=names[0]) if names else scorer
 
 
-def scorable(store: Store) -> tuple[list[CellRow], int]:
-    """Planned cells whose images are here and whole, with their seeds; and how many are not."""
+def scorable(store: Store, drift: bool = False) -> tuple[list[CellRow], int]:
+    """Planned cells whose images are here and whole, with their seeds; and how many are not.
+    `drift`: with those that measure it, which nobody is asked about."""
     cells: list[CellRow] = []
-    planned = read_cells(store.root, drift=True)
+    planned = read_cells(store.root, drift)
     for cell in planned:
         found = verified(store.images(*cell.address, cell.prompt_id), "cell.json", cell.key)
         if found and seeds_fit(found.get("seeds"), cell, bool(found.get("unpaired"))):

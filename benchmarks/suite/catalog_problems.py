@@ -21,7 +21,7 @@ SPLIT = {
     ("deform", "furniture"): 11,
     ("deform", "wearable"): 10,
 }
-VALIDATION, TEMPLATES, CONCEPTS = 8, 9, 11
+VALIDATION, TEMPLATES, CONCEPTS, UNRELATED = 8, 9, 11, 10
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ def shipped_problems(catalog: Catalog) -> list[str]:
         found.append(f"the prompts split as {dict(split)}; the protocol has {SPLIT}")
     counts = {"validation prompts": (len(catalog.validation), VALIDATION)}
     counts["training texts"] = (len(catalog.templates), TEMPLATES)
+    counts["unrelated prompts"] = (len(catalog.drift), UNRELATED)
     counts["concepts"] = (len(catalog.concepts), CONCEPTS)
     found += [
         f"there are {here} {what}; the protocol has {planned}"
@@ -95,6 +96,9 @@ def _texts(catalog: Catalog) -> Iterable[str]:
     for (text, group), count in texts.items():
         if count > 1:
             yield f"prompt {text!r} of group {group} stands {count} times"
+    for text, count in Counter(_plain(prompt.template) for prompt in catalog.drift).items():
+        if count > 1:
+            yield f"unrelated prompt {text!r} stands {count} times"
     used = {_plain(prompt.template) for prompt in catalog.prompts}
     for prompt in catalog.validation:
         if _plain(prompt.template) in used:
@@ -142,7 +146,12 @@ def _pictures(name: str, images: Iterable[Path], masks: tuple[Path, ...]) -> Ite
 
 def _tokens(catalog: Catalog, tokenizer: Tokenizer) -> list[str]:
     """Super-categories of several tokens, and prompts that the text encoder would cut."""
-    found = []
+    found = [
+        f"unrelated prompt {prompt.id} is {tokenizer.count(prompt.template)} tokens; "
+        f"{tokenizer.name} reads {tokenizer.room}"
+        for prompt in catalog.drift
+        if tokenizer.count(prompt.template) > tokenizer.room
+    ]
     for concept in catalog.concepts:
         count = tokenizer.count(concept.super_category)
         if count != 1:

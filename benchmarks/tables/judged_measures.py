@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.scoring.measures import HELD_OUT, HIGHER, MEASURES
+from benchmarks.suite.drift_kinds import OF_DRIFT
 from benchmarks.tables.comparable import KEYS, some
 from benchmarks.tables.grid import CEILING
 from benchmarks.tables.judging import Key, Scores
@@ -71,5 +72,7 @@ def untold(reference: pd.DataFrame, run: pd.DataFrame, limits: Margins) -> list[
         if bare
         else []
     )  # fmt: skip
+    if not before & {*OF_DRIFT} and now & {*OF_DRIFT}:
+        lines.append("no drift in the reference: that of the run is passed over")
     gone = [name for name in JUDGED if name in before - now]
     return lines + ([f"{some(gone, 'measure')} of the reference not in the run"] if gone else [])

@@ -120,6 +120,15 @@ class Run:
             for row in plan.to_dict("records")
         }
 
+    def drift_text(self, prompt_id: str) -> str:
+        """The text of a prompt that measures drift."""
+        return self._drift_texts.get(prompt_id, prompt_id)
+
+    @cached_property
+    def _drift_texts(self) -> dict[str, str]:
+        plan = reading.read_drift_plan(self.folder)
+        return dict(zip(plan["prompt_id"], plan["template"].astype(str)))
+
     def image_file(self, method: str, point: str, concept: str, prompt_id: str, index: int) -> Path:
         return run_folder.cell_image(self.folder, method, point, concept, prompt_id, index)
 

@@ -6,84 +6,37 @@ import json
 import shutil
 from pathlib import Path
 
+import drift_kit
 import numpy as np
 import pandas as pd
 import pytest
+from drift_kit import POINTS, words_of
 from PIL import Image
 from run_kit import arguments, content, make_scorer, run_here, shared
 
 from benchmarks import cli
+from benchmarks.running.missing_rows import Scoring
+from benchmarks.running.rescore import scorable
 from benchmarks.store.csv_files import read_plan_file
 from benchmarks.store.reading import read_cells, read_plan, read_planned
+from benchmarks.store.run_folder import Store
 from benchmarks.suite.drift_kinds import PLAIN
 from perfusion_core.errors import UserError
 
-# adds `strength` to the noise that the U-Net predicts: 0 changes nothing, much replaces all
-FLOOD = """
-from contextlib import contextmanager
-from dataclasses import dataclass
 
-NAME, LABEL, VERSION = "flood", "Flood", 1
-TRAINED, PRIOR = False, False
-SETTINGS = ("strength",)
-USES_COVARIANCE = False
-
-
-@dataclass(frozen=True)
-class Config:
-    pass
-
-
-MINIATURE = Config()
-
-
-def fit(backbone, subject, config, out, *, seed, **_):
-    raise NotImplementedError
-
-
-@contextmanager
-def apply(backbone, fits, point):
-    strength = float(point["strength"])
-    words = {name: fitted.super_category for name, fitted in fits.items()}
-
-    def write(text):
-        for name, word in words.items():
-            text = text.replace("{" + name + "}", word)
-        return text
-
-    handle = backbone.unet.conv_out.register_forward_hook(lambda *seen: seen[-1] + strength)
-    try:
-        yield write
-    finally:
-        handle.remove()
-"""
-POINTS = ("strength=0", "strength=3")
+@pytest.fixture(scope="module")
+def flood():
+    return drift_kit.flood_file()
 
 
 @pytest.fixture(scope="module")
-def flood(tmp_path_factory):
-    file = tmp_path_factory.mktemp("flood") / "flood.py"
-    file.write_text(FLOOD)
-    return file
-
-
-def words_of(flood, *more):
-    sets = ["--set", f"points.flood={','.join(POINTS)}"]
-    return ["--method-file", str(flood), "--methods", "flood", *sets, "--no-cache", *more]
+def run():
+    return drift_kit.drift_run()
 
 
 @pytest.fixture(scope="module")
-def run(flood, tmp_path_factory):
-    out = tmp_path_factory.mktemp("drift") / "run"
-    assert run_here(shared(), out, *words_of(flood, "--drift")) == 0
-    return out
-
-
-@pytest.fixture(scope="module")
-def without(flood, tmp_path_factory):
-    out = tmp_path_factory.mktemp("drift") / "without"
-    assert run_here(shared(), out, *words_of(flood)) == 0
-    return out
+def without():
+    return drift_kit.plain_run()
 
 
 def table_of(run):
@@ -258,6 +211,28 @@ def test_another_scorer_has_a_column_of_its_own(run, tmp_path):
     assert table.loc[("flood", POINTS[0]), f"drift_{name}"] == 0
     assert table.loc[("flood", POINTS[1]), f"drift_class_{name}"] > 0
     assert f"drift_pixels_{name}" not in table  # no scorer's
+
+
+def test_nobody_is_asked_about_it(run):
+    """Ratings and judges are of the protocol's pictures."""
+    store = Store(run)
+    cells, gone = scorable(store)
+    assert gone == 0 and len(cells) == len(read_planned(run))
+    assert not any(cell.drifts for cell in cells)
+    drawn = scorable(store, drift=True)[0]
+    assert sum(cell.drifts for cell in drawn) == 56
+    scoring = Scoring(store, drawn, {}, ["judge-of-tests"])
+    assert {cell.key for cell in scoring.lacking_cells("judge-of-tests")} == {
+        cell.key for cell in cells
+    }
+
+
+def test_other_measures_do_not_wait_for_it(run, tmp_path):
+    """Its rows lack no measure of the protocol's pictures: nothing is scored again."""
+    out = shutil.copytree(run, tmp_path / "run")
+    before = {path: path.stat().st_mtime_ns for path in out.glob("rows/*/flood/*/*.csv")}
+    assert before and cli.run(["score", str(out), "--measures", "--device", "cpu"]) == 0
+    assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
 def test_a_suite_without_unrelated_prompts_is_told(tmp_path, capsys):

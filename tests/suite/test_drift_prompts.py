@@ -8,9 +8,11 @@ from dataclasses import replace
 import pytest
 from run_kit import make_concepts
 
+import benchmarks.miniature.worlds  # noqa: F401  brings world:N
 from benchmarks.miniature.shipped import ELEVEN, TUNING
 from benchmarks.miniature.world.language import read
 from benchmarks.suite.catalog import load_catalog, read_drift
+from benchmarks.suite.catalog_problems import Tokenizer, problems, shipped_problems
 from benchmarks.suite.drift_prompts import CLASS, class_prompt, drift_prompts, unrelated
 from benchmarks.suite.importers import open_suite
 from perfusion_core.errors import UserError
@@ -111,3 +113,13 @@ def test_what_is_wrong_with_it_is_one_sentence(tmp_path, text, told):
     file.write_text(text)
     with pytest.raises(UserError, match=told):
         read_drift(file)
+
+
+def test_catalog_check_looks_at_them(catalog):
+    twice = replace(catalog, drift=(*catalog.drift, catalog.drift[0]))
+    assert any("unrelated prompt 'a photo of a robot" in told for told in problems(twice))
+    assert "there are 11 unrelated prompts; the protocol has 10" in shipped_problems(twice)
+    short = Tokenizer("short", lambda text: len(text.split()), 5)
+    told = [one for one in problems(catalog, short) if one.startswith("unrelated prompt drift.")]
+    assert len(told) == sum(len(prompt.template.split()) > 5 for prompt in catalog.drift) > 0
+    assert not problems(catalog) and not shipped_problems(catalog)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from benchmarks.figures import breakdown, cost_plot, difficulty_plot, measure_panels, plots
 from benchmarks.figures.attention.drawing import attenders
+from benchmarks.figures.drift_chart import lines_of
 from benchmarks.figures.selection import best_point, in_order, is_main, perfusion_fronts, step_of
 from benchmarks.figures.style import style_of
 from benchmarks.figures.training_curves import trainings
@@ -129,6 +130,15 @@ def difficulty(run: Run) -> str:
     return f"Image similarity by grade: {listed(told)}"
 
 
+def drifting(run: Run) -> str:
+    """Of every operating point the drift of unrelated prompts, and of the class word."""
+    told = [
+        f"{line.label} {line.row['drift']:.3f} and {line.row['drift_class']:.3f}"
+        for line in lines_of(run)
+    ]
+    return f"Drift of unrelated prompts and of the class word: {listed(told)}"
+
+
 # ---- pieces ----
 
 
@@ -177,4 +187,5 @@ WORDS: dict[str, Callable[[Run], str]] = {
     "difficulty": difficulty,
     "attention": attention,
     "training": training,
+    "drift": drifting,
 }

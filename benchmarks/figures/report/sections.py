@@ -52,6 +52,8 @@ CAPTIONS = {
     "dynamics": "Where training takes locked and trained keys, step by step.",
     "ablation": "What each part of the method contributes: its front without it.",
     "attention": "Where the concept's word attends, and how much of it leaves the object.",
+    "drift": "What a loaded concept does to pictures of other things, of unrelated prompts and of "
+    "its plain class word{intervals}. Below, what moved most: without the concept, and with it.",
     "training": "Loss of every training (a running mean over a twentieth of the steps) and "
     "validation score; a line a concept, the dot is the step that was kept.",
 }
