@@ -22,7 +22,8 @@ from perfusion_core.errors import UserError
 def made(tmp_path_factory):
     out = tmp_path_factory.mktemp("views") / "made"
     points = {"perfusion": LOCAL[:3], "cd": ("default",)}
-    make_run(out, points, ["cat", "teapot"], prompts=6, images=2, size=16)
+    grades = {"columns": {"concepts": {"difficulty": {"cat": "easy", "teapot": "hard"}}}}
+    make_run(out, points, ["cat", "teapot"], prompts=6, images=2, size=16, extra=grades)
     return out
 
 
