@@ -6,7 +6,7 @@ these files' manifest; no picture of a run comes from here.
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -54,22 +54,22 @@ class DrawingCosts:
         try:
             with untouched_chance(backbone.device):
                 told = self._measured(backbone, cell)
+            self.applied.close()
         except Exception as error:
+            with suppress(Exception):  # a method that cannot leave is told of by its own cell
+                self.applied.close()
             text = f"what {cell.method} costs while it draws was not measured: {error}"
             self.say(Event("note", cell, text=text.splitlines()[0][:200]))
             return
-        finally:
-            self.applied.close()
         if told:
             self.store.add_to_manifest(fit, {"drawing": told})
 
     def _measured(self, backbone: Any, cell: Cell) -> dict[str, Any]:
         """One picture at a time, with the run's steps and guidance, after a short one of each."""
         plain = _plain(cell)
-        started = _now(backbone.device)
-        for side in (TURNS[0], TURNS[1]):
-            self._draw(backbone, cell, plain, side, WARM)
-        ahead = (_now(backbone.device) - started) / 2 / WARM * self.steps * len(TURNS)
+        warm = [self._draw(backbone, cell, plain, side, WARM)[2] for side in TURNS[:2]]
+        # the faster one: the first of a process waits for what is loaded once
+        ahead = min(warm) / WARM * self.steps * len(TURNS)
         if ahead > LONGEST:
             text = (
                 f"what {cell.method} costs while it draws is left out: {len(TURNS)} pictures would "
