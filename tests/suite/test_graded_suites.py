@@ -269,3 +269,22 @@ def test_columns_that_are_none_are_a_damaged_run(graded, tmp_path, columns):
     (folder / "run.json").write_text(json.dumps({**about, "columns": columns}))
     with pytest.raises(UserError, match="is missing or damaged"):
         run(["table", str(folder), "--by", "scene"])
+
+
+def test_grades_of_concepts_are_a_column_unless_the_suite_has_its_own():
+    from dataclasses import replace
+
+    from benchmarks.suite.columns import with_grades
+
+    suite = open_suite("miniature")
+    grades = {one.name: one.difficulty for one in suite.concepts}
+    assert len(grades) == 11 and set(grades.values()) == {"easy", "middling", "hard"}
+    assert columns_of(with_grades(suite), ["cat", "pot"], []) == {
+        "concepts": {"difficulty": {"cat": grades["cat"], "pot": grades["pot"]}}
+    }
+    own = replace(suite, columns={"concepts": {"difficulty": {"cat": "mid"}}})
+    assert with_grades(own) is own
+    bare = replace(suite, concepts=tuple(replace(c, difficulty="") for c in suite.concepts))
+    assert with_grades(bare) is bare
+    beside = replace(suite.concepts[0], name="mine", difficulty="hard")
+    assert with_grades(bare, [beside]).columns == {"concepts": {"difficulty": {"mine": "hard"}}}
