@@ -7,6 +7,7 @@ side), build (rows to tables) with costs (of fits), difficulty (by grades), scor
 scorers), table_text and views (for people), derived (the tables of a run, read back), run_view (a
 run folder as readers see it) and as_scored (by another of its scorers), comparable, margins,
 judging, judged_measures, gate and gate_report (is one run worse than another?), gate_simulation
-(what does the gate catch?), comparing (two tables by anybody),
-sample_size and design_verb (how large should the next run be?), command.
+(what does the gate catch?), comparing (two tables by anybody), sample_size and design_verb (how
+large should the next run be?), halving and halving_text (which setting does a search choose?),
+command.
 """

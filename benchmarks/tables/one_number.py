@@ -3,6 +3,8 @@
 In: the rows of cells.csv. Out: a row an operating point.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
@@ -34,13 +36,17 @@ def scaled_harmonic(grid: Grid, ceilings: pd.Series) -> np.ndarray:
     """[D, M, C]: image similarity is 0 where `super` is in the same draw and 1 where the concept's
     own images are; NaN where a concept's images are no more alike than that.
     """
+    return harmonic(image_share(grid, ceilings, grid.drawn), grid.drawn["text_sim"])
+
+
+def image_share(grid: Grid, ceilings: pd.Series, scores: Mapping[str, np.ndarray]) -> np.ndarray:
+    """[..., M, C] of scores [..., M, C]: image similarity from floor to ceiling."""
     if not (floor := grid.rows(FLOOR)):
         raise UserError(
             f"this run has no {FLOOR}, from which image similarity would be counted: give the "
             f"`perfbench run` command again with --methods super"
         )
-    image, text = grid.drawn["image_sim"], grid.drawn["text_sim"]
-    low, high = image[:, floor], ceilings.reindex(grid.concepts).to_numpy(dtype=float)
+    image = scores["image_sim"]
+    low, high = image[..., floor, :], ceilings.reindex(grid.concepts).to_numpy(dtype=float)
     with np.errstate(invalid="ignore", divide="ignore"):
-        share = np.where(high > low, (image - low) / (high - low), np.nan)
-    return harmonic(share, text)
+        return np.where(high > low, (image - low) / (high - low), np.nan)
