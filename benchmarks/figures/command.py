@@ -57,7 +57,8 @@ def plot(parser: argparse.ArgumentParser) -> Run:
     parser.add_argument(
         "figure",
         help="pareto, bias, dynamics, ablation, attention, per-concept, attainment, breakdown, "
-        "measures, cost, difficulty, training, drift or gallery",
+        "measures, cost, difficulty, training, drift or gallery; tuning, of a folder that "
+        "`perfbench tune --halving` wrote",
     )
     parser.add_argument(
         "runs", nargs="*", default=[], metavar="RUN", help="run folders, or names under results/"

@@ -19,6 +19,7 @@ from benchmarks.figures import (
     drift_chart,
     measure_panels,
     training_curves,
+    tuning_figure,
     with_pictures,
 )
 from benchmarks.figures.selection import Wish
@@ -67,6 +68,8 @@ OF_ONE = (
 )
 
 
+TUNING = "tuning"  # of a search, not of a run
+
 # pictures, attention and training curves are no scorer's
 NO_SCORES = ("gallery", "attention", "training")
 
@@ -112,7 +115,12 @@ def plot_verb(
     name: str, given: Sequence[str], out: str | None, wish: Wish, scorer: str = ""
 ) -> list[Path]:
     """`perfbench plot NAME [RUN ...]`."""
+    if name == TUNING:
+        refuse_what_is_ignored(name, wish)
+        if scorer:
+            raise UserError(f"{name} has the scores it was searched by; leave --scorer out")
+        return tuning_figure.plot_tuning(given, Path(out) if out else None)
     if name not in FIGURES:
-        raise unknown("figure", name, FIGURES)
+        raise unknown("figure", name, (*FIGURES, TUNING))
     runs = [open_run(one) for one in given] or [open_run(None)]
     return plot(name, runs, wish, Path(out) if out else None, scorer)

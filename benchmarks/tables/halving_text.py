@@ -44,10 +44,12 @@ def told(rows: pd.DataFrame, rounds: Sequence[Round]) -> str:
         )
     first, lines = rounds[0], [aligned(table), ""]
     lines += [
-        f"At most {count_fits(rounds)} fits a method. *Best of 1, of all*: the expected best of 1 "
-        f"and of {first.settings} settings on the first {first.concepts} concepts; *equal "
-        f"seconds*: of as many as {common:.0f} s of training pay for. The score is the harmonic "
-        f"mean of relative text similarity and of image similarity from floor to ceiling.",
+        f"At most {count_fits(rounds)} fits a method. Best of 1 and of all: the expected best of 1 "
+        f"and of {first.settings} settings",
+        f"on the first {first.concepts} concepts; in equal seconds: of as many as {common:.0f} s "
+        f"of training pay for.",
+        "The score is the harmonic mean of relative text similarity and of image similarity from "
+        "floor to ceiling.",
         "",
     ]
     settings = settings_table(rows)
