@@ -8,6 +8,6 @@ scorers), table_text and views (for people), derived (the tables of a run, read 
 run folder as readers see it) and as_scored (by another of its scorers), comparable, margins,
 judging, judged_measures, gate and gate_report (is one run worse than another?), gate_simulation
 (what does the gate catch?), comparing (two tables by anybody), sample_size and design_verb (how
-large should the next run be?), halving and halving_text (which setting does a search choose?),
-command.
+large should the next run be?), halving, halving_rows and halving_text (which setting does a search
+choose?), command.
 """
