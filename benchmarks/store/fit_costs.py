@@ -31,13 +31,15 @@ def measured_of(about: Mapping[str, Any]) -> dict[str, Any]:
         fine = number and math.isfinite(value) and value >= 0
         found[name] = float(value) / unit if fine else math.nan
     names = [_at(about, place) for place in ((DEVICE,), ("drawing", DEVICE))]
-    told = [name for name in names if isinstance(name, str) and name.isprintable() and name]
-    return {**found, DEVICE: devices(told)}
+    return {**found, DEVICE: devices(names)}
 
 
 def devices(names: Any) -> str:
-    """One text of the devices that something was measured on, each once."""
-    return " + ".join(sorted({part for name in names for part in name.split(" + ") if part}))
+    """One text of the devices that something was measured on, each once; they are printed, so what
+    cannot be is none.
+    """
+    texts = (name for name in names if isinstance(name, str) and name.isprintable())
+    return " + ".join(sorted({part for text in texts for part in text.split(" + ") if part}))
 
 
 def _at(about: Mapping[str, Any], place: tuple[str, ...]) -> Any:

@@ -53,11 +53,7 @@ def costs_of_methods(fits: pd.DataFrame | None) -> pd.DataFrame:
         return empty_costs()
     fits = fits.reindex(columns=list(COLUMNS))
     of = fits.astype(dict.fromkeys(NUMBERS, float)).groupby("method")
-    return of[list(NUMBERS)].mean().join(of[DEVICE].agg(_joined)).reset_index()
-
-
-def _joined(names: pd.Series) -> str:
-    return devices(name for name in names if isinstance(name, str))
+    return of[list(NUMBERS)].mean().join(of[DEVICE].agg(devices)).reset_index()
 
 
 def costs_view(table: pd.DataFrame) -> pd.DataFrame:
@@ -65,7 +61,7 @@ def costs_view(table: pd.DataFrame) -> pd.DataFrame:
     rows = table[table["kind"] == "method"].drop_duplicates("method")
     found = rows.reindex(columns=list(COLUMNS)).reset_index(drop=True)
     found = found.astype(dict.fromkeys(NUMBERS, float))
-    found[DEVICE] = found[DEVICE].where(found[DEVICE].notna(), "").replace("", None)
+    found[DEVICE] = pd.Series([devices([name]) or None for name in found[DEVICE]], dtype=object)
     return found
 
 

@@ -103,6 +103,17 @@ def test_what_is_no_measurement_is_empty(about, name):
     assert math.isnan(found[name]) and found["device"] == ""
 
 
+def test_a_table_of_somebody_else_prints_no_control_characters(made, tmp_path, capsys):
+    import shutil
+
+    shutil.copytree(made.folder, tmp_path / "theirs")
+    file = tmp_path / "theirs" / "table.csv"
+    file.write_text(file.read_text().replace("cpu (one) + cpu (two)", "a\x1b[31m"))
+    capsys.readouterr()
+    assert perfbench(["table", str(tmp_path / "theirs"), "--by", "cost"]) == 0
+    assert "\x1b" not in capsys.readouterr().out
+
+
 def test_points_of_the_figure_are_the_table_s(made):
     table = made.table.set_index(["method", "point"])
     points = cost_plot.priced(made, "trainable", "image_sim")
