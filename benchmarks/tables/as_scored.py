@@ -12,6 +12,7 @@ import pandas as pd
 
 from benchmarks.store import reading
 from benchmarks.tables.build import metrics_of, split_pairs, table_of
+from benchmarks.tables.costs import all_costs
 from benchmarks.tables.run_view import Run
 from benchmarks.tables.sample_rows import named_by
 from perfusion_core.errors import UserError, unknown
@@ -39,7 +40,7 @@ class AsScored(Run):
     @cached_property
     def table(self) -> pd.DataFrame:
         """Without the plan: of some prompts another scorer need not have an opinion."""
-        return table_of(split_pairs(self.cells)[0], None, reading.read_fits(self.folder))
+        return table_of(split_pairs(self.cells)[0], None, all_costs(self.folder))
 
     @cached_property
     def metrics(self) -> pd.DataFrame:

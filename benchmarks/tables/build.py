@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.store.fit_costs import DEVICE, NUMBERS
-from benchmarks.tables.costs import DECIMALS, costs_of_methods, known_costs
+from benchmarks.tables.costs import DECIMALS, all_costs, costs_of_methods
 from benchmarks.tables.drift_table import drift_cells, with_worst
 from benchmarks.tables.frames import SCORES, score_intervals, variants
 from benchmarks.tables.grid import CEILING, FLOOR, Grid, ceilings_of, grid_of, protocol_cells
@@ -278,13 +278,12 @@ def tables_of(run: Path, allow_missing: bool = False) -> Tables:
     """Everything from the rows of a run folder; an incomplete plan is refused unless allowed."""
     from benchmarks.store import reading
 
-    planned, fits = reading.read_plan(run), reading.read_fits(run)
+    planned = reading.read_plan(run)
     rows = sample_rows(run, planned)
-    fits = pd.concat([fits, known_costs(run, set(fits["method"]))], ignore_index=True)
     return make_tables(
         rows,
         planned,
-        fits,
+        all_costs(run),
         about=reading.read_run(run),
         allow_missing=allow_missing,
         beside=drift_cells(run, cells_of, allow_missing) if len(rows) else None,

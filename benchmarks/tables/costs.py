@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.store.fit_costs import DEVICE, NUMBERS, devices
+from benchmarks.store.reading import read_fits
 from benchmarks.store.run_folder import table_file
 
 DECIMALS = {
@@ -54,6 +55,12 @@ def costs_of_methods(fits: pd.DataFrame | None) -> pd.DataFrame:
     fits = fits.reindex(columns=list(COLUMNS))
     of = fits.astype(dict.fromkeys(NUMBERS, float)).groupby("method")
     return of[list(NUMBERS)].mean().join(of[DEVICE].agg(devices)).reset_index()
+
+
+def all_costs(run: Path) -> pd.DataFrame:
+    """Of the fits that are here, and of others what the run's table says."""
+    fits = read_fits(run)
+    return pd.concat([fits, known_costs(run, set(fits["method"]))], ignore_index=True)
 
 
 def costs_view(table: pd.DataFrame) -> pd.DataFrame:

@@ -27,6 +27,9 @@ def test_the_tables_are_that_scorers_columns():
                 expected.to_numpy(), abs=2e-6
             )
     assert (mine.loc[methods, "n_images"] == mine.loc[methods, "n_planned"]).all()
+    # of a committed run, whose trained files are not here
+    costs = theirs.loc[methods, "kilobytes"].to_numpy()
+    assert mine.loc[methods, "kilobytes"].to_numpy() == pytest.approx(costs) and costs.min() > 0
     assert set(seen.cells["metric"]) == {"image_sim", "text_sim_raw"}
     assert as_scored(paper, paper.about["scorers"][0]["name"]) is paper
 
