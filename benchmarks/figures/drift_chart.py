@@ -25,8 +25,8 @@ from benchmarks.tables.grid import FLOOR
 from benchmarks.tables.run_view import Run
 
 SHOWN = 6  # of the pictures that moved most
-# inches: of an operating point, of the axis and its words; beside and below the pictures
-ROW, ABOVE, LEFT, WORDS = 0.17, 0.75, 0.6, 0.28
+# inches: of an operating point, of the axis and its words; beside the pictures; of text
+ROW, ABOVE, LEFT, LINE = 0.17, 0.75, 0.6, 0.11
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,16 @@ def drift(runs: Sequence[Run], wish: Wish) -> Figure:
     ]
     wide = min(PAGE - LEFT, 1.1 * len(worst))
     tall = picture_grid.grid_height(wide, rows, heads, concept=False) if worst else 0.0
-    below = 0.1 + tall + WORDS if worst else 0.0
+    letters = int(21 * picture_grid.tile_size(wide, heads, False)) if worst else 0
+    texts = [textwrap.wrap(f"“{one.text}”", letters) for one in worst]
+    words_below = 0.06 + LINE * max(map(len, texts), default=0)
+    below = 0.1 + tall + words_below if worst else 0.0
     height = chart + below
     layout = ConstrainedLayoutEngine(rect=(0, below / height, 1, chart / height))
     figure = Figure(figsize=(PAGE, height), layout=layout)
     draw_lines(figure.subplots(), lines)
     if worst:
-        canvas = picture_grid.canvas(figure, LEFT, chart + 0.1, wide, tall + WORDS)
+        canvas = picture_grid.canvas(figure, LEFT, chart + 0.1, wide, tall + words_below)
         picture_grid.grid(canvas, rows, heads, concept=False)
         side = picture_grid.tile_size(wide, heads, False)
         top = picture_grid.header_height(heads)
@@ -85,10 +88,10 @@ def drift(runs: Sequence[Run], wish: Wish) -> Figure:
                 (LEFT - 0.06) / PAGE, 1 - middle / height, words,
                 fontsize=6.2, color=GREY, ha="right", va="center",
             )  # fmt: skip
-        for number, one in enumerate(worst):
+        for number, text in enumerate(texts):
             canvas.text(
                 number * (side + picture_grid.GAP) + side / 2, tall + 0.02,
-                "\n".join(textwrap.wrap(f"“{one.text}”", int(side * 21))[:2]),
+                "\n".join(text),
                 fontsize=6.2, fontstyle="italic", ha="center", va="top",
             )  # fmt: skip
     return figure

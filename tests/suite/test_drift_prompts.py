@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from run_kit import make_concepts
 
-import benchmarks.miniature.worlds  # noqa: F401  brings world:N
+import benchmarks.miniature.command  # noqa: F401  brings world:N
 from benchmarks.miniature.shipped import ELEVEN, TUNING
 from benchmarks.miniature.world.language import read
 from benchmarks.suite.catalog import load_catalog, read_drift
