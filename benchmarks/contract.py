@@ -148,6 +148,8 @@ def said_at_top(module: ModuleType) -> Said:
     for rate in said.tuned:
         fine = isinstance(getattr(module.Config(), rate, None), float)
         expect(fine, f"TUNED names {rate}, which is no number of Config such as 0.01")
+    for rate in said.tuned_ranges:
+        expect(rate in said.tuned, f"TUNED_RANGES names {rate}, which TUNED does not")
     return said
 
 

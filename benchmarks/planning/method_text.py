@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ class Said:
     one_file: str = ""
     # learning rates that `perfbench tune` varies, with the steps; empty: not tuned
     tuned: tuple[str, ...] = ()
+    # between which of them `perfbench tune --halving` draws; empty: around the published recipe
+    tuned_ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     # what its recipe sets for a fit that a LoRA can hold exactly; empty: it has no such fit
     for_lora: Mapping[str, Any] = field(default_factory=dict)
     points: tuple[str, ...] = ()  # its operating points where the configuration names none
@@ -141,6 +144,17 @@ def _texts(value: Any) -> str:
     return "" if fine else f'{value!r} is not a tuple of texts, such as ("lr",)'
 
 
+def _ranges(value: Any) -> str:
+    if not isinstance(value, Mapping):
+        return f'{value!r} is not ranges of its rates, such as {{"lr": (0.001, 0.1)}}'
+    for rate, ends in value.items():
+        two = isinstance(ends, (tuple, list)) and len(ends) == 2
+        numbers = two and all(type(end) in (int, float) for end in ends)
+        if not (isinstance(rate, str) and numbers and 0 < ends[0] < ends[1] < inf):
+            return f"{rate} is {ends!r}; two rates above 0 are wanted, the lower one first"
+    return ""
+
+
 def _recipe(value: Any) -> str:
     fine = isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
     return "" if fine else f'{value!r} is not fields of its Config, such as {{"gate": "linear"}}'
@@ -164,6 +178,7 @@ OPTIONAL: dict[str, Callable[[Any], str]] = {  # what is wrong with a value
     "TEXT_SIDE": _flag,
     "ONE_FILE": _one_file,
     "TUNED": _texts,
+    "TUNED_RANGES": _ranges,
     "FOR_LORA": _recipe,
     "POINTS": _points,
     "SETTINGS": _texts,

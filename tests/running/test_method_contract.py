@@ -132,6 +132,8 @@ WRONG = [
     ('TUNED = ("rate",)', "TUNED names rate, which is no number of Config"),
     ("SELECTS = 1", "SELECTS: 1 is neither True nor False"),
     ('TUNED = "lr"', "TUNED: 'lr' is not a tuple of texts"),
+    ('TUNED_RANGES = {"lr": (0.1, 0.001)}', "lr is (0.1, 0.001); two rates above 0 are wanted"),
+    ('TUNED_RANGES = {"lr": (0.001, 0.1)}', "TUNED_RANGES names lr, which TUNED does not"),
     ('POINTS = ("strongly",)', "operating point 'strongly'"),
     ('POINTS = ("strength=1", "default")', "POINTS names points whose pictures are the same"),
     (
