@@ -4,6 +4,12 @@ import argparse
 
 from benchmarks.options import SEEDS, add_device, add_dtype, whole
 from benchmarks.verb import Run, verb
+from perfusion_core.errors import UserError
+
+HALVING_ROUNDS = "16x4,8x8,4x16,2x22"  # 140 fits a method at most
+# what `tune` takes where nothing else is said, of either way
+GRID = {"factors": "0.25,0.5,1,2,4", "parts": "0.25,0.5,1", "suite": "tuning"}
+HALVING = {"rounds": HALVING_ROUNDS, "seed": 0, "suite": "world-tuning:22"}
 
 
 @verb("fit")
@@ -64,8 +70,14 @@ def tune(parser: argparse.ArgumentParser) -> Run:
     One fit a factor, looked at on its way; the best harmonic mean is chosen, and every trial is a
     row of trials.csv.
 
+    With --halving: rates drawn at random around each recipe, validation picks the step, and of many
+    settings on few concepts the better half goes on to more. Chosen is the middle of those within
+    one standard error of the best (docs/baselines.md).
+
       perfbench tune
       perfbench tune --methods ti,cd --factors 0.25,0.5,1,2,4 --parts 0.25,0.5,1
+      perfbench tune --halving --suite world-tuning:22 --engine processes --workers 2 --threads 1
+      perfbench tune --halving --rounds 8x4,4x8 --methods lora --out results/lora-rates
     """
     parser.add_argument(
         "--methods", metavar="A,B", help="default: all that say what to tune (docs/methods.md)"
@@ -74,21 +86,40 @@ def tune(parser: argparse.ArgumentParser) -> Run:
         "--method-file", metavar="FILE,..", dest="method_files", help="methods of your own"
     )
     parser.add_argument(
-        "--factors", metavar="X,Y", default="0.25,0.5,1,2,4", help="of the recipe's learning rates"
+        "--factors",
+        metavar="X,Y",
+        help=f"of the recipe's learning rates; default {GRID['factors']}",
     )
     parser.add_argument(
-        "--parts", metavar="X,Y", default="0.25,0.5,1", help="of the recipe's steps"
+        "--parts", metavar="X,Y", help=f"of the recipe's steps; default {GRID['parts']}"
     )
     parser.add_argument("--prompts", metavar="N", default="24", help="for each concept; default 24")
     parser.add_argument("--images", metavar="N", default="1", help="a prompt; default 1")
     parser.add_argument("--steps", metavar="N", default="25", help="of DDIM; default 25")
     parser.add_argument(
-        "--suite", metavar="DIR", default="tuning", help="default: the three tuning concepts"
+        "--suite",
+        metavar="DIR",
+        help="default: the three tuning concepts; with --halving world-tuning:22",
     )
     parser.add_argument(
         "--backbone", metavar="WHICH", default="miniature", help="a name, folder, file, hub id"
     )
-    parser.add_argument("--out", metavar="DIR", help="default: results/tuning-<backbone>")
+    parser.add_argument(
+        "--out", metavar="DIR", help="default: results/tuning-<backbone>, or halving-<backbone>"
+    )
+    parser.add_argument(
+        "--halving",
+        action="store_true",
+        help="successive halving over concepts, in place of the grid of --factors and --parts",
+    )
+    parser.add_argument(
+        "--rounds",
+        metavar="SxC,..",
+        help=f"of --halving: S settings on C concepts in all; default {HALVING_ROUNDS}",
+    )
+    parser.add_argument(
+        "--seed", type=whole(0, SEEDS), metavar="N", help="of --halving's settings; default 0"
+    )
     for name in ("device", "engine", "workers", "threads"):
         parser.add_argument(f"--{name}", metavar="X", help=f"as in `perfbench run --{name}`")
     parser.add_argument(
@@ -96,6 +127,20 @@ def tune(parser: argparse.ArgumentParser) -> Run:
     )
 
     def act(args: argparse.Namespace) -> int:
+        own, other = (HALVING, GRID) if args.halving else (GRID, HALVING)
+        for name, value in own.items():
+            if getattr(args, name) is None:
+                setattr(args, name, value)
+        for name in other.keys() - own.keys():
+            if getattr(args, name) is not None:
+                raise UserError(
+                    f"--{name} is {'not ' * args.halving}of --halving: leave it out, or "
+                    f"{'leave --halving out' if args.halving else 'give --halving as well'}"
+                )
+        if args.halving:
+            from benchmarks.running.tune_halving import tune_halving
+
+            return tune_halving(args)
         from benchmarks.running.tune import tune
 
         return tune(args)

@@ -195,15 +195,21 @@ def measured(config: Config, runs: Path) -> list[Row]:
     prepared = prepare_run(config)
     store = open_folder(prepared, sys.argv[1:])
     outcome = work(prepared, store)
-    gone = ("Diverged", "NotFinite")  # the training, or a picture drawn with what it left
-    others = [text for _, text in outcome.failed.values() if not any(kind in text for kind in gone)]
-    if others:
-        raise UserError(
-            f"a trial failed: {others[0].strip().splitlines()[-1]}; see {store.failures}"
-        )
+    refuse_other_failures([text for _, text in outcome.failed.values()], store.failures)
     write_tables(store.root, allow_missing=True)
     with (store.root / "table.csv").open(encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))
+
+
+def has_diverged(traceback: str) -> bool:
+    """The training, or a picture drawn with what it left."""
+    return any(kind in traceback for kind in ("Diverged", "NotFinite"))
+
+
+def refuse_other_failures(tracebacks: Sequence[str], folder: Path) -> None:
+    """Whatever failed for another reason than its rates ends the search."""
+    if others := [text for text in tracebacks if not has_diverged(text)]:
+        raise UserError(f"a trial failed: {others[0].strip().splitlines()[-1]}; see {folder}")
 
 
 # ---- the table ----

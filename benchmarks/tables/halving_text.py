@@ -28,7 +28,8 @@ def told(rows: pd.DataFrame, rounds: Sequence[Round]) -> str:
     methods = list(dict.fromkeys(rows["method"]))
     trials = {name: first_trials(rows[rows["method"] == name]) for name in methods}
     # what the cheapest method's first round takes: the seconds that all can be given
-    common = min((float(one["seconds"].mean()) * len(one) for one in trials.values()), default=0.0)
+    took = [float(one["seconds"].mean()) * len(one) for one in trials.values()]
+    common = min((seconds for seconds in took if not math.isnan(seconds)), default=0.0)
     table = [list(HEAD)]
     for name in methods:
         mine, scores = rows[rows["method"] == name], list(trials[name]["score"])
@@ -43,10 +44,11 @@ def told(rows: pd.DataFrame, rounds: Sequence[Round]) -> str:
             ]
         )
     first, lines = rounds[0], [aligned(table), ""]
+    concepts = f"{first.concepts} concepts" if first.concepts > 1 else "concept"
     lines += [
         f"At most {count_fits(rounds)} fits a method. Best of 1 and of all: the expected best of 1 "
         f"and of {first.settings} settings",
-        f"on the first {first.concepts} concepts; in equal seconds: of as many as {common:.0f} s "
+        f"on the first {concepts}; in equal seconds: of as many as {common:.0f} s "
         f"of training pay for.",
         "The score is the harmonic mean of relative text similarity and of image similarity from "
         "floor to ceiling.",

@@ -150,7 +150,10 @@ def test_where_everything_diverged_nothing_is_chosen():
     rows = made({"01": [None, 0.5], "02": [None, None]})
     table = halving.settings_table(rows)
     assert set(table["chosen"]) == {""} and list(table["diverged"]) == [1, 2]
-    assert "lora: every setting diverged" in told(rows, [Round(2, 2)])
+    beside = made({"01": [0.4, 0.4]}, method="db")
+    for both in ([rows, beside], [beside, rows]):
+        text = told(pd.concat(both), [Round(2, 2)])
+        assert "lora: every setting diverged" in text and "as many as 20 s" in text
 
 
 # ---- expected validation performance ----

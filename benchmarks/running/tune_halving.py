@@ -1,0 +1,288 @@
+"""`perfbench tune --halving`: many settings on few concepts, the better half on more of them.
+
+In: the verb's arguments. Out: trainings.csv (a row a setting and concept), settings.csv,
+expected.csv. Trials are ordinary runs in folders; a later round trains only the concepts it adds.
+
+Validation picks training steps as it does in runs, by the scorer that is never reported, and the
+same scorer scores: the reported one's weights decide nothing here.
+"""
+
+import argparse
+import shlex
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.disk import read_json, write_whole
+from benchmarks.planning.backbones import Models, find_models
+from benchmarks.planning.config import Config, resolve
+from benchmarks.planning.units import FLOOR, Plan
+from benchmarks.running.missing_rows import Scoring
+from benchmarks.running.prepared import (
+    Prepared,
+    chosen_concepts,
+    concept_key,
+    open_catalog,
+    planned_concepts,
+    prepare_run,
+    scorer_names,
+)
+from benchmarks.running.run import open_folder, work
+from benchmarks.running.trial_settings import Searched, Setting, methods_to_search, searched
+from benchmarks.running.tune import has_diverged, refuse_other_failures
+from benchmarks.store import run_json
+from benchmarks.store.run_folder import Store
+from benchmarks.tables import halving
+from benchmarks.tables.build import cells_of
+from benchmarks.tables.grid import CEILING, ceilings_of, grid_of
+from benchmarks.tables.halving_rows import ABOUT, TRAININGS, frame_of, read_trainings
+from benchmarks.tables.halving_text import told
+from benchmarks.tables.one_number import SCALED, image_share
+from benchmarks.tables.sample_rows import sample_rows
+from benchmarks.tables.statistics import harmonic
+from perfusion_core.errors import UserError
+
+SETTINGS, EXPECTED = "settings.csv", "expected.csv"
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is common to all trials."""
+
+    args: argparse.Namespace
+    models: Models
+    rounds: tuple[halving.Round, ...]
+    concepts: tuple[str, ...]  # of the suite, in the order in which they are added
+    suite: str
+    runs: Path
+
+    @property
+    def about(self) -> Row:
+        asked = self.args
+        rounds = ",".join(f"{one.settings}x{one.concepts}" for one in self.rounds)
+        return {
+            "backbone": self.models.name,
+            "digest": self.models.digest[:12],
+            "suite": self.suite,
+            "search": f"{rounds} seed={asked.seed} prompts={asked.prompts} images={asked.images} "
+            f"steps={asked.steps}",
+        }
+
+
+def tune_halving(args: argparse.Namespace) -> int:
+    """All rounds of all methods; the tables and what they say."""
+    files = tuple(filter(None, (args.method_files or "").split(",")))
+    wanted = methods_to_search(args.methods, files)
+    plain = config_of(args, (), "", ())
+    catalog = open_catalog(plain)
+    concepts = tuple(one.name for one in chosen_concepts(plain, catalog))
+    rounds = halving.read_rounds(args.rounds, len(concepts))
+    models = find_models(plain)
+    out = Path(args.out or f"results/halving-{models.name.replace('/', '-')}")
+    search = Search(args, models, rounds, concepts, catalog.name, out / "runs")
+    rows = kept_rows(out / TRAININGS, wanted, search.about)
+    for name in wanted:
+        of_method = searched(name, models.miniature, files)
+        for mine in search_method(search, of_method):
+            write_tables(out, [*rows, *mine])
+        rows += mine
+    table = frame_of(rows)
+    print(told(table[table["method"].isin(wanted)], rounds), end="")
+    for name in (TRAININGS, SETTINGS, EXPECTED):
+        print(out / name)
+    print(f"perfbench plot tuning {shlex.quote(str(out))} draws what more trials would bring")
+    return 0
+
+
+def search_method(search: Search, of_method: Searched) -> Iterable[list[Row]]:
+    """The rows so far, after every round."""
+    settings = of_method.settings(search.rounds[0].settings, search.args.seed)
+    by_number = {one.number: one for one in settings}
+    rows: list[Row] = []
+    alive, before = list(by_number), 0
+    for number, (count, concepts) in enumerate(search.rounds, 1):
+        if number > 1:
+            alive = halving.survivors(frame_of(rows), alive, count)
+        for name in alive:
+            print(
+                f"perfbench: {of_method.method}, round {number} of {len(search.rounds)} "
+                f"({len(alive)} settings, {concepts} concepts), setting {name}: "
+                f"{by_number[name].words}",
+                file=sys.stderr,
+            )
+            found = trial_rows(search, by_number[name], of_method.point, concepts)
+            rows += [{"round": number, **row} for row in found[before:]]
+        before = concepts
+        yield rows
+
+
+# ---- one trial ----
+
+
+def config_of(
+    args: argparse.Namespace, methods: Sequence[str], out: str, forced: Sequence[str]
+) -> Config:
+    """A run of the verb's arguments; what the search decides comes last."""
+    flags = {
+        "backbone": args.backbone,
+        "suite": args.suite,
+        "methods": tuple(methods) or (FLOOR,),
+        "prompts": args.prompts,
+        "device": args.device,
+        "engine": args.engine,
+        "workers": args.workers,
+        "threads": args.threads,
+        "out": out,
+        "method_files": args.method_files,
+        "cache": "none",  # the seconds of training are measured here
+    }
+    sets = [f"images={args.images}", f"steps={args.steps}", *args.sets, "select_step=true"]
+    return resolve(flags=flags, sets=[*sets, *forced])
+
+
+def prepare_trial(search: Search, setting: Setting, point: str, concepts: int) -> Prepared:
+    """The run of one setting on the first so many concepts. It is scored by what picks its steps,
+    which a run that reports its scores may not be.
+    """
+    name, out = setting.method, search.runs / setting.method / setting.number
+    forced = [f"concepts={','.join(search.concepts[:concepts])}", f"points.{name}={point}"]
+    forced += [f"fit.{name}.{rate}={value!r}" for rate, value in setting.rates.items()]
+    config = config_of(search.args, (name,), str(out), forced)
+    prepared = prepare_run(config)
+    models = replace(prepared.models, scorers=(prepared.models.selector,))
+    protocol = run_json.resolved_protocol(prepared.config, models, prepared.catalog)
+    return replace(prepared, models=models, protocol=protocol)
+
+
+def trial_rows(search: Search, setting: Setting, point: str, concepts: int) -> list[Row]:
+    """A row a concept, in the search's order; what is missing of it is trained, drawn and
+    scored.
+    """
+    whole = prepare_trial(search, setting, point, concepts)
+    store = Store(whole.folder)
+    lost = diverged(store, whole.plan)
+    left = replace(whole, plan=without(whole.plan, lost))
+    if not is_finished(store, left):
+        lend(search.runs, store, left.plan)
+        outcome = work(left, open_folder(left, sys.argv[1:]))
+        refuse_other_failures([text for _, text in outcome.failed.values()], store.failures)
+        if outcome.stopped:
+            raise UserError(
+                f"the trial in {store.root} stopped {outcome.stopped}; the same command goes on"
+            )
+    scores = scores_of(store, whole.plan, setting.method)
+    costs = {fit.concept: store.manifest(fit) or {} for fit in whole.plan.fits}
+    common = {**search.about, "method": setting.method, "setting": setting.number}
+    return [
+        {
+            **common,
+            "rates": setting.words,
+            "concept": name,
+            "step": costs[name].get("steps", "") if name in scores else "",
+            **scores.get(name, {}),
+            "train_seconds": costs[name].get("seconds", ""),
+        }
+        for name in search.concepts[:concepts]
+    ]
+
+
+def diverged(store: Store, plan: Plan) -> set[str]:
+    """Keys of fits and cells that an earlier call saw diverge: they are not tried again."""
+    told = {unit.key: read_json(store.failure_file(unit.key)) for unit in plan.units}
+    return {
+        key
+        for key, failure in told.items()
+        if failure and failure["key"] == key and has_diverged(failure["traceback"])
+    }
+
+
+def without(plan: Plan, lost: set[str]) -> Plan:
+    """The plan but for these units and what needs them."""
+    fits = tuple(fit for fit in plan.fits if fit.key not in lost)
+    cells = tuple(
+        cell for cell in plan.cells if not {cell.key, *(fit.key for fit in cell.fits)} & lost
+    )
+    return replace(plan, fits=fits, cells=cells)
+
+
+def is_finished(store: Store, prepared: Prepared) -> bool:
+    """Nothing is left to train, to draw or to score, the concepts' own images among that."""
+    names, plan, models = scorer_names(prepared.models), prepared.plan, prepared.models
+    concepts = {
+        one.name: (concept_key(one, models), one.group, len(one.images))
+        for one in planned_concepts(prepared)
+    }
+    scoring = Scoring(store, [cell.row for cell in plan.cells], concepts, names)
+    return not scoring.groups() and {unit.key for unit in plan.units} <= store.done(plan, names)
+
+
+def lend(runs: Path, store: Store, plan: Plan) -> None:
+    """Class images and pictures of plain words are the same for every setting: made once, then
+    copied. Half a copy is found by its digests and made anew.
+    """
+    others = [Store(path.parent) for path in sorted(runs.glob("*/*/run.json"))]
+    shared = [*plan.priors, *(cell for cell in plan.cells if cell.method == FLOOR)]
+    for unit in shared:
+        if store.folder(unit).exists():
+            continue
+        if other := next((one for one in others if one.manifest(unit)), None):
+            shutil.copytree(other.folder(unit), store.folder(unit))
+
+
+def scores_of(store: Store, plan: Plan, method: str) -> dict[str, Row]:
+    """concept -> its scores; a concept of which a training or a picture diverged has none."""
+    rows = sample_rows(store.root)
+    # the folder may hold more, of an earlier call
+    here = pd.MultiIndex.from_tuples([(cell.concept, cell.prompt_id) for cell in plan.cells])
+    mine = pd.MultiIndex.from_frame(rows[["concept", "prompt_id"]]).isin(here)
+    cells = cells_of(rows[mine | (rows["method"] == CEILING)])
+    grid, ceilings = grid_of(cells), ceilings_of(cells)
+    share = image_share(grid, ceilings, grid.scores)
+    scores = {**grid.scores, halving.SHARE: share}
+    scores[SCALED] = harmonic(share, grid.scores["text_sim"])
+    planned = [cell for cell in plan.cells if cell.method == method]
+    found: dict[str, Row] = {}
+    for m in grid.rows(method):
+        for c, concept in enumerate(grid.concepts):
+            wanted = sum(len(cell.seeds) for cell in planned if cell.concept == concept)
+            if wanted and grid.images[m, c].sum() == wanted:
+                found[concept] = {
+                    name: round(float(scores[name][m, c]), 6) for name in halving.SCORES
+                }
+    return found
+
+
+# ---- files ----
+
+
+def kept_rows(path: Path, wanted: Sequence[str], about: Row) -> list[Row]:
+    """Rows of methods that are not searched now, which must have been searched alike."""
+    frame = read_trainings(path)
+    kept = frame[~frame["method"].isin(wanted)]
+    for name in ABOUT:
+        if others := sorted(set(kept[name]) - {about[name]}):
+            raise UserError(
+                f"{path} has a search with another {name} ({others[0]}, not {about[name]}); give "
+                f"the same, or another folder with --out"
+            )
+    return [{str(key): value for key, value in row.items()} for row in kept.to_dict("records")]
+
+
+def write_tables(out: Path, rows: Sequence[Row]) -> None:
+    """Each file whole or not at all; settings.csv and expected.csv are made of trainings.csv."""
+    frame = frame_of(rows)
+    command = shlex.join(["perfbench", *map(str, run_json.anonymous(sys.argv[1:]))])
+    tables = {
+        TRAININGS: frame.round({"train_seconds": 3}),
+        SETTINGS: halving.settings_table(frame).assign(command=command),
+        EXPECTED: halving.expected_table(frame),
+    }
+    for name, table in tables.items():
+        out.mkdir(parents=True, exist_ok=True)
+        write_whole(out / name, table.to_csv(index=False, lineterminator="\n"))
