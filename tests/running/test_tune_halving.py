@@ -6,6 +6,7 @@ import _thread
 import csv
 import json
 import math
+import signal
 import sys
 import threading
 import time
@@ -60,9 +61,12 @@ def halved(tmp_path_factory):
     def interrupt():
         while not (out / "runs" / "lora" / "02" / "run.json").exists() and not gone.is_set():
             time.sleep(0.01)
-        _thread.interrupt_main()
+        if not gone.is_set():
+            _thread.interrupt_main()
 
     watching = threading.Thread(target=interrupt)
+    # tests started in the background inherit it ignored
+    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)
     watching.start()
     try:
         with pytest.raises(KeyboardInterrupt):
@@ -70,6 +74,7 @@ def halved(tmp_path_factory):
     finally:
         gone.set()
         watching.join()
+        signal.signal(signal.SIGINT, ignored)
     before = fits(out)
     assert not (out / "trainings.csv").exists() and len(before) < 3
     with pytest.MonkeyPatch.context() as patch:
