@@ -4,7 +4,7 @@ In: a Config. Out: `Models`, which travels to every worker, and the `Facts` that
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from benchmarks.paths import backbone_names
 from benchmarks.planning.config import Config
 from benchmarks.planning.units import Facts
 from benchmarks.scoring.lookup import Scorer, find_scorer, is_judge, knows_pictures_only
+from benchmarks.scoring.modern import spelled_out
 from perfusion_core.errors import UserError
 from perfusion_core.hardware import fast_dtype_name, has_gpu
 from perfusion_core.places import COVARIANCE, cached, locate, variant_of
@@ -52,6 +53,8 @@ class Models:
 
 def find_models(config: Config) -> Models:
     """Locate everything; fetches what has to be fetched."""
+    here = backbone_names().get(config.backbone, Path(config.backbone).expanduser())
+    config = replace(config, scorers=tuple(spelled_out(config.scorers, here)))
     check_texts(config)
     name, place, revision = locate(config.backbone, config.revision or None, backbone_names())
     device = device_name(config.device, elsewhere=config.engine == "ray")

@@ -106,7 +106,7 @@ def score(parser: argparse.ArgumentParser) -> Run:
         "--scorers",
         metavar="A,B",
         default="",
-        help="more: truth, a folder, clip:MODEL:TAG, dino, dinov2, timm:MODEL, judge:URL#MODEL",
+        help="more: truth, modern, a folder, clip:MODEL:TAG, dino, timm:MODEL, judge:URL#MODEL",
     )
     add_calls(parser)
     parser.add_argument("--again", action="store_true", help="also rows that are there")
@@ -203,7 +203,7 @@ def measure(parser: argparse.ArgumentParser) -> Run:
         "--scorers",
         default="",
         metavar="A,B",
-        help="miniature, clip:MODEL:TAG, dino, dinov2, timm:MODEL, judge:URL#MODEL, or a folder",
+        help="miniature, modern, clip:MODEL:TAG, dino, timm:MODEL, judge:URL#MODEL, or a folder",
     )
     add_calls(parser)
     add_device(parser)

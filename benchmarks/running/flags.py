@@ -44,7 +44,7 @@ FLAGS = {  # flag -> key of Config, metavar, help
     "--scorers": (
         "scorers",
         "A,B",
-        "auto, truth, a folder, clip:MODEL:TAG, dino, dinov2, timm:MODEL, judge:URL#MODEL; first: "
+        "auto, truth, modern, a folder, clip:MODEL:TAG, dino, timm:MODEL, judge:URL#MODEL; first: "
         "reported",
     ),
     "--device": ("device", "NAME", "auto, cpu, cuda, cuda:N"),

@@ -6,7 +6,7 @@ scorer gives for the references among themselves.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from PIL import Image
 
 from benchmarks.devices import device_name
 from benchmarks.paths import miniature_dir
+from benchmarks.running.scorers_beforehand import tell_modern
 from benchmarks.scoring.lookup import (
     JUDGE,
     SD_SCORER,
@@ -23,6 +24,7 @@ from benchmarks.scoring.lookup import (
     find_scorer,
     knows_pictures_only,
 )
+from benchmarks.scoring.modern import spelled_out
 from benchmarks.scoring.similarity import ceiling, image_similarity
 from benchmarks.suite.catalog import fill, leave_out
 from benchmarks.suite.concept_folder import list_images
@@ -66,6 +68,8 @@ def measure(
     """`prompts`: with `{}` where the thing stands; one for all pictures, or one each. `limit`:
     calls of judges."""
     refuse_mismatch(pictures, prompts)
+    scorers = spelled_out(scorers)
+    tell_modern(scorers, len(pictures) + len(references), device_name(device))
     blind = [name for name in scorers if knows_pictures_only(name)]
     if blind and not references:
         raise UserError(
@@ -77,8 +81,13 @@ def measure(
     given = (pictures, references, prompts, word)
     # first, because this may cost money, and is refused where it was not expected
     judged = judged_pictures(judges, *given, limit) if judges else {}
-    where = device_name(device)
-    return [judged.get(one.name) or measured(one, *given, where) for one in found]
+    models = opened([one for one in found if one.name not in judged], device)
+    drawn, real = features(models, pictures), features(models, references)
+    return [
+        judged.get(one.name)
+        or measured(one, models[one.name], drawn[one.name], real[one.name], pictures, prompts, word)
+        for one in found
+    ]
 
 
 def judged_pictures(
@@ -127,16 +136,14 @@ def judged_pictures(
 
 def measured(
     scorer: Scorer,
+    model: Any,
+    drawn: np.ndarray,
+    real: np.ndarray,
     pictures: Sequence[Picture],
-    references: Sequence[Picture],
     prompts: Sequence[str],
     word: str,
-    device: str,
 ) -> Measured:
-    from benchmarks.scoring.scorers import open_scorer
-
-    model = open_scorer(scorer, device)
-    drawn, real = features(model, pictures), features(model, references)
+    """By one scorer's vectors of pictures and references."""
     each = called(pictures)
     if len(real):
         for row, value in zip(each, image_similarity(drawn, real)):
@@ -152,7 +159,7 @@ def measured(
         scorer=scorer.name,
         pixels=scorer.pixels,
         pictures=len(pictures),
-        references=len(references),
+        references=len(real),
         **{name: mean_of(each, name) for name in ("image_sim", "text_sim_raw", "text_sim_word")},
         ceiling=float(others.mean()) if len(others) else None,
         each=tuple(each),
@@ -183,13 +190,23 @@ def mean_of(rows: Sequence[dict[str, Any]], name: str) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def features(model: Any, pictures: Sequence[Picture]) -> np.ndarray:
-    """[n, d], read and seen some at a time."""
-    parts = [
-        model.images([seen(one) for one in pictures[start : start + BATCH]])
-        for start in range(0, len(pictures), BATCH)
-    ]
-    return np.concatenate(parts) if parts else np.empty((0, 0))
+def opened(scorers: Sequence[Scorer], device: str) -> dict[str, Any]:
+    """Models of vectors by name; a judge alone needs no torch."""
+    if not scorers:
+        return {}
+    from benchmarks.scoring.scorers import open_scorer
+
+    return {one.name: open_scorer(one, device_name(device)) for one in scorers}
+
+
+def features(models: Mapping[str, Any], pictures: Sequence[Picture]) -> dict[str, np.ndarray]:
+    """[n, d] by each model; read once for all of them, and some at a time."""
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in models}
+    for start in range(0, len(pictures), BATCH):
+        some = [seen(one) for one in pictures[start : start + BATCH]]
+        for name, model in models.items():
+            parts[name].append(model.images(some))
+    return {name: np.concatenate(of) if of else np.empty((0, 0)) for name, of in parts.items()}
 
 
 def seen(one: Picture) -> Image.Image:

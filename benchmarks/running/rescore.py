@@ -21,10 +21,12 @@ from benchmarks.running.engines import make_pool
 from benchmarks.running.missing_rows import Scoring
 from benchmarks.running.progress import Progress, duration
 from benchmarks.running.run import change_run, complete, to_be_scored
+from benchmarks.running.scorers_beforehand import tell_modern
 from benchmarks.running.tasks import Job
 from benchmarks.scoring.calls import Calls
 from benchmarks.scoring.cell_row import CellRow
 from benchmarks.scoring.lookup import MAY_BE_SILENT, Scorer, find_scorer, is_judge
+from benchmarks.scoring.modern import spelled_out
 from benchmarks.store.reading import find_run, read_cells, read_run, refuse_older, refuse_without
 from benchmarks.store.run_folder import Store
 from benchmarks.store.run_json import scorer_about
@@ -84,8 +86,11 @@ def score_missing(
     refuse_older(folder, about)  # run.json would be written again
     refuse_without(folder, about, NEEDED)
     config = replace(recorded_config(about), cache=cache)
-    models = recorded_models(about, config, scorers)
     cells, gone = scorable(store, drift=True)
+    place = backbone_names().get(config.backbone, Path(config.backbone).expanduser())
+    scorers = spelled_out(scorers, place)
+    tell_modern(scorers, sum(len(cell.seeds) for cell in cells), device_name(device))
+    models = recorded_models(about, config, scorers)
     names = [scorer.name for scorer in models.scorers]
     if gone:
         print(
@@ -173,7 +178,7 @@ def recorded_models(about: dict[str, Any], config: Config, more: Sequence[str]) 
 
     extra = named(more)
     # where pictures and a key are sent, this command says, and never a file
-    recorded = [name for name in config.scorers if not is_judge(name)]
+    recorded = [name for name in spelled_out(config.scorers, place) if not is_judge(name)]
     known = named(recorded[1:] if reported in extra else recorded)
     found = {**known, **extra}
     for scorer in found.values():

@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmarks.digests import canonical, digest
 from benchmarks.scoring.measures import is_ambiguous
+from benchmarks.scoring.modern import MODERN, REFUSED, SHORT
 from perfusion_core.errors import UserError
 from perfusion_core.hub import announce_download
 from perfusion_core.weight_digests import file_sha256
@@ -44,7 +45,7 @@ class Scorer:
     """
 
     name: str
-    kind: str  # clip, timm, dino, truth, judge, ratings
+    kind: str  # clip, timm, timm-cls, dino, truth, judge, ratings
     source: str  # a folder, MODEL:TAG of open_clip, a judge's address
     weights: str  # sha256
     preprocessing: str  # digest of what decides it
@@ -52,7 +53,7 @@ class Scorer:
 
 
 JUDGE, RATINGS = "judge", "ratings"
-PICTURES_ONLY = ("timm", "dino")  # kinds to which texts are nothing
+PICTURES_ONLY = ("timm", "timm-cls", "dino")  # kinds to which texts are nothing
 # kinds of which a picture may have a row and no score: somebody was asked, and said nothing
 MAY_BE_SILENT = (JUDGE, RATINGS)
 
@@ -63,14 +64,21 @@ def is_judge(scorer: str) -> bool:
 
 
 def knows_pictures_only(scorer: str) -> bool:
-    name = DINO.get(scorer, scorer)
+    name = long_name(scorer)
     return name.partition(":")[0] in PICTURES_ONLY and ":" in name and not Path(name).is_dir()
+
+
+def long_name(given: str) -> str:
+    """What a short name stands for."""
+    return SHORT[given].given if given in SHORT else DINO.get(given, given)
 
 
 def find_scorer(given: str, backbone: str, place: Path, selects: bool = False) -> Scorer:
     """`auto`, a folder with an open_clip model, clip:MODEL:TAG, dino, dinov2, timm:MODEL,
-    dino:HUB_ID, truth, or judge:URL#MODEL.
+    timm-cls:MODEL, dino:HUB_ID, one of `modern`, truth, or judge:URL#MODEL.
     """
+    if (why := REFUSED.get(given.partition(":")[0])) and not Path(given).is_dir():
+        raise UserError(why)
     if given == "auto":
         folder = place / ("scorer2" if selects else "scorer")
         if place.is_dir() and folder.is_dir():
@@ -82,16 +90,17 @@ def find_scorer(given: str, backbone: str, place: Path, selects: bool = False) -
         return judge_scorer(given.partition(":")[2])
     if given == "truth" and not selects:  # nothing may be fitted to it
         return _truth(place, backbone)
-    given = DINO.get(given, given)
+    given = long_name(given)
     if Path(given).is_dir():
         return _folder_scorer(Path(given), Path(given).resolve().name)
     kind, _, source = given.partition(":")
     if kind == "clip" and source.count(":") == 1:
         return _named_clip(source)
-    if kind in ("timm", "dino") and source:
+    if kind in PICTURES_ONLY and source:
         return _vision(kind, source)
     raise UserError(
-        f"unknown scorer {given!r} (known: auto, truth, {', '.join(DINO)}, timm:MODEL_OR_FOLDER, "
+        f"unknown scorer {given!r} (known: auto, truth, {MODERN}, "
+        f"{', '.join((*DINO, *SHORT))}, timm:MODEL_OR_FOLDER, timm-cls:MODEL_OR_FOLDER, "
         f"dino:FOLDER_OR_HUB_ID, judge:URL#MODEL, a folder with open_clip_config.json, "
         f"clip:MODEL:TAG such as {SD_SCORER})"
     )
@@ -190,7 +199,7 @@ def _vision(kind: str, source: str) -> Scorer:
     if not folder.is_dir():
         from huggingface_hub import snapshot_download
 
-        hub_id = f"timm/{source}" if kind == "timm" and "/" not in source else source
+        hub_id = f"timm/{source}" if kind.startswith("timm") and "/" not in source else source
         patterns = ["*.json", "model.safetensors"]
         announce_download(hub_id, patterns)
         try:
@@ -210,7 +219,7 @@ def _vision(kind: str, source: str) -> Scorer:
         if key in PIXELS
     }
     name = source.rsplit("/", 1)[-1]
-    name = name if kind == "timm" else f"dino-{name}"
+    name = f"dino-{name}" if kind == "dino" else f"{name}-cls" if kind == "timm-cls" else name
     return _scorer(name, kind, str(folder), file_sha256(weights), digest(configs), pixels)
 
 

@@ -75,8 +75,8 @@ class Clip:
 
 
 class Timm:
-    """A vision transformer of timm's, such as DINO: pictures only, by the class token after the
-    last norm.
+    """A vision transformer of timm's, such as DINO: pictures only, by what its own head would read,
+    which is the class token after the last norm of most; of `timm-cls`, by the class token always.
     """
 
     text = None
@@ -85,8 +85,11 @@ class Timm:
         import timm
 
         try:
-            made = timm.create_model(f"local-dir:{scorer.source}", pretrained=True, num_classes=0)
-        except (RuntimeError, ValueError, OSError) as error:
+            token = {"global_pool": "token"} if scorer.kind == "timm-cls" else {}
+            made = timm.create_model(
+                f"local-dir:{scorer.source}", pretrained=True, num_classes=0, **token
+            )
+        except (RuntimeError, ValueError, OSError, AssertionError, TypeError) as error:
             raise UserError(
                 f"the scorer {scorer.name} cannot be opened: {str(error).strip().splitlines()[0]}"
             ) from error
@@ -154,7 +157,7 @@ def open_scorer(scorer: Scorer, device: str) -> Model:
         return Truth(Path(scorer.source), device)
     if scorer.kind == "clip":
         return Clip(scorer, device)
-    return Timm(scorer, device) if scorer.kind == "timm" else Dino(scorer, device)
+    return Timm(scorer, device) if scorer.kind.startswith("timm") else Dino(scorer, device)
 
 
 def of_concept(model: Model, pictures: Sequence[Image.Image]) -> np.ndarray:
