@@ -111,7 +111,7 @@ def draw_climbs(axes: Axes, found: Sequence[Climb]) -> None:
                     zorder=2.5,
                 )  # fmt: skip
         there = [(x, mean.value) for x, mean in zip(at, one.means) if np.isfinite(mean.value)]
-        plots.trace(axes, *zip(*there), one.style, size=3.8)
+        plots.trace(axes, [x for x, _ in there], [y for _, y in there], one.style, size=3.8)
     axes.tick_params(axis="x", length=0)
     axes.grid(axis="x", visible=False)
     axes.set_xlim(-0.5, len(found[0].values) - 0.5)

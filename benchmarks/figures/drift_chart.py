@@ -7,6 +7,7 @@ In: a run whose tables have drift. Out: a figure, laid out for the page.
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -136,13 +137,13 @@ def draw_lines(axes: Axes, lines: Sequence[Line]) -> None:
     axes.set(ylim=(len(lines) - 0.4, -0.6), xlim=(0, max(1.12 * most, 1e-3)))
     axes.set_xlabel("Drift: 1 − cosine to the picture without the concept")
     axes.grid(visible=False, axis="y")
-    marks = {"marker": "o", "color": INK, "linestyle": "none", "markersize": 4.2}
+    marks: dict[str, Any] = {"marker": "o", "color": INK, "linestyle": "none", "markersize": 4.2}
     handles = [
         Line2D([], [], label="unrelated prompts", **marks),
         Line2D([], [], label="the plain class word", markerfacecolor="white", **marks),
         Line2D([], [], label="the worst prompt", **{**marks, "marker": "|", "markersize": 6}),
     ]
-    axes.figure.legend(  # type: ignore[union-attr]
+    axes.figure.legend(
         handles=handles, loc="outside upper center", ncols=3, frameon=False, borderpad=0,
         handletextpad=0.2,
     )  # fmt: skip

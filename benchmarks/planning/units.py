@@ -185,4 +185,5 @@ class Plan:
     @property
     def digest(self) -> str:
         """Of the protocol's units."""
-        return digest([unit.key for unit in (*self.priors, *self.fits, *self.cells)])
+        mine: tuple[Unit, ...] = (*self.priors, *self.fits, *self.cells)
+        return digest([unit.key for unit in mine])

@@ -123,8 +123,8 @@ def open_folder(prepared: Prepared, argv: Sequence[str]) -> Store:
         if not old:
             refuse_lost(prepared, map(CellRow.read, before))
             before = ()
-        mine = (*prepared.plan.cells, *prepared.plan.drift)
-        rows = [*map(CellRow.read, before), *(cell.row for cell in mine)]
+        planned = (*prepared.plan.cells, *prepared.plan.drift)
+        rows = [*map(CellRow.read, before), *(cell.row for cell in planned)]
         # of one place the later command's
         rows = list({(*row.address, row.prompt_id): row for row in rows}.values())
         store.write_text(plan_file, planned_text(map(vars, rows)))

@@ -21,7 +21,7 @@ import pandas as pd
 from benchmarks.disk import read_json, write_whole
 from benchmarks.planning.backbones import Models, find_models
 from benchmarks.planning.config import Config, resolve
-from benchmarks.planning.units import FLOOR, Plan
+from benchmarks.planning.units import FLOOR, Cell, Plan, Prior
 from benchmarks.running.missing_rows import Scoring
 from benchmarks.running.prepared import (
     Prepared,
@@ -215,7 +215,7 @@ def is_finished(store: Store, prepared: Prepared) -> bool:
     """Nothing is left to train, to draw or to score, the concepts' own images among that."""
     names, plan, models = scorer_names(prepared.models), prepared.plan, prepared.models
     concepts = {
-        one.name: (concept_key(one, models), one.group, len(one.images))
+        one.name: (concept_key(one, models.size), one.group, len(one.images))
         for one in planned_concepts(prepared)
     }
     scoring = Scoring(store, [cell.row for cell in plan.cells], concepts, names)
@@ -227,7 +227,10 @@ def lend(runs: Path, store: Store, plan: Plan) -> None:
     copied. Half a copy is found by its digests and made anew.
     """
     others = [Store(path.parent) for path in sorted(runs.glob("*/*/run.json"))]
-    shared = [*plan.priors, *(cell for cell in plan.cells if cell.method == FLOOR)]
+    shared: list[Prior | Cell] = [
+        *plan.priors,
+        *(cell for cell in plan.cells if cell.method == FLOOR),
+    ]
     for unit in shared:
         if store.folder(unit).exists():
             continue

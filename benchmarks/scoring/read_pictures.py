@@ -9,6 +9,7 @@ import io
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -38,7 +39,7 @@ class ReadPictures(Sequence[Image.Image]):
     def __len__(self) -> int:
         return len(self._bytes)
 
-    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+    def __getitem__(self, index: Any) -> Any:
         return self._decoded[index]
 
 

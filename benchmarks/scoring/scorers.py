@@ -85,7 +85,7 @@ class Timm:
         import timm
 
         try:
-            token = {"global_pool": "token"} if scorer.kind == "timm-cls" else {}
+            token: dict[str, Any] = {"global_pool": "token"} if scorer.kind == "timm-cls" else {}
             made = timm.create_model(
                 f"local-dir:{scorer.source}", pretrained=True, num_classes=0, **token
             )

@@ -90,7 +90,7 @@ class Standing(NamedTuple):
 
     def mean(self, setting: str) -> float:
         """Over its concepts; without any score the lowest of all."""
-        mean = float(self.scores.loc[setting].mean())
+        mean = float(self.scores.mean(axis=1)[setting])
         return -math.inf if math.isnan(mean) else mean
 
     @property

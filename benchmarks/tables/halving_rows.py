@@ -34,7 +34,8 @@ def read_trainings(path: Path) -> pd.DataFrame:
         return frame_of([])
     try:
         frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-        return frame_of(frame[list(COLUMNS)].to_dict("records"))
+        rows: list[Any] = frame[list(COLUMNS)].to_dict("records")
+        return frame_of(rows)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
             f"{path} is damaged ({error}); remove it, and the same `perfbench tune --halving` "

@@ -53,8 +53,8 @@ def other_pictures(reference: pd.DataFrame, run: pd.DataFrame) -> list[str]:
     ]
     before, now = (one.set_index("concept")["mean"].astype(float) for one in of)
     both = before.index.intersection(now.index)
-    apart = np.abs(before[both] - now[both]) > ALIKE
-    return sorted(map(str, both[apart.to_numpy()]))
+    apart = np.abs(before[both].to_numpy() - now[both].to_numpy()) > ALIKE
+    return sorted(map(str, both[apart]))
 
 
 def without(cells: pd.DataFrame, concepts: Sequence[str]) -> pd.DataFrame:

@@ -5,6 +5,7 @@ known.
 """
 
 from html import escape
+from typing import Any
 
 from benchmarks.figures import plots
 from benchmarks.figures.report.html import html_table, row_head, there
@@ -35,7 +36,7 @@ def cost_table(run: Run) -> str:
     strangers = strangers_among(methods["method"])
     rows = []
     for method in order:
-        row = found.loc[method]
+        row: Any = found.loc[method]
         style = style_of(method, strangers=strangers)
         cells = [row_head(named(style, style.label))]
         cells += [f"<td>{number(float(row[name]), name)}</td>" for name in columns]

@@ -51,7 +51,8 @@ def beyond(run: Run) -> str:
         return ""
     strangers = strangers_among(run.table["method"])
     body = []
-    for row in sorted(shown.to_dict("records"), key=row_order):
+    rows: list[Any] = shown.to_dict("records")
+    for row in sorted(rows, key=row_order):
         numbers = [
             estimate(row[name], row[f"{name}_lo"], row[f"{name}_hi"], name) for name in names
         ]
