@@ -107,10 +107,15 @@ def lines_of(run: Run) -> list[Line]:
     found = []
     for one in in_order(plots.series_of(mine)) if len(mine) else []:
         for _, row in one.rows.iterrows():
-            told = short(str(row["point"]))
+            told = told_of(str(row["point"]))
             found.append(Line(f"{one.style.label}, {told}" if told else one.style.label,
                               one.style, row))  # fmt: skip
     return found
+
+
+def told_of(point: str) -> str:
+    """Bias and step as figures write them; any other setting as its point is called."""
+    return short(point) or ("" if point == "default" else point)
 
 
 def draw_lines(axes: Axes, lines: Sequence[Line]) -> None:
@@ -184,6 +189,6 @@ def head_of(one: Moved) -> picture_grid.Column:
     """What is loaded."""
     style = style_of(one.method, OperatingPoint.parse(one.point).lock, [one.method])
     name = style.label.partition(", ")[0]
-    told = short(one.point)
+    told = told_of(one.point)
     words = f"{name}, {told}" if told else name
     return picture_grid.Column(words, style.text, below=one.concept.replace("_", " "))
