@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.devices import device_name
-from benchmarks.evidence import miniature_gates, miniature_measures
+from benchmarks.evidence import miniature_gates, miniature_measures, segmenter_measures
 from benchmarks.evidence.miniature_measures import Figure, Rows
 from benchmarks.miniature.opening import opened
 from benchmarks.miniature.training.judges import judges_digest, open_judges
@@ -34,11 +34,12 @@ class Sizes:
     instances: int = 12  # of each class, in four scenes
     each: int = 8  # drawn for every held-out pair
     asked: int = 4  # renders of every prompt, for the scorers
+    redrawn: int = 200  # renders drawn anew, for the segmenter
     supers: int = 4  # drawn for every shape-preserving prompt and super-category
     fit: bool = True  # the tuning concepts, for the gate after fitting
 
 
-QUICK = Sizes(fresh=300, instances=6, each=1, asked=1, supers=1, fit=False)
+QUICK = Sizes(fresh=300, instances=6, each=1, asked=1, redrawn=24, supers=1, fit=False)
 
 
 def verify(
@@ -76,6 +77,7 @@ def verify(
         (cls, miniature_measures.harsh(backbone, pictures), who, where)
         for cls, pictures, who, where in sets
     ]
+    part("segmenter", lambda: segmenter_measures.on_drawn(backbone, judges, sizes.redrawn))
     part(
         "identity",
         lambda: [

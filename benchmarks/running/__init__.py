@@ -4,7 +4,7 @@ Reading order: prepared (what is asked), beforehand, known_seconds and familiar 
 meant, can it be learned), run (prepare, work, finish), tasks (what travels), driver and engines
 with ray_pool (who does what), worker with applied, worker_devices, worker_scores and batch_probe
 (doing it), shared_units (or taking what an earlier run did), known_features
-(what scorers saw before), missing_rows, forecast, time_left and
+(what scorers saw before), subject_scores (the thing alone), missing_rows, forecast, time_left and
 progress; given_files (`--trained`), tune, rescore (`score`) with scorers_beforehand
 and judged_cells (judges),
 ratings_file and rated_run (`score --from`), measure, one_fit; listing (`ls`), doctor,

@@ -123,6 +123,15 @@ def score(parser: argparse.ArgumentParser) -> Run:
     )
     add_device(parser)
     parser.add_argument(
+        "--subject",
+        nargs="?",
+        default="",
+        const="CIDAS/clipseg-rd64-refined",
+        metavar="CLIPSEG",
+        help="likeness of the thing without its background, too: cut out by CLIPSeg, a hub id "
+        "or a folder",
+    )
+    parser.add_argument(
         "--from", dest="ratings", metavar="FILE", help="scores that were given elsewhere, as CSV"
     )
     parser.add_argument("--scorer", metavar="NAME", help="with --from: who gave them")
@@ -132,7 +141,8 @@ def score(parser: argparse.ArgumentParser) -> Run:
 
     def act(args: argparse.Namespace) -> int:
         if args.ratings is not None:
-            refuse_with(args, "--from", ("scorers", "again", "measures", "limit", "no_cache"))
+            more = ("scorers", "again", "measures", "limit", "no_cache", "subject")
+            refuse_with(args, "--from", more)
             if args.scorer is None:
                 raise UserError("--from needs the name of who gave the scores: --scorer NAME")
             from benchmarks.running.rated_run import take_ratings
@@ -155,6 +165,7 @@ def score(parser: argparse.ArgumentParser) -> Run:
             limit=args.limit,
             cache="none" if args.no_cache else "usual",
             measures=args.measures,
+            subject=args.subject,
         )
 
     return act

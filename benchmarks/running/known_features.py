@@ -7,7 +7,7 @@ bit as without the cache; its weights are opened when something is not known.
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -33,6 +33,7 @@ SOURCES = (
     "scoring/clip_folder.py",
     "scoring/clip_networks.py",
     "scoring/read_pictures.py",
+    "scoring/subject_alone.py",
     "scoring/truth.py",
     "miniature/training/judges.py",
 )
@@ -135,6 +136,27 @@ class LazyScorer:
     def _seen(self, pictures: Sequence[Image.Image], role: str) -> np.ndarray:
         see = self.model.images if role == "picture" else lambda some: of_concept(self.model, some)
         return see(pictures)
+
+    def alone(
+        self,
+        pictures: ReadPictures,
+        by: str,
+        cut: Callable[[], list[Image.Image | None]],
+        role: str = "picture",
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Of the things that `cut` makes of pictures: [k, d], and which of the pictures have one,
+        bool [n]. `by`: the digest of what cuts. `role`: `concept` of a concept's own."""
+        of = self._of(**{f"{role} alone": list(pictures.digests)}, cut=by)
+        if known := self.known.get(of):
+            vectors, there = known[0], np.array(known[1].get("found", ()), dtype=bool)
+            if len(there) == len(pictures) and len(vectors) == there.sum():
+                return vectors, there
+        things = cut()
+        there = np.array([one is not None for one in things], dtype=bool)
+        found = [one for one in things if one is not None]
+        vectors = self._seen(found, role) if found else np.empty((0, 1), dtype=np.float32)
+        self.known.put(of, vectors, found=[int(one) for one in there])
+        return vectors, there
 
     def _text(self, text: str) -> np.ndarray:
         """[d]; each text once a process."""

@@ -11,6 +11,7 @@ from typing import Any
 from benchmarks.digests import digest
 from benchmarks.running.tasks import ScoringTask
 from benchmarks.scoring.cell_row import CellRow
+from benchmarks.scoring.measures import FOUND, SUBJECT
 from benchmarks.scoring.reserved import REAL
 from benchmarks.store.csv_files import count_keys, read_rows_file
 from benchmarks.store.run_folder import Store
@@ -32,13 +33,14 @@ class Scoring:
         drop: bool = False,
         again: bool = False,
         measured: Collection[str] = (),
+        alone: bool = False,
     ) -> None:
         """`concepts`: name -> (key of its pictures, group, how many). `again`: rows that are there
         count as lacking until new ones have taken their place; those of images that are gone
         stay. `measured`: scorers whose rows do so, too, where they lack a measure beyond the
-        protocol that they could have."""
+        protocol that they could have. `alone`: the subject can be cut out of pictures."""
         self.store, self.scorers, self.drop, self.again = store, tuple(scorers), drop, again
-        self.measured = frozenset(measured)
+        self.measured, self.alone = frozenset(measured), alone
         self.renewed: set[tuple[str, Address, str]] = set()
         self.concepts = concepts
         self.cells: dict[Address, list[CellRow]] = {}
@@ -69,17 +71,20 @@ class Scoring:
         return tuple(s for s in self.scorers if missing[s]), set().union(*missing.values())
 
     def _unmeasured(self, scorer: str, address: Address) -> set[str]:
-        """Keys of rows that lack a measure: of several pictures beside each other, or to held-out
-        ones where the concept has any.
+        """Keys of rows that lack a measure: of several pictures beside each other, to held-out ones
+        where the concept has any, or of the subject alone where it has masks.
         """
         apart = "+" not in address[2] and self.store.heldout(address[2]).is_dir()
         every = read_rows_file(self.store.rows_file(scorer, *address)) or []
         rows = [row for row in every if row["kind"] not in DRIFTS]  # which have their own
+        cut = self.alone and "+" not in address[2]
+        cut = cut and (self.store.concept(address[2]) / "masks").is_dir()
         many = Counter(row["key"] for row in rows)
         return {
             row["key"]
             for row in rows
             if (apart and row["image_sim"] and not row.get("image_sim_heldout"))
+            or (cut and row["image_sim"] and not {SUBJECT, FOUND} & row.keys())
             or (address[0] != REAL and many[row["key"]] > 1 and not row.get("variety"))
         }
 

@@ -22,6 +22,7 @@ from benchmarks.running.missing_rows import Scoring
 from benchmarks.running.progress import Progress, duration
 from benchmarks.running.run import change_run, complete, to_be_scored
 from benchmarks.running.scorers_beforehand import tell_modern
+from benchmarks.running.subject_scores import CLIPSEG, usual_segmenter
 from benchmarks.running.tasks import Job
 from benchmarks.scoring.calls import Calls
 from benchmarks.scoring.cell_row import CellRow
@@ -55,15 +56,18 @@ def rescore(
     limit: int = 0,
     cache: str = "usual",
     measures: bool = False,
+    subject: str = "",
 ) -> int:
     """Rows that are missing, or all of them with `again`, and the tables. `limit`: calls of
-    judges. `cache`: `none` takes nothing of what is known, and keeps nothing. `measures`: also
-    rows without measures beyond the protocol that they could have."""
+    judges. `measures`: also rows without measures beyond the protocol that they could have.
+    `cache`: `none` takes nothing of what is known, and keeps nothing. `subject`: the CLIPSeg that
+    cuts the thing out."""
     from benchmarks.tables.build import write_tables
 
     folder = find_run(given)
-    wanted: dict[str, Any] = {"again": again, "measures": measures, "device": device}
-    if status := score_missing(folder, scorers, **wanted, limit=limit, cache=cache):
+    wanted: dict[str, Any] = {"again": again, "device": device, "limit": limit, "cache": cache}
+    wanted |= {"measures": measures, "subject": subject}
+    if status := score_missing(folder, scorers, **wanted):
         return status
     print(write_tables(folder, allow_missing))
     return 0
@@ -78,6 +82,7 @@ def score_missing(
     limit: int = 0,
     cache: str = "usual",
     measures: bool = False,
+    subject: str = "",
 ) -> int:
     """The rows alone; more `scorers` are added to the run. -> 1 where any failed."""
     from benchmarks.running.judged_cells import announce, judges_of, known_answers, told
@@ -101,9 +106,11 @@ def score_missing(
     measured = {one.name for one in models.scorers if one.kind not in MAY_BE_SILENT}
     if measures:
         bring_heldout(store, about, config, models.size, list(concepts))
+    segmenter = f"{CLIPSEG}:{subject}" if subject else usual_segmenter(place)
     scoring = Scoring(
-        store, cells, concepts, names, again=again, measured=measured if measures else ()
-    )
+        store, cells, concepts, names, again=again,
+        measured=measured if measures or subject else (), alone=bool(segmenter),
+    )  # fmt: skip
     here = {cell.key for cell in cells}
     judges, calls, answers = judges_of(models.scorers), Calls(limit), known_answers(config.cache)
     if judges:
@@ -117,6 +124,7 @@ def score_missing(
         (),
         about["protocol"].get("image_prompts") == "all",
         device_name(device),
+        segmenter=segmenter,
         calls=calls,
     )
     try:

@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from benchmarks.digests import difference
@@ -244,6 +245,7 @@ def work(prepared: Prepared, store: Store, stops: Stops = Stops()) -> Outcome:  
     """Everything that is missing, by the engine that was asked for."""
     from benchmarks.running.engines import make_pool
     from benchmarks.running.judged_cells import announce, judges_of, known_answers, told
+    from benchmarks.running.subject_scores import usual_segmenter
     from benchmarks.running.tasks import Job
 
     plan, models = prepared.plan, prepared.models
@@ -277,6 +279,7 @@ def work(prepared: Prepared, store: Store, stops: Stops = Stops()) -> Outcome:  
         every_prompt=prepared.catalog.protocol.image_prompts == "all",
         device=prepared.device,
         threads=prepared.config.threads,
+        segmenter=usual_segmenter(Path(models.place)),
         calls=calls,
     )
     driver = Driver(store, plan, scoring, done, progress, stops)

@@ -35,6 +35,7 @@ class Job:
     every_prompt: bool
     device: str = "cpu"
     threads: int = 0
+    segmenter: str = ""  # what finds the thing in pictures: judges:PLACE, clipseg:WHERE, or nothing
     calls: Calls | None = None  # of judges, which are asked in the driver's own process alone
 
 

@@ -16,6 +16,7 @@ from benchmarks.disk import read_manifest
 from benchmarks.planning.plan import seed_of
 from benchmarks.planning.units import Fit
 from benchmarks.running.known_features import KnownFeatures, LazyScorer, known_features
+from benchmarks.running.subject_scores import SubjectScores
 from benchmarks.running.tasks import Job, ScoringTask
 from benchmarks.scoring import similarity
 from benchmarks.scoring.calls import Calls, Stopped
@@ -50,6 +51,12 @@ class WorkerScores:
     def known(self) -> KnownFeatures:
         """What was made of pictures and texts before, by whichever run."""
         return known_features(self.job.config.cache, self.job.device)
+
+    @cached_property
+    def subject(self) -> SubjectScores:
+        """Of the thing without its background."""
+        reported = self.job.models.scorers[0].name if self.job.models.scorers else ""
+        return SubjectScores(self.store, self.job.segmenter, reported, self.job.device, self.lazy)
 
     def lazy(self, name: str) -> LazyScorer:
         """By what is known where it is known."""
@@ -114,9 +121,11 @@ class WorkerScores:
                     continue
                 real = [self.features(scorer, concept) for concept in concepts]
                 apart = self.heldout(scorer, concepts[0]) if len(concepts) == 1 else None
-                rows[scorer] += similarity.score_cell(
+                mine = similarity.score_cell(
                     self.lazy(scorer), cell, pictures, real, every, *told, apart
                 )
+                self.subject.add(mine, scorer, cell, pictures)
+                rows[scorer] += mine
         # a judge that stopped before the first of them leaves no file
         return {name: mine for name, mine in rows.items() if mine or name not in self._judges}
 
@@ -144,7 +153,9 @@ class WorkerScores:
         """A judge is not asked of a concept's own pictures: it has no ceiling."""
         if scorer not in self._judges:
             real, apart = self.features(scorer, task.concept), self.heldout(scorer, task.concept)
-            return similarity.score_real(task.key, task.concept, task.group, real, apart)
+            rows = similarity.score_real(task.key, task.concept, task.group, real, apart)
+            self.subject.add_real(rows, scorer, task.concept)
+            return rows
         images = len(similarity.read_images(self.store.concept(task.concept)))
         return similarity.real_rows(task.key, task.concept, task.group, np.full(images, np.nan))
 

@@ -9,6 +9,7 @@ reported one gave it. It is never counted as missing: what a measure needs, a co
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+SUBJECT, FOUND = "image_sim_subject", "found"  # of the thing alone (subject_alone.py cuts it out)
 LOWER, HIGHER, NEITHER = "lower", "higher", ""  # which change of a measure is a loss
 HELD_OUT = "held-out pictures of the concept"  # what some of them need
 UNRELATED = "pictures of unrelated prompts, `perfbench run --drift`"
@@ -97,6 +98,23 @@ MEASURES = {
             UNRELATED,
             "root mean square difference of unrelated prompts' pixels, colours from 0 to 1",
             "Drift in pixels",
+        ),
+        Measure(
+            SUBJECT,
+            IMAGE,
+            LOWER,
+            "masks of the concept, and a segmenter that was measured to find it",
+            "mean cosine of the thing alone, cut out and on grey, to the concept's own things; of "
+            "pictures in which it was found",
+            "Image similarity, subject alone",
+        ),
+        Measure(
+            FOUND,
+            IMAGE,
+            LOWER,
+            "masks of the concept, and a segmenter that was measured to find it",
+            "share of pictures in which the thing was found",
+            "Subject found",
         ),
     )
 }

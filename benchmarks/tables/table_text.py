@@ -179,6 +179,8 @@ def commands_of(about: Mapping[str, Any]) -> list[str]:
 # knows no scale; what is read is cut to it, what is stored is not.
 SCALES = {
     "copy_gap": (-2.0, 2.0),
+    "found": (0.0, 1.0),
+    "image_sim_subject": (-1.0, 1.0),
     "nearer": (0.0, 1.0),
     "variety": (0.0, 2.0),
     "vendi": (1.0, np.inf),
