@@ -3,7 +3,7 @@
 In: a run. Out: a grade a concept, scores by grade; one sentence where no concept has any.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
@@ -45,10 +45,10 @@ def graded(run: Run) -> Mapping[str, str]:
     )
 
 
-def in_grade_order(names: object) -> list[str]:
+def in_grade_order(names: Iterable[object]) -> list[str]:
     """Easy before hard; grades of a suite's own in their order of letters, after these."""
     order = {name: number for number, name in enumerate(GRADES)}
-    return sorted(set(map(str, names)), key=lambda name: (order.get(name, len(order)), name))  # type: ignore[call-overload]
+    return sorted(set(map(str, names)), key=lambda name: (order.get(name, len(order)), name))
 
 
 def difficulty_view(run: Run) -> pd.DataFrame:
