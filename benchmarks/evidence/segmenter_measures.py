@@ -66,7 +66,10 @@ def redrawn(
 def labelled(n: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Renders of the concepts' classes by instances that nobody saw, their masks, their captions;
     such as show enough of the thing."""
-    rng, pictures, masks, texts = stream("verify", "segmenter"), [], [], []
+    rng = stream("verify", "segmenter")
+    pictures: list[np.ndarray] = []
+    masks: list[np.ndarray] = []
+    texts: list[str] = []
     while len(pictures) < n:
         one = make_instance(str(rng.choice(CONCEPT_CLASSES)), (POOL, int(rng.integers(10_000))))
         picture = draw_judged(rng, POOL, one, style=0.13, material=0.1)

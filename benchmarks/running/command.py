@@ -141,8 +141,8 @@ def score(parser: argparse.ArgumentParser) -> Run:
 
     def act(args: argparse.Namespace) -> int:
         if args.ratings is not None:
-            more = ("scorers", "again", "measures", "limit", "no_cache", "subject")
-            refuse_with(args, "--from", more)
+            asked = ("scorers", "again", "measures", "limit", "no_cache", "subject")
+            refuse_with(args, "--from", asked)
             if args.scorer is None:
                 raise UserError("--from needs the name of who gave the scores: --scorer NAME")
             from benchmarks.running.rated_run import take_ratings

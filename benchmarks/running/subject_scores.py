@@ -75,7 +75,8 @@ class Segmenter:
             return list(self._model.segment(np.stack([np.asarray(one) for one in pictures])))
         from perfusion_core.masks import soft_masks
 
-        return [mask > 0.5 for mask in soft_masks(*self._model, pictures, word)]
+        model, processor = self._model
+        return [mask > 0.5 for mask in soft_masks(model, processor, pictures, word)]
 
 
 class SubjectScores:
