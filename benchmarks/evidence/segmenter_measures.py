@@ -53,10 +53,10 @@ def redrawn(
         x = scheduler.add_noise(z, noise(backbone, seeds).to(z), times[:1].expand(len(z)))
         asked = prepared(backbone, texts[start : start + len(z)], seeds, GUIDANCE)
         both = [one.plain for one in asked if one.plain] + [one.text for one in asked]
-        with fixed_text(backbone, both) as placeholder:
+        with fixed_text(backbone, both) as told:
             for t in times:
                 x_in = channels_last(torch.cat([x, x]).to(backbone.dtype))
-                eps = backbone.unet(x_in, t, encoder_hidden_states=placeholder).sample.float()
+                eps = backbone.unet(x_in, t, **told).sample.float()
                 uncond, cond = eps.chunk(2)
                 x = scheduler.step(uncond + GUIDANCE * (cond - uncond), t, x).prev_sample
         out.append(decode(backbone, x))
