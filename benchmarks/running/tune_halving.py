@@ -21,7 +21,7 @@ import pandas as pd
 from benchmarks.disk import read_json, write_whole
 from benchmarks.planning.backbones import Models, find_models
 from benchmarks.planning.config import Config, resolve
-from benchmarks.planning.units import FLOOR, Cell, Plan, Prior
+from benchmarks.planning.units import FLOOR, Plan, Unit
 from benchmarks.running.missing_rows import Scoring
 from benchmarks.running.prepared import (
     Prepared,
@@ -227,10 +227,7 @@ def lend(runs: Path, store: Store, plan: Plan) -> None:
     copied. Half a copy is found by its digests and made anew.
     """
     others = [Store(path.parent) for path in sorted(runs.glob("*/*/run.json"))]
-    shared: list[Prior | Cell] = [
-        *plan.priors,
-        *(cell for cell in plan.cells if cell.method == FLOOR),
-    ]
+    shared: list[Unit] = [*plan.priors, *(cell for cell in plan.cells if cell.method == FLOOR)]
     for unit in shared:
         if store.folder(unit).exists():
             continue

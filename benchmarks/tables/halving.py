@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.tables.one_number import SCALED
+from benchmarks.tables.statistics import mean_over
 from perfusion_core.errors import UserError
 
 SHARE = "image_floor_to_ceiling"
@@ -90,7 +91,7 @@ class Standing(NamedTuple):
 
     def mean(self, setting: str) -> float:
         """Over its concepts; without any score the lowest of all."""
-        mean = float(self.scores.mean(axis=1)[setting])
+        mean = float(mean_over(self.scores.loc[setting].to_numpy(dtype=float)))
         return -math.inf if math.isnan(mean) else mean
 
     @property

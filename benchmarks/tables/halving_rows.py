@@ -20,7 +20,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def frame_of(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def frame_of(rows: Sequence[Mapping[Any, Any]]) -> pd.DataFrame:
     """Numbers as numbers, what is missing as NaN."""
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     for name in ("round", *SCORES, "train_seconds"):
