@@ -27,8 +27,8 @@ DIFFICULTY = "difficulty"  # of concepts: what concept.toml says, or the suite's
 # fmt: off
 TAKEN = frozenset((
     "kind", "group", "prompt", "prompt_id", "scenario", "concept", "hardest", "difference", "front",
-    "gap", "summary", "hypervolume", "best-h", "variance", "scorers", "cost", "method", "point",
-    "n_cells", "image_sim", "text_sim", "text_sim_raw", "text_gain",
+    "gap", "summary", "hypervolume", "best-h", "variance", "scorers", "cost", "measures", "method",
+    "point", "n_cells", "image_sim", "text_sim", "text_sim_raw", "text_gain",
 ))
 # fmt: on
 

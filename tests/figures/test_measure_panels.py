@@ -59,7 +59,8 @@ def test_the_command_and_the_report(made, tmp_path):
     assert (tmp_path / "m.svg").read_text().startswith("<?xml")
     page = write_report(Run(made), tmp_path / "index.html").read_text()
     assert "<h3>Beyond the protocol</h3>" in page and "copy_gap: image_sim less" in page
-    assert "Copy gap: " in page and "Not measured here: vendi (needs two pictures a cell)." in page
+    assert "Copy gap: " in page and "Not measured here: " in page
+    assert "vendi (needs two pictures a cell)" in page
 
 
 def test_a_run_without_any(tmp_path):

@@ -27,7 +27,7 @@ def newcomer(folder):
     """What the page supposes: photos, a clone of DreamBench, a set of one's own, a downloaded
     folder.
     """
-    for i in range(4):
+    for i in range(6):
         (folder / "my_teapot").mkdir(exist_ok=True)
         phone_photo(folder / "my_teapot" / f"IMG_{i}.jpg", (80 + i, 60))
         subject = folder / "dreambooth" / "dataset" / "teapot"
@@ -69,7 +69,7 @@ def test_every_command_of_the_page(home, tiny, tmp_path, monkeypatch, capsys):  
         # told, the others go on
         assert status == (1 if line == "perfbench concepts fetch all" else 0), (line, said[line])
     assert (
-        "my_teapot: 4 images of a teapot"
+        "my_teapot: 6 images of a teapot"
         in said["perfbench concepts add my_teapot --super-category teapot"].out
     )
     fetched = said["perfbench concepts fetch all"]
