@@ -141,6 +141,7 @@ def config_of(
         "out": out,
         "method_files": args.method_files,
         "cache": "none",  # the seconds of training are measured here
+        "drift": False,  # of which nothing is tuned
     }
     sets = [f"images={args.images}", f"steps={args.steps}", *args.sets, "select_step=true"]
     return resolve(flags=flags, sets=[*sets, *forced])
