@@ -23,7 +23,7 @@ from benchmarks.scoring.calls import Calls, Stopped
 from benchmarks.scoring.cell_row import CellRow
 from benchmarks.scoring.drift_scores import drift_rows
 from benchmarks.scoring.lookup import JUDGE
-from benchmarks.scoring.read_pictures import read_folder
+from benchmarks.scoring.read_pictures import ReadPictures, read_folder
 from benchmarks.scoring.scorers import Model
 from benchmarks.store.run_folder import Store
 from benchmarks.suite.catalog import fill, leave_out
@@ -41,7 +41,8 @@ class WorkerScores:
         self._scorers: dict[str, LazyScorer] = {}
         self._features: dict[tuple[str, str], np.ndarray] = {}
         self._heldout: dict[tuple[str, str], np.ndarray | None] = {}
-        # of the plain backbone's pictures, by scorer and prompt
+        # the plain backbone's pictures by prompt, and their features by scorer and prompt
+        self._plain_pictures: dict[str, ReadPictures] = {}
         self._undrifted: dict[tuple[str, str], np.ndarray] = {}
         self._judges: dict[str, Judge] = {}
         # raw text similarity of plain pictures, by super-category
@@ -137,12 +138,14 @@ class WorkerScores:
         cut: bool,
     ) -> dict[str, list[similarity.Row]]:
         """Rows of a cell that measures drift, by scorer; judges are not asked."""
-        plain = similarity.read_images(self.store.plain_images(cell.prompt_id))
-        found = {}
+        if cell.prompt_id not in self._plain_pictures:
+            folder = self.store.plain_images(cell.prompt_id)
+            self._plain_pictures[cell.prompt_id] = read_folder(folder)
+        plain, found = self._plain_pictures[cell.prompt_id], {}
         for scorer in scorers:
             features = None
             if scorer not in self._judges:
-                model, place = self.scorer(scorer), (scorer, cell.prompt_id)
+                model, place = self.lazy(scorer), (scorer, cell.prompt_id)
                 if place not in self._undrifted:
                     self._undrifted[place] = model.images(plain)
                 features = model.images(pictures), self._undrifted[place]
