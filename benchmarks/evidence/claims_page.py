@@ -15,18 +15,10 @@ from pathlib import Path
 from benchmarks.evidence.all_claims import ledger
 from benchmarks.evidence.forest import forest
 from benchmarks.evidence.ledger import Evidence, Row
-from benchmarks.evidence.resting import runs_of
+from benchmarks.evidence.resting import resting_on, runs_of
 from benchmarks.evidence.results_page import NOTES, PAGE, markdown_table, results_page
 from benchmarks.evidence.validity import answers
-from benchmarks.evidence.verdicts import (
-    ABSENT,
-    FAILS,
-    HOLDS,
-    OPEN,
-    SAME,
-    TRADE_OFF,
-    settled_by,
-)
+from benchmarks.evidence.verdicts import ABSENT, OPEN, VERDICTS, settled_by
 from benchmarks.tables.table_text import aligned
 from perfusion_core.errors import UserError
 
@@ -34,7 +26,6 @@ PICTURE, TABLE = "claims.svg", "claims.csv"
 BEGIN, END = "<!-- made by `python -m benchmarks.evidence`: begin -->", "<!-- end -->"
 
 
-ORDER = (HOLDS, FAILS, TRADE_OFF, SAME, OPEN, ABSENT)
 FACTS = (
     "claim", "group", "where", "measure", "runs", "verdict", "p_true", "settles", "p", "q",
     "part", "value", "lo", "hi", "least", "delta", "concepts", "p_part", "figure",
@@ -44,9 +35,9 @@ FACTS = (
 def claims_part(rows: Sequence[Row], runs: Mapping[str, Sequence[str]]) -> str:
     """What stands between the marks: the picture, the table, and how each was measured."""
     counted = Counter(row.finding.verdict for row in rows)
-    total = ", ".join(f"{counted[verdict]} {verdict}" for verdict in ORDER if counted[verdict])
+    total = ", ".join(f"{counted[verdict]} {verdict}" for verdict in VERDICTS if counted[verdict])
     head = ["claim", "figure (95 % interval)", "verdict", "P(true); concepts to settle"]
-    decided = sorted(rows, key=lambda row: ORDER.index(row.finding.verdict))
+    decided = sorted(rows, key=lambda row: VERDICTS.index(row.finding.verdict))
     lines = [
         [f"[{row.claim.says}](#{_number(rows, row)})", row.finding.figure, _bold(row), _sure(row)]
         for row in decided
@@ -149,7 +140,8 @@ def write_pages(docs: Path, results: Path) -> str:
                 f"there is no folder {folder}/ of {what} here; give the command in the "
                 f"repository's folder"
             )
-    rows, runs = ledger(results), runs_of(results)
+    rows, resting = ledger(results), resting_on(results)
+    runs = runs_of(resting)
     made = {
         "claims.md": claims_part(rows, runs),
         "metrics.md": metrics_table(Evidence(results)),
@@ -158,7 +150,7 @@ def write_pages(docs: Path, results: Path) -> str:
         name: between((docs / name).read_text(encoding="utf-8"), table)
         for name, table in made.items()
     }
-    overview = results_page(results) if (results / NOTES).is_file() else None
+    overview = results_page(results, resting) if (results / NOTES).is_file() else None
     for name, page in pages.items():
         (docs / name).write_text(page, encoding="utf-8")
     (docs / PICTURE).write_text(forest(rows), encoding="utf-8")

@@ -2,6 +2,7 @@
 that look into it.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -46,10 +47,10 @@ def resting_on(results: Path) -> dict[str, list[str]]:
     return found
 
 
-def runs_of(results: Path) -> dict[str, list[str]]:
+def runs_of(resting: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     """Claim -> the folders that it rests on."""
     found: dict[str, list[str]] = {}
-    for folder, claims in sorted(resting_on(results).items()):
+    for folder, claims in sorted(resting.items()):
         for claim in claims:
             found.setdefault(claim, []).append(folder)
     return found

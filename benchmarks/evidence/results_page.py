@@ -14,7 +14,6 @@ import pandas as pd
 from benchmarks.disk import read_json
 from benchmarks.evidence.commands import COMMANDS
 from benchmarks.evidence.ledger import CLAIMS
-from benchmarks.evidence.resting import resting_on
 from benchmarks.store.reading import read_plan, read_rows, read_run
 from benchmarks.tables.grid import CEILING
 from benchmarks.tables.sample_rows import CELL
@@ -48,8 +47,8 @@ def read_notes(results: Path) -> dict[str, Any]:
         return tomllib.load(file)
 
 
-def results_page(results: Path) -> str:
-    """The whole page."""
+def results_page(results: Path, claims: Mapping[str, Sequence[str]]) -> str:
+    """The whole page; `claims` by folder, as resting.py finds them."""
     folders = read_notes(results)
     dirty = folders.pop("dirty")
     for name in folders:
@@ -57,7 +56,6 @@ def results_page(results: Path) -> str:
             raise UserError(
                 f"{results / NOTES} has {name}, and {results} has no such folder; leave it out"
             )
-    claims = resting_on(results)
     rows = [_row(results / name, note, len(claims.get(name, ()))) for name, note in folders.items()]
     parts = [
         INTRO,

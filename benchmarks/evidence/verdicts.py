@@ -20,7 +20,7 @@ from benchmarks.tables.statistics import Interval, t_quantile
 HOLDS, FAILS = "holds", "does not hold"
 SAME, TRADE_OFF, OPEN = "equivalent", "trade-off", "undecided"
 ABSENT = "not measured"
-VERDICTS = (HOLDS, FAILS, SAME, TRADE_OFF, OPEN, ABSENT)
+VERDICTS = (HOLDS, FAILS, TRADE_OFF, SAME, OPEN, ABSENT)  # as the page lists them
 
 LITTLE = 0.02  # a difference of similarity smaller than this counts as none
 SLIGHT = 0.1  # and one smaller than this as slight
@@ -124,12 +124,15 @@ class Judged:
     fronts: bool = False  # the parts are the two directions of one comparison
 
     @property
-    def limiting(self) -> Part | None:
-        """The part on which the verdict hangs: the least likely one; of two fronts, how far ours
-        is ahead.
-        """
+    def claimed(self) -> list[Part]:
+        """What the claim says, without the steps of an order; of two fronts, that ours is ahead."""
         parts = self.parts[:1] if self.fronts else self.parts
-        known = [part for part in parts if not part.step and not isnan(part.against)]
+        return [part for part in parts if not part.step]
+
+    @property
+    def limiting(self) -> Part | None:
+        """The part on which the verdict hangs: the least likely one."""
+        known = [part for part in self.claimed if not isnan(part.against)]
         return min(known, key=lambda part: part.against, default=None)
 
 
@@ -193,11 +196,8 @@ def worst(found: Sequence[Judged]) -> Judged:
 
 
 def settled_by(found: Judged) -> float:
-    """Concepts that would settle an open claim: what its least sure part needs; of two fronts, to
-    tell whether ours is ahead.
-    """
-    parts = found.parts[:1] if found.fronts else found.parts
-    needs = [part.settles for part in parts if not part.step and not part.holds]
+    """Concepts that would settle an open claim: what its least sure part needs."""
+    needs = [part.settles for part in found.claimed if not part.holds]
     needs = [n for n in needs if not isnan(n)]
     return max(needs, default=nan)
 

@@ -12,6 +12,7 @@ import pytest
 from benchmarks.evidence.__main__ import done
 from benchmarks.evidence.commands import COMMANDS
 from benchmarks.evidence.committed import FILES, committed, to_commit, too_much
+from benchmarks.evidence.resting import resting_on
 from benchmarks.evidence.results_page import PAGE, read_notes, results_page
 from perfusion_core.errors import UserError
 
@@ -21,7 +22,9 @@ RESULTS = ROOT / "results"
 
 def test_the_page_is_up_to_date():
     """`python -m benchmarks.evidence` writes it."""
-    assert (RESULTS / PAGE).read_text(encoding="utf-8") == results_page(RESULTS)
+    assert (RESULTS / PAGE).read_text(encoding="utf-8") == results_page(
+        RESULTS, resting_on(RESULTS)
+    )
 
 
 def test_every_folder_is_told_and_every_link_leads_somewhere():
