@@ -15,11 +15,11 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmarks.digests import digest
 from benchmarks.disk import digests_of, read_manifest, remove
@@ -72,6 +72,9 @@ def key_of(kind: str, of: Mapping[str, Any]) -> str:
     return digest({"kind": kind, "of": of})
 
 
+T = TypeVar("T")
+
+
 class UnitCache:
     """One folder of entries: `<2 hex>/<key>/entry.json` and `files/`. What goes wrong with it is
     told in `trouble`, and is otherwise a miss: no run fails for want of a cache.
@@ -102,42 +105,44 @@ class UnitCache:
         """Copy an entry's files into `out`; -> what was told of them, or None. A damaged entry is
         removed.
         """
-        if not self.has(key):
-            return None
-        try:
-            found = self._manifest(key)
+
+        def copied(found: Mapping[str, Any]) -> dict[str, Any]:
             for name, file in found["files"].items():
                 self._copy(below(self.place(key), FILES, *safe_parts(name)), out, name, file)
-            with suppress(OSError):  # a cache that can only be read is still of use
-                os.utime(self.place(key) / MANIFEST)
-        except (Damaged, FileNotFoundError, UserError):  # or pruned a moment ago
-            self._discard(self.root / key[:2] / key)
-            return None
-        except OSError as error:
-            self._note(error)
-            return None
-        return dict(found["about"])
+            return dict(found["about"])
+
+        return self._used(key, copied)
 
     def read(self, key: str) -> tuple[dict[str, Any], dict[str, bytes]] | None:
         """`take` for small files: what was told of them, and their bytes by name; no copy is
         made."""
-        try:
-            if not (self._usable() and self.place(key).is_dir()):
-                return None
-            found, files = self._manifest(key), {}
+
+        def contents(found: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
+            files = {}
             for name, file in found["files"].items():
                 files[name] = below(self.place(key), FILES, *safe_parts(name)).read_bytes()
                 if hashlib.sha256(files[name]).hexdigest() != file["sha256"]:
                     raise Damaged(f"{name} has another digest")
+            return dict(found["about"]), files
+
+        return self._used(key, contents)
+
+    def _used(self, key: str, use: Callable[[Mapping[str, Any]], T]) -> T | None:
+        """What `use` makes of an entry, which is then the last that was used; None where there is
+        no whole one.
+        """
+        try:
+            if not (self._usable() and self.place(key).is_dir()):
+                return None
+            made = use(self._manifest(key))
             with suppress(OSError):  # a cache that can only be read is still of use
                 os.utime(self.place(key) / MANIFEST)
+            return made
         except (Damaged, FileNotFoundError, UserError):  # or pruned a moment ago
             self._discard(self.root / key[:2] / key)
-            return None
         except OSError as error:
             self._note(error)
-            return None
-        return dict(found["about"]), files
+        return None
 
     def put_bytes(
         self, kind: str, of: Mapping[str, Any], files: Mapping[str, bytes], about: Mapping[str, Any]
