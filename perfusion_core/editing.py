@@ -30,7 +30,7 @@ from perfusion_core.joint_edit import joint_edit
 from perfusion_core.joint_prompts import joint_encoder
 from perfusion_core.other_doors import as_tokens, behind, keys_kept, no_literal, uncompiled
 from perfusion_core.perfusion_settings import BIAS, TEMPERATURE
-from perfusion_core.prompts import Word, tokenize, written
+from perfusion_core.prompts import Word, listed, negatives, refuse_encoded, tokenize, written
 from perfusion_core.prompts import super_text as fill_supers
 from perfusion_core.rank_one import (
     Edit,
@@ -262,27 +262,12 @@ def encoder(
                 "clip_skip reads another output of the text encoder than the concepts were made "
                 "for; leave it out"
             )
-        if lock == "global" and (prompt_embeds is not None or negative_prompt_embeds is not None):
-            raise UserError(
-                'lock="global" needs the prompt itself, not prompt_embeds; give prompt="..." or '
-                'use lock="local"'
-            )
+        refuse_encoded(lock, prompt_embeds, negative_prompt_embeds)
         if prompt_embeds is None:
             keep(lambda text: original(text, device, 1, False, lora_scale=lora_scale)[0][0])
-            prompt_embeds = once(
-                [prompt] if isinstance(prompt, str) else list(prompt or []), device, lora_scale
-            )
+            prompt_embeds = once(listed(prompt), device, lora_scale)
         if do_classifier_free_guidance and negative_prompt_embeds is None:
-            many = len(prompt_embeds)
-            against = (
-                negative_prompt
-                if isinstance(negative_prompt, list)
-                else [negative_prompt or ""] * many
-            )
-            if len(against) != many:
-                raise UserError(
-                    f"{many} prompts need one negative prompt or as many, not {len(against)}"
-                )
+            against = negatives(negative_prompt, len(prompt_embeds))
             negative_prompt_embeds = once(against, device, lora_scale)
         given = {
             "prompt_embeds": prompt_embeds,

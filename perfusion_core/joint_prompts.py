@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from perfusion_core.errors import UserError
-from perfusion_core.prompts import Word
+from perfusion_core.prompts import Word, listed, negatives, refuse_encoded
 from perfusion_core.prompts import super_text as fill_supers
 from perfusion_core.text_encoders import text_encoders
 
@@ -85,11 +85,7 @@ def joint_encoder(
             )
         refuse_second("prompt", prompt, prompt_2)
         refuse_second("negative_prompt", negative_prompt, negative_prompt_2)
-        if lock == "global" and (prompt_embeds is not None or negative_prompt_embeds is not None):
-            raise UserError(
-                'lock="global" needs the prompt itself, not prompt_embeds; give prompt="..." or '
-                'use lock="local"'
-            )
+        refuse_encoded(lock, prompt_embeds, negative_prompt_embeds)
         if prompt_embeds is None:
             keep(lambda text: original(text, None, device, 1, False, lora_scale=lora_scale)[0][0])
             prompt_embeds, pooled_prompt_embeds = once(listed(prompt), device, lora_scale)
@@ -97,16 +93,7 @@ def joint_encoder(
         # holds of zeros, too: similarity 0, and o_star at the gate's sigmoid(-bias / temperature)
         zeros = negative_prompt is None and pipe.config.force_zeros_for_empty_prompt
         if do_classifier_free_guidance and negative_prompt_embeds is None and not zeros:
-            many = len(prompt_embeds)
-            against = (
-                negative_prompt
-                if isinstance(negative_prompt, list)
-                else [negative_prompt or ""] * many
-            )
-            if len(against) != many:
-                raise UserError(
-                    f"{many} prompts need one negative prompt or as many, not {len(against)}"
-                )
+            against = negatives(negative_prompt, len(prompt_embeds))
             negative_prompt_embeds, negative_pooled_prompt_embeds = once(
                 against, device, lora_scale
             )
@@ -133,7 +120,3 @@ def refuse_second(argument: str, first: Text, second: Text) -> None:
             f"{argument}_2 gives the second text encoder another text, and a concept's word has "
             f"to stand in both at the same place; leave {argument}_2 out"
         )
-
-
-def listed(texts: Text) -> list[str]:
-    return [texts] if isinstance(texts, str) else list(texts or [])

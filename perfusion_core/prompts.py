@@ -211,3 +211,27 @@ def super_encoding(text_encoder: Any, tokenizer: Any, super_category: str) -> to
         text_encoder, tokenizer, [named(INITIAL, "it")], {"it": Word(super_category)}
     )
     return encodings[0, positions[0]["it"][0]]
+
+
+# ---- what pipelines are called with ----
+
+
+def listed(texts: str | Sequence[str] | None) -> list[str]:
+    return [texts] if isinstance(texts, str) else list(texts or [])
+
+
+def negatives(given: str | list[str] | None, many: int) -> list[str]:
+    """A negative prompt for each of so many prompts."""
+    against = given if isinstance(given, list) else [given or ""] * many
+    if len(against) != many:
+        raise UserError(f"{many} prompts need one negative prompt or as many, not {len(against)}")
+    return against
+
+
+def refuse_encoded(lock: str, *encodings: torch.Tensor | None) -> None:
+    """Prompts that somebody encoded, where the lock needs their words."""
+    if lock == "global" and any(one is not None for one in encodings):
+        raise UserError(
+            'lock="global" needs the prompt itself, not prompt_embeds; give prompt="..." or '
+            'use lock="local"'
+        )
