@@ -22,15 +22,15 @@ from benchmarks.store.unit_cache import key_of, unit_cache
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
+    reference()  # made before this cache is there, or it would hold what that run saw
     monkeypatch.setenv("PERFBENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PERFBENCH_CACHE_SIZE", "10MB")
     return tmp_path
 
 
 @pytest.fixture
-def opened(monkeypatch):
+def opened(place, monkeypatch):
     """Names of the scorers whose weights were opened."""
-    reference()  # made before anybody counts
     names, real = list[str](), known_features.open_scorer
     monkeypatch.setattr(
         known_features,
