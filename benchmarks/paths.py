@@ -56,3 +56,8 @@ def git_commit() -> str | None:
 def backbone_names() -> dict[str, Path]:
     """The short names that mean a folder."""
     return {"miniature": miniature_dir()}
+
+
+def backbone_place(given: str) -> Path:
+    """Where a name of the shipped backbone stands for, or the folder or file that was given."""
+    return backbone_names().get(given, Path(given).expanduser())

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.devices import device_name, device_type
-from benchmarks.paths import backbone_names
+from benchmarks.paths import backbone_names, backbone_place
 from benchmarks.planning.config import Config
 from benchmarks.planning.units import Facts
 from benchmarks.scoring.lookup import Scorer, find_scorer, is_judge, knows_pictures_only
@@ -53,7 +53,7 @@ class Models:
 
 def find_models(config: Config) -> Models:
     """Locate everything; fetches what has to be fetched."""
-    here = backbone_names().get(config.backbone, Path(config.backbone).expanduser())
+    here = backbone_place(config.backbone)
     config = replace(config, scorers=tuple(spelled_out(config.scorers, here)))
     check_texts(config)
     name, place, revision = locate(config.backbone, config.revision or None, backbone_names())

@@ -126,3 +126,11 @@ class Applied:
     def _folder(self, fit: Fit, step: int) -> Path:
         folder = self.store.folder(fit)
         return folder / f"step-{step}" if step else folder
+
+
+def plain_words(cell: Cell, text: str) -> str:
+    """The super-categories' words for the concepts' names, as `super` writes them."""
+    from perfusion_core.prompts import PLACEHOLDER
+
+    words = dict(zip(cell.concepts, cell.super_categories))
+    return PLACEHOLDER.sub(lambda found: words.get(found[1], found[1]), text)

@@ -7,12 +7,13 @@ these files' manifest; no picture of a run comes from here.
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import torch
 
 from benchmarks.planning.units import Cell
-from benchmarks.running.applied import Applied, Write
+from benchmarks.running.applied import Applied, plain_words
 from benchmarks.running.peak_memory import Peak, peak_above
 from benchmarks.running.tasks import Event
 from benchmarks.store.run_folder import Store
@@ -66,8 +67,7 @@ class DrawingCosts:
 
     def _measured(self, backbone: Any, cell: Cell) -> dict[str, Any]:
         """One picture at a time, with the run's steps and guidance, after a short one of each."""
-        plain = _plain(cell)
-        warm = [self._draw(backbone, cell, plain, side, WARM)[2] for side in TURNS[:2]]
+        warm = [self._draw(backbone, cell, side, WARM)[2] for side in TURNS[:2]]
         # the faster one: the first of a process waits for what is loaded once
         ahead = min(warm) / WARM * self.steps * len(TURNS)
         if ahead > LONGEST:
@@ -80,7 +80,7 @@ class DrawingCosts:
         seconds: dict[str, list[float]] = {"apply": [], "base": [], "concept": []}
         peaks = []
         for side in TURNS:
-            peak, applying, drawing = self._draw(backbone, cell, plain, side, self.steps)
+            peak, applying, drawing = self._draw(backbone, cell, side, self.steps)
             seconds[side].append(drawing)
             if side == "concept":
                 seconds["apply"].append(applying)
@@ -97,34 +97,21 @@ class DrawingCosts:
             **most.told(),
         }
 
-    def _draw(
-        self, backbone: Any, cell: Cell, plain: Write, side: str, steps: int
-    ) -> tuple[Peak, float, float]:
+    def _draw(self, backbone: Any, cell: Cell, side: str, steps: int) -> tuple[Peak, float, float]:
         """One picture; -> memory, seconds to apply the concept, seconds from text to pixels."""
         from perfusion_core.sampling import draw, prepared
 
         self.applied.close()
         with peak_above(backbone.device) as peak:
             started = _now(backbone.device)
-            write = plain if side == "base" else self.applied.write(backbone, cell)
+            base = side == "base"
+            write = partial(plain_words, cell) if base else self.applied.write(backbone, cell)
             applied = _now(backbone.device)
             texts = [write(cell.template)]
             pictures = prepared(backbone, texts, cell.seeds[:1], self.guidance)
             draw(backbone, pictures, steps=steps, guidance=self.guidance)
             done = _now(backbone.device)
         return peak, applied - started, done - applied
-
-
-def _plain(cell: Cell) -> Write:
-    """The concept's words as `super` writes them."""
-    words = dict(zip(cell.concepts, cell.super_categories))
-
-    def write(text: str) -> str:
-        for name, word in words.items():
-            text = text.replace(f"{{{name}}}", word)
-        return text
-
-    return write
 
 
 def _now(device: torch.device) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.devices import device_name
 from benchmarks.disk import read_manifest, verified
-from benchmarks.paths import backbone_names
+from benchmarks.paths import backbone_place
 from benchmarks.planning.backbones import Models
 from benchmarks.planning.config import Config, resolve
 from benchmarks.planning.units import Plan
@@ -92,7 +92,7 @@ def score_missing(
     refuse_without(folder, about, NEEDED)
     config = replace(recorded_config(about), cache=cache)
     cells, gone = scorable(store, drift=True)
-    place = backbone_names().get(config.backbone, Path(config.backbone).expanduser())
+    place = backbone_place(config.backbone)
     scorers = spelled_out(scorers, place)
     tell_modern(scorers, sum(len(cell.seeds) for cell in cells), device_name(device))
     models = recorded_models(about, config, scorers)
@@ -175,7 +175,7 @@ def recorded_models(about: dict[str, Any], config: Config, more: Sequence[str]) 
     """The scorers of a run as they are found here, the reported one first: it must be the same,
     wherever it lies.
     """
-    place = backbone_names().get(config.backbone, Path(config.backbone).expanduser())
+    place = backbone_place(config.backbone)
     reported = about["scorers"][0]["name"]
 
     def named(given: Sequence[str]) -> dict[str, Scorer]:

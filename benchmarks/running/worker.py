@@ -25,7 +25,7 @@ from benchmarks.disk import DiskError, full, is_full
 from benchmarks.planning import methods
 from benchmarks.planning.plan import images_a_batch, prior_text
 from benchmarks.planning.units import Cell, Fit, Prior, Unit
-from benchmarks.running.applied import Applied
+from benchmarks.running.applied import Applied, plain_words
 from benchmarks.running.batch_probe import keeps_apart
 from benchmarks.running.drawing_costs import DrawingCosts, measuring_device
 from benchmarks.running.known_features import CannotOpen
@@ -241,9 +241,6 @@ class Worker:
         module = self.method(fit.method)
         prior = _arrays(self.store.folder(fit.prior)) if fit.prior else None
         cuda = self.backbone.device.type == "cuda"
-        if cuda:
-            # a worker's GPU need not be the first
-            torch.cuda.reset_peak_memory_stats(self.backbone.device)
         subject, validate = self.subject(fit), self.validation(fit)
         with peak_above(self.backbone.device) as peak:
             told = module.fit(
@@ -310,11 +307,9 @@ class Worker:
 
     def _cut(self, cell: Cell, text: str) -> str:
         """What the text encoder does not read of the text as a method writes it, told once."""
-        from perfusion_core.prompts import PLACEHOLDER, unread
+        from perfusion_core.prompts import unread
 
-        words = dict(zip(cell.concepts, cell.super_categories))
-        plain = PLACEHOLDER.sub(lambda found: words.get(found[1], found[1]), text)
-        if rest := unread(self.backbone.tokenizer, plain):
+        if rest := unread(self.backbone.tokenizer, plain_words(cell, text)):
             told = f"prompt {cell.prompt_id} is longer than the text encoder reads; not drawn: "
             self.say(Event("note", cell, text=f"{told}{rest!r:.99}"))
         return rest
