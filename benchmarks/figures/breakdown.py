@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.figures import plots
-from benchmarks.figures.selection import Wish, best_point, in_order, is_main, needs, step_of
+from benchmarks.figures.selection import Wish, best_point, in_order, needs, of_main
 from benchmarks.figures.style import INK, PAGE
 from benchmarks.tables import frames
 from benchmarks.tables.build import split_pairs
@@ -51,11 +51,7 @@ def panels_of(runs: Sequence[Run]) -> tuple[dict[str, pd.DataFrame], int]:
     of these rows are groups.
     """
     run = runs[0]
-    table = run.table[
-        step_of(run.table).isna()
-        & run.table["method"].map(is_main).astype(bool)
-        & (run.table["kind"] == "method")
-    ]
+    table = of_main(run.table[run.table["kind"] == "method"])
     columns = [
         (one.method, best_point(one.rows), one.style.label)
         for one in in_order(plots.series_of(table))

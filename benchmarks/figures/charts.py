@@ -16,9 +16,9 @@ from benchmarks.figures.selection import (
     Wish,
     best_point,
     in_order,
-    is_main,
     joined_tables,
     needs,
+    of_main,
     perfusion_fronts,
     short,
     step_of,
@@ -32,7 +32,7 @@ from benchmarks.tables.run_view import Run
 
 def pareto(runs: Sequence[Run], wish: Wish) -> Figure:
     table = joined_tables(runs)
-    shown = table[step_of(table).isna() & table["method"].map(is_main).astype(bool)]
+    shown = of_main(table)
     points = shown[(shown["kind"] == "method") & shown[plots.X].notna() & shown[plots.Y].notna()]
     needs(
         runs,
@@ -135,7 +135,7 @@ def value_of(series: plots.Series, variant: str) -> str:
 def per_concept(runs: Sequence[Run], wish: Wish) -> Figure:
     run = runs[0]
     metrics = run.metrics[run.metrics[plots.X].notna()]
-    table = run.table[step_of(run.table).isna() & run.table["method"].map(is_main).astype(bool)]
+    table = of_main(run.table)
     fronts = {one.lock: best_point(one.rows) for one in perfusion_fronts(run)}
     series = [
         (one.method, best_point(one.rows), one.style) for one in in_order(plots.series_of(table))

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.figures import plots
 from benchmarks.figures.label_placing import Drawn, Label, finish_layout
-from benchmarks.figures.selection import Wish, best_point, in_order, is_main, needs, short, step_of
+from benchmarks.figures.selection import Wish, at_point, best_point, in_order, needs, of_main
 from benchmarks.figures.style import COLUMN, GREY, Style
 from benchmarks.store.fit_costs import NUMBERS
 from benchmarks.tables.costs import WORDS
@@ -63,16 +63,14 @@ def priced(run: Run, name: str, score: str) -> list[Priced]:
         raise unknown("score", score, known)
     if name not in table:  # by an earlier version
         return []
-    rows = table[(table["kind"] == "method") & table["method"].map(is_main).astype(bool)]
+    rows = of_main(table[table["kind"] == "method"])
     found = []
-    for one in in_order(plots.series_of(rows[step_of(rows).isna()])):
+    for one in in_order(plots.series_of(rows)):
         point = best_point(one.rows)
         row = one.rows[one.rows["point"] == point].iloc[0]
         values = [float(row[column]) for column in (name, score, f"{score}_lo", f"{score}_hi")]
-        told = short(point)
-        label = f"{one.style.label} ({told})" if told else one.style.label
         if np.isfinite(values[:2]).all():
-            found.append(Priced(label, one.style, *values))
+            found.append(Priced(at_point(one.style.label, point), one.style, *values))
     return found
 
 

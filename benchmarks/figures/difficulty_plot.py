@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.figures import plots
 from benchmarks.figures.charts import key
-from benchmarks.figures.selection import Wish, best_point, in_order, is_main, needs, short, step_of
+from benchmarks.figures.selection import Wish, best_point, in_order, needs, of_main, short
 from benchmarks.figures.style import COLUMN, PAGE, Style
 from benchmarks.tables.difficulty import graded, in_grade_order
 from benchmarks.tables.run_view import Run
@@ -81,7 +81,7 @@ def climbs(run: Run, score: str, names: Sequence[str]) -> list[Climb]:
     known = [str(c) for c in metrics.select_dtypes("number") if c not in ("copied", "n")]
     if score not in known:
         raise unknown("score", score, known)
-    table = run.table[step_of(run.table).isna() & run.table["method"].map(is_main).astype(bool)]
+    table = of_main(run.table)
     found = []
     for one in in_order(plots.series_of(table)):
         point = best_point(one.rows)

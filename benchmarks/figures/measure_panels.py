@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.figures import plots
-from benchmarks.figures.selection import Wish, best_point, in_order, is_main, needs, short, step_of
+from benchmarks.figures.selection import Wish, at_point, best_point, in_order, needs, of_main
 from benchmarks.figures.style import GREY, PAGE, Style, style_of
 from benchmarks.scoring.measures import HIGHER, LOWER, MEASURES, scorer_of
 from benchmarks.tables.measured import measure_table, measures_in
@@ -57,17 +57,12 @@ def measure_rows(table: pd.DataFrame) -> tuple[list[Dot], list[str], pd.Series |
     shown = measure_table(table).drop(columns=["kind"])
     names = [name for name in measures_in(shown) if not scorer_of(name)]
     of = {(row["method"], row["point"]): row for _, row in shown.iterrows()}
-    methods = table[
-        (table["kind"] == "method")
-        & step_of(table).isna()
-        & table["method"].map(is_main).astype(bool)
-    ]
+    methods = of_main(table[table["kind"] == "method"])
     found: list[Dot] = []
     for one in in_order(plots.series_of(methods)):
         point = best_point(one.rows)
         if (one.method, point) in of:
-            at = short(point)
-            label = f"{one.style.label} ({at})" if at else one.style.label
+            label = at_point(one.style.label, point)
             found.append((label, one.style, of[one.method, point]))
     others: dict[str, pd.Series | None] = {"floor": None, "ceiling": None}
     for kind, method, point in zip(table["kind"], table["method"], table["point"]):

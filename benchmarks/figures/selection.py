@@ -57,6 +57,11 @@ def step_of(table: pd.DataFrame) -> pd.Series:
     return pd.Series(list(steps), index=table.index, dtype=float)
 
 
+def of_main(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of main methods as their fits ended, of the floor and of the ceiling."""
+    return table[step_of(table).isna() & table["method"].map(is_main).astype(bool)]
+
+
 def needs(runs: Sequence[Run], what: bool, sentence: str) -> None:
     """One sentence, and the command, where a run lacks what a figure shows."""
     if not what:
@@ -85,6 +90,12 @@ def short(point: str) -> str:
         "" if told.step is None else f"s = {told.step}",
     )
     return ", ".join(filter(None, parts))
+
+
+def at_point(label: str, point: str) -> str:
+    """A method's label with its operating point, where that says something."""
+    told = short(point)
+    return f"{label} ({told})" if told else label
 
 
 def in_order(series: Sequence[plots.Series]) -> list[plots.Series]:

@@ -10,7 +10,7 @@ import pandas as pd
 from benchmarks.figures import breakdown, cost_plot, difficulty_plot, measure_panels, plots
 from benchmarks.figures.attention.drawing import attenders
 from benchmarks.figures.drift_chart import lines_of
-from benchmarks.figures.selection import best_point, in_order, is_main, perfusion_fronts, step_of
+from benchmarks.figures.selection import best_point, in_order, of_main, perfusion_fronts, step_of
 from benchmarks.figures.style import style_of
 from benchmarks.figures.training_curves import trainings
 from benchmarks.scoring.measures import MEASURES
@@ -27,7 +27,7 @@ def figure_words(name: str, run: Run) -> str:
 
 
 def plane(run: Run) -> str:
-    rows = run.table[step_of(run.table).isna() & run.table["method"].map(is_main).astype(bool)]
+    rows = of_main(run.table)
     text = f"{BOTH} of {listed(map(ends, in_order(plots.series_of(known(rows)))))}"
     for kind in ("floor", "ceiling"):
         for value in run.table.loc[run.table["kind"] == kind, plots.Y].dropna()[:1]:
@@ -51,7 +51,7 @@ def ablation(run: Run) -> str:
 
 def per_concept(run: Run) -> str:
     """Each method's least and most similar concept."""
-    table = run.table[step_of(run.table).isna() & run.table["method"].map(is_main).astype(bool)]
+    table = of_main(run.table)
     told = []
     for one in in_order(plots.series_of(table)):
         at = (run.metrics["method"] == one.method) & (run.metrics["point"] == best_point(one.rows))
