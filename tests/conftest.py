@@ -44,6 +44,37 @@ def make_tokenizer(length: int = 32):
     )
 
 
+def text_config(tokenizer, width: int, layers: int, length: int, **more):
+    """Of a text encoder, small."""
+    from transformers import CLIPTextConfig
+
+    return CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        max_position_embeddings=length,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        **more,
+    )
+
+
+def make_subject():
+    """Three pictures of noise with one mask."""
+    import torch
+
+    from perfusion_core.subject import Subject
+
+    rng = torch.Generator().manual_seed(5)
+    images = torch.rand(3, 3, 16, 16, generator=rng) * 2 - 1
+    masks = torch.zeros(3, 1, 16, 16)
+    masks[:, :, 4:12, 2:9] = 0.5
+    return Subject("teddy", "toy", images, masks)
+
+
 def make_pipe(seed: int = 0, width: int = 32, layers: int = 2, length: int = 32):
     """Random weights, the real classes: text width 32, 16x16 pictures, 8x8x4 latents, 4
     cross-attentions or so.
@@ -55,21 +86,11 @@ def make_pipe(seed: int = 0, width: int = 32, layers: int = 2, length: int = 32)
         StableDiffusionPipeline,
         UNet2DConditionModel,
     )
-    from transformers import CLIPTextConfig, CLIPTextModel
+    from transformers import CLIPTextModel
 
     torch.manual_seed(seed)
     tokenizer = make_tokenizer(length)
-    text = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=width,
-        intermediate_size=2 * width,
-        num_hidden_layers=layers,
-        num_attention_heads=4,
-        max_position_embeddings=length,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    text = text_config(tokenizer, width, layers, length)
     unet = UNet2DConditionModel(
         sample_size=8,
         block_out_channels=(16, 32),

@@ -5,7 +5,7 @@ different width, penultimate outputs, pooled text and time ids.
 from typing import Any
 
 import torch
-from conftest import make_tokenizer
+from conftest import make_tokenizer, text_config
 
 WIDTHS = (24, 40)
 POOLED = 16
@@ -13,22 +13,7 @@ LENGTH = 32
 
 
 def make_encoder(tokenizer: Any, width: int, kind: Any, layers: int = 3) -> Any:
-    from transformers import CLIPTextConfig
-
-    return kind(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=width,
-            intermediate_size=2 * width,
-            num_hidden_layers=layers,
-            num_attention_heads=4,
-            max_position_embeddings=LENGTH,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-            projection_dim=POOLED,
-        )
-    ).eval()
+    return kind(text_config(tokenizer, width, layers, LENGTH, projection_dim=POOLED)).eval()
 
 
 def make_xl(seed: int = 0, force_zeros: bool = True) -> Any:

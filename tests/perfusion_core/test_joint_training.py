@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import WORDS
+from conftest import WORDS, make_subject
 from diffusers import EDMDPMSolverMultistepScheduler, StableDiffusionXLPipeline
 from xl_kit import POOLED, WIDTHS, make_xl
 
@@ -18,7 +18,7 @@ from perfusion_core.covariance import FILE, estimate, read_covariance
 from perfusion_core.perfusion import Config, apply, fit
 from perfusion_core.sampling import Manner, draw, noise, prepared, sample
 from perfusion_core.student import Student, using
-from perfusion_core.subject import Fitted, Subject
+from perfusion_core.subject import Fitted
 from perfusion_core.training import Recipe, Validation, train
 
 CAPTIONS = [
@@ -37,11 +37,7 @@ def backbone(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def subject():
-    rng = torch.Generator().manual_seed(5)
-    images = torch.rand(3, 3, 16, 16, generator=rng) * 2 - 1
-    masks = torch.zeros(3, 1, 16, 16)
-    masks[:, :, 4:12, 2:9] = 0.5
-    return Subject("teddy", "toy", images, masks)
+    return make_subject()
 
 
 def weights(backbone):

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from conftest import make_subject
 from torch.nn.functional import interpolate
 
 from perfusion_core import checkpoint, training
@@ -34,11 +35,7 @@ def backbone(tiny_backbone, tiny_c_inv):
 
 @pytest.fixture(scope="module")
 def subject():
-    rng = torch.Generator().manual_seed(5)
-    images = torch.rand(3, 3, 16, 16, generator=rng) * 2 - 1
-    masks = torch.zeros(3, 1, 16, 16)
-    masks[:, :, 4:12, 2:9] = 0.5
-    return Subject("teddy", "toy", images, masks)
+    return make_subject()
 
 
 def everything(backbone):
