@@ -9,9 +9,11 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from math import isinf, isnan, nan
 from pathlib import Path
 
+from benchmarks.evidence import measure_validity
 from benchmarks.evidence.all_claims import ledger
 from benchmarks.evidence.forest import forest
 from benchmarks.evidence.ledger import Evidence, Row
@@ -19,11 +21,22 @@ from benchmarks.evidence.resting import resting_on, runs_of
 from benchmarks.evidence.results_page import NOTES, PAGE, markdown_table, results_page
 from benchmarks.evidence.validity import answers
 from benchmarks.evidence.verdicts import ABSENT, OPEN, VERDICTS, settled_by
+from benchmarks.tables.sample_rows import sample_rows
 from benchmarks.tables.table_text import aligned
 from perfusion_core.errors import UserError
 
 PICTURE, TABLE = "claims.svg", "claims.csv"
 BEGIN, END = "<!-- made by `python -m benchmarks.evidence`: begin -->", "<!-- end -->"
+BEGIN_MEASURES = "<!-- made by `python -m benchmarks.evidence`: measures -->"
+MEASURED = "measures"  # the run that has all of them
+HEADINGS = [
+    "measure",
+    "the truth",
+    "points ranked alike (Spearman)",
+    "told apart, ordered alike",
+    "better point of a cell (Pearson)",
+    "better image of a cell (Pearson)",
+]
 
 
 FACTS = (
@@ -112,13 +125,13 @@ def _fact(value: float) -> str:
     return "" if isnan(value) else f"{value:.6g}"
 
 
-def between(page: str, new: str) -> str:
+def between(page: str, new: str, mark: str = BEGIN) -> str:
     """The page with what stands between the marks replaced."""
-    before, begin, rest = page.partition(BEGIN)
+    before, begin, rest = page.partition(mark)
     _, end, after = rest.partition(END)
     if not (begin and end):
-        raise UserError(f"the page has no {BEGIN} ... {END} to write between")
-    return f"{before}{BEGIN}\n\n{new}\n{END}{after}"
+        raise UserError(f"the page has no {mark} ... {END} to write between")
+    return f"{before}{mark}\n\n{new}\n{END}{after}"
 
 
 def metrics_table(evidence: Evidence) -> str:
@@ -128,6 +141,16 @@ def metrics_table(evidence: Evidence) -> str:
         return f"Not measured: {reason}.\n"
     rows = [[one.metric, one.question, one.figure] for one in found]
     return aligned([["score and truth", "question", "figure (95 % interval)"], *rows]) + "\n"
+
+
+def measures_table(evidence: Evidence) -> str:
+    """Every measure beyond the protocol, beside the protocol's two scores in the same cells."""
+    try:
+        run = evidence.run(MEASURED)
+    except UserError as reason:
+        return f"Not measured: {reason}.\n"
+    found = measure_validity.answers(run.cells, sample_rows(run.folder))
+    return aligned([HEADINGS, *([*astuple(one)] for one in found)]) + "\n"
 
 
 def write_pages(docs: Path, results: Path) -> str:
@@ -146,10 +169,12 @@ def write_pages(docs: Path, results: Path) -> str:
         "claims.md": claims_part(rows, runs),
         "metrics.md": metrics_table(Evidence(results)),
     }
+    measures = measures_table(Evidence(results))
     pages = {
         name: between((docs / name).read_text(encoding="utf-8"), table)
         for name, table in made.items()
     }
+    pages["metrics.md"] = between(pages["metrics.md"], measures, BEGIN_MEASURES)
     overview = results_page(results, resting) if (results / NOTES).is_file() else None
     for name, page in pages.items():
         (docs / name).write_text(page, encoding="utf-8")
