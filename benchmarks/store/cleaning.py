@@ -12,6 +12,7 @@ from pathlib import Path
 from benchmarks.digests import digest
 from benchmarks.disk import on_disk, remove
 from benchmarks.safe_paths import leads_out
+from benchmarks.scoring.lookup import MAY_BE_SILENT
 from benchmarks.store.cache_verbs import shown
 from benchmarks.store.csv_files import count_keys
 from benchmarks.store.reading import find_run, imported_methods, list_runs, read_cells, read_run
@@ -78,14 +79,27 @@ def leftovers(run: Path, images: bool) -> Iterator[Leftover]:
     if not images:
         return
     about = read_run(run)
-    scorers = [scorer["name"] for scorer in about["scorers"]]
     imported = imported_methods(about)  # which no run can draw again
-    cells = [cell for cell in read_cells(run) if cell.method not in imported]
+    cells = [cell for cell in read_cells(run, drift=True) if cell.method not in imported]
     groups = list(dict.fromkeys(cell.address for cell in cells))
-    counts = [count_keys(store.rows_file(name, *group) for group in groups) for name in scorers]
+    counts = {
+        scorer["name"]: count_keys(store.rows_file(scorer["name"], *group) for group in groups)
+        for scorer in about["scorers"]
+    }
+    # a judge is not asked about drift
+    of_drift = [one["name"] for one in about["scorers"] if one.get("kind") not in MAY_BE_SILENT]
+    scored = {
+        cell.key: all(
+            counts[name][cell.key] == cell.n for name in (of_drift if cell.drifts else counts)
+        )
+        for cell in cells
+        if not cell.is_base
+    }
+    # the backbone's own pictures are needed until all is compared with them
+    needed = {cell.prompt_id for cell in cells if cell.drifts and not scored.get(cell.key, True)}
     for cell in cells:
         place = store.images(*cell.address, cell.prompt_id)
-        if place.is_dir() and all(there[cell.key] == cell.n for there in counts):
+        if scored.get(cell.key, cell.prompt_id not in needed) and place.is_dir():
             lock = digest(["score", *cell.address])  # what is scoring them holds it
             yield Leftover(place, "images that every scorer has scored", store, lock)
 

@@ -180,6 +180,24 @@ def test_rows_alone_are_enough(run, flood, tmp_path, capsys):
     assert "nothing new" in capsys.readouterr().err and not (out / "images").exists()
 
 
+def test_its_scored_pictures_go_on_request(run, flood, tmp_path, capsys):
+    """The plain backbone's only once everything is compared with them."""
+    out = shutil.copytree(run, tmp_path / "run")
+    plain = out / "images" / "super" / "default" / PLAIN
+    [file] = (out / "rows").glob(f"*/flood/{POINTS[1]}/cat.csv")
+    kept = file.rename(tmp_path / "kept.csv")
+    assert cli.run(["clean", str(out), "--images", "--yes"]) == 0
+    left = {path.parent.relative_to(out / "images") for path in out.glob("images/*/*/*/*/*.png")}
+    assert {path.parts[2] for path in left} == {PLAIN, "cat"}
+    waiting = [path.name for path in left if path.parts[2] == "cat" and "drift" in path.name]
+    assert waiting and {path.name for path in plain.iterdir()} >= {*waiting}
+    kept.rename(file)
+    assert cli.run(["clean", str(out), "--images", "--yes"]) == 0
+    assert not list(out.glob("images/*/*/*/*/*.png"))
+    assert run_here(shared(), out, *words_of(flood, "--drift")) == 0
+    assert "nothing new" in capsys.readouterr().err
+
+
 def test_a_part_of_it_is_no_table(run, tmp_path):
     out = shutil.copytree(run, tmp_path / "run")
     [file] = (out / "rows").glob(f"*/flood/{POINTS[1]}/cat.csv")
