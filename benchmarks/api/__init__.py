@@ -56,13 +56,15 @@ def measure(
     scorers: str | Sequence[str] | None = (),
     device: str = "auto",
     limit: int = 0,
+    cache: bool = True,
 ) -> list[Measured]:
     """Likeness to `references` and to `prompts` (`{}` stands for the thing), an answer a scorer.
 
     Images are files, folders, Pillow images or arrays uint8 [H, W, 3]. One prompt is of all images,
     several are of one each. `word` is the word for the thing's kind. Without `scorers`, OpenAI's
     CLIP ViT-B/32 is fetched; "miniature" needs no download. `limit`: calls that judges
-    (`judge:URL#MODEL`) may send, all together; without it none is sent.
+    (`judge:URL#MODEL`) may send, all together; without it none is sent. `cache=False`: take
+    nothing that a scorer made of the same images before, and keep nothing.
 
     >>> import numpy as np
     >>> grey = [np.full((64, 64, 3), value, np.uint8) for value in (90, 110)]
@@ -81,7 +83,7 @@ def measure(
         raise UserError("measure: no images were given")
     if not real and not texts:
         raise UserError("measure: nothing to compare with; give references, prompts, or both")
-    return _measure(found, real, texts, word, named, device, limit)
+    return _measure(found, real, texts, word, named, device, limit, cache)
 
 
 def given_images(given: Images | None, what: str) -> list[Picture]:

@@ -218,6 +218,9 @@ def measure(parser: argparse.ArgumentParser) -> Run:
     )
     add_calls(parser)
     add_device(parser)
+    parser.add_argument(
+        "--no-cache", action="store_true", help="take nothing that is known of these pictures"
+    )
     parser.add_argument("--json", action="store_true", help="machine-readable, a row a picture too")
 
     def act(args: argparse.Namespace) -> None:
@@ -226,7 +229,8 @@ def measure(parser: argparse.ArgumentParser) -> Run:
         scorers = [name for name in args.scorers.split(",") if name]
         refuse_idle_limit("--limit", args.limit, scorers)
         wanted = (args.prompt, args.prompts, args.super_category, scorers, args.device, args.json)
-        print(measure_verb(args.pictures, args.references, *wanted, args.limit), end="")
+        told = measure_verb(args.pictures, args.references, *wanted, args.limit, not args.no_cache)
+        print(told, end="")
 
     return act
 

@@ -137,6 +137,16 @@ class LazyScorer:
         see = self.model.images if role == "picture" else lambda some: of_concept(self.model, some)
         return see(pictures)
 
+    def named(self, digests: Sequence[str], read: Callable[[], list[Image.Image]]) -> np.ndarray:
+        """[n, d] of pictures that are read only if somebody has to look at them. They have a name
+        of their own: whoever reads them may turn or flatten them as a run does not."""
+        of = self._of(named=list(digests))
+        if (found := self.known.get(of)) and len(found[0]) == len(digests):
+            return found[0]
+        vectors = self._seen(read(), "picture")
+        self.known.put(of, vectors)
+        return vectors
+
     def alone(
         self,
         pictures: ReadPictures,

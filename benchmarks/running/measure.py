@@ -4,9 +4,10 @@ In: pictures, references of the thing, prompts, scorers. Out: a row a scorer, wi
 scorer gives for the references among themselves.
 """
 
+import functools
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,7 @@ from perfusion_core.errors import UserError
 from perfusion_core.weight_digests import file_sha256
 
 if TYPE_CHECKING:
+    from benchmarks.running.known_features import LazyScorer
     from benchmarks.scoring.judge_question import Shown
 
 BATCH = 64  # pictures a pass
@@ -64,9 +66,10 @@ def measure(
     scorers: Sequence[str] = (),
     device: str = "auto",
     limit: int = 0,
+    cache: bool = True,
 ) -> list[Measured]:
     """`prompts`: with `{}` where the thing stands; one for all pictures, or one each. `limit`:
-    calls of judges."""
+    calls of judges. `cache`: take what a scorer made of the same pictures before."""
     refuse_mismatch(pictures, prompts)
     scorers = spelled_out(scorers)
     tell_modern(scorers, len(pictures) + len(references), device_name(device))
@@ -81,7 +84,7 @@ def measure(
     given = (pictures, references, prompts, word)
     # first, because this may cost money, and is refused where it was not expected
     judged = judged_pictures(judges, *given, limit) if judges else {}
-    models = opened([one for one in found if one.name not in judged], device)
+    models = opened([one for one in found if one.name not in judged], device, cache)
     drawn, real = features(models, pictures), features(models, references)
     return [
         judged.get(one.name)
@@ -175,14 +178,18 @@ def called(pictures: Sequence[Picture]) -> list[dict[str, Any]]:
 
 
 def shown(one: Picture) -> "Shown":
-    """The same for a judge, with the digest of the file or of the pixels."""
+    """The same for a judge, with its digest."""
     from benchmarks.scoring.judge_question import Shown
 
+    return Shown(one if isinstance(one, Path) else seen(one), digest_of(one))
+
+
+def digest_of(one: Picture) -> str:
+    """Of the file, or of the pixels."""
     if isinstance(one, Path):
-        return Shown(one, file_sha256(one))
+        return file_sha256(one)
     picture = seen(one)
-    pixels = f"{picture.size}".encode() + picture.tobytes()
-    return Shown(picture, hashlib.sha256(pixels).hexdigest())
+    return hashlib.sha256(f"{picture.size}".encode() + picture.tobytes()).hexdigest()
 
 
 def mean_of(rows: Sequence[dict[str, Any]], name: str) -> float | None:
@@ -190,23 +197,33 @@ def mean_of(rows: Sequence[dict[str, Any]], name: str) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def opened(scorers: Sequence[Scorer], device: str) -> dict[str, Any]:
-    """Models of vectors by name; a judge alone needs no torch."""
+def opened(scorers: Sequence[Scorer], device: str, cache: bool) -> "dict[str, LazyScorer]":
+    """Models of vectors by name, each opened if it has to look; a judge alone needs no torch."""
     if not scorers:
         return {}
-    from benchmarks.scoring.scorers import open_scorer
+    from benchmarks.running.known_features import LazyScorer, known_features
 
-    return {one.name: open_scorer(one, device_name(device)) for one in scorers}
+    where = device_name(device)
+    known = known_features("usual" if cache else "none", where)
+    return {one.name: LazyScorer(one, where, known) for one in scorers}
 
 
-def features(models: Mapping[str, Any], pictures: Sequence[Picture]) -> dict[str, np.ndarray]:
+def features(
+    models: "Mapping[str, LazyScorer]", pictures: Sequence[Picture]
+) -> dict[str, np.ndarray]:
     """[n, d] by each model; read once for all of them, and some at a time."""
     parts: dict[str, list[np.ndarray]] = {name: [] for name in models}
-    for start in range(0, len(pictures), BATCH):
-        some = [seen(one) for one in pictures[start : start + BATCH]]
+    for start in range(0, len(pictures) if models else 0, BATCH):
+        some = pictures[start : start + BATCH]
+        digests, read = [digest_of(one) for one in some], read_once(some)
         for name, model in models.items():
-            parts[name].append(model.images(some))
+            parts[name].append(model.named(digests, read))
     return {name: np.concatenate(of) if of else np.empty((0, 0)) for name, of in parts.items()}
+
+
+def read_once(some: Sequence[Picture]) -> Callable[[], list[Image.Image]]:
+    """They are read at the first call, if there is one."""
+    return functools.cache(lambda: [seen(one) for one in some])
 
 
 def seen(one: Picture) -> Image.Image:
@@ -319,6 +336,7 @@ def measure_verb(
     device: str,
     as_json: bool,
     limit: int = 0,
+    cache: bool = True,
 ) -> str:
     """`perfbench measure`."""
     found = pictures_of(pictures, "PICTURE")
@@ -326,7 +344,7 @@ def measure_verb(
     texts = prompts_of(prompt, prompts)
     if not real and not texts:
         raise UserError("nothing to compare with: give --references, --prompt, or both")
-    rows = measure(found, real, texts, word, scorers, device, limit)
+    rows = measure(found, real, texts, word, scorers, device, limit, cache)
     if as_json:
         return json.dumps([asdict(row) for row in rows], indent=1) + "\n"
     return told(rows)

@@ -4,13 +4,14 @@ and nothing believed that is damaged.
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 from PIL import Image
-from run_kit import copy_of_reference, environment, make_scorer, reference
+from run_kit import copy_of_reference, environment, make_scorer, reference, shared
 
 from benchmarks.cli import run
 from benchmarks.disk import digests_of
@@ -70,6 +71,26 @@ def test_rows_are_the_same_with_and_without_and_no_weights_are_opened_twice(plac
     score(out, "--no-cache")
     assert len(opened) == 3 and rows(out) == expected, "and --no-cache takes nothing"
     assert "perfbench: scoring took" in capsys.readouterr().err
+
+
+def test_pictures_that_are_measured_alone_are_seen_once(place, opened, capsys):
+    [cell, *_] = read_cells(reference())
+    folder = reference() / "images" / cell.method / cell.point / cell.concept / cell.prompt_id
+    asked = ["measure", str(folder), "--references", str(reference() / "concepts" / cell.concept)]
+    scorer = ["--scorers", str(shared() / "tiny" / "scorer"), "--device", "cpu", "--json"]
+
+    def measured(*more: str) -> str:
+        assert run([*asked, "--prompt", "A {} in the snow", *scorer, *more]) == 0
+        return capsys.readouterr().out
+
+    expected = measured("--no-cache")
+    assert len(opened) == 1 and not features(), "--no-cache keeps nothing"
+    assert measured() == expected and len(opened) == 2
+    assert measured() == expected and len(opened) == 2, "everything is known"
+    copied = shutil.copytree(folder, place / "copied")
+    Image.new("RGB", (16, 16), "red").save(copied / "0.png")
+    asked[1] = str(copied)
+    assert measured() != expected and len(opened) == 3, "another picture of the same name"
 
 
 def test_an_entry_is_a_cell_a_concept_or_a_text_and_never_a_picture(place, capsys):
