@@ -102,7 +102,7 @@ class DrawingCosts:
         from perfusion_core.sampling import draw, prepared
 
         self.applied.close()
-        with peak_above(backbone.device) as peak:
+        with peak_above(backbone.device, young=steps != WARM) as peak:
             started = _now(backbone.device)
             base = side == "base"
             write = partial(plain_words, cell) if base else self.applied.write(backbone, cell)
