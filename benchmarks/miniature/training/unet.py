@@ -15,6 +15,7 @@ from benchmarks.miniature.training.text_encoder import trained_text_encoder
 from benchmarks.miniature.training.training_data import Rows, to_device
 from benchmarks.miniature.training.vae import latents
 from benchmarks.miniature.training.workshop import Loss, Step, Workshop
+from perfusion_core.plain_attention import plain_layers, plainly
 
 SEED = 3
 DECAY = 0.9995  # of the moving average
@@ -36,6 +37,7 @@ def train_unet(shop: Workshop, minutes: float) -> None:
 def guessing(shop: Workshop, unet: Any, text: Any, codes: Rows) -> Step:
     """What a step learns: the noise in latents of some pictures, given their captions."""
     recipe, guesser, reader = shop.recipe, shop.compiled(unet), shop.compiled(text)
+    attentions = [] if shop.compile else plain_layers(unet, shop.device)
     scheduler: Any = networks.make_scheduler()
     bars = scheduler.alphas_cumprod.to(shop.device)  # alpha bar of every timestep, [1000]
     nothing = shop.tokenizer(
@@ -58,7 +60,8 @@ def guessing(shop: Workshop, unet: Any, text: Any, codes: Rows) -> Step:
         with shop.half():
             with torch.no_grad():
                 words = reader(ids).last_hidden_state
-            guess = guesser(noisy, t, words).sample
+            with plainly(attentions):
+                guess = guesser(noisy, t, words).sample
         each = (guess.float() - noise).square().mean(dim=(1, 2, 3))
         # Min-SNR weighting.
         snr = (bar / (1 - bar)).flatten()
