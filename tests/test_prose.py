@@ -22,7 +22,6 @@ NOT_YET = {
     "README.md",
     "docs/baselines.md",
     "docs/metrics.md",
-    "docs/miniature.md",
     "docs/stable-diffusion.md",
 }
 
