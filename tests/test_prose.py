@@ -21,7 +21,6 @@ PAGES += sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").gl
 NOT_YET = {
     "README.md",
     "docs/baselines.md",
-    "docs/metrics.md",
     "docs/stable-diffusion.md",
 }
 
