@@ -43,8 +43,8 @@ BETTER = "cd-better"  # the paper's name for Custom Diffusion with fewer steps i
 CHOICE = 0.01  # of the harmonic mean: half of what counts as a difference between methods
 FRONTS, AXES = "Fronts", "Scores of the compared methods"
 AHEAD = (
-    "the most by which some point of Perfusion (both locks) is ahead of the other on both axes "
-    "(additive epsilon; below zero, its best is behind by so much on one), and the reverse"
+    "how far some point of Perfusion (either lock) is ahead of the other front on both axes, and "
+    "the reverse (additive epsilon). Below zero, its best point is behind by so much on one axis"
 )
 
 
@@ -72,36 +72,34 @@ for _other, _label in BASELINES.items():
         f"Perfusion's front lies beyond {_label}"
         + (" (not in the paper)" if _other == "lora" else ""),
         "5.1, Fig. 6",
-        f"{AHEAD}; the other's training steps selected as Perfusion's are",
+        f"{AHEAD}. The other method's training steps are selected as Perfusion's are",
         FRONTS,
     )(_beyond(_other))
 claim("Perfusion's front lies beyond Custom Diffusion with fewer steps (Better-HP)", "5.1, Fig. 6",
-      "the same against four fifths of Custom Diffusion's steps", FRONTS
+      f"{AHEAD}. Custom Diffusion has four fifths of its steps", FRONTS
       )(_beyond(BETTER))  # fmt: skip
 for _other in ("cd", "db", "ti"):
     claim(
         f"Perfusion's front lies beyond {BASELINES[_other]} where the text encoder was not taught "
         f"to keep words apart",
         "5.1, Fig. 6",
-        "the same on a copy of the miniature whose text encoder learned as CLIP's did "
-        "(docs/miniature.md)",
+        f"{AHEAD}. Drawn by a copy of the miniature whose text encoder learned as CLIP's did "
+        f"(docs/miniature.md)",
         FRONTS,
     )(_beyond(_other, "contrastive"))
 for _other, _label in BASELINES.items():
     claim(
         f"Perfusion's front lies beyond {_label}, with the paper's own learning rates",
         "5.1, Fig. 6",
-        "the same on the miniature itself; Perfusion's rates are four times those that were "
-        "tuned, and its kept steps "
-        f"({', '.join(map(str, EARLY))}) are points of its front, which so reaches further in "
-        f"image similarity. "
-        "Written after the first rows, and before this run",
+        f"{AHEAD}. Perfusion's rates are four times the tuned ones. Its kept steps "
+        f"({', '.join(map(str, EARLY))}) are points of its front, which therefore reaches further "
+        f"in image similarity. Written after the first rows, and before this run",
         FRONTS,
     )(_beyond(_other, "rates", Grid.rows))
 
 
 @claim("Perfusion's front lies beyond every other method", "5.1, Fig. 6",
-       f"{AHEAD}, against each of the four, training steps selected; the one that says least for "
+       f"{AHEAD}. Against each of the four, training steps selected; the one that says least for "
        "the claim is shown", FRONTS)  # fmt: skip
 def beyond_all(evidence: Evidence) -> Finding:
     grid = evidence.grid("paper")
@@ -149,17 +147,16 @@ def _spans(run: str) -> Find:
 claim(
     "One trained model spans the front by its bias alone, monotonically",
     "5.1, Fig. 7",
-    f"local lock, highest bias minus lowest: text higher and image lower, each by more than "
-    f"{LITTLE}; steps of the "
-    "bias at which both values move so",
+    f"local lock, highest bias minus lowest: text is higher and image is lower, each by more "
+    f"than {LITTLE}. The figure also counts the steps of the bias at which both move so",
     AXES,
 )(_spans("paper"))
 claim(
     "So it does from a bias of 0.30 to one of 1.05 (the paper shows 0.60 to 0.75)",
     "5.1, Fig. 7",
-    "the same; one image a prompt. Written before this run, when Perfusion's scores at 0.60 and "
-    "0.75 on ten prompts "
-    "were known",
+    f"local lock, one image a prompt, highest bias minus lowest: text is higher and image is "
+    f"lower, each by more than {LITTLE}. Written before this run, when Perfusion's scores at 0.60 "
+    f"and 0.75 on ten prompts were known",
     AXES,
 )(_spans("bias"))
 
@@ -167,9 +164,8 @@ claim(
 @claim(
     "One trained model spans the front by what is chosen when drawing, the lock included",
     "abstract, 5.1, Fig. 6",
-    f"global lock minus local lock at a bias of 0.60: text higher and image lower, each by "
-    f"more than {LITTLE}. "
-    "Written when all scores were there",
+    f"global lock minus local lock at a bias of 0.60: text is higher and image is lower, each by "
+    f"more than {LITTLE}. Written when all scores were there",
     AXES,
 )
 def spans_with_locks(evidence: Evidence) -> Finding:
@@ -182,9 +178,9 @@ def spans_with_locks(evidence: Evidence) -> Finding:
 
 
 @claim("Choosing the point for each concept is better still (Best H)", "5.1, Fig. 6",
-       "harmonic mean with each concept's own best point, minus the best one for all; chosen on "
-       "one half of the "
-       f"images, reported on the other; t interval over concepts; nothing is less than {CHOICE}",
+       "harmonic mean with each concept's own best point, minus that with the best one for all. "
+       "Points are chosen on one half of the images and reported on the other. The interval is "
+       f"t over concepts. Less than {CHOICE} counts as nothing",
        AXES)  # fmt: skip
 def chosen(evidence: Evidence) -> Finding:
     grid = evidence.grid("paper")
@@ -192,9 +188,8 @@ def chosen(evidence: Evidence) -> Finding:
 
 
 @claim("DreamBooth is below Perfusion and Custom Diffusion on both axes", "5.1, Fig. 6",
-       "DreamBooth minus each, training steps selected; of Perfusion's points the one furthest "
-       "above it on both "
-       "axes", AXES)  # fmt: skip
+       "DreamBooth minus each of the two, training steps selected. Of Perfusion's points, the one "
+       "furthest above DreamBooth on both axes is taken", AXES)  # fmt: skip
 def below(evidence: Evidence) -> Finding:
     grid = evidence.grid("paper")
     db, cd = (rows(grid, selected(grid, name)) for name in ("db", "cd"))
@@ -212,10 +207,9 @@ def below(evidence: Evidence) -> Finding:
 
 
 @claim("Textual Inversion has the lowest text similarity", "5.1, Fig. 6",
-       "its text similarity minus that of Custom Diffusion, DreamBooth and the mean of "
-       "Perfusion's points with either "
-       "lock: how much lower it is; the smallest difference is shown, and all must be above "
-       "zero", AXES)  # fmt: skip
+       "how much lower its text similarity is than that of Custom Diffusion, of DreamBooth, and "
+       "of the mean of Perfusion's points with either lock. The smallest difference is shown, and "
+       "all must be above zero", AXES)  # fmt: skip
 def lowest_text(evidence: Evidence) -> Finding:
     grid = evidence.grid("paper")
     ti = rows(grid, selected(grid, "ti"))
@@ -227,8 +221,8 @@ def lowest_text(evidence: Evidence) -> Finding:
 @claim(
     "Custom Diffusion favours image similarity, at the cost of text similarity",
     "5.1, Fig. 6",
-    "Custom Diffusion as tuned, its step not selected, minus the mean of Perfusion's points with "
-    "either lock",
+    "Custom Diffusion minus the mean of Perfusion's points with either lock. Custom Diffusion is "
+    "as tuned, its step not selected",
     AXES,
 )
 def favours_image(evidence: Evidence) -> Finding:
@@ -249,7 +243,7 @@ def favours_image(evidence: Evidence) -> Finding:
 
 
 @claim("Custom Diffusion with fewer steps moves towards text similarity (Better-HP)", "5.1, Fig. 6",
-       f"four fifths of its steps minus all of them; nothing is less than {LITTLE} of text",
+       f"four fifths of its steps minus all of them. Less than {LITTLE} of text counts as nothing",
        AXES)  # fmt: skip
 def fewer_steps(evidence: Evidence) -> Finding:
     grid = evidence.grid("paper")

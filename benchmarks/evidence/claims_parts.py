@@ -43,7 +43,7 @@ SECOND = ("cat_toy", "dog", "pot", "puppy", "sculpture", "sunglasses", "tortoise
 Judge = Callable[[Grid, Interval, Interval], list[Part]]
 LOCKING, TRAINING, USE = "Locks", "What training consists of", "Use"
 EARLIER = (
-    "the verdict is over all concepts; the first four and the other seven, which were added when "
+    "The verdict is over all concepts. The first four, and the other seven that were added once "
     "those had been seen, were looks at the same question"
 )
 
@@ -81,7 +81,7 @@ def kept(grid: Grid, image: Interval) -> Part:
 _ablation(
     "Key locking raises text similarity without significant harm to image similarity",
     "5.1, 5.3 (b), Fig. 9b",
-    f"local lock minus trained K at the same biases; harm is more than {LITTLE}",
+    f"local lock minus trained K at the same biases. A loss of more than {LITTLE} is harm",
     "trained-k",
     lambda grid, text, image: [part(grid, "text", text), kept(grid, image)],
     group=LOCKING,
@@ -90,7 +90,7 @@ _ablation(
 
 @claim("Global locking varies more over concepts than local", "Appendix F, Fig. A.4",
        "logarithm of the ratio of standard deviations of image similarity over concepts, global "
-       "over local; interval by leaving out one concept at a time", LOCKING)  # fmt: skip
+       "over local. The interval leaves out one concept at a time", LOCKING)  # fmt: skip
 def varies(evidence: Evidence) -> Finding:
     grid = evidence.grid("paper")
     ratio = spread_ratio(
@@ -101,8 +101,8 @@ def varies(evidence: Evidence) -> Finding:
 
 
 @claim("Global locking struggles with uniquely shaped things", "Appendix F, Fig. A.4",
-       f"image similarity lost from local to global lock: {', '.join(ODD)} minus "
-       f"{', '.join(EVERYDAY)}", LOCKING)  # fmt: skip
+       f"image similarity lost from local to global lock: the mean of {', '.join(ODD)} minus that "
+       f"of {', '.join(EVERYDAY)}", LOCKING)  # fmt: skip
 def struggles(evidence: Evidence) -> Finding:
     grid = evidence.grid("paper")
     image = grid.scores["image_sim"]
@@ -123,8 +123,8 @@ def struggles(evidence: Evidence) -> Finding:
 
 
 @claim("Global locking portrays attributes and activities better than local", "6.1, Fig. 10",
-       "raw text similarity on the prompts that change the object, global minus local; nothing "
-       f"is less than {LITTLE_RAW}", LOCKING)  # fmt: skip
+       "raw text similarity on the prompts that change the object, global lock minus local lock. "
+       f"Less than {LITTLE_RAW} counts as nothing", LOCKING)  # fmt: skip
 def portrays(evidence: Evidence) -> Finding:
     grid = evidence.grid("paper")
     of_global, of_local = (rows(grid, "perfusion", lock) for lock in ("global", "local"))
@@ -133,7 +133,8 @@ def portrays(evidence: Evidence) -> Finding:
 
 
 @claim("Global locking portrays attributes and activities better than trained K", "6.1, Fig. 10",
-       "the same, global lock minus trained K", LOCKING)  # fmt: skip
+       "raw text similarity on the prompts that change the object, global lock minus trained K. "
+       f"Less than {LITTLE_RAW} counts as nothing", LOCKING)  # fmt: skip
 def portrays_better(evidence: Evidence) -> Finding:
     grid = evidence.grid("ablations")
     ours, theirs = rows(grid, "perfusion", "global"), rows(grid, "perfusion-trained-k", "local")
@@ -147,8 +148,8 @@ SAME = "at the same biases, local lock"
 _ablation(
     "Training on one image overfits slightly",
     "5.3 (a), 6.2, Figs. 8, 9a",
-    f"all images minus one, {SAME}: text is higher, by less than {SLIGHT}; nothing is less than "
-    f"{LITTLE}",
+    f"all images minus one, {SAME}: text is higher, by less than {SLIGHT}. Less than {LITTLE} "
+    f"counts as nothing",
     "one-shot",
     lambda grid, text, image: [
         part(grid, "text", text, delta=LITTLE),
@@ -158,16 +159,16 @@ _ablation(
 _ablation(
     "The mask helps text similarity",
     "5.3 (c), Fig. 9c",
-    f"with the mask minus without, {SAME}; nothing is less than {LITTLE}",
+    f"with the mask minus without, {SAME}. Less than {LITTLE} counts as nothing",
     "no-mask",
     lambda grid, text, image: [part(grid, "text", text, delta=LITTLE)],
 )
 _ablation(
     "The mask helps text similarity where there is one training image",
     "5.3 (c), Fig. 9c",
-    "the same with one image in training, a concept's first, before a plain wall. Written after "
-    "the row above, "
-    "and before this run",
+    f"with the mask minus without, {SAME}, where training has one image: the concept's first, "
+    f"before a plain wall. Less than {LITTLE} counts as nothing. Written after the row above, and "
+    f"before this run",
     "no-mask",
     lambda grid, text, image: [part(grid, "text", text, delta=LITTLE)],
     "mask",
@@ -186,19 +187,18 @@ def _front(says: str, where: str, measure: str, variant: str) -> None:
 
 
 _front("A higher bias in training gives a better front", "5.3 (d), Fig. 9d",
-       "the local front, bias 0.75 in training, against 0.55: how far some point is ahead on both "
-       "axes, and the reverse", "train-bias")  # fmt: skip
+       "how far some point of the local front with bias 0.75 in training is ahead of that with "
+       "0.55 on both axes, and the reverse", "train-bias")  # fmt: skip
 _front("A temperature of 0.15 at inference is better than that of training", "5.3 (e), Fig. 9e",
-       "the same, temperature 0.15 against 0.1", "infer-temperature")  # fmt: skip
+       "how far some point of the local front with temperature 0.15 is ahead of that with 0.1 on "
+       "both axes, and the reverse", "infer-temperature")  # fmt: skip
 
 
 @claim("Vanilla ROME is worse (the paper: corrupted, because what is trained is not what is drawn)",
        "4.1, 6.1, Fig. A.1",
-       "harmonic mean, the mean of Perfusion's local points minus vanilla ROME: edited after "
-       "training and not in it, "
-       "with a fixed word, a gate without bias and a fixed number of steps; worse where it loses "
-       "more than "
-       f"{LITTLE}", TRAINING)  # fmt: skip
+       "harmonic mean of Perfusion's local points, averaged, minus that of vanilla ROME. Vanilla "
+       "ROME edits after training and not in it. It has a fixed word, a gate without bias and a "
+       f"fixed number of steps. A loss of more than {LITTLE} is worse", TRAINING)  # fmt: skip
 def vanilla(evidence: Evidence) -> Finding:
     grid = evidence.grid("ablations")
     better = gain(
@@ -225,18 +225,18 @@ def _longer(says: str, measure: str, method: str, judge: Judge) -> None:
         figure = f"{whole.figure}; of the first {len(FIRST)} {first.figure}; of the others "
         return Finding(figure + second.figure, whole.judged)
 
-    claim(says, "6.2, Fig. 11", f"{measure}; {EARLIER}", TRAINING)(find)
+    claim(says, "6.2, Fig. 11", f"{measure}. {EARLIER}", TRAINING)(find)
 
 
 _longer(
     "Trained K overfits as training goes on",
-    f"400 steps minus 100: text falls, image does not by more than {LITTLE}",
+    f"400 steps minus 100: text falls, and image does not fall by more than {LITTLE}",
     "perfusion-trained-k",
     lambda grid, text, image: [part(grid, "text lost", flipped(text)), kept(grid, image)],
 )
 _longer(
     "Local key locking over-generalises instead",
-    "400 steps minus 100: text rises, image falls",
+    "400 steps minus 100: text rises and image falls",
     "perfusion",
     lambda grid, text, image: [
         part(grid, "text", text),
@@ -246,11 +246,10 @@ _longer(
 
 
 @claim("Concepts trained apart combine in one picture, as well as Custom Diffusion's", "6, Fig. 5",
-       "pairs: Perfusion's best point (chosen on one half of the images, reported on the other) "
-       "minus Custom "
-       f"Diffusion's merge, a loss being more than {LITTLE}; and the mean of its points minus the "
-       f"plain words, in "
-       "image similarity to either concept", USE)  # fmt: skip
+       "two differences over pairs of concepts. First, Perfusion's best point (chosen on one half "
+       "of the images, reported on the other) minus Custom Diffusion's merge; a loss is more than "
+       f"{LITTLE}. Second, the mean of Perfusion's points minus the plain words, in image "
+       f"similarity to either concept", USE)  # fmt: skip
 def combine(evidence: Evidence) -> Finding:
     grid = evidence.grid("pairs", pairs=True)
     ours, (cd, *_) = rows(grid, "perfusion"), rows(grid, "cd")

@@ -144,10 +144,9 @@ def interval_in(row: pd.Series, name: str) -> Interval:
 
 
 @claim("Global locking allows more variety than local", "6.1, Fig. 10",
-       "how far those images of one prompt that the judge takes for the concept lie from each "
-       "other in its features "
-       "(variance), global minus local; of cells where both have two or more such "
-       "images", SEEN)  # fmt: skip
+       "variance, in the judge's features, of those images of one prompt that it takes for the "
+       "concept: global lock minus local lock. Only cells where both have two or more such images "
+       "count", SEEN)  # fmt: skip
 def variety(evidence: Evidence) -> Finding:
     of_global, of_local = (
         points(evidence, "paper", "perfusion", lock) for lock in ("global", "local")
@@ -163,12 +162,10 @@ def variety(evidence: Evidence) -> Finding:
 
 
 @claim("Raters prefer Perfusion to Custom Diffusion and DreamBooth", "5.2, Appendix I",
-       "the judges instead of people: share of images that show the instance and all that was "
-       "asked for, on the "
-       "prompts that change the object; Perfusion minus each, steps selected. As in the paper, "
-       "Perfusion is shown for "
-       "each prompt at its point with the highest harmonic mean, which favours it",
-       SEEN)  # fmt: skip
+       "judges stand in for people. They give the share of images that show the instance and all "
+       "that was asked for, on the prompts that change the object: Perfusion minus each, steps "
+       "selected. As in the paper, Perfusion is shown for each prompt at its point with the "
+       "highest harmonic mean, which favours it", SEEN)  # fmt: skip
 def preferred(evidence: Evidence) -> Finding:
     grid, names = evidence.grid("paper"), ("cd", "db")
     chosen = [selected(grid, name) for name in names]
@@ -184,11 +181,10 @@ def preferred(evidence: Evidence) -> Finding:
 
 
 @claim("The generative prior is preserved", "5.2, Appendix I",
-       "Perfusion at its best local point minus the plain word: Frechet distance from renders of "
-       "what was asked for "
-       "(harm is a quarter of the plain word's own distance), and the share of images in which "
-       "the judge finds the "
-       f"kind of thing (harm is a loss of {CLASS_LOSS})", SEEN)  # fmt: skip
+       "Perfusion at its best local point minus the plain word, in two numbers. The Frechet "
+       "distance from renders of what was asked for: harm is a quarter of the plain word's own "
+       "distance. The share of images in which the judge finds the kind of thing: harm is a loss "
+       f"of {CLASS_LOSS}", SEEN)  # fmt: skip
 def preserved(evidence: Evidence) -> Finding:
     ours = best_local(evidence, "paper")
     harm = interval_in(of_point(evidence, "paper", ours), "harm")
@@ -207,8 +203,7 @@ def preserved(evidence: Evidence) -> Finding:
 
 @claim("Eight samples suffice for several good ones", "6.2, Fig. 14",
        "share of cells with two or more of eight images that show the instance and all that was "
-       "asked for; suffices "
-       "where it is over a half", SEEN)  # fmt: skip
+       "asked for. Over a half suffices", SEEN)  # fmt: skip
 def suffice(evidence: Evidence) -> Finding:
     row = of_point(evidence, "paper", best_local(evidence, "paper"))
     several, good = interval_in(row, "several"), row["good"]
@@ -217,10 +212,9 @@ def suffice(evidence: Evidence) -> Finding:
 
 
 @claim("A concept takes the outline of an unusual super-category", "6.2, Fig. 13",
-       "pot as clock and shoe, cat as lamp, three of our own: share of images that the judge "
-       "takes for the new kind is "
-       "over a half; image similarity above the plain word's; both at the best local "
-       "point", SEEN)  # fmt: skip
+       "pot as clock and shoe, cat as lamp, and three of our own, at the best local point. The "
+       "share of images that the judge takes for the new kind is over a half, and image "
+       "similarity is above the plain word's", SEEN)  # fmt: skip
 def inherits(evidence: Evidence) -> Finding:
     grid, point = evidence.grid("unusual"), best_local(evidence, "unusual")
     image = gain(grid, "image_sim", [grid.row(point)], grid.rows(FLOOR))
@@ -233,10 +227,9 @@ def inherits(evidence: Evidence) -> Finding:
 
 
 @claim("A concept carries over to a fine-tuned backbone", "6.2, Fig. 12",
-       "on a copy of the miniature that paints watercolours: image similarity above the plain "
-       "word's, and the share of "
-       f"images in which the judge finds a style no smaller (harm is a loss of "
-       f"{CLASS_LOSS})", SEEN)  # fmt: skip
+       "on a copy of the miniature that paints watercolours, image similarity is above the plain "
+       "word's. The share of images in which the judge finds a style is no smaller: harm is a "
+       f"loss of {CLASS_LOSS}", SEEN)  # fmt: skip
 def carries_over(evidence: Evidence) -> Finding:
     grid = evidence.grid("transfer")
     image = gain(grid, "image_sim", rows(grid, "perfusion", "local"), grid.rows(FLOOR))
@@ -248,10 +241,10 @@ def carries_over(evidence: Evidence) -> Finding:
 
 def _leaves(other: str, label: str) -> None:
     @claim(f"{label}'s attention leaves the object", "1, 4, Fig. 2",
-           "share of the word's attention outside the object in noised pictures of which the "
-           "truth is known, minus "
-           "that of Perfusion (local lock, bias 0.60), mean over t; training step not "
-           f"selected; nothing is less than {LITTLE}", ATTENTION)  # fmt: skip
+           "share of the word's attention outside the object, minus that of Perfusion (local lock, "
+           "bias 0.60), mean over t. It is measured in noised pictures of which the truth is "
+           f"known. The training step is not selected. Less than {LITTLE} counts as nothing",
+           ATTENTION)  # fmt: skip
     def leaves(evidence: Evidence) -> Finding:
         path = attention_folder(evidence.run("paper").folder) / "cells.csv"
         if not is_there(path):
@@ -274,12 +267,11 @@ for _other in ("ti", "cd", "db"):
 
 @claim("A trained concept is small: 100 KB, where Custom Diffusion needs nearly 100 MB and "
        "DreamBooth several GB",
-       "abstract, 5.1", "kilobytes of a trained concept here: a hundredth of Custom Diffusion's "
-                        "or less (the ratio "
-       "grows with the text encoder's width; docs/baselines.md has the sizes on Stable Diffusion "
-       "1.5, where "
-       "DreamBooth needs 100,000 times as much). Known before any run, from the sizes of the "
-       "layers", COSTS)  # fmt: skip
+       "abstract, 5.1",
+       "kilobytes of a trained concept here: a hundredth of Custom Diffusion's or less. The ratio "
+       "grows with the text encoder's width. docs/baselines.md has the sizes on Stable Diffusion "
+       "1.5, where DreamBooth needs 100,000 times as much. Known before any run, from the sizes "
+       "of the layers", COSTS)  # fmt: skip
 def small(evidence: Evidence) -> Finding:
     of, names = (
         evidence.run("paper").table.groupby("method")["kilobytes"].max(),
@@ -313,12 +305,10 @@ def _cheaper(share: float) -> Judged:
 
 @claim("Less compute than Custom Diffusion (a half to a third), up to the step that is picked",
        "4.4",
-       "seconds a step by either recipe, measured side by side (results/speed), times Perfusion's "
-       "steps until the one "
-       "that validation picks (the paper: 210 of 400 on average), over "
-       "those of all of Custom "
-       "Diffusion's. Validation and Custom Diffusion's class images come on top. A quarter more "
-       "or less settles "
+       "seconds of Perfusion's training up to the step that validation picks, over those of all "
+       "of Custom Diffusion's steps. Seconds a step by either recipe were measured side by side "
+       "(results/speed). In the paper, step 210 of 400 is picked on average. Validation and Custom "
+       "Diffusion's class images come on top. A quarter more or less settles "
        "nothing", COSTS)  # fmt: skip
 def cheap(evidence: Evidence) -> Finding:
     recipe_speed(evidence, "perfusion")  # its absence is told first
@@ -327,8 +317,9 @@ def cheap(evidence: Evidence) -> Finding:
 
 
 @claim("Less compute than Custom Diffusion (a half to a third), with all steps", "4.4",
-       "the same for all steps of Perfusion's recipe, which have to be made to know which one is "
-       "picked", COSTS)  # fmt: skip
+       "seconds of all steps of Perfusion's recipe over those of all of Custom Diffusion's. All "
+       "have to be made to know which one is picked. A quarter more or less settles "
+       "nothing", COSTS)  # fmt: skip
 def cheap_whole(evidence: Evidence) -> Finding:
     share, steps = compute(evidence)
     return Finding(f"{share:.2f} of its compute, {steps:.0f} steps", _cheaper(share))
