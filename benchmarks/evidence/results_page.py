@@ -27,17 +27,19 @@ INTRO = """# Results
 This page is written by `python -m benchmarks.evidence`, from `notes.toml` and from what lies in \
 the folders.
 
-A folder a row. *Pictures* counts those that were drawn and scored. *Date*, *commit* and *state* \
-are those of the last
-command that was given in the folder. Where there is no run, they are those of the commit that \
-brought its newest file.
-*Dirty* means that files differed from the commit; the [last section](#dirty-runs) says what is \
-known of it. *Claims*
-counts the rows of [the claims](../docs/claims.md) that rest on a folder. A folder's name leads to \
-its commands and its
-claims. [Another page](../docs/run-folder.md) says what lies in a run folder. Long tables are \
-packed there into
-`packed.tar.xz`, which every command reads.
+The table has one row a folder. A folder's name leads to its commands and its claims.
+
+- *Pictures* counts those that were drawn and scored.
+- *Date*, *commit* and *state* are those of the last command that was given in the folder. \
+Without a run they are those of
+  the commit that brought its newest file.
+- *Dirty* means that files differed from the commit. The [last section](#dirty-runs) says what \
+is known of it.
+- *Claims* counts the rows of [the claims](../docs/claims.md) that rest on a folder.
+
+[Another page](../docs/run-folder.md) says what lies in a run folder. Long tables are packed there \
+into `packed.tar.xz`,
+which every command reads.
 """
 
 
