@@ -13,6 +13,7 @@ from typing import Any
 
 from benchmarks.safe_paths import below, is_name, shown
 from benchmarks.study.design import QUALIFY, RATE
+from benchmarks.study.local_http import Refused
 from benchmarks.study.signing import genuine, sign
 from perfusion_core.errors import UserError
 
@@ -20,14 +21,6 @@ SCHEMA = "perfbench-study-answers/1"
 KEY_SCHEMA = "perfbench-study-key/1"
 FIELDS = {"schema", "study", "rater", "session", "ticket", "answers"}
 MAX_BYTES = 256 * 1024  # a session of 500 screens takes less
-
-
-class Refused(ValueError):
-    """What is wrong with an answer, with the HTTP status that says so."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 @dataclass(frozen=True)

@@ -5,23 +5,29 @@ fetched.
 """
 
 import hmac
-import ipaddress
-import json
 import re
 import secrets
 import socket
 import sys
+from collections.abc import Mapping
 from functools import partial
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 from benchmarks.disk import Locks, write_secret
 from benchmarks.safe_paths import below
-from benchmarks.study.answers import MAX_BYTES, Refused, rated, read_key
+from benchmarks.study.answers import MAX_BYTES, rated, read_key
 from benchmarks.study.desk import Desk
+from benchmarks.study.local_http import (
+    GUARDS,
+    GuardedHandler,
+    Refused,
+    Server,
+    is_loopback,
+    listening,
+    refuse_port,
+)
 from perfusion_core.errors import UserError
 
 INLINE = "'unsafe-inline'"  # the page is one file
@@ -29,52 +35,37 @@ POLICY = (
     f"default-src 'none'; img-src 'self' data:; style-src {INLINE}; script-src {INLINE}; "
     f"connect-src 'self'"
 )
-GUARDS = {
-    "Content-Security-Policy": POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "X-Frame-Options": "DENY",
-}
 PICTURE = re.compile(r"images/[0-9a-f]{16}\.png")
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(GuardedHandler):
     """GET the page, its pictures, a session; POST answers. Every refusal is JSON with a status in
     words.
     """
 
-    protocol_version = "HTTP/1.1"
-    server_version, sys_version = "perfbench", ""
-    timeout = 30  # seconds for a request to arrive: a connection that says nothing does not stay
+    guards: ClassVar[Mapping[str, str]] = {"Content-Security-Policy": POLICY, **GUARDS}
 
     def __init__(self, desk: Desk, token: str, name: str, *args: Any) -> None:
         self.desk, self.token, self.name = desk, token, name
         super().__init__(*args)
 
     def do_GET(self) -> None:
-        self.answer(self.get)
+        self.answer(lambda: self.get(self.inside()))
 
     def do_HEAD(self) -> None:
-        self.answer(self.get)
+        self.answer(lambda: self.get(self.inside()))
 
     def do_POST(self) -> None:
-        self.answer(self.post)
+        self.answer(lambda: self.post(self.inside()))
 
-    def answer(self, act: Any) -> None:
-        try:
-            act(self.inside())
-        except Refused as refusal:
-            self.close_connection = True  # a body may be left unread
-            self.reply(refusal.status, {"status": str(refusal), "study": self.desk.key.study})
+    def told(self) -> dict[str, str]:
+        return {"study": self.desk.key.study}
 
     def inside(self) -> str:
         """The path below the token, `index.html` for none."""
-        try:
-            path = urlsplit(self.path).path
-        except ValueError:
-            raise Refused(400, "this is no address") from None
-        if not self.token and not is_ours(self.headers.get("Host", ""), self.name):
-            raise Refused(403, "this server is asked for under a name that is not its own")
+        path = self.asked()
+        if not self.token:
+            self.refuse_other_names()
         if self.token:
             given, _, path = path.lstrip("/").partition("/")
             if not hmac.compare_digest(given.encode(), self.token.encode()):
@@ -154,60 +145,6 @@ class Handler(BaseHTTPRequestHandler):
             raise Refused(400, "the answers broke off")
         return data
 
-    def reply(self, status: int, body: dict[str, Any]) -> None:
-        self.send(status, "application/json", json.dumps(body).encode(), "no-store")
-
-    def send(self, status: int, kind: str, body: bytes, cache: str) -> None:
-        self.send_response(status, HTTPStatus(status).phrase)
-        headers = {
-            "Content-Type": kind,
-            "Content-Length": str(len(body)),
-            "Cache-Control": cache,
-            **GUARDS,
-        }
-        if self.close_connection:
-            headers["Connection"] = "close"
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: a log would keep the raters' addresses."""
-
-
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser that goes away is no error; anything else is shown, without the address."""
-        error = sys.exception()
-        if not isinstance(error, (ConnectionError, TimeoutError)):
-            print(f"perfbench: while answering: {error!r}", file=sys.stderr, flush=True)
-
-
-def is_ours(host: str, name: str) -> bool:
-    """Whether a Host header names this machine's loopback, or `name`: a page of another site that
-    had its own name point here could read a study's screens and answer them."""
-    said = re.sub(r":\d*$", "", host.strip().lower()).strip("[]")
-    if said in ("localhost", name.lower()):
-        return bool(said)
-    try:
-        return ipaddress.ip_address(said).is_loopback
-    except ValueError:
-        return False
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(socket.gethostbyname(host)).is_loopback
-    except OSError as error:
-        raise UserError(
-            f"--host {host} is not an address of this machine ({error.strerror}); 127.0.0.1 or "
-            f"0.0.0.0 always are"
-        ) from None
-
 
 def token_of(folder: Path) -> str:
     """The study's token, made once: after a restart the links that were given out still work."""
@@ -242,17 +179,9 @@ def make_server(folder: Path, host: str, port: int, name: str = "") -> tuple[Ser
     # its start sweeps up what a killed server was writing
     if not Locks(folder / "private").try_lock("serve"):
         raise UserError(f"{folder} is being served already; end that server first")
-    if not 0 <= port < 65536:
-        raise UserError(
-            f"--port {port} is no port; write a number from 1 to 65535, or 0 for any that is free"
-        )
+    refuse_port(port)
     token = "" if is_loopback(host) else token_of(folder)
-    try:
-        server = Server((host, port), partial(Handler, Desk(key), token, name))
-    except OSError as error:
-        raise UserError(
-            f"cannot listen on {host}:{port} ({error.strerror}); choose another --port or --host"
-        ) from None
+    server = listening(host, port, partial(Handler, Desk(key), token, name), "--port or --host")
     link = f"http://{reachable(host)}:{server.server_address[1]}/{token + '/' if token else ''}"
     return server, link
 

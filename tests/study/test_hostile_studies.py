@@ -256,7 +256,7 @@ def test_an_address_that_is_none_is_refused(ask):
 
 
 def test_without_a_name_there_is_no_other(study):
-    from benchmarks.study.serve import is_ours
+    from benchmarks.study.local_http import is_ours
 
     assert (
         is_ours("localhost", "") and not is_ours("", "") and not is_ours("ratings.example.org", "")
