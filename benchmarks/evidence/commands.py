@@ -177,6 +177,12 @@ COMMANDS = {
         "--methods super,perfusion/global-b0.50-t0.15-s250,perfusion/local-b0.60-t0.15-s250 "
         "--images 2",
     ],
+    "measures": [
+        f"{QUICK} --threads 1 --no-cache --out {OUT}measures --scorers auto,truth --methods "
+        "perfusion,cd,db,ti,lora,super --concepts all --drift --set images=4 --set "
+        f"points.perfusion={_points('local', 0.30, 0.60, 0.75, 1.05)},{_points('global', 0.40)}",
+        *_figures("measures", "measures", "cost", "difficulty"),
+    ],
     "transfer": [
         "perfbench miniature restyle watercolor --out watercolor-miniature",
         f"{FEW} --out {OUT}transfer --backbone watercolor-miniature --methods perfusion --set "

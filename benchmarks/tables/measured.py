@@ -4,7 +4,7 @@ In: the rows of cells.csv and the grid of the protocol's scores. Out: `Measured`
 for `--by measures`. Each measure has cells of its own, so that none moves the protocol's numbers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,6 +94,13 @@ def measured(cells: pd.DataFrame, grid: Grid) -> Measured:
 def measures_in(table: pd.DataFrame) -> list[str]:
     """The measures that a table has a column of."""
     return in_order(str(name) for name in table if f"{name}_lo" in table)
+
+
+def shown_first(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Of measures in order: those of the first scorer that has any, which is the reported one, and
+    the names of the others, whose columns would make a table too wide to read."""
+    scorers = list(dict.fromkeys(map(scorer_of, names)))
+    return [name for name in names if scorer_of(name) == scorers[0]], scorers[1:]
 
 
 def measure_table(table: pd.DataFrame) -> pd.DataFrame:

