@@ -16,6 +16,7 @@ from benchmarks.figures.style import GREY, PAGE, Style, style_of
 from benchmarks.scoring.measures import HIGHER, LOWER, MEASURES, scorer_of
 from benchmarks.tables.measured import measure_table, measures_in
 from benchmarks.tables.run_view import Run
+from benchmarks.tables.table_text import scale_of
 
 ACROSS = 3  # panels beside each other
 BETTER = {LOWER: "more is better", HIGHER: "less is better"}
@@ -56,6 +57,10 @@ def measure_rows(table: pd.DataFrame) -> tuple[list[Dot], list[str], pd.Series |
     """
     shown = measure_table(table).drop(columns=["kind"])
     names = [name for name in measures_in(shown) if not scorer_of(name)]
+    for name in names:
+        least, most = scale_of(name)
+        ends = [f"{name}_lo", f"{name}_hi"]
+        shown[ends] = shown[ends].clip(least, most)
     of = {(row["method"], row["point"]): row for _, row in shown.iterrows()}
     methods = of_main(table[table["kind"] == "method"])
     found: list[Dot] = []

@@ -203,11 +203,15 @@ def estimate(value: float, lo: float, hi: float, metric: str = "") -> str:
     """A number and its interval, empty where there is none."""
     if np.isnan(value):
         return ""
-    least, most = next(
-        (ends for name, ends in SCALES.items() if metric.startswith(name)), (-np.inf, np.inf)
-    )
+    least, most = scale_of(metric)
     lo, hi = max(lo, least), min(hi, most)
     return f"{value:.3f}" if np.isnan(lo) else f"{value:.3f} [{lo:.3f}, {hi:.3f}]"
+
+
+def scale_of(metric: str) -> tuple[float, float]:
+    """What a metric can be at least and at most: no interval is told to reach further."""
+    found = (ends for name, ends in SCALES.items() if metric.startswith(name))
+    return next(found, (-np.inf, np.inf))
 
 
 def seconds_text(seconds: float) -> str:

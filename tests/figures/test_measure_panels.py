@@ -48,6 +48,15 @@ def test_a_dot_a_method_and_measure(made):
     assert tuple(table.loc["cd", ["copy_gap_lo", "copy_gap_hi"]]) in spans
 
 
+def test_no_interval_reaches_what_a_measure_cannot_be(made):
+    """As the table says it: of few concepts an interval by t can end below nothing at all."""
+    table = Run(made).table.copy()
+    table.loc[table["method"] == "cd", ["nearer_lo", "nearer_hi", "variety_lo"]] = -0.4, 1.3, -0.2
+    [cd, *_], _, _ = measure_rows(table)
+    assert (cd[2]["nearer_lo"], cd[2]["nearer_hi"], cd[2]["variety_lo"]) == (0.0, 1.0, 0.0)
+    assert cd[2]["variety_hi"] == table.set_index("method").loc["cd", "variety_hi"]
+
+
 def test_rows_are_the_methods_that_have_any(made):
     rows, names, ceiling = measure_rows(Run(made).table)
     assert [row["method"] for _, _, row in rows] == ["cd", "super"]  # perfusion was not measured
