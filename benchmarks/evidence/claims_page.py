@@ -13,7 +13,7 @@ from dataclasses import astuple
 from math import isinf, isnan, nan
 from pathlib import Path
 
-from benchmarks.evidence import measure_validity
+from benchmarks.evidence import measure_differences, measure_validity
 from benchmarks.evidence.all_claims import ledger
 from benchmarks.evidence.forest import forest
 from benchmarks.evidence.ledger import Evidence, Row
@@ -28,6 +28,7 @@ from perfusion_core.errors import UserError
 PICTURE, TABLE = "claims.svg", "claims.csv"
 BEGIN, END = "<!-- made by `python -m benchmarks.evidence`: begin -->", "<!-- end -->"
 BEGIN_MEASURES = "<!-- made by `python -m benchmarks.evidence`: measures -->"
+BEGIN_DIFFERENCES = "<!-- made by `python -m benchmarks.evidence`: differences -->"
 MEASURED = "measures"  # the run that has all of them
 HEADINGS = [
     "measure",
@@ -153,6 +154,14 @@ def measures_table(evidence: Evidence) -> str:
     return aligned([HEADINGS, *([*astuple(one)] for one in found)]) + "\n"
 
 
+def differences_table(evidence: Evidence) -> str:
+    try:
+        run = evidence.run(MEASURED)
+    except UserError as reason:
+        return f"Not measured: {reason}.\n"
+    return aligned(measure_differences.differences(run.cells)) + "\n"
+
+
 def write_pages(docs: Path, results: Path) -> str:
     """Both pages, and results/README.md where notes.toml is there to make it from; -> the
     ledger.
@@ -169,12 +178,17 @@ def write_pages(docs: Path, results: Path) -> str:
         "claims.md": claims_part(rows, runs),
         "metrics.md": metrics_table(Evidence(results)),
     }
-    measures = measures_table(Evidence(results))
+    evidence = Evidence(results)
+    beyond = {
+        BEGIN_MEASURES: measures_table(evidence),
+        BEGIN_DIFFERENCES: differences_table(evidence),
+    }
     pages = {
         name: between((docs / name).read_text(encoding="utf-8"), table)
         for name, table in made.items()
     }
-    pages["metrics.md"] = between(pages["metrics.md"], measures, BEGIN_MEASURES)
+    for mark, table in beyond.items():
+        pages["metrics.md"] = between(pages["metrics.md"], table, mark)
     overview = results_page(results, resting) if (results / NOTES).is_file() else None
     for name, page in pages.items():
         (docs / name).write_text(page, encoding="utf-8")
