@@ -153,11 +153,11 @@ def test_the_two_commands_are_tox_environments():
     assert all(f"[testenv:{name}]" in tox for name in named)
 
 
-def test_the_pictures_of_the_readme_can_be_drawn_again(tmp_path):
+def test_the_pictures_of_the_miniature_can_be_drawn_again(tmp_path):
     """By the commands below them; of four groups of prompts the last one."""
     from benchmarks.miniature.sheet import main
 
-    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    text = " ".join((ROOT / "docs" / "miniature.md").read_text(encoding="utf-8").split())
     told = [
         span.split()
         for span in re.findall(r"`python -m benchmarks\.miniature\.sheet ([^`]+)`", text)

@@ -1,8 +1,8 @@
-"""`python -m benchmarks.evidence` writes the tables of docs/claims.md and metrics.md, and
-results/README.md; `... commands`: what to run; `... look RUN`: what only its pictures tell; `...
-take RUN DIR`: its trained files of Perfusion, to be kept; `... pack RUN`: its plan, cells and rows
-in one small file, to be committed; `... coverage RUN`: how often intervals hold the truth where
-effects are as skewed as its own."""
+"""`python -m benchmarks.evidence` writes the tables of README.md, docs/claims.md and metrics.md,
+and results/README.md; `... commands`: what to run; `... look RUN`: what only its pictures tell;
+`... take RUN DIR`: its trained files of Perfusion, to be kept; `... pack RUN`: its plan, cells and
+rows in one small file, to be committed; `... coverage RUN`: how often intervals hold the truth
+where effects are as skewed as its own."""
 
 import argparse
 import shutil

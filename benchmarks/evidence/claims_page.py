@@ -2,7 +2,8 @@
 committed results.
 
 In: pages with two marks, and the folder of results. Out: the pages with the tables between the
-marks, the forest plot, results/claims.csv; and results/README.md (results_page.py).
+marks, the forest plot, results/claims.csv; results/README.md (results_page.py), and the table of
+README.md (readme_table.py).
 """
 
 import csv
@@ -17,6 +18,7 @@ from benchmarks.evidence import measure_differences, measure_validity
 from benchmarks.evidence.all_claims import ledger
 from benchmarks.evidence.forest import forest
 from benchmarks.evidence.ledger import Evidence, Row
+from benchmarks.evidence.readme_table import readme_table
 from benchmarks.evidence.resting import resting_on, runs_of
 from benchmarks.evidence.results_page import NOTES, PAGE, markdown_table, results_page
 from benchmarks.evidence.validity import answers
@@ -163,8 +165,8 @@ def differences_table(evidence: Evidence) -> str:
 
 
 def write_pages(docs: Path, results: Path) -> str:
-    """Both pages, and results/README.md where notes.toml is there to make it from; -> the
-    ledger.
+    """Both pages, results/README.md where notes.toml is there to make it from, and the table of
+    a README.md beside docs/ that has the marks; -> the ledger.
     """
     for folder, what in ((docs, "pages"), (results, "runs")):
         if not folder.is_dir():
@@ -196,4 +198,7 @@ def write_pages(docs: Path, results: Path) -> str:
     (results / TABLE).write_text(claims_facts(rows, runs), encoding="utf-8")
     if overview is not None:
         (results / PAGE).write_text(overview, encoding="utf-8")
+    readme = docs.parent / "README.md"
+    if readme.is_file() and BEGIN in (text := readme.read_text(encoding="utf-8")):
+        readme.write_text(between(text, readme_table(results, docs)), encoding="utf-8")
     return made["claims.md"]
