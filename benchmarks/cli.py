@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from inspect import cleandoc
 
 from benchmarks.advice import advised
 from benchmarks.disk import places_of_the_user
@@ -89,16 +90,17 @@ def usage() -> str:
     )
     return f"""usage: perfbench VERB [options]
 
-Text-to-image personalization, measured: trains, generates, scores and plots.
+Perfbench compares methods of text-to-image personalization: it trains, generates, scores and
+plots them side by side. Its default backbone, the miniature, is in the package and needs no GPU.
 
 {rows}
 
-examples:
+a first run, then its figure and its report:
   perfbench run --methods perfusion,super --concepts cat,teapot --preset quick
-  perfbench run --methods perfusion,cd --concepts all
   perfbench plot pareto
-  perfbench VERB --help
+  perfbench report
 
+  VERB --help  all options of a verb, with examples
   --version    this program's version and those of torch, diffusers, transformers, open_clip"""
 
 
@@ -120,7 +122,7 @@ def run(argv: Sequence[str]) -> int:
     if argv[0] in DRAWING and "--help" not in argv:
         give_way()
     describe = VERBS[argv[0]]
-    parser = Parser(prog=f"perfbench {argv[0]}", description=describe.__doc__)
+    parser = Parser(prog=f"perfbench {argv[0]}", description=cleandoc(describe.__doc__ or ""))
     act = describe(parser)
     args = parser.parse_args(argv[1:])
     with places_of_the_user(argv[1:]):

@@ -325,9 +325,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("method", help="a file, or a name of `perfbench ls methods`")
+    parser.add_argument("method", help="a method file, or a name that `perfbench ls methods` lists")
     parser.add_argument("--backbone", default="miniature")
-    parser.add_argument("--word", default="cat", help="a super-category of one token")
+    parser.add_argument(
+        "--word", default="cat", help="super-category of the test concept: a word of one token"
+    )
     args = parser.parse_args()
     with sentences():
         files = [args.method] if args.method.endswith(".py") else []

@@ -63,12 +63,17 @@ def _within(found: float, least: float, most: float | None) -> None:
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", metavar="NAME", default="auto", help="auto, cpu, cuda, cuda:N")
+    parser.add_argument(
+        "--device", metavar="NAME", default="auto", help="auto (default), cpu, cuda or cuda:N"
+    )
 
 
 def add_dtype(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--dtype", default="auto", metavar="NAME", help="auto, float32, bfloat16, float16"
+        "--dtype",
+        default="auto",
+        metavar="NAME",
+        help="auto (default), float32, bfloat16 or float16",
     )
 
 
@@ -91,7 +96,7 @@ def add_stops(parser: argparse.ArgumentParser) -> None:
         type=whole(1),
         default=0,
         metavar="N",
-        help="draw at most N images now; the same command goes on",
+        help="draw at most N images now; the same command goes on later",
     )
     parser.add_argument(
         "--judge-limit",
@@ -100,4 +105,6 @@ def add_stops(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="send at most N calls to judges (--scorers auto,judge:URL#MODEL)",
     )
-    parser.add_argument("--yes", action="store_true", help="begin a run of hours without asking")
+    parser.add_argument(
+        "--yes", action="store_true", help="begin a run of hours without asking first"
+    )

@@ -238,31 +238,45 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--backbone", default="miniature", help="a name, a folder, a hub id, or sd15-random"
+        "--backbone",
+        default="miniature",
+        help="name, folder, hub id, or sd15-random (the configuration of Stable "
+        "Diffusion 1.5 with random weights)",
     )
-    parser.add_argument("--batch", type=int, default=8, help="images at once; default 8")
-    parser.add_argument("--steps", type=int, default=50, help="of DDIM; default 50")
-    parser.add_argument("--train-batch", type=int, default=16, help="default 16")
+    parser.add_argument("--batch", type=int, default=8, help="images drawn at once (default: 8)")
+    parser.add_argument(
+        "--steps", type=int, default=50, help="sampling steps of DDIM (default: 50)"
+    )
+    parser.add_argument(
+        "--train-batch", type=int, default=16, help="pictures in one training step (default: 16)"
+    )
     parser.add_argument(
         "--checkpointing", action="store_true", help="recompute activations in training"
     )
     parser.add_argument(
-        "--compile", action="store_true", help="only pictures, by networks that torch.compile made"
+        "--compile",
+        action="store_true",
+        help="measure only pictures, with networks compiled by torch.compile",
     )
     parser.add_argument(
         "--recipes",
         action="store_true",
-        help="also every method by its own recipe, and what the whole paper would cost",
+        help="also measure every method by its own recipe, and estimate the cost of "
+        "the whole paper",
     )
     parser.add_argument(
-        "--tables", action="store_true", help="instead: the tables of a million images, no model"
+        "--tables",
+        action="store_true",
+        help="only measure the tables of a million images; needs no model",
     )
     parser.add_argument(
         "--against",
         metavar="COMMIT",
-        help="instead: this version beside a commit, by the same commands in turn",
+        help="only measure this version beside a commit, by the same commands in turn",
     )
-    parser.add_argument("--repeats", type=int, default=7, help="default 7")
+    parser.add_argument(
+        "--repeats", type=int, default=7, help="repeats of each measurement (default: 7)"
+    )
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)

@@ -70,6 +70,7 @@ def add_subverbs(parser: argparse.ArgumentParser, of: str) -> Run:
     metavar = "|".join(name for name, _, _ in known)
     doing = parser.add_subparsers(dest="do", required=True, metavar=metavar)
     for name, summary, describe in known:
-        sub = doing.add_parser(name, help=summary)
+        about = f"{summary[:1].upper()}{summary[1:]}."
+        sub = doing.add_parser(name, help=summary, description=about)
         sub.set_defaults(act=describe(sub))
     return lambda args: args.act(args)

@@ -31,7 +31,7 @@ def main() -> None:
         "run", nargs="?", metavar="RUN", help="a run folder, or a name under results/"
     )
     parser.add_argument(
-        "out", nargs="?", type=Path, metavar="DIR", help="of take: where to put the files"
+        "out", nargs="?", type=Path, metavar="DIR", help="with take: folder for the files"
     )
     args = parser.parse_args()
     try:

@@ -15,31 +15,35 @@ from benchmarks.verb import Run, subverb
 @subverb(
     "miniature",
     "verify",
-    "figures beside their goals; exit status 1 where one is not met",
+    "measure what the models draw (exit status 1 if a goal is not met)",
     after="build",
 )
 def verify(parser: argparse.ArgumentParser) -> Run:
     parser.description = (
-        "Measure what the models draw, against what was asked; the world is known, so it can be."
+        "Measure what the models draw against what was asked. The world is drawn by a program, so "
+        "this is known exactly."
     )
     parser.add_argument(
         "--out",
         type=Path,
         default=Path("miniature-verify"),
         metavar="DIR",
-        help="verify.md, verify.csv, verify.json, observations; default miniature-verify",
+        help="folder for verify.md, verify.csv, verify.json and the observations "
+        "(default: miniature-verify)",
     )
     parser.add_argument(
-        "--quick", action="store_true", help="a few pictures for each figure, nothing fitted"
+        "--quick",
+        action="store_true",
+        help="use only a few pictures for each figure, and fit nothing",
     )
     parser.add_argument(
         "--sheets",
         type=Path,
         metavar="DIR",
-        help="instead: 200 generated pictures to be labelled by looking",
+        help="only write 200 generated pictures to DIR, to be labelled by eye",
     )
     parser.add_argument(
-        "--looked", type=Path, metavar="DIR", help="instead: compare those labels with the judges'"
+        "--looked", type=Path, metavar="DIR", help="only compare the labels in DIR with the judges'"
     )
     add_model_flags(parser)
 

@@ -13,46 +13,66 @@ from perfusion_core.errors import UserError
 
 @verb("import")
 def import_verb(parser: argparse.ArgumentParser) -> Run:
-    """Pictures made elsewhere become a method of a run folder, and are scored.
+    """Take pictures made elsewhere into a run folder as a method, and score them.
 
-    PICTURES is a folder CONCEPT/PROMPT_ID/INDEX.png, a .csv or .jsonl with path, concept, prompt,
-    or dreambench++:DIR or multibanana:DIR as those benchmarks leave them. RUN is a run folder,
-    whose concepts and prompts they are of, or a new one. The pictures given are never changed.
+    PICTURES is one of these:
+      a folder with CONCEPT/PROMPT_ID/INDEX.png
+      a .csv or .jsonl list with path, concept, prompt
+      dreambench++:DIR or multibanana:DIR, as those benchmarks leave them
+
+    They must be of the concepts and prompts of RUN, unless RUN is new. They are never changed.
 
       perfbench import out --as theirs --out results/mine
       perfbench import pictures.csv --as theirs --out results/new --suite photos
       perfbench import dreambench++:samples/mine --as mine --out results/plus \\
           --suite dreambench++:data
     """
-    parser.add_argument("pictures", metavar="PICTURES", help="a folder, a list, or LAYOUT:DIR")
+    parser.add_argument(
+        "pictures", metavar="PICTURES", help="a folder, a .csv or .jsonl list, or LAYOUT:DIR"
+    )
     parser.add_argument(
         "--as", dest="name", default="", metavar="NAME",
-        help="what the method is called; of rows of a list that name none",
+        help="name of the method; in a list it applies to rows without a name",
     )  # fmt: skip
-    parser.add_argument("--out", required=True, metavar="RUN", help="a run folder, or a new one")
+    parser.add_argument(
+        "--out",
+        required=True,
+        metavar="RUN",
+        help="run folder that takes the pictures; made if it does not exist",
+    )
     parser.add_argument(
         "--suite", default="", metavar="WHICH",
-        help="of a new folder: photos, a folder, LAYOUT:DIR; default the miniature's",
+        help="suite of a new folder: photos, a folder or LAYOUT:DIR (default: the "
+"miniature's)",
     )  # fmt: skip
     parser.add_argument(
         "--backbone", default="", metavar="WHICH",
-        help="of a new folder in which methods will be run as well; default none, and the "
-        "miniature for its own suite",
+        help="backbone of a new folder, if methods will be run in it as well "
+"(default: none; the miniature for its own suite)",
     )  # fmt: skip
     parser.add_argument(
         "--scorers", default="", metavar="A,B",
-        help="of a new folder: as in `perfbench measure`; default OpenAI's CLIP ViT-B/32, and the "
-        "miniature's own for its suite",
+        help="scorers of a new folder, as in `perfbench measure` (default: OpenAI's "
+"CLIP ViT-B/32; the miniature's own for its suite)",
     )  # fmt: skip
     parser.add_argument(
         "--preset", default="", metavar="NAME",
-        help="of a new folder in which methods will be run as well: its number of images",
+        help="preset of a new folder, if methods will be run in it as well; it sets "
+"the number of images",
     )  # fmt: skip
-    parser.add_argument("--link", action="store_true", help="hard links to PNGs, not copies")
     parser.add_argument(
-        "--allow-missing", action="store_true", help="take what is whole; tables say n/planned"
+        "--link", action="store_true", help="make hard links to the PNGs instead of copies"
     )
-    parser.add_argument("--no-score", action="store_true", help="later, by `perfbench score RUN`")
+    parser.add_argument(
+        "--allow-missing",
+        action="store_true",
+        help="take the complete pictures only; tables say n/planned",
+    )
+    parser.add_argument(
+        "--no-score",
+        action="store_true",
+        help="do not score now; `perfbench score RUN` does it later",
+    )
     add_device(parser)
 
     def act(args: argparse.Namespace) -> int:
@@ -80,11 +100,11 @@ def import_verb(parser: argparse.ArgumentParser) -> Run:
 
 @verb("evaluate")
 def evaluate(parser: argparse.ArgumentParser) -> Run:
-    """Which epoch to keep: LoRAs, embeddings, pipelines that any program trained, drawn and scored.
+    """Say which epoch to keep: draw and score LoRAs, embeddings or pipelines of any program.
 
-    Each file is a method of a run, beside the plain word (and --methods of ours). A folder stands
-    for all the files in it, or for its checkpoint-N. Interrupted at any moment, the same command
-    goes on; more files are added. Writes RUN/evaluation.md.
+    Each file becomes a method of a run, beside the plain word and the built-in --methods. A folder
+    stands for all the files in it, or for its checkpoint-N. If it is interrupted, give the same
+    command again. More files extend the run. The answer is in RUN/evaluation.md.
 
       perfbench evaluate epochs/*.safetensors --trigger "sks {}" --concept my_dog --backbone sd15
       perfbench evaluate out --trigger "sks {}" --concept teapot --prompts 20 --set images=4
@@ -98,13 +118,14 @@ def evaluate(parser: argparse.ArgumentParser) -> Run:
         "adapters",
         nargs="+",
         metavar="ADAPTER",
-        help="a .safetensors file, a folder of them, a folder of diffusers; NAME=FILE names it",
+        help="a .safetensors file, a folder of them, or a folder in diffusers "
+        "layout; NAME=FILE gives it a name",
     )
     parser.add_argument(
         "--trigger",
         default="",
         metavar="TEXT",
-        help='what it was trained with: "sks {}", with {} where the kind of thing stands',
+        help='words it was trained with, with {} in place of the kind of thing: "sks {}"',
     )
     parser.add_argument("--concept", dest="concepts", metavar="NAME", help="the same as --concepts")
     add_flags(parser)
@@ -145,8 +166,8 @@ def export(parser: argparse.ArgumentParser) -> Run:
     """Write concepts as an embedding and a LoRA that other programs open.
 
     Diffusers, ComfyUI, A1111, Forge, InvokeAI and kohya's scripts read the files
-    (docs/elsewhere.md). Several concepts come in one joint LoRA. A LoRA that `perfbench fit lora`
-    left is written under the keys that these programs know.
+    (docs/elsewhere.md). Several concepts share one joint LoRA. A LoRA by `perfbench fit lora` is
+    written under the keys that these programs know.
 
       perfbench export teddy.safetensors --backbone sd15 --out teddy
       perfbench export cat.safetensors pot=teapot.safetensors --out both --bias cat=0.5,pot=0.6
@@ -156,64 +177,87 @@ def export(parser: argparse.ArgumentParser) -> Run:
         "concepts",
         nargs="+",
         metavar="CONCEPT",
-        help="FILE or NAME=FILE; or what `perfbench fit lora` left",
+        help="concept file, as FILE or NAME=FILE, or the result of `perfbench fit lora`",
     )
-    parser.add_argument("--out", required=True, metavar="DIR", help="the files are written there")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the files")
     parser.add_argument(
         "--backbone",
         default="miniature",
         metavar="WHICH",
-        help="a name, folder, .safetensors file, hub id: the export is good for this one alone",
-    )
-    parser.add_argument("--revision", metavar="NAME", help="of a hub id: a branch, tag or commit")
-    parser.add_argument(
-        "--bias", default="0.6", metavar="B", help="of the gate, fixed here; or cat=0.5,pot=0.6"
+        help="name, folder in diffusers layout, .safetensors file or hub id; the "
+        "export fits this backbone alone",
     )
     parser.add_argument(
-        "--temperature", default="0.15", metavar="T", help="of the gate, fixed here; default 0.15"
+        "--revision", metavar="NAME", help="branch, tag or commit of a hub id (default: its newest)"
     )
     parser.add_argument(
-        "--lock", default="local", metavar="LOCK", help="local; a global lock cannot be exported"
+        "--bias",
+        default="0.6",
+        metavar="B",
+        help="bias of the gate, fixed in the export; for each concept: cat=0.5,pot=0.6",
     )
     parser.add_argument(
-        "--rank", type=whole(1), metavar="N", help="of the LoRA; default the best, 2 a concept"
+        "--temperature",
+        default="0.15",
+        metavar="T",
+        help="temperature of the gate, fixed in the export (default: 0.15)",
+    )
+    parser.add_argument(
+        "--lock",
+        default="local",
+        metavar="LOCK",
+        help="local (default); a global lock cannot be exported",
+    )
+    parser.add_argument(
+        "--rank",
+        type=whole(1),
+        metavar="N",
+        help="rank of the LoRA (default: 2 a concept, which is the best)",
     )
     parser.add_argument(
         "--captions",
         metavar="FILE|DATASET",
-        help="texts to fit the gate on, with {} or the super-category; default shipped ones",
+        help="texts to fit the gate on, with {} or the super-category in them "
+        "(default: those in the package)",
     )
     parser.add_argument(
-        "--bundle", action="store_true", help="also LoRA and words in one file, for A1111, ComfyUI"
+        "--bundle",
+        action="store_true",
+        help="also write LoRA and words as one file, for A1111 and ComfyUI",
     )
     parser.add_argument(
-        "--force", action="store_true", help="even where the LoRA tells too little of the gate"
+        "--force",
+        action="store_true",
+        help="export even if the LoRA expresses too little of the gate",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace what --out has already")
+    parser.add_argument("--overwrite", action="store_true", help="replace what is already at --out")
     parser.add_argument(
         "--compare",
         action="store_true",
-        help="draw the export beside the concept: compare.png and compare.csv",
+        help="draw the export beside the concept, into compare.png and compare.csv",
     )
     parser.add_argument(
-        "--suite", metavar="DIR", help="of --compare: where the concepts' images are looked up"
+        "--suite", metavar="DIR", help="with --compare: suite that has the concepts' images"
     )
     parser.add_argument(
-        "--scorer", default="auto", metavar="WHICH", help="of --compare; default the backbone's own"
+        "--scorer",
+        default="auto",
+        metavar="WHICH",
+        help="with --compare: scorer (default: the backbone's own)",
     )
     parser.add_argument(
         "--steps",
         type=whole(1, DDIM_STEPS),
         default=25,
         metavar="N",
-        help="of --compare; default 25",
+        help="with --compare: sampling steps (default: 25)",
     )
     parser.add_argument(
         "--guidance",
         type=number(0, GUIDANCE),
         default=6.0,
         metavar="G",
-        help="of --compare; default 6",
+        help="with --compare: guidance (default: 6)",
     )
     add_device(parser)
     add_dtype(parser)
@@ -230,9 +274,9 @@ def export(parser: argparse.ArgumentParser) -> Run:
 def push(parser: argparse.ArgumentParser) -> Run:
     """Send a concept, or its export, to the Hugging Face hub, with a model card.
 
-    Says first what it sends. At a terminal it asks; elsewhere --yes is needed. The card has
-    pictures, what the bias does, scores where a run has them, and how the files are used. Without
-    --run and --pictures it draws nine pictures on the concept's backbone.
+    It first says what it sends. At a terminal it asks; elsewhere --yes is needed. The card shows
+    pictures, what the bias does, the scores of --run, and how the files are used. Without --run and
+    --pictures it draws nine pictures on the concept's backbone.
 
       perfbench push teddy.safetensors me/teddy --dry-run --out card
       perfbench push teddy.safetensors me/teddy --pictures pictures --private
@@ -240,17 +284,35 @@ def push(parser: argparse.ArgumentParser) -> Run:
     """
     from benchmarks.running.fit_command import add_model_flags
 
-    parser.add_argument("what", metavar="FILE|DIR", help="a concept file, or an export's folder")
-    parser.add_argument("repo", metavar="OWNER/NAME", help="on the hub; made where it is not there")
-    parser.add_argument("--run", metavar="RUN", help="that drew with this file: scores, pictures")
     parser.add_argument(
-        "--pictures", metavar="DIR", help="by `perfbench generate`; none: a card without pictures"
+        "what", metavar="FILE|DIR", help="a concept file, or the folder of an export"
     )
-    parser.add_argument("--base-model", metavar="ID", help="hub id of the backbone, for the card")
-    parser.add_argument("--private", action="store_true", help="for you alone; default for all")
-    parser.add_argument("--dry-run", action="store_true", help="write the folder, send nothing")
-    parser.add_argument("--out", metavar="DIR", help="of --dry-run; default ./NAME")
-    parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
+    parser.add_argument(
+        "repo", metavar="OWNER/NAME", help="repository on the hub; made if it does not exist"
+    )
+    parser.add_argument(
+        "--run",
+        metavar="RUN",
+        help="run that drew with this file; the card shows its scores and pictures",
+    )
+    parser.add_argument(
+        "--pictures",
+        metavar="DIR",
+        help="folder of pictures that `perfbench generate` drew; none: a card without pictures",
+    )
+    parser.add_argument(
+        "--base-model", metavar="ID", help="hub id of the backbone, named in the card"
+    )
+    parser.add_argument(
+        "--private", action="store_true", help="make the repository private (default: public)"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="write the folder and send nothing")
+    parser.add_argument(
+        "--out", metavar="DIR", help="with --dry-run: folder to write (default: ./NAME)"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace files that are already on the hub"
+    )
     parser.add_argument("--yes", action="store_true", help="send without asking")
     add_model_flags(parser)
     parser.set_defaults(backbone="")
@@ -269,9 +331,11 @@ def push_fit(parser: argparse.ArgumentParser) -> Around:
     parser.add_argument(
         "--push",
         metavar="OWNER/NAME",
-        help="send the concept to the hub when it is trained, without asking, as `perfbench push`",
+        help="send the trained concept to the hub without asking, as `perfbench push` does",
     )
-    parser.add_argument("--private", action="store_true", help="with --push: for you alone")
+    parser.add_argument(
+        "--private", action="store_true", help="with --push: make the repository private"
+    )
 
     @contextmanager
     def during(args: argparse.Namespace) -> Iterator[None]:

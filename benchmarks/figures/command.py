@@ -10,21 +10,27 @@ from benchmarks.verb import Run, verb
 def attention(parser: argparse.ArgumentParser) -> Run:
     """Measure what the concept's word attends to, and how much of that leaves the object.
 
-    The miniature's own concepts are drawn in the prompts' scenes, any other is shown by its images
-    and masks. Each picture is noised to t = 250, 500 and 750, and seen once at each. Writes
-    RUN/attention/; what is there is not measured again.
+    The miniature's own concepts are rendered in the prompts' scenes. Any other concept is shown by
+    its images and masks. Each picture is noised to t = 250, 500 and 750, and seen once at each. The
+    results go to RUN/attention/. What is already there is not measured again.
 
       perfbench attention && perfbench plot attention
       perfbench attention results/mine --methods ti,perfusion,perfusion-trained-k,super
     """
     parser.add_argument(
-        "run", nargs="?", metavar="RUN", help="a run folder, or a name under results/"
+        "run",
+        nargs="?",
+        metavar="RUN",
+        help="a run folder, or a name under results/ (default: the newest run)",
     )
     parser.add_argument(
-        "--methods", metavar="A,B", default="", help="in this order; a method, or METHOD/POINT"
+        "--methods",
+        metavar="A,B",
+        default="",
+        help="methods to measure, in this order, as METHOD or METHOD/POINT",
     )
     parser.add_argument(
-        "--method-file", metavar="FILE,..", default="", help="methods of your own in this run"
+        "--method-file", metavar="FILE,..", default="", help="files of your own methods in this run"
     )
     add_device(parser)
 
@@ -41,10 +47,10 @@ def attention(parser: argparse.ArgumentParser) -> Run:
 
 @verb("plot")
 def plot(parser: argparse.ArgumentParser) -> Run:
-    """Draw a figure of one run or several: its plane, concepts, trainings or pictures.
+    """Draw a figure of one run or several: fronts, concepts, trainings or pictures.
 
-    Without RUN, the newest run. Writes PDF, SVG and PNG into the (first) run's figures/, or the one
-    FILE of --out. Several runs share pareto, dynamics, ablation and gallery.
+    Writes PDF, SVG and PNG into the first run's figures/, or the one FILE of --out. The figures
+    pareto, dynamics, ablation and gallery take several runs.
 
       perfbench plot pareto
       perfbench plot pareto results/mine --scorer truth
@@ -56,15 +62,21 @@ def plot(parser: argparse.ArgumentParser) -> Run:
     """
     parser.add_argument(
         "figure",
-        help="pareto, bias, dynamics, ablation, attention, per-concept, attainment, breakdown, "
-        "measures, cost, difficulty, training, drift or gallery; tuning, of a folder that "
-        "`perfbench tune --halving` wrote",
+        help="pareto, bias, dynamics, ablation, attention, per-concept, attainment, "
+        "breakdown, measures, cost, difficulty, training, drift, gallery, or "
+        "tuning (of a folder that `perfbench tune --halving` wrote)",
     )
     parser.add_argument(
-        "runs", nargs="*", default=[], metavar="RUN", help="run folders, or names under results/"
+        "runs",
+        nargs="*",
+        default=[],
+        metavar="RUN",
+        help="run folders, or names under results/ (default: the newest run)",
     )
     parser.add_argument(
-        "--out", metavar="FILE", help=".pdf, .svg or .png; without a suffix, all three"
+        "--out",
+        metavar="FILE",
+        help="file to write: .pdf, .svg or .png; without a suffix, all three",
     )
     pictured = {
         "concepts": "gallery, bias, dynamics and attention",
@@ -73,34 +85,38 @@ def plot(parser: argparse.ArgumentParser) -> Run:
     }
     for name, figures in pictured.items():
         parser.add_argument(
-            f"--{name}", metavar="A,B", default="", help=f"of {figures}, in this order"
+            f"--{name}",
+            metavar="A,B",
+            default="",
+            help=f"with {figures}: {name} to show, in this order",
         )
     parser.add_argument(
         "--images",
         type=int,
         default=1,
         metavar="N",
-        help="pictures of each cell in `gallery`; default 1",
+        help="with gallery: pictures of each cell (default: 1)",
     )
     parser.add_argument(
         "--scorer",
         default="",
         metavar="NAME",
-        help="another of the run's scorers than the first: a judge, ratings, truth",
+        help="another of the run's scorers than the first, such as a judge, ratings or truth",
     )
 
     parser.add_argument(
         "--score",
         default="",
         metavar="COLUMN",
-        help="of cost and difficulty: a score of the table, such as harmonic or image_sim",
+        help="with cost and difficulty: score of the table to draw, such as harmonic or image_sim",
     )
     parser.add_argument(
         "--cost",
         default="",
         metavar="COLUMN",
-        help="of cost: train_seconds, kilobytes, trainable, train_peak_megabytes, "
-        "draw_peak_megabytes, picture_seconds, base_picture_seconds or apply_seconds",
+        help="with cost: train_seconds (default), kilobytes, trainable, "
+        "train_peak_megabytes, draw_peak_megabytes, picture_seconds, "
+        "base_picture_seconds or apply_seconds",
     )
 
     def act(args: argparse.Namespace) -> None:
@@ -125,18 +141,20 @@ def plot(parser: argparse.ArgumentParser) -> Run:
 
 @verb("report")
 def report(parser: argparse.ArgumentParser) -> Run:
-    """Write the page that people look at: table, figures and images of a run in one index.html.
+    """Write a run's report: table, figures and images in one index.html.
 
-    Without RUN, the newest run. The page needs no server and no network, and may be sent to
-    somebody without the run.
+    The page needs no server and no network, and may be sent to somebody without the run.
 
       perfbench report
       perfbench report results/quick-miniature-0a1b2c3d
     """
     parser.add_argument(
-        "run", nargs="?", metavar="RUN", help="a run folder, or a name under results/"
+        "run",
+        nargs="?",
+        metavar="RUN",
+        help="a run folder, or a name under results/ (default: the newest run)",
     )
-    parser.add_argument("--out", metavar="FILE", help="where to write it; default RUN/index.html")
+    parser.add_argument("--out", metavar="FILE", help="file to write (default: RUN/index.html)")
 
     def act(args: argparse.Namespace) -> None:
         from benchmarks.figures.report.report_page import report_verb
@@ -148,10 +166,10 @@ def report(parser: argparse.ArgumentParser) -> Run:
 
 @verb("generate")
 def generate(parser: argparse.ArgumentParser) -> Run:
-    """Draw a prompt with concepts in it: each {name} stands for a concept file, or one of the hub.
+    """Draw a prompt in which each {name} stands for a concept file, here or on the hub.
 
-    A range of biases, LO:HI:N, draws each seed at every bias: the pictures, sweep.png with all of
-    them, and sweep.html with a slider.
+    A range of biases, LO:HI:N, draws each seed at every bias. Beside the pictures it writes
+    sweep.png with all of them, and sweep.html with a slider.
 
       perfbench generate "A {cat} reading a book" --concept cat=cat.safetensors --out pictures
       perfbench generate "A {cat} in a {pot}" --concept cat=FILE --concept pot=owner/name \\
@@ -162,61 +180,75 @@ def generate(parser: argparse.ArgumentParser) -> Run:
     from benchmarks.running.fit_command import add_model_flags
     from perfusion_core.schedulers import DDIM, SCHEDULERS
 
-    parser.add_argument("prompt", help='such as "A {teddy} on the beach"; quote it')
+    parser.add_argument("prompt", help='the prompt in quotes: "A {teddy} on the beach"')
     parser.add_argument(
         "--concept",
         metavar="NAME=FILE",
         action="append",
         default=[],
-        help="once for each {name}; FILE may be of the hub: owner/name, owner/name@revision",
+        help="concept for {name}, given once for each; FILE may be on the hub: "
+        "owner/name or owner/name@revision",
     )
-    parser.add_argument("--out", required=True, metavar="DIR", help="<seed>.png are written there")
-    parser.add_argument("-n", type=whole(1), default=8, metavar="N", help="images; default 8")
+    parser.add_argument(
+        "--out", required=True, metavar="DIR", help="folder for the pictures, <seed>.png"
+    )
+    parser.add_argument(
+        "-n", type=whole(1), default=8, metavar="N", help="number of pictures (default: 8)"
+    )
     parser.add_argument(
         "--bias",
         default="0.6",
         metavar="B",
-        help="of the gate, lower is more concept; or teddy=0.5,brew=0.7; a sweep is LO:HI:N",
+        help="bias of the gate; lower means more concept. For each concept: "
+        "teddy=0.5,brew=0.7. A sweep: LO:HI:N",
     )
     parser.add_argument(
-        "--temperature", default="0.15", metavar="T", help="of the gate; default 0.15"
+        "--temperature", default="0.15", metavar="T", help="temperature of the gate (default: 0.15)"
     )
     parser.add_argument(
         "--lock",
         default="local",
         metavar="LOCK",
-        help="local or global (try --bias 0.4 to 0.6 with it)",
+        help="local (default) or global; with global try --bias 0.4 to 0.6",
     )
-    parser.add_argument("--negative", default="", metavar="TEXT", help="what shall not be drawn")
+    parser.add_argument(
+        "--negative", default="", metavar="TEXT", help="negative prompt: what shall not be drawn"
+    )
     parser.add_argument(
         "--scheduler",
         default=DDIM,
         metavar="NAME",
-        help=f"default {DDIM}, the protocol's; {', '.join(sorted(SCHEDULERS))}",
+        help=f"{', '.join(sorted(SCHEDULERS))} (default: {DDIM}, the protocol's)",
     )
     parser.add_argument(
         "--steps",
         type=whole(1, DDIM_STEPS),
         default=50,
         metavar="N",
-        help="of the scheduler; default 50",
+        help="sampling steps (default: 50)",
     )
     parser.add_argument(
-        "--guidance", type=number(0, GUIDANCE), default=6.0, metavar="G", help="default 6"
+        "--guidance",
+        type=number(0, GUIDANCE),
+        default=6.0,
+        metavar="G",
+        help="classifier-free guidance (default: 6)",
     )
     parser.add_argument(
         "--size",
         type=size_of,
         metavar="WxH",
-        help="in pixels, 512 or 768x512; default the backbone's own",
+        help="size in pixels, as 512 or 768x512 (default: the backbone's own)",
     )
-    parser.add_argument("--grid", action="store_true", help="all of them in grid.png, too")
+    parser.add_argument(
+        "--grid", action="store_true", help="also write all pictures as one grid.png"
+    )
     parser.add_argument(
         "--force",
         action="store_true",
-        help="even if the concept seems to be of another text encoder",
+        help="draw even if the concept seems to belong to another text encoder",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace what --out has already")
+    parser.add_argument("--overwrite", action="store_true", help="replace what is already at --out")
     add_model_flags(parser)
 
     def act(args: argparse.Namespace) -> None:

@@ -29,53 +29,55 @@ def world_tuning(number: str) -> object:
 
 @verb("miniature")
 def miniature(parser: argparse.ArgumentParser) -> Run:
-    """The embedded world: train its models, measure whether they draw what prompts say, look at it.
+    """Show, measure or train the miniature: the drawn world and its models in the package.
 
-    examples:
-      perfbench miniature show "a dog reading a book on the moon" --n 8
-      perfbench miniature verify --quick
-      perfbench miniature build --out my-miniature --minutes 60
+    perfbench miniature show "a dog reading a book on the moon" --n 8
+    perfbench miniature verify --quick
+    perfbench miniature build --out my-miniature --minutes 60
     """
     return add_subverbs(parser, "miniature")
 
 
-@subverb("miniature", "build", "train all models; interrupted, the same command goes on")
+@subverb("miniature", "build", "train all models of the miniature")
 def build(parser: argparse.ArgumentParser) -> Run:
     parser.description = (
-        "Render, train every model for its minutes, export. Progress is kept in "
-        "the work folder, a checkpoint a minute."
+        "Render, train every model for its minutes, export. The work folder keeps a checkpoint a "
+        "minute: if it is interrupted, give the same command again."
     )
     parser.add_argument("--out", type=Path, default=Path("miniature-weights"), metavar="DIR",
-                        help="the weights; default miniature-weights")  # fmt: skip
+                        help="folder for the weights (default: miniature-weights)")  # fmt: skip
     parser.add_argument(
-        "--work", type=Path, metavar="DIR", help="pictures and checkpoints; default OUT.build"
+        "--work",
+        type=Path,
+        metavar="DIR",
+        help="folder for pictures and checkpoints (default: OUT.build)",
     )
     add_device(parser)
     parser.add_argument(
         "--minutes",
         type=number(0),
         metavar="N",
-        help="of training, all stages together; default 215 on a CPU, 23 on a GPU",
+        help="minutes of training, all stages together (default: 215 on a CPU, 23 on a GPU)",
     )
     parser.add_argument(
         "--stages",
         metavar="A,B",
-        help="only these: text, vae, unet, scorer, scorer2, factors, identity, segment",
+        help="train only these: text, vae, unet, scorer, scorer2, factors, identity, segment",
     )
     parser.add_argument(
         "--pause",
         type=number(0),
         metavar="N",
-        help="stop after N minutes, with exit status 3, to go on later",
+        help="stop after N minutes with exit status 3; the same command goes on later",
     )
     parser.add_argument(
-        "--start", type=Path, metavar="DIR", help="go on from weights that --pack wrote elsewhere"
+        "--start", type=Path, metavar="DIR", help="start from weights that --pack wrote elsewhere"
     )
     parser.add_argument(
         "--pack",
         type=Path,
         metavar="DIR",
-        help="at the end, also when paused: averaged weights in files of 15 MB",
+        help="write the averaged weights to DIR at the end or at a pause, in files of 15 MB",
     )
     parser.add_argument(
         "--set",
@@ -83,12 +85,12 @@ def build(parser: argparse.ArgumentParser) -> Run:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="another recipe: own_token=0 leaves out the loss that keeps words apart",
+        help="change the recipe: own_token=0 leaves out the loss that keeps words apart",
     )
     parser.add_argument(
         "--compile",
         action="store_true",
-        help="networks by torch.compile; pays on a GPU after minutes",
+        help="compile the networks by torch.compile; on a GPU this pays after minutes",
     )
 
     def act(args: argparse.Namespace) -> int:
@@ -111,25 +113,31 @@ def build(parser: argparse.ArgumentParser) -> Run:
     return act
 
 
-@subverb("miniature", "show", "generated above rendered")
+@subverb("miniature", "show", "draw a prompt, generated above rendered")
 def show(parser: argparse.ArgumentParser) -> Run:
     from benchmarks.miniature.show import words
 
     parser.description = (
-        "Draw a prompt by the models and by the renderer, above each other in one picture."
+        "Draw a prompt by the models and by the renderer: one picture, the models' above."
     )
     parser.epilog = f"words of this world:\n{words()}"
-    parser.add_argument("prompt", help='such as "a dog reading a book on the moon"; quote it')
-    parser.add_argument("--n", type=int, default=8, metavar="N", help="pictures; default 8")
+    parser.add_argument("prompt", help='the prompt in quotes: "a dog reading a book on the moon"')
     parser.add_argument(
-        "--out", type=Path, default=Path("show.png"), metavar="FILE", help="default show.png"
+        "--n", type=int, default=8, metavar="N", help="number of pictures (default: 8)"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("show.png"),
+        metavar="FILE",
+        help="file to write (default: show.png)",
     )
     parser.add_argument(
         "--seed",
         type=whole(0, SEEDS),
         default=0,
         metavar="N",
-        help="of the first picture; default 0",
+        help="seed of the first picture (default: 0)",
     )
     add_model_flags(parser)
 
@@ -152,17 +160,24 @@ def show(parser: argparse.ArgumentParser) -> Run:
     return act
 
 
-@subverb("miniature", "restyle", "a fine-tuned copy that draws everything in one style")
+@subverb("miniature", "restyle", "make a fine-tuned copy that draws everything in one style")
 def restyle(parser: argparse.ArgumentParser) -> Run:
     parser.description = (
-        "Fine-tune a copy of the U-Net on one style: a backbone to carry trained concepts over to."
+        "Fine-tune a copy of the U-Net on one style. Trained concepts can be carried over to it."
     )
     parser.add_argument("style", help="oil, watercolor, sketch or pixel")
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="the new backbone; default STYLE-miniature"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder of the new backbone (default: STYLE-miniature)",
     )
     parser.add_argument(
-        "--steps", type=whole(1), default=400, metavar="N", help="of 32 pictures; default 400"
+        "--steps",
+        type=whole(1),
+        default=400,
+        metavar="N",
+        help="training steps of 32 pictures (default: 400)",
     )
     add_model_flags(parser)
 
@@ -185,22 +200,38 @@ def restyle(parser: argparse.ArgumentParser) -> Run:
     return act
 
 
-@subverb("miniature", "contrastive", "a copy whose text encoder was not taught to keep words apart")
+@subverb(
+    "miniature", "contrastive", "make a copy whose text encoder was not taught to keep words apart"
+)
 def contrastive(parser: argparse.ArgumentParser) -> Run:
     parser.description = (
-        "Train a text encoder by the contrastive loss alone, as CLIP's was, then a copy of the "
-        "U-Net until it "
-        "understands the new encodings. Interrupted, the same command goes on."
-    )
-    parser.add_argument("--out", type=Path, default=Path("contrastive-miniature"), metavar="DIR",
-                        help="the new backbone; default contrastive-miniature")  # fmt: skip
-    parser.add_argument(
-        "--work", type=Path, metavar="DIR", help="pictures and checkpoints; default OUT.build"
+        "Train a text encoder by the contrastive loss alone, as CLIP's was. Then train a copy of "
+        "the U-Net until it understands the new encodings. If it is interrupted, give the same "
+        "command again."
     )
     parser.add_argument(
-        "--minutes", type=number(0), default=60, metavar="N", help="of training; default 60"
+        "--out",
+        type=Path,
+        default=Path("contrastive-miniature"),
+        metavar="DIR",
+        help="folder of the new backbone (default: contrastive-miniature)",
     )
-    parser.add_argument("--compile", action="store_true", help="networks by torch.compile")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        metavar="DIR",
+        help="folder for pictures and checkpoints (default: OUT.build)",
+    )
+    parser.add_argument(
+        "--minutes",
+        type=number(0),
+        default=60,
+        metavar="N",
+        help="minutes of training (default: 60)",
+    )
+    parser.add_argument(
+        "--compile", action="store_true", help="compile the networks by torch.compile"
+    )
     add_place_flags(parser)
 
     def act(args: argparse.Namespace) -> None:
@@ -237,6 +268,6 @@ def add_place_flags(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=miniature_dir(),
         metavar="DIR",
-        help="default: the shipped ones",
+        help="folder of the weights (default: those in the package)",
     )
     add_device(parser)

@@ -94,7 +94,7 @@ class Config:
 
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "micro": (
-        "2 concepts, 2 prompts, 2 images, 5 steps, 10 training steps: for tests",
+        "for tests (2 concepts, 2 prompts, 2 images, 5 steps, 10 training steps)",
         {
             "methods": ("perfusion",),
             "concepts": ("cat", "teapot"),
@@ -109,7 +109,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "quick": (
-        "3 concepts, 10 prompts, 2 images, 20 steps, whole recipes: minutes on two cores",
+        "minutes on two cores (3 concepts, 10 prompts, 2 images, 20 steps, whole recipes)",
         {
             "methods": ("perfusion", "cd"),
             "concepts": ("cat", "teapot", "chair"),
@@ -122,7 +122,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "paper": (
-        "the protocol: 11 concepts, 86 prompts, 8 images, 50 steps, every published bias",
+        "the protocol (11 concepts, 86 prompts, 8 images, 50 steps, every published bias)",
         {},
     ),
 }

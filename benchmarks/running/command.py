@@ -14,8 +14,8 @@ from perfusion_core.errors import UserError
 def run_benchmark(parser: argparse.ArgumentParser) -> Run:
     """Train, generate and score what is missing, then write and print the tables.
 
-    Interrupted at any moment, the same command goes on. Adding methods, concepts or prompts extends
-    the run folder.
+    If it is interrupted, give the same command again: it goes on from there. More methods, concepts
+    or prompts extend the run folder.
 
       perfbench run --methods perfusion,super --concepts cat,teapot --preset quick
       perfbench run --methods perfusion,cd --concepts all --engine processes
@@ -27,10 +27,12 @@ def run_benchmark(parser: argparse.ArgumentParser) -> Run:
     add_flags(parser)
     add_stops(parser)
     parser.add_argument(
-        "--allow-missing", action="store_true", help="tables of what is there, with n/planned"
+        "--allow-missing",
+        action="store_true",
+        help="write tables of an unfinished run; they say n/planned",
     )
     parser.add_argument(
-        "--max-failures", type=whole(1), default=0, metavar="N", help="stop after N failures"
+        "--max-failures", type=whole(1), default=0, metavar="N", help="stop after N failed units"
     )
 
     def act(args: argparse.Namespace) -> int:
@@ -52,7 +54,7 @@ def run_benchmark(parser: argparse.ArgumentParser) -> Run:
 
 @verb("plan")
 def plan(parser: argparse.ArgumentParser) -> Run:
-    """Print what a run would do: fits, cells, images, what is done, the time that is left.
+    """Print what a run would do: fits, cells, images, how much is done, the time that is left.
 
     perfbench plan --methods perfusion,cd --concepts all
     perfbench plan --preset paper --json
@@ -60,7 +62,7 @@ def plan(parser: argparse.ArgumentParser) -> Run:
     from benchmarks.running.flags import add_flags, config_of
 
     add_flags(parser)
-    parser.add_argument("--json", action="store_true", help="machine-readable")
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
     def act(args: argparse.Namespace) -> int:
         config = config_of(args)
@@ -73,9 +75,9 @@ def plan(parser: argparse.ArgumentParser) -> Run:
 
 @verb("doctor")
 def doctor(parser: argparse.ArgumentParser) -> Run:
-    """Is this machine ready: versions, device, disks, the hub, and one tiny picture.
+    """Check whether this machine is ready: versions, device, disks, the hub, one tiny picture.
 
-    Exit status 1 where something has to be mended.
+    The exit status is 1 if something has to be mended.
 
       perfbench doctor && perfbench run --preset quick
     """
@@ -90,9 +92,9 @@ def doctor(parser: argparse.ArgumentParser) -> Run:
 
 @verb("score")
 def score(parser: argparse.ArgumentParser) -> Run:
-    """Score the images of a run again, or by more scorers, and write the tables. Needs no backbone.
+    """Score the images of a run again, or by more scorers, and write the tables.
 
-    Without RUN, the newest run.
+    Needs no backbone. Scores that people or services gave come in by --from.
 
       perfbench score results/paper-miniature-0a1b2c3d --again
       perfbench score --scorers dino
@@ -100,26 +102,34 @@ def score(parser: argparse.ArgumentParser) -> Run:
       perfbench score results/mine --from ratings.csv --scorer raters --scale 1:5
     """
     parser.add_argument(
-        "run", nargs="?", metavar="RUN", help="a run folder, or a name under results/"
+        "run",
+        nargs="?",
+        metavar="RUN",
+        help="a run folder, or a name under results/ (default: the newest run)",
     )
     parser.add_argument(
         "--scorers",
         metavar="A,B",
         default="",
-        help="more: truth, modern, a folder, clip:MODEL:TAG, dino, timm:MODEL, judge:URL#MODEL",
+        help="further scorers: truth, modern, a folder, clip:MODEL:TAG, dino, "
+        "timm:MODEL, judge:URL#MODEL (default: the run's own)",
     )
     add_calls(parser)
-    parser.add_argument("--again", action="store_true", help="also rows that are there")
+    parser.add_argument("--again", action="store_true", help="score again what has scores already")
     parser.add_argument(
-        "--no-cache", action="store_true", help="take nothing that is known of these pictures"
+        "--no-cache",
+        action="store_true",
+        help="compute all features anew, and keep none in the cache",
     )
     parser.add_argument(
         "--measures",
         action="store_true",
-        help="also rows without measures beyond the protocol that their pictures could have",
+        help="also complete rows that lack measures beyond the protocol",
     )
     parser.add_argument(
-        "--allow-missing", action="store_true", help="tables of what is there, with n/planned"
+        "--allow-missing",
+        action="store_true",
+        help="write tables of an unfinished run; they say n/planned",
     )
     add_device(parser)
     parser.add_argument(
@@ -128,15 +138,21 @@ def score(parser: argparse.ArgumentParser) -> Run:
         default="",
         const="CIDAS/clipseg-rd64-refined",
         metavar="CLIPSEG",
-        help="likeness of the thing without its background, too: cut out by CLIPSeg, a hub id "
-        "or a folder",
+        help="also measure the subject alone, cut out by CLIPSeg (a hub id or a folder)",
     )
     parser.add_argument(
-        "--from", dest="ratings", metavar="FILE", help="scores that were given elsewhere, as CSV"
+        "--from",
+        dest="ratings",
+        metavar="FILE",
+        help="CSV of scores that people or services gave (docs/judging.md)",
     )
-    parser.add_argument("--scorer", metavar="NAME", help="with --from: who gave them")
     parser.add_argument(
-        "--scale", metavar="LOW:HIGH", help="with --from: the ends of the scores; default 0:1"
+        "--scorer", metavar="NAME", help="with --from: name for who gave the scores"
+    )
+    parser.add_argument(
+        "--scale",
+        metavar="LOW:HIGH",
+        help="with --from: lowest and highest possible score (default: 0:1)",
     )
 
     def act(args: argparse.Namespace) -> int:
@@ -189,23 +205,25 @@ def refuse_with(args: argparse.Namespace, flag: str, others: Sequence[str]) -> N
 
 @verb("measure")
 def measure(parser: argparse.ArgumentParser) -> Run:
-    """The numbers of pictures that are there: no run, no suite, no backbone.
+    """Measure pictures by any tool: no run, no suite, no backbone.
 
-    Image similarity to references of the thing, what these have among themselves, and similarity to
-    the prompt, by any scorer. Without --scorers OpenAI's CLIP ViT-B/32, fetched once (0.6 GB).
+    Prints image similarity to references of the thing, that of the references among themselves, and
+    similarity to the prompt. The default scorer, OpenAI's CLIP ViT-B/32, is fetched once (0.6 GB).
 
       perfbench measure out/*.png --references photos --prompt "A {} on the beach" \\
           --super-category teapot
       perfbench measure out --references photos --scorers dino,dinov2 --json
       perfbench measure out --prompts prompts.txt --scorers miniature
     """
-    parser.add_argument("pictures", nargs="+", metavar="PICTURE", help="files or folders")
-    parser.add_argument("--references", metavar="DIR", help="pictures of the thing")
+    parser.add_argument("pictures", nargs="+", metavar="PICTURE", help="picture files or folders")
     parser.add_argument(
-        "--prompt", metavar="TEXT", help="of all pictures, with {} where the thing stands"
+        "--references", metavar="DIR", help="pictures of the thing that the others shall show"
     )
     parser.add_argument(
-        "--prompts", metavar="FILE", help="a line for each picture, in the pictures' order"
+        "--prompt", metavar="TEXT", help="prompt of all pictures, with {} in place of the thing"
+    )
+    parser.add_argument(
+        "--prompts", metavar="FILE", help="file with one prompt a line, in the pictures' order"
     )
     parser.add_argument(
         "--super-category", default="", metavar="WORD", help="the kind of thing, one word: teapot"
@@ -214,14 +232,19 @@ def measure(parser: argparse.ArgumentParser) -> Run:
         "--scorers",
         default="",
         metavar="A,B",
-        help="miniature, modern, clip:MODEL:TAG, dino, timm:MODEL, judge:URL#MODEL, or a folder",
+        help="miniature, modern, clip:MODEL:TAG, dino, timm:MODEL, judge:URL#MODEL "
+        "or a folder (default: OpenAI's CLIP ViT-B/32)",
     )
     add_calls(parser)
     add_device(parser)
     parser.add_argument(
-        "--no-cache", action="store_true", help="take nothing that is known of these pictures"
+        "--no-cache",
+        action="store_true",
+        help="take and keep nothing that scorers made of these pictures",
     )
-    parser.add_argument("--json", action="store_true", help="machine-readable, a row a picture too")
+    parser.add_argument(
+        "--json", action="store_true", help="print JSON, with one row a picture as well"
+    )
 
     def act(args: argparse.Namespace) -> None:
         from benchmarks.running.measure import measure_verb
@@ -239,20 +262,22 @@ def measure(parser: argparse.ArgumentParser) -> Run:
 def ls(parser: argparse.ArgumentParser) -> Run:
     """List methods, concepts, prompts, suites, backbones, presets or runs.
 
-    examples:
-      perfbench ls prompts --concept cat
-      perfbench ls concepts --suite dreambench:DIR --json
+    perfbench ls prompts --concept cat
+    perfbench ls concepts --suite dreambench:DIR --json
     """
     parser.add_argument(
-        "kind", help="methods, concepts, prompts, suites, backbones, presets or runs"
+        "kind", help="what to list: methods, concepts, prompts, suites, backbones, presets or runs"
     )
-    parser.add_argument("--concept", metavar="NAME", help="with prompts: those of one concept")
+    parser.add_argument(
+        "--concept", metavar="NAME", help="with prompts: only those of this concept"
+    )
     parser.add_argument(
         "--suite",
         default="miniature",
-        help="of concepts and prompts: miniature, photos, a folder of concepts, or LAYOUT:DIR",
+        help="with concepts and prompts: miniature (default), photos, a folder of "
+        "concepts, or LAYOUT:DIR",
     )
-    parser.add_argument("--json", action="store_true", help="machine-readable")
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
     def act(args: argparse.Namespace) -> None:
         from benchmarks.running.listing import show_list
@@ -264,10 +289,10 @@ def ls(parser: argparse.ArgumentParser) -> Run:
 
 @verb("gpu-day")
 def gpu_day(parser: argparse.ArgumentParser) -> Run:
-    """A day on a GPU: photographs, masks, C, two runs, speed and memory, in one archive to send.
+    """Spend a day on a GPU: photographs, masks, C, two runs, speed and memory, in one archive.
 
-    Says first what it would do and download. Every stage is a command of its own, with its log in
-    OUT/logs. Interrupted at any moment, the same command goes on; with more --hours it goes on
+    It first says what it would do and download. Every stage is a command of its own, with its log
+    in OUT/logs. If it is interrupted, give the same command again. With more --hours it goes on
     with the protocol.
 
       perfbench gpu-day --backbone sd15 --hours 8 --out day --dry-run
@@ -278,29 +303,32 @@ def gpu_day(parser: argparse.ArgumentParser) -> Run:
         "--backbone",
         required=True,
         metavar="WHICH",
-        help="sd15, sd21, a folder, .safetensors file, hub id",
+        help="sd15, sd21, a folder in diffusers layout, a .safetensors file or a hub id",
     )
     parser.add_argument(
         "--hours",
         required=True,
         type=number(0.1, 1000),
         metavar="H",
-        help="of this machine, all calls together",
+        help="hours of this machine to use, all calls together",
     )
     parser.add_argument(
-        "--out", required=True, metavar="DIR", help="runs, logs and the archive are there"
+        "--out", required=True, metavar="DIR", help="folder for runs, logs and the archive"
     )
     parser.add_argument(
         "--photos",
         default="",
         metavar="DIR",
-        help="adopt DIR/CONCEPT for each concept of that name; without it they are fetched",
+        help="folder with your own DIR/CONCEPT for each concept (default: fetch the photographs)",
     )
     parser.add_argument(
-        "--captions", default="", metavar="FILE", help="for C; without it, streamed from the hub"
+        "--captions",
+        default="",
+        metavar="FILE",
+        help="captions to estimate C from (default: streamed from the hub)",
     )
     parser.add_argument(
-        "--methods", default="", metavar="A,B", help="of the protocol; default: all that it has"
+        "--methods", default="", metavar="A,B", help="methods to run (default: all of the protocol)"
     )
     add_device(parser)
     add_dtype(parser)
@@ -310,10 +338,12 @@ def gpu_day(parser: argparse.ArgumentParser) -> Run:
         dest="sets",
         action="append",
         default=[],
-        help="as in `perfbench run`, for both runs; clipseg=DIR, scorers=DIR and "
-        "select_scorer=DIR need no network",
+        help="any key of the configuration of both runs, as in `perfbench run`; "
+        "without a network give clipseg=DIR, scorers=DIR and select_scorer=DIR",
     )
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and stop")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print what would be done and downloaded, and stop"
+    )
 
     def act(args: argparse.Namespace) -> int:
         from benchmarks.running.day_cost import USUAL_CAPTIONS

@@ -7,9 +7,9 @@ from benchmarks.verb import Run, add_subverbs, subverb, verb
 
 @verb("cache")
 def cache(parser: argparse.ArgumentParser) -> Run:
-    """What the runs of this machine share: look at it, make it smaller, read every byte of it.
+    """List, shrink or verify what the runs of this machine share.
 
-    A run takes class images, fits and cells of super from earlier ones, where all that decides
+    A run takes class images, fits and cells of super from earlier runs if everything that decides
     their bytes is the same.
 
       perfbench cache list
@@ -20,10 +20,10 @@ def cache(parser: argparse.ArgumentParser) -> Run:
 
 
 def _json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="machine-readable")
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
-@subverb("cache", "list", "kinds, counts, sizes, when they were last used")
+@subverb("cache", "list", "list kinds, counts, sizes, and when they were last used")
 def list_cache(parser: argparse.ArgumentParser) -> Run:
     _json(parser)
 
@@ -35,12 +35,12 @@ def list_cache(parser: argparse.ArgumentParser) -> Run:
     return act
 
 
-@subverb("cache", "prune", "remove what was not used for longest")
+@subverb("cache", "prune", "remove what was unused for longest")
 def prune_cache(parser: argparse.ArgumentParser) -> Run:
     parser.add_argument(
         "--to",
         metavar="SIZE",
-        help="how much may stay: 5GB, 500MB, 0; default $PERFBENCH_CACHE_SIZE, 10GB",
+        help="size that may stay: 5GB, 500MB, 0 (default: $PERFBENCH_CACHE_SIZE, or 10GB)",
     )
     _json(parser)
 
@@ -52,7 +52,9 @@ def prune_cache(parser: argparse.ArgumentParser) -> Run:
     return act
 
 
-@subverb("cache", "check", "read every byte; remove what is damaged (exit status 1)")
+@subverb(
+    "cache", "check", "read every byte and remove what is damaged (exit status 1 if anything was)"
+)
 def check_cache(parser: argparse.ArgumentParser) -> Run:
     _json(parser)
 
@@ -68,19 +70,22 @@ def check_cache(parser: argparse.ArgumentParser) -> Run:
 def clean(parser: argparse.ArgumentParser) -> Run:
     """List what interrupted runs and trainings left half written; --yes removes it.
 
-    Without RUN, all under results/, and trainings of `perfbench fit` begun here. What is finished
-    stays; `perfbench cache prune` is for what runs share.
+    Without RUN it looks under results/, and at trainings of `perfbench fit` begun here. Finished
+    work stays. `perfbench cache prune` is for what runs share.
 
       perfbench clean
       perfbench clean results/mine --images --yes
     """
     parser.add_argument(
-        "runs", nargs="*", metavar="RUN", help="run folders, or names under results/"
+        "runs",
+        nargs="*",
+        metavar="RUN",
+        help="run folders, or names under results/ (default: all under results/)",
     )
     parser.add_argument(
-        "--images", action="store_true", help="also images that every scorer has scored"
+        "--images", action="store_true", help="also list images that every scorer has scored"
     )
-    parser.add_argument("--yes", action="store_true", help="remove it")
+    parser.add_argument("--yes", action="store_true", help="remove what is listed")
 
     def act(args: argparse.Namespace) -> int:
         from benchmarks.store.cleaning import clean

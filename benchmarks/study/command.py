@@ -16,57 +16,62 @@ examples:
   perfbench study export results/paper-sd15 --study ranking --out studies/ranking
   perfbench study serve studies/ranking --host 0.0.0.0
   perfbench study analyse studies/ranking
-docs/studies.md tells how a study is run, from the first look to the table.
+docs/studies.md explains every step, from the first look to the table.
 """
 
 
 @verb("study")
 def study(parser: argparse.ArgumentParser) -> Run:
-    """The paper's two rating studies: a page for raters, collecting their answers, the analysis."""
+    """Run the paper's two rating studies: a page for raters, their answers, the analysis."""
     parser.epilog = EXAMPLES
     verbs = parser.add_subparsers(dest="step", required=True, metavar="export|serve|analyse")
     export_arguments(
         verbs.add_parser(
             "export",
-            help="a page for raters, from the images of a run",
+            help="make a page for raters from the images of a run",
             description=export_arguments.__doc__,
         )
     )
     serve_arguments(
         verbs.add_parser(
             "serve",
-            help="the page on one network; answers are collected",
+            help="serve the page on one network and collect answers",
             description=serve_arguments.__doc__,
         )
     )
     analyse_arguments(
         verbs.add_parser(
-            "analyse", help="answers -> table and figure", description=analyse_arguments.__doc__
+            "analyse",
+            help="make table and figure from the answers",
+            description=analyse_arguments.__doc__,
         )
     )
     return lambda args: args.act(args)
 
 
 def export_arguments(parser: argparse.ArgumentParser) -> None:
-    """A run's images become a self-contained page, and a key that only you keep."""
+    """Make a self-contained page from a run's images, and a key that only you keep."""
     d = Design()
     parser.add_argument(
-        "run", nargs="?", metavar="RUN", help="a run folder or its name (default: the newest run)"
+        "run",
+        nargs="?",
+        metavar="RUN",
+        help="a run folder, or a name under results/ (default: the newest run)",
     )
     parser.add_argument(
         "--study",
         required=True,
-        help="ranking (three methods, unique ranks) or realism (two, scores 1-3)",
+        help="ranking (three methods, unique ranks) or realism (two methods, scores 1-3)",
     )
     parser.add_argument(
-        "--out", required=True, type=Path, metavar="DIR", help="the study folder to make"
+        "--out", required=True, type=Path, metavar="DIR", help="folder to make for the study"
     )
     parser.add_argument(
         "--methods",
         type=words,
         default=[],
         metavar="A,B,C",
-        help="default: perfusion,cd,db; for realism perfusion,super",
+        help="methods to compare (default: perfusion,cd,db; for realism perfusion,super)",
     )
     parser.add_argument(
         "--responses",
@@ -80,24 +85,28 @@ def export_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=d.session,
         metavar="N",
-        help=f"trials of one sitting, about (default: {d.session})",
+        help=f"about this many trials in one sitting (default: {d.session})",
     )
     parser.add_argument(
         "--qualify",
         type=int,
         default=d.qualify,
         metavar="N",
-        help=f"trials with a known answer at its start (default: {d.qualify})",
+        help=f"trials with a known answer at the start of a sitting (default: {d.qualify})",
     )
     parser.add_argument(
-        "--pass-mark", type=int, metavar="N", help="how many of them must be right (default: all)"
+        "--pass-mark",
+        type=int,
+        metavar="N",
+        help="number of these that must be right (default: all)",
     )
     parser.add_argument(
         "--reject",
         type=words,
         default=[],
         metavar="NAMES",
-        help="qualification trials whose answer is not clear, see private/qualification.html",
+        help="qualification trials to leave out because their answer is not clear "
+        "(see private/qualification.html)",
     )
     parser.add_argument(
         "--repeats",
@@ -107,15 +116,20 @@ def export_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"trials that come twice in a sitting (default: {d.repeats})",
     )
     parser.add_argument(
-        "--seed", type=int, default=d.seed, help="decides who sees what in which order (default: 0)"
+        "--seed",
+        type=int,
+        default=d.seed,
+        help="seed that decides who sees what in which order (default: 0)",
     )
     parser.add_argument(
-        "--allow-missing", action="store_true", help="study the prompts whose pictures are there"
+        "--allow-missing",
+        action="store_true",
+        help="study only the prompts whose pictures are complete",
     )
     parser.add_argument(
         "--overwrite",
         action="store_true",
-        help="replace an earlier export; answers to its pages, handed out by any way, are lost",
+        help="replace an earlier export; answers to pages that you handed out are lost",
     )
     parser.set_defaults(act=run_export)
 
@@ -126,20 +140,23 @@ def serve_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--host",
         default="127.0.0.1",
-        help="default: this machine only; 0.0.0.0 for the network, with a token in the link",
+        help="address to listen on: 0.0.0.0 for the network, with a token in the "
+        "link (default: this machine only)",
     )
-    parser.add_argument("--port", type=whole(0, 65535), default=8765, help="default: 8765")
+    parser.add_argument(
+        "--port", type=whole(0, 65535), default=8765, help="port to listen on (default: 8765)"
+    )
     parser.add_argument(
         "--name",
         default="",
         metavar="HOST",
-        help="by which a server in front of this one is reached: ratings.example.org",
+        help="name of a server of yours in front of this one: ratings.example.org",
     )
     parser.set_defaults(act=run_serve)
 
 
 def analyse_arguments(parser: argparse.ArgumentParser) -> None:
-    """DIR/answers/*.json -> DIR/analysis: table, figure, and a row an answer."""
+    """Make DIR/analysis from DIR/answers/*.json: table, figure, and a row an answer."""
     parser.add_argument("folder", type=Path, metavar="DIR", help="a study folder")
     share = (
         "leave out raters who order repeated pairs the same way less often than this "

@@ -10,27 +10,35 @@ from benchmarks.verb import Run, verb
 
 @verb("concepts")
 def concepts(parser: argparse.ArgumentParser) -> Run:
-    """Get, adopt, add or import concepts: folders of images of one thing.
+    """Get, adopt, add or import concepts. A concept is a folder of images of one thing.
 
-    examples:
-      perfbench concepts add photos/my_teapot --super-category teapot
-      perfbench concepts fetch all
-      perfbench concepts adopt sculpture downloads/headless_statue
-      perfbench concepts import dreambench:DIR
+    perfbench concepts add photos/my_teapot --super-category teapot
+    perfbench concepts fetch all
+    perfbench concepts adopt sculpture downloads/headless_statue
+    perfbench concepts import dreambench:DIR
     """
     doing = parser.add_subparsers(dest="do", required=True, metavar="fetch|adopt|add|import")
-    fetch = doing.add_parser("fetch", help="download the photographs of the paper's concepts")
-    fetch.add_argument("names", help="all, or names with commas between them")
-    adopt = doing.add_parser(
-        "adopt", help="take a folder that you have as one of the paper's concepts"
+    fetch = doing.add_parser(
+        "fetch",
+        help="download the photographs of the paper's concepts",
+        description="Download the photographs of the paper's concepts from their sources.",
     )
-    adopt.add_argument("name")
-    adopt.add_argument("dir")
+    fetch.add_argument("names", help="all, or names separated by commas")
+    adopt = doing.add_parser(
+        "adopt",
+        help="use a folder of yours as one of the paper's concepts",
+        description="Use a folder of photographs that you have as one of the paper's concepts.",
+    )
+    adopt.add_argument("name", help="name of the concept that it stands for")
+    adopt.add_argument("dir", help="your folder of photographs")
     add = doing.add_parser(
-        "add", help="make a concept of your photographs, or of a concept under another word"
+        "add",
+        help="make a concept from your photographs, or from a concept under another word",
+        description="Make a concept from 4 to 8 photographs of one thing, or from a concept "
+        "folder under another word.",
     )
     add.add_argument(
-        "dir", help="a folder of photographs, or a concept folder, whose masks then come along"
+        "dir", help="a folder of photographs, or a concept folder, whose masks are then copied too"
     )
     add.add_argument(
         "--super-category",
@@ -38,31 +46,44 @@ def concepts(parser: argparse.ArgumentParser) -> Run:
         metavar="WORD",
         help="the kind of thing, one word: teapot",
     )
-    add.add_argument("--name", help="default: the folder's name")
-    add.add_argument("--group", choices=("animated", "container", "furniture", "wearable", "other"),
-                     help="whose prompts it gets; default: by the super-category")  # fmt: skip
+    add.add_argument("--name", help="name of the concept (default: the folder's name)")
+    add.add_argument(
+        "--group",
+        choices=("animated", "container", "furniture", "wearable", "other"),
+        help="group whose prompts the concept gets (default: by the super-category)",
+    )
     add.add_argument(
         "--asymmetric",
         action="store_true",
-        help="never mirror it in training (writing, one-sided marks)",
+        help="never mirror it in training, for writing or one-sided marks",
     )
     add.add_argument(
         "--heldout",
         type=whole(1),
         default=0,
         metavar="N",
-        help="keep the last N pictures from all training: likeness is measured to them as well",
+        help="hold the last N pictures out of all training; likeness is measured to them as well",
     )
-    add.add_argument("--licence", default="", help="default: the owner's; not for redistribution")
+    add.add_argument(
+        "--licence",
+        default="",
+        help="licence of the photographs (default: the owner's, not for redistribution)",
+    )
     suite = doing.add_parser(
-        "import", help="copy the concepts of another suite, to be used with our prompts"
+        "import",
+        help="copy the concepts of another suite, for use with our prompts",
+        description="Copy the concepts of another suite. They get our prompts then, not its own.",
     )
     suite.add_argument(
-        "suite", metavar="LAYOUT:DIR", help="`perfbench ls suites` tells the layouts"
+        "suite",
+        metavar="LAYOUT:DIR",
+        help="suite to copy from; `perfbench ls suites` lists the layouts",
     )
     for each in (fetch, adopt, add, suite):
         each.add_argument(
-            "--dest", metavar="DIR", help="default: your data folder ($PERFBENCH_DATA)"
+            "--dest",
+            metavar="DIR",
+            help="folder for the concepts (default: your data folder, $PERFBENCH_DATA)",
         )
 
     def act(args: argparse.Namespace) -> int:
@@ -80,21 +101,22 @@ def concepts(parser: argparse.ArgumentParser) -> Run:
 
 @verb("catalog")
 def catalog(parser: argparse.ArgumentParser) -> Run:
-    """Check prompts and concepts: counts, ids, groups, images, licences, words of one token.
+    """Check prompts and concepts: counts, ids, groups, images, licences, one-token words.
 
-    examples:
-      perfbench catalog check
-      perfbench catalog check --backbone miniature
-      perfbench catalog check --suite dreambench:DIR
+    perfbench catalog check
+    perfbench catalog check --backbone miniature
+    perfbench catalog check --suite dreambench:DIR
     """
     check = parser.add_subparsers(dest="do", required=True, metavar="check").add_parser(
-        "check", help="0: nothing wrong"
+        "check",
+        help="check the catalogue; exit status 0 if nothing is wrong",
+        description="Check the catalogue. The exit status is 0 if nothing is wrong.",
     )
-    check.add_argument("--suite", help="default: everything that is shipped")
+    check.add_argument("--suite", help="suite to check (default: everything in the package)")
     check.add_argument(
         "--backbone",
         metavar="NAME|DIR|HUB_ID",
-        help="whose tokenizer; default: CLIP's, of SD 1 and 2",
+        help="backbone whose tokenizer counts (default: CLIP's, of Stable Diffusion 1 and 2)",
     )
 
     def act(args: argparse.Namespace) -> int:
@@ -107,24 +129,29 @@ def catalog(parser: argparse.ArgumentParser) -> Run:
 
 @verb("masks")
 def masks(parser: argparse.ArgumentParser) -> Run:
-    """Make soft masks of concepts' images with CLIPSeg, or look at those they have.
+    """Make soft masks of concepts' images with CLIPSeg, or show the existing ones.
 
     perfbench masks my_teapot
     perfbench masks all --suite photos --device cuda
     perfbench masks cat,teapot --suite miniature --show masks.png
     """
-    parser.add_argument("concepts", help="all, or names and folders with commas between them")
+    parser.add_argument("concepts", help="all, or names and folders separated by commas")
     parser.add_argument(
         "--suite",
         default="photos",
         metavar="SUITE",
-        help="where the names are looked up; default photos",
+        help="suite that has these concepts (default: photos)",
     )
     parser.add_argument(
-        "--show", metavar="FILE", help="make none; draw those that are there over the images"
+        "--show",
+        metavar="FILE",
+        help="make no masks; draw the existing ones over the images, into FILE",
     )
     parser.add_argument(
-        "--model", default="CIDAS/clipseg-rd64-refined", metavar="HUB_ID|DIR", help="of CLIPSeg"
+        "--model",
+        default="CIDAS/clipseg-rd64-refined",
+        metavar="HUB_ID|DIR",
+        help="CLIPSeg, as a hub id or a folder",
     )
     add_device(parser)
 

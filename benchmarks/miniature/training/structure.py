@@ -115,9 +115,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=about)
     parser.add_argument("arm", choices=[*ARMS, "concepts"])
     parser.add_argument("out", type=Path)
-    parser.add_argument("--start", type=Path, help="weights to go on from (the shipped ones)")
-    parser.add_argument("--work", type=Path, help="checkpoints and pictures (OUT.build)")
-    parser.add_argument("--minutes", type=float, default=60, help="of one core's time (60)")
+    parser.add_argument(
+        "--start", type=Path, help="folder of weights to go on from (default: the shipped ones)"
+    )
+    parser.add_argument(
+        "--work", type=Path, help="folder for checkpoints and pictures (default: OUT.build)"
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=60, help="minutes of one core's time (default: 60)"
+    )
     args = parser.parse_args()
     if args.arm == "concepts":
         return write_concepts(args.out)
