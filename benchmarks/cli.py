@@ -37,7 +37,7 @@ GROUPS = {
     "pictures and methods from elsewhere": ("measure", "import", "evaluate"),
     "look": ("plot", "report", "attention", "study"),
     "one concept": ("fit", "generate"),
-    "for other programs": ("export", "push"),
+    "for other programs": ("export", "push", "publish"),
     "concepts, prompts, methods": ("ls", "concepts", "catalog", "masks"),
     "models and this machine": ("miniature", "covariance", "doctor", "cache", "clean"),
 }

@@ -38,6 +38,7 @@ PAGES = [
     "docs/judging.md",
     "docs/elsewhere.md",
     "docs/backbones.md",
+    "docs/publish.md",
 ]
 
 

@@ -325,6 +325,43 @@ def push(parser: argparse.ArgumentParser) -> Run:
     return act
 
 
+@verb("publish")
+def publish(parser: argparse.ArgumentParser) -> Run:
+    """Write a run as a data set: pictures, rows, prompts and concepts, which `datasets` opens.
+
+    The card says licence, protocol, scorers, how to cite it, and what is not there. Without
+    pictures, rows are published and the card says so. With --push it goes to the Hugging Face hub,
+    private unless --public is given (docs/publish.md).
+
+      perfbench publish results/mine --to mine --licence cc-by-4.0
+      perfbench publish results/mine --to mine --licence cc-by-4.0 --photographs none
+      perfbench publish results/mine --to mine --licence cc0-1.0 --push me/mine
+    """
+    parser.add_argument("run", metavar="RUN", help="a run folder, or a name under results/")
+    parser.add_argument("--to", required=True, metavar="DIR", help="the folder that is written")
+    parser.add_argument(
+        "--licence", default="", metavar="ID", help="of drawn pictures and rows: cc-by-4.0, ..."
+    )
+    parser.add_argument(
+        "--photographs",
+        default="",
+        metavar="WHICH",
+        help="licence of concepts' own pictures that did not come with Perfbench: an identifier, "
+        "none (they stay here), or NAME=ID,...",
+    )
+    parser.add_argument("--push", metavar="OWNER/NAME", default="", help="send it to the hub, too")
+    parser.add_argument("--public", action="store_true", help="of --push: for all to see")
+    parser.add_argument("--overwrite", action="store_true", help="replace what is there already")
+    parser.add_argument("--yes", action="store_true", help="of --push: send without asking")
+
+    def act(args: argparse.Namespace) -> None:
+        from benchmarks.exchange.publishing import publish
+
+        publish(args)
+
+    return act
+
+
 @around("fit")
 def push_fit(parser: argparse.ArgumentParser) -> Around:
     """`perfbench fit ... --push owner/name`: the concept goes to the hub when it is trained."""

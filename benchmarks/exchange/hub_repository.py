@@ -16,6 +16,7 @@ from perfusion_core.errors import UserError
 from perfusion_core.hub import first_line
 from perfusion_core.hub_concepts import EXPORTS
 
+MODEL: str | None = None  # the usual kind of repository, which has no word
 LONGEST = 1_000_000  # bytes of a README that may be a card of ours
 
 
@@ -36,7 +37,10 @@ class Repository(NamedTuple):
         stale = {
             name
             for name in self.files & self.ours
-            if name.startswith("images/") or name == FIGURE or (concept and is_concept(name))
+            if name.startswith("images/")
+            or name == FIGURE
+            or name.endswith(".parquet")
+            or (concept and is_concept(name))
         }
         return sorted(stale - set(names))
 
@@ -45,24 +49,26 @@ def is_concept(name: str) -> bool:
     return name.endswith(".safetensors") and "/" not in name and not name.endswith(EXPORTS)
 
 
-def look(repo: str) -> Repository:
-    """What is there now; refused where this token may not write."""
+def look(repo: str, kind: str | None = MODEL) -> Repository:
+    """What is there now; refused where this token may not write. `kind`: the hub's word for it."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import RepositoryNotFoundError
 
     api = HfApi()
     with said_plainly(repo):
         try:
-            found = api.model_info(repo, files_metadata=True)
+            found = api.repo_info(repo, repo_type=kind, files_metadata=True)
         except RepositoryNotFoundError:
             check_owner(repo, api.whoami())
             return Repository(None, False, frozenset(), frozenset())
-        api.auth_check(repo, write=True)
+        api.auth_check(repo, repo_type=kind, write=True)
         sizes = {one.rfilename: one.size or 0 for one in found.siblings or []}
         named: frozenset[str] = frozenset()
         if CARD in sizes and sizes[CARD] <= LONGEST:
             with tempfile.TemporaryDirectory(prefix="perfbench-card-") as aside:
-                place = api.hf_hub_download(repo, CARD, revision=found.sha, local_dir=aside)
+                place = api.hf_hub_download(
+                    repo, CARD, repo_type=kind, revision=found.sha, local_dir=aside
+                )
                 named = named_by(Path(place).read_text(encoding="utf-8", errors="replace"))
     return Repository(found.sha, bool(found.private), frozenset(sizes), named)
 
@@ -115,7 +121,14 @@ def check_there(
         )
 
 
-def send(repo: str, folder: Path, names: Sequence[str], there: Repository, title: str) -> str:
+def send(
+    repo: str,
+    folder: Path,
+    names: Sequence[str],
+    there: Repository,
+    title: str,
+    kind: str | None = MODEL,
+) -> str:
     """One commit, on top of what was looked at; -> its digest."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
@@ -123,7 +136,11 @@ def send(repo: str, folder: Path, names: Sequence[str], there: Repository, title
     removes = [CommitOperationDelete(name) for name in there.deleted(names)]
     with said_plainly(repo):
         done = HfApi().create_commit(
-            repo, [*adds, *removes], commit_message=title, parent_commit=there.revision
+            repo,
+            [*adds, *removes],
+            repo_type=kind,
+            commit_message=title,
+            parent_commit=there.revision,
         )
     return str(done.oid)
 

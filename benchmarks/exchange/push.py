@@ -16,6 +16,7 @@ from benchmarks.disk import ask_for, remove, replace, write_whole
 from benchmarks.exchange.card_pictures import FIGURE, drawn, of_folder, of_run
 from benchmarks.exchange.file_scores import file_scores
 from benchmarks.exchange.hub_repository import (
+    MODEL,
     Repository,
     check_seen,
     check_there,
@@ -74,9 +75,10 @@ def made(args: argparse.Namespace, names: list[str]) -> Repository:
     """A new repository; somebody may have made it meanwhile, so it is looked at."""
     from huggingface_hub import HfApi
 
+    kind = getattr(args, "kind", MODEL)
     with said_plainly(args.repo):
-        HfApi().create_repo(args.repo, private=args.private or None, exist_ok=True)
-    there = look(args.repo)
+        HfApi().create_repo(args.repo, repo_type=kind, private=args.private or None, exist_ok=True)
+    there = look(args.repo, kind)
     check_seen(args.repo, there, args.private)
     check_there(args.repo, there, names, False, "give the same command again")
     return there
@@ -127,21 +129,21 @@ def check_base(base: str) -> None:
         raise UserError(f"--base-model {base!r} is no hub id such as owner/name")
 
 
-def check_may_send(args: argparse.Namespace) -> None:
-    """Before anything is drawn: somebody to ask, a network, a token."""
+def check_may_send(args: argparse.Namespace, dry: str = "--dry-run") -> None:
+    """Before anything is drawn: somebody to ask, a network, a token. `dry`: what sends nothing."""
     from huggingface_hub import constants, get_token
 
     if not args.yes and not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
         raise UserError(
-            "push asks before it sends, and there is no terminal to ask at: --yes sends, "
-            "--dry-run shows what"
+            f"push asks before it sends, and there is no terminal to ask at: --yes sends, "
+            f"{dry} shows what"
         )
     if constants.HF_HUB_OFFLINE:
-        raise UserError("HF_HUB_OFFLINE is set, so nothing is sent; --dry-run writes the folder")
+        raise UserError(f"HF_HUB_OFFLINE is set, so nothing is sent; {dry} writes the folder")
     if not get_token():
         raise UserError(
-            "the hub takes files of somebody whom it knows: type `hf auth login` or set HF_TOKEN "
-            "(a token that may write); --dry-run needs none"
+            f"the hub takes files of somebody whom it knows: type `hf auth login` or set HF_TOKEN "
+            f"(a token that may write); {dry} needs none"
         )
 
 
@@ -182,10 +184,11 @@ def tell(folder: Path, args: argparse.Namespace, there: Repository | None) -> li
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
     private = args.private or (there is not None and there.private)
     who = "private" if private else "for all to see"
+    below = "" if getattr(args, "kind", MODEL) == MODEL else f"{args.kind}s/"
     would = "would send" if args.dry_run else "sends"
     print(
         f"perfbench: {would} {len(sizes)} files, {amount(sum(sizes.values()))}, to "
-        f"{constants.ENDPOINT}/{args.repo} ({who}):",
+        f"{constants.ENDPOINT}/{below}{args.repo} ({who}):",
         *(f"  {name} ({amount(size)})" for name, size in sizes.items()),
         sep="\n",
         file=sys.stderr,
