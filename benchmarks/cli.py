@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from inspect import cleandoc
+from textwrap import fill
 
 from benchmarks.advice import advised
 from benchmarks.disk import places_of_the_user
@@ -49,11 +50,21 @@ for room in ROOMS:  # each owns its verbs
     import_module(f"benchmarks.{room}.command")
 
 
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps line breaks and examples; only prose that is wider than the terminal is wrapped."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines = (indent + line for line in text.splitlines())
+        return "\n".join(
+            fill(line, width) if len(line) > width and line[:1].strip() else line for line in lines
+        )
+
+
 class Parser(argparse.ArgumentParser):
     """argparse whose complaints are UserErrors, and whose help keeps the examples' line breaks."""
 
     def __init__(self, **kwargs: object) -> None:
-        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        kwargs.setdefault("formatter_class", Formatter)
         super().__init__(allow_abbrev=False, **kwargs)  # type: ignore[arg-type]
 
     def error(self, message: str) -> None:  # type: ignore[override]

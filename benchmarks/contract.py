@@ -326,7 +326,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("method", help="a method file, or a name that `perfbench ls methods` lists")
-    parser.add_argument("--backbone", default="miniature")
+    parser.add_argument(
+        "--backbone", default="miniature", help="backbone to test on (default: miniature)"
+    )
     parser.add_argument(
         "--word", default="cat", help="super-category of the test concept: a word of one token"
     )

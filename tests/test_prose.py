@@ -1,4 +1,5 @@
-"""The prose of README.md, CHANGELOG.md and the pages: no sentence is too long, and no page is long-winded.
+"""The prose of README.md, CHANGELOG.md and the pages: no sentence is too long, and no page is
+long-winded.
 
 A sentence is what stands between full stops in a paragraph or a list item. Code blocks, tables,
 headings, pictures and the targets of links are no prose; a span of code counts as one word.

@@ -1,8 +1,13 @@
-"""`python -m benchmarks.evidence` writes the tables of README.md, docs/claims.md and metrics.md,
-and results/README.md; `... commands`: what to run; `... look RUN`: what only its pictures tell;
-`... take RUN DIR`: its trained files of Perfusion, to be kept; `... pack RUN`: its plan, cells and
-rows in one small file, to be committed; `... coverage RUN`: how often intervals hold the truth
-where effects are as skewed as its own."""
+"""What this repository claims, from its committed results (`python -m benchmarks.evidence`).
+
+pages (default)  write the tables of README.md, docs/claims.md and docs/metrics.md, and
+                 results/README.md
+commands         print what to run, in order
+look RUN         measure what only the run's pictures tell
+take RUN DIR     copy the run's trained files of Perfusion, to be kept
+pack RUN         put plan, cells and rows of the run into one small file, to be committed
+coverage RUN     say how often intervals hold the truth where effects are as skewed as the run's
+"""
 
 import argparse
 import shutil
@@ -20,15 +25,20 @@ from perfusion_core.errors import UserError
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.evidence", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.evidence",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
         "do",
         nargs="?",
         choices=("pages", "commands", "look", "take", "pack", "coverage"),
         default="pages",
+        help="what to do, as listed above",
     )
     parser.add_argument(
-        "run", nargs="?", metavar="RUN", help="a run folder, or a name under results/"
+        "run", nargs="?", metavar="RUN", help="run folder, or a name under results/"
     )
     parser.add_argument(
         "out", nargs="?", type=Path, metavar="DIR", help="with take: folder for the files"

@@ -185,7 +185,7 @@ def export(parser: argparse.ArgumentParser) -> Run:
         default="miniature",
         metavar="WHICH",
         help="name, folder in diffusers layout, .safetensors file or hub id; the "
-        "export fits this backbone alone",
+        "export fits this backbone alone (default: miniature)",
     )
     parser.add_argument(
         "--revision", metavar="NAME", help="branch, tag or commit of a hub id (default: its newest)"
