@@ -47,7 +47,9 @@ MINIATURE = Config()
 
 
 def fit(*_: object, **__: object) -> dict[str, Any]:
-    raise UserError("adapters are trained elsewhere, and only drawn with here")
+    raise UserError(
+        "adapters are trained elsewhere, and only drawn with here; choose another method to train"
+    )
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,10 @@ def proven(backbone: Backbone, told: Told, place: Path, super_category: str) -> 
     with kinds[told.kind](backbone, place, told.name):
         after = seen(backbone, text)
         if not bool(after.isfinite().all()):
-            raise UserError(f"{told.name}: with it the U-Net gives no finite numbers; it is broken")
+            raise UserError(
+                f"{told.name}: with it the U-Net gives no finite numbers; it is broken, so leave "
+                f"it out"
+            )
         if bool((plain == after).all()):
             raise UserError(
                 f"{told.name} changes nothing: the U-Net gives the same numbers with it and "

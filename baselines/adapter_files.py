@@ -160,7 +160,7 @@ def layers_of(tensors: Mapping[str, torch.Tensor], name: str, *, flat: bool) -> 
     if left := set(tensors) - used:
         raise UserError(
             f"{name}: {len(left)} of its {len(tensors)} keys belong to no layer of Stable "
-            f"Diffusion 1.x or 2.x: {some(left)}"
+            f"Diffusion 1.x or 2.x: {some(left)}; give an adapter for that kind of model"
         )
     half = [key for one in layers.values() if len(one.matrices) < 2 for key in one.keys.values()]
     if half:
@@ -251,7 +251,10 @@ def refuse_misfits(backbone: Backbone, layers: Collection[Layer], name: str) -> 
         )
     if not any(bool(one.matrices["A"].any() and one.matrices["B"].any()) for one in layers):
         ups = [layer.keys["B"] for layer in layers]
-        raise UserError(f"{name} changes nothing: {some(ups)} are 0, as before the first step")
+        raise UserError(
+            f"{name} changes nothing: {some(ups)} are 0, as before the first step; name a file "
+            f"that was trained"
+        )
 
 
 def misfit(layer: Layer, weight: torch.Tensor) -> dict[str, str]:

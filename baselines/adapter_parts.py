@@ -33,7 +33,10 @@ def other_parts(
     other = {part: opened(backbone, folder, part, name) for part in there}
     pairs = [zip(plain[part].parameters(), other[part].parameters()) for part in there]
     if all(torch.equal(old, new) for of_part in pairs for old, new in of_part):
-        raise UserError(f"{name} changes nothing: its weights are those of the backbone")
+        raise UserError(
+            f"{name} changes nothing: its weights are those of the backbone; name a file that was "
+            f"trained"
+        )
     try:
         for part, model in other.items():
             setattr(pipe, part, model)

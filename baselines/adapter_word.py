@@ -61,5 +61,8 @@ def vectors_of(tensors: Mapping[str, torch.Tensor], backbone: Backbone, name: st
             f"takes 1 to {most} vectors of {table.shape[1]} numbers"
         )
     if any(bool((table.cpu() == vector.to(table.dtype)).all(1).any()) for vector in vectors[:1]):
-        raise UserError(f"{name} changes nothing: {key} is still the embedding of a plain word")
+        raise UserError(
+            f"{name} changes nothing: {key} is still the embedding of a plain word; name a file "
+            f"that was trained"
+        )
     return vectors

@@ -54,7 +54,8 @@ def as_concept(given: str | Path | Concept) -> Concept:
         return Concept.load(fetch_concept(str(given)))
     except NotAConcept as error:
         raise UserError(
-            f"{given} on the hub is no concept: its safetensors file is something else"
+            f"{given} on the hub is no concept: its safetensors file is something else; check the "
+            f"name"
         ) from error
 
 
@@ -78,8 +79,8 @@ def refuse_unfit(pipe: Any, lock: str, tokens: bool, pooled: str | None = None) 
     for part in ("unet", "text_encoder", "tokenizer", *second):
         if getattr(pipe, part, None) is None:
             raise UserError(
-                f"this {type(pipe).__name__} has no {part}, and a concept is loaded into the text "
-                f"side and the U-Net together; give it a pipeline with both (inside the block "
+                f"this {type(pipe).__name__} has no {part}, and a concept is loaded into text "
+                f"encoder and U-Net together; give a pipeline with both (inside the block "
                 f"pipe.text_encoder may be dropped once the prompts are encoded)"
             )
     if not tokens and not hasattr(pipe, "encode_prompt"):
@@ -188,7 +189,7 @@ def check_concepts(
     if len({concept.text_digest for concept in loaded.values()}) > 1:
         raise UserError(
             f"the concepts {', '.join(loaded)} were made for different text encoders and cannot "
-            f"be combined"
+            f"be combined; load one of them alone, or fit them again on one model"
         )
 
 

@@ -302,8 +302,8 @@ def load_joint(place: Path, kinds: dict[str, torch.dtype]) -> Any:
     if "beta_schedule" not in pipe.scheduler.config:
         raise UserError(
             f"the backbone in {place} has the schedule of a {type(pipe.scheduler).__name__}, which "
-            f"knows no betas (EDM, as Playground 2.5), and nothing is trained or drawn here "
-            f"without; load_concepts takes its own pipeline"
+            f"knows no betas (EDM, as Playground 2.5), and training and drawing here need them; "
+            f"use its own pipeline with load_concepts"
         )
     if kinds["default"] == torch.float16 and pipe.vae.config.force_upcast:
         pipe.vae.to(torch.float32)

@@ -157,7 +157,7 @@ def check_header(header: dict[str, str], path: str | Path) -> dict[str, str]:
     if int(header["version"]) > VERSION:
         raise UserError(
             f"{path} was written by a newer version (format {header['version']}, this one reads "
-            f"up to {VERSION})"
+            f"up to {VERSION}); update to that version"
         )
     if header["gate"] not in GATES:
         raise UserError(

@@ -93,7 +93,7 @@ def read_covariance(path: Path) -> Covariance:
             if meta.get("format") != FORMAT:
                 raise UserError(
                     f"{path} is not a covariance that this version reads (format "
-                    f"{meta.get('format')!r})"
+                    f"{meta.get('format')!r}); make it again"
                 )
             total = file.get_tensor("sum")
     except (SafetensorError, OSError) as error:
@@ -148,7 +148,7 @@ def estimate(
     if sofar.tokens < 2 * len(sofar.total):
         raise UserError(
             f"{sofar.captions} captions from {source} are too few for a covariance of "
-            f"{len(sofar.total)} numbers a side"
+            f"{len(sofar.total)} numbers a side; give more captions"
         )
     write_covariance(sofar, path)
     part.unlink(missing_ok=True)

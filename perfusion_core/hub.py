@@ -215,16 +215,15 @@ def cached(where: str, revision: str | None, error: BaseException) -> Path:
     name = where if where == hub_id else f"{where} ({hub_id})"
     if isinstance(error, HfHubHTTPError):
         raise UserError(
-            f"the hub does not give out {name} ({first_line(error)}): check the name; where a "
-            f"licence has to be "
-            "accepted, accept it on the model's page, then set HF_TOKEN or type `hf auth login`"
+            f"the hub does not give out {name} ({first_line(error)}): check the name; if a "
+            f"licence has to be accepted, accept it on the model's page, then set HF_TOKEN or "
+            f"type `hf auth login`"
         ) from error
     why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "the hub cannot be reached"
     raise UserError(
         f"the backbone {name} is not in {constants.HF_HUB_CACHE} and {why}: give the same command "
-        f"once with a network, "
-        "or copy a folder in diffusers layout or a .safetensors file here and give --backbone its "
-        "path"
+        f"once with a network, or give --backbone the path of a folder in diffusers layout or of a "
+        f".safetensors file"
     ) from error
 
 

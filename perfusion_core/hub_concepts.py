@@ -43,9 +43,9 @@ def fetch_concept(given: str) -> Path:
     try:
         listed = snapshot_download(hub_id, revision=revision or None, dry_run=True)
     except HFValidationError as error:
-        raise UserError(f"{given!r} cannot be the name of a concept on the hub: owner/name") from (
-            error
-        )
+        raise UserError(
+            f"{given!r} cannot be the name of a concept on the hub; write owner/name"
+        ) from (error)
     except RevisionNotFoundError as error:
         raise UserError(
             f"{hub_id} has no revision {revision!r}; its page on the hub lists them"
@@ -76,8 +76,8 @@ def only_one(hub_id: str, sizes: dict[str, int]) -> str:
     if not found:
         why = "only files for other programs" if exports else "no .safetensors file at its root"
         raise UserError(
-            f"{hub_id} on the hub is no concept: it has {why}; pickles are never read, and "
-            f"`load_concepts` takes what was pushed as a concept"
+            f"{hub_id} on the hub is no concept: it has {why}; give a repository that was pushed "
+            f"as a concept (pickles are never read)"
         )
     if len(found) > 1:
         raise UserError(
@@ -86,12 +86,13 @@ def only_one(hub_id: str, sizes: dict[str, int]) -> str:
         )
     if not FILE.fullmatch(found[0]):
         raise UserError(
-            f"{hub_id} on the hub has a file of a strange name ({found[0][:60]!r}): refused"
+            f"{hub_id} on the hub has a file of a strange name ({found[0][:60]!r}): refused; give "
+            f"another concept"
         )
     if sizes[found[0]] > MOST:
         raise UserError(
             f"{found[0]} of {hub_id} has {amount(sizes[found[0]])}, and a concept has less than "
-            f"{amount(MOST)}; it is something else, and was not downloaded"
+            f"{amount(MOST)}; it was not downloaded, so check the name"
         )
     return found[0]
 

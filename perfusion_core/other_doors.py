@@ -72,9 +72,9 @@ def literal_refused(
             for spelled, name in letters.items():
                 if spelled in text:
                     raise UserError(
-                        f"the prompt's {name} reached the text encoder as mere letters, so it did "
-                        f"not go through the pipeline that has the concepts; draw with that one, "
-                        f"or pass load_concepts(..., tokens=True)"
+                        f"the prompt's {name} reached the text encoder as mere letters, past the "
+                        f"pipeline that has the concepts; draw with that pipeline, or pass "
+                        f"load_concepts(..., tokens=True)"
                     )
 
     return refuse

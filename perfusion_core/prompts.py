@@ -65,7 +65,7 @@ def between(text: str, start: int, end: int, words: Mapping[str, Word]) -> str:
         example = next(iter(words), "teddy")
         raise UserError(
             f"the prompt {text!r} has a brace that belongs to no {{name}} and would be drawn as "
-            f"text; write a concept as {{{example}}}, with one brace on each side, and leave out "
+            f"text; write a concept as {{{example}}}, with one brace on each side, and remove "
             f"other braces"
         )
     return piece

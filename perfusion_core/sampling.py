@@ -343,9 +343,13 @@ def refuse_not_finite(backbone: Backbone, pixels: torch.Tensor) -> None:
         return
     low = backbone.dtype == torch.float16
     raise NotFinite(
-        f"a picture is not of finite numbers in {str(backbone.dtype).removeprefix('torch.')}: the "
-        f"trained files or the guidance are beyond what the backbone can take"
-        + ("; --dtype bfloat16 or float32 has the range that float16 lacks" if low else "")
+        f"a picture is not of finite numbers in {str(backbone.dtype).removeprefix('torch.')}: "
+        + (
+            "give --dtype bfloat16 or float32, which have the range that float16 lacks, or "
+            if low
+            else ""
+        )
+        + "check the trained files and the guidance, which are beyond what the backbone can take"
     )
 
 

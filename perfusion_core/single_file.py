@@ -55,10 +55,9 @@ def layout_of(place: Path) -> Layout:
         raise UserError(f"{place} is damaged or not a safetensors file: {error}") from error
     if len(shapes) < 2 or shapes[TEXT][1] not in layouts():
         raise UserError(
-            f"{place} is not a checkpoint of Stable Diffusion 1.x or 2.x (U-Net, VAE and text "
-            f"encoder in one file); "
-            "a LoRA or a part of a model is not a backbone, others are opened as a folder in "
-            "diffusers layout"
+            f"{place} is not a checkpoint of Stable Diffusion 1.x or 2.x, with U-Net, VAE and text "
+            f"encoder in one file; give such a file (a LoRA or a part of a model is none), or a "
+            f"folder in diffusers layout"
         )
     refuse_without(place, names)
     layout: Layout = json.loads(json.dumps(layouts()[shapes[TEXT][1]]))
@@ -119,10 +118,9 @@ def prediction(place: Path, about: dict[str, str], plain: bool) -> str:
     if plain:
         return "epsilon"
     raise UserError(
-        f"{place} is a Stable Diffusion 2.x checkpoint, which may predict noise (the 512 models) "
-        f"or v (the 768 ones) "
-        f'and does not say which: write  parameterization: "eps"  or  parameterization: "v"  into '
-        f"{beside.name} there"
+        f"{place} is a Stable Diffusion 2.x checkpoint and does not say whether it predicts noise "
+        f"(the 512 models) or v (the 768 ones): "
+        f'write  parameterization: "eps"  or  parameterization: "v"  into {beside.name} there'
     )
 
 

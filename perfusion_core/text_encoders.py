@@ -97,8 +97,8 @@ class TextEncoders:
         if any(other != positions for _, other in read[1:]):
             raise UserError(
                 "the two tokenizers of this pipeline split the prompt differently, so a learned "
-                "word has no one place in what they read; leave out textual inversions that only "
-                "one of them knows"
+                "word has no common place in both; leave out textual inversions that only one of "
+                "them knows"
             )
         return [ids for ids, _ in read], positions
 

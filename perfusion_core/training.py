@@ -59,8 +59,8 @@ def equal_parts(batch: int, parts: int) -> int:
     """How many rows each part of a batch has."""
     if batch % parts:
         raise UserError(
-            f"a batch of {batch} cannot be split into {parts} equal parts; batch or accumulate "
-            f"must change"
+            f"a batch of {batch} cannot be split into {parts} equal parts; choose an accumulate "
+            f"that divides the batch"
         )
     return batch // parts
 

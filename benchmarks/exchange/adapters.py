@@ -199,7 +199,10 @@ def parts_of(folder: Path) -> tuple[tuple[str, Path], ...]:
     if gone := [path for _, path in files if not path.is_file()]:
         raise UserError(f"{gone[0]} is no file, or a link to one that is not there")
     if not any(name.startswith("unet/") for name, _ in files):
-        raise UserError(f"{folder} has {INDEX} and no unet/, so it is no pipeline to draw with")
+        raise UserError(
+            f"{folder} has {INDEX} and no unet/, so it is no pipeline to draw with; give the whole "
+            f"folder in diffusers layout"
+        )
     return tuple(files)
 
 

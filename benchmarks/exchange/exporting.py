@@ -191,7 +191,9 @@ def point_of(
         numbers(args.temperature, "--temperature"), concepts, "temperature", TEMPERATURE
     )
     if max(map(abs, bias)) > BIASES:
-        raise UserError(f"--bias {args.bias}: a bias above {BIASES} turns every concept off")
+        raise UserError(
+            f"--bias {args.bias}: a bias above {BIASES} turns every concept off; give a lower one"
+        )
     return bias, temperature
 
 
@@ -222,9 +224,10 @@ def made_static(
     weak = [name for name, value in found.explained.items() if not value >= LEAST]
     if weak and not args.force:
         raise UserError(
-            f"the gate of {weak[0]!r} is told to R^2 {found.explained[weak[0]]:.3f} by what a LoRA "
-            f"can hold, below {LEAST}, so other pictures would come out: fit it again with "
-            f"`perfbench fit ... --for lora`, or --force writes the files all the same"
+            f"a LoRA can express the gate of {weak[0]!r} only to R^2 "
+            f"{found.explained[weak[0]]:.3f}, below {LEAST}, so other pictures would come out; "
+            f"fit it again with `perfbench fit ... --for lora`, or write the files all the same "
+            f"with --force"
         )
     return found
 

@@ -244,8 +244,8 @@ def publish_concepts(into: Into, cells: Sequence[Planned], questions: Questions)
             continue
         if concept is None:
             raise UserError(
-                f"{store.concept(name)} is missing or damaged, and the run's suite has no {name}: "
-                f"its pictures are needed to score"
+                f"{store.concept(name)} is missing or damaged, the run's suite has no {name}, "
+                f"and its pictures are needed to score: bring that folder back"
             )
         publish_pictures(store, concept, into.size)
 

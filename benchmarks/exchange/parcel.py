@@ -58,12 +58,15 @@ def parcel(what: Path) -> Parcel:
         raise UserError(f"there is no {what}; give a concept file, or the folder of an export")
     if what.is_file() and what.suffix != ".safetensors":
         raise UserError(
-            f"{what} is no .safetensors file, and nothing else is sent: pickles run code where "
-            f"they are opened"
+            f"{what} is no .safetensors file, and nothing else is sent, because pickles run code "
+            f"where they are opened; save it as .safetensors"
         )
     files = sorted(what.glob("*.safetensors")) if what.is_dir() else [what]
     if not files:
-        raise UserError(f"{what} has no .safetensors file, so there is nothing to send")
+        raise UserError(
+            f"{what} has no .safetensors file, so there is nothing to send; give a concept file, "
+            f"or the folder of an export"
+        )
     concepts: list[tuple[Path, Concept]] = []
     exports: dict[str, Mapping[str, str]] = {}
     for file in files:
@@ -119,7 +122,10 @@ def export_header(file: Path) -> Mapping[str, str]:
         raise UserError(f"{file} is no safetensors file, or it is truncated: {error}") from error
     single = len(header) == 1 and file.name.endswith(EXPORTS[0])
     if not (single or any(name.startswith(("lora_", "bundle_emb")) for name in header)):
-        raise UserError(f"{file} holds neither an embedding nor a LoRA, whatever its name says")
+        raise UserError(
+            f"{file} holds neither an embedding nor a LoRA, whatever its name says; make the "
+            f"export again, or take the file out"
+        )
     if file.stat().st_size > BUNDLED:
         raise UserError(f"{file} is too large for an export; nothing is sent")
     return {str(key): str(text) for key, text in told.items()}

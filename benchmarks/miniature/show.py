@@ -103,8 +103,8 @@ def _like(one: Instance, wanted: set[str], seed: object) -> Instance:
         if wanted <= {other.main_name, other.pattern}:
             return other
     raise UserError(
-        f"a {one.cls} cannot be {' and '.join(sorted(wanted))}: one colour and one pattern can be "
-        f"asked for"
+        f"a {one.cls} cannot be {' and '.join(sorted(wanted))}: ask for one colour and one pattern "
+        f"at most"
     )
 
 

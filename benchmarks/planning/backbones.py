@@ -69,11 +69,11 @@ def find_models(config: Config) -> Models:
     selector = find_scorer(config.select_scorer, name, place, selects=True)
     if selector.weights in {scorer.weights for scorer in scorers}:
         raise UserError(
-            f"select_scorer {config.select_scorer!r} is also a reported scorer: nothing may be "
-            f"fitted to the judge"
+            f"select_scorer {config.select_scorer!r} is also a reported scorer, so it must not "
+            f"pick training steps too; choose another: --set select_scorer=NAME"
         )
     if len({scorer.name for scorer in scorers}) < len(scorers):
-        raise UserError(f"scorers={','.join(config.scorers)} names one scorer twice")
+        raise UserError(f"scorers={','.join(config.scorers)} names one scorer twice; leave one out")
     return Models(
         name=name,
         place=str(place.resolve()),

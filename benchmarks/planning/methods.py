@@ -188,7 +188,7 @@ def recipe(module: ModuleType, name: str, changes: Mapping[str, Any], miniature:
             and not (type(old) is float and type(value) is int)
         )
         if wrong and not (isinstance(old, (tuple, list)) and isinstance(value, (tuple, list))):
-            raise UserError(f"fit.{name}.{key}={value!r}: its value is like {old!r}")
+            raise UserError(f"fit.{name}.{key}={value!r}: give a value like {old!r}")
         refuse_out_of_range(f"fit.{name}.{key}", key, value)
     return dataclasses.replace(base, **changes)
 

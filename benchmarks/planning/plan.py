@@ -41,7 +41,10 @@ def make_plan(
     `super` comes first: the others are compared with it."""
     floor = [method for method in methods if method.base == FLOOR]
     if not floor:
-        raise UserError("the method super must be planned: normalised text similarity needs it")
+        raise UserError(
+            "the method super must be planned, because normalised text similarity needs it; "
+            "leave it in"
+        )
     planner = _Planner(config, catalog, facts, given or {})
     subjects: list[Subject] = [
         *_single(config, catalog, concepts),
@@ -50,7 +53,7 @@ def make_plan(
     if not subjects:
         raise UserError(
             f"no prompt is left of {','.join(config.prompts)} for "
-            f"{', '.join(c.name for c in concepts)}"
+            f"{', '.join(c.name for c in concepts)}; give others by --prompts"
         )
     cells: list[Cell] = []
     for method in [*floor, *(method for method in methods if method.base != FLOOR)]:
@@ -193,7 +196,7 @@ class _Planner:
             if step and fit.given and step not in fit.keep:
                 raise UserError(
                     f"point {point}: the trained files of {method.name} for {fit.concept} have no "
-                    f"state of step {step}"
+                    f"state of step {step}; name another step, or train without --trained"
                 )
         seeds = self.noise("+".join(names), prompt.id)
         template = _placed(prompt, names)

@@ -80,7 +80,9 @@ class OperatingPoint:
         if self.temperature == 0:
             raise UserError(f"point {self}: the temperature is a number above 0, such as t0.15")
         if self.bias is not None and self.bias > BIASES:
-            raise UserError(f"point {self}: a bias above {BIASES} turns every concept off")
+            raise UserError(
+                f"point {self}: a bias above {BIASES} turns every concept off; give a lower one"
+            )
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -102,8 +102,8 @@ def tell(prepared: Prepared, about: Mapping[str, Any], ahead: TimeLeft, stops: S
     unasked = stops.sure or 0 < stops.images < left  # a part of it is no accident
     if found and found[1] > ASKED and not unasked and not _goes_on(words(*found)):
         raise UserError(
-            f"not begun; --yes does not ask, and a smaller run is --preset quick or fewer "
-            f"--concepts and --prompts ({prepared.folder} has the plan)"
+            f"not begun; add --yes to begin without being asked, or make it smaller by --preset "
+            f"quick or fewer --concepts and --prompts ({prepared.folder} has the plan)"
         )
 
 

@@ -109,7 +109,10 @@ def _of(place: Path, method: Method, concept: Concept, there: Mapping[str, Path]
     else:
         about = read_json(below(path, ABOUT)) or {}
         if "files" in about and verified(path, ABOUT, about.get("key", "")) is None:
-            raise UserError(f"{said}: {path} is damaged: its files are not those it was made with")
+            raise UserError(
+                f"{said}: {path} is damaged: its files are not those it was made with; give "
+                f"another place, or make that run again"
+            )
         recorded = about.get("files") or digests_of(path)
         sums = {file: one["sha256"] for file, one in sorted(recorded.items()) if file != ABOUT}
         files = {file: below(path, *safe_parts(file, f"{said}: the file")) for file in sums}
@@ -159,7 +162,7 @@ def _in_run(run: Path, method: Method) -> dict[str, Path]:
         if name == method.name and keys.setdefault(concept, about["key"]) != about["key"]:
             raise UserError(
                 f"--trained {name}={run}: the run has two different fits of {name} for {concept}; "
-                "give the commands that made it again, and all of it is of one"
+                "give the commands that made it again, so that all of it is of one fit"
             )
     return {concept: fit_folder(run, method.base, concept, key) for concept, key in keys.items()}
 

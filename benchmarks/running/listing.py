@@ -161,7 +161,7 @@ def show_list(args: Namespace) -> None:
     if args.kind not in LISTS:
         raise unknown("list", args.kind, LISTS)
     if args.concept and args.kind != "prompts":
-        raise UserError("--concept goes with `perfbench ls prompts`")
+        raise UserError("--concept goes with `perfbench ls prompts`; leave it out")
     rows = LISTS[args.kind](args)
     print(json.dumps(rows, indent=1, ensure_ascii=False) if args.json else listing_table(rows))
 

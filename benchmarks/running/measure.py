@@ -261,7 +261,9 @@ def pictures_of(given: Sequence[str], flag: str) -> list[Path]:
         path = Path(word)
         inside = list_images(path) if path.is_dir() else [path]
         if not inside:
-            raise UserError(f"{flag} {word}: no pictures are in this folder")
+            raise UserError(
+                f"{flag} {word}: no pictures are in this folder; name one that has some"
+            )
         found += inside
     for path in found:
         if not path.is_file():

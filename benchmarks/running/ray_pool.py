@@ -108,7 +108,7 @@ def same_models(found: Models, wanted: Models) -> Models:
     if mine != theirs:
         raise UserError(
             f"this node has another backbone, C or scorer under the name {wanted.name} than the "
-            f"driver has"
+            f"driver has; put the driver's files there"
         )
     return found
 

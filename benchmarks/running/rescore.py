@@ -192,14 +192,14 @@ def recorded_models(about: dict[str, Any], config: Config, more: Sequence[str]) 
     for scorer in found.values():
         if scorer.weights == about["select_scorer"]["weights"]:
             raise UserError(
-                f"{scorer.name} picked this run's training steps; nothing may be fitted to the "
-                f"judge"
+                f"{scorer.name} picked this run's training steps, so it must not be reported "
+                f"too; name another scorer"
             )
     if reported not in found:
         raise UserError(
-            f"the run was scored by {reported}, and {config.scorers[0]!r} is "
-            f"{next(iter(known), 'nothing')} on this machine; "
-            "their rows are not comparable: name the folder of that scorer with --scorers"
+            f"the run was scored by {reported}, but {config.scorers[0]!r} is "
+            f"{next(iter(known), 'nothing')} on this machine, and their rows are not comparable: "
+            f"name the folder of the run's scorer with --scorers"
         )
     first = found.pop(reported)
     backbone = about["backbone"]
@@ -289,8 +289,8 @@ def concepts_of(store: Store, cells: Sequence[CellRow]) -> dict[str, tuple[str, 
         about = read_manifest(store.concept(name) / "concept.json")
         if about is None or verified(store.concept(name), "concept.json", about["key"]) is None:
             raise UserError(
-                f"{store.concept(name)} is missing or damaged: the concept's images are needed to "
-                f"score"
+                f"{store.concept(name)} is missing or damaged, and the concept's images are "
+                f"needed to score: bring that folder back, or make the run again"
             )
         refuse_damaged(store.heldout(name))
         count = sum(path.count("/") == 0 for path in about["files"])

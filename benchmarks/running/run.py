@@ -233,7 +233,7 @@ def refuse_lost(prepared: Prepared, before: Iterable[CellRow]) -> None:
         if keys.get((*row.address, row.prompt_id), row.key) != row.key:
             raise UserError(
                 f"{prepared.folder} has no run.json that can be read, and its plan.csv has other "
-                f"settings for {row.concept} {row.prompt_id} than these: give the old ones, or "
+                f"settings for {row.concept} {row.prompt_id} than these: give the old settings, or "
                 f"another folder, such as --out {prepared.folder}-2"
             )
 

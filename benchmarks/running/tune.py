@@ -77,7 +77,9 @@ def tune(args: argparse.Namespace) -> int:
     ]
     for name in wanted:
         if name not in tuned:
-            raise UserError(f"{name} is not tuned: its recipe follows from {', '.join(tuned)}")
+            raise UserError(
+                f"{name} is not tuned: its recipe follows from {', '.join(tuned)}; tune that"
+            )
     models = find_models(
         resolve(flags={"backbone": args.backbone, "device": args.device}, sets=args.sets)
     )

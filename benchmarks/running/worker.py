@@ -87,8 +87,8 @@ class Worker:
         backbone = Backbone.open(models.place, device=self.job.device, dtype=models.dtype)
         if backbone.digest != models.digest:
             raise UserError(
-                f"the backbone {models.name} is another one on this machine than the plan was "
-                f"made for"
+                f"the backbone {models.name} on this machine is not the one that the plan was made "
+                f"for; put the same files there"
             )
         if self.job.config.compile:
             seconds = compile_backbone(backbone, self.batch, self.rows)

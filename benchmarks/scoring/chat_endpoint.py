@@ -109,7 +109,8 @@ def key() -> str:
     found = os.environ.get(KEY, "")
     if not re.fullmatch(r"[!-~]*", found):
         raise UserError(
-            f"the variable {KEY} has a character that no key has, such as a space or a line end"
+            f"the variable {KEY} has a character that no key has, such as a space or a line end; "
+            f"set it again"
         )
     return found
 

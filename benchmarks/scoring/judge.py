@@ -87,8 +87,8 @@ class Judge:
             )
         if self.failing >= IN_A_ROW:
             raise self.calls.stop(
-                f"{self.address.shown} failed for {IN_A_ROW} pictures in a row: {busy}; what is "
-                f"answered is kept, and the same command goes on from there (`perfbench score "
+                f"{self.address.shown} failed for {IN_A_ROW} pictures in a row: {busy}; the "
+                f"answers so far are kept, so give the same command again (`perfbench score "
                 f"--again` asks once more for pictures without a grade)"
             )
         return None

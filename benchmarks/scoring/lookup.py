@@ -86,7 +86,10 @@ def find_scorer(given: str, backbone: str, place: Path, selects: bool = False) -
         given = SD_SELECTOR if selects else SD_SCORER
     if is_judge(given):
         if selects:
-            raise UserError("a judge cannot pick training steps: it would be asked at each of them")
+            raise UserError(
+                "a judge cannot pick training steps, since it would be asked at each of them; "
+                "choose another: --set select_scorer=NAME"
+            )
         return judge_scorer(given.partition(":")[2])
     if given == "truth" and not selects:  # nothing may be fitted to it
         return _truth(place, backbone)
@@ -125,8 +128,8 @@ def _truth(place: Path, backbone: str) -> Scorer:
 
     if not (place / FOLDER).is_dir():
         raise UserError(
-            f"the scorer truth needs judges, which the backbone {backbone} has not; the miniature "
-            f"has them"
+            f"the scorer truth needs judges, which the backbone {backbone} has not; leave it "
+            f"out, or use the miniature, which has them"
         )
     return _scorer("truth", "truth", str(place.resolve()), judges_digest(place), "", {})
 

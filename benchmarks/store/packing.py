@@ -34,7 +34,9 @@ def pack_run(run: Path) -> Path:
     names = sorted({path.relative_to(run).as_posix().removesuffix(".gz") for path in found})
     files = (archive.files() if archive else {}) | {name: _as_written(run, name) for name in names}
     if not files:
-        raise UserError(f"{run} has nothing to pack: no plan.csv, no cells.csv and no rows")
+        raise UserError(
+            f"{run} has nothing to pack: no plan.csv, no cells.csv and no rows; name another run"
+        )
     if archive and archive.damaged:
         refuse_lost(run, files)
     data = archive_bytes(files)

@@ -30,8 +30,8 @@ def analyse(folder: Path, min_agreement: float = 0.5) -> Report:
     text_of_exclusions = f"{len(collected.raters)} raters, {len(collected.refused)} files refused"
     if not len(collected.ratings):
         raise UserError(
-            f"no answer of {folder} counts ({text_of_exclusions}; see docs/studies.md for the "
-            f"rules)"
+            f"no answer of {folder} counts ({text_of_exclusions}); see docs/studies.md for the "
+            f"rules"
         )
     results = results_of(collected.ratings, key.about["methods"], key.about["kind"])
     text = markdown(key, collected, results, min_agreement)

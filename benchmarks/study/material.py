@@ -175,8 +175,7 @@ def read_tasks(
     if not planned:
         raise UserError(
             f"{source.run} has no prompts that change the object (kind deform), which the study is "
-            f"about: ours have them (--prompts all), a suite of your own needs some in its "
-            f"prompts.csv"
+            f"about: run with --prompts all, or add such prompts to the prompts.csv of your suite"
         )
     tasks, missing = [], []
     for row in planned:

@@ -45,8 +45,8 @@ def write_pictures(
     for choice in (choice for task in tasks for choice in task.choices):
         if side_of(choice.path) != side:
             raise UserError(
-                f"{choice.path} is not {side} pixels wide like the others: its size would tell "
-                f"the method"
+                f"{choice.path} is not {side} pixels wide like the others, and its size would tell "
+                f"the method; leave that method out, or draw all at one size"
             )
     choices = {choice_file(secret, c): c for task in (*tasks, *pool) for c in task.choices}
     for name, c in choices.items():

@@ -410,7 +410,9 @@ def _rows(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]
             )
         check_id(cells[0], f"{path}:{number}")
         if cells[0].lower() in seen:
-            raise UserError(f"{path}:{number}: id {cells[0]!r} is used twice")
+            raise UserError(
+                f"{path}:{number}: id {cells[0]!r} is used twice; give each row its own"
+            )
         seen.add(cells[0].lower())
     return [(number, dict(zip(columns, cells))) for number, cells in lines[1:]]
 

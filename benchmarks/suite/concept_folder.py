@@ -260,7 +260,7 @@ def refuse_trained(
         same = next(path for path in heldout if hashes[path] in twice)
         raise UserError(
             f"{same} is also among the images that are trained: a held-out picture is one that "
-            f"nobody trains"
+            f"nobody trains; remove it from one of the two folders"
         )
 
 
@@ -320,7 +320,7 @@ def write_concept(
             f"one, or none"
         )
     if not images:
-        raise UserError(f"concept {name!r} has no images")
+        raise UserError(f"concept {name!r} has no images; put some into its images/")
     if folder.exists():
         raise UserError(f"{folder} exists already; remove it or choose another name")
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -65,7 +65,8 @@ def _rows_of(rows: Any, where: str, local: Path, heldout: bool = False) -> list[
     )
     if column is None:
         raise UserError(
-            f"data set {where!r} has no image column (it has {', '.join(rows.features)})"
+            f"data set {where!r} has no image column (it has {', '.join(rows.features)}); give "
+            f"another data set, or a folder of images"
         )
     rows = rows.cast_column(column, ImageColumn(decode=False))
     labels = getattr(rows.features.get("label"), "names", None)

@@ -188,7 +188,10 @@ def images_in(folder: Path) -> list[Path]:
         raise UserError(f"{folder} is not a folder; give a folder of images")
     pictures = list_images(folder)
     if not pictures:
-        raise UserError(f"{folder} has no images (.jpg, .png, .webp, .tif ... directly inside it)")
+        raise UserError(
+            f"{folder} has no images (.jpg, .png, .webp, .tif ... directly inside it); name a "
+            f"folder that has some"
+        )
     return readable(pictures)
 
 

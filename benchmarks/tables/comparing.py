@@ -186,9 +186,12 @@ def numbers(column: pd.Series, name: str) -> "pd.Series[float]":
     wrong = found.isna() & column.notna() & (column.astype(str).str.strip() != "")
     wrong &= column.astype(str).str.lower() != "nan"
     if wrong.any():
-        raise UserError(f"the column {name} holds {str(column[wrong].iloc[0])!r:.60}, no number")
+        raise UserError(
+            f"the column {name} holds {str(column[wrong].iloc[0])!r:.60}, no number; name "
+            f"another column"
+        )
     if found.notna().sum() == 0:
-        raise UserError(f"the column {name} holds no number")
+        raise UserError(f"the column {name} holds no number; name another column")
     return found.where(np.isfinite(found))
 
 
@@ -213,7 +216,9 @@ def read_scores(given: str, where: Sequence[tuple[str, str]] = ()) -> pd.DataFra
         frame = frame[frame[column].map(str) == value]
     if frame.empty:
         told = " and ".join(f"{column}={value}" for column, value in where)
-        raise UserError(f"{given} has no rows" + (f" with {told}" if told else ""))
+        raise UserError(
+            f"{given} has no rows" + (f" with {told}; give another --where" if told else "")
+        )
     return frame
 
 

@@ -258,8 +258,8 @@ def calibrate_margins(
     if (len(seeds) > 1) != (name == OTHER_SEED):
         raise UserError(
             f"--margins {name} does not fit these repeats, which have "
-            f"{'seeds of their own' if len(seeds) > 1 else 'one seed'}: [{OTHER_SEED}] is made of "
-            f"repeats of different seeds, and the others of one"
+            f"{'seeds of their own' if len(seeds) > 1 else 'one seed'}: make [{OTHER_SEED}] from "
+            f"repeats of different seeds, and the others from repeats of one"
         )
     found = margins_from([run.cells for run in opened])
     return write_margins(target.folder, name, found, [run.name for run in opened]), found
@@ -290,7 +290,7 @@ def margins_from(repeats: Sequence[pd.DataFrame]) -> Margins:
         if not found:
             raise UserError(
                 f"the repeats have no {metric} in common, so nothing tells how much it differs by "
-                f"chance"
+                f"chance; repeat the run with the same concepts and prompts"
             )
     return {
         metric: replace(

@@ -153,7 +153,6 @@ def refuse_missing(missing: pd.DataFrame, planned: pd.DataFrame) -> None:
     rest = f" and {len(named) - 4} more" if len(named) > 4 else ""
     raise UserError(
         f"{short} of {int(planned['n'].sum())} planned images have no score: "
-        f"{', '.join(named[:4])}{rest}; "
-        "give the `perfbench run` command that planned them to finish (of imported ones, "
-        "`perfbench import`), or --allow-missing to average what is there"
+        f"{', '.join(named[:4])}{rest}; finish them by the `perfbench run` (or `perfbench import`) "
+        f"command that planned them, or average what is there with --allow-missing"
     )

@@ -256,7 +256,7 @@ def extended(chain: Chain, name: str, one: Loaded) -> Chain:
     if len(digests) > 1:
         raise UserError(
             f"the concepts {', '.join([*chain.loaded, name])} were made for different text "
-            f"encoders and cannot be combined"
+            f"encoders and cannot be combined; load one of them alone, or fit them again"
         )
     return replace(chain, loaded={**chain.loaded, name: one})
 

@@ -99,7 +99,7 @@ def test_offline_with_nothing_cached_is_one_sentence(tmp_path, more, why):
         sentence.startswith(f"perfbench: the backbone sd15 ({HUB['sd15']}) is not in {tmp_path}")
         and why in sentence
     )
-    assert "give --backbone its path" in sentence
+    assert "give --backbone the path of a folder" in sentence
 
 
 def test_half_a_download_is_not_a_checkpoint(model, tmp_path):

@@ -573,7 +573,7 @@ def test_what_draws_the_plain_model_is_refused_inside_too(load, usual):
 def test_a_pipeline_without_one_of_its_parts(load, usual, part):
     pipe = make_pipe()
     whole, _ = getattr(pipe, part), setattr(pipe, part, None)
-    refused(f"has no {part}, and a concept is loaded into the text side and the U-Net", load(pipe))
+    refused(f"has no {part}, and a concept is loaded into text encoder and U-Net", load(pipe))
     setattr(pipe, part, whole)
     with load(pipe):
         embeds, negative = pipe.encode_prompt(PROMPT, "cpu", 1, True)

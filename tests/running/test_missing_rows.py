@@ -219,7 +219,7 @@ def test_tuning_and_reporting_never_share_a_scorer():
     )
     found = backbones.find_models(config)
     assert found.selector.weights != found.scorers[0].weights
-    with pytest.raises(UserError, match="nothing may be fitted to the judge"):
+    with pytest.raises(UserError, match="so it must not pick training steps too"):
         backbones.find_models(
             resolve(
                 preset="micro",

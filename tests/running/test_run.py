@@ -558,7 +558,7 @@ def test_another_scorer_is_added_without_touching_an_image(tmp_path, capsys):
     assert first["key"].equals(other["key"]) and not first["image_sim"].equals(other["image_sim"])
     assert run_here(shared(), out, "--methods", "super", "--prompts", "3") == 0
     assert f"{names[1]} has not scored every planned image" in capsys.readouterr().err
-    with pytest.raises(UserError, match="nothing may be fitted to the judge"):
+    with pytest.raises(UserError, match="so it must not be reported too"):
         run(["score", str(out), "--device", "cpu", "--scorers", str(shared() / "tiny" / "scorer2")])
 
 

@@ -122,10 +122,9 @@ def known_base(run: Run, method: str, files: Sequence[str]) -> str:
         told = run.about.get("config", {}).get("method_files", ())
         recorded = ", ".join(map(str, told))[:200] if isinstance(told, list) and told else "FILE.py"
         raise UserError(
-            f"{run.name}: the method {base} is in a file of its own, and code is run only from "
-            f"files that you name: "
-            f"look at it, then add --method-file FILE (the run was made with {recorded}), or "
-            f"leave it out by --methods"
+            f"{run.name}: the method {base} is in a file of its own (the run was made with "
+            f"{recorded}), and code is run only from files that you name; look at it, then add "
+            f"--method-file FILE, or leave it out"
         )
     return base
 

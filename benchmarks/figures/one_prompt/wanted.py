@@ -125,7 +125,7 @@ def check_names(prompt: str, negative: str, files: Mapping[str, str]) -> None:
         if set(PLACEHOLDER.sub("", text)) & set("{}"):
             raise UserError(
                 f"the {what} {text!r} has a brace that belongs to no {{name}}; it would be "
-                f"drawn as text"
+                f"drawn as text, so take it out"
             )
 
 
@@ -172,7 +172,10 @@ def range_of(text: str) -> tuple[float, ...]:
     check_biases(text, [low, high])
     found = tuple(round(low + (high - low) * step / (count - 1), 4) for step in range(count))
     if len(set(found)) < count:
-        raise UserError(f"--bias {text}: from {low:g} to {high:g} there are not {count} biases")
+        raise UserError(
+            f"--bias {text}: from {low:g} to {high:g} there are not {count} biases; give a wider "
+            f"range, or fewer"
+        )
     return tuple(sorted(found))
 
 
@@ -193,7 +196,9 @@ def number_of(text: str, given: str, flag: str, more: str) -> float:
 
 def check_biases(given: str, biases: list[float]) -> None:
     if any(abs(bias) > BIASES for bias in biases):
-        raise UserError(f"--bias {given}: a bias above {BIASES} turns every concept off")
+        raise UserError(
+            f"--bias {given}: a bias above {BIASES} turns every concept off; give a lower one"
+        )
 
 
 def size_of(text: str) -> tuple[int, int]:
