@@ -7,6 +7,7 @@ import argparse
 import errno
 import io
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -94,6 +95,11 @@ def listed(name: str) -> str:
     return f"  {name:<12}{(VERBS[name].__doc__ or '').strip().splitlines()[0]}"
 
 
+def described(docstring: str) -> str:
+    """A verb's help: paragraphs at the margin, examples two columns to the right."""
+    return re.sub(r"^perfbench ", "  perfbench ", cleandoc(docstring), flags=re.MULTILINE)
+
+
 def usage() -> str:
     """The page of `perfbench --help`."""
     rows = "\n".join(
@@ -133,7 +139,7 @@ def run(argv: Sequence[str]) -> int:
     if argv[0] in DRAWING and "--help" not in argv:
         give_way()
     describe = VERBS[argv[0]]
-    parser = Parser(prog=f"perfbench {argv[0]}", description=cleandoc(describe.__doc__ or ""))
+    parser = Parser(prog=f"perfbench {argv[0]}", description=described(describe.__doc__ or ""))
     act = describe(parser)
     args = parser.parse_args(argv[1:])
     with places_of_the_user(argv[1:]):

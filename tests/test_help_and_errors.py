@@ -119,6 +119,13 @@ def test_help_wraps_prose_and_keeps_examples(monkeypatch):
     assert all(len(line) <= 60 for line in text.splitlines() if line != example)
 
 
+def test_examples_of_a_verb_stand_two_columns_to_the_right():
+    assert cli.described(cli.VERBS["ls"].__doc__).splitlines()[2].startswith("  perfbench ls ")
+    assert cli.described("A verb.\n\n    More.\n\n      perfbench a \\\n          --b").endswith(
+        "\n\nMore.\n\n  perfbench a \\\n      --b"
+    )
+
+
 def literal(node: ast.expr) -> str:
     """The literal part of a message; what is filled in counts as one word. Of two ways to say it
     the longer one."""
