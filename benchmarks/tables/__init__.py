@@ -10,4 +10,5 @@ judging, judged_measures, gate and gate_report (is one run worse than another?),
 (what does the gate catch?), comparing (two tables by anybody), sample_size and design_verb (how
 large should the next run be?), halving, halving_rows and halving_text (which setting does a search
 choose?), command.
+Beside dominance: ranks (of operating points, with ties).
 """
