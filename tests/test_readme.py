@@ -39,6 +39,7 @@ PAGES = [
     "docs/elsewhere.md",
     "docs/backbones.md",
     "docs/publish.md",
+    "docs/submit.md",
 ]
 
 
