@@ -269,15 +269,6 @@ def test_a_forged_submission_is_refused(kind, tmp_path, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == [archive.name, "victim"]
 
 
-def test_a_board_takes_no_forged_one(tmp_path):
-    from perfusion_core.errors import UserError
-
-    archive = kit.place(tmp_path, kit.forged(better_table))
-    with pytest.raises(UserError, match=r"stands on no board: table\.csv was edited"):
-        run(["board", str(archive), "--out", str(tmp_path / "board")])
-    assert not (tmp_path / "board").exists()
-
-
 def test_the_real_one_of_which_they_are_made_is_not_refused(tmp_path, capsys):
     archive = kit.place(tmp_path, kit.forged(lambda files: None))
     assert run(["submission", "verify", str(archive), "--json"]) == 0

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,30 +127,32 @@ def config_of(
         points.setdefault(row.method, []).append(row.point)
     steps = {OperatingPoint.parse(row.point).step for row in rows} - {None}
     single = [row for row in rows if row.kind != "pair"]
-    flags = {
-        "backbone": places.backbone or found.about["backbone"]["id"],
-        "suite": places.suite or protocol["suite"],
-        "methods": [name for name in points if name != FLOOR] or [FLOOR],
-        "concepts": list(dict.fromkeys(name for row in rows for name in row.concept.split("+"))),
-        "prompts": list(dict.fromkeys(row.prompt_id for row in single)) or ["1"],
-        "pairs": list(dict.fromkeys(row.concept for row in rows if row.kind == "pair")),
-        "trained": [f"{name}={place}" for name, place in trained.items() if name in points],
-        "scorers": [*found.known.scorers][:1],
-        "dtype": found.about["dtype"],
-        "keep": sorted(map(str, steps)),
-        "method_files": list(asked.method_files),
-        "device": asked.device,
-        "out": str(out),
-        "cache": "none",
-        "drift": False,
-        **{key: protocol[key] for key in ("seed", "images", "steps", "guidance", "recipe")},
-        "rows": protocol.get("rows", 0),
-        **{f"points.{name}": list(dict.fromkeys(of)) for name, of in points.items()},
-    }
     try:
+        flags = {
+            "backbone": places.backbone or found.about["backbone"]["id"],
+            "suite": places.suite or protocol["suite"],
+            "methods": [name for name in points if name != FLOOR] or [FLOOR],
+            "concepts": list(dict.fromkeys(n for row in rows for n in row.concept.split("+"))),
+            "prompts": list(dict.fromkeys(row.prompt_id for row in single)) or ["1"],
+            "pairs": list(dict.fromkeys(row.concept for row in rows if row.kind == "pair")),
+            "trained": [f"{name}={place}" for name, place in trained.items() if name in points],
+            "scorers": [*found.known.scorers][:1],
+            "dtype": found.about["dtype"],
+            "keep": sorted(map(str, steps)),
+            "method_files": list(asked.method_files),
+            "device": asked.device,
+            "out": str(out),
+            "cache": "none",
+            "drift": False,
+            **{key: protocol[key] for key in ("seed", "images", "steps", "guidance", "recipe")},
+            "rows": protocol.get("rows", 0),
+            **{f"points.{name}": list(dict.fromkeys(of)) for name, of in points.items()},
+        }
         return resolve(preset=protocol["preset"], flags=flags)
     except KeyError as error:
-        raise Refused(f"its protocol does not tell {error.args[0]}") from None
+        raise Refused(f"its run.json does not tell {error.args[0]}") from None
+    except UserError as error:
+        raise Refused(f"its protocol cannot be repeated: {error}") from None
 
 
 def only(prepared: Prepared, sample: Sample) -> Prepared:
@@ -239,16 +241,12 @@ def same_machine(found: "Checked", prepared: Prepared) -> bool:
     """Whether bytes have to agree: processor, versions, device and dtype are the same."""
     about, mine = found.about, libraries()
     told = found.submission.manifest.get("machine")
-    compiled = any(one.get("config", {}).get("compile") for one in about["commands"])
+    compiled = any(one.get("config", {}).get("compile") for one in about.get("commands", []))
     return (
         bool(told)
         and told == machine_here()
         and not compiled
-        and about["device"] == device_words(prepared.device)
-        and about["dtype"] == prepared.models.dtype
-        and all(about["libraries"].get(name) == mine.get(name) for name in DECIDING)
+        and about.get("device") == device_words(prepared.device)
+        and about.get("dtype") == prepared.models.dtype
+        and all(about.get("libraries", {}).get(name) == mine.get(name) for name in DECIDING)
     )
-
-
-def as_json(compared: Sequence[Compared]) -> list[dict[str, Any]]:
-    return [asdict(one) for one in compared]

@@ -3,10 +3,9 @@
 In: differences of scores, picture by picture. Out: a count a method; one sentence where something
 is another.
 
-The limits were measured on cells of `results/miniature-quick`, drawn again by other arithmetic than
-the run's (docs/submit.md has the numbers). They are for low bits of
-another processor, device or version, which a picture's many steps enlarge; other weights, prompts
-or seeds move scores further.
+The limits were measured on cells of committed runs, drawn again by other arithmetic than theirs
+(docs/submit.md has the numbers). They are for low bits of another processor, device or version,
+which a picture's many steps enlarge; other weights, prompts or seeds move scores further.
 """
 
 from collections.abc import Sequence
