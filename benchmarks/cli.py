@@ -40,7 +40,7 @@ GROUPS = {
     "look": ("plot", "report", "attention", "study"),
     "one concept": ("fit", "generate"),
     "for other programs": ("export", "push", "publish"),
-    "send a result, compare results": ("submission",),
+    "send a result, compare results": ("submission", "board"),
     "concepts, prompts, methods": ("ls", "concepts", "catalog", "masks"),
     "models and this machine": ("miniature", "covariance", "doctor", "cache", "clean"),
 }
@@ -49,6 +49,7 @@ DRAWING = ("run", "fit", "tune", "generate", "attention", "export", "push")
 READING = ("ls", "plan", "design", "check", "catalog")  # write nothing
 import_module("benchmarks.running.fit_command")
 import_module("benchmarks.exchange.submissions.submission_command")
+import_module("benchmarks.exchange.board.board_command")
 for room in ROOMS:  # each owns its verbs
     import_module(f"benchmarks.{room}.command")
 

@@ -8,5 +8,6 @@ Concepts: exporting with gate_captions (texts that a gate is fitted to), static_
 made linear), lora_files (what other programs open) and export_compare. Hub: parcel (what may be
 sent), file_scores, card_pictures, model_card, hub_repository (what is there), push, push_fit (of
 `fit --push`). Data sets: publishing (the whole of it), run_dataset (the tables), parquet_files,
-plain_png, licences, leaks (what is never published), data_card. Results of others: submissions/ (archives and their check).
+plain_png, licences, leaks (what is never published), data_card. Results of others: submissions/
+(archives and their check), board/ (who is ahead).
 """
