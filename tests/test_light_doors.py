@@ -86,6 +86,9 @@ def test_reading_a_committed_run(tmp_path):
         ["check", str(run), "--against", reference],
         ["plot", "pareto", str(run), "--out", str(tmp_path / "pareto.png")],
         ["report", str(run), "--out", str(tmp_path / "index.html")],
+        ["submission", "make", str(run), "--out", str(tmp_path / "quick.perfbench.tar.xz")],
+        ["submission", "verify", str(tmp_path / "quick.perfbench.tar.xz")],
+        ["board", str(run), "--out", str(tmp_path / "board")],
     ])  # fmt: skip
 
 

@@ -60,6 +60,8 @@ def light(tmp_path):
         f"check quick --against {QUICK} --format json",
         "plot pareto quick --out pareto.png",
         "report quick",
+        "submission make quick --out quick.perfbench.tar.xz",
+        "board quick --out board",
         "gpu-day --backbone sd15 --hours 8 --out day --dry-run",
     ],
 )
