@@ -232,6 +232,11 @@ FORGED = {
             {"cd": {"cat": {"digest": "0" * 64}}}).encode())),
         "has another digest than run.json tells",
     ),
+    "trained files of a path": (
+        lambda: kit.forged(lambda files: files.__setitem__("trained.json", json.dumps(
+            {"../../victim": {"cat": {"digest": "0" * 64}}}).encode())),
+        "names '../../victim', which is no method",
+    ),
     "a cost below nothing": (lambda: kit.forged(negative_cost), "kilobytes is below 0"),
     "run.json of no run": (
         lambda: kit.forged(lambda files: files.__setitem__("run.json", b"[" * 100_000)),

@@ -146,6 +146,9 @@ def test_a_mistake_of_whoever_checks_is_no_verdict(tmp_path):
         run(["submission", "verify", str(tmp_path)])
     with pytest.raises(UserError, match="there is no such folder"):
         run(["submission", "verify", str(archive), "--redraw", "5", "--trained", "nowhere"])
+    with pytest.raises(UserError, match="a run folder with its fits/"):
+        words = ["submission", "verify", str(archive), "--redraw", "5"]
+        run([*words, "--trained", str(kit.RUN)])
     with pytest.raises(UserError, match="no such folder or file"):
         run(["submission", "verify", str(archive), "--backbone", "nowhere"])
 
@@ -226,8 +229,8 @@ def test_without_trained_files_only_the_floor_is_drawn_again(sent, capsys):
 
 
 def test_a_number_chooses_the_sample(sent):
+    from benchmarks.exchange.submissions.checked_submission import Asked
     from benchmarks.exchange.submissions.redraw import choose
-    from benchmarks.exchange.submissions.submission_verify import Asked
     from benchmarks.exchange.submissions.submitted_rows import planned_cells
 
     found = read_submission(sent)

@@ -13,9 +13,10 @@ from typing import Any
 
 from benchmarks.digests import digest
 from benchmarks.disk import read_json
+from benchmarks.exchange.submissions.checked_submission import checked
 from benchmarks.exchange.submissions.known_here import Places
 from benchmarks.exchange.submissions.submission_archive import SUFFIX, Refused
-from benchmarks.exchange.submissions.submission_verify import RECOMPUTED, VERIFIED, checked
+from benchmarks.exchange.submissions.submission_verify import RECOMPUTED, VERIFIED
 from benchmarks.scoring.cell_row import CellRow
 from benchmarks.store.reading import read_cells, refuse_older
 from benchmarks.tables.comparable import protocol_of, seed_of

@@ -14,8 +14,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from benchmarks.exchange.submissions.checked_submission import Asked, Checked
 from benchmarks.exchange.submissions.drawn_pixels import cell_pixels, read_pictures
 from benchmarks.exchange.submissions.known_here import Places
 from benchmarks.exchange.submissions.redraw_limits import Compared, judge
@@ -31,12 +32,10 @@ from benchmarks.safe_paths import shown
 from benchmarks.scoring.cell_row import CellRow
 from benchmarks.scoring.reserved import FLOOR
 from benchmarks.store.csv_files import read_rows_file
+from benchmarks.store.reading import planned_fits
 from benchmarks.store.run_folder import Store
 from benchmarks.store.run_json import device_words, libraries
 from perfusion_core.errors import UserError
-
-if TYPE_CHECKING:
-    from benchmarks.exchange.submissions.submission_verify import Asked, Checked
 
 # whose versions decide low bits of a picture or of its scores
 DECIDING = ("torch", "torchvision", "diffusers", "transformers", "numpy", "pillow", "peft",
@@ -52,7 +51,7 @@ class Sample:
     seed: int
 
 
-def redraw(found: "Checked", places: Places, asked: "Asked") -> dict[str, Any]:
+def redraw(found: Checked, places: Places, asked: Asked) -> dict[str, Any]:
     """By method: cells, how many had the same bytes, the largest difference of a score."""
     backbone = places.backbone or found.about["backbone"].get("id", "")
     if not places.backbone and backbone not in backbone_names():
@@ -78,25 +77,27 @@ def redraw(found: "Checked", places: Places, asked: "Asked") -> dict[str, Any]:
 # ---- what is drawn ----
 
 
-def trained_places(place: Path, found: "Checked") -> dict[str, Path]:
+def trained_places(place: Path, found: Checked) -> dict[str, Path]:
     """The trained files of each method: a run folder has those of all; else a folder a method."""
     if not place.is_dir():
         raise UserError(f"--trained {place}: there is no such folder")
     named = sorted(found.trained)
     if (place / "run.json").is_file():
-        return {name: place for name in named if (place / "fits").is_dir()}
-    there = {name: place / name for name in named if (place / name).is_dir()}
-    if not there and len(named) == 1:
+        here = {method for method, _, _ in planned_fits(place)}
+        there = {name: place for name in named if name in here}
+    else:
+        there = {name: place / name for name in named if (place / name).is_dir()}
+    if not there and len(named) == 1 and not (place / "run.json").is_file():
         there = {named[0]: place}
     if not there:
         raise UserError(
-            f"--trained {place}: a run folder, or a folder with {' or '.join(named[:3])} in it, "
-            f"is wanted"
+            f"--trained {place}: a run folder with its fits/, or a folder with "
+            f"{' or '.join(named[:3]) or 'trained files'} in it, is wanted"
         )
     return there
 
 
-def choose(rows: Sequence[CellRow], methods: Iterable[str], asked: "Asked") -> Sample:
+def choose(rows: Sequence[CellRow], methods: Iterable[str], asked: Asked) -> Sample:
     """At least one cell of each method, the rest anywhere; by a number that nobody knows before."""
     seed = secrets.randbelow(2**32) if asked.seed is None else asked.seed
     mine = sorted(methods)
@@ -113,9 +114,9 @@ def choose(rows: Sequence[CellRow], methods: Iterable[str], asked: "Asked") -> S
 
 
 def config_of(
-    found: "Checked",
+    found: Checked,
     places: Places,
-    asked: "Asked",
+    asked: Asked,
     sample: Sample,
     trained: Mapping[str, Path],
     out: Path,
@@ -170,7 +171,7 @@ def only(prepared: Prepared, sample: Sample) -> Prepared:
     return replace(prepared, plan=plan)
 
 
-def refuse_other_files(prepared: Prepared, found: "Checked") -> None:
+def refuse_other_files(prepared: Prepared, found: Checked) -> None:
     """Trained files that are given are those whose digests the submission told."""
     for cell in prepared.plan.cells:
         for fit in cell.fits:
@@ -200,7 +201,7 @@ def drawn(prepared: Prepared) -> Store:
 # ---- what came of it ----
 
 
-def compare_cell(found: "Checked", store: Store, prepared: Prepared, row: CellRow) -> Compared:
+def compare_cell(found: Checked, store: Store, prepared: Prepared, row: CellRow) -> Compared:
     """One cell beside what the submission says of it."""
     scorer = found.about["scorers"][0]["name"]
     mine = scores_of(Store(found.folder), scorer, row)
@@ -237,7 +238,7 @@ def scores_of(store: Store, scorer: str, row: CellRow) -> dict[int, dict[str, fl
     }
 
 
-def same_machine(found: "Checked", prepared: Prepared) -> bool:
+def same_machine(found: Checked, prepared: Prepared) -> bool:
     """Whether bytes have to agree: processor, versions, device and dtype are the same."""
     about, mine = found.about, libraries()
     told = found.submission.manifest.get("machine")

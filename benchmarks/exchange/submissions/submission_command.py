@@ -98,10 +98,10 @@ def verify_verb(parser: argparse.ArgumentParser) -> Run:
         from pathlib import Path
 
         from benchmarks.disk import write_whole
+        from benchmarks.exchange.submissions.checked_submission import Asked
         from benchmarks.exchange.submissions.known_here import Places
         from benchmarks.exchange.submissions.submission_verify import (
             REFUSED,
-            Asked,
             refuse_idle_flags,
             told_text,
             verify,
