@@ -1,0 +1,68 @@
+"""What mkdocs is given, and how lists are handed to it."""
+
+from website.navigation import ROOT, pages
+from website.plain_copies import first_sentence, llms_txt
+from website.staged_files import as_mkdocs_reads_it, links_of, local_links, staged
+
+NESTED = """A paragraph
+- one
+  more of it
+- two
+
+  ```bash
+  - no item
+  ```
+
+  the end
+- three
+1. first
+second line
+
+   | a | b |
+"""
+
+
+def test_lists_get_what_python_markdown_wants():
+    assert as_mkdocs_reads_it(NESTED) == (
+        "A paragraph\n\n- one\n    more of it\n- two\n\n    ```bash\n    - no item\n    ```\n\n"
+        "    the end\n\n- three\n1. first\n    second line\n\n    | a | b |\n"
+    )
+
+
+def test_no_word_of_a_page_is_lost():
+    for place, source in staged().items():
+        if place.endswith(".md"):
+            text = source if isinstance(source, str) else source.read_text(encoding="utf-8")
+            assert as_mkdocs_reads_it(text).split() == text.split(), place
+
+
+def test_links_are_found_and_code_is_passed_over():
+    text = "[a](b.md#c) ![p](images/p.png) `[no](no.md)` [`code`](d.md)\n\n```\n[no](no.md)\n```\n"
+    assert links_of(text) == ["b.md#c", "images/p.png", "d.md"]
+    assert local_links("docs/x.md", "[up](../README.md) [here](#a) [web](https://a.b/c.md)") == [
+        "README.md"
+    ]
+
+
+def test_pages_bring_what_they_link_to():
+    files = staged()
+    assert set(pages()) <= set(files)
+    assert "prompts/README.md" in files, "linked, and in no menu"
+    assert files["docs/images/interval.png"] == ROOT / "docs" / "images" / "interval.png"
+    assert "docs/reference/commands.md" in files
+    assert not any(place.startswith("..") for place in files)
+
+
+def test_llms_txt_lists_every_page_once():
+    texts = {"README.md": "# P\n\nOne. Two.\n", "docs/tutorial.md": "# Ten\n\n[L](x.md) is. No.\n"}
+    said = llms_txt({**texts, "prompts/README.md": "# Prompts\n"}, "https://a.b/")
+    assert said.startswith("# Perfbench\n\n> ")
+    assert "- [P](https://a.b/README.md): One.\n" in said
+    assert "- [Ten](https://a.b/docs/tutorial.md): L is.\n" in said
+    assert "## Optional\n\n- [Prompts](https://a.b/prompts/README.md)\n" in said
+
+
+def test_a_description_is_the_first_sentence_of_prose():
+    text = "# T\n\n<!-- a comment. -->\n\n| a |\n|---|\n\n**Bold** words, `x.y`. More.\n"
+    assert first_sentence(text) == "Bold words, `x.y`."
+    assert first_sentence("# T\n") == ""
