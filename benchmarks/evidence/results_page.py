@@ -40,6 +40,8 @@ is known of it.
 [Another page](../docs/run-folder.md) says what lies in a run folder. Long tables are packed there \
 into `packed.tar.xz`,
 which every command reads.
+
+<!-- not run on this page: takes hours; it is how the folders were made -->
 """
 
 
