@@ -1,5 +1,4 @@
-"""README.md, CONTRIBUTING.md and the pages without tests of their own: commands that run or parse,
-names that exist.
+"""README.md, CONTRIBUTING.md and all pages: commands that run or parse, names that exist.
 
 The README's two set-up commands themselves are what .ci/run runs.
 """
@@ -20,55 +19,24 @@ from run_kit import perfbench
 from benchmarks import cli
 from benchmarks.planning import methods
 from benchmarks.planning.config import PRESETS
+from perfusion_core.errors import UserError
+from website.navigation import pages
+from website.page_blocks import PYTHON, commands, page_blocks, told
+from website.run_blocks import micro
 
 ROOT = Path(__file__).parent.parent
-PAGES = [
-    "README.md",
-    "CONTRIBUTING.md",
-    "docs/miniature.md",
-    "docs/scale-out.md",
-    "docs/statistics.md",
-    "docs/baselines.md",
-    "docs/architecture.md",
-    "docs/run-folder.md",
-    "docs/library.md",
-    "docs/api.md",
-    "docs/glossary.md",
-    "docs/evaluate.md",
-    "docs/judging.md",
-    "docs/elsewhere.md",
-    "docs/backbones.md",
-    "docs/publish.md",
-    "docs/submit.md",
-]
+# the changelog speaks of commands that were
+PAGES = [page for page in pages() if page != "CHANGELOG.md"]
+TEXTS = {page: (ROOT / page).read_text(encoding="utf-8") for page in PAGES}
+ALL = [(page, line) for page in PAGES for line in commands(TEXTS[page])]
+TOLD = [(page, line) for page in PAGES for line in told(TEXTS[page])]
 
 
-def blocks(page, language):
-    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.S)
-
-
-def commands(page):
-    lines = "\n".join(blocks(page, "bash")).replace("\\\n", " ").splitlines()
-    return [line.strip() for line in lines if line.strip().startswith("perfbench ")]
-
-
-def told(page):
-    """Commands in the middle of a sentence."""
-    text = re.sub(r"```.*?```", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.S)
-    spans = [" ".join(span.split()) for span in re.findall(r"`(perfbench [^`]+)`", text)]
-    return [span for span in spans if "--help" not in span]
-
-
-ALL = [(page, line) for page in PAGES for line in commands(page)]
-
-
-@pytest.mark.parametrize(
-    ("page", "line"), [*ALL, *((page, line) for page in PAGES for line in told(page))]
-)
-def test_commands_parse(page, line):
+def parsed(line):
+    """`perfbench ...` as the command line takes it."""
     words = shlex.split(line, comments=True)[1:]
-    parser = cli.Parser(prog=words[0])
     assert words[0] in cli.VERBS
+    parser = cli.Parser(prog=words[0])
     cli.VERBS[words[0]](parser)
     args = parser.parse_args(words[1:])
     if words[0] in ("run", "plan"):
@@ -80,6 +48,21 @@ def test_commands_parse(page, line):
         assert config.preset in PRESETS
 
 
+@pytest.mark.parametrize(("page", "line"), ALL)
+def test_commands_parse(page, line):
+    parsed(line)
+
+
+@pytest.mark.parametrize(("page", "line"), TOLD)
+def test_commands_in_sentences_parse(page, line):
+    """They may leave out what everybody has to give: `perfbench fit --for lora`."""
+    if line != "perfbench --version":
+        try:
+            parsed(line)
+        except UserError as error:
+            assert "the following arguments are required" in str(error), line
+
+
 def test_the_commands_of_the_readme_run_in_their_order(tmp_path, monkeypatch):
     """As written, in an empty folder with some photographs; only smaller. Stable Diffusion's need a
     download.
@@ -89,7 +72,7 @@ def test_the_commands_of_the_readme_run_in_their_order(tmp_path, monkeypatch):
     run = [line for page, line in ALL if page == "README.md" and "sd15" not in line]
     assert len(run) >= 6
     for line in run:
-        words = shlex.split(line.replace("--preset quick", "--preset micro"), comments=True)[1:]
+        words = shlex.split(micro(line), comments=True)[1:]
         done = perfbench(*words, cwd=tmp_path)
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
     assert list(tmp_path.glob("results/*/table.md")) and list(tmp_path.glob("results/*/index.html"))
@@ -120,7 +103,8 @@ def test_the_example_for_your_own_pipeline_runs_as_written(
     tmp_path, monkeypatch, tiny_backbone, tiny_c_inv
 ):
     """Every line of it; only the hub's checkpoint is a folder here, with C beside it."""
-    [code] = blocks("README.md", "python")
+    found = page_blocks("README.md", TEXTS["README.md"])
+    [code] = [block.text for block in found if block.kind == PYTHON]
     hub_id = '"stable-diffusion-v1-5/stable-diffusion-v1-5"'
     assert hub_id in code
     monkeypatch.chdir(tmp_path)
