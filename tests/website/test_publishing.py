@@ -1,0 +1,38 @@
+"""The workflow that publishes the site asks for no more than it needs."""
+
+import re
+
+import pytest
+
+from website.navigation import ROOT
+
+yaml = pytest.importorskip("yaml", reason="no yaml here: it comes with mkdocs")
+FILE = ROOT / ".github" / "workflows" / "site.yml"
+
+
+def test_permissions_are_the_least_that_pages_need():
+    flow = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+    assert flow["permissions"] == {"contents": "read"}
+    assert flow["jobs"]["build"]["permissions"] == {"contents": "read", "pages": "read"}
+    assert flow["jobs"]["publish"]["permissions"] == {"pages": "write", "id-token": "write"}
+    steps = [step for job in flow["jobs"].values() for step in job["steps"]]
+    assert all("secrets" not in str(step) for step in steps)
+    assert flow[True]["push"]["branches"] == ["main"]  # YAML 1.1 reads the key `on` as true
+    assert "pull_request" not in flow[True], "what others send is never published"
+
+
+def test_actions_are_pinned_as_the_other_workflows_pin_them():
+    used = re.findall(r"uses: (\S+)", FILE.read_text(encoding="utf-8"))
+    assert len(used) == 5 and all(re.fullmatch(r"actions/[\w-]+@v\d+", one) for one in used)
+    ci = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+    assert {"actions/checkout@v4", "actions/setup-python@v5"} <= set(used) & set(
+        re.findall(r"uses: (\S+)", ci)
+    )
+
+
+def test_the_docs_part_is_in_ci_and_in_tox():
+    assert " docs; do" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    tox = (ROOT / "tox.ini").read_text(encoding="utf-8")
+    part = tox.partition("[testenv:docs]")[2].partition("[testenv:")[0]
+    assert "mkdocs build --strict" in part and "website.run_blocks" in part
+    assert re.search(r"^env_list = .*\bdocs\b", tox, re.M)
