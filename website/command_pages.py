@@ -88,7 +88,7 @@ def described(parser: argparse.ArgumentParser, level: str) -> list[str]:
         lines += ["| argument | what it is |", "|---|---|", *rows, ""]
     for subverbs in below:
         summaries = {one.dest: one.help or "" for one in subverbs._choices_actions}
-        for name, sub in subverbs.choices.items():
+        for name, sub in subverbs._name_parser_map.items():
             lines += [f"{level} {sub.prog}", "", cell(summaries.get(name, "")), ""]
             lines += described(sub, level + "#")
     return lines

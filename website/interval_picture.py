@@ -50,8 +50,9 @@ def draw(out: Path, root: Path) -> list[Difference]:
     figure, axes = plt.subplots(len(found), sharex=True, figsize=(7.2, 3.6), layout="constrained")
     for axis, one in zip(axes, found, strict=True):
         axis.axvline(0, color="#666666", linewidth=1)
-        axis.scatter(one.values.values(), [0.0] * len(one.values), s=26, color="#999999", zorder=2)
-        for name in (next(iter(one.values)), next(reversed(one.values))):  # they are sorted
+        names, values = list(one.values), list(one.values.values())
+        axis.scatter(values, [0.0] * len(values), s=26, color="#999999", zorder=2)
+        for name in (names[0], names[-1]):  # they are sorted
             place = (one.values[name], 0)
             axis.annotate(name, place, (0, -13), textcoords="offset points", ha="center", size=8)
         axis.plot([one.lo, one.hi], [0.5, 0.5], color=MARKED, linewidth=3, solid_capstyle="butt")

@@ -19,7 +19,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # mkdocs loads 
 from website import built_pages, navigation
 from website.plain_copies import write_copies
 from website.reference import below
-from website.staged_files import as_mkdocs_reads_it, in_menu, staged
+from website.staged_files import (
+    as_mkdocs_reads_it,
+    in_menu,
+    staged,
+    without_foreign_pictures,
+)
 
 log = logging.getLogger("mkdocs.hooks.website")
 STYLE = Path(__file__).parent / "theme"
@@ -57,7 +62,7 @@ def in_docs(file: File) -> bool:
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     page.meta["markdown"] = Path(page.file.src_uri).name
-    return as_mkdocs_reads_it(markdown)
+    return as_mkdocs_reads_it(without_foreign_pictures(markdown))
 
 
 def on_post_build(config: MkDocsConfig) -> None:

@@ -17,6 +17,9 @@ from website.page_blocks import FENCE
 from website.reference import made_pages
 
 LINK = re.compile(r"(?<!`)\[(?:[^\[\]]|\[[^\]]*\])*\]\(\s*<?([^)<>\s]+)>?(?:\s+\"[^\"]*\")?\s*\)")
+IN_HTML = re.compile(r"""<(?:a|img|source)\b[^>]*?\b(?:href|src|srcset)=["']([^"'\s]+)""", re.I)
+FOREIGN_IMG = re.compile(r"""<img\b[^>]*?\bsrc=["'](?:https?:)?//[^>]*>""", re.I)
+FOREIGN_PICTURE = re.compile(r"!\[([^\]]*)\]\(\s*<?(?:https?:)?//[^)]*\)")
 ELSEWHERE = re.compile(r"^(?:[a-z][a-z0-9+.-]*:|//|#)", re.I)
 ITEM = re.compile(r"^ *(?:[-*+]|\d+\.) +\S")
 
@@ -27,8 +30,9 @@ def without_code(text: str) -> str:
 
 
 def links_of(text: str) -> list[str]:
-    """Targets of links and pictures, as they are written."""
-    return LINK.findall(without_code(text))
+    """Targets of links and pictures, as they are written, in Markdown or as HTML."""
+    prose = without_code(text)
+    return LINK.findall(prose) + IN_HTML.findall(prose)
 
 
 def target_of(page: str, link: str) -> str:
@@ -63,6 +67,24 @@ def staged(root: Path = ROOT) -> dict[str, Path | str]:
 
 def in_menu(place: str) -> bool:
     return place in ENTRIES or place in made_pages()
+
+
+def without_foreign_pictures(text: str) -> str:
+    """A picture that lies on another host (a badge) becomes its words, so nothing is asked there."""
+
+    def in_words(prose: str) -> str:
+        return FOREIGN_IMG.sub(alt_of, FOREIGN_PICTURE.sub(r"\1", prose))
+
+    parts, at = [], 0
+    for fence in FENCE.finditer(text):
+        parts += [in_words(text[at : fence.start()]), fence[0]]
+        at = fence.end()
+    return "".join([*parts, in_words(text[at:])])
+
+
+def alt_of(img: re.Match[str]) -> str:
+    found = re.search(r"""\balt=["']([^"']*)""", img[0], re.I)
+    return found[1] if found else ""
 
 
 def as_mkdocs_reads_it(text: str) -> str:

@@ -2,7 +2,13 @@
 
 from website.navigation import ROOT, pages
 from website.plain_copies import first_sentence, llms_txt
-from website.staged_files import as_mkdocs_reads_it, links_of, local_links, staged
+from website.staged_files import (
+    as_mkdocs_reads_it,
+    links_of,
+    local_links,
+    staged,
+    without_foreign_pictures,
+)
 
 NESTED = """A paragraph
 - one
@@ -42,6 +48,19 @@ def test_links_are_found_and_code_is_passed_over():
     assert local_links("docs/x.md", "[up](../README.md) [here](#a) [web](https://a.b/c.md)") == [
         "README.md"
     ]
+
+
+def test_links_that_are_written_as_html_are_found_too():
+    text = (
+        '<p align="center"><a href="a.md"><img width="9" src="b.png"></a></p> `<img src="c.png">`'
+    )
+    assert links_of(text) == ["a.md", "b.png"]
+
+
+def test_a_badge_becomes_its_words():
+    fence = "\n\n```\n![q](https://x.org/q.png)\n```\n"
+    badges = "[![ci](https://x.org/b.svg)](ci.yml) ![p](p.png) <img src='//x.org/b.svg' alt='doi'>"
+    assert without_foreign_pictures(badges + fence) == "[ci](ci.yml) ![p](p.png) doi" + fence
 
 
 def test_pages_bring_what_they_link_to():
