@@ -13,7 +13,7 @@ from string import Template
 from benchmarks.disk import ask_for, write_whole
 from benchmarks.exchange.board.board_rows import METRICS, BoardRow, board_rows
 from benchmarks.exchange.board.entries import OWN, RECOMPUTED, VERIFIED, Board, boards_of, opened
-from benchmarks.exchange.submissions.known_here import Places
+from benchmarks.exchange.submissions.known_here import Places, of_preset
 from benchmarks.figures.charts import pareto
 from benchmarks.figures.report.html import (
     between,
@@ -28,6 +28,7 @@ from benchmarks.figures.report.report_page import policy
 from benchmarks.figures.report.result_table import named
 from benchmarks.figures.selection import Wish
 from benchmarks.figures.style import looks_of_runs, styled, write_figure
+from benchmarks.planning.config import PRESETS
 from benchmarks.store.fit_costs import DEVICE, NUMBERS
 from benchmarks.tables.costs import DECIMALS, WORDS
 from benchmarks.tables.table_text import seconds_text
@@ -102,11 +103,16 @@ def page(boards: Sequence[Board], parts: Sequence[str]) -> str:
 
 
 def title(board: Board) -> str:
-    backbone = board.entries[0].about["backbone"].get("id", "")
-    return (
-        f"{board.protocol.get('preset')} on {backbone}, "
-        f"{plural(board.questions['concepts'], 'concept')}"
-    )
+    """The protocol's name, what of it is not the preset's, the backbone, how many concepts."""
+    preset, backbone = board.protocol.get("preset"), board.entries[0].about["backbone"].get("id")
+    usual = of_preset(preset) if preset in PRESETS else {}
+    other = [
+        f"{key.replace('_', ' ')} {board.protocol.get(key)}"
+        for key, value in usual.items()
+        if board.protocol.get(key, value) != value
+    ]
+    changed = f" ({', '.join(other)})" if other else ""
+    return f"{preset}{changed} on {backbone}, {plural(board.questions['concepts'], 'concept')}"
 
 
 def section(board: Board, rows: Sequence[BoardRow], left: int, front: str) -> str:

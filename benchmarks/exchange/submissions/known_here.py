@@ -244,6 +244,12 @@ class Texts:
 # ---- the protocol ----
 
 
+def of_preset(name: str) -> dict[str, Any]:
+    """What a protocol of this name says of pictures and training."""
+    whole = {**vars(Config()), **PRESETS[name][1]}
+    return {key: whole[key] for key in OF_PRESET}
+
+
 def check_protocol(about: Mapping[str, Any], catalog: Catalog | None) -> None:
     """A protocol is called by a preset's name only where it is that preset's."""
     protocol = about.get("protocol", {})
@@ -252,8 +258,7 @@ def check_protocol(about: Mapping[str, Any], catalog: Catalog | None) -> None:
         raise Refused(
             f"its protocol is called {shown(name)}, and {', '.join(PRESETS)} are known here"
         )
-    wanted = {key: value for key, value in vars(Config()).items() if key in OF_PRESET}
-    wanted |= {key: value for key, value in PRESETS[name][1].items() if key in OF_PRESET}
+    wanted = of_preset(name)
     if catalog is not None:
         theirs = catalog.protocol
         if name == "paper":
