@@ -70,7 +70,7 @@ def in_menu(place: str) -> bool:
 
 
 def without_foreign_pictures(text: str) -> str:
-    """A picture that lies on another host (a badge) becomes its words, so nothing is asked there."""
+    """A picture on another host (a badge) becomes its words: a page asks no other host."""
 
     def in_words(prose: str) -> str:
         return FOREIGN_IMG.sub(alt_of, FOREIGN_PICTURE.sub(r"\1", prose))
