@@ -89,6 +89,7 @@ def test_reading_a_committed_run(tmp_path):
         ["submission", "make", str(run), "--out", str(tmp_path / "quick.perfbench.tar.xz")],
         ["submission", "verify", str(tmp_path / "quick.perfbench.tar.xz")],
         ["board", str(run), "--out", str(tmp_path / "board")],
+        ["view", str(run), reference, "--bundle", str(tmp_path / "view")],
     ])  # fmt: skip
 
 
@@ -98,7 +99,8 @@ def test_reading_a_run_with_pictures(tmp_path):
     figures = ("bias", "per-concept", "breakdown", "gallery")
     run = str(tmp_path / "run")
     loads_nothing([["plot", name, run, "--out", str(tmp_path / f"{name}.png")] for name in figures]
-                  + [["report", run, "--out", str(tmp_path / "index.html")]])  # fmt: skip
+                  + [["report", run, "--out", str(tmp_path / "index.html")],
+                     ["view", run, "--bundle", str(tmp_path / "view")]])  # fmt: skip
 
 
 def test_a_study(tmp_path):

@@ -62,6 +62,7 @@ def light(tmp_path):
         "report quick",
         "submission make quick --out quick.perfbench.tar.xz",
         "board quick --out board",
+        "view quick --bundle view",
         "gpu-day --backbone sd15 --hours 8 --out day --dry-run",
     ],
 )

@@ -281,6 +281,11 @@ def cell_image(
     return below(run, "images", method, point, concept, prompt_id, f"{index}.png")
 
 
+def point_folder(run: Path, method: str, point: str) -> Path:
+    """All pictures of one operating point."""
+    return below(run, "images", method, point)
+
+
 def concept_folder(run: Path, concept: str) -> Path:
     return below(run, "concepts", concept)
 
