@@ -55,7 +55,7 @@ class Explored:
             for point in one.rows["point"]
         ]
         planned = self.run.plan[["method", "point"]].drop_duplicates()
-        return list(dict.fromkeys([*ordered, *planned.itertuples(index=False, name=None)]))
+        return list(dict.fromkeys([*ordered, *zip(planned["method"], planned["point"])]))
 
     @cached_property
     def scores(self) -> dict[str, np.ndarray]:

@@ -97,17 +97,17 @@ class Questions:
         self.filters.setdefault(column, {}).setdefault(number, value)
 
     def data(self) -> dict[str, Any]:
-        concepts, prompts, texts = zip(*self.known) if self.known else ((), (), ())
         names: dict[str, Any] = {}
-        for name, values in (("concepts", concepts), ("prompts", prompts), ("texts", texts)):
+        for place, name in enumerate(("concepts", "prompts", "texts")):
+            values = [question[place] for question in self.known]
             code, unique = pd.factorize(np.array(values, dtype=object))
             names[name] = list(map(str, unique))
             names[f"{name[:-1]}_of"] = code.tolist()
         filters = {}
         for column, told in self.filters.items():
             known = in_grade_order(told.values())
-            place = {value: number for number, value in enumerate(known)}
-            of = [place.get(told.get(q, ""), -1) for q in range(len(self.known))]
+            rank = {value: number for number, value in enumerate(known)}
+            of = [rank.get(told.get(q, ""), -1) for q in range(len(self.known))]
             filters[column] = {"values": known, "of": of}
         return {**names, "filters": filters}
 

@@ -7,6 +7,7 @@ was before.
 import secrets
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -32,7 +33,7 @@ def write_bundle(given: Sequence[str], out: Path, tile: int, most: int | None) -
     if most is not None:
         for one in runs:
             one.keep_first(most)
-    aside = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
+    aside = out.resolve().with_name(f".{out.resolve().name}.{secrets.token_hex(4)}")
     page = page_text({**explorer_data(runs, tile), "full": False})
     sheets = [*all_sheets(runs, tile)]
     with on_disk(out.parent):
@@ -54,24 +55,18 @@ def all_sheets(runs: Sequence[Explored], tile: int) -> Iterator[Sheet]:
     for run, one in enumerate(runs):
         for question in range(len(one.questions) if one.pictured else 0):
             for number in numbers_in(one, question):
-                yield (
-                    strip_name(run, question, number),
-                    lambda one=one, q=question, n=number: strip(one, q, n, tile),  # type: ignore[misc]
-                )
+                yield strip_name(run, question, number), partial(strip, one, question, number, tile)
         for concept, name in enumerate(one.concepts):
             if one.training(name) or one.held_out(name):
-                yield (
-                    own_name(run, concept),
-                    lambda one=one, c=concept: own_strip(one, c, tile),  # type: ignore[misc]
-                )
+                yield own_name(run, concept), partial(own_strip, one, concept, tile)
 
 
 def refuse_place(out: Path) -> None:
     """A folder that is new, empty, or an earlier bundle; nobody's files are replaced."""
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise UserError(f"{out} is no folder; name a new one, such as --bundle site")
-    if not out.resolve().name:
-        raise UserError(f"{out} cannot be replaced; name a new folder, such as --bundle site")
+    if out.resolve() in (Path.cwd(), *Path.cwd().parents):
+        raise UserError(f"{out} is where you are; name a folder in it, such as --bundle site")
     if out.is_dir() and any(out.iterdir()) and not is_bundle(out):
         raise UserError(
             f"{out} holds other files than a bundle does; name a new folder, such as "
