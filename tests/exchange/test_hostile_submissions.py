@@ -224,8 +224,16 @@ FORGED = {
         "run.json is not the file that manifest.json lists",
     ),
     "a name that is a path": (
-        lambda: kit.with_manifest(lambda about: about.update(name="../evil")),
-        "is not a path inside its folder",
+        lambda: kit.with_manifest(lambda about: about.update(name="a/evil")),
+        "cannot be the name of a file: it has /",
+    ),
+    "a name that leads upwards": (
+        lambda: kit.with_manifest(lambda about: about.update(name="..")),
+        "it is the folder itself or the one above",
+    ),
+    "a name that is no text": (
+        lambda: kit.with_manifest(lambda about: about.update(name=["evil"])),
+        "has no name of at most 100 printed characters",
     ),
     "other trained files than run.json tells": (
         lambda: kit.forged(lambda files: files.__setitem__("trained.json", json.dumps(

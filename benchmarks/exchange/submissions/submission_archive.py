@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.safe_paths import safe_parts, shown
+from benchmarks.safe_paths import safe_name, safe_parts, shown
 from benchmarks.store.packed import MAGIC, NONSENSE, archive_bytes
 from perfusion_core.errors import UserError
 
@@ -109,7 +109,7 @@ def parse_submission(data: bytes) -> Submission:
         text = manifest.get(key)
         if not isinstance(text, str) or not text.isprintable() or len(text) > most:
             raise Refused(f"{MANIFEST} has no {key} of at most {most} printed characters")
-    safe_parts(manifest["name"], f"the name in {MANIFEST}")
+    safe_name(manifest["name"], f"the name in {MANIFEST}")
     refuse_unlisted(files, manifest.get("files"))
     for name in NEEDED[1:]:
         if name not in files:
