@@ -29,6 +29,7 @@ from benchmarks.store.csv_files import MARK, with_digest
 RUN = ROOT / "results" / "miniature-quickstart"
 SCORER = "miniature-scorer-c975760a"
 ROWS = f"rows/{SCORER}/perfusion/local-b0.60-t0.15/cat.csv"
+REAL_ROWS = f"rows/{SCORER}/real/default/cat.csv"
 Files = dict[str, bytes]
 
 

@@ -153,6 +153,14 @@ FORGED = {
         lambda: kit.forged(kit.rows_changed(deform_gets_image)),
         "image_sim is there, and the protocol has none",
     ),
+    "a lower ceiling": (
+        lambda: kit.forged(kit.rows_changed(lambda lines: lines[:3], kit.REAL_ROWS)),
+        "cat has 2 rows of its own pictures",
+    ),
+    "no ceiling": (
+        lambda: kit.forged(lambda files: files.pop(kit.REAL_ROWS)),
+        "cat has 0 rows of its own pictures",
+    ),
     "an easier prompt": (
         lambda: kit.forged(kit.text_changed(PLAN, "A {cat} on the beach", "A {cat}")),
         "plan.csv asks something else than the suite miniature does",

@@ -22,7 +22,7 @@ from benchmarks.exchange.submissions.submission_archive import (
     read_submission,
 )
 from benchmarks.exchange.submissions.submission_make import weights_digest
-from benchmarks.exchange.submissions.submitted_rows import check_all
+from benchmarks.exchange.submissions.submitted_rows import check_all, check_ceilings
 from benchmarks.exchange.submissions.submitted_tables import tables_again
 from benchmarks.safe_paths import is_name, safe_parts, shown
 from benchmarks.scoring.cell_row import CellRow
@@ -69,12 +69,21 @@ def checked(archive: Path, places: Places) -> Iterator[Checked]:
         about = about_of(submission, folder)
         rows, images = check_all(submission.files, about)
         known = compare(about, rows, places)
+        check_ceilings(submission.files, about, pictures_of(rows, known))
         trained = check_trained(submission.json(TRAINED), about)
         if PICTURES in submission.files:
             check_pictures(submission, rows)
         thumbnails = check_thumbnails(submission.files, rows)
         tables = tables_again(folder, submission.files)
         yield Checked(submission, folder, about, rows, images, tables, known, trained, thumbnails)
+
+
+def pictures_of(rows: Sequence[CellRow], known: Known) -> dict[str, int]:
+    """Planned concept -> how many pictures it has here; 0 where nobody knows."""
+    names = dict.fromkeys(name for row in rows if not row.drifts for name in row.concept.split("+"))
+    concepts = known.catalog.concepts if known.catalog else ()
+    here = {concept.name: len(concept.images) for concept in concepts}
+    return {name: here.get(name, 0) for name in names}
 
 
 def read_refusing(archive: Path) -> Submission:

@@ -305,6 +305,20 @@ def check_real(
         check_numbers(row, where)
 
 
+def check_ceilings(
+    files: Mapping[str, bytes], about: Mapping[str, Any], pictures: Mapping[str, int]
+) -> None:
+    """The reported scorer's ceiling stands on each of a concept's pictures; `pictures`: how many
+    each concept has, where that is known here."""
+    scorer = about["scorers"][0]["name"]
+    for concept, n in pictures.items():
+        name = f"{ROWS}/{scorer}/{REAL}/default/{concept}.csv"
+        there = len(rows_of(files[name], name)) if name in files else 0
+        if there != n and (n or not there):
+            wanted = f"it has {n} pictures" if n else "each of its pictures has one"
+            raise Refused(f"{concept} has {there} rows of its own pictures by {scorer}: {wanted}")
+
+
 def check_all(files: Mapping[str, bytes], about: Mapping[str, Any]) -> tuple[list[CellRow], int]:
     """The planned cells, and how many images were scored."""
     rows = planned_cells(files[PLAN], about)
