@@ -32,14 +32,14 @@ PROTOCOL = {
     "rows": "rows of a batch of the U-Net",
     "dtype": "dtype",
     "recipe": "recipe",
-    "select_step": "every method's step picked by validation",
+    "select_step": "all steps of training picked by validation",
     "select_scorer": "scorer that picks steps",
 }
 WHAT = {
-    PICTURES: "a row a drawn picture: the picture, method, point, concept, prompt, index, seed",
-    ROWS: "a row a picture and a row a concept image (method `real`): every score of every scorer",
-    PROMPTS: "a row a prompt; `{}` stands for the concept",
-    CONCEPTS: "a row a concept: its word, its licence, its pictures where they may be published",
+    PICTURES: "a drawn picture, with its method, point, concept, prompt, index and seed",
+    ROWS: "a scored picture, or a concept's own (method `real`), with the scores of all scorers",
+    PROMPTS: "a prompt; `{}` stands for the concept",
+    CONCEPTS: "a concept, with its word, licence, and pictures where they may be published",
 }
 PERFUSION = """@inproceedings{tewel2023keylocked,
   title     = {Key-Locked Rank One Editing for Text-to-Image Personalization},
@@ -73,7 +73,7 @@ def front(done: Written, title: str, licence: str) -> str:
     from huggingface_hub import DatasetCardData
 
     size = next((name for most, name in SIZES if done.rows < most), "1M<n<10M")
-    named = {} if licence in KNOWN else {"license_name": licence}
+    named: dict[str, Any] = {} if licence in KNOWN else {"license_name": licence}
     first = done.configs[0]
     configs = [
         {
@@ -115,7 +115,7 @@ def configurations(done: Written) -> str:
     rows = [f"| `{name}` | {counts[name]} | {WHAT[name]} |" for name in done.configs]
     loads = f'datasets.load_dataset("DIR_OR_OWNER/NAME", "{done.configs[0]}", split="train")'
     return "\n".join([
-        "| name | rows | what |", "|---|---|---|", *rows, "",
+        "| name | rows | a row is |", "|---|---|---|", *rows, "",
         f"```python\nimport datasets\n\n{loads}\n```", "",
         "`method`, `point`, `concept`, `prompt_id` and `index` are the same in `pictures` and "
         "`rows`. `sha256` is of the file that was scored; the picture here has its pixels alone, "

@@ -19,7 +19,7 @@ from benchmarks.exchange.hub_repository import check_seen, check_there, look, se
 from benchmarks.exchange.leaks import refuse_leaks
 from benchmarks.exchange.licences import checked_licence
 from benchmarks.exchange.model_card import CARD, named_by
-from benchmarks.exchange.push import agreed, check_may_send, check_repo, made, tell
+from benchmarks.exchange.push import OVER, agreed, check_may_send, check_repo, made, tell
 from benchmarks.exchange.run_dataset import write_tables_of
 from benchmarks.store.reading import find_run, read_run
 from benchmarks.tables.derived import read_table
@@ -47,6 +47,7 @@ def publish(args: argparse.Namespace) -> None:
         check_may_send(args, WITHOUT)
         there = look(args.push, DATASET)
         check_seen(args.push, there, not args.public)
+        check_there(args.push, there, {CARD}, args.overwrite, OVER)
     written = write_folder(run, about, out, args.photographs, licence)
     told(out, written)
     if there is None:
@@ -56,8 +57,7 @@ def publish(args: argparse.Namespace) -> None:
         repo=args.push, private=not args.public, dry_run=False, kind=DATASET
     )
     names = tell(out, sending, there)
-    over = "--overwrite puts these files in their place"
-    check_there(args.push, there, names, args.overwrite, over)
+    check_there(args.push, there, names, args.overwrite, OVER)
     if not args.yes and not agreed():
         raise UserError(f"nothing was sent; the folder is {out}")
     if not there.revision:

@@ -24,6 +24,7 @@ from benchmarks.exchange.licences import (
 )
 from benchmarks.exchange.parquet_files import ParquetFiles, write_frame
 from benchmarks.exchange.plain_png import pixels_alone
+from benchmarks.options import SEEDS
 from benchmarks.scoring.cell_row import CellRow
 from benchmarks.scoring.reserved import REAL
 from benchmarks.store.reading import read_cells
@@ -193,8 +194,8 @@ def pictures_in(store: Store, cell: CellRow) -> Iterator[tuple[int, int | None, 
                 f"command that made it draws it again"
             )
         index = int(path.stem)
-        known = isinstance(seeds, list) and index < len(seeds) and isinstance(seeds[index], int)
-        yield index, seeds[index] if known and seeds[index] >= 0 else None, content
+        seed = seeds[index] if isinstance(seeds, list) and index < len(seeds) else None
+        yield index, seed if isinstance(seed, int) and 0 <= seed <= SEEDS else None, content
 
 
 # ---- concepts ----
