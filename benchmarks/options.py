@@ -88,6 +88,18 @@ def add_calls(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_log(parser: argparse.ArgumentParser) -> None:
+    """Of verbs that train."""
+    parser.add_argument(
+        "--log",
+        action="append",
+        default=[],
+        metavar="WHERE",
+        help="curves, validation pictures and tables to tensorboard:DIR, wandb or wandb:PROJECT "
+        "(docs/logging.md); may come twice",
+    )
+
+
 def add_stops(parser: argparse.ArgumentParser) -> None:
     """How far a verb that draws goes now."""
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")

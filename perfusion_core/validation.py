@@ -43,6 +43,8 @@ class Validation:
     guidance: float = 6.0
     rows: int = 0  # of the U-Net's batch; 0: all pictures in one
     at_once: int = 1  # looks that are drawn together
+    # who watches: the step, its score, its pictures
+    told: Callable[[int, float, np.ndarray], None] | None = None
 
 
 @dataclass
@@ -111,6 +113,8 @@ class Looks:
                     f"the validation score is {score} at step {look.step}; lower the learning rate"
                 )
             self.log.validation.append((look.step, score))
+            if validate.told:
+                validate.told(look.step, score, images[number * many : (number + 1) * many])
             if self.log.best is None or score > self.log.best[1]:
                 self.log.best = (look.step, score)
                 self.keep(look)

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.options import add_calls, add_device, add_dtype, add_stops, number, whole
+from benchmarks.options import add_calls, add_device, add_dtype, add_log, add_stops, number, whole
 from benchmarks.verb import Run, verb
 from perfusion_core.errors import UserError
 
@@ -34,6 +34,7 @@ def run_benchmark(parser: argparse.ArgumentParser) -> Run:
     parser.add_argument(
         "--max-failures", type=whole(1), default=0, metavar="N", help="stop after N failed units"
     )
+    add_log(parser)
 
     def act(args: argparse.Namespace) -> int:
         config = config_of(args)
@@ -47,6 +48,7 @@ def run_benchmark(parser: argparse.ArgumentParser) -> Run:
             dry_run=args.dry_run,
             allow_missing=args.allow_missing,
             stops=Stops(args.limit, args.max_failures, args.yes, args.judge_limit),
+            log=args.log,
         )
 
     return act

@@ -24,6 +24,12 @@ HOPELESS = 8  # deaths without one finished unit
 POLL = 0.2  # seconds between looks at what another run in the same folder is doing
 
 
+class Watch(Protocol):
+    """Who looks on (training_log.py); it raises nothing."""
+
+    def handle(self, event: Event) -> None: ...
+
+
 class Pool(Protocol):
     """Workers. `start` may return at once; `pump` hands events to the driver and returns workers
     that became free.
@@ -74,8 +80,10 @@ class Driver:
         done: set[str],
         progress: Progress,
         stops: Stops = Stops(),
+        watch: Watch | None = None,
     ) -> None:
         self.store, self.scoring, self.progress, self.stops = store, scoring, progress, stops
+        self.watch = watch
         self.scores_only = not plan.units  # then progress counts images as they are scored
         self.handed = 0  # images that workers were told to draw
         self.time_left = progress.time_left
@@ -191,6 +199,8 @@ class Driver:
 
     def handle(self, event: Event) -> None:
         unit = event.unit
+        if self.watch:
+            self.watch.handle(event)
         if event.kind in ("begin", "step"):
             if event.kind == "step" and self.time_left and not isinstance(unit, ScoringTask):
                 self.time_left.step(unit, event.share)

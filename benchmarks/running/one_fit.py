@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.planning import methods
+from benchmarks.running.trackers import targets
 from perfusion_core.errors import UserError, unknown
 
 PURPOSES = ("lora",)  # of `fit --for`
@@ -22,6 +23,7 @@ def fit(args: argparse.Namespace) -> None:
     """Train as a benchmark would, with the same recipe, seed, class images and validation; print
     what was written.
     """
+    where = targets(args.log)
     files = tuple(filter(None, (args.method_files or "").split(",")))
     methods.check_names([args.method], files)  # before anything that takes seconds to load
     from benchmarks.disk import ask_for, remove
@@ -29,7 +31,8 @@ def fit(args: argparse.Namespace) -> None:
     from benchmarks.planning.config import resolve
     from benchmarks.running.familiar import warning
     from benchmarks.running.prepared import concept_key, pictures, planned_concepts, prepare_run
-    from benchmarks.running.tasks import Job
+    from benchmarks.running.tasks import Event, Job
+    from benchmarks.running.training_log import TrainingLog
     from benchmarks.running.worker import Worker
     from benchmarks.store.run_folder import FITTING, Store
     from benchmarks.suite.concept_masks import make_missing
@@ -106,8 +109,10 @@ def fit(args: argparse.Namespace) -> None:
         validation=prepared.catalog.validation,
         every_prompt=False,
         device=prepared.device,
+        watched=bool(where),
     )
-    worker = Worker(job, store, lambda event: None)
+    watch = TrainingLog(where, out.stem, {"method": args.method, "concept": chosen[0].name})
+    worker = Worker(job, store, watch.handle)
     unit = next(fit for fit in prepared.plan.fits if fit.method)
     if unit.prior and not store.verified(unit.prior):
         print(
@@ -118,16 +123,26 @@ def fit(args: argparse.Namespace) -> None:
     folder = store.root / unit.key
     module = worker.method(unit.method)
     config = module.Config(**unit.config)
-    about = module.fit(
-        worker.backbone,
-        worker.subject(unit),
-        config,
-        folder,
-        seed=unit.seed,
-        prior=class_images(worker, unit),
-        validate=worker.validation(unit),
-        progress=bar(f"{args.method} {unit.concept}", getattr(config, "batch", 1)),
-    )
+    shown = bar(f"{args.method} {unit.concept}", getattr(config, "batch", 1))
+
+    def progress(step: int, steps: int, loss: float) -> None:
+        shown(step, steps, loss)
+        watch.handle(Event("step", unit, step=step, numbers={"loss": loss}))
+
+    try:
+        about = module.fit(
+            worker.backbone,
+            worker.subject(unit),
+            config,
+            folder,
+            seed=unit.seed,
+            prior=class_images(worker, unit),
+            validate=worker.validation(unit),
+            progress=progress,
+        )
+        watch.trained(unit, about)
+    finally:
+        watch.close()
     (folder / "fit.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     if as_file:
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -34,6 +34,8 @@ from benchmarks.running.prepared import (
 )
 from benchmarks.running.progress import Progress, duration
 from benchmarks.running.ratings_file import same_pictures
+from benchmarks.running.trackers import Target, targets
+from benchmarks.running.training_log import TrainingLog, logged
 from benchmarks.scoring.calls import Calls
 from benchmarks.scoring.cell_row import CellRow
 from benchmarks.scoring.lookup import RATINGS
@@ -83,12 +85,14 @@ def run(
     dry_run: bool = False,
     allow_missing: bool = False,
     stops: Stops = Stops(),  # noqa: B008  frozen
+    log: Sequence[str] = (),
 ) -> int:
-    """Train, generate, score what is missing; write and print the tables."""
+    """Train, generate, score what is missing; write and print the tables. `log`: who is told."""
+    where = targets(log)
     prepared = prepare_run(config)
     if dry_run:
         return show_plan(prepared)
-    return run_prepared(prepared, argv, allow_missing=allow_missing, stops=stops)
+    return run_prepared(prepared, argv, allow_missing=allow_missing, stops=stops, log=where)
 
 
 def run_prepared(
@@ -97,6 +101,7 @@ def run_prepared(
     *,
     allow_missing: bool = False,
     stops: Stops = Stops(),  # noqa: B008  frozen
+    log: Sequence[Target] = (),
 ) -> int:
     """The same of what was found and planned."""
     most = max((len(cell.seeds) for cell in prepared.plan.cells), default=0)
@@ -107,9 +112,13 @@ def run_prepared(
         )
     if told := warning(planned_concepts(prepared), prepared.models, prepared.device):
         print(f"perfbench: {told}", file=sys.stderr)
-    store = open_folder(prepared, argv)
-    outcome = work(prepared, store, stops)
-    return finish_run(prepared, store, outcome, allow_missing)
+    with logged(log, prepared.folder, prepared.protocol) as watch:
+        store = open_folder(prepared, argv)
+        outcome = work(prepared, store, stops, watch)
+        status = finish_run(prepared, store, outcome, allow_missing)
+        if watch and status == 0 and not outcome.stopped:
+            watch.tables(store.root)
+        return status
 
 
 def open_folder(prepared: Prepared, argv: Sequence[str]) -> Store:
@@ -241,7 +250,12 @@ def refuse_lost(prepared: Prepared, before: Iterable[CellRow]) -> None:
 # ---- doing it ----
 
 
-def work(prepared: Prepared, store: Store, stops: Stops = Stops()) -> Outcome:  # noqa: B008  frozen
+def work(
+    prepared: Prepared,
+    store: Store,
+    stops: Stops = Stops(),  # noqa: B008  frozen
+    watch: TrainingLog | None = None,
+) -> Outcome:
     """Everything that is missing, by the engine that was asked for."""
     from benchmarks.running.engines import make_pool
     from benchmarks.running.judged_cells import announce, judges_of, known_answers, told
@@ -280,9 +294,10 @@ def work(prepared: Prepared, store: Store, stops: Stops = Stops()) -> Outcome:  
         device=prepared.device,
         threads=prepared.config.threads,
         segmenter=usual_segmenter(Path(models.place)),
+        watched=watch is not None,
         calls=calls,
     )
-    driver = Driver(store, plan, scoring, done, progress, stops)
+    driver = Driver(store, plan, scoring, done, progress, stops, watch)
     try:
         outcome = driver.run(make_pool(job, store))
         for address in scoring.cells:
@@ -293,6 +308,8 @@ def work(prepared: Prepared, store: Store, stops: Stops = Stops()) -> Outcome:  
         return outcome
     finally:
         progress.close()
+        if watch:
+            watch.finished(plan.fits)
         record(store, plan, driver.outcome)
         store.sweep(driver.outcome.done)
         known = (prepared.config, models, prepared.device, workers(prepared))

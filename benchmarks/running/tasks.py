@@ -36,6 +36,7 @@ class Job:
     device: str = "cpu"
     threads: int = 0
     segmenter: str = ""  # what finds the thing in pictures: judges:PLACE, clipseg:WHERE, or nothing
+    watched: bool = False  # somebody wants to see validation pictures (`--log`)
     calls: Calls | None = None  # of judges, which are asked in the driver's own process alone
 
 
@@ -78,7 +79,7 @@ Task = Units | ScoringTask
 
 @dataclass(frozen=True)
 class Event:
-    """begin, step, done, failed, busy, note (of a unit) or rows (of a scoring task)."""
+    """begin, step, look, done, failed, busy, note (of a unit) or rows (of a scoring task)."""
 
     kind: str
     unit: Unit | ScoringTask
@@ -88,6 +89,10 @@ class Event:
     text: str = ""
     taken: bool = False  # from the cache of earlier runs
     rows: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    # of a fit, for who watches it: the step, its loss or score, its validation pictures as PNG
+    step: int = 0
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    pictures: tuple[bytes, ...] = ()
 
 
 def needs_of(unit: Unit) -> frozenset[str]:

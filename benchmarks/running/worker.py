@@ -9,7 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from types import ModuleType
@@ -253,7 +253,14 @@ class Worker:
                 validate=validate,
                 keep=fit.keep,
                 progress=lambda step, steps, loss: self.say(
-                    Event("step", fit, share=step / steps, text=f"step {step} of {steps}")
+                    Event(
+                        "step",
+                        fit,
+                        share=step / steps,
+                        text=f"step {step} of {steps}",
+                        step=step,
+                        numbers={"loss": loss},
+                    )
                 ),
             )
         memory = (
@@ -276,7 +283,15 @@ class Worker:
         if not fit.select:
             return None
         text_side = methods.said(fit.method, self.job.config.method_files).text_side
-        return self.scores.validation(fit, self.backbone, together=text_side and self.apart)
+        found = self.scores.validation(fit, self.backbone, together=text_side and self.apart)
+        return replace(found, told=partial(self._looked, fit)) if self.job.watched else found
+
+    def _looked(self, fit: Fit, step: int, score: float, images: np.ndarray) -> None:
+        """Validation pictures for who watches."""
+        from benchmarks.running.training_log import packed
+
+        numbers = {"score": score}
+        self.say(Event("look", fit, step=step, numbers=numbers, pictures=packed(images)))
 
     def subject(self, fit: Fit) -> Any:
         from perfusion_core.subject import Subject
