@@ -36,3 +36,15 @@ def test_the_docs_part_is_in_ci_and_in_tox():
     part = tox.partition("[testenv:docs]")[2].partition("[testenv:")[0]
     assert "mkdocs build --strict" in part and "website.run_blocks" in part
     assert re.search(r"^env_list = .*\bdocs\b", tox, re.M)
+
+
+def test_the_page_on_citing_says_what_citation_cff_says():
+    told = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "cite.md").read_text(encoding="utf-8")
+    assert f"title = {{{told['title']}}}" in page and told["authors"][0]["name"] in page
+    assert f"version = {{{told['version']}}}" in page and told["license"] in page
+    [paper] = told["references"]
+    assert f"title = {{{paper['title']}}}" in page and paper["collection-title"] in page
+    names = [f"{one['family-names']}, {one['given-names']}" for one in paper["authors"]]
+    assert f"author = {{{' and '.join(names)}}}" in page
+    assert paper["identifiers"][0]["value"] in page

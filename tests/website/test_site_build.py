@@ -102,7 +102,7 @@ def test_a_page_can_be_read_without_scripts(site):
     words = Words()
     words.feed(page)
     said = " ".join(" ".join(words.said).split())
-    assert "one particular thing" in said and "Ten minutes" in said and "Add a method" in said
+    assert "particular thing, shown by" in said and "Ten minutes" in said and "Add a method" in said
 
 
 def test_the_published_address_stands_in_llms_txt(tmp_path):

@@ -22,7 +22,7 @@ QUESTIONS = {
     "how do I score my pictures?": ("docs/measure.md", "pictures", "perfbench measure"),
     "how do I add a method?": ("docs/methods.md", "method", "--method-file"),
     "how do I add a metric?": ("docs/add-a-metric.md", "table", "--from contrast.csv"),
-    "what is Best H?": ("docs/glossary.md", "Glossary", "**Best H**"),
+    "what is Best H?": ("docs/glossary.md", "Best H", "harmonic mean"),
     "is a difference real?": ("docs/worked-example.md", "interval", "standard error"),
     "how do I run on many GPUs?": ("docs/scale-out.md", "GPUs", "--engine processes"),
     "how do I send a result?": ("docs/submit.md", "", "perfbench submission"),
