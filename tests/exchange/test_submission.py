@@ -198,13 +198,13 @@ def test_forged_rows_that_fit_their_tables_are_found_by_a_redraw(micro, tmp_path
     archive = tmp_path / "better.perfbench.tar.xz"
     run(["submission", "make", str(better), "--out", str(archive)])
     assert verify(archive) == 0
-    assert verify(archive, "--trained", micro, "--redraw", 5) == 1
+    assert verify(archive, "--trained", micro, "--redraw", 8) == 1
     said = capsys.readouterr().out
-    assert "was drawn again" in said and said.count("refused") == 1
+    assert "was drawn again byte for byte, and its image_sim is -0.02" in said
 
 
 def test_other_trained_files_than_it_tells_are_refused(micro, sent, tmp_path, capsys):
-    """A folder METHOD/CONCEPT/ in which the two concepts' files have changed places."""
+    """A folder METHOD/CONCEPT/ with its own files, then with one bit of one of them turned."""
     for name in ("cat", "teapot"):
         [fit] = micro.glob(f"fits/perfusion/{name}-*")
         shutil.copytree(fit, tmp_path / "files" / "perfusion" / name)

@@ -72,16 +72,16 @@ def refuse_apart(one: Compared, exactly: bool) -> None:
     where = f"{one.method}/{one.where}"
     if not one.apart:
         raise Refused(f"{where} was drawn again and has no score to compare")
-    if exactly and not one.equal:
-        raise Refused(
-            f"{where} was drawn again on the same processor with the same versions, and is another "
-            f"picture than the one that was scored"
-        )
     name, value = max(one.apart, key=lambda pair: abs(pair[1]))
     if one.same and abs(value) > EQUAL:
         raise Refused(
             f"{where} was drawn again byte for byte, and its {name} is {value:+.4f} beside the "
             f"one that was told: its rows are not of its pictures"
+        )
+    if exactly and not one.equal:
+        raise Refused(
+            f"{where} was drawn again on the same processor with the same versions, and is another "
+            f"picture than the one that was scored"
         )
     if abs(value) > PICTURE:
         raise Refused(
