@@ -2,7 +2,7 @@
 
 In: the words of `--log`. Out: `Tracker`s that take numbers, pictures, tables and texts. What is
 missing or cannot begin is one sentence before any work; what fails later is told once, and that
-tracker is left alone. Nothing is imported or sent where nobody asked.
+tracker is left alone. Nothing is opened or sent where nobody asked.
 """
 
 import importlib.util

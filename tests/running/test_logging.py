@@ -264,19 +264,25 @@ def test_a_missing_library_is_one_sentence(library, monkeypatch, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_without_log_no_library_is_loaded(tmp_path):
+def test_without_log_nothing_is_opened(tmp_path):
+    """Another library may import wandb where it is installed; no run of it is begun."""
     import subprocess
 
     from run_kit import arguments, environment
 
-    code = "import sys; from benchmarks.cli import run; run(sys.argv[1:]); " \
-           "print(*sorted({'wandb', 'tensorboard'} & set(sys.modules)))"  # fmt: skip
+    code = """if True:
+        import sys
+        from benchmarks.cli import run
+        run(sys.argv[1:])
+        begun = getattr(sys.modules.get("wandb"), "run", None)
+        print("tensorboard" in sys.modules, begun)
+    """
     words = ["run", *arguments(shared(), tmp_path / "run"), "--methods", "super"]
-    done = subprocess.run(
-        [sys.executable, "-c", code, *words], env=environment(), capture_output=True, text=True
-    )
+    call = [sys.executable, "-c", code, *words]
+    done = subprocess.run(call, env=environment(), cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == ""
+    assert done.stdout.splitlines()[-1] == "False None"
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_what_others_recorded_is_read_with_care():
