@@ -158,7 +158,7 @@ def draw_plane(axes: Axes, shown: pd.DataFrame) -> Drawn:
     plots.plane(axes, rows, pad=0.04)
     ceiling = shown.loc[shown["kind"] == "ceiling", plots.Y]
     low, high = axes.get_ylim()
-    axes.set_ylim(low, max(high, *(value + 0.04 * (high - low) for value in ceiling)))
+    axes.set_ylim(low, max([high, *(value + 0.04 * (high - low) for value in ceiling)]))
     drawn = plots.floor_and_ceiling(axes, shown)
     axes.set_xlabel(plots.AXIS[plots.X], fontsize=NAME)
     axes.set_ylabel("")
@@ -192,7 +192,9 @@ def spot(
 ) -> tuple[float, float]:
     """Where a place lies in the plane; the concept's own pictures lie on the ceiling."""
     if place == REAL:
-        ceiling = shown.loc[shown["kind"] == "ceiling", plots.Y]
+        ceiling = shown.loc[shown["kind"] == "ceiling", plots.Y].dropna()
+        if not len(ceiling):
+            raise UserError("the table has no row of real images, which the strip shows")
         return (axes.get_xlim()[1] if axes else np.inf), float(ceiling.iloc[0])
     row = shown[(shown["method"] == place[0]) & (shown["point"] == place[1])]
     if not len(row):

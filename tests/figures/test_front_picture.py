@@ -92,6 +92,8 @@ def test_what_is_missing_is_named(run):
     table = run.table[run.table["method"] != "cd"]
     with pytest.raises(UserError, match="shows cd default, and the table has no such row"):
         front_picture.front(table, strip)
+    with pytest.raises(UserError, match="no row of real images"):
+        front_picture.front(run.table[run.table["kind"] != "ceiling"], strip)
 
 
 def test_the_committed_picture_is_of_the_committed_rows_and_small(tmp_path):
