@@ -6,6 +6,7 @@ In: results/miniature-paper as it is committed. Out: `python -m website.interval
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,7 @@ def difference(other: str, root: Path) -> Difference:
     import pandas as pd
     from scipy.stats import t
 
-    metrics = pd.read_csv(root / RUN / "metrics.csv")
+    metrics: Any = pd.read_csv(root / RUN / "metrics.csv")
     metrics = metrics.set_index(["method", "point", "concept"]).sort_index()
     sides = [metrics.loc[place]["image_sim"] for place in (OURS, (other, "default"))]
     each = (sides[0] - sides[1]).sort_values()
@@ -53,7 +54,7 @@ def draw(out: Path, root: Path) -> list[Difference]:
         names, values = list(one.values), list(one.values.values())
         axis.scatter(values, [0.0] * len(values), s=26, color="#999999", zorder=2)
         for name in (names[0], names[-1]):  # they are sorted
-            place = (one.values[name], 0)
+            place = (one.values[name], 0.0)
             axis.annotate(name, place, (0, -13), textcoords="offset points", ha="center", size=8)
         axis.plot([one.lo, one.hi], [0.5, 0.5], color=MARKED, linewidth=3, solid_capstyle="butt")
         axis.plot(one.mean, 0.5, "o", color=MARKED, markersize=8)

@@ -222,7 +222,9 @@ def main(words: Sequence[str] | None = None) -> int:
             tempfile.TemporaryDirectory(prefix="perfbench-blocks-") as home,
             ThreadPoolExecutor(max(args.jobs, 1)) as pool,
         ):
-            made = pool.map(lambda pair: run_page(*pair, Path(home), args.limit), wanted.items())
+            made = pool.map(
+                lambda page: run_page(page, wanted[page], Path(home), args.limit), wanted
+            )
             for each in made:
                 outcomes += each
                 for one in each:

@@ -45,8 +45,13 @@ def comments_of_fields(module: ModuleType, name: str) -> dict[str, tuple[str, st
     told = {}
     for node in found.body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            own = [comments[n] for n in range(node.lineno, node.end_lineno + 1) if n in comments]
-            above, line = [], node.lineno - 1
+            own = [
+                comments[n]
+                for n in range(node.lineno, (node.end_lineno or node.lineno) + 1)
+                if n in comments
+            ]
+            above: list[str] = []
+            line = node.lineno - 1
             while line in alone:
                 above.insert(0, comments[line])
                 line -= 1

@@ -151,7 +151,9 @@ def scores(about: Mapping[str, Any], table: pd.DataFrame | None) -> str:
 
 def protocol(about: Mapping[str, Any]) -> str:
     told = about.get("protocol", {})
-    rows = [(words, name_alone(told[key])) for key, words in PROTOCOL.items() if key in told]
+    rows: list[tuple[str, Any]] = [
+        (words, name_alone(told[key])) for key, words in PROTOCOL.items() if key in told
+    ]
     backbone = about.get("backbone", {})
     rows += [
         ("backbone", name_alone(backbone.get("id", ""))),

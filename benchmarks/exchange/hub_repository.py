@@ -62,7 +62,7 @@ def look(repo: str, kind: str | None = MODEL) -> Repository:
             check_owner(repo, api.whoami())
             return Repository(None, False, frozenset(), frozenset())
         api.auth_check(repo, repo_type=kind, write=True)
-        sizes = {one.rfilename: one.size or 0 for one in found.siblings or []}
+        sizes = {one.rfilename: one.size or 0 for one in getattr(found, "siblings", None) or []}
         named: frozenset[str] = frozenset()
         if CARD in sizes and sizes[CARD] <= LONGEST:
             with tempfile.TemporaryDirectory(prefix="perfbench-card-") as aside:

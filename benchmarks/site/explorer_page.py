@@ -15,8 +15,9 @@ from benchmarks.figures.report.report_page import policy
 
 ASSETS = Path(__file__).parent / "assets"
 # in this order they are one script
-SCRIPTS = ("tools", "data", "address", "rows", "filters", "plane", "pictures", "compare", "cell")
-SCRIPTS = (*SCRIPTS, "keys")
+SCRIPTS = (
+    "tools", "data", "address", "rows", "filters", "plane", "pictures", "compare", "cell", "keys",
+)  # fmt: skip
 
 
 def page_text(data: Mapping[str, Any]) -> str:

@@ -21,8 +21,14 @@ from benchmarks.store.csv_files import MARK, PAIR_ROW, REMARK, ROW, with_digest
 from benchmarks.store.reading import imported_methods
 from benchmarks.suite.drift_kinds import DRIFT
 
-COSINES = ("image_sim", "text_sim_raw", "image_sim_a", "image_sim_b", "image_sim_heldout")
-COSINES += ("image_sim_subject",)
+COSINES = (
+    "image_sim",
+    "text_sim_raw",
+    "image_sim_a",
+    "image_sim_b",
+    "image_sim_heldout",
+    "image_sim_subject",
+)
 RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(COSINES, (-1.0, 1.0)),
     "nearer": (0.0, 1.0),
