@@ -52,7 +52,7 @@ def test_an_earlier_bundle_is_replaced_and_nothing_else(runs, tmp_path):
     assert (out / "notes.txt").read_text() == "mine"
 
 
-def test_places_that_are_refused(runs, tmp_path):
+def test_places_that_are_refused(runs, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("mine")
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
@@ -68,6 +68,10 @@ def test_places_that_are_refused(runs, tmp_path):
             perfbench(["view", runs[0], "--bundle", str(tmp_path / place)])
     with pytest.raises(UserError, match="holds other files"):
         perfbench(["view", runs[0], "--bundle", runs[0]])
+    monkeypatch.chdir(site)
+    for place in (".", "..", "/"):
+        with pytest.raises(UserError, match="is where you are"):
+            perfbench(["view", runs[0], "--bundle", place])
     with pytest.raises(UserError, match="give one of them"):
         perfbench(["view", runs[0], "--bundle", str(tmp_path / "new"), "--port", "0"])
 
