@@ -69,13 +69,10 @@ def test_a_form_is_one_that_github_shows(name):
     assert any(one.get("validations", {}).get("required") for one in form["body"])
 
 
-AGREED = {"submission", "docs/submit.md"}  # of the board, which is made beside this
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_commands_and_files_of_a_form_exist(name):
     text = (ROOT / f".github/ISSUE_TEMPLATE/{name}.yml").read_text("utf-8")
     verbs = set(re.findall(r"`perfbench ([a-z-]+)", text)) - {"--version"}
-    assert verbs <= {*cli.VERBS, *AGREED}
+    assert verbs <= {*cli.VERBS}
     files = re.findall(r"`((?:docs|results|tests)/[\w./-]*\w)`", text)
-    assert [file for file in files if not (ROOT / file).exists() and file not in AGREED] == []
+    assert [file for file in files if not (ROOT / file).exists()] == []

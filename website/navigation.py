@@ -35,6 +35,7 @@ SECTIONS: dict[str, tuple[Entry, ...]] = {
     ),
     "How to": (
         Entry("docs/concepts.md", "Use your own photographs", "my own photographs as a concept"),
+        Entry("docs/examples/README.md", "Examples", "a short script to begin with"),
         Entry("docs/measure.md", "Score your pictures", "numbers for pictures that I have"),
         Entry("docs/import.md", "Put pictures into a table", "pictures by another tool in a run"),
         Entry("docs/evaluate.md", "Choose an epoch", "to know which epoch of a LoRA to keep"),
