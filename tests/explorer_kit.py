@@ -51,8 +51,8 @@ def large_run(folder: Path, pictures: bool, points: int = 20) -> Path:
     text = "A {" + cell["concept"] + "} in place number " + cell["prompt_id"]
     key = [f"{number:064x}" for number in range(len(cell))]
     plan = cell.assign(n=1, key=key, fit="", template=text, text=text)
-    plan = plan.reindex(columns=[*pd.read_csv(folder / "plan.csv").columns])
-    plan.fillna("").to_csv(folder / "plan.csv", index=False, lineterminator="\n")
+    plan = plan.reindex(columns=[*pd.read_csv(folder / "plan.csv").columns], fill_value="")
+    plan.to_csv(folder / "plan.csv", index=False, lineterminator="\n")
     random = np.random.default_rng(0)
     rows = []
     for metric, level in (("image_sim", 0.7), ("text_sim_raw", 0.25)):
