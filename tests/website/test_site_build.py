@@ -151,7 +151,7 @@ def test_a_browser_asks_no_other_host_and_search_finds(chromium, address):
         page.goto(address + place)
         page.wait_for_load_state("networkidle")
     page.locator("input[name=query]").click()
-    page.locator("input[name=query]").fill("vendi")
+    page.locator("input[name=query]").press_sequentially("vendi")  # it listens to keys
     page.locator(".md-search-result__link").first.wait_for()
     found = [one.get_attribute("href") for one in page.locator(".md-search-result__link").all()]
     assert any("docs/statistics.html" in href for href in found)
