@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from inspect import cleandoc
+from itertools import groupby
 from textwrap import fill
 
 from benchmarks.advice import advised
@@ -56,13 +57,16 @@ for room in ROOMS:  # each owns its verbs
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
-    """Keeps line breaks and examples; only prose that is wider than the terminal is wrapped."""
+    """Keeps line breaks and examples; only a paragraph that is wider than the terminal is filled
+    anew."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
-        lines = (indent + line for line in text.splitlines())
-        return "\n".join(
-            fill(line, width) if len(line) > width and line[:1].strip() else line for line in lines
-        )
+        parts = []
+        for prose, lines in groupby(text.splitlines(), lambda line: bool(line[:1].strip())):
+            kept = [indent + line for line in lines]
+            wide = prose and max(map(len, kept)) > width
+            parts.append(fill(" ".join(kept), width) if wide else "\n".join(kept))
+        return "\n".join(parts)
 
 
 class Parser(argparse.ArgumentParser):

@@ -338,9 +338,12 @@ def publish(parser: argparse.ArgumentParser) -> Run:
       perfbench publish results/mine --to mine --licence cc0-1.0 --push me/mine
     """
     parser.add_argument("run", metavar="RUN", help="a run folder, or a name under results/")
-    parser.add_argument("--to", required=True, metavar="DIR", help="the folder that is written")
+    parser.add_argument("--to", required=True, metavar="DIR", help="folder to write")
     parser.add_argument(
-        "--licence", default="", metavar="ID", help="of drawn pictures and rows: cc-by-4.0, ..."
+        "--licence",
+        default="",
+        metavar="ID",
+        help="licence of drawn pictures and rows, such as cc-by-4.0",
     )
     parser.add_argument(
         "--photographs",
@@ -350,9 +353,9 @@ def publish(parser: argparse.ArgumentParser) -> Run:
         "none (they stay here), or NAME=ID,...",
     )
     parser.add_argument("--push", metavar="OWNER/NAME", default="", help="send it to the hub, too")
-    parser.add_argument("--public", action="store_true", help="of --push: for all to see")
+    parser.add_argument("--public", action="store_true", help="with --push: let everybody see it")
     parser.add_argument("--overwrite", action="store_true", help="replace what is there already")
-    parser.add_argument("--yes", action="store_true", help="of --push: send without asking")
+    parser.add_argument("--yes", action="store_true", help="with --push: send without asking")
 
     def act(args: argparse.Namespace) -> None:
         from benchmarks.exchange.publishing import publish

@@ -29,20 +29,26 @@ def view(parser: argparse.ArgumentParser) -> Run:
         "--bundle",
         type=Path,
         metavar="DIR",
-        help="write a folder instead; new, empty, or an earlier bundle, which is replaced",
+        help="write a folder instead: a new one, an empty one, or an earlier bundle to replace",
     )
     parser.add_argument(
-        "--port", type=int, metavar="N", help="to serve on; default 8017, 0 for any that is free"
+        "--port",
+        type=int,
+        metavar="N",
+        help="port to serve on; 8017 unless given, 0 takes any that is free",
     )
     parser.add_argument(
         "--side",
         type=whole(SMALLEST, LARGEST),
         default=TILE,
         metavar="N",
-        help=f"pixels of a thumbnail's side; default {TILE}",
+        help=f"pixels of a thumbnail's side (default: {TILE})",
     )
     parser.add_argument(
-        "--images", type=whole(1), metavar="N", help="of each cell in a bundle; default all"
+        "--images",
+        type=whole(1),
+        metavar="N",
+        help="pictures of each cell in a bundle (default: all)",
     )
 
     def act(args: argparse.Namespace) -> None:

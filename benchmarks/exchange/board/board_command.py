@@ -20,22 +20,31 @@ def board(parser: argparse.ArgumentParser) -> Run:
         "entries", nargs="+", metavar="RUN_OR_ARCHIVE", help="run folders, names under results/, "
         "archives by `perfbench submission make`",
     )  # fmt: skip
-    parser.add_argument("--out", required=True, metavar="DIR", help="the page is written there")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder to write the page into")
     parser.add_argument(
         "--explorer",
         default="",
         metavar="PLACE",
-        help="an explorer's folder as the page names it (`perfbench view --bundle`): rows link to "
-        "their pictures there",
+        help="address of a `perfbench view --bundle`, as seen from the page: rows link to their "
+        "pictures there",
     )
     parser.add_argument(
-        "--backbone", default="", metavar="WHICH", help="of archives, where it is not shipped"
+        "--backbone",
+        default="",
+        metavar="WHICH",
+        help="name or folder of an archive's backbone that is not shipped",
     )
     parser.add_argument(
-        "--suite", default="", metavar="WHICH", help="of archives, where it is not shipped"
+        "--suite",
+        default="",
+        metavar="WHICH",
+        help="name or folder of an archive's suite that is not shipped",
     )
     parser.add_argument(
-        "--scorers", default="", metavar="A,B", help="of archives, that are known here"
+        "--scorers",
+        default="",
+        metavar="A,B",
+        help="scorers that archives may name beside the shipped ones",
     )
 
     def act(args: argparse.Namespace) -> None:

@@ -34,7 +34,7 @@ def make(parser: argparse.ArgumentParser) -> Run:
         type=whole(0, 5000),
         default=400,
         metavar="N",
-        help="small pictures at most, where the run has pictures; default 400",
+        help="most small pictures to pack, where the run has pictures (default: 400)",
     )
 
     def act(args: argparse.Namespace) -> None:
@@ -55,7 +55,9 @@ def make(parser: argparse.ArgumentParser) -> Run:
 @subverb("submission", "verify", "make its tables again, and draw a sample of its cells again")
 def verify_verb(parser: argparse.ArgumentParser) -> Run:
     """Exit status: 0 recomputed or verified, 1 refused, 2 a mistake in what was asked."""
-    parser.add_argument("archive", metavar="ARCHIVE", help="by `perfbench submission make`")
+    parser.add_argument(
+        "archive", metavar="ARCHIVE", help="a file made by `perfbench submission make`"
+    )
     parser.add_argument(
         "--trained",
         default="",
@@ -67,31 +69,42 @@ def verify_verb(parser: argparse.ArgumentParser) -> Run:
         type=whole(0, 100_000),
         default=0,
         metavar="N",
-        help="draw so many cells again, chosen at random; default none",
+        help="draw N cells again, chosen at random (default: none)",
     )
     parser.add_argument(
-        "--sample", type=whole(0), metavar="SEED", help="which cells; default nobody knows before"
+        "--sample",
+        type=whole(0),
+        metavar="SEED",
+        help="seed that chooses the cells again (default: a new one)",
     )
     parser.add_argument(
-        "--backbone", default="", metavar="WHICH", help="its place here, where it is not shipped"
+        "--backbone",
+        default="",
+        metavar="WHICH",
+        help="name or folder of its backbone, if that is not shipped",
     )
     parser.add_argument(
-        "--suite", default="", metavar="WHICH", help="its place here, where it is not shipped"
+        "--suite",
+        default="",
+        metavar="WHICH",
+        help="name or folder of its suite, if that is not shipped",
     )
     parser.add_argument(
-        "--scorers", default="", metavar="A,B", help="that are known here, beside the shipped ones"
+        "--scorers", default="", metavar="A,B", help="scorers to know beside the shipped ones"
     )
     parser.add_argument(
         "--method-file",
         dest="method_files",
         default="",
         metavar="FILE,..",
-        help="of a method that is not built in: it is run, so read it first",
+        help="file of a method that is not built in; it is run, so read it first",
     )
-    parser.add_argument("--device", default="auto", metavar="NAME", help="of --redraw")
-    parser.add_argument("--json", action="store_true", help="the verdict for programs")
     parser.add_argument(
-        "--verdict", default="", metavar="FILE", help="write it there as well, for the board"
+        "--device", default="auto", metavar="NAME", help="device to draw on with --redraw"
+    )
+    parser.add_argument("--json", action="store_true", help="print the verdict as JSON")
+    parser.add_argument(
+        "--verdict", default="", metavar="FILE", help="file to write the verdict into as well"
     )
 
     def act(args: argparse.Namespace) -> int:
