@@ -178,9 +178,10 @@ COMMANDS = {
         "--images 2",
     ],
     "measures": [
-        f"{QUICK} --threads 1 --no-cache --out {OUT}measures --scorers auto,truth --methods "
-        "perfusion,cd,db,ti,lora,super --concepts all --drift --set images=4 --set "
-        f"points.perfusion={_points('local', 0.30, 0.60, 0.75, 1.05)},{_points('global', 0.40)}",
+        f"{QUICK} --threads 1 --methods perfusion,cd,db,ti,lora,super --concepts all --drift "
+        "--set images=4 --set "
+        f"points.perfusion={_points('local', 0.30, 0.60, 0.75, 1.05)},{_points('global', 0.40)} "
+        f"--scorers auto,truth --no-cache {TWO} --out {OUT}measures",
         *_figures("measures", "measures", "cost", "difficulty"),
     ],
     "transfer": [

@@ -467,8 +467,13 @@ def test_the_page_keeps_its_words_and_is_made_again_alike(results, tmp_path):
         one.write_text(
             f"# Claims\n\nBefore.\n\n{claims_page.BEGIN}\nSTALE\n{claims_page.END}\n\nAfter.\n"
         )
+    marks = (claims_page.BEGIN_MEASURES, claims_page.BEGIN_DIFFERENCES)
+    with other.open("a") as page:
+        page.writelines(f"\n{mark}\nSTALE\n{claims_page.END}\n" for mark in marks)
     new = claims_page.write_pages(tmp_path, results)
-    assert "was not scored by the truth" in other.read_text()
+    told = other.read_text()
+    assert "was not scored by the truth" in told and "STALE" not in told
+    assert told.count("Not measured: miniature-measures has not been made.") == 2
     once = path.read_text()
     assert (
         once.startswith("# Claims\n\nBefore.") and once.endswith("After.\n") and "STALE" not in once

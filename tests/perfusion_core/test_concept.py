@@ -175,7 +175,8 @@ def pickled(path):
         ),
         (
             changed({"version": "4"}),
-            r"^\S+ was written by a newer version \(format 4, this one reads up to 3\)$",
+            r"^\S+ was written by a newer version \(format 4, this one reads up to 3\); "
+            r"update to that version$",
         ),
         (changed({"gate": "tanh"}), "its gate is 'tanh', not one of sigmoid, linear"),
         (changed({"version": "x"}), "damaged"),

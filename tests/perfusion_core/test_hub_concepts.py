@@ -83,7 +83,8 @@ def test_one_small_file_is_fetched_and_then_enough(repositories, tmp_path):
 
 
 BAD = {
-    "owner/pickle": "no .safetensors file at its root; pickles are never read",
+    "owner/pickle": "no .safetensors file at its root; give a repository that was pushed as a "
+    "concept (pickles are never read)",
     "owner/two": "2 files that may be the concept (a.safetensors, b.safetensors)",
     "owner/exports": "only files for other programs",
     "owner/below": "no .safetensors file at its root",

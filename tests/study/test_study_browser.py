@@ -386,7 +386,7 @@ def test_any_web_server_will_do(ranking, visit):
         begin(page)
         by_keys(page, right_ranks(screens(ranking, 2)[0]))
         page.keyboard.press("Enter")
-        assert page.evaluate(
+        page.wait_for_function(  # they come one by one
             "[...document.images].every(image => image.naturalWidth > 0 || !image.src)"
         )
         page.click("#stop")
