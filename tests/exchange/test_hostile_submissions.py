@@ -10,6 +10,7 @@ import lzma
 import tarfile
 import zipfile
 
+import numpy as np
 import pytest
 import submission_kit as kit
 from hostile_kit import make_victim, untouched
@@ -83,6 +84,11 @@ def fewer_steps(about):
 def bomb() -> bytes:
     """Three hundred million zeros in some 45 kB."""
     return lzma.compress(bytes(UNPACKED + 2**25), preset=1)
+
+
+def empty_streams() -> bytes:
+    """Twenty thousand streams of nothing behind a real archive."""
+    return kit.real_archive() + 20_000 * lzma.compress(b"", check=lzma.CHECK_NONE)
 
 
 def zip_bomb() -> bytes:
@@ -179,6 +185,7 @@ FORGED = {
         "which no submission has",
     ),
     "an xz bomb": (bomb, "it unpacks to more than"),
+    "a bomb of empty streams": (empty_streams, "it has an empty stream"),
     "a gzip bomb": (lambda: gzip.compress(bytes(2**24)), "it is a gzip file, and was not unpacked"),
     "a zip bomb": (zip_bomb, "it is a zip file, and was not unpacked"),
     "no archive": (lambda: b"hello", "it is no archive that is known"),
@@ -320,6 +327,42 @@ def test_a_bomb_costs_no_more_memory_than_the_limit(monkeypatch):
     with pytest.raises(archive.Refused, match="unpacks to more"):
         archive.unpacked_text(lzma.compress(bytes(2**20)))
     assert sum(asked) <= 10_001
+
+
+def test_many_streams_are_read_once_and_counted(monkeypatch):
+    """What a decoder is given is what it copies: no more than a piece a stream, for any number."""
+    from benchmarks.exchange.submissions import submission_archive as archive
+
+    given = []
+    real = lzma.LZMADecompressor
+
+    class Watched:
+        def __init__(self, *args, **more):
+            self.inner = real(*args, **more)
+
+        def decompress(self, data, most):
+            given.append(len(data))
+            return self.inner.decompress(data, most)
+
+        def __getattr__(self, name):
+            return getattr(self.inner, name)
+
+    monkeypatch.setattr(archive.lzma, "LZMADecompressor", Watched)
+    one = lzma.compress(b"x")
+    assert archive.unpacked_text(one * 2000) == b"x" * 2000
+    assert len(given) < 2 * 2000 + 100 and max(given) <= 2**13
+    monkeypatch.setattr(archive, "STREAMS", 1999)
+    with pytest.raises(archive.Refused, match="more than 1,999 streams"):
+        archive.unpacked_text(one * 2000)
+
+
+def test_streams_of_any_length_are_read_to_their_end():
+    """Their ends fall before, on and behind those of the pieces; noise does not get shorter."""
+    from benchmarks.exchange.submissions.submission_archive import PIECE, unpacked_text
+
+    rng = np.random.default_rng(0)
+    texts = [rng.bytes(n) for n in (1, *range(PIECE - 80, PIECE - 40), 5 * PIECE, 2**21, 3)]
+    assert unpacked_text(b"".join(map(lzma.compress, texts))) == b"".join(texts)
 
 
 def test_a_header_that_asks_for_memory_is_refused(monkeypatch):
