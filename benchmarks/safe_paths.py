@@ -105,6 +105,16 @@ def leads_out(path: Path) -> bool:
     return path.is_symlink() and not lies_below(path.parent, path)
 
 
+def one_line(text: str) -> str:
+    """The text with an escape for all that is not printed: a log takes a line of somebody else's
+    that begins with `::` for a command."""
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
+    )
+
+
 def shown(given: object) -> str:
     """A bad value as an error prints it."""
     text = repr(given)

@@ -15,6 +15,7 @@ from benchmarks.paths import git_commit
 from benchmarks.planning.backbones import Models
 from benchmarks.planning.config import Config, as_dict, protocol
 from benchmarks.planning.units import Method, Plan
+from benchmarks.safe_paths import is_name, shown
 from benchmarks.scoring.cell_row import CellRow
 from benchmarks.scoring.lookup import Scorer
 from benchmarks.store.reading import SCHEMA as SCHEMA
@@ -144,8 +145,15 @@ def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
             for name in old[part].keys() & new[part].keys()
         ]
     return [
-        f"{what}: {before} -> {after}" for what, before, after in sorted(pairs) if before != after
+        f"{what}: {_told(before)} -> {_told(after)}"
+        for what, before, after in sorted(pairs)
+        if before != after
     ]
+
+
+def _told(digest: Any) -> str:
+    """A digest as it stands; what somebody else put in its place, as errors print it."""
+    return digest if isinstance(digest, str) and is_name(digest) else shown(digest)
 
 
 def joined(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from benchmarks.exchange.submissions.submission_archive import UNPACKED, members
 
 IMAGE, TEXT, SEED, INDEX = 9, 10, 8, 7  # columns of a row
 PLAN = "plan.csv"
+COMMAND = "::error::hello"  # what a workflow's log obeys at the beginning of a line
 
 
 def drop_lines(n):
@@ -52,6 +53,14 @@ def better_table(files):
     head = lines[0].split(",")
     at = next(k for k, line in enumerate(lines) if line.startswith("method,cd,"))
     lines[at] = kit.cell_set(lines[at], head.index("harmonic"), "0.9")
+    files["table.csv"] = "".join(lines).encode()
+
+
+def cell_of_lines(files):
+    """A quoted name with line ends, of which a log would take one for a command."""
+    lines = files["table.csv"].decode().splitlines(keepends=True)
+    at = next(k for k, line in enumerate(lines) if line.startswith("method,cd,"))
+    lines[at] = kit.cell_set(lines[at], 2, f'"default\n{COMMAND}\nverified"')
     files["table.csv"] = "".join(lines).encode()
 
 
@@ -149,7 +158,7 @@ FORGED = {
     "infinity": (lambda: kit.forged(kit.first_row(TEXT, "inf")), "is 'inf', which is no number"),
     "a cosine above 1": (
         lambda: kit.forged(kit.first_row(TEXT, "1.200000")),
-        "text_sim_raw is 1.200000, which cannot be",
+        "text_sim_raw is '1.200000', which cannot be",
     ),
     "an empty score": (
         lambda: kit.forged(kit.first_row(TEXT, "")),
@@ -217,6 +226,37 @@ FORGED = {
             kit.run_json(lambda about: about["digests"]["concepts"].update(cat="0" * 16))
         ),
         "it was made of other texts or pictures",
+    ),
+    "a digest of several lines": (
+        lambda: kit.forged(kit.run_json(lambda about: about["digests"]["concepts"].update(
+            cat=f"0\n{COMMAND}\nverified"))),
+        "(concept cat: '0\\n::error::hello\\nverified' -> ",
+    ),
+    "a cell of several lines in a table": (
+        lambda: kit.forged(cell_of_lines),
+        "table.csv was edited: point of ",
+    ),
+    "a score with a line end": (
+        lambda: kit.forged(kit.first_row(TEXT, f'"9{chr(10)}"')),
+        "text_sim_raw is '9\\n', which cannot be",
+    ),
+    "a protocol that is a list": (
+        lambda: kit.forged(kit.run_json(lambda about: about["protocol"].update(preset=["quick"]))),
+        "its protocol is called ['quick']",
+    ),
+    "a protocol that is an object": (
+        lambda: kit.forged(kit.run_json(lambda about: about["protocol"].update(preset={"a": 1}))),
+        "its protocol is called {'a': 1}",
+    ),
+    "a number beyond all in run.json": (
+        lambda: kit.forged(kit.text_changed("run.json", '"steps": 20,', '"steps": 1e999,', 1)),
+        "run.json is no JSON that can be read: 1e999 is not finite",
+    ),
+    "a whole number beyond all in run.json": (
+        lambda: kit.forged(
+            kit.text_changed("run.json", '"steps": 20,', f'"steps": {10**400},', 1)
+        ),
+        "run.json is no JSON that can be read",
     ),
     "a version of tomorrow": (
         lambda: kit.with_manifest(lambda about: about.update(version=2)),
@@ -294,6 +334,7 @@ def test_a_forged_submission_is_refused(kind, tmp_path, capsys):
     said = capsys.readouterr().out
     assert said.startswith("theirs.perfbench.tar.xz: refused: ") and said.count("\n") == 1
     assert sentence in said, said
+    assert said[:-1].isprintable() and "\n::" not in said
     assert sorted(path.name for path in tmp_path.iterdir()) == [archive.name, "victim"]
 
 
@@ -378,3 +419,14 @@ def test_members_of_nonsense_are_a_sentence():
 
     with pytest.raises(Refused, match="no tar"):
         members(b"\x01" * 2048)
+
+
+def test_whatever_a_verdict_tells_stays_in_its_line():
+    from benchmarks.exchange.submissions.submission_verify import RECOMPUTED, Verdict, told_text
+
+    hostile = f"x\n{COMMAND}\r{COMMAND}\u2028{COMMAND}\x1b[2J"
+    found = Verdict("a", "", RECOMPUTED, name=hostile, by=hostile, told=[hostile], why=hostile)
+    for verdict in (found, Verdict(hostile, "", "refused", why=hostile)):
+        lines = told_text(verdict).removesuffix("\n").split("\n")
+        assert len(lines) == (3 if verdict is found else 1)
+        assert all(line.isprintable() and not line.startswith("::") for line in lines)

@@ -14,7 +14,7 @@ from benchmarks.digests import digest
 from benchmarks.exchange.submissions.submission_archive import Refused
 from benchmarks.paths import backbone_names, backbone_place
 from benchmarks.planning.config import PRESETS, Config
-from benchmarks.safe_paths import shown
+from benchmarks.safe_paths import one_line, shown
 from benchmarks.scoring.cell_row import CellRow
 from benchmarks.scoring.lookup import SD_SCORER, Scorer, find_scorer
 from benchmarks.scoring.modern import SHORT
@@ -69,15 +69,15 @@ def check_backbone(about: Mapping[str, Any], places: Places, known: Known) -> No
     told = about.get("backbone", {})
     named = places.backbone or (told.get("id") if told.get("id") in backbone_names() else "")
     if not named:
-        known.told.append(f"the backbone {told.get('id')}: give its place with --backbone")
+        known.told.append(f"the backbone {shown(told.get('id'))}: give its place with --backbone")
         return
     place = backbone_place(named)
     if not place.exists():
         raise UserError(f"--backbone {named}: there is no such folder or file here")
     if told.get("sha256") != backbone_digest(place):
         raise Refused(
-            f"its backbone {told.get('id')} has another digest than {named} here: other weights "
-            f"drew its pictures"
+            f"its backbone {shown(told.get('id'))} has another digest than {named} here: other "
+            f"weights drew its pictures"
         )
 
 
@@ -254,7 +254,7 @@ def check_protocol(about: Mapping[str, Any], catalog: Catalog | None) -> None:
     """A protocol is called by a preset's name only where it is that preset's."""
     protocol = about.get("protocol", {})
     name = protocol.get("preset")
-    if name not in PRESETS:
+    if not isinstance(name, str) or name not in PRESETS:
         raise Refused(
             f"its protocol is called {shown(name)}, and {', '.join(PRESETS)} are known here"
         )
@@ -282,4 +282,4 @@ def check_protocol(about: Mapping[str, Any], catalog: Catalog | None) -> None:
 
 def say(known: Known) -> None:
     for one in known.told:
-        print(f"perfbench: taken as it is told: {one}", file=sys.stderr)
+        print(one_line(f"perfbench: taken as it is told: {one}"), file=sys.stderr)

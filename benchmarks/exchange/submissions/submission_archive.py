@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.safe_paths import safe_name, safe_parts, shown
+from benchmarks.safe_paths import one_line, safe_name, safe_parts, shown
 from benchmarks.store.packed import MAGIC, NONSENSE, archive_bytes
 from perfusion_core.errors import UserError
 
@@ -40,7 +40,10 @@ OTHERS = {  # other archives by their first bytes
 
 
 class Refused(UserError):
-    """A submission that is not what it should be; the sentence says why."""
+    """A submission that is not what it should be; the sentence says why, in one line."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(one_line(sentence))
 
 
 @dataclass(frozen=True)
@@ -214,8 +217,12 @@ def json_object(data: bytes, name: str) -> dict[str, Any]:
     def no_number(word: str) -> float:
         raise ValueError(f"{word} is no number")
 
+    def whole(word: str) -> int:
+        number_of(word)
+        return int(word)
+
     try:
-        value = json.loads(data, parse_constant=no_number)
+        value = json.loads(data, parse_constant=no_number, parse_float=number_of, parse_int=whole)
     except (ValueError, RecursionError) as error:
         raise Refused(f"{name} is no JSON that can be read: {str(error)[:80]}") from None
     if not isinstance(value, dict):

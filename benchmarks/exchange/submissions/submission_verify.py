@@ -13,6 +13,7 @@ from typing import Any
 from benchmarks.exchange.submissions.checked_submission import Asked, Checked, checked
 from benchmarks.exchange.submissions.known_here import Places
 from benchmarks.exchange.submissions.submission_archive import Refused
+from benchmarks.safe_paths import one_line
 from perfusion_core.errors import UserError
 
 RECOMPUTED, VERIFIED, REFUSED = "recomputed", "verified", "refused"
@@ -88,7 +89,7 @@ def refuse_idle_flags(asked: Asked) -> None:
 def told_text(found: Verdict) -> str:
     """Lines for people, the verdict last."""
     if found.verdict == REFUSED:
-        return f"{found.archive}: refused: {found.why}\n"
+        return f"{one_line(f'{found.archive}: refused: {found.why}')}\n"
     lines = [
         f"{found.name}{f' by {found.by}' if found.by else ''}: protocol {found.protocol}, "
         f"{found.cells:,} cells, {found.images:,} images; tables made again from rows, and equal"
@@ -100,4 +101,4 @@ def told_text(found: Verdict) -> str:
             f"bytes; largest difference of a cell's score {of['largest']:.4f}"
         )
     lines.append(f"{found.verdict}{f' ({found.why})' if found.why else ''}")
-    return "\n".join(lines) + "\n"
+    return "".join(f"{one_line(line)}\n" for line in lines)

@@ -272,7 +272,7 @@ def check_numbers(row: Mapping[str, str], where: str) -> None:
         low, high = RANGES.get(column, (0.0, float("inf")))
         if not low - SLACK <= value <= high + SLACK:
             raise Refused(
-                f"{where}: {column} is {text}, which cannot be: it lies between {low:g} and "
+                f"{where}: {column} is {shown(text)}, which cannot be: it lies between {low:g} and "
                 f"{high:g}"
             )
 

@@ -7,6 +7,7 @@ it is read as it is told.
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ from benchmarks.exchange.submissions.submission_archive import (
     Refused,
 )
 from benchmarks.exchange.submissions.submission_make import place_files
+from benchmarks.safe_paths import shown
 from benchmarks.store.fit_costs import DEVICE, NUMBERS
 from benchmarks.store.frame_text import text_of_frame
 from benchmarks.tables.build import Tables, publish, tables_of
@@ -95,6 +97,11 @@ def same_table(brought: pd.DataFrame, made: pd.DataFrame, name: str) -> None:
             at = int(np.argmax(apart))
             where = " ".join(str(made[key].iloc[at]) for key in NAMES[name] if key in made)
             raise Refused(
-                f"{name} was edited: {column} of {where} is {a.iloc[at]}, and its rows make "
-                f"{b.iloc[at]}"
+                f"{name} was edited: {column} of {where} is {told(a.iloc[at])}, and its rows make "
+                f"{told(b.iloc[at])}"
             )
+
+
+def told(value: Any) -> str:
+    """A number as it is; a text of somebody else's as errors print it."""
+    return shown(value) if isinstance(value, str) else str(value)
