@@ -4,7 +4,7 @@ fillFilters();
 fillPlane();
 const pictureList = fillPictures();
 const compareList = fillCompare();
-byId("lead").textContent = `${plural(runs.length, "run")} · ${plural(new Set(runs.flatMap((run) => run.drawn.map((point) => point.method))).size, "method")} · ${plural(new Set(D.concept_of).size, "concept")} · ${plural(runs.reduce((sum, run) => sum + run.asked.length, 0), "prompt")}${runs.some(hasPictures) ? "" : " · no pictures: scores alone"}`;
+byId("lead").textContent = `${plural(runs.length, "run")} · ${plural(new Set(runs.flatMap((run) => run.drawn.map((point) => point.method))).size, "method")} · ${plural(new Set(D.concept_of).size, "concept")} · ${plural(new Set(runs.flatMap((run) => run.asked.map((question) => D.prompt_of[question]))).size, "prompt")}${runs.some(hasPictures) ? "" : " · no pictures: scores alone"}`;
 
 let before = ""; // the view before this one
 

@@ -22,7 +22,7 @@ function planePoints(passes) {
   const found = [];
   for (const run of shown) {
     const why = shown[0] === run ? "" : apartOf(shown[0], run);
-    if (why) { left.push(why); continue; }
+    if (why) { left.push(`${why} ${run.name} is left out; choose it under Runs.`); continue; }
     const names = new Set(shownPoints(run).map((point) => point.name));
     for (const point of run.points) {
       if (point.number < run.cells.length && !names.has(point.name)) continue;
