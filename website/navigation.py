@@ -122,6 +122,11 @@ def menu(more: dict[str, list[dict[str, str]]], root: Path = ROOT) -> list[dict[
     return nav
 
 
+def beside(address: str) -> list[dict[str, str]]:
+    """Of a published site: what .github/board.sh writes beside its pages."""
+    return [{"Board": f"{address}board/index.html"}, {"Explorer": f"{address}explorer/index.html"}]
+
+
 def page_list(root: Path = ROOT) -> str:
     """A table a section: what somebody wants, and the page that has it."""
     lines: list[str] = []

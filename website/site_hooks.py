@@ -37,6 +37,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     config.nav = navigation.menu(below())
     if address := os.environ.get("PERFBENCH_SITE_URL"):
         config.site_url = address.rstrip("/") + "/"
+        config.nav += navigation.beside(config.site_url)
     return config
 
 

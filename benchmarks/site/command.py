@@ -20,7 +20,7 @@ def view(parser: argparse.ArgumentParser) -> Run:
 
       perfbench view
       perfbench view results/mine results/theirs
-      perfbench view results/mine results/theirs --bundle site
+      perfbench view results/mine results/theirs --bundle view
     """
     parser.add_argument(
         "runs", nargs="*", metavar="RUN", help="run folders, or names under results/"

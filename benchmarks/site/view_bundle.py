@@ -64,9 +64,9 @@ def all_sheets(runs: Sequence[Explored], tile: int) -> Iterator[Sheet]:
 def refuse_place(out: Path) -> None:
     """A folder that is new, empty, or an earlier bundle; nobody's files are replaced."""
     if out.is_symlink() or (out.exists() and not out.is_dir()):
-        raise UserError(f"{out} is no folder; name a new one, such as --bundle site")
+        raise UserError(f"{out} is no folder; name a new one, such as --bundle view")
     if out.resolve() in (Path.cwd(), *Path.cwd().parents):
-        raise UserError(f"{out} is where you are; name a folder in it, such as --bundle site")
+        raise UserError(f"{out} is where you are; name a folder in it, such as --bundle view")
     if out.is_dir() and any(out.iterdir()) and not is_bundle(out):
         raise UserError(
             f"{out} holds other files than a bundle does; name a new folder, such as "
