@@ -112,6 +112,21 @@ def test_a_long_sentence_and_a_long_winded_page_are_faults():
     assert faults((" ".join(["word"] * 20) + ". ") * 3) == []
 
 
+def twice(markdown: str) -> list[str]:
+    """The first eight words of entries that begin alike, as a bad merge leaves them."""
+    entries = re.split(r"^(?:- |#)", markdown, flags=re.M)[1:]
+    begun = [" ".join(entry.lower().split()[:8]) for entry in entries]
+    return sorted({start for start in begun if start.count(" ") == 7 and begun.count(start) > 1})
+
+
+def test_no_entry_of_the_changelog_stands_there_twice():
+    assert twice((ROOT / "CHANGELOG.md").read_text(encoding="utf-8")) == []
+    page = "### Added\n\n- `a`: one two three four\n  five six seven.\n- `b`.\n\n#### Running\n\n"
+    assert twice(page + "- `a`: one two three four five six eight.\n- `b`.\n") == []
+    again = page + "- `A`: one two three four five six seven. And more.\n"
+    assert twice(again) == ["`a`: one two three four five six seven."]
+
+
 def show(page: str) -> None:
     found = sorted(sentences(Path(page).read_text(encoding="utf-8")), key=words)
     median = statistics.median([words(one) for one in found] or [0])
