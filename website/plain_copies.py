@@ -8,21 +8,25 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from website.navigation import SECTIONS
-from website.page_blocks import COMMENT, title_of
+from website.page_blocks import COMMENT, FENCE, title_of
 from website.staged_files import without_code
 
 SUMMARY = (
     "Perfbench trains, generates, scores and plots text-to-image personalization methods side by "
-    "side. All pages below are Markdown; the same places ending in .html are for people."
+    "side. All pages below are Markdown; the same places ending in .html are for people. "
+    "A line names what its page is opened for."
 )
+# headings, tables, fences, lists, HTML, pictures, quotes
+NO_PROSE = re.compile(r"#|\||```|~~~|[-*+] |\d+\. |<|!|>")
 
 
 def first_sentence(text: str) -> str:
     """Of the first paragraph below the title, without links."""
-    body = COMMENT.sub("", text).partition("\n# ")[2] if not text.startswith("# ") else text
-    for paragraph in re.split(r"\n\s*\n", COMMENT.sub("", body))[1:]:
+    prose = FENCE.sub("", COMMENT.sub("", text))
+    body = prose if prose.startswith("# ") else prose.partition("\n# ")[2]
+    for paragraph in re.split(r"\n\s*\n", body)[1:]:
         plain = " ".join(re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", paragraph).split())
-        if plain and plain[0] not in "#|`-<!" and without_code(plain).strip():
+        if plain and not NO_PROSE.match(plain) and without_code(plain).strip():
             return re.split(r"(?<=[.:]) ", plain)[0].replace("**", "").rstrip(":")
     return ""
 
@@ -36,7 +40,7 @@ def llms_txt(texts: Mapping[str, str], base: str = "") -> str:
         lines += ["", f"## {section}", ""]
         for entry in shown:
             text = texts[entry.path]
-            note = first_sentence(text)
+            note = entry.wants or first_sentence(text)
             link = f"- [{title_of(text)}]({base}{entry.path})"
             lines.append(link + (f": {note}" if note else ""))
             listed.add(entry.path)

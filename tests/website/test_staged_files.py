@@ -1,6 +1,8 @@
 """What mkdocs is given, and how lists are handed to it."""
 
-from website.navigation import ROOT, pages
+import pytest
+
+from website.navigation import ENTRIES, ROOT, pages
 from website.plain_copies import first_sentence, llms_txt
 from website.staged_files import (
     as_mkdocs_reads_it,
@@ -77,7 +79,8 @@ def test_llms_txt_lists_every_page_once():
     said = llms_txt({**texts, "prompts/README.md": "# Prompts\n"}, "https://a.b/")
     assert said.startswith("# Perfbench\n\n> ")
     assert "- [P](https://a.b/README.md): One.\n" in said
-    assert "- [Ten](https://a.b/docs/tutorial.md): L is.\n" in said
+    wants = ENTRIES["docs/tutorial.md"].wants
+    assert wants and f"- [Ten](https://a.b/docs/tutorial.md): {wants}\n" in said
     assert "## Optional\n\n- [Prompts](https://a.b/prompts/README.md)\n" in said
 
 
@@ -85,3 +88,31 @@ def test_a_description_is_the_first_sentence_of_prose():
     text = "# T\n\n<!-- a comment. -->\n\n| a |\n|---|\n\n**Bold** words, `x.y`. More.\n"
     assert first_sentence(text) == "Bold words, `x.y`."
     assert first_sentence("# T\n") == ""
+
+
+@pytest.mark.parametrize(
+    ("begins", "told"),
+    [
+        ("`perfbench x` does it. More.", "`perfbench x` does it."),
+        ("[A link](x.md) leads there. More.", "A link leads there."),
+        ("**Bold** words. More.", "Bold words."),
+        ("> Quoted. More.", "Last."),
+        ("1. An item. More.", "Last."),
+        ("* An item. More.", "Last."),
+        ("```bash\nperfbench run\n\nperfbench table\n```", "Last."),
+        ("`perfbench.run`", "Last."),
+    ],
+)
+def test_a_description_begins_with_any_prose_and_with_nothing_else(begins, told):
+    assert first_sentence(f"# T\n\n{begins}\n\nLast. Not this.\n") == told
+
+
+def test_every_page_in_the_menu_has_a_description_of_its_own():
+    """What somebody wants who opens it; of the others, a whole sentence."""
+    texts = {place: told for place, told in staged().items() if isinstance(told, str)}
+    texts |= {place: (ROOT / place).read_text(encoding="utf-8") for place in pages()}
+    lines = llms_txt(texts).splitlines()
+    for path, entry in ENTRIES.items():
+        [line] = [line for line in lines if f"]({path})" in line]
+        told = line.partition(f"]({path}): ")[2]
+        assert told == entry.wants or (not entry.wants and len(told.split()) >= 5), line
