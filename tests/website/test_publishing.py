@@ -1,4 +1,4 @@
-"""The workflow that publishes the site asks for no more than it needs."""
+"""Workflows ask for no more than they need: the one that publishes the site, and CI."""
 
 import re
 
@@ -8,6 +8,7 @@ from website.navigation import ROOT
 
 yaml = pytest.importorskip("yaml", reason="no yaml here: it comes with mkdocs")
 FILE = ROOT / ".github" / "workflows" / "site.yml"
+CI = ROOT / ".github" / "workflows" / "ci.yml"
 
 
 def test_permissions_are_the_least_that_pages_need():
@@ -21,10 +22,19 @@ def test_permissions_are_the_least_that_pages_need():
     assert "pull_request" not in flow[True], "what others send is never published"
 
 
+def test_what_runs_a_pull_request_may_read_and_keeps_no_token():
+    flow = yaml.safe_load(CI.read_text(encoding="utf-8"))
+    assert "pull_request" in flow[True] and flow["permissions"] == {"contents": "read"}
+    for job in flow["jobs"].values():
+        assert "permissions" not in job and "secrets" not in str(job)
+        [checkout] = [one for one in job["steps"] if "actions/checkout" in one.get("uses", "")]
+        assert checkout["with"] == {"persist-credentials": False}
+
+
 def test_actions_are_pinned_as_the_other_workflows_pin_them():
     used = re.findall(r"uses: (\S+)", FILE.read_text(encoding="utf-8"))
     assert len(used) == 5 and all(re.fullmatch(r"actions/[\w-]+@v\d+", one) for one in used)
-    ci = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+    ci = CI.read_text(encoding="utf-8")
     assert {"actions/checkout@v4", "actions/setup-python@v5"} <= set(used) & set(
         re.findall(r"uses: (\S+)", ci)
     )
