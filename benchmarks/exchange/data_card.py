@@ -41,6 +41,12 @@ WHAT = {
     PROMPTS: "a prompt; `{}` stands for the concept",
     CONCEPTS: "a concept, with its word, licence, and pictures where they may be published",
 }
+SAME_PLACES = (
+    "`method`, `point`, `concept`, `prompt_id` and `index` are the same in `pictures` and `rows`. "
+    "`sha256` is of the file that was scored; the picture here has its pixels alone, without what "
+    "programs wrote beside them. "
+)
+ONE_SPLIT = "The only split is called `train` because `datasets` calls it so."
 PERFUSION = """@inproceedings{tewel2023keylocked,
   title     = {Key-Locked Rank One Editing for Text-to-Image Personalization},
   author    = {Tewel, Yoad and Gal, Rinon and Chechik, Gal and Atzmon, Yuval},
@@ -117,10 +123,7 @@ def configurations(done: Written) -> str:
     return "\n".join([
         "| name | rows | a row is |", "|---|---|---|", *rows, "",
         f"```python\nimport datasets\n\n{loads}\n```", "",
-        "`method`, `point`, `concept`, `prompt_id` and `index` are the same in `pictures` and "
-        "`rows`. `sha256` is of the file that was scored; the picture here has its pixels alone, "
-        "without what programs wrote beside them. The only split is called `train` because "
-        "`datasets` calls it so.",
+        (SAME_PLACES if PICTURES in done.configs else "") + ONE_SPLIT,
     ])  # fmt: skip
 
 

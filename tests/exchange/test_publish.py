@@ -114,6 +114,7 @@ def test_the_card_says_what_is_there_and_what_is_not(with_pictures, tmp_path):
         "concepts",
     ]
     assert "Pictures of `teapot`, by the publisher's choice" in readme
+    assert "are the same in `pictures` and `rows`. `sha256` is of" in readme
     assert "| sha256 of the backbone | " + "ab" * 32 + " |" in readme
     assert "2305.01644" in readme and "@software{perfbench" in readme
     for name, size, digest in re.findall(
@@ -135,6 +136,8 @@ def test_a_committed_run_is_published_without_pictures_and_says_so(opened, tmp_p
     readme = (tmp_path / "quick" / "README.md").read_text()
     assert not (tmp_path / "quick" / "pictures").exists() and "pictures/train" not in readme
     assert "the run folder had none when it was published" in readme
+    assert "`pictures`" not in readme and "sha256` is of" not in readme
+    assert "\n\nThe only split is called `train`" in readme
     assert (
         "miniature-scorer-c975760a" in readme and "no number here says how a method does" in readme
     )
