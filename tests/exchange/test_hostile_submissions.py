@@ -17,6 +17,7 @@ from hostile_kit import make_victim, untouched
 
 from benchmarks.cli import run
 from benchmarks.exchange.submissions.submission_archive import UNPACKED, members
+from perfusion_core.errors import UserError
 
 IMAGE, TEXT, SEED, INDEX = 9, 10, 8, 7  # columns of a row
 PLAN = "plan.csv"
@@ -80,6 +81,13 @@ def renamed_rows(files):
     kit.run_json(other_scorer)(files)
     for name in [name for name in files if name.startswith("rows/")]:
         files[name.replace(kit.SCORER, "my-scorer-00000000")] = files.pop(name)
+
+
+def public_scorer(files):
+    renamed_rows(files)
+    kit.run_json(lambda about: about["scorers"][0].update(source="ViT-B-32-quickgelu:openai"))(
+        files
+    )
 
 
 def weaker(about):
@@ -213,6 +221,10 @@ FORGED = {
         "its protocol is called 'best'",
     ),
     "another scorer": (lambda: kit.forged(renamed_rows), "is another than those known here"),
+    "a public scorer that would have to be fetched": (
+        lambda: kit.forged(public_scorer),
+        "name it for the check: --scorers clip:ViT-B-32-quickgelu:openai",
+    ),
     "a scorer's name on other weights": (
         lambda: kit.forged(kit.run_json(weaker)),
         "has other weights than the one of that name here",
@@ -430,3 +442,25 @@ def test_whatever_a_verdict_tells_stays_in_its_line():
         lines = told_text(verdict).removesuffix("\n").split("\n")
         assert len(lines) == (3 if verdict is found else 1)
         assert all(line.isprintable() and not line.startswith("::") for line in lines)
+
+
+def test_scorers_are_looked_up_only_where_the_command_names_them(tmp_path, monkeypatch):
+    """Whatever an archive says of public ones: each would be a download."""
+    from benchmarks.exchange.submissions import known_here
+    from benchmarks.scoring.lookup import find_scorer
+
+    asked = []
+
+    def watched(word, *more):
+        asked.append(word)
+        return find_scorer(word, *more)
+
+    monkeypatch.setattr(known_here, "find_scorer", watched)
+    told = [{"name": f"x-{k}", "kind": "clip", "source": word.partition(":")[2]}
+            for k, word in enumerate(known_here.PUBLIC)]  # fmt: skip
+    known_here.scorers_here({"scorers": told}, known_here.Places())
+    assert asked == ["auto"]
+    given = str(kit.ROOT / "benchmarks" / "nowhere")
+    with pytest.raises(UserError, match="unknown scorer"):
+        known_here.scorers_here({"scorers": told}, known_here.Places(scorers=("auto", given)))
+    assert asked == ["auto", "auto", given]

@@ -2,7 +2,7 @@
 
 In: a submission's run.json and plan; places that whoever checks it named. Out: what agrees; what
 nobody here can tell, in words; a sentence where something is another. Nothing that a submission
-names is opened or fetched, but for names that are written in this code.
+names is opened or fetched: what is shipped is here, the rest is named by whoever checks.
 """
 
 import sys
@@ -27,7 +27,7 @@ from perfusion_core.errors import UserError
 from perfusion_core.weight_digests import backbone_digest
 
 SUITES = ("miniature", "photos")  # that are shipped
-PUBLIC = (SD_SCORER, *(one.given for one in SHORT.values()))  # asked for only by these names
+PUBLIC = (SD_SCORER, *(one.given for one in SHORT.values()))  # told as a hint, never looked up
 JUDGED = ("weights", "preprocessing", "kind")
 # what of a protocol a preset says; the rest is told beside the numbers, or is a method's own
 OF_PRESET = ("images", "steps", "guidance", "train_steps", "select_step", "validate_every")
@@ -92,7 +92,7 @@ def check_scorers(about: Mapping[str, Any], places: Places, known: Known) -> Non
             names = ", ".join(one.name for one in here.values()) or "none"
             raise Refused(
                 f"its scorer {shown(told['name'])} is another than those known here ({names}): "
-                f"score with one of these, or name it for the check with --scorers"
+                f"score with one of these, or name it for the check: --scorers {word_for(told)}"
             )
         mine = scorer_about(here[word])
         other = next((key for key in JUDGED if mine[key] != told.get(key)), "")
@@ -108,24 +108,27 @@ def check_scorers(about: Mapping[str, Any], places: Places, known: Known) -> Non
 
 
 def scorers_here(about: Mapping[str, Any], places: Places) -> dict[str, Scorer]:
-    """By what was named in the command; else the miniature's own, and public ones that the
-    submission says it used."""
-    told = about["scorers"]
+    """The miniature's own, or those of the backbone that was named; and what `--scorers` names.
+    Nothing else is looked up: a public scorer may be a download of gigabytes."""
     backbone = places.backbone or "miniature"
     place = backbone_place(backbone)
-    given = list(places.scorers)
-    if not given and (place / "scorer").is_dir():
-        given = ["auto"]
-        if (place / "judges").is_dir() and any(one.get("kind") == "truth" for one in told):
+    given = []
+    if (place / "scorer").is_dir():
+        given.append("auto")
+        if (place / "judges").is_dir() and any(
+            one.get("kind") == "truth" for one in about["scorers"]
+        ):
             given.append("truth")
-    if not places.scorers:
-        given += [
-            name
-            for name in PUBLIC
-            if any(one.get("source") and name.endswith(f":{one['source']}") for one in told)
-        ]
     name = backbone if backbone in backbone_names() else place.name
-    return {word: find_scorer(word, name, place) for word in given}
+    return {
+        word: find_scorer(word, name, place) for word in dict.fromkeys((*given, *places.scorers))
+    }
+
+
+def word_for(told: Mapping[str, Any]) -> str:
+    """What to type for a scorer, where its source is of a public one."""
+    source = told.get("source") or "?"
+    return next((name for name in PUBLIC if name.endswith(f":{source}")), "NAME")
 
 
 # ---- texts ----
