@@ -3,6 +3,7 @@
 import shutil
 import threading
 import time
+from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
@@ -147,6 +148,15 @@ def test_other_protocols_get_no_difference(visit, chromium, places):
     )
     assert "were not measured alike" in page.inner_text("#compare-sum")
     assert set(page.locator("#compare-list .difference strong").all_inner_texts()) == {"–"}
+    prompts = {name for run in (PAPER, quick) for name in Run(Path(run)).plan["prompt_id"]}
+    assert f" · {len(prompts)} prompts" in page.inner_text("#lead")
+    page = visit("apart")
+    note = page.inner_text("#plane-note")
+    assert note.count("miniature-quick is left out; choose it under Runs.") == 1
+    page.locator("#pick-runs summary").click()
+    page.locator("#pick-runs input[value=miniature-paper]").uncheck()
+    assert "left out" not in page.inner_text("#plane-note")
+    assert page.locator("svg.plane .dot").count() > 3
 
 
 def test_a_cell_has_an_address_that_survives_a_reload(visit):
