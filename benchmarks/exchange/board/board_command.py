@@ -26,7 +26,7 @@ def board(parser: argparse.ArgumentParser) -> Run:
         default="",
         metavar="PLACE",
         help="address of a `perfbench view --bundle`, as seen from the page: rows link to their "
-        "pictures there",
+        "cells there",
     )
     parser.add_argument(
         "--backbone",

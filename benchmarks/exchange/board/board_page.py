@@ -196,7 +196,7 @@ def origin(row: BoardRow) -> str:
     """Whose it is, how it was checked, where its pictures are."""
     if not row.ranks:
         return ""
-    link = f' · <a href="{escape(row.explorer)}">pictures</a>' if row.explorer else ""
+    link = f' · <a href="{escape(row.explorer)}">cells</a>' if row.explorer else ""
     by = f"{escape(row.entry.by)}: " if row.entry.by else ""
     return f"{by}{escape(row.entry.name)} <small>{row.entry.checked}</small>{link}"
 
