@@ -122,7 +122,7 @@ def menu(more: dict[str, list[dict[str, str]]], root: Path = ROOT) -> list[dict[
     return nav
 
 
-def beside(address: str) -> list[dict[str, str]]:
+def beside(address: str) -> list[dict[str, object]]:
     """Of a published site: what .github/board.sh writes beside its pages."""
     return [{"Board": f"{address}board/index.html"}, {"Explorer": f"{address}explorer/index.html"}]
 

@@ -68,7 +68,7 @@ def test_the_workflow_makes_both_and_the_menu_names_them(tmp_path):
     assert all(f'"name":"{name}"' in explorer.replace(": ", ":") for name in linked)
     for entry in beside("file:///"):
         [address] = entry.values()
-        assert (home / "site1" / address.removeprefix("file:///")).is_file()
+        assert (home / "site1" / str(address).removeprefix("file:///")).is_file()
 
 
 def rows(told):
