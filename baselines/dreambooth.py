@@ -44,6 +44,7 @@ class Config:
     weight_decay: float = 0.01  # train_dreambooth.py: --adam_weight_decay
     clip: float = 1.0  # train_dreambooth.py: --max_grad_norm
     flip: bool = False  # train_dreambooth.py never mirrors
+    # Whether the U-Net's activations are computed again: less memory, a third more time.
     checkpointing: bool = False
 
 

@@ -42,6 +42,7 @@ class Config:
     weight_decay: float = 0.01  # --adam_weight_decay
     clip: float = 1.0  # --max_grad_norm
     flip: bool = False  # train_dreambooth_lora.py never mirrors
+    # Whether the U-Net's activations are computed again: less memory, a third more time.
     checkpointing: bool = False
 
 

@@ -41,6 +41,7 @@ class Config:
     lr: float = 0.04  # base_learning_rate 5e-3, which its main.py multiplies by the whole batch
     weight_decay: float = 0.01  # ddpm.py leaves AdamW's default
     flip: bool = True  # personalized.py: flip_p 0.5; here never an asymmetric concept
+    # Whether the U-Net's activations are computed again: less memory, a third more time.
     checkpointing: bool = False
 
 

@@ -25,6 +25,8 @@ ROLES = {
     "place": "where and how the work is done; changes no result",
 }
 
+NONE = "none"  # a default that is empty
+
 
 def comments_of_fields(module: ModuleType, name: str) -> dict[str, tuple[str, str]]:
     """Field of a dataclass -> its annotation, and the comment on its lines or right above it."""
@@ -71,7 +73,7 @@ def shown(value: Any) -> str:
 def allowed(key: str, words: str) -> str:
     """The values that a key may have, where its comment does not name them all."""
     values = settings.CHOICES.get(key, ())
-    return "" if all(one in words for one in values) else "one of " + ", ".join(values)
+    return "" if all(one in words for one in values) else f"One of {', '.join(values)}."
 
 
 def row(*cells: str) -> str:
@@ -88,8 +90,8 @@ def key_table() -> list[str]:
             if settings.role(one.name) == role:
                 default = shown(getattr(settings.Config(), one.name))
                 words = told[one.name][1]
-                words = "; ".join(filter(None, (words, allowed(one.name, words))))
-                lines.append(row(code(one.name), code(default) if default else "", cell(words)))
+                words = " ".join(filter(None, (words, allowed(one.name, words))))
+                lines.append(row(code(one.name), code(default) if default else NONE, cell(words)))
     return lines
 
 
@@ -97,7 +99,7 @@ def preset_table() -> list[str]:
     lines = ["| preset | what it is | keys |", "|---|---|---|"]
     for name, (about, keys) in settings.PRESETS.items():
         words = " ".join(code(f"{key}={shown(value)}") for key, value in keys.items())
-        lines.append(row(code(name), cell(about), words))
+        lines.append(row(code(name), cell(about), words or "every default"))
     return lines
 
 
@@ -112,7 +114,10 @@ def method_tables() -> list[str]:
         tuned = getattr(module, "MINIATURE", published())
         told = comments_of_fields(import_module(published.__module__), published.__name__)
         lines += ["", f"### {code('fit.' + name)}", ""]
-        lines += ["| key | published | miniature | what it is |", "|---|---|---|---|"]
+        lines += [
+            "| key | published | miniature | what it is, or its source |",
+            "|---|---|---|---|",
+        ]
         for one in fields(published):
             pair = [code(shown(getattr(of, one.name))) for of in (published(), tuned)]
             lines.append(row(code(one.name), *pair, cell(told.get(one.name, ("", ""))[1])))

@@ -37,59 +37,83 @@ def _place(default: Any) -> Any:
 class Config:
     """One benchmark, whole."""
 
+    # The preset that other settings start from; the table of presets below has them.
     preset: str = "paper"
-    backbone: str = "miniature"  # a name, a folder in diffusers layout, a single file, or a hub id
-    revision: str = ""  # of a hub id; empty: its newest
-    suite: str = ""  # an imported suite, `dreambench:DIR`; empty: the built-in concepts and prompts
-    masks: str = "auto"  # the concepts' own, else CLIPSeg's; none; clipseg; or a folder of masks
-    clipseg: str = _place("CIDAS/clipseg-rd64-refined")  # who makes masks: a hub id or a folder
-    dtype: str = "auto"  # float32, bfloat16, float16; auto: what the hardware has natively
-    compile: bool = False  # torch.compile for the U-Net: low bits differ, as with another dtype
-    seed: int = 0
+    # The model that draws: a name, a folder in diffusers layout, a single file, or a hub id.
+    backbone: str = "miniature"
+    revision: str = ""  # Branch, tag or commit of a hub id; without one, its newest.
+    # An imported suite, `dreambench:DIR`; without one, the built-in concepts and prompts.
+    suite: str = ""
+    # Where masks are from: `auto` (the concepts' own, else CLIPSeg's), `none`, `clipseg`, or a
+    # folder of masks.
+    masks: str = "auto"
+    clipseg: str = _place("CIDAS/clipseg-rd64-refined")  # Who makes masks: a hub id or a folder.
+    # Number format: `float32`, `bfloat16`, `float16`, or `auto`, what the hardware has natively.
+    dtype: str = "auto"
+    # Whether torch.compile makes the U-Net faster. Low bits differ, as with another dtype.
+    compile: bool = False
+    seed: int = 0  # The seed of everything: training, and the noise of each picture.
 
-    # super is always planned
-    methods: tuple[str, ...] = _choice(("perfusion", "db", "ti", "cd", "cd-better"))
+    methods: tuple[str, ...] = _choice(  # The methods to compare; `super` is always planned.
+        ("perfusion", "db", "ti", "cd", "cd-better")
+    )
+    # The concepts to train and draw: names, or `all` of the suite's.
     concepts: tuple[str, ...] = _choice(("all",))
-    # all, shape, deform, ids, or a number: so many for each concept
+    # The prompts to draw: `all`, `shape`, `deform`, ids, or a number of them for each concept.
     prompts: tuple[str, ...] = _choice(("all",))
-    pairs: tuple[str, ...] = _choice(())  # teddy+teapot
+    # Pairs of concepts to draw in one picture, such as `teddy+teapot`.
+    pairs: tuple[str, ...] = _choice(())
     points: dict[str, tuple[str, ...]] = (
-        field(  # operating points by method; a method not named here has `default`
+        field(  # The operating points of each method. A method not named here has `default`.
             default_factory=lambda: {"perfusion": (*LOCAL, *GLOBAL)}, metadata={"role": "choice"}
         )
     )
-    drift: bool = _choice(True)  # draw what a loaded concept does to unrelated prompts, too
-    scorers: tuple[str, ...] = ("auto",)  # the first is the reported one; more may be added later
+    # Whether to draw what a loaded concept does to unrelated prompts, too.
+    drift: bool = _choice(True)
+    # The scorers of the pictures. The first is the reported one; more may be added later.
+    scorers: tuple[str, ...] = ("auto",)
 
-    images: int = 8  # a prompt
-    steps: int = 50  # of DDIM
-    guidance: float = 6.0
-    rows: int = 0  # of the U-Net's batch, two an image with guidance; 0: the backbone's own
-    prior_images: int = 200  # class images of a super-category
-    # published, miniature; auto: miniature where the backbone carries its own scorer
+    images: int = 8  # The images that are drawn for each prompt.
+    steps: int = 50  # The DDIM steps of each picture.
+    guidance: float = 6.0  # The weight of classifier-free guidance.
+    # The rows of the U-Net's batch. With guidance an image has two; 0 means the backbone's own.
+    rows: int = 0
+    # The class images of each super-category, which methods with prior preservation train on.
+    prior_images: int = 200
+    # The recipe of each method: `published`, `miniature` (tuned there), or `auto`, which is
+    # miniature where the backbone carries its own scorer.
     recipe: str = "auto"
-    train_steps: int = 0  # of every method at most; 0: each method's own recipe
-    # training steps whose state is kept as well, for points such as default-s100
+    # The most training steps of every method; 0 means each method's own recipe.
+    train_steps: int = 0
+    # Training steps whose state is kept as well, for points such as `default-s100`.
     keep: tuple[str, ...] = _choice(())
-    # every method picks its training step by validation, not only those whose recipe does
+    # Whether every method picks its training step by validation, not only those whose recipe does.
     select_step: bool = False
-    validate_every: int = 25
-    select_scorer: str = "auto"  # picks training steps; never the reported one
-    # changes of a method's own Config: fit.ti.lr
+    validate_every: int = 25  # The training steps between two looks of validation.
+    # The scorer that picks training steps. It is never the reported one.
+    select_scorer: str = "auto"
+    # Changes of a method's own recipe, such as `fit.ti.lr`; the tables of methods have the keys.
     fit: dict[str, dict[str, Any]] = field(default_factory=dict)
-    # perfusion=RUN_OR_FOLDER: its trained files are there, and not trained again
+    # Trained files to draw with, `perfusion=RUN_OR_FOLDER`: they are not trained again.
     trained: tuple[str, ...] = ()
 
+    # The run folder; without one, `results/<preset>-<backbone>-<digest of the protocol>`.
     out: str = _place("")
-    device: str = _place("auto")
-    engine: str = _place("inline")  # inline, processes, ray
-    workers: int = _place(0)  # 0: one a device
-    threads: int = _place(0)  # a worker; 0: the cores divided by the workers
+    device: str = _place("auto")  # Where models run: `auto`, `cpu`, `cuda` or `cuda:N`.
+    # What runs the work: `inline` (this process), `processes` (one worker a GPU), or `ray`.
+    engine: str = _place("inline")
+    # The workers of `processes` and `ray`; 0 means one a GPU, or half the cores.
+    workers: int = _place(0)
+    # The threads of each worker; 0 means the cores divided by the workers.
+    threads: int = _place(0)
+    # The address of a Ray cluster, HOST:PORT; without one, Ray starts on this machine.
     ray_address: str = _place("")
-    method_files: tuple[str, ...] = _place(())
-    # units of earlier runs: usual (class images, fits, cells of super), all, none
+    method_files: tuple[str, ...] = _place(())  # Files of your own methods.
+    # Units to take from earlier runs: `usual` (class images, fits, cells of super), `all` or
+    # `none`.
     cache: str = _place("usual")
-    drop_images: bool = _place(False)  # once scored; the tables need rows only
+    # Whether images are removed once they are scored. The tables need rows only.
+    drop_images: bool = _place(False)
 
 
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -86,9 +86,24 @@ def test_every_key_stands_under_its_role_with_its_default():
 
 def test_a_key_has_the_comment_that_stands_beside_it():
     told = comments_of_fields(config, "Config")
-    assert told["images"] == ("int", "a prompt")
-    assert told["recipe"][1].startswith("published, miniature; auto:")
-    assert told["seed"][1] == ""
+    assert told["images"] == ("int", "The images that are drawn for each prompt.")
+    assert told["recipe"][1].startswith("The recipe of each method: `published`, `miniature`")
+    assert told["recipe"][1].endswith("where the backbone carries its own scorer.")
+
+
+def test_no_cell_of_the_settings_is_empty():
+    page = setting_pages()[f"{MADE}settings.md"]
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")]
+    assert len(rows) > 60 and not [cells for cells in rows if "" in map(str.strip, cells)]
+    assert "|  |" not in page
+    assert not any(line.endswith("| |") or "| |" in line for line in page.splitlines())
+
+
+@pytest.mark.parametrize("one", fields(config.Config), ids=lambda one: one.name)
+def test_every_key_is_told_in_whole_sentences(one):
+    words = comments_of_fields(config, "Config")[one.name][1]
+    assert re.match(r"[A-Z]", words) and words.endswith("."), words
+    assert len(words.split()) >= 4, words
 
 
 def test_recipes_are_those_of_the_methods():
