@@ -1,11 +1,12 @@
 """What must not be published: paths of a machine, tokens, passwords.
 
-In: texts. Out: what is wrong with one, in words that repeat no secret.
+In: texts. Out: what is wrong with one, in words that repeat no secret; a value without its paths.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from perfusion_core.errors import UserError
 
@@ -24,6 +25,7 @@ _PATH = re.compile(
     r"(?<![\w.:/~])(?:~[\w.-]*(?:/[^\s/\"'`]+)+|(?:/[^\s/\"'`|<>(){}]+){2,})"
     r"|\b[A-Za-z]:[\\/](?![\\/])[^\s\"']+|\\\\[\w.-]+\\[^\s\"']+|\bfile:/"
 )
+_FILE = re.compile(r"\bfile:/+")
 
 
 def leak(text: str) -> str:
@@ -38,6 +40,34 @@ def leak(text: str) -> str:
     if len(home) > 5 and home in text:
         return "the home folder of a machine"
     return ""
+
+
+def without_paths(value: Any) -> Any:
+    """A JSON value in whose texts each path of a machine is its last name alone."""
+    if isinstance(value, str):
+        return _PATH.sub(_last_name, _FILE.sub("/", value))
+    if isinstance(value, Mapping):
+        return {key: without_paths(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_paths(item) for item in value]
+    return value
+
+
+def _last_name(found: re.Match[str]) -> str:
+    return re.split(r"[\\/]", found[0].rstrip("\\/"))[-1]
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    """All texts of a JSON value, names among them."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield str(key)
+            yield from texts_in(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from texts_in(item)
 
 
 def refuse_leaks(where: str, texts: Iterable[object]) -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 from run_kit import perfbench, run_here, shared
 
 from benchmarks.cli import run
+from benchmarks.exchange.leaks import leak, texts_in
 from benchmarks.exchange.submissions.drawn_pixels import pixels_digest
 from benchmarks.exchange.submissions.redraw_limits import CELL, PICTURE, SURE, Compared, judge
 from benchmarks.exchange.submissions.submission_archive import Refused, read_submission
@@ -121,6 +122,50 @@ def test_an_unfinished_run_is_not_packed(micro, tmp_path):
     next(half.glob("rows/*/perfusion/*/cat.csv")).unlink()
     with pytest.raises(UserError, match="planned images have no score"):
         run(["submission", "make", str(half), "--out", str(tmp_path / "h.perfbench.tar.xz")])
+
+
+def told_more(micro, folder, **more):
+    """A run whose run.json has some other texts."""
+    run_folder = shutil.copytree(micro, folder)
+    about = json.loads((run_folder / "run.json").read_text())
+    (run_folder / "run.json").write_text(json.dumps({**about, **more}))
+    return run_folder
+
+
+def test_paths_of_a_machine_are_not_sent(micro, tmp_path):
+    argv = ["run", "--out", "/data/somebody/mine", "--set", "x=C:\\Users\\somebody\\y.z", "a/b"]
+    failures = [{"error": "no file:///srv/somebody/cat.png, see https://example.org/a/b"}]
+    more = {"argv": argv, "failures": failures}
+    run_folder = told_more(micro, tmp_path / "run", **more)
+    out = tmp_path / "theirs.perfbench.tar.xz"
+    run(["submission", "make", str(run_folder), "--out", str(out)])
+    sent = read_submission(out)
+    about = sent.json("run.json")
+    assert about["argv"] == ["run", "--out", "mine", "--set", "x=y.z", "a/b"]
+    assert about["failures"] == [{"error": "no cat.png, see https://example.org/a/b"}]
+    assert not [text for text in texts_in(about) if leak(text)]
+    assert not any(b"somebody" in data or b"~/" in data for data in sent.files.values())
+    assert verify(out) == 0
+
+
+@pytest.mark.parametrize(
+    ("word", "why"),
+    [
+        ("hf_" + "aB3" * 10, "a token or a password"),
+        ("password=correcthorse", "a token or a password"),
+        ("https://me:secret@hub.example/x", "an address with a password"),
+    ],
+)
+@pytest.mark.parametrize("part", ["argv", "commands", "notes"])
+def test_a_token_in_run_json_is_refused(part, word, why, micro, tmp_path):
+    words = ["run", "--set", word]
+    value = {"argv": words, "commands": [{"argv": words}], "notes": {word: "mine"}}[part]
+    run_folder = told_more(micro, tmp_path / "run", **{part: value})
+    out = tmp_path / "theirs.perfbench.tar.xz"
+    with pytest.raises(UserError, match=r"run\.json would publish") as found:
+        run(["submission", "make", str(run_folder), "--out", str(out)])
+    assert why in str(found.value) and word not in str(found.value)
+    assert not out.exists()
 
 
 # ---- verdicts ----

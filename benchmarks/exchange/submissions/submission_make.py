@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks.digests import digest
 from benchmarks.disk import ask_for, write_whole
+from benchmarks.exchange.leaks import refuse_leaks, texts_in, without_paths
 from benchmarks.exchange.submissions.drawn_pixels import pictures_text, thumbnails_of
 from benchmarks.exchange.submissions.submission_archive import (
     PICTURES,
@@ -84,7 +85,9 @@ def make_submission(given: str, out: Path, by: str = "", thumbnails: int = 400) 
 
 def tables_files(run: Path, about: Mapping[str, Any], rows: Sequence[CellRow]) -> dict[str, bytes]:
     """run.json, plan.csv, rows and the tables that are made of these alone."""
-    mine = {**about, "scorers": kept_scorers(about)}
+    mine = without_paths({**about, "scorers": kept_scorers(about)})
+    refuse_leaks(RUN, texts_in(mine))
+    refuse_leaks(f"a name in {PLAN}", {str(text) for row in rows for text in vars(row).values()})
     files = {
         RUN: (json.dumps(mine, indent=1) + "\n").encode(),
         PLAN: planned_text(map(vars, rows)).encode(),
