@@ -62,6 +62,7 @@ def main_of(name):
 
 def test_the_page_names_every_example_and_each_is_short():
     page = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    assert "tests/test_examples.py" in page and "tests/api/test_api.py" in page
     named = re.findall(r"\]\(([\w.]+)\)", page)
     assert sorted(named) == sorted(
         path.name for path in EXAMPLES.iterdir() if path.suffix in (".py", ".sh", ".ipynb")
@@ -211,6 +212,18 @@ def test_the_notebook_shows_what_its_code_gives(monkeypatch):
             exec(compile("".join(cell["source"]), str(SHOWN), "exec"), names)
         stored = "".join("".join(one["text"]) for one in cell["outputs"] if "text" in one)
         assert stored and stored == said.getvalue()
+
+
+def test_the_notebook_is_what_its_command_makes():
+    """But for the pixels of its figures, which another font draws differently."""
+    import notebook_remake
+
+    def without_pixels(text):
+        return re.sub(r'"image/png": "[^"]{1000,}"', '"image/png"', text)
+
+    stored = SHOWN.read_text(encoding="utf-8")
+    again = notebook_remake.remade(stored)
+    assert without_pixels(again) == without_pixels(stored) != stored
 
 
 def test_the_notebook_renders_alone():
