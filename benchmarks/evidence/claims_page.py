@@ -146,22 +146,17 @@ def metrics_table(evidence: Evidence) -> str:
     return aligned([["score and truth", "question", "figure (95 % interval)"], *rows]) + "\n"
 
 
-def measures_table(evidence: Evidence) -> str:
-    """Every measure beyond the protocol, beside the protocol's two scores in the same cells."""
+def tables_beyond(evidence: Evidence) -> dict[str, str]:
+    """By their marks: what each measure beyond the protocol is worth, beside the protocol's two
+    scores in the same cells; and by which of them methods differ."""
     try:
         run = evidence.run(MEASURED)
     except UserError as reason:
-        return f"Not measured: {reason}.\n"
+        return dict.fromkeys((BEGIN_MEASURES, BEGIN_DIFFERENCES), f"Not measured: {reason}.\n")
     found = measure_validity.answers(run.cells, sample_rows(run.folder))
-    return aligned([HEADINGS, *([*astuple(one)] for one in found)]) + "\n"
-
-
-def differences_table(evidence: Evidence) -> str:
-    try:
-        run = evidence.run(MEASURED)
-    except UserError as reason:
-        return f"Not measured: {reason}.\n"
-    return aligned(measure_differences.differences(run.cells)) + "\n"
+    worth = [HEADINGS, *([*astuple(one)] for one in found)]
+    differ = measure_differences.differences(run.cells)
+    return {BEGIN_MEASURES: aligned(worth) + "\n", BEGIN_DIFFERENCES: aligned(differ) + "\n"}
 
 
 def write_pages(docs: Path, results: Path) -> str:
@@ -176,20 +171,16 @@ def write_pages(docs: Path, results: Path) -> str:
             )
     rows, resting = ledger(results), resting_on(results)
     runs = runs_of(resting)
+    evidence = Evidence(results)
     made = {
         "claims.md": claims_part(rows, runs),
-        "metrics.md": metrics_table(Evidence(results)),
-    }
-    evidence = Evidence(results)
-    beyond = {
-        BEGIN_MEASURES: measures_table(evidence),
-        BEGIN_DIFFERENCES: differences_table(evidence),
+        "metrics.md": metrics_table(evidence),
     }
     pages = {
         name: between((docs / name).read_text(encoding="utf-8"), table)
         for name, table in made.items()
     }
-    for mark, table in beyond.items():
+    for mark, table in tables_beyond(evidence).items():
         pages["metrics.md"] = between(pages["metrics.md"], table, mark)
     overview = results_page(results, resting) if (results / NOTES).is_file() else None
     for name, page in pages.items():
