@@ -6,7 +6,7 @@ install.
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -46,9 +46,9 @@ def launched() -> Iterator:
 
 
 @contextmanager
-def visiting(browser, allowed: tuple[str, ...]) -> Iterator:
-    """A function that opens an address. Errors, alerts and requests to anywhere but `allowed` fail
-    the test when the block ends."""
+def visiting(browser, allowed: Callable[[str], tuple[str, ...]]) -> Iterator:
+    """A function that opens an address. Errors, alerts and requests to anywhere but what is
+    `allowed` to the page of this address fail the test when the block ends."""
     trouble, contexts = [], []
 
     def open_page(address, **settings):
@@ -61,7 +61,8 @@ def visiting(browser, allowed: tuple[str, ...]) -> Iterator:
             "dialog", lambda dialog: (trouble.append(f"alert: {dialog.message}"), dialog.dismiss())
         )
         page.on("console", lambda line: trouble.append(line.text) if line.type == "error" else None)
-        page.on("request", lambda r: None if r.url.startswith(allowed) else trouble.append(r.url))
+        places = allowed(address)
+        page.on("request", lambda r: None if r.url.startswith(places) else trouble.append(r.url))
         page.goto(address)
         return page
 

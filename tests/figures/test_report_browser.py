@@ -6,43 +6,19 @@ import shutil
 import time
 
 import pytest
+from browser_kit import PHONE, launched, until, visiting
 from made_run import GLOBAL, LOCAL, make_run
 
 from benchmarks.figures.report.report_page import write_report
 from benchmarks.tables.run_view import Run
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-PATIENCE = 60_000  # milliseconds, for machines that are busy with other things
-PHONE = {
-    "viewport": {"width": 390, "height": 844},
-    "has_touch": True,
-    "is_mobile": True,
-    "device_scale_factor": 2,
-}
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
 
 
 @pytest.fixture(scope="module")
 def chromium():
-    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if found is None:
-        pytest.skip("no Chromium here: apt install chromium")
-    driver = pytest.importorskip(
-        "playwright.sync_api", reason="no playwright here: pip install playwright"
-    )
-    with driver.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=found, args=FLAGS, timeout=PATIENCE)
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -70,49 +46,14 @@ def run(tmp_path_factory):
 
 @pytest.fixture
 def visit(chromium):
-    """Open a page; errors, alerts and requests to anywhere but the file's own folder fail the
-    test.
-    """
-    trouble, contexts = [], []
-
-    def open_page(file, **settings):
-        context = chromium.new_context(**settings)
-        context.set_default_timeout(PATIENCE)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: trouble.append(str(error)))
-        page.on(
-            "dialog", lambda dialog: (trouble.append(f"alert: {dialog.message}"), dialog.dismiss())
-        )
-        page.on("console", lambda line: trouble.append(line.text) if line.type == "error" else None)
-        page.on(
-            "request",
-            lambda r: (
-                None
-                if r.url.startswith((f"file://{file.parent}", "data:"))
-                else trouble.append(r.url)
-            ),
-        )
-        page.goto(f"file://{file}")
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert not trouble
+    """Open a page's file, which may ask for nothing but what lies in its own folder."""
+    with visiting(chromium, lambda page: (page.rsplit("/", 1)[0], "data:")) as open_page:
+        yield lambda file, **settings: open_page(f"file://{file}", **settings)
 
 
 def to_gallery(page):
     page.evaluate("document.getElementById('gallery').scrollIntoView({behavior: 'instant'})")
     page.wait_for_selector(".row .cell img")
-
-
-def until(page, truth):
-    """Playwright's own waiting evaluates strings in the page, which the page's policy forbids."""
-    end = time.monotonic() + PATIENCE / 1000
-    while not page.evaluate(truth):
-        assert time.monotonic() < end, truth
-        page.wait_for_timeout(20)
 
 
 def shown(page):

@@ -46,7 +46,8 @@ def places(tmp_path_factory, chromium):
 
 @pytest.fixture
 def visit(chromium, places):
-    with visiting(chromium, (f"file://{places}", "data:", SERVED)) as open_page:
+    allowed = (f"file://{places}", "data:", SERVED)
+    with visiting(chromium, lambda _: allowed) as open_page:
         yield lambda name, address="", **settings: open_page(
             name if name.startswith("http") else f"file://{places}/{name}/index.html{address}",
             **settings,

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from browser_kit import launched
 from study_kit import make_run
 
 from benchmarks.study.answers import parse_answers, read_key
@@ -15,37 +16,13 @@ from benchmarks.study.design import QUALIFY, Design
 from benchmarks.study.export import export
 from benchmarks.study.serve import make_server
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-CHROMIUM = next(
-    (
-        path
-        for name in ("chromium", "chromium-browser", "google-chrome")
-        if (path := shutil.which(name))
-    ),
-    None,
-)
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 
 
 @pytest.fixture(scope="module")
 def chromium():
-    if CHROMIUM is None:
-        pytest.skip("no Chromium here: apt install chromium")
-    driver = pytest.importorskip(
-        "playwright.sync_api", reason="no playwright here: pip install playwright"
-    )
-    with driver.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -14,15 +14,13 @@ import threading
 from html.parser import HTMLParser
 
 import pytest
+from browser_kit import PATIENCE, launched
 
 from website.built_pages import problems
 from website.navigation import ENTRIES, ROOT
 from website.staged_files import staged
 
 pytest.importorskip("mkdocs", reason="no mkdocs here: pip install '.[docs]'")
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-PATIENCE = 60_000
 
 
 def build(out):
@@ -129,16 +127,8 @@ def address(site):
 
 @pytest.fixture(scope="module")
 def chromium():
-    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if found is None:
-        pytest.skip("no Chromium here: apt install chromium")
-    driver = pytest.importorskip(
-        "playwright.sync_api", reason="no playwright here: pip install playwright"
-    )
-    with driver.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=found, args=FLAGS, timeout=PATIENCE)
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 def test_a_browser_asks_no_other_host_and_search_finds(chromium, address):
