@@ -71,7 +71,10 @@ def build(parser: argparse.ArgumentParser) -> Run:
         help="stop after N minutes with exit status 3; the same command goes on later",
     )
     parser.add_argument(
-        "--start", type=Path, metavar="DIR", help="start from weights that --pack wrote elsewhere"
+        "--start",
+        type=Path,
+        metavar="DIR",
+        help="start from what --pack wrote elsewhere, or from a folder of weights",
     )
     parser.add_argument(
         "--pack",

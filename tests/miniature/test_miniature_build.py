@@ -23,7 +23,7 @@ from benchmarks.miniature.training.recipe import build_miniature
 tiny = Recipe(shards=1, shard=400, text_batch=16, vae_batch=8, unet_batch=8, scorer_batch=16,
               judge_shards=1, judge_trips=40, judge_batch=48)
 minutes = dict.fromkeys(STAGES, float(sys.argv[2]))
-build(Path(sys.argv[1]) / "work", Path(sys.argv[1]) / "weights", tiny, device="cpu", \
+build_miniature(Path(sys.argv[1]) / "work", Path(sys.argv[1]) / "weights", tiny, device="cpu", \
 minutes=minutes, workers=1)
 """
 

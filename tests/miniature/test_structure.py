@@ -25,7 +25,7 @@ def test_both_arms_begin_with_the_shipped_predictions_to_the_last_bit():
     old = UNet2DConditionModel.from_pretrained(miniature_dir() / "unet", dtype=torch.float32)
     wanted = noise(old)
     for arm in ("with", "without"):
-        unet = structure.grown(miniature_dir(), **structure.ARMS[arm])
+        unet = structure.unet_from(miniature_dir(), **structure.ARMS[arm])
         assert torch.equal(noise(unet), wanted), arm
         cross = sum(name.endswith("attn2") for name, _ in unet.named_modules())
         assert cross == (10 if arm == "with" else 7)
@@ -33,19 +33,19 @@ def test_both_arms_begin_with_the_shipped_predictions_to_the_last_bit():
 
 def test_attention_where_stable_diffusion_has_it_goes_on_from_all_layers_that_stay(tmp_path):
     torch.manual_seed(0)
-    everywhere = structure.grown(miniature_dir(), **structure.ARMS["with"])
+    everywhere = structure.unet_from(miniature_dir(), **structure.ARMS["with"])
     lowest = (everywhere.down_blocks[2], everywhere.up_blocks[0])
     for block in (everywhere.down_blocks[0], everywhere.up_blocks[2], *lowest):
         for attention in block.attentions:  # what adds something, where it stays
             torch.nn.init.normal_(attention.proj_out.weight, std=0.0 if block in lowest else 0.05)
             torch.nn.init.zeros_(attention.proj_out.bias)
     everywhere.save_pretrained(tmp_path / "unet")
-    unet = structure.grown(tmp_path, **structure.ARMS["alike"])
+    unet = structure.unet_from(tmp_path, **structure.ARMS["alike"])
     assert [len(getattr(b, "attentions", ())) for b in unet.down_blocks] == [1, 1, 0]
     assert [len(getattr(b, "attentions", ())) for b in unet.up_blocks] == [0, 2, 2]
     assert unet.mid_block.attentions and unet.config.use_linear_projection
     assert torch.allclose(noise(unet), noise(everywhere), atol=1e-5)
-    shipped = structure.grown(miniature_dir(), **structure.ARMS["alike"])
+    shipped = structure.unet_from(miniature_dir(), **structure.ARMS["alike"])
     assert not torch.allclose(noise(shipped), noise(everywhere), atol=1e-2)
 
 

@@ -73,13 +73,15 @@ def build_verb(
     compile: bool,
 ) -> int:
     """Train what is missing, then export; 0: the weights are there, 3: paused."""
+    from benchmarks.miniature.training.onwards import are_weights
     from benchmarks.miniature.training.recipe import build_miniature
     from benchmarks.miniature.training.workshop import Paused
 
     begun = time.monotonic()
     device, work = device_name(device), work or out.with_name(f"{out.name}.build")
     wanted, recipe = shares(device, minutes, only), recipe_of(device, sets)
-    if start:
+    weights = start if start and are_weights(start) else None
+    if start and not weights:
         taken = unpack_stages(start, work)
         print(
             f"perfbench: goes on from {', '.join(taken) or 'nothing: the work folder is further'}",
@@ -88,7 +90,14 @@ def build_verb(
     deadline = begun + 60 * pause if pause is not None else float("inf")
     try:
         build_miniature(
-            work, out, recipe, device=device, minutes=wanted, deadline=deadline, compile=compile
+            work,
+            out,
+            recipe,
+            device=device,
+            minutes=wanted,
+            deadline=deadline,
+            compile=compile,
+            weights=weights,
         )
         print(out)
         return 0

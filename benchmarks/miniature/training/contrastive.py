@@ -4,22 +4,18 @@ Its U-Net goes on from the given weights until it understands the new encodings;
 judges stay.
 """
 
-import json
 import math
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
-
 from benchmarks.miniature.training.hyperparameters import Recipe
+from benchmarks.miniature.training.onwards import go_on, take_words
 from benchmarks.miniature.training.recipe import train_stages
 from benchmarks.miniature.training.text_encoder import trained_text_encoder
 from benchmarks.miniature.training.unet import trained_unet
 from benchmarks.miniature.training.weights_export import (
     copied_weights,
     export_covariance,
-    read_record,
 )
 from benchmarks.miniature.training.workshop import Workshop
 from perfusion_core.errors import UserError
@@ -42,9 +38,10 @@ def contrastive(
     """Train what is missing of both in the work folder, and put a whole backbone into `out`."""
     if minutes <= 0:
         raise UserError(f"--minutes {minutes:g}: training takes time; leave it out for 60 minutes")
-    start_from(weights, work)
+    take_words(weights, work)
     recipe = replace(recipe or Recipe(), own_token=0.0)
     shop = Workshop(work, recipe, device, deadline=deadline, compile=compile)
+    go_on(shop, weights, ["vae", "unet"])
     first = min(FIRST, minutes / 2)
     train_stages(shop, {"text": first, "unet": minutes - first})
     stages = {name: shop.spent(name) for name in ("text", "unet")}
@@ -54,26 +51,3 @@ def contrastive(
         trained_unet(shop).cpu().half().save_pretrained(part / "unet")
         export_covariance(shop, part)
     return out
-
-
-def start_from(weights: Path, work: Path) -> None:
-    """A work folder with the words, the VAE and the U-Net of these weights, unless they are
-    there.
-    """
-    if not (work / "tokenizer").is_dir():
-        shutil.copytree(weights / "tokenizer", work / "tokenizer")
-    stages = read_record(weights)["stages"]
-    scale = json.loads((weights / "vae" / "config.json").read_text(encoding="utf-8"))[
-        "scaling_factor"
-    ]
-    for name in ("vae", "unet"):
-        path = work / f"{name}.safetensors"
-        if not path.exists():
-            tensors = load_file(weights / name / "diffusion_pytorch_model.safetensors")
-            about = {"step": str(stages[name]["steps"]), "seconds": "0", "elsewhere": "0"}
-            save_file(
-                {f"ema/{name}.{key}": tensor.float() for key, tensor in tensors.items()},
-                path,
-                about,
-            )
-    (work / "scale.json").write_text(json.dumps(scale), encoding="utf-8")

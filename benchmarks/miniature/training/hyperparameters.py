@@ -31,10 +31,12 @@ class Recipe:
     text_lr: float = 3e-3
     # weight of the loss that keeps words apart: every position predicts its own token
     own_token: float = 1.0
-    vae_batch: int = 64
-    vae_crop: int = 32  # the VAE learns from crops: four times the variety for the same work
+    vae_batch: int = 16
+    # whole pictures: on crops of 32, four times the variety for the same work, the norms learn
+    # other statistics than they meet
+    vae_crop: int = 64
     vae_lr: float = 5e-3
-    kl: float = 1e-5
+    kl: float = 1e-4
     unet_batch: int = 96
     unet_lr: float = 3e-3
     drop_prompt: float = 0.1
@@ -54,6 +56,6 @@ class Recipe:
 
 # a GPU wants large batches, and with them more pictures and a little more speed
 ON_GPU = Recipe(
-    shards=32, text_batch=1024, text_lr=4e-3, vae_batch=384, unet_batch=1024, unet_lr=4e-3,
+    shards=32, text_batch=1024, text_lr=4e-3, vae_batch=96, unet_batch=1024, unet_lr=4e-3,
     scorer_batch=1024, scorer_lr=4e-3, judge_shards=16, judge_trips=60_000, judge_batch=768,
 )  # fmt: skip

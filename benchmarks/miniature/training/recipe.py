@@ -17,6 +17,7 @@ from pathlib import Path
 from benchmarks.miniature.training.hyperparameters import Recipe
 from benchmarks.miniature.training.judge_data import render_judged
 from benchmarks.miniature.training.judge_training import train_judge
+from benchmarks.miniature.training.onwards import go_on, take_words
 from benchmarks.miniature.training.scorer_training import train_scorer
 from benchmarks.miniature.training.text_encoder import train_text_encoder
 from benchmarks.miniature.training.unet import train_unet
@@ -47,16 +48,21 @@ def build_miniature(
     workers: int | None = None,
     deadline: float = math.inf,
     compile: bool = False,
+    weights: Path | None = None,
 ) -> None:
     """Every stage until it has had its minutes, in order, then the export with its C. Run again, it
-    goes on.
+    goes on. With `weights`, a stage that was not begun begins with what they hold.
     """
     if time.monotonic() >= deadline:
         raise Paused
     workers = workers or os.cpu_count() or 2
     # before a GPU is touched: rendering forks
     render_judged(folder / "judge", recipe.judge_shards, workers, recipe.shard)
+    if weights:
+        take_words(weights, folder)
     shop = Workshop(folder, recipe, device, workers, deadline, compile)
+    if weights:
+        go_on(shop, weights)
     train_stages(shop, minutes)
     latents(shop)  # their scale is the VAE's, also where no U-Net was trained
     export_weights(shop, out)

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
+from safetensors.torch import load_file
 from transformers import CLIPTextModel
 
 from benchmarks.miniature.shipped import taken
-from benchmarks.miniature.training.contrastive import start_from
+from benchmarks.miniature.training.growth import grown
 from benchmarks.miniature.training.hyperparameters import Recipe
 from benchmarks.miniature.training.networks import make_unet
+from benchmarks.miniature.training.onwards import go_on, take_words
 from benchmarks.miniature.training.stage import Stage
 from benchmarks.miniature.training.training_data import Rows
 from benchmarks.miniature.training.unet import DECAY, guessing
@@ -34,21 +35,21 @@ from benchmarks.miniature.worlds import GROUP
 from benchmarks.paths import miniature_dir
 from benchmarks.suite.concept_folder import write_concept
 
+# the first miniature's: none at 16 x 16, convolutions of 1 x 1 around it
+FIRST: dict[str, Any] = {
+    "down_block_types": ("DownBlock2D",) + ("CrossAttnDownBlock2D",) * 2,
+    "up_block_types": ("CrossAttnUpBlock2D",) * 2 + ("UpBlock2D",),
+    "attention_head_dim": 4,
+    "use_linear_projection": False,
+}
 # one head where there are 256 places: what a softmax over them costs grows with the heads
 EVERYWHERE: dict[str, Any] = {
     "down_block_types": ("CrossAttnDownBlock2D",) * 3,
     "up_block_types": ("CrossAttnUpBlock2D",) * 3,
     "attention_head_dim": (1, 4, 4),
 }
-# as Stable Diffusion 2: everywhere but at the lowest resolution, with linear layers around it,
-# which cost a tenth less than convolutions of 1 x 1 and are the same numbers
-ALIKE: dict[str, Any] = {
-    "down_block_types": ("CrossAttnDownBlock2D",) * 2 + ("DownBlock2D",),
-    "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 2,
-    "attention_head_dim": (1, 4, 4),
-    "use_linear_projection": True,
-}
-ARMS: dict[str, dict[str, Any]] = {"without": {}, "with": EVERYWHERE, "alike": ALIKE}
+# `alike` is as all miniatures are built since
+ARMS: dict[str, dict[str, Any]] = {"without": FIRST, "with": {**FIRST, **EVERYWHERE}, "alike": {}}
 # class -> which instance; none is in a training picture, nor shipped
 SIX = {"cat": 101, "dog": 102, "teddy": 103, "pot": 104, "chair": 105, "tortoise": 106}
 # 80,000 pictures; the rate and the settling of a U-Net that goes on from averaged weights
@@ -59,9 +60,10 @@ def train_arm(arm: str, out: Path, work: Path, minutes: float, weights: Path) ->
     """Train what is missing of an arm's minutes, and export it. Pictures, words and latents in
     `work` are shared by the arms."""
     torch.set_num_threads(1)
-    start_from(weights, work)
+    take_words(weights, work)
     shop = Workshop(work, RECIPE, clock=time.process_time)
-    unet = grown(weights, **ARMS[arm])
+    go_on(shop, weights, ["vae"])
+    unet = unet_from(weights, **ARMS[arm])
     stage = Stage({"unet": unet.train()}, shop.file(f"unet-{arm}"), lr=RECIPE.unet_lr, decay=DECAY)
     codes = Rows([latents(shop)], shop.device)
     if (left := minutes - stage.seconds / 60) * 60 >= 1:
@@ -72,21 +74,12 @@ def train_arm(arm: str, out: Path, work: Path, minutes: float, weights: Path) ->
         unet.half().save_pretrained(part / "unet")
 
 
-def grown(weights: Path, **changed: Any) -> Any:
-    """A U-Net that predicts what the one in `weights` does, as far as it has the same layers: what
-    it has more adds nothing yet, and what it has not is left out."""
-    found: Any = UNet2DConditionModel.from_pretrained(weights / "unet")
-    old = found.state_dict()
-    unet: Any = make_unet(**changed)
-    for name, parameter in unet.named_parameters():
-        if name not in old and ".proj_out." in name:
-            torch.nn.init.zeros_(parameter)
-    own = unet.state_dict()
-    # a convolution of 1 x 1 and a linear layer hold the same numbers
-    fitting = {name: old[name].reshape(own[name].shape) for name in own if name in old}
-    _, unknown = unet.load_state_dict(fitting, strict=False)
-    gone = {name.split(".attentions.")[0] for name in old if name not in own}
-    assert not unknown and all("_blocks." in name for name in gone), (unknown, gone)
+def unet_from(weights: Path, **changed: Any) -> Any:
+    """A U-Net that predicts what the one in `weights` does, as far as it has the same layers."""
+    old = load_file(weights / "unet" / "diffusion_pytorch_model.safetensors")
+    unet = grown(make_unet(**changed), old)
+    gone = {name.split(".attentions.")[0] for name in old if name not in unet.state_dict()}
+    assert all("_blocks." in name for name in gone), gone
     return unet
 
 
