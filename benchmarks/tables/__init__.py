@@ -9,6 +9,6 @@ run folder as readers see it) and as_scored (by another of its scorers), compara
 judging, judged_measures, gate and gate_report (is one run worse than another?), gate_simulation
 (what does the gate catch?), comparing (two tables by anybody), sample_size and design_verb (how
 large should the next run be?), halving, halving_rows and halving_text (which setting does a search
-choose?), command.
+choose?), group_sequential (looks while data come in), command.
 Beside dominance: ranks (of operating points, with ties).
 """

@@ -1,0 +1,92 @@
+"""Boundaries of several looks, against published constants, a multivariate normal integrated by
+scipy, and simulated motions.
+"""
+
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal, norm, t
+
+from benchmarks.tables.group_sequential import (
+    as_normal,
+    as_t,
+    leaving,
+    obrien_fleming,
+    power,
+    repeated_p,
+)
+
+THIRDS = (1 / 3, 2 / 3, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("shares", "alpha", "constant"),
+    # Jennison and Turnbull (2000), constants for equal steps
+    [((0.5, 1.0), 0.05, 1.977), (THIRDS, 0.05, 2.004), ((0.2, 0.4, 0.6, 0.8, 1.0), 0.05, 2.040),
+     (THIRDS, 0.1, 1.710), (THIRDS, 0.01, 2.595), ((1.0,), 0.05, 1.960)],
+)  # fmt: skip
+def test_published_constants(shares, alpha, constant):
+    found = obrien_fleming(shares, alpha)
+    assert [z * np.sqrt(s) for z, s in zip(found, shares)] == pytest.approx(
+        [constant] * len(shares), abs=6e-4
+    )
+
+
+@pytest.mark.parametrize("shares", [THIRDS, (0.2, 0.4, 0.6, 1.0), (0.1, 0.9, 1.0)])
+@pytest.mark.parametrize("drift", [0.0, 1.0, 2.8])
+def test_leaving_against_a_normal_integrated_as_a_whole(shares, drift):
+    band = [1.9] * len(shares)
+    covariance = np.minimum.outer(shares, shares)
+    normal = multivariate_normal(
+        drift * np.array(shares), covariance, maxpts=200_000, abseps=1e-7, releps=1e-7
+    )
+    inside = normal.cdf(band, lower_limit=np.negative(band))
+    assert 1 - leaving(band, shares, drift).sum() == pytest.approx(inside, abs=2e-5)
+
+
+def test_every_look_against_simulated_motions():
+    rng, drift, n = np.random.default_rng(3), 1.7, 400_000
+    steps = np.diff([0, *THIRDS])
+    motion = np.cumsum(rng.normal(drift * steps, np.sqrt(steps), (n, 3)), axis=1)
+    band = np.array([1.8, 1.6, 1.5])  # need not be the same at each look
+    above, below = motion >= band, motion <= -band
+    out = above | below
+    first = np.where(out.any(1), out.argmax(1), 3)
+    found = leaving(band, THIRDS, drift)
+    for look in range(3):
+        for side, beyond in enumerate((above, below)):
+            share = (beyond[:, look] & (first == look)).mean()
+            error = np.sqrt(found[side, look] / n)
+            assert abs(found[side, look] - share) < 4.5 * error + 1e-6
+
+
+def test_one_look_is_the_usual_test():
+    (edge,) = obrien_fleming((1.0,), 0.05)
+    assert edge == pytest.approx(norm.isf(0.025), abs=1e-9)
+    assert power(2.8, (edge,), (1.0,)) == pytest.approx(norm.sf(edge - 2.8), abs=1e-9)
+    assert repeated_p(2.0, 0, (1.0,)) == pytest.approx(2 * norm.sf(2.0), abs=1e-9)
+    assert repeated_p(9.0, 0, (1.0,)) == pytest.approx(2 * norm.sf(9.0), rel=1e-6)
+
+
+def test_the_boundary_is_where_p_is_alpha():
+    for look, edge in enumerate(obrien_fleming(THIRDS, 0.05)):
+        assert repeated_p(edge, look, THIRDS) == pytest.approx(0.05, abs=1e-9)
+        assert repeated_p(-edge - 0.1, look, THIRDS) < 0.05 < repeated_p(edge - 0.1, look, THIRDS)
+    assert repeated_p(0.0, 1, THIRDS) == 1 and repeated_p(np.inf, 1, THIRDS) == 0
+    assert repeated_p(np.nan, 1, THIRDS) == 1
+
+
+def test_looks_cost_little_power():
+    edges = obrien_fleming(THIRDS, 0.05)
+    for effect in (0.5, 2.0, 3.0, 4.0):
+        once = norm.sf(norm.isf(0.025) - effect)
+        assert once - 0.02 < power(effect, edges, THIRDS) <= once + 1e-3
+    assert power(-3.0, edges, THIRDS) == power(3.0, edges, THIRDS)
+
+
+def test_few_concepts_count_as_a_t_does():
+    for n in (4, 22, 66):
+        for value in (-6.0, -0.4, 0.0, 2.1, 4.5):
+            z = as_normal(value, n)
+            assert norm.sf(z) == pytest.approx(t(n - 1).sf(value), rel=1e-9)
+            assert as_t(z, n) == pytest.approx(value, abs=1e-9)
+    assert as_normal(np.inf, 5) == np.inf
