@@ -114,6 +114,11 @@ class Config:
     cache: str = _place("usual")
     # Whether images are removed once they are scored. The tables need rows only.
     drop_images: bool = _place(False)
+    # Whether trained files are removed once all their pictures are scored. What they cost stays.
+    drop_fits: bool = _place(False)
+    # Whether all of one concept is done before the next begins, instead of one method after the
+    # other.
+    by_concept: bool = _place(False)
 
 
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {

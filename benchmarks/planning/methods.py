@@ -62,6 +62,8 @@ VARIANTS: dict[str, Variant] = {
             "ink": "#946600",
         },
     ),
+    # Perfusion by the paper's own rates (Sec. 4.4), on whatever backbone and beside tuned ones
+    f"{BASE}-published": Variant(BASE, {"lr": 0.03, "lr_embedding": 0.006}),
     **{
         one.method: Variant(BASE, one.config, points=one.points)
         for one in ABLATIONS

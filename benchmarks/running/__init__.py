@@ -13,5 +13,6 @@ flags, command and fit_command; timed_jobs, timed_tables, timed_versions and pap
 (`gpu-day`).
 Beside tune: trial_settings and tune_halving (`tune --halving`).
 Beside worker: peak_memory and drawing_costs (what it measures of costs).
+Beside run: whole_concepts (what is finished while it goes on).
 Beside driver: training_log and trackers (`--log`: who is told what happens).
 """

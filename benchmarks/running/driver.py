@@ -14,7 +14,16 @@ from typing import Protocol
 from benchmarks.planning.units import Cell, Fit, Plan, Prior, Unit
 from benchmarks.running.missing_rows import Scoring
 from benchmarks.running.progress import Progress, doing
-from benchmarks.running.tasks import Event, ScoringTask, Task, Units, name_of, needs_of, unit_tasks
+from benchmarks.running.tasks import (
+    Event,
+    ScoringTask,
+    Task,
+    Units,
+    concept_tasks,
+    name_of,
+    needs_of,
+    unit_tasks,
+)
 from benchmarks.store.run_folder import Store
 from perfusion_core.errors import UserError
 
@@ -81,14 +90,18 @@ class Driver:
         progress: Progress,
         stops: Stops = Stops(),
         watch: Watch | None = None,
+        by_concept: bool = False,
+        scored: Callable[[ScoringTask], None] = lambda task: None,
     ) -> None:
+        """`scored` is told of each task whose rows were written."""
         self.store, self.scoring, self.progress, self.stops = store, scoring, progress, stops
-        self.watch = watch
+        self.watch, self.scored = watch, scored
         self.scores_only = not plan.units  # then progress counts images as they are scored
         self.handed = 0  # images that workers were told to draw
         self.time_left = progress.time_left
         self.outcome = Outcome(set(done))
-        self.waiting: deque[Units] = deque(unit_tasks(plan, done))
+        ordered = concept_tasks if by_concept else unit_tasks
+        self.waiting: deque[Units] = deque(ordered(plan, done))
         self.groups = scoring.groups()
         self.deaths: Counter[str] = Counter()
         self.settled = set(done)  # done, failed or left out
@@ -217,6 +230,7 @@ class Driver:
             self.store.forget_failures([unit.lock])
             self.outcome.seconds["scores"] += event.seconds
             self.progress.add(unit.images if self.scores_only else 0)
+            self.scored(unit)
         elif event.kind == "done":
             assert not isinstance(unit, ScoringTask)
             self.outcome.done.add(unit.key)

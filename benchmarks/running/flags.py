@@ -99,6 +99,7 @@ FLAGS = {  # flag -> key of Config, metavar, help
     ),
     "--method-file": ("method_files", "FILE,..", "files of your own methods (docs/methods.md)"),
 }
+SWITCHES = ("select_step", "drop_images", "drop_fits", "by_concept", "drift")
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -126,6 +127,21 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="remove images once they are scored, except for a small gallery",
     )
+    parser.add_argument(
+        "--drop-fits",
+        dest="drop_fits",
+        action="store_true",
+        default=None,
+        help="remove trained files once all pictures that need them are scored",
+    )
+    parser.add_argument(
+        "--by-concept",
+        dest="by_concept",
+        action="store_true",
+        default=None,
+        help="finish one concept with all methods before the next (default: one method after the "
+        "other)",
+    )
     drift = (
         "also draw what a loaded concept does to unrelated prompts and to its plain class word "
         "(default: only in the preset paper)"
@@ -142,7 +158,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def config_of(args: argparse.Namespace) -> Config:
     """One object from preset, file, flags and --set."""
-    keys = [key for key, _, _ in FLAGS.values()] + ["select_step", "drop_images", "drift"]
+    keys = [key for key, _, _ in FLAGS.values()] + list(SWITCHES)
     flags: dict[str, Any] = {key: getattr(args, key) for key in keys}
     config = resolve(preset=args.preset, toml=args.config, flags=flags, sets=args.sets)
     if not args.ablation:

@@ -36,6 +36,7 @@ from benchmarks.running.progress import Progress, duration
 from benchmarks.running.ratings_file import same_pictures
 from benchmarks.running.trackers import Target, targets
 from benchmarks.running.training_log import TrainingLog, logged
+from benchmarks.running.whole_concepts import WholeConcepts
 from benchmarks.scoring.calls import Calls
 from benchmarks.scoring.cell_row import CellRow
 from benchmarks.scoring.lookup import RATINGS
@@ -102,8 +103,10 @@ def run_prepared(
     allow_missing: bool = False,
     stops: Stops = Stops(),  # noqa: B008  frozen
     log: Sequence[Target] = (),
+    whole: Callable[[str], None] | None = None,
 ) -> int:
-    """The same of what was found and planned."""
+    """The same of what was found and planned. `whole` is told of each concept that has all
+    scores."""
     most = max((len(cell.seeds) for cell in prepared.plan.cells), default=0)
     if 0 < stops.images < most:
         raise UserError(
@@ -114,7 +117,7 @@ def run_prepared(
         print(f"perfbench: {told}", file=sys.stderr)
     with logged(log, prepared.folder, prepared.protocol) as watch:
         store = open_folder(prepared, argv)
-        outcome = work(prepared, store, stops, watch)
+        outcome = work(prepared, store, stops, watch, whole)
         status = finish_run(prepared, store, outcome, allow_missing)
         if watch and status == 0 and not outcome.stopped:
             watch.tables(store.root)
@@ -255,6 +258,7 @@ def work(
     store: Store,
     stops: Stops = Stops(),  # noqa: B008  frozen
     watch: TrainingLog | None = None,
+    whole: Callable[[str], None] | None = None,
 ) -> Outcome:
     """Everything that is missing, by the engine that was asked for."""
     from benchmarks.running.engines import make_pool
@@ -276,6 +280,8 @@ def work(
     scoring = Scoring(
         store, cells, concepts, scorer_names(models), drop=prepared.config.drop_images
     )
+    concepts_whole = WholeConcepts(store, plan, scoring, prepared.config.drop_fits, whole)
+    done |= concepts_whole.spent
     judges, calls = judges_of(models.scorers), Calls(stops.calls)
     if judges:
         answers = known_answers(prepared.config.cache)
@@ -297,7 +303,17 @@ def work(
         watched=watch is not None,
         calls=calls,
     )
-    driver = Driver(store, plan, scoring, done, progress, stops, watch)
+    driver = Driver(
+        store,
+        plan,
+        scoring,
+        done,
+        progress,
+        stops,
+        watch,
+        by_concept=prepared.config.by_concept,
+        scored=concepts_whole.scored,
+    )
     try:
         outcome = driver.run(make_pool(job, store))
         for address in scoring.cells:

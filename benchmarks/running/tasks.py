@@ -146,6 +146,25 @@ def unit_tasks(plan: Plan, done: set[str]) -> list[Units]:
     return tasks
 
 
+def concept_tasks(plan: Plan, done: set[str]) -> list[Units]:
+    """The same a concept at a time: cells wait for none of another concept to fill their batch.
+    What drift is measured from comes with the first.
+    """
+    tasks, seen = list[Units](), set(done)
+    subjects = dict.fromkeys(cell.concepts for cell in plan.cells)
+    for number, subject in enumerate(subjects):
+        drift = (
+            cell
+            for cell in plan.drift
+            if cell.concepts == subject or (number == 0 and cell.row.is_base)
+        )
+        cells = tuple(cell for cell in plan.cells if cell.concepts == subject)
+        mine = unit_tasks(replace(plan, cells=cells, drift=tuple(drift)), seen)
+        seen |= {unit.key for task in mine for unit in task.units}
+        tasks += mine
+    return tasks
+
+
 def in_whole_batches(images: int, batch: int) -> int:
     """The fewest cells of so many images that fill batches to the last row."""
     return batch // gcd(batch, images)

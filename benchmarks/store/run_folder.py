@@ -249,6 +249,14 @@ class Store:
         with on_disk(self.root):
             remove(self.images(method, point, concept, prompt_id))
 
+    def drop_trained(self, fit: Fit) -> None:
+        """Remove the files of a fit but for its manifest, which tells what it cost."""
+        folder = self.folder(fit)
+        with on_disk(self.root):
+            for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+                if path.name != MANIFEST[Fit]:
+                    remove(path)
+
     def planned_keys(self) -> set[str]:
         """Keys of the cells and fits of all commands given in this folder."""
         return keys_of(read_plan_file(self.root / "plan.csv") or ())
