@@ -7,6 +7,9 @@ intervals), claims_page with forest (its picture), results_page with resting and
 (results/README.md), readme_table (README.md); miniature_verify with miniature_measures,
 segmenter_measures, miniature_gates and miniature_labels (do the miniature's models draw what
 prompts say?), miniature_difficulty (how hard are the shipped concepts?), command.
+The confirmatory run: confirm_plan (what is decided before it), confirm_ledger (what was there when
+it began, and which concepts are whole), confirm_measures, confirm_looks (a claim at a look),
+confirm_page, confirm (`python -m benchmarks.evidence.confirm`).
 """
 
 LOOKED, LOOKED_CELLS = "looked.csv", "looked-cells.csv"  # in a run folder, what judged.py wrote

@@ -20,9 +20,9 @@ from perfusion_core.errors import UserError
 LONG = ("plan.csv", "cells.csv", "*-cells.csv", "attention/cells.csv", "rows/**/*.csv")
 
 
-def pack_run(run: Path) -> Path:
-    """The archive, with all that was in it and all that lay beside it; what is packed is
-    removed.
+def pack_run(run: Path, keep: bool = False) -> Path:
+    """The archive, with all that was in it and all that lay beside it; what is packed is removed,
+    or with `keep` stays: while a run goes on.
     """
     store, archive = Store(run), open_archive(run / PACKED)
     found = {
@@ -44,6 +44,8 @@ def pack_run(run: Path) -> Path:
     with store.locks.locked("packed"), store.aside("packed") as aside:
         (aside / PACKED).write_bytes(data)
         replace(aside / PACKED, run / PACKED)
+    if keep:
+        return run / PACKED
     for path, written in found.items():
         if path.stat().st_mtime_ns == written:  # else somebody has just written it again
             path.unlink()

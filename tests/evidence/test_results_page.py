@@ -12,6 +12,8 @@ import pytest
 from benchmarks.evidence.__main__ import done
 from benchmarks.evidence.commands import COMMANDS
 from benchmarks.evidence.committed import FILES, committed, to_commit, too_much
+from benchmarks.evidence.confirm_ledger import read_begun
+from benchmarks.evidence.confirm_plan import PLAN, read_confirm_plan
 from benchmarks.evidence.resting import resting_on
 from benchmarks.evidence.results_page import PAGE, read_notes, results_page
 from perfusion_core.errors import UserError
@@ -25,6 +27,14 @@ def test_the_page_is_up_to_date():
     assert (RESULTS / PAGE).read_text(encoding="utf-8") == results_page(
         RESULTS, resting_on(RESULTS)
     )
+
+
+def planned_commands(folder):
+    """Of every look, with the rates that the run began with."""
+    plan, begun = read_confirm_plan(folder / PLAN), read_begun(folder)
+    for n in plan.looks.concepts:
+        words = plan.command(begun["rates"], begun["concepts"][:n], Path("results") / folder.name)
+        yield ["perfbench", *words]
 
 
 def test_every_folder_is_told_and_every_link_leads_somewhere():
@@ -42,7 +52,10 @@ def test_every_folder_is_told_and_every_link_leads_somewhere():
         if not about.is_file():
             assert note["commands"] and note["date"] and note["commit"]
             continue
-        told = map(shlex.split, COMMANDS[name.removeprefix("miniature-")])
+        if (RESULTS / name / PLAN).is_file():  # its commands follow from its plan
+            told = planned_commands(RESULTS / name)
+        else:
+            told = map(shlex.split, COMMANDS[name.removeprefix("miniature-")])
         assert ["perfbench", *json.loads(about.read_text())["argv"]] in told, (
             f"{name} was made by another command"
         )

@@ -1,0 +1,131 @@
+"""What the folder of the confirmatory run records beside its rows: what was decided before them,
+and each concept as it becomes whole.
+
+In: a folder, a plan. Out: begun.json, written once; whole.csv, a row a concept; sentences where a
+rule is not committed, or was changed.
+"""
+
+import csv
+import io
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.disk import read_json, write_whole
+from benchmarks.evidence.confirm_plan import PLAN, ConfirmPlan
+from benchmarks.planning.units import Plan
+from benchmarks.store.fit_costs import DEVICE, devices, measured_of
+from benchmarks.store.run_folder import Store
+from benchmarks.store.run_json import now
+from perfusion_core.errors import UserError
+from perfusion_core.weight_digests import file_sha256
+
+BEGUN, WHOLE, REASONS = "begun.json", "whole.csv", "plan.md"
+COLUMNS = (
+    "number", "concept", "finished", "images", "processor", "dtype", "threads", "workers", "torch",
+    "commit",
+)  # fmt: skip
+
+
+def begin(
+    folder: Path, plan: ConfirmPlan, rates: Mapping[str, float], rates_file: Path,
+    concepts: Sequence[str],
+) -> Mapping[str, Any]:  # fmt: skip
+    """What was decided before the first fit: as it was written down then, or now if nothing was.
+    The rules must be committed first.
+    """
+    frame = {"frame": plan.frame, "rates": dict(rates)}
+    if begun := read_begun(folder):
+        if changed := [key for key, value in frame.items() if begun.get(key) != value]:
+            raise UserError(
+                f"{folder / PLAN} or its rates have changed since the run began ({changed[0]}); "
+                f"bring them back, or begin in another folder"
+            )
+        return begun
+    commits = {
+        path.name: committed_as(path) for path in (folder / PLAN, folder / REASONS, rates_file)
+    }
+    about = {
+        "begun": now(),
+        "plan": file_sha256(folder / PLAN),
+        "commits": commits,
+        **frame,
+        "claims": {claim.name: plan.rule(claim) for claim in plan.claims},
+        "concepts": list(concepts),
+    }
+    write_whole(folder / BEGUN, json.dumps(about, indent=1) + "\n")
+    return about
+
+
+def read_begun(folder: Path) -> Mapping[str, Any]:
+    """Empty where no run has begun."""
+    found = read_json(folder / BEGUN)
+    if found is None and (folder / BEGUN).exists():
+        raise UserError(f"{folder / BEGUN} is damaged; `git checkout -- {BEGUN}` brings it back")
+    return found or {}
+
+
+def committed_as(path: Path) -> str:
+    """The commit that brought a file as it is."""
+    try:
+        changed = _git(path, "status", "--porcelain", "--", path.name)
+        commit = _git(path, "log", "-1", "--format=%H", "--", path.name)
+    except (OSError, subprocess.CalledProcessError):
+        changed, commit = "", ""
+    if changed or not commit:
+        raise UserError(
+            f"{path} is not committed as it is: what decides is written down before the first fit; "
+            f"commit it, then give the same command"
+        )
+    return commit
+
+
+def _git(path: Path, *words: str) -> str:
+    call = ["git", "-C", str(path.parent), *words]
+    return subprocess.run(call, capture_output=True, text=True, check=True).stdout.strip()
+
+
+# ---- whole concepts ----
+
+
+def read_whole(folder: Path) -> list[dict[str, str]]:
+    path = folder / WHOLE
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    if any(set(row) != set(COLUMNS) for row in rows):
+        raise UserError(f"{path} is damaged; `git checkout -- {WHOLE}` brings it back")
+    return rows
+
+
+def add_whole(folder: Path, row: Mapping[str, Any]) -> bool:
+    """Whether it was not there yet."""
+    rows: list[Mapping[str, Any]] = list(read_whole(folder))
+    if any(one["concept"] == row["concept"] for one in rows):
+        return False
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(sorted([*rows, row], key=lambda one: int(one["number"])))
+    write_whole(folder / WHOLE, text.getvalue())
+    return True
+
+
+def processors_of(store: Store, plan: Plan, concept: str, here: str) -> str:
+    """Where a concept's fits were trained, by their manifests, and where its last row was made."""
+    told = [measured_of(store.manifest(fit) or {})[DEVICE] for fit in plan.fits
+            if fit.concept == concept]  # fmt: skip
+    return devices([*told, here])
+
+
+def refuse_other_processor(folder: Path, here: str) -> None:
+    """Low bits differ between kinds of processors, and so would the concepts of one run."""
+    for row in read_whole(folder):
+        if row["processor"] != here:
+            raise UserError(
+                f"{row['concept']} was made on {row['processor']}, and this is {here}: the run "
+                f"stays on one kind of processor; go on there, or begin in another folder"
+            )

@@ -1,0 +1,108 @@
+"""What the confirmatory run's claims are about, in the concepts of one look.
+
+In: the cells of these concepts. Out: a difference, or two fronts, with 95 % intervals.
+
+The unit is the concept, and the prompts are the protocol's own, not a sample of others: they are
+fixed. So concepts that come later bring information of their own, in proportion to their number,
+which the boundaries suppose.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.evidence.confirm_plan import FRONT, Compared
+from benchmarks.evidence.verdicts import Part
+from benchmarks.tables.dominance import DECIDING, epsilon
+from benchmarks.tables.grid import Grid, Point, grid_of
+from benchmarks.tables.measured import measured
+from benchmarks.tables.statistics import (
+    SEED,
+    Interval,
+    expanded,
+    mean_over,
+    relative_text,
+    t_quantile,
+)
+from perfusion_core.errors import UserError
+
+TEXT_OF_DEFORM = "text_sim_deform"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The scores of a look's concepts."""
+
+    cells: pd.DataFrame
+
+    @cached_property
+    def grid(self) -> Grid:
+        return grid_of(self.cells)
+
+    @cached_property
+    def _beyond(self) -> dict[str, np.ndarray]:
+        values = measured(self.cells, self.grid).values
+        return {name: mean_over(y) for name, y in values.items()}
+
+    def of(self, measure: str) -> np.ndarray:
+        """[M, C] a concept's own score at each point."""
+        if measure == TEXT_OF_DEFORM:
+            return self._text_of("deform")
+        found = self.grid.scores.get(measure, self._beyond.get(measure))
+        if found is None:
+            raise UserError(f"the rows have no {measure}; draw with what it needs, and score again")
+        return found
+
+    def _text_of(self, kind: str) -> np.ndarray:
+        """Relative text similarity on the prompts of one kind."""
+        mine = [p for p, one in enumerate(self.grid.kinds) if one == kind]
+        raw, base = self.grid.values["text_sim_raw"][..., mine], self.grid.base[..., mine]
+        both = ~np.isnan(raw) & ~np.isnan(base)
+        above = mean_over(np.where(both, raw, np.nan))
+        return relative_text(above, mean_over(np.where(both, base, np.nan)))
+
+    def side(self, measure: str, points: Sequence[Point]) -> np.ndarray:
+        """[K, C]; a missing value is refused."""
+        found = self.of(measure)[[self.grid.row(point) for point in points]]
+        if np.isnan(found).any():
+            k, c = np.argwhere(np.isnan(found))[0]
+            raise UserError(
+                f"{self.grid.concepts[c]} has no {measure} of {'/'.join(points[k])}; the same "
+                f"command of the run makes what is missing"
+            )
+        return found
+
+    def parts(self, what: Compared) -> tuple[Part, ...]:
+        """The primary part; of fronts also the reverse."""
+        if what.measure == FRONT:
+            return self._fronts(what)
+        ours, theirs = (self.side(what.measure, points) for points in (what.of, what.minus))
+        difference = ours.mean(0) - theirs.mean(0)
+        return (Part(what.measure, mean_with_interval(difference), len(difference)),)
+
+    def _fronts(self, what: Compared) -> tuple[Part, ...]:
+        """Additive epsilons of the mean fronts, over bootstrap draws of concepts."""
+        sides = [
+            tuple(self.side(measure, points) for measure in ("image_sim", "text_sim"))
+            for points in (what.of, what.minus)
+        ]
+        n = sides[0][0].shape[1]
+        rng = np.random.default_rng(SEED)
+        drawn = rng.multinomial(n, np.full(n, 1 / n), size=DECIDING)
+        times = np.vstack([np.ones((1, n)), drawn]) / n  # the estimate first
+        (x, y), (u, v) = [[times @ scores.T for scores in side] for side in sides]
+        ahead, behind = epsilon(x, y, u, v), epsilon(u, v, x, y)
+        return (
+            Part("ahead", expanded(ahead, n), n),
+            Part("behind", expanded(behind, n), n),
+        )
+
+
+def mean_with_interval(values: np.ndarray) -> Interval:
+    """Of a number a concept: the t interval."""
+    n, mean = len(values), float(values.mean())
+    half = t_quantile(n) * float(values.std(ddof=1)) / float(np.sqrt(n))
+    return Interval(mean, mean - half, mean + half)

@@ -1,0 +1,227 @@
+"""The looks at the confirmatory run as files: looks.csv, a row a claim and look, and looks.md.
+
+In: the run's folder, with the rows of whole concepts. Out: both files, and the page's text.
+"""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.disk import write_whole
+from benchmarks.evidence.confirm_ledger import read_begun, read_whole
+from benchmarks.evidence.confirm_looks import (
+    CROSSED,
+    LAST,
+    NOT_YET,
+    Look,
+    among_all,
+    decided,
+    look_at,
+)
+from benchmarks.evidence.confirm_measures import Scored
+from benchmarks.evidence.confirm_plan import PLAN, Compared, ConfirmPlan, read_confirm_plan
+from benchmarks.evidence.results_page import markdown_table
+from benchmarks.evidence.verdicts import told
+from benchmarks.scoring.reserved import REAL
+from benchmarks.store.reading import read_drift_plan, read_plan
+from benchmarks.tables.build import cells_of
+from benchmarks.tables.drift_table import drift_cells, lacking
+from benchmarks.tables.grid import FLOOR
+from benchmarks.tables.sample_rows import missing_of, sample_rows
+from perfusion_core.errors import UserError
+
+LOOKS_TABLE, LOOKS_PAGE = "looks.csv", "looks.md"
+COLUMNS = (
+    "claim", "look", "concepts", "status", "verdict", "exploratory", "measure", "value", "lo",
+    "hi", "behind", "behind_lo", "behind_hi", "z", "boundary", "p", "q", "delta", "power",
+)  # fmt: skip
+EXPLORATORY = "exploratory: "
+
+
+def judge_folder(folder: Path) -> str:
+    """Every look whose concepts are whole, into the two files."""
+    plan = read_confirm_plan(folder / PLAN)
+    begun = read_begun(folder)
+    if not begun:
+        raise UserError(
+            f"no run has begun in {folder}; `python -m benchmarks.evidence.confirm run` begins it"
+        )
+    there = {row["concept"] for row in read_whole(folder)}
+    names = begun["concepts"]
+    whole = [n for n in plan.looks.concepts if there.issuperset(names[:n])]
+    if not whole:
+        first = plan.looks.concepts[0]
+        raise UserError(
+            f"{len(there.intersection(names[:first]))} of the {first} concepts of the first look "
+            f"are whole in {folder}; `python -m benchmarks.evidence.confirm run` goes on"
+        )
+    cells = read_cells(folder, plan, names[: whole[-1]])
+    scored = [Scored(cells[cells["concept"].isin(names[:n])]) for n in whole]
+    history = {
+        claim.name: [
+            labelled(look_at(claim, plan.looks, number, one), plan, begun)
+            for number, one in enumerate(scored)
+        ]
+        for claim in plan.claims
+    }
+    final = among_all([decided(looks) for looks in history.values()])
+    write_whole(folder / LOOKS_TABLE, looks_csv(history, final))
+    text = looks_text(plan, history, final, scored[-1])
+    write_whole(folder / LOOKS_PAGE, text)
+    return text
+
+
+def labelled(look: Look, plan: ConfirmPlan, begun: Mapping[str, Any]) -> Look:
+    """Exploratory where the rule is not the one that was there before the first fit."""
+    same = begun["claims"].get(look.claim.name) == plan.rule(look.claim)
+    return replace(look, exploratory=not same)
+
+
+def read_cells(folder: Path, plan: ConfirmPlan, names: Sequence[str]) -> pd.DataFrame:
+    """Cell means of these concepts at the plan's points, with those of drift; what is missing is
+    refused.
+    """
+    wanted = {*plan.points, (FLOOR, "default")}
+    planned = read_plan(folder)
+    planned = planned[planned["concept"].isin(names)]
+    planned = planned[[point in wanted for point in zip(planned["method"], planned["point"])]]
+    rows = sample_rows(folder)
+    rows = rows[rows["concept"].isin(names)]
+    cells = cells_of(rows)
+    points = zip(cells["method"], cells["point"])
+    cells = cells[[point in wanted or point[0] == REAL for point in points]]
+    have = set(zip(planned["method"], planned["point"], planned["concept"]))
+    lost = next(
+        ((*p, name) for p in sorted(wanted) for name in names if (*p, name) not in have), None
+    )
+    missing = missing_of(cells[cells["method"] != REAL], planned)
+    if lost or len(missing):
+        first = lost or tuple(missing.iloc[0][["method", "point", "concept"]])
+        raise UserError(
+            f"{folder} has no whole scores of {'/'.join(map(str, first))}; `python -m "
+            f"benchmarks.evidence.confirm run` makes what is missing"
+        )
+    return pd.concat([cells, _drift_cells(folder, names)], ignore_index=True)
+
+
+def _drift_cells(folder: Path, names: Sequence[str]) -> pd.DataFrame:
+    """Of unrelated prompts; none where none are planned."""
+    planned = read_drift_plan(folder)
+    planned = planned[planned["concept"].isin(names)]
+    if planned.empty:
+        return pd.DataFrame()
+    drift = drift_cells(folder, cells_of, allow_missing=True)
+    drift = drift[drift["concept"].isin(names)] if len(drift) else drift
+    if short := lacking(drift, planned):
+        raise UserError(
+            f"{folder} lacks the scores of {short} pictures that measure drift; `python -m "
+            f"benchmarks.evidence.confirm run` makes what is missing"
+        )
+    return drift
+
+
+# ---- files ----
+
+
+def looks_csv(history: Mapping[str, Sequence[Look]], final: Sequence[Look]) -> str:
+    """One fact a field; q stands in the row of the look that counts."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    q_of = {(one.claim.name, one.look): one.q for one in final}
+    for looks in history.values():
+        for one in looks:
+            behind = one.behind or (float("nan"),) * 3
+            numbers = {
+                "value": one.found.value, "lo": one.found.lo, "hi": one.found.hi,
+                "behind": behind[0], "behind_lo": behind[1], "behind_hi": behind[2],
+                "z": one.z, "p": one.p, "q": q_of.get((one.claim.name, one.look), float("nan")),
+                "power": one.power,
+            }  # fmt: skip
+            writer.writerow({
+                "claim": one.claim.name, "look": one.look, "concepts": one.concepts,
+                "status": one.status, "verdict": one.verdict,
+                "exploratory": "yes" if one.exploratory else "",
+                "measure": one.claim.part.words, "boundary": one.boundary,
+                "delta": one.claim.delta,
+                **{name: "" if isnan(value) else f"{value:.6g}" for name, value in numbers.items()},
+            })  # fmt: skip
+    return text.getvalue()
+
+
+def looks_text(
+    plan: ConfirmPlan, history: Mapping[str, Sequence[Look]], final: Sequence[Look], scored: Scored
+) -> str:
+    """The page."""
+    made = len(next(iter(history.values())))
+    sizes = plan.looks.concepts
+    head = ["claim", *(f"look {k + 1}, {sizes[k]} concepts" for k in range(made)), "verdict", "q"]
+    rows = [
+        [claim.says, *(_cell(one) for one in history[claim.name]), _word(last), f"{last.q:.3f}"]
+        for claim, last in zip(plan.claims, final)
+    ]
+    lines = [
+        "# Looks at the confirmatory run",
+        "",
+        "Written by `python -m benchmarks.evidence.confirm judge` from the rows beside it. The "
+        "rules are in [plan.toml](plan.toml), their reasons in [plan.md](plan.md).",
+        "",
+        f"Boundaries in standard errors: {_numbers(plan.looks.boundaries)} at "
+        f"{_numbers(sizes)} concepts. An interval reaches as far as its look's boundary.",
+        "",
+        markdown_table([head, *rows]),
+        what_next(plan, history),
+        "",
+    ]
+    if beside := _beside(plan, scored):
+        lines += [
+            "## Beside the claims",
+            "",
+            "These decide nothing. Intervals are 95 %, of all concepts so far.",
+            "",
+            markdown_table([["claim", "measure", "value"], *beside]),
+        ]
+    return "\n".join(lines)
+
+
+def what_next(plan: ConfirmPlan, history: Mapping[str, Sequence[Look]]) -> str:
+    """Whether the run goes on."""
+    open_ones = [name for name, looks in history.items() if all(o.status != CROSSED for o in looks)]
+    made = len(next(iter(history.values())))
+    if not open_ones:
+        return "Every primary claim has crossed a boundary: the run stops here."
+    names = ", ".join(open_ones)
+    if made == len(plan.looks.concepts):
+        return f"This was the last look. Not crossed: {names}. Their power is in the table."
+    return f"Not crossed yet: {names}. The next look is at {plan.looks.concepts[made]} concepts."
+
+
+def _cell(one: Look) -> str:
+    found = told(one.found)
+    reverse = f"; behind {told(one.behind)}" if one.behind else ""
+    if one.status == CROSSED:
+        return f"{CROSSED} ({one.verdict}): {found}{reverse}"
+    word = LAST if one.status == LAST else NOT_YET
+    return f"{word}: {found}{reverse}; power {one.power:.2f} for {one.claim.delta:g}"
+
+
+def _word(one: Look) -> str:
+    return f"{EXPLORATORY if one.exploratory else ''}{one.verdict}"
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
+
+
+def _beside(plan: ConfirmPlan, scored: Scored) -> list[list[str]]:
+    def row(name: str, what: Compared) -> list[str]:
+        found = "; ".join(f"{part.name} {told(part.found)}" for part in scored.parts(what))
+        return [name, what.words, found]
+
+    return [row(claim.name, what) for claim in plan.claims for what in claim.beside]

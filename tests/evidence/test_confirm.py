@@ -1,0 +1,430 @@
+"""The confirmatory run: its plan and its errors, verdicts at looks against sums by hand, and a tiny
+real run that begins only once its rules are committed.
+"""
+
+import csv
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_run import make_run
+from run_kit import environment, make_concepts, shared
+from scipy.stats import norm, t
+
+from benchmarks.evidence import confirm, confirm_looks
+from benchmarks.evidence.confirm_ledger import BEGUN, COLUMNS, WHOLE, add_whole, read_whole
+from benchmarks.evidence.confirm_looks import CROSSED, LAST, NOT_YET, among_all, decided, look_at
+from benchmarks.evidence.confirm_measures import Scored, mean_with_interval
+from benchmarks.evidence.confirm_page import LOOKS_PAGE, LOOKS_TABLE, judge_folder
+from benchmarks.evidence.confirm_plan import (
+    PLAN,
+    Compared,
+    Looks,
+    Primary,
+    read_confirm_plan,
+    tuned_rates,
+)
+from benchmarks.evidence.verdicts import FAILS, HOLDS, OPEN, SAME, TRADE_OFF, Part
+from benchmarks.store.packed import PACKED
+from benchmarks.tables.group_sequential import obrien_fleming
+from benchmarks.tables.halving_rows import TRAININGS, frame_of
+from benchmarks.tables.statistics import Interval
+from perfusion_core.errors import UserError
+
+COMMITTED = Path(__file__).parent.parent.parent / "results" / "confirm"
+LOCAL, HIGH, KEYS = "local-b0.60-t0.15", "local-b0.75-t0.15", "perfusion-trained-k"
+
+
+def edges(sizes, alpha):
+    return [round(z, 3) for z in obrien_fleming(tuple(n / sizes[-1] for n in sizes), alpha)]
+
+
+def plan_text(sizes, run, points, claims):
+    lines = [
+        "[looks]", f"concepts = {list(sizes)}", "alpha = 0.05",
+        f"boundaries = {edges(sizes, 0.05)}", "equivalence = 0.05",
+        f"equivalence_boundaries = {edges(sizes, 0.1)}",
+        '[rates]\nfile = "settings.csv"\nmethods = ["lora"]', "[run]", *run,
+        f"methods = {list(points)}", "[run.points]",
+        *(f"{name} = {list(of)}" for name, of in points.items()),
+    ]  # fmt: skip
+    for name, measure, of, minus, delta in claims:
+        lines += [
+            "[[claim]]", f'name = "{name}"', f'says = "{name} is so"', 'where = "5.1"',
+            f'measure = "{measure}"', f"of = {of}", f"minus = {minus}", f"delta = {delta}",
+            'why = "made up"',
+        ]  # fmt: skip
+    return "\n".join(lines).replace("'", '"') + "\n"
+
+
+# ---- the committed plan ----
+
+
+def test_the_committed_plan_says_what_the_issue_asks_for():
+    plan = read_confirm_plan(COMMITTED / PLAN)
+    assert plan.looks.concepts == (22, 44, 66) and plan.looks.boundaries == (3.471, 2.454, 2.004)
+    assert plan.run["suite"] == "world:66" and plan.run["images"] == 1
+    assert {"dtype", "threads", "workers"} <= plan.run.keys()
+    assert 12 <= len(plan.claims) <= 13
+    reasons = (COMMITTED / "plan.md").read_text(encoding="utf-8")
+    assert all(f"`{claim.name}`" in reasons and claim.why for claim in plan.claims)
+    words = plan.command({"fit.ti.lr": 0.01}, ["cat_01", "dog_01"], Path("out"))
+    config = confirm.parsed(words)
+    assert config.by_concept and config.drop_fits and config.drift and config.cache == "none"
+    assert config.concepts == ("cat_01", "dog_01") and config.fit["ti"] == {
+        "steps": 600,
+        "lr": 0.01,
+    }
+    assert config.points["perfusion"][2] == "global-b0.40-t0.15" and config.keep == ("100", "400")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("alpha = 0.05", "alpha = 0.9", "alpha is to lie between 0 and 0.5"),
+        ("boundaries = [3.471, 2.454", "boundaries = [3.4, 2.454", "O'Brien and Fleming's for"),
+        ("concepts = [22, 44, 66]", "concepts = [44, 22, 66]", "numbers above 1 that grow"),
+        ("concepts = [22, 44, 66]", "", "[looks]: concepts is to be numbers"),
+        ("alpha =", "alhpa =", "alpha is to be a probability"),
+        ("seed = 0", "sead = 0", "unknown key 'sead'; did you mean 'seed'?"),
+        ("seed = 0", 'concepts = ["cat"]', "unknown key 'concepts'"),
+        ('cd-selected = ["default"]', "", "at which points cd-selected is drawn"),
+        ('"local-b0.60-t0.15", "l', '"local-b0.6-t0.15", "l', "write local-b0.60-t0.15"),
+        ("delta = 0.01", "delta = 0", "delta is 0; write a number above 0"),
+        ('measure = "drift"', 'measure = "drifts"', "unknown measure 'drifts'; did you mean"),
+        ('name = "front-db"', 'name = "front-cd"', "two claims called front-cd"),
+        ('of = ["perfusion/local-b0.75-t0.15"]', 'of = ["perfusion/local-b0.80-t0.15"]',
+         "which [run] does not draw"),
+        ("[rates]", "[rate]", "unknown table 'rate'"),
+        ("[looks]", "looks", "is not a TOML file"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_one_sentence(tmp_path, old, new, said):
+    text = (COMMITTED / PLAN).read_text(encoding="utf-8")
+    assert old in text
+    (tmp_path / PLAN).write_text(text.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(UserError, match=r"^[^\n]*$") as error:
+        read_confirm_plan(tmp_path / PLAN)
+    assert said in str(error.value)
+    with pytest.raises(UserError, match="there is no plan"):
+        read_confirm_plan(tmp_path / "other.toml")
+
+
+def test_rates_are_those_that_the_tuning_chose(tmp_path):
+    plan = read_confirm_plan(COMMITTED / PLAN)
+    head = "method,setting,rates,chosen\n"
+    rows = [
+        f"{name},02,lr=0.0{k},yes\n{name},03,lr=1,\n" for k, name in enumerate(plan.rates_of, 1)
+    ]
+    path = tmp_path / "settings.csv"
+    path.write_text(head + "".join(rows).replace("lr=0.01,", "lr=0.01 lr_embedding=0.002,", 1))
+    found = tuned_rates(plan, path)
+    assert found["fit.perfusion.lr"] == 0.01 and found["fit.perfusion.lr_embedding"] == 0.002
+    assert found["fit.lora.lr"] == 0.05 and len(found) == 6
+    path.write_text(head + "".join(rows[1:]))
+    with pytest.raises(UserError, match="marks 0 settings of perfusion as chosen"):
+        tuned_rates(plan, path)
+    with pytest.raises(UserError, match="`perfbench tune --halving` writes them"):
+        tuned_rates(plan, tmp_path / "nothing.csv")
+
+
+def test_the_drawn_suite_is_known_and_may_be_too_small(tmp_path):
+    """As it is typed: in a process that has imported nothing else."""
+    (tmp_path / "confirm").mkdir()
+    (tmp_path / "halving-miniature").mkdir()
+    text = (COMMITTED / PLAN).read_text(encoding="utf-8").replace("world:66", "world:2")
+    (tmp_path / "confirm" / PLAN).write_text(text, encoding="utf-8")
+    rates = [f"{name},01,lr=0.01,yes\n" for name in ("perfusion", "cd", "db", "ti", "lora")]
+    settings = tmp_path / "halving-miniature" / "settings.csv"
+    settings.write_text("method,setting,rates,chosen\n" + "".join(rates))
+    call = [sys.executable, "-m", "benchmarks.evidence.confirm", "run", "--dry-run"]
+    call += ["--folder", str(tmp_path / "confirm")]
+    done = subprocess.run(call, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "the last look is at 66 concepts, and the suite has 2; name a larger one" in done.stderr
+
+
+# ---- verdicts at a look ----
+
+SIZES = (22, 44, 66)
+LOOKS = Looks(SIZES, 0.05, (3.471, 2.454, 2.004), 0.05, (2.961, 2.094, 1.71))
+TEXT = Primary("text", "", "", Compared("text_sim", (("a", "x"),), (("b", "x"),)), 0.02, "")
+FRONT = dataclasses.replace(TEXT, part=Compared("front", (("a", "x"),), (("b", "x"),)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Known:
+    """Parts that are known."""
+
+    each: tuple[Part, ...]
+
+    def parts(self, what):
+        return self.each
+
+
+def of_size(value, error, n):
+    half = t(n - 1).ppf(0.975) * error
+    return Part("", Interval(value, value - half, value + half), n)
+
+
+def at(number, claim, *parts):
+    made = tuple(of_size(value, error, SIZES[number]) for value, error in parts)
+    return look_at(claim, LOOKS, number, Known(made))
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_five_verdicts_at_each_look(number):
+    edge, near = LOOKS.boundaries[number], LOOKS.equivalence_boundaries[number]
+    n = SIZES[number]
+    reach, small = (t(n - 1).isf(norm.sf(z)) for z in (edge, near))
+    error = 0.02 / (small + reach)  # two of them are as far out as may be within delta
+    assert at(number, TEXT, (1.01 * reach, 1)).verdict == HOLDS
+    assert at(number, TEXT, (-1.01 * reach, 1)).verdict == FAILS
+    last = at(number, TEXT, (0.99 * reach, 1))
+    assert last.verdict == OPEN and last.status == (LAST if number == 2 else NOT_YET)
+    assert at(number, TEXT, (0.0, error)).verdict == SAME
+    assert at(number, TEXT, (0.0, 1.01 * 0.02 / small)).verdict == OPEN
+    assert at(number, TEXT, (0.0, 0.99 * 0.02 / small)).status == CROSSED
+    assert at(number, FRONT, (-5, 0.5), (-5, 0.5)).verdict == TRADE_OFF
+    assert at(number, FRONT, (-5, 0.5), (5, 0.5)).verdict == FAILS
+    assert at(number, FRONT, (5, 0.5), (-5, 0.5)).verdict == HOLDS
+    assert at(number, FRONT, (-0.001, error / 2), (-0.001, error / 2)).verdict == SAME
+    assert at(number, FRONT, (-0.1, 0.1), (-0.1, 0.1)).verdict == OPEN
+
+
+def test_p_interval_and_power_of_a_look():
+    one = at(1, TEXT, (0.03, 0.01))
+    z = norm.isf(t(43).sf(3.0))
+    assert one.z == pytest.approx(z) and one.verdict == HOLDS and one.p < 0.05
+    reach = 0.01 * t(43).isf(norm.sf(2.454))
+    assert one.found == pytest.approx((0.03, 0.03 - reach, 0.03 + reach))
+    # of the last look the error is smaller by the root of 44/66; three looks cost less than 2 %
+    once = norm.sf(norm.isf(0.025) - 0.02 / (0.01 * np.sqrt(44 / 66)))
+    assert once - 0.02 < one.power < once
+    assert at(0, TEXT, (0.0, 0.0)).verdict == SAME and at(0, TEXT, (0.5, 0.0)).verdict == HOLDS
+
+
+def test_the_first_look_that_decides_counts_and_chance_among_many_does_not():
+    early, late = at(1, TEXT, (0.03, 0.01)), at(2, TEXT, (0.0, 0.02))
+    assert decided([at(0, TEXT, (0.0, 0.02)), early, late]) is early
+    assert decided([at(0, TEXT, (0.0, 0.02)), late]) is late
+    edge = at(2, TEXT, (0.0208, 0.01))
+    assert edge.verdict == HOLDS and 0.03 < edge.p < 0.05
+    found = among_all([edge, *[at(2, TEXT, (0.001 * k, 0.02)) for k in range(11)]])
+    assert found[0].verdict == OPEN and found[0].q == pytest.approx(12 * edge.p)
+    assert among_all([edge])[0].verdict == HOLDS
+
+
+def test_three_looks_err_as_often_as_one_would():
+    """4,000 worlds without a difference, and 4,000 with one: real t intervals of 22, 44, 66."""
+    rng, reach, hits = np.random.default_rng(11), LOOKS.boundaries, {0.0: 0, 0.35: 0}
+    for effect in hits:
+        for world in rng.normal(effect, 1.0, (4000, 66)):
+            parts = [Part("", mean_with_interval(world[:n]), n) for n in SIZES]
+            hits[effect] += any(
+                abs(confirm_looks.distance(part, 0.0)) >= edge for part, edge in zip(parts, reach)
+            )
+    assert abs(hits[0.0] / 4000 - 0.05) < 4 * np.sqrt(0.05 * 0.95 / 4000)
+    told = look_at(TEXT, LOOKS, 2, Known((of_size(0.02, 0.02 / (0.35 * np.sqrt(66)), 66),))).power
+    assert abs(hits[0.35] / 4000 - told) < 0.03
+
+
+# ---- synthetic rows ----
+
+POINTS = {
+    "perfusion": [LOCAL, HIGH],
+    "cd-selected": ["default"],
+    KEYS: [LOCAL],
+}
+CLAIMS = [
+    ("front", "front", [f"perfusion/{LOCAL}", f"perfusion/{HIGH}"], ["cd-selected/default"], 0.02),
+    ("keys", "text_sim", [f"perfusion/{LOCAL}"], [f"{KEYS}/{LOCAL}"], 0.02),
+    ("deform", "text_sim_deform", [f"perfusion/{LOCAL}"], [f"{KEYS}/{LOCAL}"], 0.02),
+    ("nothing", "image_sim", [f"perfusion/{LOCAL}"], [f"perfusion/{LOCAL}"], 0.02),
+]
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    """Eleven made-up concepts, of which the first eight are whole."""
+    folder = tmp_path_factory.mktemp("judged")
+    rows = make_run(folder, {k: tuple(v) for k, v in POINTS.items()}, prompts=5, images=1,
+                    pictures=False)  # fmt: skip
+    (folder / PLAN).write_text(plan_text((4, 8, 11), ["images = 1"], POINTS, CLAIMS))
+    plan = read_confirm_plan(folder / PLAN)
+    names = list(dict.fromkeys(rows["concept"]))
+    rules = {claim.name: plan.rule(claim) for claim in plan.claims}
+    (folder / BEGUN).write_text(json.dumps({"claims": rules, "concepts": names}))
+    for number, name in enumerate(names[:8], 1):
+        add_whole(folder, dict.fromkeys(COLUMNS, "x") | {"number": number, "concept": name})
+    return folder, rows, names, judge_folder(folder)
+
+
+def by_claim(folder):
+    with (folder / LOOKS_TABLE).open() as stream:
+        return {(row["claim"], int(row["look"])): row for row in csv.DictReader(stream)}
+
+
+def test_a_look_is_the_t_interval_of_its_first_concepts(judged):
+    folder, rows, names, text = judged
+    found = by_claim(folder)
+    assert {look for _, look in found} == {1, 2}, "the third is not whole"
+    wide = rows.pivot_table(index="concept", columns=["method", "point"], values="text_sim_raw")
+    relative = wide.div(wide["super", "default"], axis=0)
+    for look, n in ((1, 4), (2, 8)):
+        x = relative.loc[names[:n], ("perfusion", LOCAL)] - relative.loc[names[:n], (KEYS, LOCAL)]
+        row = found["keys", look]
+        error = x.std(ddof=1) / np.sqrt(n)
+        assert float(row["value"]) == pytest.approx(x.mean(), abs=1e-5)
+        z = norm.isf(t(n - 1).sf(x.mean() / error))
+        assert float(row["z"]) == pytest.approx(z, abs=2e-3)
+        assert int(row["concepts"]) == n and row["exploratory"] == ""
+    deform = rows[rows["kind"] == "deform"].pivot_table(
+        index="concept", columns=["method", "point"], values="text_sim_raw"
+    )
+    deform = deform.div(deform["super", "default"], axis=0).loc[names[:8]]
+    x = deform["perfusion", LOCAL] - deform[KEYS, LOCAL]
+    assert float(found["deform", 2]["value"]) == pytest.approx(x.mean(), abs=1e-5)
+    assert found["keys", 2]["verdict"] == HOLDS, "planted: 0.055"
+    assert found["nothing", 1]["verdict"] == SAME and found["nothing", 1]["status"] == CROSSED
+    assert "Not crossed yet" in text or "the run stops here" in text
+    assert (folder / LOOKS_PAGE).read_text() == text and "crossed (holds)" in text
+
+
+def test_fronts_are_epsilons_of_mean_scores(judged):
+    folder, rows, names, _ = judged
+    wide = rows[rows["concept"].isin(names[:8])].groupby(["method", "point", "concept"])
+    means = wide[["image_sim", "text_sim_raw"]].mean().reset_index()
+    base = means[means["method"] == "super"].set_index("concept")["text_sim_raw"]
+    means["text"] = means["text_sim_raw"] / means["concept"].map(base)
+    of = means.groupby(["method", "point"])[["image_sim", "text"]].mean()
+    theirs = of.loc["cd-selected", "default"]
+    by_hand = max((of.loc["perfusion", point] - theirs).min() for point in (LOCAL, HIGH))
+    row = by_claim(folder)["front", 2]
+    assert float(row["value"]) == pytest.approx(by_hand, abs=1e-5)
+    assert float(row["lo"]) < by_hand < float(row["hi"]) and row["behind"]
+
+
+def test_judging_again_writes_the_same_bytes_and_a_young_rule_is_exploratory(judged):
+    folder, _, _, text = judged
+    before = (folder / LOOKS_TABLE).read_bytes()
+    assert judge_folder(folder) == text and (folder / LOOKS_TABLE).read_bytes() == before
+    plan = (folder / PLAN).read_text()
+    (folder / PLAN).write_text(plan.replace("delta = 0.02", "delta = 0.03", 1))
+    assert "exploratory: " in judge_folder(folder)
+    assert [one["exploratory"] for one in by_claim(folder).values()] == ["yes"] * 2 + [""] * 6
+    (folder / PLAN).write_text(plan)
+
+
+def test_what_is_not_whole_is_refused(judged, tmp_path):
+    folder, _, names, _ = judged
+    whole = (folder / WHOLE).read_text()
+    (folder / WHOLE).write_text("\n".join(whole.splitlines()[:3]) + "\n")
+    with pytest.raises(UserError, match="2 of the 4 concepts of the first look are whole"):
+        judge_folder(folder)
+    (folder / WHOLE).write_text(whole)
+    file = next(folder.glob(f"rows/*/cd-selected/default/{names[6]}.csv"))
+    body = file.read_bytes()
+    file.unlink()
+    with pytest.raises(UserError, match=f"no whole scores of cd-selected/default/{names[6]}"):
+        judge_folder(folder)
+    file.write_bytes(body)
+    with pytest.raises(UserError, match="there is no plan"):
+        judge_folder(tmp_path)
+
+
+def test_a_measure_that_was_not_made_is_refused(judged):
+    folder, _, _, _ = judged
+    cells = pd.read_csv(folder / "cells.csv", keep_default_na=False, na_values=[""])
+    what = Compared("drift", (("perfusion", LOCAL),), (("cd-selected", "default"),))
+    with pytest.raises(UserError, match="the rows have no drift"):
+        Scored(cells).parts(what)
+
+
+# ---- a real run, tiny ----
+
+TINY = {"perfusion": [LOCAL], "lora-selected": ["default"]}
+
+
+def git(folder, *words):
+    who = ("-c", "user.name=a", "-c", "user.email=a@b.example")
+    subprocess.run(["git", "-C", str(folder), *who, *words], check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """A checkout with a plan that is not committed yet."""
+    folder = tmp_path_factory.mktemp("confirm") / "confirm"
+    suite = make_concepts(folder.parent / "concepts", ("cat", "dog", "teapot", "chair"))
+    folder.mkdir()
+    run = [
+        'preset = "micro"', f'backbone = "{shared() / "tiny"}"', f'suite = "{suite}"',
+        'device = "cpu"', 'dtype = "float32"', "threads = 1", "images = 1", 'cache = "none"',
+        "drift = true", "steps = 2", "train_steps = 4", "validate_every = 2", 'prompts = ["2"]',
+    ]  # fmt: skip
+    claims = [
+        ("drift", "drift", ["lora-selected/default"], [f"perfusion/{LOCAL}"], 0.02),
+        ("text", "text_sim", [f"perfusion/{LOCAL}"], ["lora-selected/default"], 0.02),
+    ]
+    (folder / PLAN).write_text(plan_text((2, 4), run, TINY, claims))
+    (folder / "plan.md").write_text("why\n")
+    (folder / "settings.csv").write_text("method,setting,rates,chosen\nlora,01,lr=0.004,yes\n")
+    git(folder.parent, "init", "-q")
+    return folder
+
+
+def test_nothing_begins_before_the_rules_are_committed(begun):
+    with pytest.raises(UserError, match="is not committed as it is: what decides is written down"):
+        confirm.run_look(begun)
+    assert not (begun / BEGUN).exists() and not (begun / "run.json").exists()
+    with pytest.raises(UserError, match="no run has begun"):
+        judge_folder(begun)
+    other = [{"method": "lora", "digest": "0" * 12, "setting": "01", "concept": "cat", "round": 1}]
+    frame_of(other).to_csv(begun / TRAININGS, index=False)
+    with pytest.raises(UserError, match="was tuned on another backbone"):
+        confirm.run_look(begun)
+    (begun / TRAININGS).unlink()
+
+
+def test_looks_follow_one_another(begun, capsys):
+    git(begun.parent, "add", "confirm/plan.toml", "confirm/plan.md", "confirm/settings.csv")
+    git(begun.parent, "commit", "-q", "-m", "the plan")
+    assert confirm.run_look(begun, dry_run=True) == 0 and not (begun / BEGUN).exists()
+    assert confirm.run_look(begun) == 0
+    said = capsys.readouterr().err
+    assert "--by-concept --drop-fits" in said and "fit.lora.lr=0.004" in said
+    whole = read_whole(begun)
+    assert [row["concept"] for row in whole] == ["cat", "chair"]
+    assert all(row["processor"].startswith("cpu (") and row["threads"] == "1" for row in whole)
+    assert (begun / PACKED).is_file() and not list(begun.glob("rows/**/*.csv"))
+    assert not list(begun.glob("fits/**/*.safetensors"))
+    assert "look 1, 2 concepts" in judge_folder(begun)
+
+    assert confirm.run_look(begun) == 0
+    assert [row["number"] for row in read_whole(begun)] == ["1", "2", "3", "4"]
+    text = judge_folder(begun)
+    assert "look 2, 4 concepts" in text
+    found = by_claim(begun)
+    assert found["drift", 1]["value"] != found["drift", 2]["value"] and len(found) == 4
+    capsys.readouterr()
+    assert confirm.run_look(begun) == 0
+    assert "nothing new" in capsys.readouterr().err and judge_folder(begun) == text
+
+
+def test_rules_and_processor_stay(begun):
+    """The last test: it changes the plan."""
+    whole = (begun / WHOLE).read_text()
+    (begun / WHOLE).write_text(whole.replace("cpu (", "cpu (another ", 1))
+    with pytest.raises(UserError, match="stays on one kind of processor"):
+        confirm.run_look(begun)
+    (begun / WHOLE).write_text(whole)
+    (begun / "settings.csv").write_text("method,setting,rates,chosen\nlora,01,lr=0.005,yes\n")
+    with pytest.raises(UserError, match="rates have changed since the run began"):
+        confirm.run_look(begun)
+    with pytest.raises(UserError, match="the plan has looks 1 to 2"):
+        confirm.run_look(begun, look=3)
