@@ -24,6 +24,18 @@ TEXT_SIDE = True
 SETTINGS = ()
 USES_COVARIANCE = False  # no byte of it depends on C
 TUNED = ("lr",)
+FAMILY = "adapter"
+SUMMARY = "K and V of every cross-attention and one embedding, beside class images"
+FORMAT = "pytorch_custom_diffusion_weights.safetensors and <new1>.safetensors; load_attn_procs"
+KILOBYTES = 76_688
+CITE = """@inproceedings{kumari2023customdiffusion,
+  author = {Kumari, Nupur and Zhang, Bingliang and Zhang, Richard and Shechtman, Eli
+            and Zhu, Jun-Yan},
+  title = {Multi-Concept Customization of Text-to-Image Diffusion},
+  booktitle = {CVPR},
+  year = {2023},
+  note = {arXiv:2212.04488}
+}"""
 STYLE = {"colour": "#D55E00", "marker": "v", "dash": (0, (3, 1.2)), "ink": "#b04e00"}
 # the token under <new1>; never seen, because the vector is written over its embedding
 CARRIER = "a"

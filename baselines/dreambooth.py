@@ -26,6 +26,18 @@ USES_COVARIANCE = False  # no byte of it depends on C
 PAIRS = False  # a whole U-Net a concept: two cannot be drawn together
 SETTINGS = ()
 TUNED = ("lr",)
+FAMILY = "model"
+SUMMARY = "the whole U-Net, beside class images"
+FORMAT = "unet/; UNet2DConditionModel.from_pretrained"
+KILOBYTES = 3_438_169
+CITE = """@inproceedings{ruiz2023dreambooth,
+  author = {Ruiz, Nataniel and Li, Yuanzhen and Jampani, Varun and Pritch, Yael
+            and Rubinstein, Michael and Aberman, Kfir},
+  title = {DreamBooth: Fine Tuning Text-to-Image Diffusion Models for Subject-Driven Generation},
+  booktitle = {CVPR},
+  year = {2023},
+  note = {arXiv:2208.12242}
+}"""
 STYLE = {"colour": "#009E73", "marker": "^", "dash": (0, (1, 1.2)), "ink": "#00795a"}
 FOLDER = "unet"  # as in any checkpoint in diffusers layout
 

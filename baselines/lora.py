@@ -25,6 +25,18 @@ TRAINED, PRIOR = True, False
 USES_COVARIANCE = False  # no byte of it depends on C
 SETTINGS = ()
 TUNED = ("lr",)
+FAMILY = "adapter"
+SUMMARY = "matrices of rank 4 beside all attention weights"
+FORMAT = "pytorch_lora_weights.safetensors; pipe.load_lora_weights"
+KILOBYTES = 3_226
+CITE = """@inproceedings{hu2022lora,
+  author = {Hu, Edward J. and Shen, Yelong and Wallis, Phillip and Allen-Zhu, Zeyuan
+            and Li, Yuanzhi and Wang, Shean and Wang, Lu and Chen, Weizhu},
+  title = {LoRA: Low-Rank Adaptation of Large Language Models},
+  booktitle = {ICLR},
+  year = {2022},
+  note = {arXiv:2106.09685}
+}"""
 STYLE = {"colour": "#6F4E37", "marker": "P", "dash": (0, (6, 1.5))}
 FILE = "pytorch_lora_weights.safetensors"  # diffusers' name for it
 # of self- and cross-attention, as in train_dreambooth_lora.py

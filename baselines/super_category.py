@@ -23,6 +23,8 @@ TRAINED, PRIOR = False, False
 TEXT_SIDE = True
 SETTINGS = ()
 USES_COVARIANCE = False  # no byte of it depends on C
+SUMMARY = "nothing: the plain word in the concept's place"
+FORMAT = "none"
 STYLE = {"label": "Super-category", "colour": "#5f6368", "marker": "X", "dash": (0, (1, 2))}
 
 

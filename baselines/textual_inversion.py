@@ -27,6 +27,19 @@ TEXT_SIDE = True
 SETTINGS = ()
 USES_COVARIANCE = False  # no byte of it depends on C
 TUNED = ("lr",)
+FAMILY = "word"
+SUMMARY = "one embedding"
+FORMAT = "learned_embeds.safetensors; pipe.load_textual_inversion"
+KILOBYTES = 3
+CITE = """@inproceedings{gal2023image,
+  author = {Gal, Rinon and Alaluf, Yuval and Atzmon, Yuval and Patashnik, Or and Bermano, Amit H.
+            and Chechik, Gal and Cohen-Or, Daniel},
+  title = {An Image is Worth One Word: Personalizing Text-to-Image Generation using Textual
+           Inversion},
+  booktitle = {ICLR},
+  year = {2023},
+  note = {arXiv:2208.01618}
+}"""
 STYLE = {"colour": "#CC79A7", "marker": "D", "dash": (0, (5, 1.2, 1, 1.2)), "ink": "#a64f80"}
 FILE = "learned_embeds.safetensors"  # diffusers' name for it
 

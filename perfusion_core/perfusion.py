@@ -27,6 +27,17 @@ TEXT_SIDE = True
 SELECTS, USES_COVARIANCE = True, True
 SETTINGS = ("lock", "bias", "temperature")
 ONE_FILE = "concept.safetensors"
+FAMILY = "perfusion"
+SUMMARY = "V of every cross-attention by one vector a layer, and a word; keys stay locked"
+FORMAT = "concept.safetensors; load_concepts"
+KILOBYTES = 29
+CITE = """@inproceedings{tewel2023keylocked,
+  author = {Tewel, Yoad and Gal, Rinon and Chechik, Gal and Atzmon, Yuval},
+  title = {Key-Locked Rank One Editing for Text-to-Image Personalization},
+  booktitle = {ACM SIGGRAPH 2023 Conference Proceedings},
+  year = {2023},
+  note = {arXiv:2305.01644}
+}"""
 TUNED = ("lr", "lr_embedding")
 FOR_LORA = {"gate": "linear"}  # K and V are then changed by a matrix, and a LoRA is one
 STYLE = {

@@ -14,6 +14,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+from benchmarks.planning.method_families import FAMILIES, bibtex_entries, styled_by_family
 from benchmarks.planning.points import OperatingPoint
 from perfusion_core.errors import UserError
 
@@ -48,11 +49,19 @@ class Said:
     settings: tuple[str, ...] | None = None
     # in figures; empty: one of those for methods without
     style: Mapping[str, Any] = field(default_factory=dict)
+    family: str = ""  # one of FAMILIES: its group in lists, and its colour
+    summary: str = ""  # what is trained, for lists
+    format: str = ""  # the files of a fit, and what opens them
+    kilobytes: int | None = None  # of a fit on Stable Diffusion 1.5
+    cite: str = ""  # BibTeX
+    untuned: bool = False  # its recipe for the miniature is a guess, and tables say so
 
 
 def said_of(where: str) -> Said:
     """A mistake in one of the optional names is a UserError that says what is allowed."""
     told = constants(where)
+    if "STYLE" in told:
+        told = told | {"STYLE": styled_by_family(told["STYLE"], told.get("FAMILY"))}
     found: dict[str, Any] = {}
     for name, problem in OPTIONAL.items():
         if name not in told:
@@ -171,6 +180,29 @@ def _points(value: Any) -> str:
     return ""
 
 
+def _family(value: Any) -> str:
+    known = ", ".join(FAMILIES)
+    return "" if isinstance(value, str) and value in FAMILIES else f"{value!r} is not {known}"
+
+
+def _line(value: Any) -> str:
+    fine = isinstance(value, str) and value.isprintable() and 0 < len(value) <= 120
+    return "" if fine else f"{value!r:.60} is not one line of at most 120 characters"
+
+
+def _kilobytes(value: Any) -> str:
+    return "" if type(value) is int and value > 0 else f"{value!r} is not a whole number above 0"
+
+
+def _bibtex(value: Any) -> str:
+    if not isinstance(value, str):
+        return f"{value!r:.60} is not a text of BibTeX entries"
+    try:
+        return "" if bibtex_entries(value) or not value else "no entry begins with @"
+    except UserError as error:
+        return str(error)
+
+
 OPTIONAL: dict[str, Callable[[Any], str]] = {  # what is wrong with a value
     "SELECTS": _flag,
     "USES_COVARIANCE": _flag,
@@ -183,6 +215,12 @@ OPTIONAL: dict[str, Callable[[Any], str]] = {  # what is wrong with a value
     "POINTS": _points,
     "SETTINGS": _texts,
     "STYLE": style_problem,
+    "FAMILY": _family,
+    "SUMMARY": _line,
+    "FORMAT": _line,
+    "KILOBYTES": _kilobytes,
+    "CITE": _bibtex,
+    "UNTUNED": _flag,
 }
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from benchmarks.planning.ablations import ABLATIONS, BASE
 from benchmarks.planning.config import Config
+from benchmarks.planning.method_families import FAMILIES, cited
 from benchmarks.planning.method_text import Said, assigned, constants, said_of
 from benchmarks.planning.units import FLOOR, Method
 from perfusion_core.errors import UserError, unknown
@@ -267,23 +268,42 @@ def _keyed(recipe: Any) -> dict[str, Any]:
     }
 
 
-def listed(files: Sequence[str] = ()) -> list[dict[str, str]]:
-    """For `perfbench ls methods`: name, label, whether it is trained; read without importing
+def listed(files: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """For `perfbench ls methods`: what each says of itself, by family; read without importing
     torch.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, where in sources(files).items():
         told = said_of(where)
         rows.append(
             {
                 "name": name,
                 "label": told.label or name,
+                "family": told.family,
                 "trained": "yes" if told.trained else "no",
+                "tuned": "no" if told.untuned else "yes" if told.tuned else "",
+                "kilobytes": told.kilobytes,
+                "format": told.format,
+                "summary": told.summary,
                 "of": where,
             }
         )
+    order = [*FAMILIES, ""]
+    rows.sort(key=lambda row: order.index(row["family"]))
+    bases = {row["name"]: row for row in rows}
     rows += [
-        {"name": name, "label": f"a variant of {v.base}", "trained": "yes", "of": v.base}
-        for name, v in VARIANTS.items()
+        {
+            **bases[what.base],
+            "name": name,
+            "label": f"a variant of {what.base}",
+            "summary": f"a variant of {what.base}",
+            "of": what.base,
+        }
+        for name, what in VARIANTS.items()
     ]
     return rows
+
+
+def citations(files: Sequence[str] = ()) -> str:
+    """BibTeX of every method, each entry once."""
+    return cited(said_of(where).cite for where in sources(files).values())

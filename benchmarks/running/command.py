@@ -264,6 +264,7 @@ def measure(parser: argparse.ArgumentParser) -> Run:
 def ls(parser: argparse.ArgumentParser) -> Run:
     """List methods, concepts, prompts, suites, backbones, presets or runs.
 
+    perfbench ls methods --cite > methods.bib
     perfbench ls prompts --concept cat
     perfbench ls concepts --suite dreambench:DIR --json
     """
@@ -280,6 +281,9 @@ def ls(parser: argparse.ArgumentParser) -> Run:
         "concepts, or LAYOUT:DIR",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--cite", action="store_true", help="with methods: print what to cite for them, as BibTeX"
+    )
 
     def act(args: argparse.Namespace) -> None:
         from benchmarks.running.listing import show_list

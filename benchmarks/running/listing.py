@@ -162,8 +162,45 @@ def show_list(args: Namespace) -> None:
         raise unknown("list", args.kind, LISTS)
     if args.concept and args.kind != "prompts":
         raise UserError("--concept goes with `perfbench ls prompts`; leave it out")
+    if args.cite and (args.kind != "methods" or args.json):
+        raise UserError("--cite goes with `perfbench ls methods` alone; leave it out")
+    if args.cite:
+        from benchmarks.planning.methods import citations
+
+        print(citations())
+        return
     rows = LISTS[args.kind](args)
-    print(json.dumps(rows, indent=1, ensure_ascii=False) if args.json else listing_table(rows))
+    texts = {"methods": methods_by_family}
+    text = texts.get(args.kind, listing_table)
+    print(json.dumps(rows, indent=1, ensure_ascii=False) if args.json else text(rows))
+
+
+def methods_by_family(rows: Rows) -> str:
+    """A heading a family, a line a method: its name, the size of a fit, what is trained."""
+    from benchmarks.planning.method_families import FAMILIES
+
+    parts = []
+    shown = [
+        {
+            "name": row["name"],
+            "size": f"{row['kilobytes']:,} kB" if row["kilobytes"] else "",
+            "what": " ".join(
+                filter(None, (row["label"], "(untuned)" if row["tuned"] == "no" else ""))
+            )
+            + (f": {row['summary']}" if row["summary"] not in ("", row["label"]) else ""),
+        }
+        for row in rows
+    ]
+    widths = {key: max(len(line[key]) for line in shown) for key in ("name", "size")}
+    for family in (*FAMILIES, ""):
+        lines = [
+            f"  {line['name']:<{widths['name']}}  {line['size']:>{widths['size']}}  {line['what']}"
+            for row, line in zip(rows, shown)
+            if row["family"] == family
+        ]
+        title = FAMILIES[family].title if family else "Others"
+        parts += [title, *lines, ""] if lines else []
+    return "\n".join([*parts, "Sizes are of a fit on Stable Diffusion 1.5."])
 
 
 def listing_table(rows: Rows) -> str:

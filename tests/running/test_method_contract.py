@@ -143,6 +143,11 @@ WRONG = [
     ('STYLE = {"colour": "#123456"}', "colour and marker are wanted"),
     ('STYLE = {"colour": "#123456", "marker": "o", "size": 3}', "'size' is not colour, marker"),
     ("STYLE = dict(colour='#123456', marker='o')", "a plain constant is wanted"),
+    ('FAMILY = "words"', "FAMILY: 'words' is not word, adapter, model, perfusion"),
+    ("KILOBYTES = 0.5", "KILOBYTES: 0.5 is not a whole number above 0"),
+    ('SUMMARY = ""', "SUMMARY: '' is not one line of at most 120 characters"),
+    ('CITE = "@book{a2026, title = {b}"', "is no whole entry, such as @inproceedings{"),
+    ('CITE = "Somebody 2026"', "CITE: no entry begins with @"),
     (STYLED + "\nSTYLE['marker'] = 'o'", "STYLE must not be changed after the line that says it"),
 ]
 
