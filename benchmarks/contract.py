@@ -337,7 +337,7 @@ def main() -> None:
         files = [args.method] if args.method.endswith(".py") else []
         known = methods.sources(files)
         name = next(reversed(known)) if files else args.method
-        methods.check_names([name], files)
+        methods.check_name(name, files)
         backbone = Backbone.open(
             args.backbone, device="cpu", dtype="float32", names=backbone_names()
         )

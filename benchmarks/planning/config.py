@@ -54,9 +54,8 @@ class Config:
     compile: bool = False
     seed: int = 0  # The seed of everything: training, and the noise of each picture.
 
-    methods: tuple[str, ...] = _choice(  # The methods to compare; `super` is always planned.
-        ("perfusion", "db", "ti", "cd", "cd-better")
-    )
+    # The methods to compare; `all` is each trained one of ours, and `super` is always planned.
+    methods: tuple[str, ...] = _choice(("perfusion", "db", "ti", "cd", "cd-better"))
     # The concepts to train and draw: names, or `all` of the suite's.
     concepts: tuple[str, ...] = _choice(("all",))
     # The prompts to draw: `all`, `shape`, `deform`, ids, or a number of them for each concept.

@@ -35,6 +35,7 @@ BUILT_IN = {
 }
 # What others trained, named by their files (`perfbench evaluate`); nobody types it as a method.
 ELSEWHERE = {"adapter": "baselines.adapter"}
+EVERY = "all"  # in --methods: each built-in method that is trained, once
 CONTRACT = ("NAME", "LABEL", "VERSION", "TRAINED", "PRIOR", "Config", "MINIATURE", "fit", "apply")
 
 
@@ -115,14 +116,29 @@ def method_names(files: Sequence[str] = ()) -> list[str]:
     return [*known, *VARIANTS, *(f"{name}-selected" for name in usual)]
 
 
+def expanded(given: Iterable[str]) -> list[str]:
+    """The names with `all` written out."""
+    every = [name for name, where in BUILT_IN.items() if said_of(where).trained]
+    return [one for name in given for one in (every if name == EVERY else [name])]
+
+
 def check_names(given: Iterable[str], files: Sequence[str] = ()) -> list[str]:
-    """The names without repeats, super first; an unknown one is an error that names the nearest."""
+    """The names without repeats, super first, `all` written out; an unknown one is an error that
+    names the nearest."""
+    given = expanded(given)
     known = method_names(files)
     for name in given:
         if name not in known:
             hint = "; a method of your own needs --method-file FILE in each command that uses it"
             raise UserError(f"{unknown('method', name, known)}{hint}")
     return list(dict.fromkeys([FLOOR, *given]))
+
+
+def check_name(name: str, files: Sequence[str] = ()) -> None:
+    """Of one method, where `all` is none."""
+    if name == EVERY:
+        raise UserError(f"{EVERY} names several methods, and one is wanted here; name it")
+    check_names([name], files)
 
 
 def variant(name: str, files: Sequence[str] = ()) -> Variant:

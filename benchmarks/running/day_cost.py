@@ -10,6 +10,7 @@ from statistics import mean
 
 from benchmarks.paths import backbone_names
 from benchmarks.planning.config import Config
+from benchmarks.planning.methods import expanded
 from benchmarks.planning.plan import choose_prompts
 from benchmarks.scoring.lookup import SD_SCORER, SD_SELECTOR
 from benchmarks.suite.catalog import PHOTOS, load_catalog
@@ -33,9 +34,10 @@ def hours_of(config: Config, concepts: int) -> float:
         len(choose_prompts(config.prompts, catalog.prompts, concept.group))
         for concept in catalog.concepts
     )
-    points = 1 + sum(len(config.points.get(name, ("default",))) for name in config.methods)
+    methods = expanded(config.methods)
+    points = 1 + sum(len(config.points.get(name, ("default",))) for name in methods)
     pictures = points * prompts * config.images + config.prior_images
-    fits = sum(FIT.get(name, OTHER_FIT) for name in config.methods)
+    fits = sum(FIT.get(name, OTHER_FIT) for name in methods)
     return concepts * (pictures * IMAGE * config.steps / 50 + fits) / 3600
 
 

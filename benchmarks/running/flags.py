@@ -13,7 +13,7 @@ FLAGS = {  # flag -> key of Config, metavar, help
     "--methods": (
         "methods",
         "A,B",
-        "methods to run (`perfbench ls methods`); super is always planned",
+        "methods to run (`perfbench ls methods`), or all; super is always planned",
     ),
     "--concepts": (
         "concepts",

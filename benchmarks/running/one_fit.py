@@ -25,7 +25,7 @@ def fit(args: argparse.Namespace) -> None:
     """
     where = targets(args.log)
     files = tuple(filter(None, (args.method_files or "").split(",")))
-    methods.check_names([args.method], files)  # before anything that takes seconds to load
+    methods.check_name(args.method, files)  # before anything that takes seconds to load
     from benchmarks.disk import ask_for, remove
     from benchmarks.disk import replace as replace_file
     from benchmarks.planning.config import resolve
