@@ -11,6 +11,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from benchmarks.figures import plots
+from benchmarks.figures.crowded import family_of, family_place, hull_keys
 from benchmarks.figures.label_placing import finish_layout
 from benchmarks.figures.selection import (
     Wish,
@@ -40,8 +41,31 @@ def pareto(runs: Sequence[Run], wish: Wish) -> Figure:
         "no method has both similarities; `perfbench run --methods perfusion,cd` with shape "
         "prompts gives them",
     )
+    crowd = plots.crowd_of(plots.series_of(points))
+    if crowd:
+        return of_many(shown, crowd)
     figure = Figure(figsize=(COLUMN, 2.9), layout="constrained")
     finish_layout(plots.pareto(figure.subplots(), shown))
+    incomplete(figure, shown)
+    return figure
+
+
+def of_many(shown: pd.DataFrame, crowd: Sequence[plots.Series]) -> Figure:
+    """The plane over the page's width: names on the front, the others in a legend by families."""
+    ordered = sorted(in_order(crowd), key=lambda one: family_place(one.method))
+    handles = [
+        *hull_keys([family_of(one.method) for one in crowd]),
+        *(key(one.style, "") for one in ordered),
+    ]
+    columns = 4
+    height = 3.6 + 0.14 * -(-len(handles) // columns)
+    figure = Figure(figsize=(PAGE, height), layout="constrained")
+    axes = figure.subplots()
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=columns, frameon=False, borderpad=0,
+        handletextpad=0.4, columnspacing=1.2,
+    )  # fmt: skip
+    finish_layout(plots.pareto(axes, shown))
     incomplete(figure, shown)
     return figure
 

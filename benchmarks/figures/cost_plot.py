@@ -4,7 +4,7 @@ In: a run whose table says what its methods cost. Out: a figure, laid out for a 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -12,9 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.figures import plots
+from benchmarks.figures.charts import key
+from benchmarks.figures.crowded import MANY, in_family_colour, on_front
 from benchmarks.figures.label_placing import Drawn, Label, finish_layout
 from benchmarks.figures.selection import Wish, at_point, best_point, in_order, needs, of_main
-from benchmarks.figures.style import COLUMN, GREY, Style
+from benchmarks.figures.style import COLUMN, GREY, PAGE, Style
 from benchmarks.store.fit_costs import NUMBERS
 from benchmarks.tables.costs import WORDS
 from benchmarks.tables.run_view import Run
@@ -28,6 +30,7 @@ DECADE = 10.0  # from here on the axis is logarithmic
 class Priced:
     """A method at its best operating point."""
 
+    method: str
     label: str
     style: Style
     cost: float
@@ -47,11 +50,21 @@ def cost(runs: Sequence[Run], wish: Wish) -> Figure:
         f"of no method both {score} and {name} are known; a run by this version of perfbench "
         f"measures its costs (docs/statistics.md)",
     )
-    figure = Figure(figsize=(COLUMN, 2.6), layout="constrained")
+    if crowd := len(points) > MANY:
+        points = [replace(one, style=in_family_colour(one.style, one.method)) for one in points]
+    figure = Figure(figsize=(PAGE if crowd else COLUMN, 2.6), layout="constrained")
     axes = figure.subplots()
     axes.set_xlabel(axis_words(name))
     axes.set_ylabel(plots.AXIS.get(score, score))
-    finish_layout(drawn_points(axes, points, floor_of(run, score)))
+    if crowd:  # names on the front alone: the cheapest of what is as good
+        handles = [key(replace(one.style, label=one.label), "") for one in points]
+        figure.legend(handles=handles, loc="outside right center", frameon=False, borderpad=0)
+    drawn = drawn_points(axes, points, floor_of(run, score))
+    if crowd:
+        front = on_front(np.array([(-one.cost, one.score) for one in points]))
+        unnamed = {one.label for one, best in zip(points, front) if not best}
+        drawn.labels = [label for label in drawn.labels if label.text not in unnamed]
+    finish_layout(drawn)
     return figure
 
 
@@ -70,7 +83,7 @@ def priced(run: Run, name: str, score: str) -> list[Priced]:
         row = one.rows[one.rows["point"] == point].iloc[0]
         values = [float(row[column]) for column in (name, score, f"{score}_lo", f"{score}_hi")]
         if np.isfinite(values[:2]).all():
-            found.append(Priced(at_point(one.style.label, point), one.style, *values))
+            found.append(Priced(one.method, at_point(one.style.label, point), one.style, *values))
     return found
 
 

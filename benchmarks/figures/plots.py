@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from benchmarks.figures.crowded import MANY, draw_hulls, family_of, in_family_colour, on_front
 from benchmarks.figures.label_placing import Drawn, Label
 from benchmarks.figures.style import (
     GREY,
@@ -216,9 +217,14 @@ def pareto(axes: Axes, table: pd.DataFrame) -> Drawn:
     biases: list[Label] = []
     hollow: list[tuple[float, float]] = []
     every = series_of(shown)
+    crowd = crowd_of(every)
+    if crowd:
+        every = [one if one.along else in_families(one) for one in every]
+        draw_hulls(axes, families_of(crowd))
+    best = front_of(every)
     for series in every:
         style, rows = series.style, series.rows
-        drawn.faint += bars(axes, rows, style.colour, alpha=0.3 if series.along else 0.55)
+        drawn.faint += bars(axes, rows, style.colour, alpha=0.3 if series.along or crowd else 0.55)
         drawn.lines.append(trace(axes, rows[X], rows[Y], style))
         if (whole := as_trained(series, every)) is not None:
             drawn.lines.append(np.array(at(whole.rows) + at(rows), float))
@@ -231,6 +237,8 @@ def pareto(axes: Axes, table: pd.DataFrame) -> Drawn:
             )
             hollow += at(rows)
             continue
+        if crowd and not series.along and series.method not in best:
+            continue  # the legend has its name
         names = fronts if series.along else drawn.labels
         names.append(
             Label(at(rows), style.label, style.text, weight="bold" if series.along else "normal")
@@ -262,6 +270,33 @@ def pareto(axes: Axes, table: pd.DataFrame) -> Drawn:
         drawn.labels.append(Label(hollow, "hollow: step selected", GREY, size=5.5))
     drawn.labels += levels  # their lines are long: they go where no interval is
     return drawn
+
+
+def crowd_of(every: Sequence[Series]) -> list[Series]:
+    """The single points where they are too many to be named one by one, in the colours of their
+    families; else none."""
+    named = [one for one in every if not one.along and as_trained(one, every) is None]
+    return list(map(in_families, named)) if len(named) > MANY else []
+
+
+def in_families(one: Series) -> Series:
+    return replace(one, style=in_family_colour(one.style, one.method))
+
+
+def families_of(crowd: Sequence[Series]) -> dict[str, np.ndarray]:
+    """The points [n, 2] of each family."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for one in crowd:
+        if family := family_of(one.method):
+            found.setdefault(family, []).extend(at(one.rows))
+    return {name: np.array(points) for name, points in found.items()}
+
+
+def front_of(every: Sequence[Series]) -> set[str]:
+    """The methods of which a point lies on the front of all, with the step selected or not."""
+    spots = [(one.method, spot) for one in every for spot in at(one.rows)]
+    front = on_front(np.array([spot for _, spot in spots]).reshape(-1, 2))
+    return {method.removesuffix("-selected") for (method, _), best in zip(spots, front) if best}
 
 
 def as_trained(series: Series, every: Sequence[Series]) -> Series | None:

@@ -27,6 +27,7 @@ from benchmarks.figures import (
     selection,
     with_pictures,
 )
+from benchmarks.figures.crowded import family_of
 from benchmarks.figures.label_placing import Drawn, Label, finish_layout
 from benchmarks.figures.picture_grid import overlay, shorten
 from benchmarks.figures.selection import Wish
@@ -92,10 +93,14 @@ def rows_of(run, method, kind="method"):
 
 
 def test_methods_differ_in_colour_marker_and_dash():
-    """In greyscale the colour says little: marker and dash alone must tell methods apart."""
-    shown = [style for name, style in STYLES.items() if name not in ("perfusion", "best-h")]
-    for one, other in itertools.combinations(shown, 2):
-        assert one.marker != other.marker and one.dash != other.dash and one.colour != other.colour
+    """In greyscale the colour says little: marker and dash alone must tell methods apart. Methods
+    of a family may share its colour, and then not the marker."""
+    shown = {name: style for name, style in STYLES.items() if name not in ("perfusion", "best-h")}
+    for (a, one), (b, other) in itertools.combinations(shown.items(), 2):
+        assert one.dash != other.dash or one.marker != other.marker
+        assert one.colour != other.colour or one.marker != other.marker
+        related = family_of(a.split("/")[0]) == family_of(b.split("/")[0]) != ""
+        assert related or one.colour != other.colour
 
 
 def luminance(colour):

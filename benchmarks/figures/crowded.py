@@ -1,0 +1,78 @@
+"""A plane with many methods: hulls around families, one colour for each, names on the front alone.
+
+In: methods and points [n, 2]. Out: families, what lies on the front, drawn hulls. With few methods
+nothing of this is used, and a figure looks as it always did.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Patch, Polygon
+from scipy.spatial import ConvexHull, QhullError
+
+from benchmarks.figures.style import Style, split_variant
+from benchmarks.planning.method_families import FAMILIES, Family
+from benchmarks.planning.method_text import said_of
+from benchmarks.planning.methods import BUILT_IN, VARIANTS
+
+MANY = 8  # names that a plane has room for
+
+
+def family_of(method: str) -> str:
+    """What the file of a built-in method, or of a variant's base, says; else empty."""
+    base = split_variant(method)[0]
+    base = VARIANTS[base].base if base in VARIANTS else base
+    return said_of(BUILT_IN[base]).family if base in BUILT_IN else ""
+
+
+def family_place(method: str) -> int:
+    """Where a method's family stands among all; without one, last."""
+    return [*FAMILIES, family_of(method)].index(family_of(method))
+
+
+def in_family_colour(style: Style, method: str) -> Style:
+    """A method's look among many: its marker, and the colour of its family."""
+    family = FAMILIES.get(family_of(method))
+    return replace(style, **{"ink": "", **family.style}) if family else style
+
+
+def on_front(points: np.ndarray) -> np.ndarray:
+    """Which of [n, 2] no other is better than in both, [n]."""
+    better = (points[None] >= points[:, None]).all(2) & (points[None] > points[:, None]).any(2)
+    return ~better.any(1)
+
+
+def draw_hulls(axes: Axes, families: Mapping[str, np.ndarray]) -> None:
+    """A faint area around the points of each family; a line where there are two."""
+    for name, points in families.items():
+        if len(points) < 2:
+            continue
+        colour = FAMILIES[name].colour
+        try:
+            corners = points[ConvexHull(points).vertices]
+        except (QhullError, ValueError):  # two, or all on one line
+            ends = np.argsort(points @ (points.max(0) - points.min(0)))[[0, -1]]
+            corners = points[ends]
+        if len(corners) > 2:
+            axes.add_patch(
+                Polygon(corners, facecolor=colour, alpha=0.1, edgecolor="none", zorder=1.1)
+            )
+        axes.add_patch(
+            Polygon(
+                corners,
+                fill=False,
+                closed=len(corners) > 2,
+                edgecolor=colour,
+                linewidth=0.6,
+                alpha=0.4,
+                zorder=1.2,
+            )
+        )
+
+
+def hull_keys(families: Sequence[str]) -> list[Patch]:
+    """Of the families in a legend."""
+    shown: list[Family] = [FAMILIES[name] for name in FAMILIES if name in families]
+    return [Patch(facecolor=one.colour, alpha=0.3, label=one.title) for one in shown]
