@@ -13,9 +13,19 @@ import torch
 from perfusion_core.sampling import noise, sample
 from perfusion_core.subject import Fitted, Subject
 
-MODULES = {"db": "dreambooth", "ti": "textual_inversion", "cd": "custom_diffusion", "lora": "lora"}
+MODULES = {
+    "db": "dreambooth",
+    "ti": "textual_inversion",
+    "cd": "custom_diffusion",
+    "lora": "lora",
+    "dora": "dora",
+    "loha": "loha",
+    "lokr": "lokr",
+    "oft": "oft",
+}
 # far too high, so that few steps change the pictures a lot
 RATES = {"db": 1e-2, "ti": 0.3, "cd": 0.1, "lora": 0.1}
+RATES |= {"dora": 0.1, "loha": 0.2, "lokr": 0.1, "oft": 0.1}
 SEEDS = [3, 4]
 
 

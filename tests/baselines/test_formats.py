@@ -8,12 +8,21 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from baselines_kit import apart, ours, quick_fit, stock_draw, stock_pipe
+from baselines_kit import apart, module, ours, quick_fit, stock_draw, stock_pipe
 from conftest import make_tokenizer
 from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
 
-from baselines import custom_diffusion_student, dreambooth, lora, textual_inversion
+from baselines import (
+    custom_diffusion_student,
+    dreambooth,
+    lora,
+    peft_adapters,
+    peft_files,
+    textual_inversion,
+)
+from benchmarks.planning import methods
+from benchmarks.planning.method_text import said_of
 from perfusion_core.backbone import Backbone, cross_attentions
 from perfusion_core.files import to_bytes
 
@@ -158,6 +167,28 @@ def test_size_of_lora(sd15, tmp_path):
                 layer.to_empty(device="cpu")
         lora.save(sd15.unet, tmp_path)
     assert round((tmp_path / lora.FILE).stat().st_size / 1000) == told("lora")
+
+
+@pytest.mark.parametrize("name", ["dora", "loha", "lokr", "oft"])
+def test_size_of_peft_adapters(name, sd15, tmp_path):
+    this = module(name)
+    wanted = this.adapter().config(
+        target_modules=list(lora.LAYERS), **this.settings_of(this.Config())
+    )
+    with peft_adapters.attached(sd15, wanted, seed=0):
+        for layer in peft_adapters.adapted_layers(sd15.unet):
+            for part in layer.adapter_layer_names:
+                if isinstance(matrices := getattr(layer, part), torch.nn.Module):
+                    matrices.to_empty(device="cpu")
+        peft_files.write_adapter(tmp_path, sd15.unet, wanted, peft_adapters.TRAINING)
+    size = sum(path.stat().st_size for path in tmp_path.iterdir())
+    assert round(size / 1000) == told(name) == this.KILOBYTES
+
+
+def test_the_lists_tell_the_sizes_of_the_page():
+    for name, where in methods.BUILT_IN.items():
+        if (size := said_of(where).kilobytes) is not None:
+            assert size == told(name), name
 
 
 def test_size_of_perfusion(sd15, tmp_path):

@@ -46,7 +46,31 @@ def by_hand(name, backbone):
     if name == "lora":  # two matrices of rank 4 beside every projection of every attention
         ends = ("to_q.weight", "to_k.weight", "to_v.weight", "to_out.0.weight")
         return sum(4 * sum(w.shape) for n, w in weights.items() if n.endswith(ends))
+    if name in ADAPTERS:
+        ends = ("to_q.weight", "to_k.weight", "to_v.weight", "to_out.0.weight")
+        return sum(ADAPTERS[name](*w.shape) for n, w in weights.items() if n.endswith(ends))
     return sum(w.numel() for w in weights.values())
+
+
+def kronecker(out, into):
+    """Each side is split by 8; the smaller parts make the first matrix, the larger the second."""
+    (a, c), (b, d) = (sorted((8, side // 8)) for side in (out, into))
+    return a * b + c * d
+
+
+def turns(out, into):
+    """Four skew-symmetric matrices over the inputs."""
+    side = into // 4
+    return 4 * side * (side - 1) // 2
+
+
+# numbers beside one weight [out, into], by the recipes for small models
+ADAPTERS = {
+    "dora": lambda out, into: 4 * (out + into) + out,
+    "loha": lambda out, into: 2 * 8 * (out + into),
+    "lokr": kronecker,
+    "oft": turns,
+}
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -1,0 +1,131 @@
+"""LoHa (FedPara's product in LyCORIS, Yeh et al. 2024): beside each attention weight the
+element-wise product of two products of matrices.
+
+The concept is `sks <super-category>`. Of LyCORIS' recipe are left out: matrices beside the
+feed-forward layers and the text encoder, weights by signal-to-noise ratio, pyramid noise, and
+captions that are dropped. peft starts one matrix at 0, as LyCORIS does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # a plan reads this file without torch
+    from baselines.peft_files import Kind
+    from perfusion_core.backbone import Backbone
+    from perfusion_core.subject import Fitted, Subject
+    from perfusion_core.training import Progress, Validation, Write
+
+NAME, LABEL, VERSION = "loha", "LoHa", 1
+TRAINED, PRIOR = True, False
+USES_COVARIANCE = False  # no byte of it depends on C
+SETTINGS = ()
+TUNED = ("lr",)
+UNTUNED = True  # MINIATURE follows LoRA's
+FAMILY = "adapter"
+SUMMARY = "an element-wise product of matrices of rank 8 beside all attention weights"
+FORMAT = "adapter_config.json and adapter_model.safetensors; PeftModel"
+KILOBYTES = 12_834
+CITE = """@inproceedings{yeh2024lycoris,
+  author = {Yeh, Shih-Ying and Hsieh, Yu-Guan and Gao, Zhidong and Yang, Bernard B W
+            and Oh, Giyeong and Gong, Yanmin},
+  title = {Navigating Text-To-Image Customization: From LyCORIS Fine-Tuning to Model Evaluation},
+  booktitle = {ICLR},
+  year = {2024},
+  note = {arXiv:2309.14859}
+}
+
+@inproceedings{hyeonwoo2022fedpara,
+  author = {Hyeon-Woo, Nam and Ye-Bin, Moon and Oh, Tae-Hyun},
+  title = {FedPara: Low-Rank Hadamard Product for Communication-Efficient Federated Learning},
+  booktitle = {ICLR},
+  year = {2022},
+  note = {arXiv:2108.06098}
+}"""
+STYLE = {"marker": "h", "dash": (0, (7, 2))}
+
+
+@dataclass(frozen=True)
+class Config:
+    """LyCORIS' loha_config.toml; its steps are epochs of a data set, so they are LoRA's here."""
+
+    steps: int = 500  # diffusers' README of train_dreambooth_lora.py
+    batch: int = 8  # train_batch_size
+    lr: float = 2e-4  # unet_lr
+    rank: int = 8  # network_dim
+    alpha: int = 4  # network_alpha: what is added counts alpha / rank times
+    weight_decay: float = 0.1  # optimizer_args
+    clip: float = 1.0  # max_grad_norm
+    flip: bool = False  # flip_aug
+    # Whether the U-Net's activations are computed again: less memory, a third more time.
+    checkpointing: bool = False
+    # Whether the loss is weighted by masks, as Perfusion's is.
+    masks: bool = field(default=False, metadata={"later": True})
+
+
+MINIATURE = Config(steps=75, batch=4, lr=4e-3)
+
+
+def fit(
+    backbone: Backbone,
+    subject: Subject,
+    config: Config,
+    out: Path,
+    *,
+    seed: int,
+    prior: Any = None,
+    validate: Validation | None = None,
+    keep: Iterable[int] = (),
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Train, and leave what `PeftModel.from_pretrained` opens in `out`."""
+    from baselines.peft_adapters import train_adapter
+
+    return train_adapter(
+        adapter(),
+        settings_of(config),
+        backbone,
+        subject,
+        config,
+        out,
+        seed=seed,
+        validate=validate,
+        keep=keep,
+        progress=progress,
+    )
+
+
+def settings_of(config: Config) -> dict[str, Any]:
+    """The recipe in peft's words."""
+    return {"r": config.rank, "alpha": config.alpha}
+
+
+def adapter() -> Kind:
+    """What of peft's this is."""
+    from peft import LoHaConfig
+
+    from baselines.peft_files import Kind
+
+    return Kind(
+        NAME,
+        "LOHA",
+        LoHaConfig,
+        settings=("r", "alpha"),
+        mark="hada_",
+        still="hada_w2_b",
+    )
+
+
+@contextmanager
+def apply(
+    backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, Any]
+) -> Iterator[Write]:
+    """`sks <super-category>` for each placeholder; the changes of several concepts add up."""
+    from baselines.peft_adapters import adapters
+
+    with adapters(adapter(), backbone, fits, point) as write:
+        yield write

@@ -1,0 +1,134 @@
+"""OFT (Qiu et al. 2023): an orthogonal matrix of a few blocks turns what goes into each attention
+weight, so that angles between neurons stay.
+
+The concept is `sks <super-category>`, trained beside class images as its authors do. Their bound of
+the turn (COFT) is left out: in their code it grows with the square of a block's side, in peft not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # a plan reads this file without torch
+    from baselines.peft_files import Kind
+    from perfusion_core.backbone import Backbone
+    from perfusion_core.subject import Fitted, Subject
+    from perfusion_core.training import Progress, Validation, Write
+
+NAME, LABEL, VERSION = "oft", "OFT", 1
+TRAINED, PRIOR = True, True
+USES_COVARIANCE = False  # no byte of it depends on C
+SETTINGS = ()
+TUNED = ("lr",)
+UNTUNED = True  # MINIATURE follows LoRA's
+FAMILY = "adapter"
+SUMMARY = "an orthogonal matrix of 4 blocks before all attention weights, beside class images"
+FORMAT = "adapter_config.json and adapter_model.safetensors; PeftModel"
+KILOBYTES = 46_430
+CITE = """@inproceedings{qiu2023oft,
+  author = {Qiu, Zeju and Liu, Weiyang and Feng, Haiwen and Xue, Yuxuan and Feng, Yao
+            and Liu, Zhen and Zhang, Dan and Weller, Adrian and Sch{\\"o}lkopf, Bernhard},
+  title = {Controlling Text-to-Image Diffusion by Orthogonal Finetuning},
+  booktitle = {NeurIPS},
+  year = {2023},
+  note = {arXiv:2306.07280}
+}"""
+STYLE = {"marker": "p", "dash": (0, (1, 1))}
+
+
+@dataclass(frozen=True)
+class Config:
+    """The authors' oft-db/train_dreambooth_oft.sh on Stable Diffusion 1.5; 200 class images."""
+
+    steps: int = 2005  # --max_train_steps
+    # --train_batch_size=1: so many pictures of the concept, and as many class images
+    batch: int = 1
+    lr: float = 6e-5  # --learning_rate
+    blocks: int = 4  # --r
+    prior_weight: float = 1.0  # --prior_loss_weight
+    weight_decay: float = 0.01  # train_dreambooth_oft.py: --adam_weight_decay
+    clip: float = 1.0  # train_dreambooth_oft.py: --max_grad_norm
+    flip: bool = False  # as train_dreambooth.py, which it follows
+    # Whether the U-Net's activations are computed again: less memory, a third more time.
+    checkpointing: bool = False
+    # Whether the loss is weighted by masks, as Perfusion's is.
+    masks: bool = field(default=False, metadata={"later": True})
+
+
+MINIATURE = Config(steps=150, batch=4, lr=4e-3)
+
+
+def fit(
+    backbone: Backbone,
+    subject: Subject,
+    config: Config,
+    out: Path,
+    *,
+    seed: int,
+    prior: Any = None,
+    validate: Validation | None = None,
+    keep: Iterable[int] = (),
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Train, and leave what `PeftModel.from_pretrained` opens in `out`."""
+    from baselines.peft_adapters import train_adapter
+
+    return train_adapter(
+        adapter(),
+        settings_of(config),
+        backbone,
+        subject,
+        config,
+        out,
+        seed=seed,
+        prior=prior,
+        prior_weight=config.prior_weight,
+        validate=validate,
+        keep=keep,
+        progress=progress,
+    )
+
+
+def settings_of(config: Config) -> dict[str, Any]:
+    """The recipe in peft's words."""
+    return {"r": config.blocks, "oft_block_size": 0, "use_cayley_neumann": False}
+
+
+def adapter() -> Kind:
+    """What of peft's this is."""
+    from peft import OFTConfig
+
+    from baselines.peft_files import Kind
+
+    return Kind(
+        NAME,
+        "OFT",
+        OFTConfig,
+        settings=(
+            "r",
+            "oft_block_size",
+            "block_share",
+            "use_cayley_neumann",
+            "num_cayley_neumann_terms",
+        ),
+        mark="oft_R",
+        still="oft_R",
+        fixed={"coft": False},
+        float32=True,  # a matrix is inverted
+    )
+
+
+@contextmanager
+def apply(
+    backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, Any]
+) -> Iterator[Write]:
+    """`sks <super-category>` for each placeholder; of several concepts one turn follows the
+    other, in the order in which they are named."""
+    from baselines.peft_adapters import adapters
+
+    with adapters(adapter(), backbone, fits, point) as write:
+        yield write
