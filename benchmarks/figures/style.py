@@ -22,6 +22,7 @@ from benchmarks.planning.ablations import ABLATIONS
 from benchmarks.planning.method_text import is_label, said_of, style_problem
 from benchmarks.safe_paths import leads_out
 from benchmarks.scoring.reserved import OURS
+from benchmarks.store.reading import untuned_methods
 from benchmarks.tables.run_view import Run
 from perfusion_core.errors import UserError
 
@@ -145,6 +146,9 @@ PLAIN: Mapping[str, str] = MappingProxyType({})
 _LABELS: ContextVar[Mapping[str, str]] = ContextVar(
     "labels of methods without a style that runs brought", default=PLAIN
 )
+_UNTUNED: ContextVar[frozenset[str]] = ContextVar(
+    "methods of the runs at hand whose rates are a guess", default=frozenset()
+)
 
 
 def known_looks() -> Mapping[str, Style]:
@@ -162,11 +166,19 @@ def _recorded(run: Run) -> list[Any]:
         return []
 
 
+def _untuned(run: Run) -> list[str]:
+    try:
+        return untuned_methods(run.about)
+    except UserError:
+        return []
+
+
 @contextmanager
 def looks_of_runs(runs: Iterable[Run]) -> Iterator[None]:
     """Inside the block methods of a user's own look as their files said when they were run
-    (run.json).
+    (run.json), and a method whose rates are a guess has that in its label.
     """
+    runs = list(runs)
     found: dict[str, Style] = {}
     labels: dict[str, str] = {}
     for told in (one for run in runs for one in _recorded(run) if isinstance(one, Mapping)):
@@ -181,11 +193,13 @@ def looks_of_runs(runs: Iterable[Run]) -> Iterator[None]:
         if not style_problem(style):  # run.json may be anybody's
             found |= looks_of(name, style["label"], style)
     before, unnamed = _BROUGHT.set(found), _LABELS.set(labels)
+    marked = _UNTUNED.set(frozenset(name for run in runs for name in _untuned(run)))
     try:
         yield
     finally:
         _BROUGHT.reset(before)
         _LABELS.reset(unnamed)
+        _UNTUNED.reset(marked)
 
 
 VARIANTS = {"selected": "selected step", **{one.name: one.label for one in ABLATIONS}}
@@ -212,6 +226,11 @@ def style_of(method: str, lock: str | None = None, strangers: Sequence[str] = ()
     """The look of a method (and lock). A variant is its method's, hollow; a method nobody knows
     takes its turn.
     """
+    look = _look_of(method, lock, strangers)
+    return replace(look, label=f"{look.label} (untuned)") if method in _UNTUNED.get() else look
+
+
+def _look_of(method: str, lock: str | None, strangers: Sequence[str]) -> Style:
     base, variant = split_variant(method)
     looks = known_looks()
     known = looks.get(f"{base}/{lock}") or looks.get(base)

@@ -273,9 +273,15 @@ def _method(config: Config, name: str, miniature: bool) -> Method:
         covariance=told.uses_covariance is not False,
         needs_covariance=told.uses_covariance is True,
         one_file=told.one_file,
+        untuned=told.untuned and miniature and _as_shipped(module, made, told),
         label="" if what.base in BUILT_IN else told.label,
         style={} if what.base in BUILT_IN else told.style,
     )
+
+
+def _as_shipped(module: ModuleType, made: Any, told: Said) -> bool:
+    """Whether the rates are those of MINIATURE, and nobody chose others."""
+    return all(getattr(made, rate) == getattr(module.MINIATURE, rate) for rate in told.tuned)
 
 
 def _keyed(recipe: Any) -> dict[str, Any]:

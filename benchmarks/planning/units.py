@@ -52,6 +52,7 @@ class Method:
     covariance: bool = True  # C of the backbone decides its bytes
     needs_covariance: bool = False  # and without C it cannot begin
     one_file: str = ""  # all that a fit leaves; empty: a folder
+    untuned: bool = False  # its rates for the miniature are a guess, and tables say so
     label: str = ""
     # of a method that is not built in, for figures
     style: Mapping[str, Any] = field(default_factory=dict)

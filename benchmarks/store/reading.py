@@ -86,6 +86,13 @@ def imported_methods(about: Mapping[str, Any]) -> set[str]:
     return {name for name, method in methods.items() if method.get("of") == IMPORTED}
 
 
+def untuned_methods(about: Mapping[str, Any]) -> list[str]:
+    """The methods of a run whose rates for its backbone are a guess, as they were when it ran."""
+    methods = about.get("methods", {})
+    every = methods.items() if isinstance(methods, Mapping) else ()
+    return [n for n, one in every if isinstance(one, Mapping) and one.get("untuned") is True]
+
+
 def refuse_older(run: Path, about: Mapping[str, Any]) -> None:
     """Where more is needed than an earlier version recorded: digests of each concept and prompt."""
     if OLDER in about:

@@ -218,6 +218,7 @@ def about_run(
             "version": m.version,
             "config": dict(m.config),
             "select": m.select,
+            **({"untuned": True} if m.untuned else {}),
             **({"label": m.label} if m.label else {}),
             **({"style": dict(m.style)} if m.style else {}),
         }

@@ -324,7 +324,7 @@ def make_tables(
     parts = [markdown(table, about, remarks=told[0], silence=said[0])] if len(table) else []
     title = "Pairs of concepts"
     parts += [markdown(pair_table, about, title, told[1], said[1])] if len(pair_table) else []
-    parts += [beyond_text(table, metrics[0])] if len(table) and measures_in(table) else []
+    parts += [beyond_text(table, metrics[0], about)] if len(table) and measures_in(table) else []
     rows = rows.drop(columns="key", errors="ignore")
     samples = rows.loc[~is_pair, [column for column in rows if not of_pairs(str(column))]]
     metrics_table = pd.concat(metrics, ignore_index=True)

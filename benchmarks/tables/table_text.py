@@ -4,12 +4,13 @@ In: the rows of table.csv. Out: text.
 """
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from benchmarks.store.reading import untuned_methods
 from benchmarks.tables.measured import (
     absent,
     concepts_without,
@@ -29,8 +30,17 @@ REMARKS = {
 NAIVE, HONEST = "naive", "honest"  # the points of the two Best H rows
 
 
-def label(kind: str, method: str, point: str) -> str:
-    """How a row of the table is called."""
+UNTUNED = "(untuned)"
+GUESSED = (
+    "Untuned: the rates of {} are a guess for this backbone, so that a low score says little of "
+    "the method"
+)
+
+
+def label(kind: str, method: str, point: str, untuned: Collection[str] = ()) -> str:
+    """How a row of the table is called; `untuned`: methods whose rates are a guess."""
+    if method in untuned:
+        method = f"{method} {UNTUNED}"
     if kind == "best-h":
         return f"{method} Best H" + (" (split halves)" if point == HONEST else "")
     if kind in ("floor", "ceiling"):
@@ -56,6 +66,7 @@ def markdown(
     }
     measures = measures_in(table)
     extra = [str(c) for c in table if f"{c}_lo" in table and c not in (*head, *measures)]
+    untuned = untuned_methods(about or {})
     rows: list[list[str]] = [["", *head.values(), *extra, "copied", "images", "KB", "training"]]
     for row in table.to_dict("records"):
         estimates = [estimate(row[m], row[f"{m}_lo"], row[f"{m}_hi"], m) for m in [*head, *extra]]
@@ -68,7 +79,7 @@ def markdown(
         size = "" if np.isnan(row["kilobytes"]) else f"{row['kilobytes']:,.0f}"
         rows.append(
             [
-                label(row["kind"], row["method"], row["point"]),
+                label(row["kind"], row["method"], row["point"], untuned),
                 *estimates,
                 copied,
                 images,
@@ -91,6 +102,8 @@ def markdown(
         measured += (
             f"{name} gave no score for {n:,} of {of:,} images: its means are without them.\n"
         )
+    if told := untuned_words(table, untuned):
+        measured += told
     if short := short_fits(about or {}):
         measured += (
             f"{short[0].upper()}{short[1:]}. This shows that all works, and not which "
@@ -113,15 +126,24 @@ Training: of one concept, with the drawing of validation images where these pick
 {measured}"""
 
 
-def beyond_text(table: pd.DataFrame, metrics: pd.DataFrame) -> str:
+def untuned_words(frame: pd.DataFrame, untuned: Collection[str]) -> str:
+    """A line that names those methods of a table that were not tuned; empty where all were."""
+    named = {*frame.get("method", ()), *frame.get("other", ())}
+    found = [name for name in untuned if name in named]
+    return f"{GUESSED.format(', '.join(found))}.\n" if found else ""
+
+
+def beyond_text(
+    table: pd.DataFrame, metrics: pd.DataFrame, about: Mapping[str, Any] | None = None
+) -> str:
     """The second table of table.md: measures beyond the protocol, each with its legend. Those of
     other scorers would make it too wide to read, and have a view of their own."""
-    shown = measure_table(table)
+    shown, untuned = measure_table(table), untuned_methods(about or {})
     names, others = shown_first(measures_in(table))
     rows: list[list[str]] = [["", *names]]
     for row in shown.to_dict("records"):
         numbers = [estimate(row[m], row[f"{m}_lo"], row[f"{m}_hi"], m) for m in names]
-        rows.append([label(row["kind"], row["method"], row["point"]), *numbers])
+        rows.append([label(row["kind"], row["method"], row["point"], untuned), *numbers])
     notes = [legend_of(name) for name in names]
     if others:
         notes.append(f"The same by {', '.join(others)}: perfbench table RUN --by measures")

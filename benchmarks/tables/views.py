@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.scoring.reserved import OURS
-from benchmarks.store.reading import imported_methods
+from benchmarks.store.reading import imported_methods, untuned_methods
 from benchmarks.suite.columns import DIFFICULTY
 from benchmarks.tables import frames
 from benchmarks.tables.build import split_pairs, table_of
@@ -26,7 +26,7 @@ from benchmarks.tables.one_number import summaries
 from benchmarks.tables.run_view import Run, open_run
 from benchmarks.tables.sample_rows import missing_of, refuse_missing, silent_scorers
 from benchmarks.tables.scorers_alike import agreement
-from benchmarks.tables.table_text import aligned, estimate
+from benchmarks.tables.table_text import aligned, estimate, untuned_words
 from perfusion_core.errors import UserError, unknown
 
 # the first that matches; what a prompt asks of the concept
@@ -174,7 +174,8 @@ def view(given: str | None, by: str, form: str = "text", allow_missing: bool = F
         )
     if form != "text":
         return formed(frame, form)
-    return f"{text_of(frame)}\n{legend(frame, by)}{unpaired(run.about, frame, by)}"
+    notes = unpaired(run.about, frame, by) + untuned_words(frame, untuned_methods(run.about))
+    return f"{text_of(frame)}\n{legend(frame, by)}{notes}"
 
 
 def brought_by_suite(about: Mapping[str, Any]) -> dict[str, tuple[Mapping[str, str], bool]]:
