@@ -1,7 +1,8 @@
 """An adapter that somebody trained elsewhere: its file in, pictures with its trigger word out.
 
 Each file is a method of a run, named after itself. A file of which anything is left over, or that
-changes nothing, is an error (adapter_files.py, adapter_word.py, adapter_parts.py).
+changes nothing, is an error (adapter_files.py, adapter_word.py, adapter_parts.py,
+adapter_peft.py).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ SETTINGS = ()
 FILE = "adapter.safetensors"  # what a LoRA or an embedding is called in a fit's folder
 ABOUT = "fit.json"
 TOKEN = "<adapter>"  # the word that an embedding is loaded as; the trigger says where it stands
-LORA, EMBEDDING, PIPELINE = "lora", "embedding", "pipeline"  # kinds
+LORA, EMBEDDING, PIPELINE, PEFT = "lora", "embedding", "pipeline", "peft"  # kinds
 PARTS = ("unet", "text_encoder", "vae")  # of a pipeline
 NOISY = 500  # the step at which the U-Net is looked at
 
@@ -72,7 +73,8 @@ def apply(
     [(name, fitted)] = fits.items()
     about = json.loads((fitted.folder / ABOUT).read_text(encoding="utf-8"))
     told = Told(about["name"], about["kind"], about["trigger"])
-    place = fitted.folder if told.kind == PIPELINE else fitted.folder / FILE
+    whole = told.kind in (PIPELINE, PEFT)
+    place = fitted.folder if whole else fitted.folder / FILE
     with proven(backbone, told, place, fitted.super_category):
         yield spelled({name: told.trigger.replace("{}", fitted.super_category)})
 
@@ -84,12 +86,14 @@ def proven(backbone: Backbone, told: Told, place: Path, super_category: str) -> 
     """
     from baselines.adapter_files import lora
     from baselines.adapter_parts import other_parts
+    from baselines.adapter_peft import peft_folder
     from baselines.adapter_word import embedding
 
     kinds: dict[str, Callable[..., AbstractContextManager[None]]] = {
         LORA: lora,
         EMBEDDING: partial(embedding, word=TOKEN),
         PIPELINE: partial(other_parts, parts=PARTS),
+        PEFT: peft_folder,
     }
     text = f"a photo of {told.trigger.replace('{}', super_category)}"
     # the word of an embedding means nothing to a pipeline without it

@@ -179,7 +179,8 @@ def refuse_strangers(tensors: Mapping[str, torch.Tensor], name: str, kohya: bool
         why = "it was made for Stable Diffusion XL, which this backbone is not"
     else:
         why = (
-            "only LoRA with kohya's, diffusers' or PEFT's keys is read, without DoRA, LoHa or LoKr"
+            "only LoRA with kohya's, diffusers' or PEFT's keys is read; give DoRA, LoHa, LoKr "
+            "and OFT as folders of PEFT's"
         )
     raise UserError(
         f"{name}: {len(strangers)} of its {len(tensors)} keys cannot be used: {some(strangers)}; "

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from baselines.adapter import EMBEDDING, FILE, LORA, NAME, PARTS, PIPELINE, TOKEN, VERSION
+from baselines.adapter import EMBEDDING, FILE, LORA, NAME, PARTS, PEFT, PIPELINE, TOKEN, VERSION
 from benchmarks.digests import digest
 from benchmarks.planning.methods import method_names
 from benchmarks.planning.units import Given, Method
@@ -27,6 +27,7 @@ from perfusion_core.weight_digests import file_sha256
 WEIGHTS = ("pytorch_lora_weights.safetensors", "learned_embeds.safetensors")  # diffusers' names
 PICKLES = (".pt", ".bin", ".ckpt", ".pth", ".pkl")
 INDEX = "model_index.json"
+OF_PEFT = ("adapter_config.json", "adapter_model.safetensors")  # of a folder of peft's
 OF_LORA = ("lora", "hada_", "lokr_", "oft_")  # what keys of adapters have in them
 SCHEDULER = "scheduler/scheduler_config.json"
 SHAPES = ("config.json", ".safetensors", ".safetensors.index.json")  # files of a pipeline's part
@@ -96,12 +97,12 @@ def _expanded(place: Path) -> list[Path]:
     if not place.exists():
         raise UserError(f"there is no {place}; name a .safetensors file, or a folder of them")
     if place.is_file():
-        return [place]
-    if (place / INDEX).is_file():
+        return [place.parent if _of_peft(place.parent) and place.name in OF_PEFT else place]
+    if (place / INDEX).is_file() or _of_peft(place):
         return [place]
     inside = sorted(place.glob("checkpoint-*/"))
     named = [one / file for one in (*inside, place) for file in WEIGHTS if (one / file).is_file()]
-    named += [one for one in inside if (one / INDEX).is_file()]
+    named += [one for one in inside if (one / INDEX).is_file() or _of_peft(one)]
     plain = [one for one in sorted(place.glob("*.safetensors")) if one.name not in WEIGHTS]
     found = [*named, *plain]  # diffusers' textual inversion leaves its steps beside its end
     if not found:
@@ -112,6 +113,10 @@ def _expanded(place: Path) -> list[Path]:
             f"{place} holds no adapter: a .safetensors file, {WEIGHTS[0]}, or {INDEX} is wanted"
         )
     return found  # links too, as in the cache of Hugging Face: the user named this folder
+
+
+def _of_peft(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in OF_PEFT)
 
 
 def usual_name(place: Path) -> str:
@@ -148,6 +153,9 @@ def _refuse_twice(adapters: Iterable[Adapter]) -> None:
 
 def adapter_of(name: str, place: Path, last: bool = False) -> Adapter:
     """A file or folder with its kind, told by its keys."""
+    if place.is_dir() and _of_peft(place):
+        files = tuple((file, place / file) for file in OF_PEFT)
+        return Adapter(name, PEFT, place, files, last=last)
     if place.is_dir():
         return Adapter(name, PIPELINE, place, parts_of(place), last=last)
     if place.suffix in PICKLES:

@@ -13,7 +13,9 @@ from baselines_kit import apart, module, ours, quick_fit, stock_draw, stock_pipe
 from safetensors.torch import load_file, save_file
 
 from baselines import peft_files
+from baselines.adapter import PEFT, Told, proven
 from baselines.parts import stamps
+from benchmarks.exchange.adapters import find_adapters
 from benchmarks.planning import methods
 from perfusion_core.backbone import Backbone
 from perfusion_core.errors import UserError
@@ -207,3 +209,36 @@ def test_rank_0_is_refused_before_anything_is_done(name, option):
 def test_lokr_names_its_factors(tiny_backbone, tmp_path):
     with pytest.raises(UserError, match="factor=0: -1, or at least 2, is needed"):
         quick_fit("lokr", tiny_backbone, tmp_path, factor=0)
+
+
+# ---- by `perfbench evaluate` ----
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_folder_of_pefts_is_an_adapter(name, tiny_backbone, fit_of):
+    folder = fit_of(name).folder
+    [found] = find_adapters([f"mine={folder}"])
+    assert (found.kind, found.place, found.name) == (PEFT, folder, "mine")
+    assert {file for file, _ in found.files} == {peft_files.ABOUT, peft_files.WEIGHTS}
+    [same] = find_adapters([f"mine={folder / peft_files.WEIGHTS}"])
+    assert same == found
+    before = stamps(tiny_backbone)
+    with proven(tiny_backbone, Told("mine", PEFT, "sks {}"), folder, "toy"):
+        drawn = sample(tiny_backbone, MINE, [3, 4], steps=5)
+    mine = ours(name, tiny_backbone, {"teddy": fit_of(name)}, "A {teddy} on the beach")
+    assert np.array_equal(drawn, mine) and stamps(tiny_backbone) == before
+
+
+def test_plain_lora_of_pefts_and_other_kinds(tiny_backbone, fit_of, tmp_path):
+    """What peft saves of a LoRA is none of our methods' files, and is drawn all the same."""
+    whole = {k: one for k, one in matrices(fit_of("dora").folder).items() if "magnitude" not in k}
+    plain = changed(fit_of("dora"), tmp_path / "plain", whole, use_dora=False)["teddy"].folder
+    base = sample(tiny_backbone, MINE, [3, 4], steps=5)
+    with proven(tiny_backbone, Told("mine", PEFT, "sks {}"), plain, "toy"):
+        assert apart(sample(tiny_backbone, MINE, [3, 4], steps=5), base) > 3
+    other = changed(fit_of("dora"), tmp_path / "other", peft_type="VERA")["teddy"].folder
+    with (
+        pytest.raises(UserError, match="an adapter of the kind 'VERA', and these can be drawn"),
+        proven(tiny_backbone, Told("mine", PEFT, "sks {}"), other, "toy"),
+    ):
+        pass
