@@ -93,6 +93,7 @@ def lora(backbone: Backbone, file: Path, name: str) -> Iterator[None]:
     pipe = backbone.pipe
     layers = layers_of(read(file, name), name, flat=not hasattr(pipe.text_encoder, "text_model"))
     refuse_misfits(backbone, layers, name)
+    refuse_idle(layers, name)
     plain = pipe.text_encoder
     try:
         if any(layer.part == "text_encoder" for layer in layers):
@@ -227,7 +228,7 @@ def converted(
 
 
 def refuse_misfits(backbone: Backbone, layers: Collection[Layer], name: str) -> None:
-    """Layers that the backbone has not, shapes that are not its own, matrices that do nothing."""
+    """Layers that the backbone has not, shapes that are not its own."""
     models = {
         part: dict(getattr(backbone.pipe, part).named_modules())
         for part in ("unet", "text_encoder")
@@ -250,6 +251,10 @@ def refuse_misfits(backbone: Backbone, layers: Collection[Layer], name: str) -> 
             f"{name}: {bad} of its {len(layers)} layers do not fit the backbone "
             f"{backbone.name}: {some(wrong)}; it was trained on another model"
         )
+
+
+def refuse_idle(layers: Collection[Layer], name: str) -> None:
+    """Matrices that do nothing."""
     if not any(bool(one.matrices["A"].any() and one.matrices["B"].any()) for one in layers):
         ups = [layer.keys["B"] for layer in layers]
         raise UserError(

@@ -7,7 +7,7 @@ The concept is `sks <super-category>`. peft puts the matrices in, diffusers save
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,13 +130,13 @@ def adapted(backbone: Backbone, rank: int, seed: int) -> Iterator[list[torch.nn.
         unet.unload_lora()
 
 
-def save(unet: Any, folder: Path) -> None:
+def save(unet: Any, folder: Path, file: str = FILE) -> None:
     from diffusers import StableDiffusionPipeline
     from diffusers.utils import convert_state_dict_to_diffusers
     from peft import get_peft_model_state_dict
 
     matrices = convert_state_dict_to_diffusers(get_peft_model_state_dict(unet))
-    StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=matrices)
+    StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=matrices, weight_name=file)
 
 
 @contextmanager
@@ -149,18 +149,26 @@ def apply(
     from baselines.parts import RARE, refuse_points, spelled, stamps
 
     refuse_points(NAME, point)
-    unet, before = backbone.unet, stamps(backbone)
-    adapters = [f"concept_{n}" for n in range(len(fits))]
+    before = stamps(backbone)
+    with beside(backbone, [fitted.folder / FILE for fitted in fits.values()]):
+        assert_applied(backbone, before, len(fits))
+        yield spelled({name: f"{RARE} {fitted.super_category}" for name, fitted in fits.items()})
+
+
+@contextmanager
+def beside(backbone: Backbone, files: Sequence[Path]) -> Iterator[None]:
+    """The matrices of these files beside the U-Net's weights, for the duration."""
+    unet = backbone.unet
+    adapters = [f"concept_{n}" for n in range(len(files))]
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several are meant
-            for adapter, fitted in zip(adapters, fits.values(), strict=True):
+            for adapter, file in zip(adapters, files, strict=True):
                 unet.load_lora_adapter(
-                    fitted.folder, weight_name=FILE, prefix="unet", adapter_name=adapter
+                    file.parent, weight_name=file.name, prefix="unet", adapter_name=adapter
                 )
         unet.set_adapters(adapters)
-        assert_applied(backbone, before, len(fits))
-        yield spelled({name: f"{RARE} {fitted.super_category}" for name, fitted in fits.items()})
+        yield
     finally:
         unet.unload_lora()
 

@@ -13,6 +13,7 @@ from torch.nn.functional import interpolate
 
 from perfusion_core.backbone import Backbone, channels_last
 from perfusion_core.errors import UserError
+from perfusion_core.prompts import PLACEHOLDER
 from perfusion_core.sampling import attended, fixed_text, projected
 
 
@@ -29,8 +30,8 @@ def word_tokens(tokenizer: Any, template: str, name: str, written: str, stand_in
     """Positions of all tokens that a method put in the place of a template's {name}: `{cat}`, `sks
     cat`, `{cat} cat`.
 
-    A {name} that is left in what was written is one learned token; `stand_in` is any word of one
-    token.
+    Each {name} that is left in what was written is one learned token; `stand_in` is any word of
+    one token.
     """
     before, _, after = template.partition(f"{{{name}}}")
     if not (
@@ -42,7 +43,7 @@ def word_tokens(tokenizer: Any, template: str, name: str, written: str, stand_in
             f"{written!r} is not {template!r} with another word for {{{name}}}: its attention is "
             f"not known"
         )
-    word = written[len(before) : len(written) - len(after)].replace(f"{{{name}}}", stand_in)
+    word = PLACEHOLDER.sub(stand_in, written[len(before) : len(written) - len(after)])
     offsets = tokenizer(
         before + word + after, truncation=True, return_offsets_mapping=True
     ).offset_mapping

@@ -2,6 +2,7 @@
 and the command.
 """
 
+import re
 import shutil
 
 import numpy as np
@@ -93,6 +94,7 @@ def test_share_outside():
     [
         ("A {cat} on the beach", ["cat"]),  # perfusion, ti: one learned token
         ("A {cat} cat on the beach", ["cat", "cat"]),  # cd
+        ("A {cat 1} {cat 2} cat on the beach", ["cat", "cat", "cat"]),  # pivotal
         ("A sks cat on the beach", ["sks", "cat"]),  # db, lora
         ("A cat on the beach", ["cat"]),  # super
     ],
@@ -100,7 +102,7 @@ def test_share_outside():
 def test_the_words_of_a_concept_are_all_that_the_method_wrote(tiny_backbone, written, words):
     tokenizer = tiny_backbone.tokenizer
     found = word_tokens(tokenizer, "A {cat} on the beach", "cat", written, "cat")
-    ids = tokenizer(written.replace("{cat}", "cat")).input_ids
+    ids = tokenizer(re.sub(r"\{.*?\}", "cat", written)).input_ids
     assert [tokenizer.decode([ids[m]]).strip() for m in found] == words
 
 
