@@ -35,6 +35,7 @@ BUILT_IN = {
     "loha": "baselines.loha",
     "lokr": "baselines.lokr",
     "oft": "baselines.oft",
+    "pivotal": "baselines.pivotal",
     "super": "baselines.super_category",
 }
 # What others trained, named by their files (`perfbench evaluate`); nobody types it as a method.
@@ -220,7 +221,7 @@ def refuse_out_of_range(what: str, key: str, value: Any) -> None:
     """Options that all methods mean alike: counts, rates, the gate's temperatures."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return
-    if key in ("steps", "batch", "accumulate", "rank", "blocks") and value < 1:
+    if key in ("steps", "batch", "accumulate", "rank", "blocks", "words") and value < 1:
         raise UserError(f"{what}={value!r}: at least 1 is needed")
     if key.endswith("temperature") and value <= 0:
         raise UserError(f"{what}={value!r}: a number above 0 is needed")

@@ -28,7 +28,7 @@ from perfusion_core.sampling import as_float, sample
 from perfusion_core.subject import Fitted
 from perfusion_core.training import weighted_loss
 
-METHODS = ["db", "ti", "cd", "lora"]
+METHODS = ["db", "ti", "cd", "lora", "pivotal"]
 
 
 class Handed(Exception):
@@ -129,6 +129,21 @@ def test_ti_trains_one_vector_on_the_shared_texts(handed, tiny_backbone):
     assert group["params"][0].grad.abs().sum() > 0
 
 
+def test_pivotal_trains_matrices_and_two_vectors(handed, tiny_backbone):
+    got = handed("pivotal")
+    matrices, words = got["groups"]
+    assert len(matrices["params"]) == 2 * 4 * len(tiny_backbone.unet.attn_processors)
+    assert [tuple(p.shape) for p in words["params"]] == [(32,)] * 2
+    assert (matrices["lr"], words["lr"]) == (1e-4, 3e-4)
+    assert (got["recipe"].weight_decay, got["recipe"].clip) == (1e-4, 1.0)
+    assert got["draw"](rng()).texts == ["a photo of a {teddy 1} {teddy 2} toy"] * 4
+    spread = (
+        torch.stack(words["params"]).std()
+        / tiny_backbone.text_encoder.get_input_embeddings().weight.std()
+    )
+    assert 0.7 < spread < 1.4  # of 64 numbers
+
+
 def test_cd_trains_k_v_and_one_vector_half_on_class_images(handed, tiny_backbone):
     got = handed("cd")
     [group] = got["groups"]
@@ -163,12 +178,12 @@ def test_lora_trains_two_matrices_a_projection(handed, tiny_backbone):
     assert sum(bool(p.any()) for p in group["params"]) == 4 * attentions
 
 
-@pytest.mark.parametrize("method", ["db", "ti", "lora"])
+@pytest.mark.parametrize("method", ["db", "ti", "lora", "pivotal"])
 @pytest.mark.parametrize("asymmetric", [False, True])
 def test_flips_are_the_recipes_and_never_an_asymmetric_concept(
     method, asymmetric, handed, still, tiny_backbone
 ):
-    """DreamBooth and LoRA never mirror; for Custom Diffusion see below."""
+    """DreamBooth and those with LoRA never mirror; for Custom Diffusion see below."""
     who = subject(asymmetric=asymmetric)
     batch = handed(method, who, batch=64)["draw"](rng())
     views = Latents.of(tiny_backbone, who.images, flip=True).mean  # as they are, and mirrored
@@ -199,7 +214,8 @@ def test_trains_and_draws_in_bfloat16(method, tiny_pipe_dir, tmp_path):
 def test_the_loss_falls(method, tiny_backbone, tmp_path):
     """Against the same draws of pictures, noise and times without learning."""
     this = module(method)
-    rate = {"db": 1e-3, "ti": 0.03, "cd": 0.01, "lora": 0.01}[method]
+    rates = {"db": 1e-3, "ti": 0.03, "cd": 0.01, "lora": 0.01, "pivotal": 0.01}
+    rate = rates[method]
 
     def losses(lr, out):
         config = replace(this.MINIATURE, steps=10, batch=8, lr=lr)

@@ -19,6 +19,7 @@ from baselines import (
     lora,
     peft_adapters,
     peft_files,
+    pivotal,
     textual_inversion,
 )
 from benchmarks.planning import methods
@@ -60,6 +61,13 @@ def test_lora_opens_with_load_lora_weights(tiny_backbone, fit_of):
     pipe = stock_pipe(tiny_backbone)
     pipe.load_lora_weights(fit_of("lora").folder)
     agree("lora", fit_of("lora"), tiny_backbone, pipe, "A sks toy on the beach")
+
+
+def test_pivotal_opens_with_load_lora_weights_and_load_textual_inversion(tiny_backbone, fit_of):
+    folder, pipe = fit_of("pivotal").folder, stock_pipe(tiny_backbone)
+    pipe.load_lora_weights(folder, weight_name="teddy_lora.safetensors")
+    pipe.load_textual_inversion(folder / "teddy_emb.safetensors")
+    agree("pivotal", fit_of("pivotal"), tiny_backbone, pipe, "A <teddy> toy on the beach")
 
 
 def test_db_opens_with_from_pretrained(tiny_backbone, fit_of):
@@ -159,14 +167,26 @@ def test_size_of_ti(sd15, tmp_path):
     assert round(len(to_bytes({"<teddy>": vector}, {"format": "pt"})) / 1000) == told("ti")
 
 
-def test_size_of_lora(sd15, tmp_path):
-    with lora.adapted(sd15, 4, seed=0) as matrices:
+def lora_of(backbone, folder: Path) -> Path:
+    """A file of rank 4, of numbers that nobody chose."""
+    with lora.adapted(backbone, 4, seed=0) as matrices:
         assert sum(matrix.numel() for matrix in matrices) == 797_184
-        for name, layer in sd15.unet.named_modules():
+        for name, layer in backbone.unet.named_modules():
             if ".lora_" in name and isinstance(layer, torch.nn.Linear):
                 layer.to_empty(device="cpu")
-        lora.save(sd15.unet, tmp_path)
-    assert round((tmp_path / lora.FILE).stat().st_size / 1000) == told("lora")
+        lora.save(backbone.unet, folder)
+    return folder / lora.FILE
+
+
+def test_size_of_lora(sd15, tmp_path):
+    assert round(lora_of(sd15, tmp_path).stat().st_size / 1000) == told("lora")
+
+
+def test_size_of_pivotal(sd15, tmp_path):
+    words = torch.stack(pivotal.new_vectors(sd15, pivotal.Config.words, seed=0))
+    size = lora_of(sd15, tmp_path).stat().st_size
+    size += len(to_bytes({"<teddy>": words}, {"format": "pt"}))
+    assert round(size / 1000) == told("pivotal")
 
 
 @pytest.mark.parametrize("name", ["dora", "loha", "lokr", "oft"])

@@ -43,9 +43,10 @@ def by_hand(name, backbone):
         return WIDTH
     if name == "cd":  # K and V of every cross-attention, and one embedding
         return 2 * sum(WIDTH * wide for wide in sides) + WIDTH
-    if name == "lora":  # two matrices of rank 4 beside every projection of every attention
+    if name in ("lora", "pivotal"):  # two matrices of rank 4 beside every attention's projections
         ends = ("to_q.weight", "to_k.weight", "to_v.weight", "to_out.0.weight")
-        return sum(4 * sum(w.shape) for n, w in weights.items() if n.endswith(ends))
+        matrices = sum(4 * sum(w.shape) for n, w in weights.items() if n.endswith(ends))
+        return matrices + (2 * WIDTH if name == "pivotal" else 0)  # and two words
     if name in ADAPTERS:
         ends = ("to_q.weight", "to_k.weight", "to_v.weight", "to_out.0.weight")
         return sum(ADAPTERS[name](*w.shape) for n, w in weights.items() if n.endswith(ends))
