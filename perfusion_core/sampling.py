@@ -188,7 +188,8 @@ def noise_of(
 
 def text_side(backbone: Backbone, text: str) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Encodings [1, M, d] and, where there is such, pooled text [1, p]; through the pipeline's own
-    method, which concepts and textual inversions hook into.
+    method, which concepts and textual inversions hook into. A method whose layers read the text
+    each in its own way has all their encodings side by side, and each layer's K and V take theirs.
 
     One text at a time, so that no other prompt of the call can move its low bits.
     """

@@ -22,12 +22,12 @@ MODULES = {
     "loha": "loha",
     "lokr": "lokr",
     "oft": "oft",
+    "pivotal": "pivotal",
+    "xti": "xti",
 }
 # far too high, so that few steps change the pictures a lot
 RATES = {"db": 1e-2, "ti": 0.3, "cd": 0.1, "lora": 0.1}
-RATES |= {"dora": 0.1, "loha": 0.2, "lokr": 0.1, "oft": 0.1}
-MODULES |= {"pivotal": "pivotal"}
-RATES |= {"pivotal": 0.1}
+RATES |= {"dora": 0.1, "loha": 0.2, "lokr": 0.1, "oft": 0.1, "pivotal": 0.1, "xti": 0.3}
 SEEDS = [3, 4]
 
 

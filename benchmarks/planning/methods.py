@@ -36,6 +36,7 @@ BUILT_IN = {
     "lokr": "baselines.lokr",
     "oft": "baselines.oft",
     "pivotal": "baselines.pivotal",
+    "xti": "baselines.xti",
     "super": "baselines.super_category",
 }
 # What others trained, named by their files (`perfbench evaluate`); nobody types it as a method.

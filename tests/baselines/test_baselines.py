@@ -28,7 +28,7 @@ from perfusion_core.sampling import as_float, sample
 from perfusion_core.subject import Fitted
 from perfusion_core.training import weighted_loss
 
-METHODS = ["db", "ti", "cd", "lora", "pivotal"]
+METHODS = ["db", "ti", "cd", "lora", "pivotal", "xti"]
 
 
 class Handed(Exception):
@@ -129,6 +129,19 @@ def test_ti_trains_one_vector_on_the_shared_texts(handed, tiny_backbone):
     assert group["params"][0].grad.abs().sum() > 0
 
 
+def test_xti_trains_a_vector_a_layer_on_the_shared_texts(handed, tiny_backbone):
+    got = handed("xti")
+    [group] = got["groups"]
+    layers = len(cross_attentions(tiny_backbone.unet))
+    assert [tuple(p.shape) for p in group["params"]] == [(32,)] * layers
+    assert group["lr"] == 5e-3 and got["recipe"].steps == 500
+    texts = {text for seed in range(20) for text in got["draw"](rng(seed)).texts}
+    assert len(texts) == 9 and all("{teddy}" in text for text in texts)
+    start = got["encode"](["a photo of a {teddy}"])
+    same = tiny_backbone.encode(["a photo of a toy"]).repeat(1, 1, layers)
+    torch.testing.assert_close(start, same)
+
+
 def test_pivotal_trains_matrices_and_two_vectors(handed, tiny_backbone):
     got = handed("pivotal")
     matrices, words = got["groups"]
@@ -178,7 +191,7 @@ def test_lora_trains_two_matrices_a_projection(handed, tiny_backbone):
     assert sum(bool(p.any()) for p in group["params"]) == 4 * attentions
 
 
-@pytest.mark.parametrize("method", ["db", "ti", "lora", "pivotal"])
+@pytest.mark.parametrize("method", ["db", "ti", "lora", "pivotal", "xti"])
 @pytest.mark.parametrize("asymmetric", [False, True])
 def test_flips_are_the_recipes_and_never_an_asymmetric_concept(
     method, asymmetric, handed, still, tiny_backbone
@@ -188,7 +201,7 @@ def test_flips_are_the_recipes_and_never_an_asymmetric_concept(
     batch = handed(method, who, batch=64)["draw"](rng())
     views = Latents.of(tiny_backbone, who.images, flip=True).mean  # as they are, and mirrored
     seen = places(batch.latents[: len(batch.latents) - batch.prior], views.flatten(0, 1))
-    assert seen == set(range(6 if method == "ti" and not asymmetric else 3))
+    assert seen == set(range(6 if method in ("ti", "xti") and not asymmetric else 3))
 
 
 @pytest.mark.parametrize("method", ["db", "cd"])
@@ -214,7 +227,7 @@ def test_trains_and_draws_in_bfloat16(method, tiny_pipe_dir, tmp_path):
 def test_the_loss_falls(method, tiny_backbone, tmp_path):
     """Against the same draws of pictures, noise and times without learning."""
     this = module(method)
-    rates = {"db": 1e-3, "ti": 0.03, "cd": 0.01, "lora": 0.01, "pivotal": 0.01}
+    rates = {"db": 1e-3, "ti": 0.03, "cd": 0.01, "lora": 0.01, "pivotal": 0.01, "xti": 0.03}
     rate = rates[method]
 
     def losses(lr, out):

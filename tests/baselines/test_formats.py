@@ -21,6 +21,7 @@ from baselines import (
     peft_files,
     pivotal,
     textual_inversion,
+    xti,
 )
 from benchmarks.planning import methods
 from benchmarks.planning.method_text import said_of
@@ -209,6 +210,11 @@ def test_the_lists_tell_the_sizes_of_the_page():
     for name, where in methods.BUILT_IN.items():
         if (size := said_of(where).kilobytes) is not None:
             assert size == told(name), name
+def test_size_of_xti(sd15):
+    vectors = xti.first_vectors(sd15, "toy")
+    about = {"format": "pt", "super_category": "toy"}
+    size = len(to_bytes({name: vector[None] for name, vector in vectors.items()}, about))
+    assert round(size / 1000) == told("xti")
 
 
 def test_size_of_perfusion(sd15, tmp_path):

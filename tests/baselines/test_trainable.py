@@ -41,6 +41,8 @@ def by_hand(name, backbone):
     sides = side_widths(backbone)
     if name == "ti":
         return WIDTH
+    if name == "xti":
+        return WIDTH * len(sides)
     if name == "cd":  # K and V of every cross-attention, and one embedding
         return 2 * sum(WIDTH * wide for wide in sides) + WIDTH
     if name in ("lora", "pivotal"):  # two matrices of rank 4 beside every attention's projections

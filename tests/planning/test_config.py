@@ -66,7 +66,7 @@ def test_mistakes_are_sentences(given, told):
 
 
 def test_counts_of_a_recipe_are_at_least_one():
-    for option in ("lora.rank", "pivotal.rank", "pivotal.words", "ti.steps"):
+    for option in ("lora.rank", "pivotal.rank", "pivotal.words", "xti.steps"):
         config = resolve(flags={"methods": option.split(".")[0]}, sets=[f"fit.{option}=0"])
         with pytest.raises(UserError, match=f"fit.{option}=0: at least 1 is needed"):
             methods.resolve_methods(config, miniature=True)

@@ -18,7 +18,7 @@ from benchmarks.paths import miniature_dir
 from perfusion_core import checkpoint
 
 TRAINED = ("perfusion", "perfusion-trained-k", "perfusion-vanilla-rome", "db", "ti", "cd", "lora")
-TRAINED += ("pivotal",)
+TRAINED += ("pivotal", "xti")
 WORDS = ("--methods", ",".join(TRAINED), "--concepts", "cat", "--threads", "2")
 QUICK = ("images=1", "steps=1", "train_steps=6")  # it is about the fits
 
