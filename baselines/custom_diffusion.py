@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +56,8 @@ class Config:
     resize: bool = True  # train_custom_diffusion.py: --noaug turns it off
     # Whether the U-Net's activations are computed again: less memory, a third more time.
     checkpointing: bool = False
+    # Whether the loss is weighted by masks, as Perfusion's is. A recipe may leave it out.
+    masks: bool = field(default=False, metadata={"later": True})
 
 
 # results/tuning-miniature; 64 pixels cannot be made a third
@@ -79,9 +81,8 @@ def fit(
 
     from baselines.custom_diffusion_student import Student, placed
     from baselines.merging import TEXT
-    from baselines.parts import CLASS, class_pictures, learned_text, own_pictures, spoken
-    from baselines.resizing import resized
-    from perfusion_core.latents import vae_moments
+    from baselines.parts import CLASS, beside_class, class_pictures, learned_text, spoken
+    from baselines.sized_pictures import SizedPictures
     from perfusion_core.prompts import Word
     from perfusion_core.training import Batch, Recipe, equal_parts, train
 
@@ -90,43 +91,17 @@ def fit(
     student = Student(backbone)
     words = {subject.name: Word(CARRIER, student.vector)}
     others = class_pictures(backbone, NAME, config, subject, prior)
+    own = SizedPictures(backbone, config, subject)
     spoken_as = f"{{{subject.name}}} {subject.super_category}"
 
-    def views(rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
-        """Latents of the concept's pictures in other sizes, where they are valid, and what to write
-        before the text.
-        """
-        order = torch.randperm(len(subject.images), generator=rng).repeat(
-            -(-half // len(subject.images))
-        )[:half]
-        mirror = torch.rand(half, generator=rng) < (0.5 if subject.mirrored(config.flip) else 0.0)
-        shown = [
-            subject.images[n].flip(-1) if m else subject.images[n]
-            for n, m in zip(order.tolist(), mirror)
-        ]
-        pictures, valid, prefixes = zip(
-            *(resized(picture, backbone.down, rng) for picture in shown)
-        )
-        mean, std = (part.cpu() for part in vae_moments(backbone, torch.stack(pictures)))
-        mask = torch.stack(valid)
-        # so that the loss is the mean over the valid part
-        mask = mask / mask.mean((1, 2, 3), keepdim=True)
-        return mean + std * torch.randn(mean.shape, generator=rng), mask, list(prefixes)
-
-    own = None if config.resize else own_pictures(backbone, config, subject)
-
     def draw(rng: torch.Generator) -> Batch:
-        if own is None:
-            mine, mask, prefixes = views(rng)
-        else:
-            mine, prefixes = own.draw(half, rng)[0], [""] * half
-            mask = torch.ones_like(mine[:, :1])
+        mine, mask, prefixes = own.draw(half, rng)
         theirs = others.draw(half, rng)[0]
         return Batch(
             torch.cat([mine.to(theirs), theirs]),
             [prefix + TEXT.format(spoken_as) for prefix in prefixes]
             + [CLASS.format(subject.super_category)] * half,
-            torch.cat([mask, torch.ones_like(mask)]),
+            beside_class(mask, half),
             prior=half,
         )
 

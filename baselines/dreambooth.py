@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +58,8 @@ class Config:
     flip: bool = False  # train_dreambooth.py never mirrors
     # Whether the U-Net's activations are computed again: less memory, a third more time.
     checkpointing: bool = False
+    # Whether the loss is weighted by masks, as Perfusion's is. A recipe may leave it out.
+    masks: bool = field(default=False, metadata={"later": True})
 
 
 MINIATURE = Config(steps=600, batch=4, lr=2e-4)  # results/tuning-miniature
@@ -82,6 +84,7 @@ def fit(
         CLASS,
         RARE,
         SLOT,
+        beside_class,
         class_pictures,
         frozen_text,
         own_pictures,
@@ -99,10 +102,10 @@ def fit(
     )
 
     def draw(rng: torch.Generator) -> Batch:
-        latents = torch.cat(
-            [pictures.draw(config.batch, rng)[0], others.draw(config.batch, rng)[0]]
-        )
-        return Batch(latents, [mine] * config.batch + [theirs] * config.batch, prior=config.batch)
+        latents, mask = pictures.draw(config.batch, rng)
+        latents = torch.cat([latents, others.draw(config.batch, rng)[0]])
+        texts = [mine] * config.batch + [theirs] * config.batch
+        return Batch(latents, texts, beside_class(mask, config.batch), prior=config.batch)
 
     @contextmanager
     def current() -> Iterator[Write]:

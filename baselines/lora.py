@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +56,8 @@ class Config:
     flip: bool = False  # train_dreambooth_lora.py never mirrors
     # Whether the U-Net's activations are computed again: less memory, a third more time.
     checkpointing: bool = False
+    # Whether the loss is weighted by masks, as Perfusion's is. A recipe may leave it out.
+    masks: bool = field(default=False, metadata={"later": True})
 
 
 MINIATURE = Config(steps=75, batch=4, lr=4e-3)  # results/tuning-miniature
@@ -81,6 +83,10 @@ def fit(
     words = f"{RARE} {subject.super_category}"
     text = f"a photo of {words}"
 
+    def draw(rng: torch.Generator) -> Batch:
+        latents, mask = pictures.draw(config.batch, rng)
+        return Batch(latents, [text] * config.batch, mask)
+
     @contextmanager
     def current() -> Iterator[Write]:
         yield spelled({SLOT: words})
@@ -95,7 +101,7 @@ def fit(
                 checkpointing=config.checkpointing,
             ),
             [{"params": matrices, "lr": config.lr}],
-            lambda rng: Batch(pictures.draw(config.batch, rng)[0], [text] * config.batch),
+            draw,
             frozen_text(backbone, [text]),
             seed=seed,
             out=out,

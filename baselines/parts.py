@@ -91,9 +91,17 @@ class Flipping(Protocol):
     def flip(self) -> bool: ...
 
 
-def own_pictures(backbone: Backbone, config: Flipping, subject: Subject) -> Latents:
-    """Latents of the concept's images."""
-    return Latents.of(backbone, subject.images, flip=subject.mirrored(config.flip))
+class Masking(Flipping, Protocol):
+    """And whether the loss is weighted by masks."""
+
+    @property
+    def masks(self) -> bool: ...
+
+
+def own_pictures(backbone: Backbone, config: Masking, subject: Subject) -> Latents:
+    """Latents of the concept's images, with its masks where the recipe wants them."""
+    masks = subject.masks_for(config.masks)
+    return Latents.of(backbone, subject.images, masks, flip=subject.mirrored(config.flip))
 
 
 def class_pictures(
@@ -107,6 +115,13 @@ def class_pictures(
             f"{method} learns beside class images of {subject.super_category!r}"
         )
     return Latents.of(backbone, as_float(prior), flip=subject.mirrored(config.flip))
+
+
+def beside_class(mask: torch.Tensor | None, rows: int) -> torch.Tensor | None:
+    """The mask of a batch whose last rows are class images, which count all over."""
+    if mask is None:
+        return None
+    return torch.cat([mask, mask.new_ones((rows, *mask.shape[1:]))])
 
 
 # ---- proof ----

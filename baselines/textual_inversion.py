@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +56,8 @@ class Config:
     flip: bool = True  # personalized.py: flip_p 0.5; here never an asymmetric concept
     # Whether the U-Net's activations are computed again: less memory, a third more time.
     checkpointing: bool = False
+    # Whether the loss is weighted by masks, as Perfusion's is. A recipe may leave it out.
+    masks: bool = field(default=False, metadata={"later": True})
 
 
 MINIATURE = Config(steps=300, lr=0.0025)  # results/tuning-miniature
@@ -88,9 +90,8 @@ def fit(
 
     def draw(rng: torch.Generator) -> Batch:
         which = torch.randint(len(TEMPLATES), (count,), generator=rng).tolist()
-        return Batch(
-            pictures.draw(count, rng)[0], [named(TEMPLATES[n], subject.name) for n in which]
-        )
+        latents, mask = pictures.draw(count, rng)
+        return Batch(latents, [named(TEMPLATES[n], subject.name) for n in which], mask)
 
     @contextmanager
     def current() -> Iterator[Write]:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perfusion_core.errors import MissingMasks, unknown
+from perfusion_core.errors import unknown
 from perfusion_core.perfusion_settings import BIAS, TEMPERATURE, Config
 
 # a plan reads this file without torch; what trains and draws is imported where it does
@@ -81,14 +81,11 @@ def fit(
     from perfusion_core.student import Student
     from perfusion_core.training import Batch, Latents, Recipe, equal_parts, train
 
-    if config.masks and subject.masks is None:
-        raise MissingMasks(
-            f"the concept {subject.name!r} has no masks; give it some, or set masks=false"
-        )
+    masks = subject.masks_for(config.masks)
     count = equal_parts(config.batch, config.accumulate)
     student = Student(backbone, subject, config)
     few = slice(0, config.images or None)
-    masks = subject.masks[few] if config.masks and subject.masks is not None else None
+    masks = None if masks is None else masks[few]
     pictures = Latents.of(backbone, subject.images[few], masks, flip=subject.mirrored(config.flip))
 
     def draw(rng: torch.Generator) -> Batch:

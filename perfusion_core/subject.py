@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from perfusion_core.errors import MissingMasks
+
 if TYPE_CHECKING:
     import numpy as np
     import torch
@@ -45,6 +47,14 @@ class Subject:
         one-sided marks.
         """
         return wanted and not self.asymmetric
+
+    def masks_for(self, wanted: bool) -> torch.Tensor | None:
+        """Its masks, where a recipe weighs its loss by them."""
+        if wanted and self.masks is None:
+            raise MissingMasks(
+                f"the concept {self.name!r} has no masks; give it some, or set masks=false"
+            )
+        return self.masks if wanted else None
 
 
 @dataclass(frozen=True)

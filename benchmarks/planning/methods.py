@@ -296,6 +296,14 @@ def _keyed(recipe: Any) -> dict[str, Any]:
     }
 
 
+def without_masks(method: Method, files: Sequence[str] = ()) -> Method:
+    """The same without masks, with the key of such a fit; a method without any stays as it is."""
+    if "masks" not in method.config:
+        return method
+    made = load_method(method.base, files).Config(**{**method.config, "masks": False})
+    return dataclasses.replace(method, config=_keyed(made))
+
+
 def listed(files: Sequence[str] = ()) -> list[dict[str, Any]]:
     """For `perfbench ls methods`: what each says of itself, by family; read without importing
     torch.

@@ -181,10 +181,7 @@ def with_masks(
     methods so.
     """
     if config.masks == "none":
-        chosen = tuple(
-            replace(m, config={**m.config, "masks": False}) if "masks" in m.config else m
-            for m in chosen
-        )
+        chosen = tuple(methods.without_masks(method, config.method_files) for method in chosen)
     elif not any(method.config.get("masks") and method.name not in given for method in chosen):
         return chosen, catalog, concepts
     masked = concept_masks.chooser(config.masks, config.clipseg)

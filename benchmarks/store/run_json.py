@@ -219,6 +219,7 @@ def about_run(
             "config": dict(m.config),
             "select": m.select,
             **({"untuned": True} if m.untuned else {}),
+            **({"masks": bool(m.config.get("masks"))} if m.trained else {}),
             **({"label": m.label} if m.label else {}),
             **({"style": dict(m.style)} if m.style else {}),
         }

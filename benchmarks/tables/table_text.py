@@ -104,6 +104,7 @@ def markdown(
         )
     if told := untuned_words(table, untuned):
         measured += told
+    measured += masked_fits(about or {})
     if short := short_fits(about or {}):
         measured += (
             f"{short[0].upper()}{short[1:]}. This shows that all works, and not which "
@@ -193,6 +194,21 @@ def short_fits(about: Mapping[str, Any]) -> str:
         if cut
         else ""
     )
+
+
+def masked_fits(about: Mapping[str, Any]) -> str:
+    """Who was trained with masks, in a sentence; empty where a run does not tell."""
+    told = {
+        name: method["masks"]
+        for name, method in about.get("methods", {}).items()
+        if isinstance(method.get("masks"), bool)
+    }
+    if not told:
+        return ""
+    masked, plain = (sorted(n for n, one in told.items() if one is kind) for kind in (True, False))
+    if not masked or not plain:
+        return f"Trained {'with' if masked else 'without'} masks: every method.\n"
+    return f"Trained with masks: {', '.join(masked)}. Without: {', '.join(plain)}.\n"
 
 
 def commands_of(about: Mapping[str, Any]) -> list[str]:

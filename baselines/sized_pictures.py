@@ -1,0 +1,63 @@
+"""A concept's pictures as Custom Diffusion sees them: in other sizes, with what is valid of each.
+
+In: a backbone, a recipe, a subject. Out: draws of latents, of their masks, and of what is written
+before each text.
+"""
+
+from typing import Protocol
+
+import torch
+
+from baselines import resizing
+from baselines.parts import Masking, own_pictures
+from perfusion_core.backbone import Backbone
+from perfusion_core.latents import latent_masks, vae_moments
+from perfusion_core.subject import Subject
+
+Drawn = tuple[torch.Tensor, torch.Tensor, list[str]]
+
+
+class Resizing(Masking, Protocol):
+    """A Config that also says whether pictures are resized."""
+
+    @property
+    def resize(self) -> bool: ...
+
+
+class SizedPictures:
+    """The concept's half of a batch. The mean error over a picture's valid part is its loss."""
+
+    def __init__(self, backbone: Backbone, config: Resizing, subject: Subject) -> None:
+        self.backbone, self.config, self.subject = backbone, config, subject
+        self.masks = subject.masks_for(config.masks)
+        self.whole = None if config.resize else own_pictures(backbone, config, subject)
+
+    def draw(self, many: int, rng: torch.Generator) -> Drawn:
+        """-> latents [many, c, h, w], masks [many, 1, h, w], what to write before the texts."""
+        if self.whole is None:
+            return self.views(many, rng)
+        latents, mask = self.whole.draw(many, rng)
+        return latents, torch.ones_like(latents[:, :1]) if mask is None else mask, [""] * many
+
+    def views(self, many: int, rng: torch.Generator) -> Drawn:
+        """Each picture as often as the others, in a size of its own."""
+        subject, backbone = self.subject, self.backbone
+        images = (
+            subject.images if self.masks is None else torch.cat([subject.images, self.masks], 1)
+        )
+        order = torch.randperm(len(images), generator=rng).repeat(-(-many // len(images)))[:many]
+        mirror = torch.rand(many, generator=rng) < (
+            0.5 if subject.mirrored(self.config.flip) else 0.0
+        )
+        shown = [images[n].flip(-1) if m else images[n] for n, m in zip(order.tolist(), mirror)]
+        # a mask is a fourth channel: it is cut and scaled as its picture is
+        pictures, valid, prefixes = zip(
+            *(resizing.resized(picture, backbone.down, rng) for picture in shown)
+        )
+        views, mask = torch.stack(pictures), torch.stack(valid)
+        mean, std = (part.cpu() for part in vae_moments(backbone, views[:, :3]))
+        # so that the loss is the mean over the valid part
+        mask = mask / mask.mean((1, 2, 3), keepdim=True)
+        if self.masks is not None:
+            mask = mask * latent_masks(views[:, 3:], mask.shape[-1])
+        return mean + std * torch.randn(mean.shape, generator=rng), mask, list(prefixes)
