@@ -29,6 +29,8 @@ from perfusion_core.validation import Validation as Validation
 from perfusion_core.validation import Write as Write
 
 Progress = Callable[[int, int, float], None]
+Begin = Callable[[int, torch.optim.Optimizer], None]
+Term = Callable[[float], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,8 @@ def train(
     keep: Iterable[int] = (),
     progress: Progress | None = None,
     pooled: Callable[[list[str]], torch.Tensor] | None = None,
+    begin: Begin | None = None,
+    term: Term | None = None,
 ) -> dict[str, Any]:
     """The loop that every method shares; -> what goes to fit.json, with how many numbers it trained
     (`trainable`). One seed fixes everything; an interrupted training goes on from the checkpoint in
@@ -133,6 +137,10 @@ def train(
         keep: steps whose state is also saved under `out/step-<n>/`.
         progress: called with step, steps and loss after each step.
         pooled: texts -> pooled text [n, p], without gradient; needed where the U-Net reads such.
+        begin: called before each step with its number and the optimizer, by a method in stages. A
+            parameter that gets no gradient stays as it is.
+        term: a term of the loss beside the error of the noise, asked for after each U-Net call with
+            the share of the micro-batch's rows that it saw.
     """
     if backbone.text.joint and pooled is None:
         raise UserError(
@@ -160,6 +168,8 @@ def train(
     started, before = time.monotonic(), log.seconds
     with checkpointed(unet, recipe.checkpointing):
         for step in range(first + 1, recipe.steps + 1):
+            if begin:
+                begin(step, optimizer)
             batches = [draw(rng) for _ in range(recipe.accumulate)]
             rows = max(len(batch.texts) for batch in batches)
             attempt = partial(
@@ -174,6 +184,7 @@ def train(
                 rng,
                 scaler,
                 pooled=pooled,
+                term=term,
             )
             with plainly(attentions):
                 loss = halving.step(rows, attempt)
@@ -220,6 +231,7 @@ def one_step(
     scaler: Any,
     parts: int = 1,
     pooled: Callable[[list[str]], torch.Tensor] | None = None,
+    term: Term | None = None,
 ) -> float:
     """Gradients of one optimizer step -> the mean loss of its micro-batches, each computed in
     `parts`.
@@ -233,7 +245,7 @@ def one_step(
         leaf = part.detach().requires_grad_(encodings.requires_grad)
         beside = pooled(batch.texts) if pooled else None
         for share in batch_losses(
-            backbone, unet, recipe, batch, leaf, prepare, alphas, rng, parts, beside
+            backbone, unet, recipe, batch, leaf, prepare, alphas, rng, parts, beside, term
         ):
             loss = share / len(batches)
             scaler.scale(loss).backward()
@@ -255,6 +267,7 @@ def batch_losses(
     rng: torch.Generator,
     parts: int,
     pooled: torch.Tensor | None = None,
+    term: Term | None = None,
 ) -> Iterator[torch.Tensor]:
     """Noise the latents, predict, compare: the loss, or the shares of it that `parts` of the batch
     have.
@@ -280,12 +293,13 @@ def batch_losses(
             ).sample
         mask = None if batch.mask is None else batch.mask[part]
         if parts == 1:
-            yield weighted_loss(predicted.float(), target, mask, batch.prior, recipe.prior_weight)
+            loss = weighted_loss(predicted.float(), target, mask, batch.prior, recipe.prior_weight)
         else:
             weights = row_weights(len(latents), batch.prior, recipe.prior_weight)[part].to(device)
-            yield (
+            loss = (
                 weights * squared_error(predicted.float(), target[part], mask).flatten(1).mean(1)
             ).sum()
+        yield loss if term is None else loss + term(len(rows) / len(latents))
 
 
 def row_weights(rows: int, prior: int, prior_weight: float) -> torch.Tensor:
