@@ -4,8 +4,9 @@ stock calls.
 
 import functools
 import importlib
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -85,6 +86,22 @@ def stock_draw(pipe, backbone, text: str) -> np.ndarray:
     return (
         (pipe(text, latents=noise(backbone, SEEDS), **call).images * 255).round().astype(np.uint8)
     )
+
+
+def page_tells(method: str, published: Any, small: Any) -> None:
+    """docs/baselines.md has a row a number: `| method | key | source | SD | miniature | why |`."""
+    page = Path(__file__).parent.parent / "docs" / "baselines.md"
+    told = [[cell.strip() for cell in row.split("|")] for row in page.read_text().split("\n")]
+    rows = {row[2]: row[4:6] for row in told if row[1:2] == [f"`{method}`"] and len(row) == 8}
+    both = asdict(published).items(), asdict(small)
+    # how, and what is the same for all
+    left = ("accumulate", "checkpointing", "masks")
+    wanted = {f"`{key}`": [shown(a), shown(both[1][key])] for key, a in both[0] if key not in left}
+    assert rows == wanted
+
+
+def shown(value: float | bool) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else f"{value:g}"
 
 
 def apart(a: np.ndarray, b: np.ndarray) -> int:

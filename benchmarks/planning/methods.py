@@ -37,6 +37,7 @@ BUILT_IN = {
     "oft": "baselines.oft",
     "pivotal": "baselines.pivotal",
     "xti": "baselines.xti",
+    "attndreambooth": "baselines.attndreambooth",
     "super": "baselines.super_category",
 }
 # What others trained, named by their files (`perfbench evaluate`); nobody types it as a method.

@@ -311,7 +311,9 @@ def test_a_file_of_the_base_model_itself_is_found_out(trained, backbone, plain, 
     """A method whose weights are not really applied is the classic silent failure."""
     if trained.NAME == "perfusion":
         pytest.skip("edits the base without any training; its own tests look at each layer")
-    run(trained, backbone, subject, tmp_path, config=dataclasses.replace(short(trained, 1), lr=0.0))
+    rates = {one.name: 0.0 for one in dataclasses.fields(trained.Config) if one.name[:2] == "lr"}
+    config = dataclasses.replace(short(trained, 1), **rates)
+    run(trained, backbone, subject, tmp_path, config=config)
     with (
         pytest.raises(AssertionError),
         trained.apply(backbone, {"teddy": Fitted(tmp_path, "toy")}, {}),
