@@ -8,7 +8,7 @@ their paper).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,8 +37,6 @@ CITE = """@inproceedings{kumari2023customdiffusion,
   note = {arXiv:2212.04488}
 }"""
 STYLE = {"colour": "#D55E00", "marker": "v", "dash": (0, (3, 1.2)), "ink": "#b04e00"}
-# the token under <new1>; never seen, because the vector is written over its embedding
-CARRIER = "a"
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ def fit(
     """Train, and leave K, V and the embedding in `out` as diffusers lays them out."""
     import torch
 
-    from baselines.custom_diffusion_student import Student, placed
+    from baselines.custom_diffusion_student import CARRIER, Student, placed
     from baselines.merging import TEXT
     from baselines.parts import CLASS, beside_class, class_pictures, learned_text, spoken
     from baselines.sized_pictures import SizedPictures
@@ -140,37 +138,9 @@ def apply(
     backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, Any]
 ) -> Iterator[Write]:
     """`<new1> <super-category>` for each placeholder; K and V of one concept, or of all merged."""
-    import torch
-
-    from baselines.custom_diffusion_student import as_layer, load, placed
-    from baselines.merging import merged
-    from baselines.parts import assert_only, refuse_points, spelled, spoken, stamps
-    from perfusion_core.backbone import cross_attentions
-    from perfusion_core.prompts import Word
+    from baselines.custom_diffusion_student import applied
+    from baselines.parts import refuse_points
 
     refuse_points(NAME, point)
-    loaded = {name: load(fitted.folder) for name, fitted in fits.items()}
-    words = {
-        name: Word(CARRIER, vector.to(backbone.device)) for name, (_, vector) in loaded.items()
-    }
-    written = {name: f"{{{name}}} {fitted.super_category}" for name, fitted in fits.items()}
-    weights = next(iter(loaded.values()))[0]
-    if len(fits) > 1:
-        weights = merged(backbone, {name: w for name, (w, _) in loaded.items()}, words, written)
-    before = stamps(backbone)
-    plain = {
-        name: (layer.to_k, layer.to_v) for name, layer in cross_attentions(backbone.unet).items()
-    }
-    sides = {
-        name: (as_layer(k, plain[name][0]), as_layer(v, plain[name][1]))
-        for name, (k, v) in weights.items()
-    }
-    mine = {f"unet.{name}.{side}.weight" for name in sides for side in ("to_k", "to_v")}
-    with ExitStack() as stack:
-        stack.enter_context(placed(backbone, sides))
-        stack.enter_context(spoken(backbone, words))
-        assert_only(before, backbone, lambda weight: weight in mine)
-        for name, layer in cross_attentions(backbone.unet).items():
-            for old, new in zip(plain[name], (layer.to_k, layer.to_v)):
-                assert not torch.equal(old.weight, new.weight), f"{name} is the base model's"
-        yield spelled(written)
+    with applied(backbone, fits) as write:
+        yield write

@@ -5,7 +5,7 @@ for a while.
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
@@ -13,14 +13,19 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn.functional import linear
 
-from baselines.merging import Weights
+from baselines.merging import Weights, merged
+from baselines.parts import assert_only, spelled, spoken, stamps
 from perfusion_core.backbone import Backbone, cross_attentions
 from perfusion_core.files import write_tensors
-from perfusion_core.prompts import super_token, token_vector
+from perfusion_core.prompts import Word, super_token, token_vector
+from perfusion_core.subject import Fitted
+from perfusion_core.training import Write
 
 FILE, TOKEN = "pytorch_custom_diffusion_weights.safetensors", "<new1>"  # diffusers' names
 # train_custom_diffusion.py: the first --initializer_token, whose embedding <new1> starts from
 RARE = "ktn"
+# the token under <new1>; never seen, because the vector is written over its embedding
+CARRIER = "a"
 
 
 class FirstTokenDetached(nn.Module):
@@ -108,3 +113,33 @@ def as_layer(weight: torch.Tensor, like: nn.Linear) -> nn.Linear:
     layer = nn.Linear(like.in_features, like.out_features, bias=False, device="meta")
     layer.weight = nn.Parameter(weight.to(like.weight), requires_grad=False)
     return layer
+
+
+@contextmanager
+def applied(backbone: Backbone, fits: Mapping[str, Fitted]) -> Iterator[Write]:
+    """`<new1> <super-category>` for each placeholder; K and V of one concept, or of all merged."""
+    loaded = {name: load(fitted.folder) for name, fitted in fits.items()}
+    words = {
+        name: Word(CARRIER, vector.to(backbone.device)) for name, (_, vector) in loaded.items()
+    }
+    written = {name: f"{{{name}}} {fitted.super_category}" for name, fitted in fits.items()}
+    weights = next(iter(loaded.values()))[0]
+    if len(fits) > 1:
+        weights = merged(backbone, {name: w for name, (w, _) in loaded.items()}, words, written)
+    before = stamps(backbone)
+    plain = {
+        name: (layer.to_k, layer.to_v) for name, layer in cross_attentions(backbone.unet).items()
+    }
+    sides = {
+        name: (as_layer(k, plain[name][0]), as_layer(v, plain[name][1]))
+        for name, (k, v) in weights.items()
+    }
+    mine = {f"unet.{name}.{side}.weight" for name in sides for side in ("to_k", "to_v")}
+    with ExitStack() as stack:
+        stack.enter_context(placed(backbone, sides))
+        stack.enter_context(spoken(backbone, words))
+        assert_only(before, backbone, lambda weight: weight in mine)
+        for name, layer in cross_attentions(backbone.unet).items():
+            for old, new in zip(plain[name], (layer.to_k, layer.to_v)):
+                assert not torch.equal(old.weight, new.weight), f"{name} is the base model's"
+        yield spelled(written)

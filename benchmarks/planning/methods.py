@@ -38,6 +38,7 @@ BUILT_IN = {
     "pivotal": "baselines.pivotal",
     "xti": "baselines.xti",
     "attndreambooth": "baselines.attndreambooth",
+    "classdiffusion": "baselines.classdiffusion",
     "super": "baselines.super_category",
 }
 # What others trained, named by their files (`perfbench evaluate`); nobody types it as a method.
