@@ -9,11 +9,12 @@ README.md (readme_table.py).
 import csv
 import io
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple
 from math import isinf, isnan, nan
 from pathlib import Path
 
+from benchmarks.disk import read_json
 from benchmarks.evidence import measure_differences, measure_validity
 from benchmarks.evidence.all_claims import ledger
 from benchmarks.evidence.forest import forest
@@ -23,6 +24,7 @@ from benchmarks.evidence.resting import resting_on, runs_of
 from benchmarks.evidence.results_page import NOTES, PAGE, markdown_table, results_page
 from benchmarks.evidence.validity import answers
 from benchmarks.evidence.verdicts import ABSENT, OPEN, VERDICTS, settled_by
+from benchmarks.miniature.which_world import world_of_run
 from benchmarks.tables.sample_rows import sample_rows
 from benchmarks.tables.table_text import aligned
 from perfusion_core.errors import UserError
@@ -48,10 +50,11 @@ FACTS = (
 )  # fmt: skip
 
 
-def claims_part(rows: Sequence[Row], runs: Mapping[str, Sequence[str]]) -> str:
+def claims_part(rows: Sequence[Row], runs: Mapping[str, Sequence[str]], world: str = "") -> str:
     """What stands between the marks: the picture, the table, and how each was measured."""
     counted = Counter(row.finding.verdict for row in rows)
     total = ", ".join(f"{counted[verdict]} {verdict}" for verdict in VERDICTS if counted[verdict])
+    drawn = f" All was drawn in the [{world} world](miniature.md#worlds)." if world else ""
     head = ["claim", "figure (95 % interval)", "verdict", "P(true); concepts to settle"]
     decided = sorted(rows, key=lambda row: VERDICTS.index(row.finding.verdict))
     lines = [
@@ -61,12 +64,28 @@ def claims_part(rows: Sequence[Row], runs: Mapping[str, Sequence[str]]) -> str:
     return "\n".join(
         [
             f"![All claims as intervals against their thresholds]({PICTURE})\n",
-            f"{len(rows)} claims: {total}.\n",
+            f"{len(rows)} claims: {total}.{drawn}\n",
             markdown_table([head, *lines]),
             "\n### How each is measured\n",
             *(_measured(rows, row, runs.get(row.claim.says, ())) for row in rows),
         ]
     )
+
+
+def one_world(results: Path, folders: Iterable[str]) -> str:
+    """The world of all runs that claims rest on, empty where none has one; numbers of two worlds
+    are no evidence for one claim."""
+    found: dict[str, str] = {}
+    for name in sorted(folders):
+        if world := world_of_run(read_json(results / name / "run.json") or {}):
+            found.setdefault(world, name)
+    if len(found) > 1:
+        told = " and ".join(f"{name} of the {world} world" for world, name in found.items())
+        raise UserError(
+            f"claims would rest on {told}, whose numbers share no table: move the folders of one "
+            f"world out of {results}/"
+        )
+    return next(iter(found), "")
 
 
 def _number(rows: Sequence[Row], row: Row) -> str:
@@ -173,7 +192,7 @@ def write_pages(docs: Path, results: Path) -> str:
     runs = runs_of(resting)
     evidence = Evidence(results)
     made = {
-        "claims.md": claims_part(rows, runs),
+        "claims.md": claims_part(rows, runs, one_world(results, resting)),
         "metrics.md": metrics_table(evidence),
     }
     pages = {

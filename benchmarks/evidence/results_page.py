@@ -14,6 +14,7 @@ import pandas as pd
 from benchmarks.disk import read_json
 from benchmarks.evidence.commands import COMMANDS
 from benchmarks.evidence.ledger import CLAIMS
+from benchmarks.miniature.which_world import world_of_run
 from benchmarks.store.reading import read_plan, read_rows, read_run
 from benchmarks.tables.grid import CEILING
 from benchmarks.tables.sample_rows import CELL
@@ -21,7 +22,17 @@ from perfusion_core.errors import UserError
 
 NOTES, PAGE = "notes.toml", "README.md"
 SCORES = ("image_sim", "text_sim_raw")
-HEAD = ("folder", "what it answers", "pictures", "date", "commit", "state", "claims", "look at")
+HEAD = (
+    "folder",
+    "what it answers",
+    "world",
+    "pictures",
+    "date",
+    "commit",
+    "state",
+    "claims",
+    "look at",
+)
 INTRO = """# Results
 
 This page is written by `python -m benchmarks.evidence`, from `notes.toml` and from what lies in \
@@ -29,6 +40,9 @@ the folders.
 
 The table has one row a folder. A folder's name leads to its commands and its claims.
 
+- *World* names the generation of the [miniature](../docs/miniature.md#worlds) that drew and \
+scored. Numbers of two worlds
+  share no table.
 - *Pictures* counts those that were drawn and scored.
 - *Date*, *commit* and *state* are those of the last command that was given in the folder. \
 Without a run they are those of
@@ -81,8 +95,10 @@ def _row(folder: Path, note: Mapping[str, Any], claims: int) -> list[str]:
     about = read_json(folder / "run.json")
     if about is None:
         pictures, date, commit, state = "", note["date"], note["commit"], "no run"
+        world = note["world"]
     else:
         pictures = f"{read_plan(folder)['n'].sum():,}"
+        world = world_of_run(about)
         date, commit = str(about["finished"] or about["started"])[:10], about["commit"][:7]
         state = "[dirty](#dirty-runs)" if about["dirty"] else "clean"
     name, figure = folder.name, note["figure"]
@@ -90,6 +106,7 @@ def _row(folder: Path, note: Mapping[str, Any], claims: int) -> list[str]:
     return [
         f"[{name}](#{name})",
         note["question"],
+        world,
         pictures,
         date,
         commit,

@@ -14,6 +14,7 @@ from benchmarks.exchange.leaks import leak
 from benchmarks.exchange.licences import KNOWN
 from benchmarks.exchange.model_card import OURS, PAPER, interval, plain
 from benchmarks.exchange.run_dataset import CONCEPTS, PICTURES, PROMPTS, ROWS, Written
+from benchmarks.miniature.which_world import with_world
 from benchmarks.store.reading import imported_methods
 from perfusion_core import __version__
 from perfusion_core.weight_digests import file_sha256
@@ -159,7 +160,7 @@ def protocol(about: Mapping[str, Any]) -> str:
     ]
     backbone = about.get("backbone", {})
     rows += [
-        ("backbone", name_alone(backbone.get("id", ""))),
+        ("backbone", with_world(name_alone(backbone.get("id", "")), about)),
         ("sha256 of the backbone", backbone.get("sha256", "")),
     ]
     if backbone.get("revision"):

@@ -26,7 +26,7 @@ from benchmarks.figures.selection import Wish
 from benchmarks.figures.style import looks_of_runs, styled, write_figure
 from benchmarks.store.run_folder import figures_folder
 from benchmarks.tables.as_scored import as_scored
-from benchmarks.tables.run_view import Run, open_run, same_protocol, same_scorer
+from benchmarks.tables.run_view import Run, open_run, same_protocol, same_scorer, same_world
 from perfusion_core.errors import UserError, unknown
 
 FIGURES: dict[str, Callable[[Sequence[Run], Wish], Figure]] = {
@@ -93,6 +93,7 @@ def plot(
     if out:
         ask_for(out)
     if name != "gallery":  # pictures beside each other need neither in common
+        same_world(runs)
         same_scorer(runs)
         same_protocol(runs)
     with styled(), looks_of_runs(runs):

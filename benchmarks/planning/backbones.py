@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.devices import device_name, device_type
+from benchmarks.miniature.which_world import world_of_weights
 from benchmarks.paths import backbone_names, backbone_place
 from benchmarks.planning.config import Config
 from benchmarks.planning.units import Facts
@@ -44,6 +45,7 @@ class Models:
     scorers: tuple[Scorer, ...]
     selector: Scorer
     compiled: bool = False
+    world: str = ""  # the miniature's generation; empty for other models
 
     @property
     def facts(self) -> Facts:
@@ -74,11 +76,12 @@ def find_models(config: Config) -> Models:
         )
     if len({scorer.name for scorer in scorers}) < len(scorers):
         raise UserError(f"scorers={','.join(config.scorers)} names one scorer twice; leave one out")
+    digest = backbone_digest(place)
     return Models(
         name=name,
         place=str(place.resolve()),
         revision=revision or "",
-        digest=backbone_digest(place),
+        digest=digest,
         covariance=covariance_digest(place),
         dtype=dtype,
         size=(size := picture_size(place)),
@@ -87,6 +90,7 @@ def find_models(config: Config) -> Models:
         scorers=scorers,
         selector=selector,
         compiled=config.compile,
+        world=world_of_weights(place, digest),
     )
 
 

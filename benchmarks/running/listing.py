@@ -120,6 +120,7 @@ def presets(args: Namespace) -> Rows:
 
 def runs(args: Namespace) -> Rows:
     """The run folders under results/, the newest last."""
+    from benchmarks.miniature.which_world import world_of_run
     from benchmarks.store.reading import known_run, list_runs
 
     rows = []
@@ -131,6 +132,7 @@ def runs(args: Namespace) -> Rows:
                 "run": str(folder),
                 "methods": ",".join(about.get("methods", {})),
                 "backbone": about.get("backbone", {}).get("id", "?"),
+                "world": world_of_run(about) or "-",
                 "cells": f"{cells.get('done', 0)}/{cells.get('planned', '?')}",
                 "failed": len(about.get("failures", [])),
                 "started": about.get("started", "?"),

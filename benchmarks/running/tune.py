@@ -85,7 +85,7 @@ def tune(args: argparse.Namespace) -> int:
     )
     all_trials = [trials_of(name, parts, models.miniature, files) for name in tuned]
     out = Path(args.out or f"results/tuning-{models.name.replace('/', '-')}")
-    rows = [row for row in read_trials(out / "trials.csv") if row["method"] not in (*wanted, FLOOR)]
+    rows = trials_beside(out / "trials.csv", wanted, models.digest[:12])
     command = shlex.join(["perfbench", *map(str, anonymous(sys.argv[1:]))])
     made = {"backbone": models.name, "digest": models.digest[:12], "command": command}
     for factor in factors:
@@ -101,6 +101,17 @@ def tune(args: argparse.Namespace) -> int:
     print(told(rows, wanted), end="")
     print(out / "trials.csv")
     return 0
+
+
+def trials_beside(path: Path, wanted: Sequence[str], digest: str) -> list[Row]:
+    """What was tried of other methods before; trials of other weights share no table with these."""
+    rows = [row for row in read_trials(path) if row["method"] not in (*wanted, FLOOR)]
+    if others := sorted({str(row["method"]) for row in rows if row["digest"] != digest}):
+        raise UserError(
+            f"{path} has trials of {', '.join(others)} with other weights, whose numbers share no "
+            f"table with these: give another folder with --out, or tune these methods too"
+        )
+    return rows
 
 
 def numbers(text: str, flag: str) -> list[float]:

@@ -18,7 +18,7 @@ from benchmarks.figures.selection import in_order
 from benchmarks.safe_paths import leads_out
 from benchmarks.store import reading, run_folder
 from benchmarks.suite.image_files import numbered
-from benchmarks.tables.comparable import differing, some
+from benchmarks.tables.comparable import differing, of_two_worlds, some
 from benchmarks.tables.grid import CEILING
 from benchmarks.tables.measured import with_derived
 from benchmarks.tables.run_view import Run, distinct_names, open_run
@@ -146,6 +146,8 @@ def measured_apart(one: Explored, other: Explored) -> str:
             reading.refuse_older(run.folder, run.about)
         except UserError as error:
             return str(error)
+    if refused := of_two_worlds(one.name, one.run.about, other.name, other.run.about):
+        return f"{refused}."
     found = differing(one.run.about, other.run.about)
     if not found:
         return ""

@@ -17,6 +17,7 @@ import pandas as pd
 from benchmarks.figures.report.html import SHAPES
 from benchmarks.figures.selection import at_point
 from benchmarks.figures.style import looks_of_runs, strangers_among, style_of
+from benchmarks.miniature.which_world import with_world
 from benchmarks.planning.points import OperatingPoint
 from benchmarks.scoring.reserved import FLOOR
 from benchmarks.site.column_words import in_reading_order, words_of
@@ -120,7 +121,7 @@ def run_data(one: Explored, questions: Questions) -> dict[str, Any]:
     return {
         "name": one.name,
         "scorer": str(about["scorers"][0].get("id") or about["scorers"][0]["name"]),
-        "backbone": str(about.get("backbone", {}).get("id", "unknown")),
+        "backbone": with_world(str(about.get("backbone", {}).get("id", "unknown")), about),
         "finished": str(about.get("finished") or "")[:16].replace("T", " "),
         "commands": commands_of(dict(about)),
         "questions": counted(numbers),

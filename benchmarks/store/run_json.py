@@ -248,6 +248,7 @@ def about_run(
             "sha256": models.digest,
             "covariance": models.covariance or None,
             "size": models.size,
+            **({"world": models.world} if models.world else {}),
         },
         "scorers": [scorer_about(scorer) for scorer in models.scorers],
         "select_scorer": scorer_about(models.selector),

@@ -1,5 +1,7 @@
 """May two runs be compared, and what of them? In: run.json and cells of both. Out: what differs, in
 words; cells.
+
+Runs of two drawn worlds differ in that alone, in words: all else follows from it.
 """
 
 from collections.abc import Container, Mapping, Sequence
@@ -7,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.miniature.which_world import world_here, worlds_apart
 from benchmarks.store.run_json import changed
 from benchmarks.tables.grid import CEILING
 from benchmarks.tables.margins import METRICS
@@ -69,9 +72,31 @@ def differing(reference: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]
     """What keeps two run.json from being compared: of their protocols, and of the texts and
     concepts that both have.
     """
+    if apart := worlds_apart(reference, run):
+        return [f"world: {' -> '.join(apart)}"]
     return changes(protocol_of(reference), protocol_of(run)) + changed(
         reference["digests"], run["digests"]
     )
+
+
+def of_two_worlds(
+    one: str, about_one: Mapping[str, Any], other: str, about_other: Mapping[str, Any]
+) -> str:
+    """The sentence that refuses to put two runs into one table; empty where they are of one
+    world."""
+    apart = worlds_apart(about_one, about_other)
+    if not apart:
+        return ""
+    return (
+        f"{one} was drawn in the {apart[0]} world and {other} in the {apart[1]}: numbers of two "
+        f"worlds share no table; make {_older(apart, one, other)} again with this version's "
+        f"miniature, in another folder"
+    )
+
+
+def _older(apart: tuple[str, str], one: str, other: str) -> str:
+    """Which of two can be made again here: the one that is not of the shipped weights' world."""
+    return other if apart[0] == world_here() else one
 
 
 def _short(value: Any) -> str:

@@ -132,9 +132,10 @@ def refuse_unlike(a: pd.DataFrame, b: pd.DataFrame) -> None:
     """Rows of two runs are compared where these were measured alike; of a file nobody can tell."""
     runs = [frame.attrs.get(RUN) for frame in (a, b)]
     if all(runs) and runs[0] != runs[1]:
-        from benchmarks.tables.run_view import open_run, same_protocol, same_scorer
+        from benchmarks.tables.run_view import open_run, same_protocol, same_scorer, same_world
 
         opened = [open_run(run) for run in runs]
+        same_world(opened)
         same_scorer(opened)
         same_protocol(opened)
 

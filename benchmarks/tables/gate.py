@@ -21,6 +21,7 @@ from benchmarks.tables.comparable import (
     changes,
     conditions_of,
     differing,
+    of_two_worlds,
     points_of,
     same_weights,
     scored,
@@ -171,8 +172,9 @@ def gate_runs(
     margins = _set_name(margins)
     before, now = reference.about, mine.about
     wanted = SETS[0] if same_weights(before, now) else SETS[1]
-    differences = differing(before, now)
-    if seed_of(before) != seed_of(now):
+    refused = of_two_worlds("the reference", before, "the run", now)
+    differences = [refused] if refused else differing(before, now)
+    if seed_of(before) != seed_of(now) and not refused:
         wanted = OTHER_SEED
         if margins not in (None, OTHER_SEED) or not has_margins(reference.folder, OTHER_SEED):
             differences.append(

@@ -22,7 +22,7 @@ from benchmarks.disk import read_json
 from benchmarks.store import reading, run_folder
 from benchmarks.store.csv_files import is_there, plain
 from benchmarks.suite.image_files import load_image
-from benchmarks.tables.comparable import differing, some
+from benchmarks.tables.comparable import differing, of_two_worlds, some
 from benchmarks.tables.derived import DAMAGED, read_table
 from benchmarks.tables.sample_rows import CELL
 from perfusion_core.errors import UserError, unknown
@@ -296,6 +296,13 @@ def distinct_names(runs: Sequence[Run]) -> list[str]:
         f"{folder.parent.name}/{name}" if names.count(name) > 1 else name
         for folder, name in zip(folders, names)
     ]
+
+
+def same_world(runs: Sequence[Run]) -> None:
+    """Numbers of two generations of the miniature share neither a table nor a pair of axes."""
+    for one, other in combinations(runs, 2):
+        if refused := of_two_worlds(one.name, one.about, other.name, other.about):
+            raise UserError(refused)
 
 
 def same_scorer(runs: Sequence[Run]) -> None:

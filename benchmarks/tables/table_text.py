@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.miniature.which_world import world_of_run
 from benchmarks.store.reading import untuned_methods
 from benchmarks.tables.measured import (
     absent,
@@ -95,6 +96,8 @@ def markdown(
         else f"means of one {unit[:-1]}, without intervals"
     )
     measured = f"Scorer: {about['scorers'][0]['name']}.\n" if about and about.get("scorers") else ""
+    if world := world_of_run(about or {}):
+        measured += f"Drawn in the {world} world of the miniature.\n"
     for kind, sentence in REMARKS.items():
         if n := (remarks or {}).get(kind):
             measured += f"{plural(n)} {sentence}.\n"

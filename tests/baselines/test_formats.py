@@ -210,6 +210,8 @@ def test_the_lists_tell_the_sizes_of_the_page():
     for name, where in methods.BUILT_IN.items():
         if (size := said_of(where).kilobytes) is not None:
             assert size == told(name), name
+
+
 def test_size_of_xti(sd15):
     vectors = xti.first_vectors(sd15, "toy")
     about = {"format": "pt", "super_category": "toy"}

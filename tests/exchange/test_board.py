@@ -165,8 +165,8 @@ def test_the_whole_protocol_is_the_first_board(tmp_path):
     told, page = board(tmp_path / "board", ROOT / "results" / "miniature-paper")
     rows = [row for row in told["boards"][0]["rows"] if row["kind"] == "method"]
     assert {row["method"] for row in rows} >= {"perfusion", "db", "ti", "cd", "lora"}
-    assert "paper on miniature, 11 concepts" in page
+    assert "paper on miniature (first world), 11 concepts" in page
     _, page = board(tmp_path / "ablations", ROOT / "results" / "miniature-ablations")
-    assert "paper (images 2) on miniature, 11 concepts" in page
+    assert "paper (images 2) on miniature (first world), 11 concepts" in page
     first = rows[0]["rank_harmonic"]
     assert first[0] == 1 and first[1] > 1  # eleven concepts do not tell the best apart

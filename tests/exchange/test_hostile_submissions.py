@@ -17,10 +17,12 @@ from hostile_kit import make_victim, untouched
 
 from benchmarks.cli import run
 from benchmarks.exchange.submissions.submission_archive import UNPACKED, members
+from benchmarks.miniature.which_world import WORLDS, world_here
 from perfusion_core.errors import UserError
 
 IMAGE, TEXT, SEED, INDEX = 9, 10, 8, 7  # columns of a row
 PLAN = "plan.csv"
+OTHER = next(world for world in WORLDS if world != world_here())
 COMMAND = "::error::hello"  # what a workflow's log obeys at the beginning of a line
 
 
@@ -232,6 +234,10 @@ FORGED = {
     "another backbone": (
         lambda: kit.forged(kit.run_json(lambda about: about["backbone"].update(sha256="0" * 16))),
         "has another digest than miniature here",
+    ),
+    "another world": (
+        lambda: kit.forged(kit.run_json(lambda about: about["backbone"].update(world=OTHER))),
+        f"it was drawn in the {OTHER} world of the miniature",
     ),
     "another concept": (
         lambda: kit.forged(

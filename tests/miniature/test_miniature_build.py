@@ -14,6 +14,7 @@ import torch
 
 from benchmarks.miniature.training.judges import JUDGES
 from benchmarks.miniature.training.stage import spent
+from benchmarks.miniature.which_world import WORLDS
 
 BUILD = """
 import sys
@@ -70,6 +71,7 @@ def test_a_killed_build_goes_on_and_exports(built):
     record = json.loads((weights / "build.json").read_text())
     assert set(record["stages"]) == {"text", "vae", "unet", "scorer", "scorer2", *JUDGES}
     assert record["device"] == "cpu" and record["recipe"]["seed"] == 0
+    assert record["world"] == WORLDS[-1]
     sizes = [path.stat().st_size for path in weights.rglob("*") if path.is_file()]
     assert max(sizes) <= 15_000_000 and sum(sizes) <= 36_000_000
 

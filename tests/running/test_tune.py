@@ -15,7 +15,7 @@ from benchmarks.cli import run
 from benchmarks.planning import methods
 from benchmarks.planning.backbones import find_models
 from benchmarks.planning.config import Config
-from benchmarks.running.tune import mark, told, trials_of
+from benchmarks.running.tune import mark, told, trials_beside, trials_of, write_trials
 from perfusion_core.errors import UserError
 
 
@@ -95,6 +95,16 @@ def test_adding_a_method_leaves_the_others_trials_as_they_were(tuned):
     assert [row for row in rows if row["method"] in ("cd", "lora")] == [
         row for row in first if row["method"] != "super"
     ]
+
+
+def test_trials_of_other_weights_stand_in_no_table_with_these(tmp_path):
+    path, here, other = tmp_path / "trials.csv", "0" * 12, "1" * 12
+    rows = [{"method": name, "digest": here} for name in ("cd", "ti", "super")]
+    write_trials(path, rows)
+    assert [row["method"] for row in trials_beside(path, ["ti"], here)] == ["cd"]
+    assert trials_beside(path, ["cd", "ti"], other) == []
+    with pytest.raises(UserError, match=r"has trials of cd with other weights, .* share no table"):
+        trials_beside(path, ["ti"], other)
 
 
 def test_the_best_harmonic_mean_is_chosen(tuned):

@@ -28,6 +28,7 @@ from benchmarks.figures.report.report_page import policy
 from benchmarks.figures.report.result_table import named
 from benchmarks.figures.selection import Wish
 from benchmarks.figures.style import looks_of_runs, styled, write_figure
+from benchmarks.miniature.which_world import with_world
 from benchmarks.planning.config import PRESETS
 from benchmarks.store.fit_costs import DEVICE, NUMBERS
 from benchmarks.tables.costs import DECIMALS, WORDS
@@ -103,8 +104,10 @@ def page(boards: Sequence[Board], parts: Sequence[str]) -> str:
 
 
 def title(board: Board) -> str:
-    """The protocol's name, what of it is not the preset's, the backbone, how many concepts."""
-    preset, backbone = board.protocol.get("preset"), board.entries[0].about["backbone"].get("id")
+    """The protocol's name, what of it is not the preset's, the backbone with its world, how many
+    concepts."""
+    preset, about = board.protocol.get("preset"), board.entries[0].about
+    backbone = with_world(str(about["backbone"].get("id")), about)
     usual = of_preset(preset) if preset in PRESETS else {}
     other = [
         f"{key.replace('_', ' ')} {board.protocol.get(key)}"

@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmarks.digests import digest
 from benchmarks.exchange.submissions.submission_archive import Refused
+from benchmarks.miniature.which_world import world_of_run, world_of_weights
 from benchmarks.paths import backbone_names, backbone_place
 from benchmarks.planning.config import PRESETS, Config
 from benchmarks.safe_paths import one_line, shown
@@ -74,7 +75,14 @@ def check_backbone(about: Mapping[str, Any], places: Places, known: Known) -> No
     place = backbone_place(named)
     if not place.exists():
         raise UserError(f"--backbone {named}: there is no such folder or file here")
-    if told.get("sha256") != backbone_digest(place):
+    digest = backbone_digest(place)
+    theirs, here = world_of_run(about), world_of_weights(place, digest)
+    if theirs and here and theirs != here:
+        raise Refused(
+            f"it was drawn in the {theirs} world of the miniature, and {named} here is of the "
+            f"{here}: numbers of two worlds share no table"
+        )
+    if told.get("sha256") != digest:
         raise Refused(
             f"its backbone {shown(told.get('id'))} has another digest than {named} here: other "
             f"weights drew its pictures"

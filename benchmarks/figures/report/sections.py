@@ -29,6 +29,7 @@ from benchmarks.figures.report.result_table import METRICS
 from benchmarks.figures.report.run_results import singles
 from benchmarks.figures.selection import Wish, best_point, in_order, is_main, short, step_of
 from benchmarks.figures.style import FORMATS, Style, styled, write_figure
+from benchmarks.miniature.which_world import with_world
 from benchmarks.running.driver import last_line
 from benchmarks.scoring.reserved import OURS, REAL
 from benchmarks.store.run_folder import figures_folder
@@ -68,12 +69,13 @@ def lead(run: Run) -> str:
     count, unit = run.metrics.loc[run.metrics["method"] != REAL, "concept"].nunique(), "concept"
     if run.table.empty:
         count, unit = run.plan["concept"].nunique(), "pair"
+    backbone = str(about.get("backbone", {}).get("id", "unknown"))
     words = [
         f"{plural(len(methods), 'method')} on {plural(int(count), unit)}",
         f"{there_:,} images"
         if there_ == planned
         else f'<span class="bad">{there_:,} of {planned:,} images</span>',
-        f"backbone {escape(str(about.get('backbone', {}).get('id', 'unknown')))}",
+        f"backbone {escape(with_world(backbone, about))}",
         f"scored by {escape(str(about['scorers'][0].get('id') or about['scorers'][0]['name']))}",
     ]
     if short := short_fits(about):

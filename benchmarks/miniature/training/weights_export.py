@@ -26,9 +26,9 @@ from benchmarks.miniature.training.training_data import CAPTIONS
 from benchmarks.miniature.training.unet import trained_unet
 from benchmarks.miniature.training.vae import latent_scale, trained_vae
 from benchmarks.miniature.training.workshop import Workshop
+from benchmarks.miniature.which_world import BUILT, RECORD, world_of_weights
 
 VERSION = 1
-RECORD = "build.json"
 
 
 def export_weights(shop: Workshop, out: Path) -> None:
@@ -45,6 +45,7 @@ def export_weights(shop: Workshop, out: Path) -> None:
         write_judges({name: trained_judge(shop, name) for name in JUDGES}, part / FOLDER, about)
     record = {
         "version": VERSION,
+        "world": BUILT,
         "recipe": asdict(shop.recipe),
         "stages": stages,
         "device": shop.device.type,
@@ -126,7 +127,7 @@ def copied_weights(
     """A copy of a folder of weights that lacks the parts `without`, for the caller to fill in; then
     it is `out`.
 
-    `record` is added to what its `build.json` says.
+    `record` is added to what its `build.json` says. A copy is of the world of what it was made of.
     """
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
@@ -135,7 +136,8 @@ def copied_weights(
         return {*without, RECORD} & {*names} if Path(folder) == weights else set()
 
     shutil.copytree(weights, part, ignore=left_out)
-    _write_record(part, {**read_record(weights), **record})
+    world = world_of_weights(weights)
+    _write_record(part, {**read_record(weights), **({"world": world} if world else {}), **record})
     yield part
     replace(part, out)
 

@@ -1,0 +1,110 @@
+"""Runs of two generations of the miniature: each says its world, and no table holds both."""
+
+import json
+import shutil
+
+import pytest
+from run_kit import ROOT
+
+from benchmarks.cli import run
+from benchmarks.evidence.claims_page import one_world
+from benchmarks.miniature.which_world import FIRST, OF_FIRST, WORLDS, world_here, world_of_run
+from benchmarks.site.explored import measured_apart, open_runs
+from perfusion_core.errors import UserError
+
+OF_RESULTS = sorted(path.parent for path in (ROOT / "results").glob("*/run.json"))
+REFUSED = "numbers of two worlds share no table"
+
+
+def of_other_world(run_folder, place):
+    """A copy that says that it was drawn in the other world, by other weights and scorers."""
+    shutil.copytree(run_folder, place)
+    about = json.loads((place / "run.json").read_text())
+    other = next(world for world in WORLDS if world != world_of_run(about))
+    about["backbone"] |= {"world": other, "sha256": "5" * 16}
+    about["scorers"][0]["weights"] = "6" * 64
+    (place / "run.json").write_text(json.dumps(about))
+    return place
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """A committed run, and the same as if the other world's models had drawn it."""
+    home = tmp_path_factory.mktemp("worlds") / "results"
+    mine = ROOT / "results" / "miniature-quickstart"
+    shutil.copytree(mine, home / "mine")
+    return home / "mine", of_other_world(mine, home / "theirs")
+
+
+@pytest.mark.parametrize("folder", OF_RESULTS, ids=lambda path: path.name)
+def test_every_committed_run_has_a_world(folder):
+    """Those that are older than the names, by the digests of their backbones."""
+    about = json.loads((folder / "run.json").read_text())
+    assert world_of_run(about) in WORLDS
+    if "world" not in about["backbone"]:
+        assert world_of_run(about) == FIRST and about["backbone"]["sha256"] in OF_FIRST
+
+
+@pytest.mark.parametrize("backbone", [
+    {}, {"sha256": "5" * 16}, {"sha256": ["8209b2c9758de008"]}, {"world": "<b>third</b>"},
+    {"world": ["first"]}, {"id": "miniature"}, None,
+])  # fmt: skip
+def test_what_is_of_no_world(backbone):
+    assert world_of_run({"backbone": backbone}) == ""
+
+
+def test_check_refuses_the_other_world_and_says_what_to_do(both, capsys):
+    mine, theirs = both
+    here = both[WORLDS.index(world_here())]  # of the shipped weights' world
+    for one, reference in ((theirs, mine), (mine, theirs)):
+        assert run(["check", str(one), "--against", str(reference)]) == 2
+        told = capsys.readouterr().out
+        assert told.startswith("NOT COMPARABLE") and told.count("differs:") == 1
+        older = "reference" if one == here else "run"
+        assert REFUSED in told and f"make the {older} again" in told
+    with pytest.raises(UserError, match=r"is no repeat of .*: world: first -> second"):
+        run(["check", "--calibrate", str(mine), str(theirs)])
+    assert (mine / "check.toml").read_bytes() == (theirs / "check.toml").read_bytes()
+
+
+@pytest.mark.parametrize("words", [
+    ["plot", "pareto", "{mine}", "{theirs}", "--out", "{out}"],
+    ["compare", "{mine}::cd", "{theirs}::cd"],
+])  # fmt: skip
+def test_one_table_or_figure_of_both_is_refused(both, words, tmp_path):
+    places = {"mine": both[0], "theirs": both[1], "out": tmp_path / "figure.png"}
+    with pytest.raises(UserError, match=r"drawn in the first world and .* in the second: numbers"):
+        run([word.format(**places) for word in words])
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_explorer_gives_no_difference(both):
+    mine, theirs = open_runs([str(one) for one in both])
+    assert REFUSED in measured_apart(mine, theirs) and not measured_apart(mine, mine)
+
+
+def test_each_world_has_a_board_of_its_own(both, tmp_path):
+    run(["board", *map(str, both), "--out", str(tmp_path / "board")])
+    boards = json.loads((tmp_path / "board" / "board.json").read_text())["boards"]
+    assert [{row["entry"] for row in one["rows"]} for one in boards] == [{"mine"}, {"theirs"}]
+    page = (tmp_path / "board" / "index.html").read_text()
+    assert all(f"on miniature ({world} world)" in page for world in WORLDS)
+
+
+def test_each_run_says_its_world(both, monkeypatch, capsys):
+    monkeypatch.chdir(both[0].parent.parent)
+    assert run(["ls", "runs", "--json"]) == 0
+    listed = {row["run"]: row["world"] for row in json.loads(capsys.readouterr().out)}
+    assert listed == {"results/mine": "first", "results/theirs": "second"}
+    for one, world in zip(both, WORLDS):
+        run(["table", str(one)])
+        assert f"Drawn in the {world} world of the miniature." in capsys.readouterr().out
+        run(["report", str(one)])
+        assert f"backbone miniature ({world} world)" in (one / "index.html").read_text()
+
+
+def test_claims_rest_on_one_world(both):
+    results = both[0].parent
+    assert one_world(results, ["mine", "speed"]) == "first" and one_world(results, []) == ""
+    with pytest.raises(UserError, match="mine of the first world and theirs of the second world"):
+        one_world(results, ["theirs", "mine"])
