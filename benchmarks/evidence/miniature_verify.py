@@ -1,8 +1,8 @@
 """`perfbench miniature verify`: does the miniature draw what prompts say? The world is known, so it
 is measured.
 
-In: a folder of weights. Out: a table of figures beside their goals, as text, CSV and JSON, with the
-weights' digests.
+In: a folder of weights. Out: a table of figures beside their goals, as text and JSON, with the
+weights' digests; the goals alone as CSV.
 """
 
 import csv
@@ -10,16 +10,23 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from benchmarks.devices import device_name
-from benchmarks.evidence import miniature_gates, miniature_measures, segmenter_measures
+from benchmarks.evidence import (
+    marks_measures,
+    miniature_gates,
+    miniature_measures,
+    segmenter_measures,
+)
 from benchmarks.evidence.miniature_measures import Figure, Rows
 from benchmarks.miniature.opening import opened
 from benchmarks.miniature.training.judges import judges_digest, open_judges
+from benchmarks.miniature.which_world import world_of_weights
 from benchmarks.scoring.lookup import find_scorer
 from benchmarks.scoring.scorers import Clip
 from benchmarks.suite.catalog import load_catalog
@@ -35,11 +42,12 @@ class Sizes:
     each: int = 8  # drawn for every held-out pair
     asked: int = 4  # renders of every prompt, for the scorers
     redrawn: int = 200  # renders drawn anew, for the segmenter
+    again: int = 2  # renders of each instance drawn anew, for its marks
     supers: int = 4  # drawn for every shape-preserving prompt and super-category
     fit: bool = True  # the tuning concepts, for the gate after fitting
 
 
-QUICK = Sizes(fresh=300, instances=6, each=1, asked=1, redrawn=24, supers=1, fit=False)
+QUICK = Sizes(fresh=300, instances=6, each=1, asked=1, redrawn=24, again=1, supers=1, fit=False)
 
 
 def verify(
@@ -91,6 +99,7 @@ def verify(
             *miniature_measures.identity(sets, second, "second scorer: AUC of one instance", None),
         ],
     )
+    part("marks", lambda: marks_measures.marks(backbone, judges, sets, sizes.again))
     prompts = list(miniature_measures.prompt_renders(catalog, sizes.asked))
     part(
         "retrieval",
@@ -118,6 +127,7 @@ def verify(
             "scorer2": found["scorer2"].weights[:16],
             "judges": judges_digest(weights)[:16],
         },
+        "world": world_of_weights(weights, backbone.digest),
         "build": read_build(weights),
         "device": backbone.device.type,
         "dtype": str(backbone.dtype).removeprefix("torch."),
@@ -135,8 +145,8 @@ def read_build(weights: Path) -> dict:
 # ---- the table
 
 
-def verdict(figure: Figure) -> str:
-    return {None: "", True: "met", False: "not met"}[figure.met]
+def verdict_of(met: bool | None) -> str:
+    return {None: "", True: "met", False: "not met"}[met]
 
 
 def format_figure(value: float) -> str:
@@ -149,7 +159,8 @@ def goals_table(figures: Sequence[Figure]) -> str:
     for f in figures:
         interval = f"{format_figure(f.lo)} to {format_figure(f.hi)}" if not math.isnan(f.lo) else ""
         goal = "" if f.goal is None else f"at {'most' if f.below else 'least'} {f.goal:g}"
-        lines.append([f.what, format_figure(f.value), interval, str(f.n), goal, verdict(f), f.note])
+        value, met = format_figure(f.value), verdict_of(f.met)
+        lines.append([f.what, value, interval, str(f.n), goal, met, f.note])
     return aligned(lines)
 
 
@@ -163,7 +174,9 @@ def goals_summary(figures: Sequence[Figure], about: dict) -> str:
 
 
 def write_figures(out: Path, figures: Sequence[Figure], about: dict, rows: dict[str, Rows]) -> None:
-    """verify.csv, verify.json, verify.md, and a CSV for each kind of single observation."""
+    """verify.json and verify.md, the goals alone as verify.csv, and a CSV for each kind of single
+    observation.
+    """
     out.mkdir(parents=True, exist_ok=True)
     lines = [
         {
@@ -173,12 +186,12 @@ def write_figures(out: Path, figures: Sequence[Figure], about: dict, rows: dict[
             "hi": finite(f.hi),
             "n": f.n,
             "goal": "" if f.goal is None else f.goal,
-            "verdict": verdict(f),
+            "verdict": verdict_of(f.met),
             "note": f.note,
         }
         for f in figures
     ]
-    write_csv(out / "verify.csv", lines)
+    write_csv(out / "verify.csv", goal_rows(lines))
     for name, observed in rows.items():
         if observed:
             write_csv(out / f"{name}.csv", observed)
@@ -188,6 +201,20 @@ def write_figures(out: Path, figures: Sequence[Figure], about: dict, rows: dict[
     (out / "verify.md").write_text(
         f"{goals_table(figures)}\n\n{goals_summary(figures, about)}\n", encoding="utf-8"
     )
+
+
+def goal_rows(figures: Sequence[Mapping[str, Any]]) -> Rows:
+    """A row a goal, of the figures as verify.json has them."""
+    return [
+        {
+            "name": figure["what"],
+            "reached": figure["value"],
+            "goal": f"{figure['goal']:g}",
+            "met": "yes" if figure["verdict"] == verdict_of(True) else "no",
+        }
+        for figure in figures
+        if figure["goal"] != ""
+    ]
 
 
 def finite(value: float) -> str:
