@@ -20,7 +20,7 @@ from baselines.parts import (
     CLASS,
     RARE,
     SLOT,
-    Flipping,
+    Masking,
     class_pictures,
     frozen_text,
     own_pictures,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 TRAINING = "default"  # peft's name for the adapter that is trained, which no file has
 
 
-class AdapterRecipe(Flipping, Protocol):
+class AdapterRecipe(Masking, Protocol):
     """What the Config of every kind has."""
 
     @property
@@ -212,7 +212,7 @@ def load(kind: Kind, backbone: Backbone, folder: Path, name: str) -> None:
         if kind.float32:
             for parameter in of_adapter(unet, kind, name).values():
                 parameter.data = parameter.data.float()
-        found = set_peft_model_state_dict(unet, tensors, name)
+        found: Any = set_peft_model_state_dict(unet, tensors, name)
     except (ValueError, TypeError, RuntimeError, ZeroDivisionError) as error:
         told = " ".join(str(error).split())[:200]
         raise UserError(f"{folder} does not fit {backbone.name}, says peft: {told}") from None

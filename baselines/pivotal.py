@@ -114,7 +114,7 @@ def fit(
 
     def save_both(folder: Path) -> None:
         save(backbone.unet, folder, f"{subject.name}{LORA}")
-        rows = {f"<{subject.name}>": torch.stack(vectors)}  # [words, d]
+        rows = {f"<{subject.name}>": torch.stack([*vectors])}  # [words, d]
         write_tensors(folder / f"{subject.name}{WORDS}", rows, {"format": "pt"})
 
     with adapted(backbone, config.rank, seed) as matrices:

@@ -6,6 +6,7 @@ nothing of this is used, and a figure looks as it always did.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -35,13 +36,15 @@ def family_place(method: str) -> int:
 def in_family_colour(style: Style, method: str) -> Style:
     """A method's look among many: its marker, and the colour of its family."""
     family = FAMILIES.get(family_of(method))
-    return replace(style, **{"ink": "", **family.style}) if family else style
+    looks: dict[str, Any] = {"ink": "", **family.style} if family else {}
+    return replace(style, **looks)
 
 
 def on_front(points: np.ndarray) -> np.ndarray:
     """Which of [n, 2] no other is better than in both, [n]."""
-    better = (points[None] >= points[:, None]).all(2) & (points[None] > points[:, None]).any(2)
-    return ~better.any(1)
+    never_worse = np.all(points[None] >= points[:, None], axis=2)
+    better = never_worse & np.any(points[None] > points[:, None], axis=2)
+    return ~np.any(better, axis=1)
 
 
 def draw_hulls(axes: Axes, families: Mapping[str, np.ndarray]) -> None:
