@@ -13,7 +13,9 @@ import torch
 from torch import nn
 
 from perfusion_core.backbone import cross_attentions
+from perfusion_core.caption_prompts import refuse_other_signature
 from perfusion_core.concept import ALIKE, Concept
+from perfusion_core.denoisers import denoiser_of, reads_captions
 from perfusion_core.errors import NotAConcept, UserError, unknown
 from perfusion_core.families import why_not_pipe
 from perfusion_core.hub_concepts import fetch_concept, is_hub_name
@@ -76,12 +78,20 @@ def refuse_unfit(pipe: Any, lock: str, tokens: bool, pooled: str | None = None) 
             'prompt beside each; use lock="local", or leave tokens out'
         )
     second = ("text_encoder_2", "tokenizer_2") if hasattr(pipe, "text_encoder_2") else ()
-    for part in ("unet", "text_encoder", "tokenizer", *second):
+    denoiser = "unet" if hasattr(pipe, "unet") else "transformer"
+    for part in (denoiser, "text_encoder", "tokenizer", *second):
         if getattr(pipe, part, None) is None:
             raise UserError(
                 f"this {type(pipe).__name__} has no {part}, and a concept is loaded into text "
                 f"encoder and U-Net together; give a pipeline with both (inside the block "
                 f"pipe.text_encoder may be dropped once the prompts are encoded)"
+            )
+    if reads_captions(denoiser_of(pipe)):
+        refuse_other_signature(pipe)
+        if tokens:
+            raise UserError(
+                f"tokens=True adds words to CLIP's tokenizers, and a {type(pipe).__name__} has "
+                f"another one; draw with the pipeline itself, and leave tokens out"
             )
     if not tokens and not hasattr(pipe, "encode_prompt"):
         raise UserError(
@@ -142,14 +152,16 @@ def is_linear(side: nn.Module) -> bool:
 
 def refuse_changed(pipe: Any, unet: Any, layers: Mapping[str, Any]) -> None:
     """Inside the block: the layers with the concepts are still those that will be asked."""
-    if pipe.unet is None:
+    now = denoiser_of(pipe)
+    if now is None:
         return
-    if pipe.unet is not unet:
-        here = cross_attentions(pipe.unet).values()
+    if now is not unet:
+        here = cross_attentions(now).values()
         if [id(layer) for layer in here] != [id(layer) for layer in layers.values()]:
+            part = "unet" if hasattr(pipe, "unet") else "transformer"
             raise UserError(
-                "pipe.unet is another one than the concepts were loaded into, which would draw "
-                "without them; leave the block, and load them into this one"
+                f"pipe.{part} is another one than the concepts were loaded into, which would draw "
+                f"without them; leave the block, and load them into this one"
             )
     for name, layer in layers.items():
         refuse_past(name, layer)

@@ -73,7 +73,12 @@ def look(
     object.
     """
     n, side = len(texts), int(backbone.unet.config.sample_size)
-    chosen = torch.zeros(n, backbone.tokenizer.model_max_length)  # [n, M]
+    if backbone.text.behind:
+        raise UserError(
+            f"the backbone {backbone.name!r} has a transformer, whose attention is not looked at "
+            f"here; use a backbone of 1.x, 2.x or XL"
+        )
+    chosen = torch.zeros(n, backbone.text.length)  # [n, M]
     for row, positions in enumerate(words):
         chosen[row, list(positions)] = 1.0
     t = torch.tensor(list(levels), device=backbone.device)

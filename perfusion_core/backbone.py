@@ -2,7 +2,8 @@
 Backbone out.
 
 Text encoders stay in float32 (C^-1 magnifies their rounding, and they run once a prompt); U-Net and
-VAE take `dtype`. A backbone of Stable Diffusion XL's kind has two of them: `text` joins them.
+VAE take `dtype`. A backbone of Stable Diffusion XL's kind has two of them: `text` joins them. One
+of PixArt's or Sana's kind has a transformer for a U-Net, and `text` is behind its projection.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,16 +16,20 @@ from typing import Any
 import torch
 from diffusers import (
     DDIMScheduler,
+    FlowMatchEulerDiscreteScheduler,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
 from torch.nn.functional import group_norm
 
+from perfusion_core.captioned_folder import load_captioned
+from perfusion_core.denoisers import denoiser_of, reads_captions, told_beside
 from perfusion_core.errors import MissingCovariance, UserError, unknown
 from perfusion_core.families import index_of, why_not_folder
 from perfusion_core.hardware import fast_dtype_name
 from perfusion_core.hub import check_channels
+from perfusion_core.noise_levels import flow_shift, is_flow
 from perfusion_core.places import COVARIANCE, locate, variant_of
 from perfusion_core.single_file import open_single_file
 from perfusion_core.text_encoders import TextEncoders, is_joint, text_encoders
@@ -42,7 +47,7 @@ class Backbone:
     name: str  # what a person calls it; never a machine path
     place: Path  # folder in diffusers layout, or one .safetensors file
     revision: str | None
-    pipe: Any = field(repr=False)  # a StableDiffusionPipeline, or a StableDiffusionXLPipeline
+    pipe: Any = field(repr=False)  # of Stable Diffusion 1.x, 2.x or XL, of PixArt or Sana
     device: torch.device
     dtype: torch.dtype
 
@@ -65,16 +70,17 @@ class Backbone:
         check_shape(pipe, name)
         pipe.to(device)
         pipe.set_progress_bar_config(disable=True)
-        lay_out(pipe.unet, device)
+        lay_out(denoiser_of(pipe), device)
         lay_out(pipe.vae, device)
         readers = [reader.model for reader in text_encoders(pipe).readers]
-        for model in (pipe.unet, pipe.vae, *readers):
+        for model in (denoiser_of(pipe), pipe.vae, *readers):
             model.requires_grad_(False).eval()
         return Backbone(name, place, revision, pipe, device, kind)
 
     @property
     def unet(self) -> Any:
-        return self.pipe.unet
+        """What takes the noise away; of PixArt and Sana the transformer."""
+        return denoiser_of(self.pipe)
 
     @property
     def vae(self) -> Any:
@@ -93,6 +99,12 @@ class Backbone:
                 f"the backbone {self.name!r} has two text encoders, like Stable Diffusion XL, and "
                 f"what was asked for reads one; use the method perfusion, or a backbone of 1.x or "
                 f"2.x"
+            )
+        if self.text.behind:
+            raise UserError(
+                f"the backbone {self.name!r} reads its text encoder behind a projection, like "
+                f"PixArt and Sana, and what was asked for reads CLIP's output as it is; use the "
+                f"method perfusion, or a backbone of 1.x or 2.x"
             )
         return self.pipe.text_encoder
 
@@ -131,10 +143,18 @@ class Backbone:
     @property
     def down(self) -> int:
         """Pixels to a latent, along one side."""
-        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+        config = self.vae.config
+        levels = config.get("encoder_block_out_channels") or config.block_out_channels
+        return 2 ** (len(levels) - 1)
 
     def scheduler(self) -> Any:
-        """DDIM as the protocol has it, with this checkpoint's betas and kind of prediction."""
+        """DDIM as the protocol has it, with this checkpoint's betas and kind of prediction; where
+        it was trained by flow matching, Euler's method, which DDIM is there.
+        """
+        told = self.pipe.scheduler
+        if is_flow(told):
+            steps = int(told.config.num_train_timesteps)
+            return FlowMatchEulerDiscreteScheduler(steps, shift=flow_shift(told))
         return DDIMScheduler.from_config(
             self.pipe.scheduler.config,
             timestep_spacing="leading",
@@ -148,7 +168,7 @@ class Backbone:
     @torch.no_grad()
     def encode(self, texts: list[str]) -> torch.Tensor:
         """Encodings of plain texts as the U-Net sees them, float32 [n, M, d]."""
-        if self.text.joint:
+        if self.text.joint or self.text.behind:
             return self.text.encode(texts, {}).encodings
         ids = self.tokenizer(
             texts,
@@ -159,13 +179,21 @@ class Backbone:
         ).input_ids
         return self.text_encoder(ids.to(self.device))[0]
 
-    def added(self, pooled: torch.Tensor | None, size: tuple[int, int] | None = None) -> Any:
+    def added(
+        self,
+        pooled: torch.Tensor | None,
+        size: tuple[int, int] | None = None,
+        mask: torch.Tensor | None = None,
+    ) -> Any:
         """What the U-Net is told beside encodings: of a text's pooled vectors [n, p] where it reads
-        such, and of the size in pixels, as if the picture had never been cut or scaled.
+        such, and of the size in pixels, as if the picture had never been cut or scaled. A
+        transformer: which tokens are text, [n, M].
         """
+        high, wide = size or (self.size, self.size)
+        if mask is not None:
+            return told_beside(self.unet, mask, (high, wide))
         if pooled is None:
             return {}
-        high, wide = size or (self.size, self.size)
         # of the original, where it was cut, and of what is drawn
         told = torch.tensor([[high, wide, 0, 0, high, wide]], dtype=torch.float32)
         time_ids = told.expand(len(pooled), -1).to(pooled.device)
@@ -175,6 +203,11 @@ class Backbone:
         """Another copy of the pretrained U-Net, read from disk, for a method that trains all of
         it.
         """
+        if self.text.behind:
+            raise UserError(
+                f"the backbone {self.name!r} has a transformer, and what was asked for trains a "
+                f"whole U-Net; use the method perfusion, or a backbone of 1.x, 2.x or XL"
+            )
         if self.place.is_file():
             unet = load_pipeline(self.place, dtype).unet
         else:
@@ -264,6 +297,8 @@ def load_pipeline(place: Path, dtype: torch.dtype) -> Any:
     if sentence := why_not_folder(place):
         raise UserError(sentence)
     kinds = {"text_encoder": torch.float32, "default": dtype}
+    if "transformer" in index_of(place):
+        return load_captioned(place, kinds)
     if "text_encoder_2" in index_of(place):
         return load_joint(place, kinds | {"text_encoder_2": torch.float32})
     try:
@@ -311,13 +346,14 @@ def load_joint(place: Path, kinds: dict[str, torch.dtype]) -> Any:
 
 
 def check_shape(pipe: Any, name: str) -> None:
-    """Stable Diffusion 1.x, 2.x and XL and whatever is built like them; a clear sentence for the
-    rest.
+    """Stable Diffusion 1.x, 2.x and XL, PixArt and Sana and whatever is built like them; a clear
+    sentence for the rest.
     """
-    check_channels(name, pipe.unet.config.in_channels, pipe.vae.config.latent_channels)
-    layers = cross_attentions(pipe.unet)
+    denoiser = denoiser_of(pipe)
+    check_channels(name, denoiser.config.in_channels, pipe.vae.config.latent_channels)
+    layers = cross_attentions(denoiser)
     width = text_encoders(pipe).width
-    fits = isinstance(pipe.unet, UNet2DConditionModel) and layers
+    fits = (isinstance(denoiser, UNet2DConditionModel) or reads_captions(denoiser)) and layers
     if not fits or any(layer.to_k.in_features != width for layer in layers.values()):
         raise UserError(
             f"the backbone {name!r} is not shaped like Stable Diffusion 1.x, 2.x or XL: "

@@ -7,6 +7,7 @@ the batch is the same. Where it does not, one prompt is drawn at a time.
 import torch
 
 from perfusion_core.backbone import Backbone, channels_last, cross_attentions
+from perfusion_core.denoisers import predicted
 from perfusion_core.sampling import Projected, decode, fixed_text, noise, per_batch, text_side
 
 LEVEL = 500  # the timestep that is tried
@@ -37,7 +38,7 @@ def rows_are_apart(backbone: Backbone, rows: int, guidance: float) -> bool:
 def random_texts(backbone: Backbone, many: int) -> list[Projected]:
     """K and V of texts that nobody wrote, with the pooled text of none where there is such."""
     rng, width = torch.Generator().manual_seed(0), backbone.text.width
-    length = backbone.tokenizer.model_max_length
+    length = backbone.text.length
     layers = cross_attentions(backbone.unet).values()
     texts: list[Projected] = []
     pooled = text_side(backbone, "")[1] if backbone.text.joint else None
@@ -52,11 +53,12 @@ def random_texts(backbone: Backbone, many: int) -> list[Projected]:
                 for side in (layer.to_k, layer.to_v)
             )
             sides.append((k, v))
-        texts.append(Projected(tuple(sides), None if pooled is None else pooled[0]))
+        mask = torch.ones(length, device=backbone.device) if backbone.text.behind else None
+        texts.append(Projected(tuple(sides), None if pooled is None else pooled[0], mask))
     return texts
 
 
 def forward(backbone: Backbone, latents: torch.Tensor, texts: list[Projected]) -> torch.Tensor:
     with fixed_text(backbone, texts) as told:
         x = channels_last(latents.to(backbone.dtype))
-        return backbone.unet(x, LEVEL, **told).sample
+        return predicted(backbone.unet, x, LEVEL, **told)

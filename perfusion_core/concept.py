@@ -7,7 +7,9 @@ are not in it.
 Format 2 names the cross-attentions that o_star_V belongs to. Format 1 does not: they are those of a
 U-Net in diffusers' order, which `unet_order` tells. Format 3 is of several text encoders, as Stable
 Diffusion XL has them: `text_shape` tells each one's width, `embedding` holds a vector for each, one
-after the other, and `pooled` tells whose text was pooled in training.
+after the other, and `pooled` tells whose text was pooled in training. Format 4 is of a text encoder
+behind a projection, as PixArt and Sana have it: `text_shape` tells the width behind it, which
+i_star has, and `embedding` has the text encoder's.
 """
 
 import re
@@ -21,10 +23,10 @@ from safetensors import SafetensorError, safe_open
 from perfusion_core.errors import NotAConcept, UserError
 from perfusion_core.files import write_tensors
 from perfusion_core.perfusion_settings import GATES, POOLED
-from perfusion_core.weight_digests import widths_in
+from perfusion_core.weight_digests import encoding_width, is_behind, widths_in
 
 FORMAT = "perfusion-concept"
-VERSION = 3
+VERSION = 4
 ALIKE = 0.8  # cosine of super-category encodings below which another text encoder is refused
 SIDES = ("down", "up", "mid")  # of a U-Net, as diffusers registers them
 
@@ -34,7 +36,8 @@ class Concept:
     placeholder: str
     super_category: str
     i_star: torch.Tensor  # [d]
-    embedding: torch.Tensor  # [d]; of several text encoders, each one's part after the other's
+    # [d] of the text encoder's table; of several of them, each one's part after the other's
+    embedding: torch.Tensor
     o_v: tuple[torch.Tensor, ...]  # [d_out] of each cross-attention, in the U-Net's order
     o_k: tuple[torch.Tensor, ...] | None  # only where K was trained
     # [d]; only its direction is kept, for recognising other checkpoints
@@ -69,6 +72,9 @@ class Concept:
         if "+" in self.text_shape:
             assert self.names, "a concept of several text encoders names its layers"
             version, told = 3, {**told, "pooled": self.pooled}
+        if is_behind(self.text_shape):
+            assert self.names, "a concept behind a projection names its layers"
+            version = 4
         return {
             "format": FORMAT,
             "version": str(version),
@@ -103,7 +109,7 @@ class Concept:
                 header = check_header(file.metadata() or {}, path)
                 stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             sizes = [int(size) for size in header["layers"].split()]
-            check_tensors(stored, sum(widths_in(header["text_shape"])), sum(sizes))
+            check_tensors(stored, header["text_shape"], sum(sizes))
             tensors = {name: tensor.float() for name, tensor in stored.items()}
             return Concept(
                 placeholder=header["placeholder"],
@@ -133,11 +139,12 @@ class Concept:
             raise UserError(f"{path} is damaged: {error}") from error
 
 
-def check_tensors(tensors: dict[str, torch.Tensor], width: int, outputs: int) -> None:
+def check_tensors(tensors: dict[str, torch.Tensor], shape: str, outputs: int) -> None:
     """Real, finite numbers of the sizes that the header tells; anything else would end in black
-    pictures.
+    pictures. shape: of the text encoders.
     """
-    sizes = {"i_star": width, "embedding": width, "super_encoding": width, "o_v": outputs}
+    width, word = encoding_width(shape), sum(widths_in(shape))
+    sizes = {"i_star": width, "embedding": word, "super_encoding": width, "o_v": outputs}
     for name, size in sizes.items() if "o_k" not in tensors else [*sizes.items(), ("o_k", outputs)]:
         tensor = tensors[name]
         if tensor.shape != (size,):

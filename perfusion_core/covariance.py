@@ -126,15 +126,7 @@ def estimate(
     stream = islice(captions, sofar.captions, limit)
     progress(sofar.captions)
     for number, texts in enumerate(iter(lambda: list(islice(stream, batch)), []), start=1):
-        inputs = backbone.tokenizer(
-            texts,
-            padding="max_length",
-            max_length=backbone.tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        )
-        encodings = read_by_all(backbone, texts, inputs.input_ids)
-        real = encodings[inputs.attention_mask.bool().to(backbone.device)].double()  # [tokens, d]
+        real = real_encodings(backbone, texts)
         sofar = Covariance(
             sofar.total + (real.T @ real).cpu(),
             sofar.tokens + len(real),
@@ -153,6 +145,23 @@ def estimate(
     write_covariance(sofar, path)
     part.unlink(missing_ok=True)
     return sofar
+
+
+def real_encodings(backbone: Any, texts: Sequence[str]) -> torch.Tensor:
+    """Of all tokens but the padding, float64 [tokens, d]."""
+    if backbone.text.behind:
+        found = backbone.text.encode(texts, {})
+        real: torch.Tensor = found.encodings[found.mask.bool()].double()
+        return real
+    inputs = backbone.tokenizer(
+        texts,
+        padding="max_length",
+        max_length=backbone.tokenizer.model_max_length,
+        truncation=True,
+        return_tensors="pt",
+    )
+    encodings = read_by_all(backbone, texts, inputs.input_ids)
+    return encodings[inputs.attention_mask.bool().to(backbone.device)].double()
 
 
 def read_by_all(backbone: Any, texts: Sequence[str], ids: torch.Tensor) -> torch.Tensor:

@@ -23,8 +23,10 @@ from perfusion_core.admission import (
     refuse_unfit,
 )
 from perfusion_core.backbone import cross_attentions
+from perfusion_core.caption_prompts import beside_at_layers, caption_encoder
 from perfusion_core.concept import Concept
 from perfusion_core.covariance import inverse, lookup_covariance
+from perfusion_core.denoisers import denoiser_of
 from perfusion_core.errors import UserError
 from perfusion_core.joint_edit import joint_edit
 from perfusion_core.joint_prompts import joint_encoder
@@ -58,7 +60,7 @@ def load_concepts(
     """Edit `pipe` for the duration of the block: `{teddy}` in a prompt means the concept.
 
     Args:
-        pipe: a stock diffusers pipeline of Stable Diffusion 1.x, 2.x or XL.
+        pipe: a stock diffusers pipeline of Stable Diffusion 1.x, 2.x or XL, of PixArt or Sana.
         concepts: files, names on the hub (`owner/name`, `owner/name@revision`) or `Concept`s by
             the names that stand in prompts; a list takes each one's own placeholder.
         lock: "local" keeps the super-category's key at the concept's word, "global" in the whole
@@ -75,7 +77,7 @@ def load_concepts(
             concept's own; None: as each concept was trained.
     """
     refuse_unfit(pipe, lock, tokens, pooled)
-    loaded, unet = read_concepts(concepts), pipe.unet
+    loaded, unet = read_concepts(concepts), denoiser_of(pipe)
     layers = cross_attentions(unet)
     loaded = {name: concept.arranged(layers) for name, concept in loaded.items()}
     refuse_edited(pipe, layers)
@@ -102,8 +104,10 @@ def load_concepts(
             SuperKeys if lock == "global" else partial(LockedKeys, e_super=e_super, trained=trained)
         )
         still = partial(refuse_changed, pipe, unet, layers)
-        for guard in (restored(layers), narrowed(pipe), behind(unet, layers)):
+        for guard in (restored(layers), narrowed(pipe, lock), behind(unet, layers)):
             block.enter_context(guard)
+        if lock == "global" and text_encoders(pipe).behind:
+            block.enter_context(beside_at_layers(layers))
         attach(layers, edit, o_star_k(e_super, loaded, layers), o_star_v(loaded), keys)
         block.enter_context(no_literal(pipe, words, still))
         if tokens:
@@ -135,19 +139,26 @@ def restored(layers: Mapping[str, Any]) -> Iterator[None]:
 
 
 @contextmanager
-def narrowed(pipe: Any) -> Iterator[None]:
+def narrowed(pipe: Any, lock: str) -> Iterator[None]:
     """A ControlNet reads the prompt with layers of its own, which are not edited: of a global lock,
     the first half.
     """
-    net, width = getattr(pipe, "controlnet", None), text_encoders(pipe).width
+    net, side = getattr(pipe, "controlnet", None), text_encoders(pipe)
+    width, captions = side.width, side.behind
+    del side  # the text encoder may be dropped inside the block
+
+    def first(encodings: torch.Tensor) -> torch.Tensor:
+        if not captions:
+            return encodings[..., :width]
+        return encodings.chunk(2, dim=1)[0] if lock == "global" else encodings
 
     def narrow(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if "encoder_hidden_states" in kwargs:
             return args, {
                 **kwargs,
-                "encoder_hidden_states": kwargs["encoder_hidden_states"][..., :width],
+                "encoder_hidden_states": first(kwargs["encoder_hidden_states"]),
             }
-        return (*args[:2], args[2][..., :width], *args[3:]), kwargs
+        return (*args[:2], first(args[2]), *args[3:]), kwargs
 
     handle = net.register_forward_pre_hook(narrow, with_kwargs=True) if net is not None else None
     try:
@@ -229,6 +240,8 @@ def encoder(
     """
     if is_joint(pipe):
         return joint_encoder(pipe, original, words, lock, check, keep, own_pooled)
+    if text_encoders(pipe).behind:
+        return caption_encoder(pipe, original, words, lock, check, keep)
 
     # textual inversions of several tokens are written out before anything is counted; few pipelines
     # have none

@@ -19,10 +19,6 @@ SHARED = (
     "text and image are one sequence that shares its K and V, so text is changed by every block"
 )
 TIMED = "its text blocks are modulated by the time step, so a word's encoding changes on the way"
-BEHIND = (
-    "Eq. 3 holds there behind the projection of its text encodings, and reading it there, a bias "
-    "on K and V and a text encoder without CLIP's tokens are not built in yet"
-)
 SEGMENTS = (
     "Eq. 3 holds there with one i* and one C for each of its two text encoders, whose tokens "
     "follow each other, and these, a bias on K and V and the norm after K are not built in yet"
@@ -44,11 +40,15 @@ DENOISERS = {
     "OmniGenTransformer2DModel": ("OmniGen", SHARED),
     "CogView4Transformer2DModel": ("CogView 4", SHARED),
     "Kandinsky5Transformer3DModel": ("Kandinsky 5", TIMED),
-    "PixArtTransformer2DModel": ("PixArt", BEHIND),
-    "SanaTransformer2DModel": ("Sana", BEHIND),
     "HunyuanDiT2DModel": ("Hunyuan-DiT", SEGMENTS),
 }
-NOT_YET = (BEHIND, SEGMENTS)
+NOT_YET = (SEGMENTS,)
+# transformers that the edit goes into, behind the projection of their text -> the pipelines that
+# train and draw here
+CAPTIONED = {
+    "PixArtTransformer2DModel": ("PixArtAlphaPipeline", "PixArtSigmaPipeline"),
+    "SanaTransformer2DModel": ("SanaPipeline",),
+}
 KOLORS = (
     "the edit does not go into Kolors yet: Eq. 3 holds there behind its U-Net's encoder_hid_proj, "
     "and reading it there and a text encoder without CLIP's tokens are not built in; use Stable "
@@ -75,9 +75,11 @@ def why_not_pipe(pipe: Any) -> str | None:
     transformer, unet = getattr(pipe, "transformer", None), getattr(pipe, "unet", None)
     if transformer is not None and unet is None:
         kind = type(getattr(transformer, "_orig_mod", transformer)).__name__
+        if kind in CAPTIONED:
+            return None
         return why_not(kind) or (
             f"Perfusion is for U-Nets whose attn2 reads a CLIP text encoding, and a {kind} is "
-            f"something else; use Stable Diffusion 1.x, 2.x or XL"
+            f"something else; use Stable Diffusion 1.x, 2.x or XL, PixArt or Sana"
         )
     if unet is not None and getattr(unet.config, "encoder_hid_dim_type", None) == "text_proj":
         return KOLORS
@@ -91,9 +93,11 @@ def why_not_folder(place: Path) -> str | None:
     parts = index_of(place)
     if "transformer" in parts and "unet" not in parts:
         kind = parts["transformer"]
+        if kind in CAPTIONED:
+            return why_not_captioned(kind, pipeline_of(place))
         return why_not(kind) or (
             f"a backbone is a U-Net whose attn2 reads a CLIP text encoding, and this is a {kind}; "
-            f"give Stable Diffusion 1.x, 2.x or XL"
+            f"give Stable Diffusion 1.x, 2.x or XL, PixArt or Sana"
         )
     config = place / "unet" / "config.json"
     if config.is_file() and '"text_proj"' in config.read_text(encoding="utf-8"):
@@ -101,6 +105,26 @@ def why_not_folder(place: Path) -> str | None:
     if "text_encoder_2" in parts and "text_encoder" not in parts:
         return REFINER
     return None
+
+
+def why_not_captioned(denoiser: str, pipeline: str) -> str | None:
+    """A pipeline of PixArt or Sana that is trained or drawn in another way."""
+    known = CAPTIONED[denoiser]
+    if pipeline in known:
+        return None
+    return (
+        f"a backbone with this transformer is one of a {' or a '.join(known)}, and this is one of "
+        f"a {pipeline}, which is trained in another way; give the plain model"
+    )
+
+
+def pipeline_of(place: Path) -> str:
+    """The class of a folder's pipeline; empty where it does not tell."""
+    try:
+        told = json.loads((place / "model_index.json").read_text(encoding="utf-8"))
+        return str(told["_class_name"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def index_of(place: Path) -> dict[str, str]:

@@ -22,20 +22,21 @@ HUB = {
 }
 PARTS = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
 SECOND = ("text_encoder_2", "tokenizer_2")  # of Stable Diffusion XL
+DENOISERS = ("unet", "transformer")  # the second of PixArt and Sana
 WEIGHED = {
     "text_encoder": "model",
     "unet": "diffusion_pytorch_model",
     "vae": "diffusion_pytorch_model",
 }
-STEMS = WEIGHED | {"text_encoder_2": "model"}
+STEMS = WEIGHED | {"text_encoder_2": "model", "transformer": "diffusion_pytorch_model"}
 
 
 def variant_in(files: Iterable[str]) -> str | None:
-    """`fp16` where the U-Net is there in half precision only."""
+    """`fp16` where the U-Net or transformer is there in half precision only."""
     names = [
         PurePosixPath(file).name
         for file in files
-        if file.startswith("unet/") and file.endswith(".safetensors")
+        if file.partition("/")[0] in DENOISERS and file.endswith(".safetensors")
     ]
     plain = [name for name in names if ".fp16" not in name and "non_ema" not in name]
     return None if plain or not any(".fp16" in name for name in names) else "fp16"
@@ -55,7 +56,7 @@ def used(files: Iterable[str]) -> list[str]:
         index = name.endswith(".safetensors.index.json") and name.startswith(f"{stem}.")
         text = name.endswith((".json", ".txt")) and not name.endswith(".index.json")
         weights = part in STEMS and shard and name.endswith(".safetensors")
-        known = part in (*PARTS, *SECOND)
+        known = part in (*PARTS, *SECOND, "transformer")
         if weights or file == "model_index.json" or (known and (text or index)):
             kept.append(file)
     return kept
@@ -137,6 +138,10 @@ def refuse_family(hub_id: str, listed: list[Any]) -> None:
         return
     if sentence := why_not_folder(folder):
         raise UserError(f"{hub_id}: {sentence}")
+    raise UserError(
+        f"{hub_id} has a transformer, like PixArt and Sana, which is opened from a folder only: "
+        f"download it (hf download {hub_id}), and give the folder's path"
+    )
 
 
 def channels(hub_id: str, folder: Path) -> tuple[int, int]:

@@ -19,9 +19,13 @@ def vae_moments(
     """
     means, stds = [], []
     for part in images.split(chunk):
-        posterior = backbone.vae.encode(part.to(backbone.device, backbone.vae.dtype)).latent_dist
-        means.append(posterior.mean.float())
-        stds.append(posterior.std.float())
+        found = backbone.vae.encode(part.to(backbone.device, backbone.vae.dtype))
+        if hasattr(found, "latent"):  # Sana's has one latent, and no distribution of them
+            means.append(found.latent.float())
+            stds.append(torch.zeros_like(means[-1]))
+            continue
+        means.append(found.latent_dist.mean.float())
+        stds.append(found.latent_dist.std.float())
     scale = backbone.vae.config.scaling_factor
     return torch.cat(means) * scale, torch.cat(stds) * scale
 

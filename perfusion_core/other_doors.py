@@ -13,11 +13,12 @@ from tokenizers import AddedToken, Tokenizer
 from torch import nn
 
 from perfusion_core.errors import UserError
-from perfusion_core.prompts import INITIAL, Word, named, tokenize
+from perfusion_core.prompts import INITIAL, Word
 from perfusion_core.rank_one import EditedProjection, LockedKeys
 from perfusion_core.text_encoders import Reader, text_encoders
 
 END = "</w>"  # of a word, in CLIP's tokens
+BEGIN = "▁"  # of a word, in T5's and Gemma's
 # where diffusers lets adapters into a U-Net
 ADAPTING = ("load_lora_adapter", "add_adapter", "load_attn_procs")
 
@@ -57,9 +58,13 @@ def literal_refused(
 
     def read(ids: list[int]) -> str:
         pieces = tokenizer.convert_ids_to_tokens(ids)
-        return "".join(piece or "" for piece in pieces).replace(END, "")
+        return "".join(piece or "" for piece in pieces).replace(END, "").replace(BEGIN, "")
 
-    letters = {read(tokenizer(name, add_special_tokens=False).input_ids): name for name in names}
+    spelled = {small: name for name in names for small in (name, name.lower())}
+    letters = {
+        read(tokenizer(small, add_special_tokens=False).input_ids): name
+        for small, name in spelled.items()
+    }
 
     def refuse(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         check()
@@ -206,10 +211,9 @@ def keys_kept(
         if not locked or not (had or there):
             return
         found = []
-        for name, word in words.items():
-            supers = {name: Word(word.text)}
-            _, [at] = tokenize(pipe.tokenizer, [named(INITIAL, name)], supers)
-            found.append(encode(INITIAL.format(word.text))[at[name][0]].float())
+        for word in words.values():
+            at = text_encoders(pipe).initial_place(word.text)
+            found.append(encode(INITIAL.format(word.text))[at].float())
         now = torch.stack(found).to(before.device)
         if not torch.equal(now, before):
             for side in locked:

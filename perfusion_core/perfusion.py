@@ -114,6 +114,7 @@ def fit(
             keep=keep,
             progress=progress,
             pooled=student.pooled if backbone.text.joint else None,
+            masks=student.masks if backbone.text.behind else None,
         )
     return log | {"bytes": (out / ONE_FILE).stat().st_size}
 

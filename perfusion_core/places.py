@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from perfusion_core.errors import UserError, unknown
-from perfusion_core.hub import HUB, fetch_checkpoint, variant_in
+from perfusion_core.hub import DENOISERS, HUB, fetch_checkpoint, variant_in
 
 COVARIANCE = "covariance.safetensors"  # beside a backbone
 
@@ -78,4 +78,5 @@ def on_this_machine(where: str, names: Mapping[str, Path]) -> tuple[str, Path] |
 
 def variant_of(folder: Path) -> str | None:
     """`fp16` where a folder holds nothing but half-precision files."""
-    return variant_in(path.relative_to(folder).as_posix() for path in folder.glob("unet/*"))
+    found = [path for part in DENOISERS for path in folder.glob(f"{part}/*")]
+    return variant_in(path.relative_to(folder).as_posix() for path in found)

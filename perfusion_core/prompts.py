@@ -82,13 +82,18 @@ def super_token(tokenizer: Any, word: str) -> int:
     """
     ids = tokenizer(word, add_special_tokens=False).input_ids
     if len(ids) != 1:
-        pieces = " + ".join(tokenizer.convert_ids_to_tokens(ids)).replace("</w>", "") or "nothing"
-        raise UserError(
-            f"the super-category {word!r} is {len(ids)} tokens to this backbone ({pieces}), and "
-            f"one is needed; "
-            "choose a more common word for it, such as its last word"
-        )
+        raise several_tokens(tokenizer, word, ids)
     return ids[0]
+
+
+def several_tokens(tokenizer: Any, word: str, ids: Sequence[int]) -> UserError:
+    """What is said of a super-category that is not one token."""
+    pieces = " + ".join(tokenizer.convert_ids_to_tokens(ids)).replace("</w>", "") or "nothing"
+    return UserError(
+        f"the super-category {word!r} is {len(ids)} tokens to this backbone ({pieces}), and "
+        f"one is needed; "
+        "choose a more common word for it, such as its last word"
+    )
 
 
 def unread(tokenizer: Any, text: str) -> str:
@@ -174,21 +179,31 @@ def written(
         yield
         return
     rows, columns, vectors = zip(*places)
+    table = table_read(text_encoder)
+    scale = getattr(table, "embed_scale", None)  # Gemma's table is scaled as it is read
 
     def write(_: Any, __: Any, embedded: torch.Tensor) -> torch.Tensor:
         assert len(embedded) == len(positions), "the hook is for one batch of prompts"
         stacked = torch.stack([vector.to(embedded) for vector in vectors])
+        if scale is not None:
+            stacked = stacked * scale.to(stacked)
         index = (
             torch.tensor(rows, device=embedded.device),
             torch.tensor(columns, device=embedded.device),
         )
         return embedded.index_put(index, stacked)
 
-    handle = text_encoder.get_input_embeddings().register_forward_hook(write)
+    handle = table.register_forward_hook(write)
     try:
         yield
     finally:
         handle.remove()
+
+
+def table_read(text_encoder: Any) -> Any:
+    """The module that looks embeddings up: T5 has two of one weight, and asks its encoder's."""
+    own = getattr(getattr(text_encoder, "encoder", None), "embed_tokens", None)
+    return text_encoder.get_input_embeddings() if own is None else own
 
 
 def encode(

@@ -6,9 +6,9 @@ and kept. So a picture is drawn from these and a seed, whatever is drawn beside 
 one fixed shape its bytes do not depend on that either (`batches.py` asks the device).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,8 @@ import torch
 from torch import nn
 
 from perfusion_core.backbone import Backbone, channels_last, cross_attentions
+from perfusion_core.caption_prompts import side_by_side
+from perfusion_core.denoisers import predicted, projected_captions
 from perfusion_core.errors import NotFinite
 from perfusion_core.schedulers import DDIM, made, step_takes
 
@@ -28,6 +30,7 @@ class Projected:
 
     sides: tuple[tuple[torch.Tensor, torch.Tensor], ...]  # K, V [M, d_out] of every cross-attention
     pooled: torch.Tensor | None = None  # [p], where the U-Net adds it to its time embedding
+    mask: torch.Tensor | None = None  # [M], 1 where there is text, where a transformer asks
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ def prepared(
     plain = None
     if guidance != 1.0:
         plain = no_text(backbone) if not negative and zeros_for_none(backbone) else None
-        plain = plain or known.get(negative) or projected(backbone, negative)
+        plain = plain or away_from(backbone, negative, known)
     return [Picture(known[text], plain, int(seed)) for text, seed in zip(texts, seeds)]
 
 
@@ -152,7 +155,8 @@ def draw_batch(
     scheduler = made(how.scheduler, backbone)
     scheduler.set_timesteps(steps)
     generators = [torch.Generator().manual_seed(int(picture.seed)) for picture in pictures]
-    x = noise_of(backbone, generators, how.size).to(backbone.device) * scheduler.init_noise_sigma
+    x = noise_of(backbone, generators, how.size).to(backbone.device)
+    x = x * getattr(scheduler, "init_noise_sigma", 1.0)  # flow matching knows no scales
     # what a step adds at random goes on where the starting noise ended
     chance = {"generator": generators} if step_takes(scheduler, "generator") else {}
     texts = [picture.plain for picture in pictures if picture.plain] if guided else []
@@ -160,14 +164,22 @@ def draw_batch(
     with fixed_text(backbone, texts, how.size) as told, watched(unet, len(pictures), attention):
         for t in scheduler.timesteps:
             # Both branches at once.
-            x_in = scheduler.scale_model_input(torch.cat([x, x]) if guided else x, t)
+            x_in = scaled(scheduler, torch.cat([x, x]) if guided else x, t)
             x_in = channels_last(x_in.to(backbone.dtype))
-            eps = unet(x_in, t, **told).sample.float()
+            eps = predicted(unet, x_in, t, **told).float()
             if guided:
                 uncond, cond = eps.chunk(2)
                 eps = uncond + guidance * (cond - uncond)
             x = scheduler.step(eps, t, x, **chance).prev_sample  # in float32
     return decode(backbone, x)
+
+
+def scaled(scheduler: Any, x: torch.Tensor, t: Any) -> torch.Tensor:
+    """As this scheduler hands latents to a model."""
+    if not hasattr(scheduler, "scale_model_input"):
+        return x
+    out: torch.Tensor = scheduler.scale_model_input(x, t)
+    return out
 
 
 def noise(backbone: Backbone, seeds: Sequence[int]) -> torch.Tensor:
@@ -200,8 +212,28 @@ def text_side(backbone: Backbone, text: str) -> tuple[torch.Tensor, torch.Tensor
 
 
 def projected(backbone: Backbone, text: str) -> Projected:
-    """K and V of a text in every cross-attention, and its pooled text."""
+    """K and V of a text in every cross-attention, and its pooled text, or its mask."""
+    if backbone.text.behind:
+        return projected_caption(backbone, text)
     return through_layers(backbone, *text_side(backbone, text))
+
+
+def projected_caption(backbone: Backbone, text: str, negative: bool = False) -> Projected:
+    """The same of PixArt and Sana, whose text is read behind the transformer's projection; of a
+    global lock's two prompts each token's encodings stand beside the other's.
+    """
+    reading = backbone.text.reading(negative)
+    told = backbone.pipe.encode_prompt(text, False, device=backbone.device, **reading)
+    encodings, mask = told[:2]
+    encodings = side_by_side(projected_captions(backbone.unet, encodings), mask)
+    return replace(through_layers(backbone, encodings, None), mask=mask[0])
+
+
+def away_from(backbone: Backbone, negative: str, known: Mapping[str, Projected]) -> Projected:
+    """What guidance leads away from. Sana reads it without the instruction of a prompt."""
+    if backbone.text.behind:
+        return projected_caption(backbone, negative, negative=True)
+    return known.get(negative) or projected(backbone, negative)
 
 
 def zeros_for_none(backbone: Backbone) -> bool:
@@ -232,11 +264,11 @@ def through_layers(
 
 
 class Fixed(nn.Module):
-    """Stands in for a K or V projection whose result is known."""
+    """Stands in for a K or V projection whose result is known, and which of its tokens count."""
 
-    def __init__(self, result: torch.Tensor) -> None:
+    def __init__(self, result: torch.Tensor, mask: torch.Tensor | None = None) -> None:
         super().__init__()
-        self.result = result
+        self.result, self.mask = result, mask
 
     def forward(self, encodings: torch.Tensor) -> torch.Tensor:
         return self.result
@@ -255,14 +287,17 @@ def fixed_text(
     kept = {name: (layer.to_k, layer.to_v) for name, layer in layers.items()}
     length, width = len(texts[0].sides[0][0]), backbone.text.width
     pooled = [text.pooled for text in texts if text.pooled is not None]
+    masks = [text.mask for text in texts if text.mask is not None]
+    mask = torch.stack(masks) if masks else None
     try:
         for number, layer in enumerate(layers.values()):
             layer.to_k, layer.to_v = (
-                Fixed(torch.stack([text.sides[number][side] for text in texts])) for side in (0, 1)
+                Fixed(torch.stack([text.sides[number][side] for text in texts]), mask)
+                for side in (0, 1)
             )
         shape = (len(texts), length, width)
         unread = torch.zeros(shape, device=backbone.device, dtype=backbone.dtype)
-        beside = backbone.added(torch.stack(pooled) if pooled else None, size)
+        beside = backbone.added(torch.stack(pooled) if pooled else None, size, mask)
         yield {"encoder_hidden_states": unread, **beside}
     finally:
         for name, layer in layers.items():
@@ -301,9 +336,11 @@ def attended(unet: Any, images: int, see: Callable[[torch.Tensor], None]) -> Ite
 
     def watch(layer: Any) -> Any:
         def hook(_: nn.Module, __: tuple, query: torch.Tensor) -> None:
+            counts = layer.to_k.mask
             probs = layer.get_attention_scores(
                 layer.head_to_batch_dim(query[-images:].float()),
                 layer.head_to_batch_dim(layer.to_k.result[-images:].float()),
+                None if counts is None else bias_of(counts[-images:], layer.heads),
             )
             probs = probs.unflatten(0, (images, -1)).transpose(2, 3)  # [n, heads, M, positions]
             see(probs.unflatten(3, (round(probs.shape[3] ** 0.5), -1)))
@@ -318,6 +355,11 @@ def attended(unet: Any, images: int, see: Callable[[torch.Tensor], None]) -> Ite
     finally:
         for handle in handles:
             handle.remove()
+
+
+def bias_of(mask: torch.Tensor, heads: int) -> torch.Tensor:
+    """Of a mask [n, M] what diffusers adds to attention scores: [n * heads, 1, M]."""
+    return ((1 - mask.float()) * -10000.0)[:, None].repeat_interleave(heads, 0)
 
 
 def decode(backbone: Backbone, latents: torch.Tensor) -> np.ndarray:

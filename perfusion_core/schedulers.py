@@ -5,7 +5,7 @@ diffusers', with the checkpoint's own betas and kind of prediction. Imports no t
 import inspect
 from typing import Any
 
-from perfusion_core.errors import unknown
+from perfusion_core.errors import UserError, unknown
 
 DDIM = "ddim"  # the protocol's, which `Backbone.scheduler` makes
 # name -> diffusers' class, and what it is told beside the checkpoint's configuration
@@ -30,6 +30,13 @@ def made(name: str, backbone: Any) -> Any:
         return backbone.scheduler()
     import diffusers
 
+    from perfusion_core.noise_levels import is_flow
+
+    if is_flow(backbone.pipe.scheduler):
+        raise UserError(
+            f"the backbone {backbone.name!r} was trained by flow matching, which the scheduler "
+            f"{DDIM!r} alone is built for here (Euler's method); leave the scheduler out"
+        )
     kind, more = SCHEDULERS[name]
     return getattr(diffusers, kind).from_config(backbone.pipe.scheduler.config, **more)
 

@@ -52,6 +52,7 @@ class Student:
         self.edit = Edit(self.basis(), bias, temperature, [self.linear])
         self.waiting: list[Positions] = []
         self.known_pooled: dict[str, torch.Tensor] = {}  # of texts without a learned word
+        self.known_masks: dict[str, torch.Tensor] = {}
         self.steps = torch.zeros((), dtype=torch.int64)
 
     @property
@@ -100,6 +101,16 @@ class Student:
                 found = self.backbone.text.encode([text], words).pooled
                 assert found is not None, "asked of a U-Net that reads pooled text"
                 known[text] = found[0]
+        return torch.stack([known[text] for text in texts])
+
+    def masks(self, texts: list[str]) -> torch.Tensor:
+        """Which tokens of each text count, [n, M]."""
+        known, words = self.known_masks, {self.subject.name: self.word}
+        for text in texts:
+            if text not in known:
+                found = self.backbone.text.mask([text], words)
+                assert found is not None, "asked of a transformer that reads masks"
+                known[text] = found[0].to(self.backbone.device)
         return torch.stack([known[text] for text in texts])
 
     def encode(self, texts: list[str]) -> torch.Tensor:
@@ -200,7 +211,10 @@ class OnePosition(nn.Module):
             torch.arange(len(out), device=out.device),
             torch.tensor(self.columns, device=out.device),
         )
-        return out.index_put(index, self.o_star.to(out).expand(len(out), -1))
+        # o_star is W e alone, as everywhere; a bias stays
+        bias = getattr(self.plain, "bias", None)
+        o_star = self.o_star if bias is None else self.o_star + bias
+        return out.index_put(index, o_star.to(out).expand(len(out), -1))
 
 
 def repeated(encodings: torch.Tensor, rows: list[int]) -> torch.Tensor:

@@ -3,22 +3,37 @@
 Stable Diffusion 1.x and 2.x have one encoder, whose last output is read. Stable Diffusion XL has
 two, whose penultimate outputs stand side by side; the second also gives one pooled vector a text,
 which the U-Net adds to its time embedding. A learned word is one vector of the joint width: its
-parts, encoder after encoder, are written into each encoder at the same position.
+parts, encoder after encoder, are written into each encoder at the same position. PixArt and Sana
+read one encoder behind a projection: `CaptionEncoders` has both, the encoder's words and the
+encodings behind.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
+from perfusion_core.caption_text import Tokens, caption_tokens, piece_of, usual_reading
+from perfusion_core.denoisers import (
+    between,
+    caption_width,
+    denoiser_of,
+    projected_captions,
+    reads_captions,
+)
 from perfusion_core.errors import UserError
 from perfusion_core.prompts import INITIAL, Positions, Word, encode, named, super_token
 from perfusion_core.prompts import token_vector as row_of
 from perfusion_core.prompts import tokenize as tokenize_one
 from perfusion_core.prompts import written as written_one
-from perfusion_core.weight_digests import joint_digest, joint_shape
+from perfusion_core.weight_digests import (
+    caption_digest,
+    caption_shape,
+    joint_digest,
+    joint_shape,
+)
 
 Spell = Callable[[Sequence[str], Any], Sequence[str]]
 
@@ -41,6 +56,7 @@ class Encoded:
     encodings: torch.Tensor  # [n, M, d], with gradient to the words' vectors
     pooled: torch.Tensor | None  # [n, p]; None where the U-Net reads none
     positions: list[Positions]
+    mask: torch.Tensor | None = None  # [n, M], 1 where there is text; None where all is read
 
 
 @dataclass(frozen=True)
@@ -53,6 +69,16 @@ class TextEncoders:
     def joint(self) -> bool:
         """Whether there are several, as in Stable Diffusion XL."""
         return len(self.readers) > 1
+
+    @property
+    def behind(self) -> bool:
+        """Whether cross-attentions read the output behind a projection, as in PixArt and Sana."""
+        return False
+
+    @property
+    def length(self) -> int:
+        """M: how many tokens' encodings the cross-attentions read."""
+        return int(self.readers[0].tokenizer.model_max_length)
 
     @property
     def widths(self) -> list[int]:
@@ -125,6 +151,24 @@ class TextEncoders:
         encodings = torch.cat([out.hidden_states[-2] for out in outs], dim=-1)
         return Encoded(encodings, outs[-1][0], positions)
 
+    def mask(self, texts: Sequence[str], words: Mapping[str, Word]) -> torch.Tensor | None:
+        """[n, M], 1 where there is text; None where cross-attentions read all tokens."""
+        return None
+
+    def project(self, encodings: torch.Tensor) -> torch.Tensor:
+        """The text encoder's output as cross-attentions read it."""
+        return encodings
+
+    def reading(self, negative: bool = False) -> dict[str, Any]:
+        """What the pipeline tells its encode_prompt by default, of a prompt or a negative one."""
+        return {}
+
+    def initial_place(self, super_category: str) -> int:
+        """Where the word is among the encodings of "A photo of a <super-category>"."""
+        words = {"it": Word(super_category)}
+        _, [at] = tokenize_one(self.readers[0].tokenizer, [named(INITIAL, "it")], words)
+        return at["it"][0]
+
     @torch.no_grad()
     def super_encoding(self, super_category: str) -> torch.Tensor:
         """The encoding [d] of the word in "A photo of a <super-category>"."""
@@ -141,6 +185,66 @@ class TextEncoders:
         )
 
 
+@dataclass(frozen=True)
+class CaptionEncoders(TextEncoders):
+    """One text encoder behind a projection; encodings are what comes out of that."""
+
+    pipe: Any = field(kw_only=True, repr=False)
+
+    @property
+    def behind(self) -> bool:
+        return True
+
+    @property
+    def length(self) -> int:
+        return usual_reading(self.pipe).length
+
+    @property
+    def width(self) -> int:
+        return caption_width(denoiser_of(self.pipe))
+
+    def digest(self, vocabulary: int | None = None) -> str:
+        modules = between(denoiser_of(self.pipe))
+        return caption_digest(self.readers[0].model, modules, vocabulary)
+
+    def shape(self, vocabulary: int | None = None) -> str:
+        modules = between(denoiser_of(self.pipe))
+        return caption_shape(self.readers[0].model, modules, vocabulary)
+
+    def tokens(self, texts: Sequence[str], words: Mapping[str, Word]) -> Tokens:
+        """As the pipeline's call reads them by default, with its instruction."""
+        return caption_tokens(self.readers[0].tokenizer, texts, words, usual_reading(self.pipe))
+
+    def mask(self, texts: Sequence[str], words: Mapping[str, Word]) -> torch.Tensor | None:
+        found = self.tokens(texts, words)
+        return found.kept(found.mask)
+
+    def reading(self, negative: bool = False) -> dict[str, Any]:
+        usual = usual_reading(self.pipe)
+        told: dict[str, Any] = {"max_sequence_length": usual.length}
+        if usual.instruction and not negative:
+            told["complex_human_instruction"] = [usual.instruction]
+        return told
+
+    def project(self, encodings: torch.Tensor) -> torch.Tensor:
+        return projected_captions(denoiser_of(self.pipe), encodings)
+
+    def encode(self, texts: Sequence[str], words: Mapping[str, Word]) -> Encoded:
+        model, found = self.readers[0].model, self.tokens(texts, words)
+        with self.written(found.positions, words):
+            out = model(found.ids.to(model.device), attention_mask=found.mask.to(model.device))[0]
+        mask = found.kept(found.mask).to(out.device)
+        return Encoded(self.project(found.kept(out)), None, found.places, mask)
+
+    def initial_place(self, super_category: str) -> int:
+        words = {"it": Word(super_category)}
+        return self.tokens([named(INITIAL, "it")], words).places[0]["it"][0]
+
+    def token_vector(self, super_category: str) -> torch.Tensor:
+        reader = self.readers[0]
+        return row_of(reader.model, piece_of(reader.tokenizer, super_category.lower()))
+
+
 def is_joint(pipe: Any) -> bool:
     """Whether two text encoders feed a U-Net, as in Stable Diffusion XL."""
     return (
@@ -152,13 +256,14 @@ def is_joint(pipe: Any) -> bool:
 def text_encoders(pipe: Any) -> TextEncoders:
     """Those that a pipeline has now."""
     tails = ("", "_2") if is_joint(pipe) else ("",)
-    return TextEncoders(
-        tuple(
-            Reader(
-                f"text_encoder{tail}",
-                getattr(pipe, f"tokenizer{tail}"),
-                getattr(pipe, f"text_encoder{tail}"),
-            )
-            for tail in tails
+    readers = tuple(
+        Reader(
+            f"text_encoder{tail}",
+            getattr(pipe, f"tokenizer{tail}"),
+            getattr(pipe, f"text_encoder{tail}"),
         )
+        for tail in tails
     )
+    if reads_captions(denoiser_of(pipe)):
+        return CaptionEncoders(readers, pipe=pipe)
+    return TextEncoders(readers)

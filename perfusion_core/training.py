@@ -19,9 +19,11 @@ from torch.nn.functional import mse_loss
 
 from perfusion_core.backbone import Backbone, channels_last
 from perfusion_core.checkpoint import Checkpoint
+from perfusion_core.denoisers import predicted
 from perfusion_core.errors import UserError
 from perfusion_core.latents import Latents as Latents
 from perfusion_core.memory import Halving
+from perfusion_core.noise_levels import Levels, levels_of
 from perfusion_core.plain_attention import plain_layers, plainly
 from perfusion_core.validation import Diverged as Diverged
 from perfusion_core.validation import Looks
@@ -115,6 +117,7 @@ def train(
     pooled: Callable[[list[str]], torch.Tensor] | None = None,
     begin: Begin | None = None,
     term: Term | None = None,
+    masks: Callable[[list[str]], torch.Tensor] | None = None,
 ) -> dict[str, Any]:
     """The loop that every method shares; -> what goes to fit.json, with how many numbers it trained
     (`trainable`). One seed fixes everything; an interrupted training goes on from the checkpoint in
@@ -141,11 +144,17 @@ def train(
             parameter that gets no gradient stays as it is.
         term: a term of the loss beside the error of the noise, asked for after each U-Net call with
             the share of the micro-batch's rows that it saw.
+        masks: texts -> which tokens count [n, M]; needed where a transformer asks.
     """
     if backbone.text.joint and pooled is None:
         raise UserError(
             f"the backbone {backbone.name!r} reads pooled text beside its cross-attentions, and "
             f"this method gives it none; use the method perfusion there"
+        )
+    if backbone.text.behind and masks is None:
+        raise UserError(
+            f"the backbone {backbone.name!r} has a transformer that asks which tokens are text, "
+            f"and this method does not tell it; use the method perfusion there"
         )
     unet = backbone.unet if unet is None else unet
     parameters = [p for group in groups for p in group["params"]]
@@ -154,7 +163,7 @@ def train(
     )
     scaler = torch.amp.GradScaler(backbone.device.type, enabled=backbone.dtype == torch.float16)
     rng = torch.Generator().manual_seed(seed)
-    alphas = backbone.scheduler().alphas_cumprod.to(backbone.device)
+    levels = levels_of(backbone.scheduler(), backbone.device)
     out.mkdir(parents=True, exist_ok=True)
     log, keep = Log(), frozenset(keep)
     checkpoint = Checkpoint(out, parameters, optimizer, rng, state or {}, scaler)
@@ -180,11 +189,12 @@ def train(
                 batches,
                 encode,
                 prepare,
-                alphas,
+                levels,
                 rng,
                 scaler,
                 pooled=pooled,
                 term=term,
+                masks=masks,
             )
             with plainly(attentions):
                 loss = halving.step(rows, attempt)
@@ -226,12 +236,13 @@ def one_step(
     batches: list[Batch],
     encode: Callable[[list[str]], torch.Tensor],
     prepare: Callable[[torch.Tensor], None],
-    alphas: torch.Tensor,
+    levels: Levels,
     rng: torch.Generator,
     scaler: Any,
     parts: int = 1,
     pooled: Callable[[list[str]], torch.Tensor] | None = None,
     term: Term | None = None,
+    masks: Callable[[list[str]], torch.Tensor] | None = None,
 ) -> float:
     """Gradients of one optimizer step -> the mean loss of its micro-batches, each computed in
     `parts`.
@@ -244,8 +255,9 @@ def one_step(
     for batch, part in zip(batches, encodings.split([len(batch.texts) for batch in batches])):
         leaf = part.detach().requires_grad_(encodings.requires_grad)
         beside = pooled(batch.texts) if pooled else None
+        counts = masks(batch.texts) if masks else None
         for share in batch_losses(
-            backbone, unet, recipe, batch, leaf, prepare, alphas, rng, parts, beside, term
+            backbone, unet, recipe, batch, leaf, prepare, levels, rng, parts, beside, term, counts
         ):
             loss = share / len(batches)
             scaler.scale(loss).backward()
@@ -263,41 +275,39 @@ def batch_losses(
     batch: Batch,
     encodings: torch.Tensor,
     prepare: Callable[[torch.Tensor], None],
-    alphas: torch.Tensor,
+    levels: Levels,
     rng: torch.Generator,
     parts: int,
     pooled: torch.Tensor | None = None,
     term: Term | None = None,
+    text_mask: torch.Tensor | None = None,
 ) -> Iterator[torch.Tensor]:
     """Noise the latents, predict, compare: the loss, or the shares of it that `parts` of the batch
     have.
     """
     latents, device = batch.latents.to(backbone.device), backbone.device
     noise = torch.randn(latents.shape, generator=rng).to(device)
-    t = torch.randint(len(alphas), (len(latents),), generator=rng).to(device)
-    a = alphas[t].view(-1, 1, 1, 1)
-    noisy = a.sqrt() * latents + (1 - a).sqrt() * noise
-    target = noise
-    if backbone.pipe.scheduler.config.prediction_type == "v_prediction":
-        target = a.sqrt() * noise - (1 - a).sqrt() * latents
+    at = torch.randint(len(levels), (len(latents),), generator=rng).to(device)
+    noisy, target = levels.noisy(latents, noise, at), levels.target(latents, noise, at)
+    t = levels.times[at]
     for rows in torch.arange(len(latents)).chunk(parts):
         part = slice(int(rows[0]), int(rows[-1]) + 1)
         some = encodings if parts == 1 else encodings[part]
         with torch.autocast(device.type, backbone.dtype, enabled=backbone.dtype != torch.float32):
             prepare(some)
-            predicted = unet(
-                channels_last(noisy[part].to(unet.dtype)),
-                t[part],
-                encoder_hidden_states=some,
-                **backbone.added(None if pooled is None else pooled[part]),
-            ).sample
+            told = backbone.added(
+                None if pooled is None else pooled[part],
+                mask=None if text_mask is None else text_mask[part],
+            )
+            x = channels_last(noisy[part].to(unet.dtype))
+            found = predicted(unet, x, t[part], encoder_hidden_states=some, **told)
         mask = None if batch.mask is None else batch.mask[part]
         if parts == 1:
-            loss = weighted_loss(predicted.float(), target, mask, batch.prior, recipe.prior_weight)
+            loss = weighted_loss(found.float(), target, mask, batch.prior, recipe.prior_weight)
         else:
             weights = row_weights(len(latents), batch.prior, recipe.prior_weight)[part].to(device)
             loss = (
-                weights * squared_error(predicted.float(), target[part], mask).flatten(1).mean(1)
+                weights * squared_error(found.float(), target[part], mask).flatten(1).mean(1)
             ).sum()
         yield loss if term is None else loss + term(len(rows) / len(latents))
 

@@ -7,7 +7,7 @@ without it.
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -106,9 +106,49 @@ def joint_shape(text_encoders: Sequence[Any], vocabulary: int | None = None) -> 
     return _joint_shape([text_shape(encoder, vocabulary) for encoder in text_encoders])
 
 
+def caption_digest(
+    text_encoder: Any, between: Mapping[str, Any], vocabulary: int | None = None
+) -> str:
+    """Of a text encoder and of what stands between it and the cross-attentions, by the signs of
+    both: encodings are those of both.
+    """
+    weights = {
+        f"{part}.{name}": weight
+        for part, module in between.items()
+        for name, weight in without_adapters(module.named_parameters()).items()
+    }
+    signs = (
+        (name, tuple(weight.shape), weight.detach().signbit().cpu().numpy())
+        for name, weight in sorted(weights.items())
+    )
+    shape = caption_shape(text_encoder, between, vocabulary)
+    own = _digest_of_signs(shape, signs)
+    return _hashed(" ".join([shape, text_digest(text_encoder, vocabulary), own]))
+
+
+def caption_shape(
+    text_encoder: Any, between: Mapping[str, Any], vocabulary: int | None = None
+) -> str:
+    """`text_shape`, but with the last module that the output goes through, and its width."""
+    words = text_shape(text_encoder, vocabulary).partition(":")[0]
+    width = between["caption_projection"].linear_2.out_features
+    return f"{words}:{list(between)[-1]}[{width}]"
+
+
 def widths_in(shape: str) -> list[int]:
-    """The width of each text encoder that a shape tells of."""
+    """The width of each text encoder that a shape tells of: a learned word has so many numbers."""
     return [int(one.split("x")[1]) for one in shape.partition(":")[0].split("+")]
+
+
+def is_behind(shape: str) -> bool:
+    """Whether encodings are those behind a projection of the text encoder's output."""
+    return shape.partition(":")[2].startswith("caption_")
+
+
+def encoding_width(shape: str) -> int:
+    """d of the encodings that a shape tells of: those behind a projection have their own."""
+    told = shape.partition(":")[2]
+    return int(told.partition("[")[2].rstrip("]")) if is_behind(shape) else sum(widths_in(shape))
 
 
 def _joint_shape(shapes: Sequence[str]) -> str:
@@ -120,7 +160,11 @@ def _joint_shape(shapes: Sequence[str]) -> str:
 def _joined(shape: str, digests: Sequence[str]) -> str:
     if len(digests) == 1:
         return digests[0]
-    return hashlib.sha256(" ".join([shape, *digests]).encode()).hexdigest()[:16]
+    return _hashed(" ".join([shape, *digests]))
+
+
+def _hashed(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _digest_of_signs(shape: str, signs: Iterable[tuple[str, tuple[int, ...], Any]]) -> str:

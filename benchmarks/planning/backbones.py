@@ -128,8 +128,20 @@ def covariance_digest(place: Path) -> str:
     """Of the backbone's C, in its folder or in the cache; empty where none was estimated."""
     path = place / COVARIANCE
     if not (place.is_dir() and path.is_file()):
-        path = cached(text_digest_of_files(place) or text_digest(_text_encoder(place)))
+        path = cached(text_digest_of_files(place) or _loaded_digest(place))
     return file_sha256(path)[:16] if path.is_file() else ""
+
+
+def _loaded_digest(place: Path) -> str:
+    """Of what cross-attentions read, which only loading tells."""
+    if not (place / "transformer").is_dir():
+        return text_digest(_text_encoder(place))
+    import torch
+
+    from perfusion_core.backbone import load_pipeline
+    from perfusion_core.text_encoders import text_encoders
+
+    return text_encoders(load_pipeline(place, torch.float32)).digest()
 
 
 def _text_encoder(place: Path) -> Any:
@@ -159,8 +171,10 @@ def picture_size(place: Path) -> int:
     if place.is_file():
         return picture_side(place)
     try:
-        unet = json.loads((place / "unet" / "config.json").read_text(encoding="utf-8"))
+        part = "transformer" if (place / "transformer").is_dir() else "unet"
+        denoiser = json.loads((place / part / "config.json").read_text(encoding="utf-8"))
         vae = json.loads((place / "vae" / "config.json").read_text(encoding="utf-8"))
-        return int(unet["sample_size"]) * 2 ** (len(vae["block_out_channels"]) - 1)
+        levels = vae.get("encoder_block_out_channels") or vae["block_out_channels"]
+        return int(denoiser["sample_size"]) * 2 ** (len(levels) - 1)
     except (OSError, ValueError, KeyError):
         return 512  # Stable Diffusion's

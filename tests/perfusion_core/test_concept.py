@@ -174,8 +174,8 @@ def pickled(path):
             "perfusion`$",
         ),
         (
-            changed({"version": "4"}),
-            r"^\S+ was written by a newer version \(format 4, this one reads up to 3\); "
+            changed({"version": "5"}),
+            r"^\S+ was written by a newer version \(format 5, this one reads up to 4\); "
             r"update to that version$",
         ),
         (changed({"gate": "tanh"}), "its gate is 'tanh', not one of sigmoid, linear"),

@@ -211,8 +211,6 @@ ANSWERS = {
     qwen_image: (diffusers.QwenImagePipeline, "Qwen-Image has none: its text stream"),
     z_image: (diffusers.ZImagePipeline, "Z-Image has none: text and image are one sequence"),
     lumina_2: (diffusers.Lumina2Pipeline, "Lumina 2 has none: text and image are one sequence"),
-    pixart: (diffusers.PixArtSigmaPipeline, "does not go into PixArt yet: Eq. 3 holds there"),
-    sana: (diffusers.SanaPipeline, "does not go into Sana yet: Eq. 3 holds there"),
     hunyuan_dit: (diffusers.HunyuanDiTPipeline, "does not go into Hunyuan-DiT yet: Eq. 3 holds"),
 }
 

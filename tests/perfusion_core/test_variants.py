@@ -100,6 +100,7 @@ def test_what_is_predicted_decides_the_target_and_the_sampler(kind):
     """
     from types import SimpleNamespace
 
+    from perfusion_core.noise_levels import levels_of
     from perfusion_core.training import Batch, Recipe, batch_losses
 
     pipe = make_pipe()
@@ -129,7 +130,7 @@ def test_what_is_predicted_decides_the_target_and_the_sampler(kind):
         batch,
         torch.zeros(3, 32, 32),
         lambda _: None,
-        scheduler.alphas_cumprod,
+        levels_of(scheduler, torch.device("cpu")),
         rng,
         1,
     )
