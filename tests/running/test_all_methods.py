@@ -48,7 +48,7 @@ def test_who_is_untuned_is_marked_everywhere(made):
         for name in ALL:
             assert (f"| {name} (untuned) " in part) == (name in UNTUNED)
     line = f"Untuned: the rates of {', '.join(sorted(UNTUNED))} are a guess"
-    told = {one: view(str(made), one) for one in ("cost", "measures")}
+    told = {one: view(str(made), one) for one in ("cost", "kind")}
     for words in (text, *told.values()):
         assert sorted(words.partition("Untuned: the rates of ")[2].partition(" are a guess")[0]
                       .split(", ")) == sorted(UNTUNED), line  # fmt: skip
