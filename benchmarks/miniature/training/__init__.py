@@ -3,6 +3,7 @@
 Reading order: networks (the untrained models), hyperparameters, training_data, stage with muon (a
 model in training, on disk), workshop (what every stage needs), text_encoder, vae, unet,
 scorer_training, judge_data, judges and judge_training (a model each), weights_export (the weights
-folder), recipe (the stages in their order), building (from the command line), carry (to another
-machine), restyle and contrastive (copies), structure (a trial).
+folder), onwards with growth (from finished weights, into larger networks), recipe (the stages in
+their order), building (from the command line), carry (to another machine), restyle and contrastive
+(copies), structure (a trial).
 """
