@@ -61,7 +61,7 @@ class Config:
     masks: bool = field(default=False, metadata={"later": True})
 
 
-MINIATURE = Config(steps=150, lr=0.005)
+MINIATURE = Config(steps=100, lr=0.02)
 
 
 def fit(
