@@ -99,7 +99,7 @@ def fit(
     far = distance(backbone, text, CLASS.format(subject.super_category), words)
 
     def draw(rng: torch.Generator) -> Batch:
-        latents, mask, prefixes = own.draw(count, rng)
+        latents, mask, prefixes, _ = own.draw(count, rng)
         # their error is summed over a latent's channels, and the term's weight belongs to that
         return Batch(latents, [prefix + text for prefix in prefixes], mask * latents.shape[1])
 

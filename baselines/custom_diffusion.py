@@ -79,7 +79,14 @@ def fit(
 
     from baselines.custom_diffusion_student import CARRIER, Student, placed
     from baselines.merging import TEXT
-    from baselines.parts import CLASS, beside_class, class_pictures, learned_text, spoken
+    from baselines.parts import (
+        CLASS,
+        beside_class,
+        class_pictures,
+        learned_text,
+        spoken,
+        with_whole,
+    )
     from baselines.sized_pictures import SizedPictures
     from perfusion_core.prompts import Word
     from perfusion_core.training import Batch, Recipe, equal_parts, train
@@ -93,7 +100,7 @@ def fit(
     spoken_as = f"{{{subject.name}}} {subject.super_category}"
 
     def draw(rng: torch.Generator) -> Batch:
-        mine, mask, prefixes = own.draw(half, rng)
+        mine, mask, prefixes, sizes = own.draw(half, rng)
         theirs = others.draw(half, rng)[0]
         return Batch(
             torch.cat([mine.to(theirs), theirs]),
@@ -101,6 +108,7 @@ def fit(
             + [CLASS.format(subject.super_category)] * half,
             beside_class(mask, half),
             prior=half,
+            sizes=with_whole(backbone, sizes, half),
         )
 
     @contextmanager

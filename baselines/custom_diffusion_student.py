@@ -14,7 +14,14 @@ from torch import nn
 from torch.nn.functional import linear
 
 from baselines.merging import Weights, merged
-from baselines.parts import assert_only, spelled, spoken, stamps
+from baselines.parts import (
+    assert_only,
+    embedding_of,
+    embedding_tensors,
+    spelled,
+    spoken,
+    stamps,
+)
 from perfusion_core.backbone import Backbone, cross_attentions
 from perfusion_core.files import write_tensors
 from perfusion_core.prompts import Word, super_token, token_vector
@@ -73,17 +80,21 @@ class Student:
         ]
         tensors |= {key: torch.empty(0) for key in others}
         write_tensors(folder / FILE, tensors, {"format": "pt"})
-        write_tensors(folder / f"{TOKEN}.safetensors", {TOKEN: self.vector}, {"format": "pt"})
+        word = embedding_tensors(self.backbone, TOKEN, self.vector)
+        write_tensors(folder / f"{TOKEN}.safetensors", word, {"format": "pt"})
 
 
 def first_vector(backbone: Backbone) -> nn.Parameter:
     """The script asks the vocabulary: CLIP's `ktn` (42170) is a piece of words. Where there is
-    none, the word's own.
+    none, the word's own. Of two text encoders, both are asked.
     """
-    token = backbone.tokenizer.get_vocab().get(RARE)
-    if token is None:
-        token = super_token(backbone.tokenizer, RARE)
-    return nn.Parameter(token_vector(backbone.text_encoder, token))
+    rows = []
+    for reader in backbone.text.readers:
+        token = reader.tokenizer.get_vocab().get(RARE)
+        if token is None:
+            token = super_token(reader.tokenizer, RARE)
+        rows.append(token_vector(reader.model, token))
+    return nn.Parameter(torch.cat(rows))
 
 
 @contextmanager
@@ -105,7 +116,7 @@ def load(folder: Path) -> tuple[Weights, torch.Tensor]:
     tensors = load_file(folder / FILE)
     key = ".processor.to_{}_custom_diffusion.weight".format
     names = [name.removesuffix(key("k")) for name in tensors if name.endswith(key("k"))]
-    vector = load_file(folder / f"{TOKEN}.safetensors")[TOKEN]
+    vector = embedding_of(load_file(folder / f"{TOKEN}.safetensors"))
     return {name: (tensors[name + key("k")], tensors[name + key("v")]) for name in names}, vector
 
 

@@ -89,6 +89,7 @@ def fit(
         frozen_text,
         own_pictures,
         spelled,
+        with_whole,
     )
     from perfusion_core.training import Batch, Recipe, train
 
@@ -102,10 +103,15 @@ def fit(
     )
 
     def draw(rng: torch.Generator) -> Batch:
-        latents, mask = pictures.draw(config.batch, rng)
-        latents = torch.cat([latents, others.draw(config.batch, rng)[0]])
-        texts = [mine] * config.batch + [theirs] * config.batch
-        return Batch(latents, texts, beside_class(mask, config.batch), prior=config.batch)
+        count = config.batch
+        own, mask, sizes = pictures.draw_told(count, rng)
+        return Batch(
+            torch.cat([own, others.draw(count, rng)[0]]),
+            [mine] * count + [theirs] * count,
+            beside_class(mask, count),
+            prior=count,
+            sizes=with_whole(backbone, sizes, count),
+        )
 
     @contextmanager
     def current() -> Iterator[Write]:

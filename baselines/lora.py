@@ -84,8 +84,8 @@ def fit(
     text = f"a photo of {words}"
 
     def draw(rng: torch.Generator) -> Batch:
-        latents, mask = pictures.draw(config.batch, rng)
-        return Batch(latents, [text] * config.batch, mask)
+        latents, mask, sizes = pictures.draw_told(config.batch, rng)
+        return Batch(latents, [text] * config.batch, mask, sizes=sizes)
 
     @contextmanager
     def current() -> Iterator[Write]:

@@ -12,7 +12,7 @@ from baselines.captions import captions
 from baselines.parts import spelled
 from perfusion_core.backbone import Backbone, cross_attentions
 from perfusion_core.covariance import inverse
-from perfusion_core.prompts import Word, encode
+from perfusion_core.prompts import Word
 
 TEXT = "photo of a {}"  # what Custom Diffusion trains on; README: --instance_prompt
 SAME = 1e-10  # encodings that are one to float32, of concepts that have hardly moved, count once
@@ -70,7 +70,7 @@ def tokens(backbone: Backbone, texts: list[str], words: Mapping[str, Word]) -> l
     """Encodings [m, d] in float64 of each text's tokens after the first, up to and with the end
     token.
     """
-    encodings, _ = encode(backbone.text_encoder, backbone.tokenizer, texts, words)
+    encodings = backbone.text.encode(texts, words).encodings
     filled = [spelled({name: word.text for name, word in words.items()})(text) for text in texts]
     lengths = [sum(mask) for mask in backbone.tokenizer(filled, truncation=True).attention_mask]
     return [encoding[1:length].double() for encoding, length in zip(encodings, lengths)]

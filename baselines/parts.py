@@ -16,7 +16,7 @@ from perfusion_core.backbone import Backbone
 from perfusion_core.editing import encoder
 from perfusion_core.errors import MissingClassImages, unknown
 from perfusion_core.latents import Latents
-from perfusion_core.prompts import TEMPLATES, Word, encode
+from perfusion_core.prompts import TEMPLATES, Word
 from perfusion_core.sampling import as_float
 from perfusion_core.student import repeated
 from perfusion_core.subject import Subject
@@ -26,6 +26,9 @@ CLASS = TEMPLATES[0]  # "a photo of a {}": what class images are drawn from
 # one token of CLIP's without a meaning, what diffusers' DreamBooth writes before the class
 RARE = "sks"
 SLOT = ""  # the name of a template's {}
+# of a word's vectors in two text encoders, as kohya's scripts, ComfyUI and A1111 call them
+VECTORS = ("clip_l", "clip_g")
+Read = Callable[[list[str]], torch.Tensor]
 
 
 def refuse_points(method: str, point: Mapping[str, Any]) -> None:
@@ -48,25 +51,49 @@ def spelled(words: Mapping[str, str]) -> Write:
     return write
 
 
-def learned_text(
-    backbone: Backbone, words: Mapping[str, Word]
-) -> Callable[[list[str]], torch.Tensor]:
+class LearnedText:
     """Texts with {names} -> encodings with gradient to the words' vectors; each different text
     once.
     """
 
-    def encode_texts(texts: list[str]) -> torch.Tensor:
+    def __init__(self, backbone: Backbone, words: Mapping[str, Word]) -> None:
+        self.backbone, self.words = backbone, words
+        self.pooled: Read | None = self.just_pooled if backbone.text.joint else None
+        self.known: dict[str, torch.Tensor] = {}
+
+    def __call__(self, texts: list[str]) -> torch.Tensor:
         distinct = list(dict.fromkeys(texts))
-        encodings, _ = encode(backbone.text_encoder, backbone.tokenizer, distinct, words)
-        return repeated(encodings, [distinct.index(text) for text in texts])
+        read = self.backbone.text.encode(distinct, self.words)
+        if read.pooled is not None:
+            self.known = dict(zip(distinct, read.pooled))
+        return repeated(read.encodings, [distinct.index(text) for text in texts])
 
-    return encode_texts
+    def just_pooled(self, texts: list[str]) -> torch.Tensor:
+        """Of texts that were just encoded, with the words' own vectors in them."""
+        return torch.stack([self.known[text] for text in texts])
 
 
-def frozen_text(backbone: Backbone, texts: Sequence[str]) -> Callable[[list[str]], torch.Tensor]:
-    """The few texts of a training whose text encoder stays as it is: encoded once for all steps."""
-    known = dict(zip(texts, backbone.encode(list(texts))))
-    return lambda wanted: torch.stack([known[text] for text in wanted])
+class FrozenText:
+    """The few texts of a training whose text encoders stay as they are: encoded once for all
+    steps.
+    """
+
+    @torch.no_grad()
+    def __init__(self, backbone: Backbone, texts: Sequence[str]) -> None:
+        self.known = dict(zip(texts, backbone.encode(list(texts))))
+        self.pooled: Read | None = None
+        if backbone.text.joint:
+            pooled = backbone.text.encode(texts, {}).pooled
+            assert pooled is not None, "asked of a U-Net that reads pooled text"
+            beside = dict(zip(texts, pooled))
+            self.pooled = lambda wanted: torch.stack([beside[text] for text in wanted])
+
+    def __call__(self, wanted: list[str]) -> torch.Tensor:
+        return torch.stack([self.known[text] for text in wanted])
+
+
+# the shared loop asks them for encodings, and by `pooled` for pooled text, where there is such
+learned_text, frozen_text = LearnedText, FrozenText
 
 
 @contextmanager
@@ -74,11 +101,30 @@ def spoken(backbone: Backbone, words: Mapping[str, Word]) -> Iterator[None]:
     """Inside the block the pipeline understands prompts with these {names}."""
     pipe = backbone.pipe
     assert "encode_prompt" not in vars(pipe), "the pipeline has other words already"
-    pipe.encode_prompt = encoder(pipe, pipe.encode_prompt, words, "local")
+    # what is pooled has the words too, as in a pipeline with textual inversions
+    pipe.encode_prompt = encoder(pipe, pipe.encode_prompt, words, "local", own_pooled=list(words))
     try:
         yield
     finally:
         del pipe.encode_prompt
+
+
+def embedding_tensors(
+    backbone: Backbone, word: str, vector: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """A learned word as a file has it: one vector under its name, or one a text encoder."""
+    if not backbone.text.joint:
+        return {word: vector}
+    each = vector.split(backbone.text.widths)
+    return {key: part[None] for key, part in zip(VECTORS, each, strict=True)}
+
+
+def embedding_of(tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """The vector [d] in such a file."""
+    if VECTORS[0] in tensors:
+        return torch.cat([tensors[key][0] for key in VECTORS])
+    [vector] = tensors.values()
+    return vector
 
 
 # ---- pictures ----
@@ -100,8 +146,8 @@ class Masking(Flipping, Protocol):
 
 def own_pictures(backbone: Backbone, config: Masking, subject: Subject) -> Latents:
     """Latents of the concept's images, with its masks where the recipe wants them."""
-    masks = subject.masks_for(config.masks)
-    return Latents.of(backbone, subject.images, masks, flip=subject.mirrored(config.flip))
+    masks, flip = subject.masks_for(config.masks), subject.mirrored(config.flip)
+    return Latents.of(backbone, subject.images, masks, flip=flip, frames=subject.frames)
 
 
 def class_pictures(
@@ -124,12 +170,18 @@ def beside_class(mask: torch.Tensor | None, rows: int) -> torch.Tensor | None:
     return torch.cat([mask, mask.new_ones((rows, *mask.shape[1:]))])
 
 
+def with_whole(backbone: Backbone, sizes: torch.Tensor | None, others: int) -> torch.Tensor | None:
+    """Sizes of a concept's pictures, before so many that were drawn whole, as class images are."""
+    return None if sizes is None else torch.cat([sizes, backbone.whole(others)])
+
+
 # ---- proof ----
 
 
 def stamps(backbone: Backbone) -> dict[str, tuple[int, int]]:
     """Of every weight: where it lies and how often it was written. A change alters one of them."""
-    parts = {"unet": backbone.unet, "vae": backbone.vae, "text_encoder": backbone.text_encoder}
+    parts = {"unet": backbone.unet, "vae": backbone.vae}
+    parts |= {reader.part: reader.model for reader in backbone.text.readers}
     return {
         f"{part}.{name}": (tensor.data_ptr(), tensor._version)
         for part, model in parts.items()

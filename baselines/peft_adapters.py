@@ -21,12 +21,14 @@ from baselines.parts import (
     RARE,
     SLOT,
     Masking,
+    beside_class,
     class_pictures,
     frozen_text,
     own_pictures,
     refuse_points,
     spelled,
     stamps,
+    with_whole,
 )
 from baselines.peft_files import ABOUT, WEIGHTS, Kind, read_adapter, write_adapter
 from perfusion_core.errors import UserError
@@ -84,13 +86,17 @@ def train_adapter(
     mine, theirs = f"a photo of {words}", CLASS.format(subject.super_category)
 
     def draw(rng: torch.Generator) -> Batch:
-        latents, mask = pictures.draw(config.batch, rng)
-        texts = [mine] * config.batch
+        count = config.batch
+        latents, mask, sizes = pictures.draw_told(count, rng)
         if beside is None:
-            return Batch(latents, texts, mask)
-        latents = torch.cat([latents, beside.draw(config.batch, rng)[0]])
-        mask = None if mask is None else torch.cat([mask, torch.ones_like(mask)])
-        return Batch(latents, texts + [theirs] * config.batch, mask, prior=config.batch)
+            return Batch(latents, [mine] * count, mask, sizes=sizes)
+        return Batch(
+            torch.cat([latents, beside.draw(count, rng)[0]]),
+            [mine] * count + [theirs] * count,
+            beside_class(mask, count),
+            prior=count,
+            sizes=with_whole(backbone, sizes, count),
+        )
 
     @contextmanager
     def current() -> Iterator[Write]:

@@ -1,7 +1,7 @@
 """A concept's pictures as Custom Diffusion sees them: in other sizes, with what is valid of each.
 
-In: a backbone, a recipe, a subject. Out: draws of latents, of their masks, and of what is written
-before each text.
+In: a backbone, a recipe, a subject. Out: draws of latents, of their masks, of what is written
+before each text, and of what a U-Net is told of the photographs' sizes.
 """
 
 from typing import Protocol
@@ -14,7 +14,7 @@ from perfusion_core.backbone import Backbone
 from perfusion_core.latents import latent_masks, vae_moments
 from perfusion_core.subject import Subject
 
-Drawn = tuple[torch.Tensor, torch.Tensor, list[str]]
+Drawn = tuple[torch.Tensor, torch.Tensor, list[str], torch.Tensor | None]
 
 
 class Resizing(Masking, Protocol):
@@ -33,13 +33,18 @@ class SizedPictures:
         self.whole = None if config.resize else own_pictures(backbone, config, subject)
 
     def draw(self, many: int, rng: torch.Generator) -> Drawn:
-        """-> latents [many, c, h, w], masks [many, 1, h, w], what to write before the texts."""
+        """-> latents [many, c, h, w], masks [many, 1, h, w], what to write before the texts, sizes
+        [many, 6] where they are known: of pictures made smaller or larger nothing true can be told.
+        """
         if self.whole is None:
-            return self.views(many, rng)
-        latents, mask = self.whole.draw(many, rng)
-        return latents, torch.ones_like(latents[:, :1]) if mask is None else mask, [""] * many
+            return *self.views(many, rng), None
+        latents, mask, sizes = self.whole.draw_told(many, rng)
+        mask = torch.ones_like(latents[:, :1]) if mask is None else mask
+        return latents, mask, [""] * many, sizes
 
-    def views(self, many: int, rng: torch.Generator) -> Drawn:
+    def views(
+        self, many: int, rng: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
         """Each picture as often as the others, in a size of its own."""
         subject, backbone = self.subject, self.backbone
         images = (

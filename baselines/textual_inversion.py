@@ -1,6 +1,7 @@
 """Textual Inversion (Gal et al. 2022): pictures of a concept in, one word's embedding out; nothing
 else is learned.
 
+Where two text encoders read the prompt, the word has a vector in each, and both are learned.
 The vector is written over an ordinary word's embedding for one call, so every row of the table
 stays as it is.
 """
@@ -78,7 +79,7 @@ def fit(
     """Train, and leave what `load_textual_inversion` opens in `out`."""
     import torch
 
-    from baselines.parts import learned_text, own_pictures, spoken
+    from baselines.parts import embedding_tensors, learned_text, own_pictures, spoken
     from perfusion_core.files import write_tensors
     from perfusion_core.prompts import TEMPLATES, Word, named
     from perfusion_core.training import Batch, Recipe, equal_parts, train
@@ -90,8 +91,9 @@ def fit(
 
     def draw(rng: torch.Generator) -> Batch:
         which = torch.randint(len(TEMPLATES), (count,), generator=rng).tolist()
-        latents, mask = pictures.draw(count, rng)
-        return Batch(latents, [named(TEMPLATES[n], subject.name) for n in which], mask)
+        latents, mask, sizes = pictures.draw_told(count, rng)
+        texts = [named(TEMPLATES[n], subject.name) for n in which]
+        return Batch(latents, texts, mask, sizes=sizes)
 
     @contextmanager
     def current() -> Iterator[Write]:
@@ -112,7 +114,9 @@ def fit(
         seed=seed,
         out=out,
         save=lambda folder: write_tensors(
-            folder / FILE, {f"<{subject.name}>": vector}, {"format": "pt"}
+            folder / FILE,
+            embedding_tensors(backbone, f"<{subject.name}>", vector),
+            {"format": "pt"},
         ),
         current=current,
         validate=validate,
@@ -126,9 +130,7 @@ def first_vector(backbone: Backbone, word: str) -> nn.Parameter:
     """The embedding of a word that is one token, to be learned further."""
     from torch import nn
 
-    from perfusion_core.prompts import super_token, token_vector
-
-    return nn.Parameter(token_vector(backbone.text_encoder, super_token(backbone.tokenizer, word)))
+    return nn.Parameter(backbone.text.token_vector(word))
 
 
 @contextmanager
@@ -159,13 +161,15 @@ def apply(
 def load(backbone: Backbone, folder: Path) -> torch.Tensor:
     from safetensors.torch import load_file
 
-    [vector] = load_file(folder / FILE).values()
-    return vector.to(backbone.device)
+    from baselines.parts import embedding_of
+
+    return embedding_of(load_file(folder / FILE)).to(backbone.device)
 
 
 def said(backbone: Backbone, text: str) -> torch.Tensor:
     import torch
 
+    from perfusion_core.sampling import text_side
+
     with torch.no_grad():
-        encodings: torch.Tensor = backbone.pipe.encode_prompt(text, backbone.device, 1, False)[0]
-    return encodings
+        return text_side(backbone, text)[0]

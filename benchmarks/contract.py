@@ -158,7 +158,7 @@ def without_covariance(
 ) -> None:
     """A fit beside another C gives the same files."""
     before = vars(backbone).get("c_inv")
-    width = backbone.text_encoder.config.hidden_size
+    width = backbone.text.width
     vars(backbone)["c_inv"] = torch.linspace(1, 9, width, dtype=torch.float64).diag()
     try:
         same_again(
@@ -291,7 +291,8 @@ def picture(backbone: Any, text: str) -> np.ndarray:
 
 def state(backbone: Any) -> dict[str, torch.Tensor]:
     """Every weight of the pipeline, and what hangs on it."""
-    parts = {"unet": backbone.unet, "text": backbone.text_encoder, "vae": backbone.vae}
+    parts = {"unet": backbone.unet, "vae": backbone.vae}
+    parts |= {reader.part: reader.model for reader in backbone.text.readers}
     return {
         f"{part}.{name}": t.detach().clone()
         for part, model in parts.items()

@@ -97,7 +97,7 @@ class Backbone:
         if is_joint(self.pipe):
             raise UserError(
                 f"the backbone {self.name!r} has two text encoders, like Stable Diffusion XL, and "
-                f"what was asked for reads one; use the method perfusion, or a backbone of 1.x or "
+                f"what was asked for reads one; leave it out there, or give a backbone of 1.x or "
                 f"2.x"
             )
         if self.text.behind:
@@ -184,20 +184,25 @@ class Backbone:
         pooled: torch.Tensor | None,
         size: tuple[int, int] | None = None,
         mask: torch.Tensor | None = None,
+        sizes: torch.Tensor | None = None,
     ) -> Any:
         """What the U-Net is told beside encodings: of a text's pooled vectors [n, p] where it reads
-        such, and of the size in pixels, as if the picture had never been cut or scaled. A
-        transformer: which tokens are text, [n, M].
+        such, and of the size in pixels, as if the picture had never been cut or scaled. `sizes`
+        [n, 6] instead: of each picture the original's height and width, where it was cut, and what
+        is shown. A transformer: which tokens are text, by `mask` [n, M].
         """
-        high, wide = size or (self.size, self.size)
         if mask is not None:
-            return told_beside(self.unet, mask, (high, wide))
+            return told_beside(self.unet, mask, size or (self.size, self.size))
         if pooled is None:
             return {}
-        # of the original, where it was cut, and of what is drawn
-        told = torch.tensor([[high, wide, 0, 0, high, wide]], dtype=torch.float32)
+        told = self.whole(1, size) if sizes is None else sizes
         time_ids = told.expand(len(pooled), -1).to(pooled.device)
         return {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": time_ids}}
+
+    def whole(self, n: int, size: tuple[int, int] | None = None) -> torch.Tensor:
+        """What is told of pictures that were never cut or scaled [n, 6]."""
+        high, wide = size or (self.size, self.size)
+        return torch.tensor([[high, wide, 0, 0, high, wide]] * n, dtype=torch.float32)
 
     def fresh_unet(self, dtype: torch.dtype = torch.float32) -> Any:
         """Another copy of the pretrained U-Net, read from disk, for a method that trains all of

@@ -46,6 +46,7 @@ class Latents:
     mean: torch.Tensor  # [views, n, c, h, w]; views: as they are, and mirrored
     std: torch.Tensor
     masks: torch.Tensor | None  # [views, n, 1, h, w]
+    sizes: torch.Tensor | None = None  # [n, 6], what `Backbone.added` tells of each picture
 
     @staticmethod
     def of(
@@ -53,21 +54,35 @@ class Latents:
         images: torch.Tensor,
         masks: torch.Tensor | None = None,
         flip: bool = False,
+        frames: torch.Tensor | None = None,
     ) -> "Latents":
+        """`frames` [n, 4]: of each photograph as it was taken, as `Subject` has them."""
         views = [images, images.flip(-1)] if flip else [images]
         moments = [vae_moments(backbone, view) for view in views]
         mean, std = (torch.stack(part) for part in zip(*moments))
+        sizes = None
+        if frames is not None:
+            shown = torch.tensor([images.shape[-2:]] * len(images), dtype=torch.float32)
+            sizes = torch.cat([frames.float(), shown], dim=1)
         if masks is None:
-            return Latents(mean, std, None)
+            return Latents(mean, std, None, sizes)
         small = latent_masks(masks, mean.shape[-1]).to(backbone.device)
-        return Latents(mean, std, torch.stack([small, small.flip(-1)] if flip else [small]))
+        both = torch.stack([small, small.flip(-1)] if flip else [small])
+        return Latents(mean, std, both, sizes)
 
     def draw(self, n: int, rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor | None]:
         """n of them, each as often as the others, each mirrored with p = 0.5."""
+        return self.draw_told(n, rng)[:2]
+
+    def draw_told(
+        self, n: int, rng: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        """The same, and the sizes of each."""
         many = self.mean.shape[1]
         order = [torch.randperm(many, generator=rng) for _ in range(-(-n // many))]
         index = torch.cat(order)[:n].to(self.mean.device)
         view = torch.randint(len(self.mean), (n,), generator=rng).to(self.mean.device)
         noise = torch.randn((n, *self.mean.shape[2:]), generator=rng).to(self.mean.device)
         latents = self.mean[view, index] + self.std[view, index] * noise
-        return latents, None if self.masks is None else self.masks[view, index]
+        masks = None if self.masks is None else self.masks[view, index]
+        return latents, masks, None if self.sizes is None else self.sizes[index.cpu()]

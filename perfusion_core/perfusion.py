@@ -86,12 +86,15 @@ def fit(
     student = Student(backbone, subject, config)
     few = slice(0, config.images or None)
     masks = None if masks is None else masks[few]
-    pictures = Latents.of(backbone, subject.images[few], masks, flip=subject.mirrored(config.flip))
+    frames = None if subject.frames is None else subject.frames[few]
+    flip = subject.mirrored(config.flip)
+    pictures = Latents.of(backbone, subject.images[few], masks, flip=flip, frames=frames)
 
     def draw(rng: torch.Generator) -> Batch:
-        latents, mask = pictures.draw(count, rng)
+        latents, mask, sizes = pictures.draw_told(count, rng)
         which = torch.randint(len(TEMPLATES), (count,), generator=rng).tolist()
-        return Batch(latents, [named(TEMPLATES[n], subject.name) for n in which], mask)
+        texts = [named(TEMPLATES[n], subject.name) for n in which]
+        return Batch(latents, texts, mask, sizes=sizes)
 
     def save(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,9 @@ class Subject:
     images: torch.Tensor  # [n, 3, H, W] in [-1, 1], of the size that the backbone draws
     masks: torch.Tensor | None = None  # [n, 1, H, W] in [0, 1], soft
     asymmetric: bool = False
+    # [n, 4]: height and width of each photograph as it was taken, and where it was cut (top and
+    # left) once it was scaled; for U-Nets that are told so
+    frames: torch.Tensor | None = None
 
     @classmethod
     def of_pixels(
@@ -33,6 +37,7 @@ class Subject:
         images: np.ndarray,
         masks: np.ndarray | None,
         asymmetric: bool = False,
+        frames: Sequence[Sequence[int]] | None = None,
     ) -> Subject:
         """From pictures as files hold them: uint8 [n, H, W, 3], and masks uint8 [n, H, W]."""
         import torch
@@ -40,7 +45,8 @@ class Subject:
         from perfusion_core.sampling import as_float
 
         soft = None if masks is None else torch.from_numpy(masks).unsqueeze(1).float() / 255
-        return cls(name, super_category, as_float(images), soft, asymmetric)
+        taken = None if frames is None else torch.tensor(frames, dtype=torch.float32)
+        return cls(name, super_category, as_float(images), soft, asymmetric, taken)
 
     def mirrored(self, wanted: bool) -> bool:
         """Whether its pictures may be mirrored in training: never something with writing or

@@ -57,6 +57,7 @@ class Batch:
     texts: list[str]
     mask: torch.Tensor | None = None  # [n, 1, h, w], weight of each position
     prior: int = 0
+    sizes: torch.Tensor | None = None  # [n, 6], what `Backbone.added` tells of each; None: whole
 
 
 def equal_parts(batch: int, parts: int) -> int:
@@ -139,17 +140,19 @@ def train(
         validate: what picks the best step; without it the last step is saved.
         keep: steps whose state is also saved under `out/step-<n>/`.
         progress: called with step, steps and loss after each step.
-        pooled: texts -> pooled text [n, p], without gradient; needed where the U-Net reads such.
+        pooled: texts -> pooled text [n, p], of texts that were just encoded; needed where the
+            U-Net reads such. Without it, `encode.pooled` is asked, where there is one.
         begin: called before each step with its number and the optimizer, by a method in stages. A
             parameter that gets no gradient stays as it is.
         term: a term of the loss beside the error of the noise, asked for after each U-Net call with
             the share of the micro-batch's rows that it saw.
         masks: texts -> which tokens count [n, M]; needed where a transformer asks.
     """
+    pooled = pooled or getattr(encode, "pooled", None)
     if backbone.text.joint and pooled is None:
         raise UserError(
             f"the backbone {backbone.name!r} reads pooled text beside its cross-attentions, and "
-            f"this method gives it none; use the method perfusion there"
+            f"this method gives it none; use another method there"
         )
     if backbone.text.behind and masks is None:
         raise UserError(
@@ -251,10 +254,11 @@ def one_step(
     back in one sweep.
     """
     encodings = encode([text for batch in batches for text in batch.texts])
-    total, gathered = 0.0, []
+    total, gathered, ends = 0.0, [], []
     for batch, part in zip(batches, encodings.split([len(batch.texts) for batch in batches])):
         leaf = part.detach().requires_grad_(encodings.requires_grad)
-        beside = pooled(batch.texts) if pooled else None
+        told = pooled(batch.texts) if pooled else None
+        beside = None if told is None else told.detach().requires_grad_(told.requires_grad)
         counts = masks(batch.texts) if masks else None
         for share in batch_losses(
             backbone, unet, recipe, batch, leaf, prepare, levels, rng, parts, beside, term, counts
@@ -263,8 +267,13 @@ def one_step(
             scaler.scale(loss).backward()
             total += loss.item()
         gathered.append(leaf.grad)
+        if told is not None and beside is not None and told.requires_grad:
+            ends.append((told, beside.grad))
     if encodings.requires_grad:
-        encodings.backward(torch.cat(gathered))
+        ends.insert(0, (encodings, torch.cat(gathered)))
+    if ends:
+        outputs, gradients = zip(*ends)
+        torch.autograd.backward(outputs, gradients)
     return total
 
 
@@ -298,6 +307,7 @@ def batch_losses(
             told = backbone.added(
                 None if pooled is None else pooled[part],
                 mask=None if text_mask is None else text_mask[part],
+                sizes=None if batch.sizes is None else batch.sizes[part],
             )
             x = channels_last(noisy[part].to(unet.dtype))
             found = predicted(unet, x, t[part], encoder_hidden_states=some, **told)

@@ -2,11 +2,18 @@
 different width, penultimate outputs, pooled text and time ids.
 """
 
+import json
+from pathlib import Path
 from typing import Any
 
 import torch
 from conftest import make_tokenizer, text_config
+from safetensors.torch import save_file
+from sd_kit import text_names, unet_names, vae_names
 
+from perfusion_core import single_file
+
+TRUE = single_file.layouts
 WIDTHS = (24, 40)
 POOLED = 16
 LENGTH = 32
@@ -69,6 +76,50 @@ def make_xl(seed: int = 0, force_zeros: bool = True) -> Any:
     return pipe
 
 
+def save_xl(folder: Path, seed: int = 0) -> Any:
+    """Such a pipeline as a backbone, opened, with C of random words beside it."""
+    import random
+
+    from conftest import WORDS
+
+    from perfusion_core import Backbone
+    from perfusion_core.covariance import FILE, estimate
+
+    make_xl(seed).save_pretrained(folder)
+    backbone = Backbone.open(folder, device="cpu", dtype="float32")
+    rng = random.Random(0)
+    texts = [" ".join(rng.choices(WORDS, k=rng.randint(3, 12))) for _ in range(200)]
+    estimate(backbone, texts, folder / FILE, source="random words")
+    return backbone
+
+
+def xl_stock(backbone: Any) -> Any:
+    """A pipeline of diffusers' own from the same folder, with the protocol's scheduler."""
+    from diffusers import StableDiffusionXLPipeline
+
+    pipe = StableDiffusionXLPipeline.from_pretrained(backbone.place, add_watermarker=False)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.scheduler = backbone.scheduler()
+    return pipe
+
+
+def load_word(pipe: Any, path: Path, token: str) -> None:
+    """Each encoder's vectors under the same word, as diffusers' guide has it."""
+    from safetensors.torch import load_file
+
+    tensors = load_file(path)
+    assert {key: tensor.shape[1] for key, tensor in tensors.items()} == dict(
+        zip(("clip_l", "clip_g"), WIDTHS)
+    )
+    for key, tail in (("clip_l", ""), ("clip_g", "_2")):
+        pipe.load_textual_inversion(
+            tensors[key],
+            token=token,
+            text_encoder=getattr(pipe, f"text_encoder{tail}"),
+            tokenizer=getattr(pipe, f"tokenizer{tail}"),
+        )
+
+
 def make_xl_concept(
     backbone: Any, name: str = "teddy", super_category: str = "toy", seed: int = 0, **changes: Any
 ) -> Any:
@@ -96,3 +147,80 @@ def make_xl_concept(
         names=tuple(layers),
     )
     return replace(concept, **changes)
+
+
+# ---- single files ----
+
+
+def tiny_xl_layout() -> dict[str, Any]:
+    """Stable Diffusion XL's layout with the true vocabulary, its order of blocks and few
+    channels.
+    """
+    layout = json.loads(json.dumps(TRUE()[2048]))
+    few = {"layers_per_block": 1, "norm_num_groups": 8}
+    layout["unet"] |= few | {
+        "sample_size": 8,
+        "block_out_channels": [16, 32, 32],
+        "attention_head_dim": [2, 4, 4],
+        "transformer_layers_per_block": [1, 1, 2],
+        "cross_attention_dim": sum(WIDTHS),
+        "addition_time_embed_dim": 8,
+        "projection_class_embeddings_input_dim": 6 * 8 + POOLED,
+    }
+    layout["vae"] |= few | {"sample_size": 16, "block_out_channels": [8, 16]}
+    layout["vae"] |= {
+        "down_block_types": ["DownEncoderBlock2D"] * 2,
+        "up_block_types": ["UpDecoderBlock2D"] * 2,
+    }
+    for part, width in zip(("text_encoder", "text_encoder_2"), WIDTHS):
+        layout[part] |= {
+            "hidden_size": width,
+            "intermediate_size": 2 * width,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "projection_dim": POOLED,
+        }
+    return layout
+
+
+def xl_pipe_of(layout: dict[str, Any], seed: int = 0) -> Any:
+    """Random weights in the models that a layout describes."""
+    from diffusers import (
+        AutoencoderKL,
+        EulerDiscreteScheduler,
+        StableDiffusionXLPipeline,
+        UNet2DConditionModel,
+    )
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    torch.manual_seed(seed)
+    first, second = (CLIPTextConfig(**layout[f"text_encoder{tail}"]) for tail in ("", "_2"))
+    pipe = StableDiffusionXLPipeline(
+        vae=AutoencoderKL.from_config(layout["vae"]).eval(),
+        text_encoder=CLIPTextModel(first).eval(),
+        text_encoder_2=CLIPTextModelWithProjection(second).eval(),
+        tokenizer=single_file.tokenizer_of(layout),
+        tokenizer_2=single_file.tokenizer_of(layout | {"pad": "!"}),
+        unet=UNet2DConditionModel.from_config(layout["unet"]).eval(),
+        scheduler=EulerDiscreteScheduler.from_config(layout["scheduler"]),
+        add_watermarker=False,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def save_xl_single_file(pipe: Any, path: Path, **more: torch.Tensor) -> Path:
+    """U-Net, VAE and both text encoders under the names of the original code, in one file."""
+    tensors = {f"model.diffusion_model.{k}": v for k, v in unet_names(pipe.unet).items()}
+    tensors |= {f"first_stage_model.{k}": v for k, v in vae_names(pipe.vae).items()}
+    places = [("cond_stage_model.", "conditioner.embedders.0.", pipe.text_encoder, False)]
+    places += [("cond_stage_model.", "conditioner.embedders.1.", pipe.text_encoder_2, True)]
+    for before, after, encoder, openclip in places:
+        named = text_names(encoder, openclip=openclip)
+        tensors |= {key.replace(before, after): value for key, value in named.items()}
+    second = "conditioner.embedders.1.model"
+    projection = pipe.text_encoder_2.text_projection.weight
+    tensors |= {f"{second}.text_projection": projection.T, f"{second}.logit_scale": torch.ones(())}
+    tensors |= more
+    save_file({k: v.detach().clone().contiguous() for k, v in tensors.items()}, path)
+    return path

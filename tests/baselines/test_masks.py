@@ -107,8 +107,8 @@ def test_the_mask_is_cut_and_scaled_with_its_picture(tiny_backbone, monkeypatch)
     config = custom_diffusion.Config(masks=True)
     plain = sized_pictures.SizedPictures(tiny_backbone, replace(config, masks=False), who)
     masked = sized_pictures.SizedPictures(tiny_backbone, config, who)
-    _, valid, before = plain.draw(40, torch.Generator().manual_seed(5))
-    _, mask, after = masked.draw(40, torch.Generator().manual_seed(5))
+    _, valid, before, _ = plain.draw(40, torch.Generator().manual_seed(5))
+    _, mask, after, _ = masked.draw(40, torch.Generator().manual_seed(5))
     assert before == after and torch.equal(*seen), "masks change no picture and no word"
     shown = torch.nn.functional.avg_pool2d(seen[1][:, :1] / 2 + 0.5, 2)
     assert 0 < int((valid == 0).flatten(1).any(1).sum()) < 40, "some are smaller"
