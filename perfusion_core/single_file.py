@@ -1,4 +1,5 @@
-"""One .safetensors checkpoint of Stable Diffusion 1.x or 2.x in, a pipeline out, without a network.
+"""One .safetensors checkpoint of Stable Diffusion 1.x, 2.x or XL in, a pipeline out, without a
+network.
 
 Such a file holds weights alone: the configurations are ours (layouts/), CLIP's vocabulary is the
 one in open_clip.
@@ -28,16 +29,23 @@ FIRST, TEXT = (
     f"{UNET}middle_block.1.transformer_blocks.0.attn2.to_k.weight",
 )
 PARTS = {"VAE": "first_stage_model.", "text encoder": "cond_stage_model."}
+JOINT_PARTS = {  # of XL
+    "VAE": "first_stage_model.",
+    "first text encoder": "conditioner.embedders.0.transformer.",
+    "second text encoder": "conditioner.embedders.1.model.",
+}
+SECOND = "text_encoder_2"  # in a layout with two of them
+VELOCITY, EDM = "v_pred", "edm_mean"  # what some programs leave in a file to tell its kind
 OLD = "cond_stage_model.transformer.embeddings."  # as some programs wrote it in 2022
 V = {"v": "v_prediction", "epsilon": "epsilon", "eps": "epsilon"}
 
 
 @cache
 def layouts() -> dict[int, Layout]:
-    """Stable Diffusion 1.x and 2.x by the width of what their cross-attentions read."""
+    """Stable Diffusion 1.x, 2.x and XL by the width of what their cross-attentions read."""
     found = [
         json.loads((files("perfusion_core") / "layouts" / name).read_text())
-        for name in ("sd1.json", "sd2.json")
+        for name in ("sd1.json", "sd2.json", "sdxl.json")
     ]
     return {layout["unet"]["cross_attention_dim"]: layout for layout in found}
 
@@ -55,27 +63,34 @@ def layout_of(place: Path) -> Layout:
         raise UserError(f"{place} is damaged or not a safetensors file: {error}") from error
     if len(shapes) < 2 or shapes[TEXT][1] not in layouts():
         raise UserError(
-            f"{place} is not a checkpoint of Stable Diffusion 1.x or 2.x, with U-Net, VAE and text "
-            f"encoder in one file; give such a file (a LoRA or a part of a model is none), or a "
-            f"folder in diffusers layout"
+            f"{place} is not a checkpoint of Stable Diffusion 1.x, 2.x or XL, with U-Net, VAE and "
+            f"text encoder in one file; give such a file (a LoRA or a part of a model is none), or "
+            f"a folder in diffusers layout"
         )
-    refuse_without(place, names)
     layout: Layout = json.loads(json.dumps(layouts()[shapes[TEXT][1]]))
+    refuse_without(place, names, JOINT_PARTS if SECOND in layout else PARTS)
     if shapes[FIRST][1] != layout["unet"]["in_channels"]:
         raise UserError(
             f"{place} reads {shapes[FIRST][1]} channels: an inpainting or depth model; give the "
             f"plain one"
         )
+    if EDM in names:
+        raise UserError(
+            f"{place} was made for a schedule that knows no betas (EDM, as Playground 2.5), and "
+            f"training and drawing here need them; use its own pipeline with load_concepts"
+        )
     kind = prediction(place, about, plain=layout["pad"] != "!")
+    if VELOCITY in names:
+        kind = V["v"]
     layout["scheduler"]["prediction_type"] = kind
     if layout["pad"] == "!" and kind == "v_prediction":  # 2.x: the models of 768 pixels predict v
         layout["unet"]["sample_size"], layout["vae"]["sample_size"] = 96, 768
     return layout
 
 
-def refuse_without(place: Path, names: set[str]) -> None:
-    """A file that lacks one of the three parts, or has it under names that nobody reads now."""
-    for part, prefix in PARTS.items():
+def refuse_without(place: Path, names: set[str], parts: dict[str, str]) -> None:
+    """A file that lacks one of the parts, or has it under names that nobody reads now."""
+    for part, prefix in parts.items():
         if not any(name.startswith(prefix) for name in names):
             raise UserError(
                 f"{place} has no {part}; give a checkpoint with U-Net, VAE and text encoder in one "
@@ -90,10 +105,11 @@ def refuse_without(place: Path, names: set[str]) -> None:
 
 def refuse_gaps(place: Path, pipe: Any) -> None:
     """A checkpoint in which single weights are missing."""
-    parts = ("unet", "vae", "text_encoder")
+    parts = ("unet", "vae", "text_encoder", SECOND)
     gaps = [
         f"{part}.{name}"
         for part in parts
+        if hasattr(pipe, part)
         for name, weight in getattr(pipe, part).named_parameters()
         if weight.is_meta
     ]
@@ -147,47 +163,60 @@ def tokenizer_of(layout: Layout) -> Any:
 
 def write_layout(layout: Layout, folder: Path) -> None:
     """The folder of configurations that diffusers wants beside the weights."""
-    about: dict[str, Any] = {
-        "_class_name": "StableDiffusionPipeline",
-        "requires_safety_checker": False,
-    }
-    kinds = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "scheduler": "DDIMScheduler"}
+    joint = SECOND in layout
+    about: dict[str, Any] = (
+        {"_class_name": "StableDiffusionXLPipeline", "force_zeros_for_empty_prompt": True}
+        if joint
+        else {"_class_name": "StableDiffusionPipeline", "requires_safety_checker": False}
+    )
+    kinds = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
+    kinds["scheduler"] = layout["scheduler"]["_class_name"]
     about |= {part: ["diffusers", name] for part, name in kinds.items()}
     about |= {
         "text_encoder": ["transformers", "CLIPTextModel"],
         "tokenizer": ["transformers", "CLIPTokenizer"],
     }
-    about |= {
-        "safety_checker": [None, None],
-        "feature_extractor": [None, None],
-        "image_encoder": [None, None],
-    }
+    if joint:
+        about |= {
+            SECOND: ["transformers", "CLIPTextModelWithProjection"],
+            "tokenizer_2": ["transformers", "CLIPTokenizer"],
+        }
+    else:
+        about["safety_checker"] = [None, None]
+    about |= {"feature_extractor": [None, None], "image_encoder": [None, None]}
     (folder / "model_index.json").write_text(json.dumps(about))
-    for part in ("unet", "vae", "text_encoder", "scheduler"):
+    for part in ("unet", "vae", "text_encoder", *([SECOND] if joint else []), "scheduler"):
         (folder / part).mkdir()
         name = "scheduler_config.json" if part == "scheduler" else "config.json"
         (folder / part / name).write_text(json.dumps(layout[part]))
 
 
 def open_single_file(place: Path, dtype: torch.dtype) -> Any:
-    """The text encoder stays in float32 as everywhere."""
+    """Text encoders stay in float32 as everywhere, and so does XL's VAE beside float16, whose
+    range it leaves.
+    """
     import torch
-    from diffusers import StableDiffusionPipeline
+    from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
     from diffusers.loaders.single_file_utils import SingleFileComponentError
 
     layout = layout_of(place)
+    joint = SECOND in layout
+    kind: Any = StableDiffusionXLPipeline if joint else StableDiffusionPipeline
+    others: dict[str, Any] = {"safety_checker": None}
+    if joint:
+        others = {"tokenizer_2": tokenizer_of(layout | {"pad": "!"}), "add_watermarker": False}
     with tempfile.TemporaryDirectory() as scratch:
         write_layout(layout, Path(scratch))
         try:
-            pipe = StableDiffusionPipeline.from_single_file(
+            pipe = kind.from_single_file(
                 str(place),
                 config=scratch,
                 local_files_only=True,
                 dtype=torch.float32,
                 tokenizer=tokenizer_of(layout),
-                safety_checker=None,
                 feature_extractor=None,
                 image_encoder=None,
+                **others,
             )
         except NotImplementedError as error:  # a weight without numbers cannot be copied
             raise UserError(
@@ -199,7 +228,7 @@ def open_single_file(place: Path, dtype: torch.dtype) -> Any:
                 f"cannot open the backbone in {place}: {str(error).strip().splitlines()[0]}"
             ) from error
     refuse_gaps(place, pipe)
-    for model in (pipe.unet, pipe.vae):
+    for model in (pipe.unet,) if joint and dtype == torch.float16 else (pipe.unet, pipe.vae):
         # diffusers' own warns about modules that neither of them has
         torch.nn.Module.to(model, dtype)
     return pipe

@@ -130,6 +130,8 @@ def unet_names(unet: Any) -> dict[str, torch.Tensor]:
         "conv_in": "input_blocks.0.0",
         "conv_norm_out": "out.0",
         "conv_out": "out.2",
+        "add_embedding.linear_1": "label_emb.0.0",  # of XL
+        "add_embedding.linear_2": "label_emb.0.2",
     }
 
     def place(side: str, level: int, kind: str, number: int) -> str:

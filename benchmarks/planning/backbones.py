@@ -16,17 +16,19 @@ from benchmarks.planning.units import Facts
 from benchmarks.scoring.lookup import Scorer, find_scorer, is_judge, knows_pictures_only
 from benchmarks.scoring.modern import spelled_out
 from perfusion_core.errors import UserError
+from perfusion_core.families import index_of
 from perfusion_core.hardware import fast_dtype_name, has_gpu
 from perfusion_core.places import COVARIANCE, cached, locate, variant_of
-from perfusion_core.single_file import picture_side
+from perfusion_core.single_file import SECOND, layout_of, picture_side
 from perfusion_core.weight_digests import (
     backbone_digest,
     file_sha256,
-    text_digest,
+    joint_digest,
     text_digest_of_files,
 )
 
 SMALL = 128  # pixels; a larger picture keeps a processor busy in a smaller batch
+LARGE = 1024  # pixels; of such pictures, more than two at a time fill a GPU of 24 GB
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Models:
     selector: Scorer
     compiled: bool = False
     world: str = ""  # the miniature's generation; empty for other models
+    joint: bool = False  # its U-Net is told the size of each photograph
 
     @property
     def facts(self) -> Facts:
@@ -91,6 +94,7 @@ def find_models(config: Config) -> Models:
         selector=selector,
         compiled=config.compile,
         world=world_of_weights(place, digest),
+        joint=is_joint_place(place),
     )
 
 
@@ -128,14 +132,26 @@ def covariance_digest(place: Path) -> str:
     """Of the backbone's C, in its folder or in the cache; empty where none was estimated."""
     path = place / COVARIANCE
     if not (place.is_dir() and path.is_file()):
-        path = cached(text_digest_of_files(place) or _loaded_digest(place))
+        path = cached(text_digest_of_files(place) or _text_digest(place))
     return file_sha256(path)[:16] if path.is_file() else ""
 
 
-def _loaded_digest(place: Path) -> str:
-    """Of what cross-attentions read, which only loading tells."""
-    if not (place / "transformer").is_dir():
-        return text_digest(_text_encoder(place))
+def _text_digest(place: Path) -> str:
+    """Of what cross-attentions read, loaded where files alone do not tell the weights."""
+    if place.is_dir() and not (place / "transformer").is_dir():
+        from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+        kinds: dict[str, Any] = {
+            "text_encoder": CLIPTextModel,
+            "text_encoder_2": CLIPTextModelWithProjection,
+        }
+        return joint_digest(
+            [
+                kind.from_pretrained(place / part, use_safetensors=True, variant=variant_of(place))
+                for part, kind in kinds.items()
+                if (place / part).is_dir()
+            ]
+        )
     import torch
 
     from perfusion_core.backbone import load_pipeline
@@ -144,25 +160,20 @@ def _loaded_digest(place: Path) -> str:
     return text_encoders(load_pipeline(place, torch.float32)).digest()
 
 
-def _text_encoder(place: Path) -> Any:
-    """Loaded, where its files alone do not tell which weights it has."""
-    if place.is_dir():
-        from transformers import CLIPTextModel
-
-        return CLIPTextModel.from_pretrained(
-            place / "text_encoder", use_safetensors=True, variant=variant_of(place)
-        )
-    import torch
-
-    from perfusion_core.backbone import load_pipeline
-
-    return load_pipeline(place, torch.float32).text_encoder
+def is_joint_place(place: Path) -> bool:
+    """Whether two text encoders are there, as Stable Diffusion XL has; then its U-Net is told
+    sizes."""
+    if place.is_file():
+        return SECOND in layout_of(place)
+    return SECOND in index_of(place)
 
 
 def usual_rows(size: int) -> int:
     """Rows of a batch of the U-Net, by the side of the pictures: a number of the protocol, never of
     the machine.
     """
+    if size >= LARGE:
+        return 4
     return 32 if size <= SMALL else 16
 
 

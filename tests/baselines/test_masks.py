@@ -9,7 +9,7 @@ import pytest
 import torch
 from run_kit import content, run_here, shared
 
-from baselines import custom_diffusion, sized_pictures
+from baselines import custom_diffusion, peft_adapters, sized_pictures
 from benchmarks.planning import methods
 from benchmarks.planning.config import resolve
 from benchmarks.running.prepared import prepare_run
@@ -82,6 +82,7 @@ def test_what_lies_outside_counts_nothing_and_class_images_count_all_over(
         raise Handed
 
     monkeypatch.setattr(training, "train", catch)
+    monkeypatch.setattr(peft_adapters, "train", catch)  # which may have been read before
     with pytest.raises(Handed):
         fit(name, tiny_backbone, tmp_path, OBJECT, True)
     [batch] = got

@@ -164,18 +164,42 @@ def test_pickles_only_is_refused(model, tmp_path):
     assert not any(path.suffix == ".bin" for path in (tmp_path / "home").rglob("*"))
 
 
-def test_two_text_encoders_are_refused_before_anything_is_downloaded(model, tmp_path):
-    """SDXL has all the folders of 1.x, and 13 GB."""
-    larger = shutil.copytree(model, tmp_path / "larger")
-    shutil.copytree(larger / "text_encoder", larger / "text_encoder_2")
-    hub = Hub({"owner/xl": larger})
-    done = fetch(tmp_path / "home", "owner/xl", endpoint=hub.address)
+SECOND = ["text_encoder_2/config.json", "text_encoder_2/model.safetensors"]
+SECOND += ["tokenizer_2/merges.txt", "tokenizer_2/vocab.json"]
+
+
+@pytest.fixture(scope="module")
+def larger(model, tmp_path_factory):
+    """The same with a second text encoder and its tokenizer, as Stable Diffusion XL has."""
+    folder = shutil.copytree(model, tmp_path_factory.mktemp("hub") / "larger")
+    for part in ("text_encoder", "tokenizer"):
+        shutil.copytree(folder / part, folder / f"{part}_2")
+    for path in folder.glob("*_2/*"):  # other bytes: what is the same is not fetched twice
+        path.write_bytes(path.read_bytes() + b" ")
+    return folder
+
+
+def test_two_text_encoders_are_fetched_with_both_tokenizers(larger, tmp_path):
+    hub = Hub({HUB["sdxl"]: larger})
+    done = fetch(tmp_path, "sdxl", endpoint=hub.address)
     hub.close()
-    assert (
-        done.returncode == 1
-        and "owner/xl has two text encoders" in done.stderr
-        and hub.fetched() == set()
-    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith(f"sdxl = {HUB['sdxl']} at {COMMIT[:8]}: 14 files, 2.8 MB")
+    assert hub.fetched() == {*PLAIN, *FULL, *SECOND}
+    (Path(done.stdout.strip()) / SECOND[1]).unlink()
+    offline = fetch(tmp_path, "sdxl", HF_HUB_OFFLINE="1")
+    assert offline.returncode == 1 and "the backbone sdxl" in offline.stderr
+
+
+def test_a_refiner_is_refused_before_anything_is_downloaded(larger, tmp_path):
+    refiner = shutil.copytree(larger, tmp_path / "refiner")
+    for part in ("text_encoder", "tokenizer"):
+        shutil.rmtree(refiner / part)
+    hub = Hub({"owner/refiner": refiner})
+    done = fetch(tmp_path / "home", "owner/refiner", endpoint=hub.address)
+    hub.close()
+    assert done.returncode == 1 and "owner/refiner: this is a refiner" in done.stderr
+    assert hub.fetched() == set()
 
 
 @pytest.mark.parametrize(("config", "says"), [
@@ -216,6 +240,7 @@ def test_which_files_are_used():
     shards += ["unet/diffusion_pytorch_model.safetensors.index.json", FULL[0], FULL[2]]
     assert variant_in([*PLAIN, *HALF]) == "fp16" and set(used([*PLAIN, *HALF])) == {*PLAIN, *HALF}
     assert whole([*PLAIN, *HALF]) and not whole([*PLAIN, *HALF[:2]])
+    assert whole([*PLAIN, *FULL, *SECOND]) and not whole([*PLAIN, *FULL, *SECOND[:3:2]])
     everything = [*PLAIN, *HALF, *shards, *AROUND]
     assert set(used(everything)) == {*PLAIN, *shards}
     assert whole(everything) and not whole(shards)

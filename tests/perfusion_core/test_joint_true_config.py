@@ -44,7 +44,7 @@ def make_true(device):
     )
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-    sd1, sd2 = layouts().values()
+    sd1, sd2, _ = layouts().values()
     with torch.device(device):
         parts = {
             "unet": UNet2DConditionModel(**UNET),

@@ -133,7 +133,7 @@ def test_v_prediction_is_read_where_the_file_tells_it(tiny, tmp_path):
 def test_the_true_layouts_have_the_published_sizes():
     from accelerate import init_empty_weights
     from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     from perfusion_core.backbone import cross_attentions
 
@@ -145,6 +145,9 @@ def test_the_true_layouts_have_the_published_sizes():
                 AutoencoderKL.from_config(layout["vae"]),
             )
             text = CLIPTextModel(CLIPTextConfig(**layout["text_encoder"]))
+            if second := layout.get("text_encoder_2"):
+                model = CLIPTextModelWithProjection(CLIPTextConfig(**second))
+                assert sum(p.numel() for p in model.parameters()) == 694659840
         layers = cross_attentions(unet)
         numbers = [sum(p.numel() for p in model.parameters()) for model in (unet, vae, text)]
         counted[width] = (
@@ -153,9 +156,10 @@ def test_the_true_layouts_have_the_published_sizes():
             *numbers,
         )
     # the parameter counts that the published model cards and papers give: 860 M, 84 M, 123 M; 866
-    # M, 84 M, 340 M
+    # M, 84 M, 340 M; 2.6 B, 84 M, 123 M and 695 M
     assert counted[768] == (16, 12480, 859520964, 83653863, 123060480)
     assert counted[1024] == (16, 12480, 865910724, 83653863, 340387840)
+    assert counted[2048] == (70, 83200, 2567463684, 83653863, 123060480)
 
 
 def test_the_tokenizer_is_clips(tiny):
