@@ -15,8 +15,10 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
+from safetensors.torch import load_file
 
 from benchmarks.disk import write_whole, written_whole
+from benchmarks.exchange.lora_files import WORDS, word_of
 from benchmarks.scoring.similarity import image_similarity
 from benchmarks.suite.catalog import Catalog, fill, leave_out
 from benchmarks.tables.table_text import aligned
@@ -119,10 +121,21 @@ def drawn_by_all(
         drawn |= {GATED: draw(named), OTHERS: draw(named, OTHER)}
     *embeddings, lora = files
     for path in embeddings:
-        pipe.load_textual_inversion(str(path))
+        load_word(backbone, path)
     pipe.load_lora_weights(str(lora.parent), weight_name=lora.name)
     drawn[EXPORTED] = draw([f"<{name}>" for name in concepts])
     return texts, {name: drawn[name] for name in (PLAIN, GATED, EXPORTED, OTHERS)}
+
+
+def load_word(backbone: Any, path: Path) -> None:
+    """An embedding of the export, into each text encoder that reads the prompt."""
+    if not backbone.text.joint:
+        backbone.pipe.load_textual_inversion(str(path))
+        return
+    rows, word = load_file(path), path.stem.removesuffix(word_of(""))
+    for reader, key in zip(backbone.text.readers, WORDS, strict=True):
+        parts = {"text_encoder": reader.model, "tokenizer": reader.tokenizer}
+        backbone.pipe.load_textual_inversion(rows[key], token=f"<{word}>", **parts)
 
 
 def scored(

@@ -176,7 +176,7 @@ def refuse_targets(targets: Sequence[Path], inputs: Sequence[Path], overwrite: b
 def kohya_of(given: Given, backbone: Any, stem: str) -> Wanted:
     """The same matrices under kohya's keys."""
     factors = lora_files.read_lora(given.path, backbone)
-    tensors = lora_files.kohya_tensors(factors)
+    tensors = lora_files.kohya_tensors(factors, backbone)
     rank, digest = max(len(one.down) for one in factors.values()), lora_files.sha256_of(tensors)
     spec = lora_files.model_spec(backbone, digest, "lora", title=f"{given.name} (LoRA)")
     return Wanted(tensors, lora_files.kohya_header(backbone, digest, rank, f"{stem}_lora") | spec)
@@ -263,7 +263,7 @@ def wanted_files(
 ) -> dict[Path, Wanted]:
     done: dict[Path, Wanted] = {}
     for name, concept in concepts.items():
-        tensors = lora_files.embedding_tensors(name, concept.embedding)
+        tensors = lora_files.embedding_tensors(name, concept.embedding, concept.widths)
         spec = lora_files.model_spec(
             backbone,
             lora_files.sha256_of(tensors),
@@ -272,9 +272,9 @@ def wanted_files(
             trigger_phrase=lora_files.word_of(name),
         )
         done[targets.pop(0)] = Wanted(tensors, spec | about)
-    lora = lora_files.kohya_tensors(found.factors)
+    lora = lora_files.kohya_tensors(found.factors, backbone)
     vectors = {name: concept.embedding for name, concept in concepts.items()}
-    bundle = lora_files.bundle_tensors(lora, vectors)
+    bundle = lora_files.bundle_tensors(lora, vectors, backbone.text.widths)
     for kind, tensors in (("lora", lora), ("bundle", bundle)):
         if not targets or not targets[0].stem.endswith(f"_{kind}"):
             continue
@@ -311,5 +311,9 @@ def told(found: Static, concepts: Mapping[str, Concept]) -> list[str]:
 def lost(concepts: Mapping[str, Concept]) -> str:
     gated = any(concept.gate != "linear" for concept in concepts.values())
     first = "bias and temperature are fixed, a LoRA's strength is neither; " if gated else ""
+    pooled = any(len(one.widths) > 1 and one.pooled != "concept" for one in concepts.values())
+    second = "other programs pool the word itself, not its super-category; " if pooled else ""
     last = "" if len(concepts) > 1 else "; a second concept needs a file of both"
-    return f"{first}no global lock; good for this checkpoint's weights of K and V alone{last}"
+    return (
+        f"{first}{second}no global lock; good for this checkpoint's weights of K and V alone{last}"
+    )

@@ -6,7 +6,7 @@ of safetensors files; and the factors of a LoRA that diffusers wrote.
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +22,46 @@ KOHYA = "lora_unet_"
 # as `save_lora_weights` has written them over the years
 PAIR = re.compile(r"unet\.(.+)\.(lora\.down|lora\.up|lora_A|lora_B)\.weight")
 DOWN = ("lora.down", "lora_A")
-SHAPES = {768: ("v1", "stable-diffusion-v1"), 1024: ("v2", "stable-diffusion-v2-512")}
+# width of text encodings -> what kohya's scripts and the model-spec call the backbone
+SHAPES = {
+    768: ("sd_v1", "stable-diffusion-v1"),
+    1024: ("sd_v2", "stable-diffusion-v2-512"),
+    2048: ("sdxl_base_v1-0", "stable-diffusion-xl-v1-base"),
+}
+V2 = "sd_v2"
+LEVEL = re.compile(r"(down|up)_blocks\.(\d+)\.attentions\.(\d+)\.(.+)")
+MIDDLE = "mid_block.attentions.0."
+WORDS = ("clip_l", "clip_g")  # keys of a word's vectors for two text encoders
 
 
-def kohya_tensors(factors: Mapping[str, Factors]) -> Tensors:
+def kohya_tensors(factors: Mapping[str, Factors], backbone: Any) -> Tensors:
     """A1111, ComfyUI, InvokeAI, kohya's scripts and diffusers read these names. Alpha is the rank,
     so that the product counts once."""
     found: Tensors = {}
     for name, (up, down) in factors.items():
-        key = KOHYA + name.replace(".", "_")
+        place = sgm_name(name, backbone.unet) if backbone.text.joint else name
+        key = KOHYA + place.replace(".", "_")
         found[f"{key}.alpha"] = torch.tensor(float(len(down)))
         found[f"{key}.lora_down.weight"] = down
         found[f"{key}.lora_up.weight"] = up
     return found
+
+
+def sgm_name(name: str, unet: Any) -> str:
+    """What kohya's scripts call a layer of Stable Diffusion XL's U-Net: the blocks of the original
+    code, numbered through."""
+    each = int(unet.config.layers_per_block) + 1
+    if name.startswith(MIDDLE):
+        return f"middle_block.1.{name.removeprefix(MIDDLE)}"
+    if not (found := LEVEL.fullmatch(name)):
+        raise UserError(
+            f"{name[:80]!r} is not of an attention, and kohya's files of Stable Diffusion XL have "
+            f"no name for it here; open this LoRA in diffusers as it is"
+        )
+    side, level, number, rest = found.groups()
+    first = int(level) * each + int(number)
+    block = f"input_blocks.{first + 1}" if side == "down" else f"output_blocks.{first}"
+    return f"{block}.1.{rest}"
 
 
 def word_of(name: str) -> str:
@@ -42,17 +69,22 @@ def word_of(name: str) -> str:
     return f"{name}_emb"
 
 
-def embedding_tensors(name: str, vector: torch.Tensor) -> Tensors:
-    """One tensor: diffusers takes its key as the word, the others the name of the file."""
-    return {f"<{name}>": vector.float()[None]}
+def embedding_tensors(name: str, vector: torch.Tensor, widths: Sequence[int]) -> Tensors:
+    """One tensor: diffusers takes its key as the word, the others the name of the file. Of two text
+    encoders, each one's under the name that all programs give it."""
+    rows = [part.float()[None] for part in vector.split(list(widths))]
+    return {f"<{name}>": rows[0]} if len(rows) == 1 else dict(zip(WORDS, rows, strict=True))
 
 
-def bundle_tensors(lora: Tensors, embeddings: Mapping[str, torch.Tensor]) -> Tensors:
+def bundle_tensors(
+    lora: Tensors, embeddings: Mapping[str, torch.Tensor], widths: Sequence[int]
+) -> Tensors:
     """LoRA and words in one file, as A1111 and ComfyUI read it; diffusers would refuse it."""
-    words = {
-        f"bundle_emb.{word_of(name)}.string_to_param.*": vector.float()[None]
-        for name, vector in embeddings.items()
-    }
+    words: Tensors = {}
+    for name, vector in embeddings.items():
+        rows = embedding_tensors(name, vector, widths)
+        keys = rows if len(rows) > 1 else ("string_to_param.*",)
+        words |= {f"bundle_emb.{word_of(name)}.{k}": row for k, row in zip(keys, rows.values())}
     return lora | words
 
 
@@ -69,7 +101,7 @@ def model_spec(backbone: Any, digest: str, kind: str, **said: str) -> dict[str, 
     """Stability's model-spec 1.0.1, without a date: the same export has the same bytes."""
     config = backbone.pipe.scheduler.config
     velocity = config.prediction_type == "v_prediction"
-    _, architecture = SHAPES.get(backbone.text_encoder.config.hidden_size, ("", "unknown"))
+    _, architecture = SHAPES.get(backbone.text.width, ("", "unknown"))
     if velocity:
         architecture = architecture.replace("-512", "-768-v")
     spec = {
@@ -85,14 +117,15 @@ def model_spec(backbone: Any, digest: str, kind: str, **said: str) -> dict[str, 
 
 def kohya_header(backbone: Any, digest: str, rank: int, name: str) -> dict[str, str]:
     """What kohya's scripts write and other programs look at."""
-    version, _ = SHAPES.get(backbone.text_encoder.config.hidden_size, ("", ""))
+    version, _ = SHAPES.get(backbone.text.width, ("", ""))
     velocity = backbone.pipe.scheduler.config.prediction_type == "v_prediction"
-    base = {"ss_base_model_version": f"sd_{version}{'_v' * velocity}"} if version else {}
+    tail = "_v" if velocity and not backbone.text.joint else ""
+    base = {"ss_base_model_version": f"{version}{tail}"} if version else {}
     return {
         "ss_network_module": "networks.lora",
         "ss_network_dim": str(rank),
         "ss_network_alpha": f"{rank}.0",
-        "ss_v2": str(version == "v2"),
+        "ss_v2": str(version == V2),
         **base,
         "ss_sd_model_name": backbone.name,
         "ss_output_name": name,

@@ -11,7 +11,7 @@ from huggingface_hub import ModelCardData
 
 from benchmarks.exchange.card_pictures import BIAS, FIGURE, TEMPERATURE, Shown
 from benchmarks.exchange.file_scores import FileScores
-from benchmarks.exchange.parcel import Parcel
+from benchmarks.exchange.parcel import WORDS, Parcel
 from perfusion_core.hub_concepts import EXPORTS
 
 PAPER = "https://arxiv.org/abs/2305.01644"
@@ -121,13 +121,14 @@ def interval(row: dict[str, float], name: str) -> str:
 
 def use_of_concept(sent: Parcel, repo: str, base: str) -> str:
     [word] = sent.words
+    kind = pipeline_of(sent)
     return f"""## In diffusers
 
 ```python
 import diffusers
 from perfusion_core import load_concepts
 
-pipe = diffusers.StableDiffusionPipeline.from_pretrained({base or "YOUR_BACKBONE"!r})
+pipe = diffusers.{kind}.from_pretrained({base or "YOUR_BACKBONE"!r})
 with load_concepts(pipe, {{{word!r}: {repo!r}}}, bias={BIAS}, temperature={TEMPERATURE}):
     pipe("A {{{word}}} on the beach").images[0].save("beach.png")
 ```
@@ -173,17 +174,16 @@ def use_of_exports(sent: Parcel, repo: str, base: str) -> str:
         lines.append(f"**ComfyUI:** {'; '.join(steps)}.")
         said = f"; {ticked(words)} in the prompt" if words else ""
         lines.append(f"**A1111, Forge:** the same files in `embeddings` and `models/Lora`{said}.")
-    calls = [
-        f'pipe.load_textual_inversion({repo!r}, weight_name="{emb}", token="{word}")'
-        for emb, word in zip(embs, words)
-    ]
+    calls = [call for emb, word in zip(embs, words) for call in loading(sent, repo, emb, word)]
     calls += [f'pipe.load_lora_weights({repo!r}, weight_name="{lora}")' for lora in loras]
     if calls:
         body = "\n".join(calls)
+        more = ["huggingface_hub", "safetensors.torch"] if sent.joint and embs else []
+        imports = "\n".join(f"import {name}" for name in ("diffusers", *more))
         shown = " and ".join(f"a {word}" for word in words or sent.words)
         lines.append(
-            f"**diffusers:**\n\n```python\nimport diffusers\n\n"
-            f"pipe = diffusers.StableDiffusionPipeline.from_pretrained({base or 'YOUR_BACKBONE'!r})"
+            f"**diffusers:**\n\n```python\n{imports}\n\n"
+            f"pipe = diffusers.{pipeline_of(sent)}.from_pretrained({base or 'YOUR_BACKBONE'!r})"
             f'\n{body}\npipe("{shown} on the beach").images[0].save("beach.png")\n```'
         )
     for name, header in sent.exports.items():
@@ -192,6 +192,23 @@ def use_of_exports(sent: Parcel, repo: str, base: str) -> str:
             rows = "\n".join(f"| {plain(key)} | {plain(text)} |" for key, text in told)
             lines.append(f"What `{name}` says of itself:\n\n| | |\n|---|---|\n{rows}")
     return "\n\n".join(lines)
+
+
+def pipeline_of(sent: Parcel) -> str:
+    return "StableDiffusionXLPipeline" if sent.joint else "StableDiffusionPipeline"
+
+
+def loading(sent: Parcel, repo: str, emb: str, word: str) -> list[str]:
+    """Lines that open an embedding; of two text encoders, each takes its own rows of the file."""
+    if not sent.joint:
+        return [f'pipe.load_textual_inversion({repo!r}, weight_name="{emb}", token="{word}")']
+    lines = [
+        f'rows = safetensors.torch.load_file(huggingface_hub.hf_hub_download({repo!r}, "{emb}"))'
+    ]
+    for key, tail in zip(WORDS, ("", "_2")):
+        parts = f"text_encoder=pipe.text_encoder{tail}, tokenizer=pipe.tokenizer{tail}"
+        lines.append(f'pipe.load_textual_inversion(rows["{key}"], token="{word}", {parts})')
+    return lines
 
 
 def ticked(names: Sequence[str]) -> str:

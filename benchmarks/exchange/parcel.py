@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from perfusion_core.concept import Concept
 from perfusion_core.errors import NotAConcept, UserError
@@ -16,6 +17,7 @@ from perfusion_core.hub_concepts import EXPORTS, FILE, MOST, NAME
 
 HEADER = 10_000_000  # bytes; the header of an export has some thousands
 BUNDLED = 64 * MOST
+WORDS = ("clip_l", "clip_g")  # of an embedding for two text encoders
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,18 @@ class Parcel:
             return [self.concept.placeholder]
         names = [name for name in self.exports if name.endswith(EXPORTS[0])]
         return [name.removesuffix(".safetensors") for name in names or [*self.exports][:1]]
+
+    @property
+    def joint(self) -> bool:
+        """Whether it is for a backbone with two text encoders."""
+        told = [header.get("modelspec.architecture", "") for header in self.exports.values()]
+        own = self.concept is not None and len(self.concept.widths) > 1
+        words = [path for path in self.files if path.name.endswith(EXPORTS[0])]
+        return (
+            own
+            or any(name.startswith("stable-diffusion-xl") for name in told)
+            or any(header_of(path).keys() >= {*WORDS} for path in words)
+        )
 
     @property
     def title(self) -> str:
@@ -104,23 +118,30 @@ def loaded(file: Path) -> Concept:
         ) from error
 
 
+def header_of(file: Path) -> dict[str, Any]:
+    """The header of a whole safetensors file; an error tells what is wrong with it."""
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if not 2 <= length <= min(HEADER, file.stat().st_size):
+            raise ValueError("its header is cut off")
+        header: dict[str, Any] = json.loads(stream.read(length))
+    ends = [one["data_offsets"][1] for name, one in header.items() if name != "__metadata__"]
+    if 8 + length + max(ends) != file.stat().st_size:
+        raise ValueError("its end is missing")
+    return header
+
+
 def export_header(file: Path) -> Mapping[str, str]:
     """The metadata of a file whose tensors are those of a LoRA, an embedding, or both."""
     try:
-        with file.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            if not 2 <= length <= min(HEADER, file.stat().st_size):
-                raise ValueError("its header is cut off")
-            header = json.loads(stream.read(length))
+        header = header_of(file)
         told = header.pop("__metadata__", {})
-        ends = [one["data_offsets"][1] for one in header.values()]
-        if 8 + length + max(ends) != file.stat().st_size:
-            raise ValueError("its end is missing")
         if not isinstance(told, dict):
             raise ValueError("its metadata are no texts")
     except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise UserError(f"{file} is no safetensors file, or it is truncated: {error}") from error
-    single = len(header) == 1 and file.name.endswith(EXPORTS[0])
+    word = len(header) == 1 or header.keys() == {*WORDS}
+    single = word and file.name.endswith(EXPORTS[0])
     if not (single or any(name.startswith(("lora_", "bundle_emb")) for name in header)):
         raise UserError(
             f"{file} holds neither an embedding nor a LoRA, whatever its name says; make the "

@@ -16,7 +16,7 @@ from perfusion_core.concept import Concept
 from perfusion_core.covariance import CONDITION
 from perfusion_core.editing import make_edit, o_star_k, o_star_v, super_encodings
 from perfusion_core.errors import UserError
-from perfusion_core.prompts import Word, encode
+from perfusion_core.prompts import Word
 from perfusion_core.rank_one import Edit, split
 from perfusion_core.static_map import (
     Factors,
@@ -29,6 +29,7 @@ from perfusion_core.static_map import (
     square_root,
     static_factors,
 )
+from perfusion_core.text_encoders import text_encoders
 
 BATCH = 32  # captions encoded at a time
 EMPTY = 0.25  # part of the weight that the empty prompt has: guidance draws it in every step
@@ -129,14 +130,16 @@ def static_concepts(
 
 
 def seen(pipe: Any, concepts: Mapping[str, Concept], edit: Edit, texts: Sequence[str]) -> Seen:
-    """Tokens weigh alike, padding too: the U-Net reads it. The empty prompt has its part."""
+    """Tokens weigh alike, padding too: the U-Net reads it. The empty prompt has its part; where
+    that is zeros, as for XL, no map can give what the gate does there, and R^2 tells so."""
+    side = text_encoders(pipe)
     words = {name: Word(one.super_category, one.embedding) for name, one in concepts.items()}
     prompt: Moments | None = None
     word: Moments | None = None
     for start in range(0, len(texts), BATCH):
         some = list(texts[start : start + BATCH])
-        e, positions = encode(pipe.text_encoder, pipe.tokenizer, some, words)
-        e = e.double().cpu()  # as the basis is
+        read = side.encode(some, words)
+        e, positions = read.encodings.double().cpu(), read.positions  # as the basis is
         gates = split(e, edit.basis, edit.bias, edit.temperature, edit.gate)[1]
         at = torch.zeros(e.shape[:2])
         for row, places in enumerate(positions):
@@ -147,8 +150,9 @@ def seen(pipe: Any, concepts: Mapping[str, Concept], edit: Edit, texts: Sequence
         prompt = every if prompt is None else prompt + every
         word = there if word is None else word + there
     assert prompt is not None and word is not None, "captions are never empty"
-    e, _ = encode(pipe.text_encoder, pipe.tokenizer, [""], words)
-    e = e.double().cpu()
+    e = side.encode([""], words).encodings.double().cpu()
+    if side.joint and pipe.config.force_zeros_for_empty_prompt:
+        e = torch.zeros_like(e)
     gates = split(e, edit.basis, edit.bias, edit.temperature, edit.gate)[1]
     none = Moments.of(e[0], gates[0], torch.ones(e.shape[1]))
     parts = (prompt.times((1 - EMPTY) / float(prompt.weight)), none.times(EMPTY / e.shape[1]))
