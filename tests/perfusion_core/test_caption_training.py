@@ -194,7 +194,7 @@ def test_the_loss_is_of_the_model_asked_as_the_stock_pipeline_asks_it(backbone):
     with torch.no_grad():
         losses = batch_losses(
             backbone, backbone.unet, Recipe(1), batch, read.encodings, lambda _: None, levels,
-            torch.Generator().manual_seed(2), 1, None, read.mask,
+            torch.Generator().manual_seed(2), 1, text_mask=read.mask,
         )  # fmt: skip
         loss = sum(losses).item()
         rng = torch.Generator().manual_seed(2)
