@@ -19,7 +19,8 @@ import numpy as np
 from perfusion_core.backbone import Backbone
 from perfusion_core.errors import NotFinite
 from perfusion_core.memory import draw_what_fits
-from perfusion_core.sampling import Picture, prepared
+from perfusion_core.sampling import Manner, Picture, prepared
+from perfusion_core.schedulers import DDIM
 
 Write = Callable[[str], str]
 
@@ -43,6 +44,7 @@ class Validation:
     guidance: float = 6.0
     rows: int = 0  # of the U-Net's batch; 0: all pictures in one
     at_once: int = 1  # looks that are drawn together
+    scheduler: str = DDIM  # of schedulers.SCHEDULERS
     # who watches: the step, its score, its pictures
     told: Callable[[int, float, np.ndarray], None] | None = None
 
@@ -100,6 +102,7 @@ class Looks:
                 steps=validate.steps,
                 guidance=validate.guidance,
                 rows=validate.rows,
+                how=Manner(validate.scheduler),
             )
         except NotFinite as error:
             steps = " or ".join(str(look.step) for look in looks)

@@ -19,6 +19,7 @@ from typing import Any
 from benchmarks.options import DDIM_STEPS, GUIDANCE, SEEDS
 from benchmarks.planning.points import OperatingPoint
 from perfusion_core.errors import UserError, unknown
+from perfusion_core.schedulers import DDIM, SCHEDULERS
 
 # Sec. 5: the ranges of Fig. 6
 LOCAL = tuple(str(OperatingPoint("local", bias, 0.15)) for bias in (0.60, 0.65, 0.70, 0.75))
@@ -73,7 +74,10 @@ class Config:
     scorers: tuple[str, ...] = ("auto",)
 
     images: int = 8  # The images that are drawn for each prompt.
-    steps: int = 50  # The DDIM steps of each picture.
+    steps: int = 50  # The sampling steps of each picture.
+    # What takes these steps: the protocol's DDIM, or another scheduler that `perfbench generate`
+    # takes, too.
+    scheduler: str = DDIM
     guidance: float = 6.0  # The weight of classifier-free guidance.
     # The rows of the U-Net's batch. With guidance an image has two; 0 means the backbone's own.
     rows: int = 0
@@ -153,12 +157,24 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
         "the protocol (11 concepts, 86 prompts, 8 images, 50 steps, every published bias)",
         {},
     ),
+    "sdxl": (
+        "the same questions to Stable Diffusion XL (1024 pixels, its Euler scheduler, guidance 5)",
+        {
+            "backbone": "sdxl",
+            "scheduler": "euler",
+            "guidance": 5.0,
+            # diffusers' recipes for it: README_sdxl.md of examples/textual_inversion, whose rate is
+            # 5e-4 times the batch by --scale_lr, and of examples/dreambooth
+            "fit": {"ti": {"steps": 500, "batch": 4, "lr": 0.002}, "lora": {"batch": 4}},
+        },
+    ),
 }
 
 CHOICES = {
     "dtype": ("auto", "float32", "bfloat16", "float16"),
     "engine": ("inline", "processes", "ray"),
     "recipe": ("auto", "published", "miniature"),
+    "scheduler": tuple(SCHEDULERS),
     "cache": ("usual", "all", "none"),
 }
 RANGES: dict[str, tuple[float, float]] = {
@@ -334,10 +350,11 @@ def role(name: str) -> str:
 def protocol(config: Config) -> dict[str, Any]:
     """What may not change in a run folder; of the scorers, the reported one."""
     out = {key: value for key, value in as_dict(config).items() if role(key) == "protocol"}
+    usual = as_dict(Config())
     if out["masks"] == "auto":  # what each concept brings; its digest tells the rest
         del out["masks"]
-    for name in ("trained", "compile"):  # said only where they are asked for
-        if not out[name]:
+    for name in ("trained", "compile", "scheduler"):  # said only where they are asked for
+        if out[name] == usual[name]:
             del out[name]
     return {**out, "scorers": out["scorers"][:1]}
 

@@ -124,7 +124,7 @@ class _Planner:
         config, facts = self.config, self.facts
         self.model = facts.model
         self.sampling = {
-            "sampler": "ddim",
+            "sampler": config.scheduler,
             "steps": config.steps,
             "guidance": config.guidance,
             "rows": facts.rows,

@@ -9,8 +9,8 @@ from pathlib import Path
 from statistics import mean
 
 from benchmarks.paths import backbone_names
+from benchmarks.planning import methods
 from benchmarks.planning.config import Config
-from benchmarks.planning.methods import expanded
 from benchmarks.planning.plan import choose_prompts
 from benchmarks.scoring.lookup import SD_SCORER, SD_SELECTOR
 from benchmarks.suite.catalog import PHOTOS, load_catalog
@@ -21,8 +21,10 @@ IMAGE = 2.5  # seconds of a picture of 50 guided steps, 512 pixels, in a full ba
 # seconds of a fit; Perfusion's with its 16 looks at 8 pictures
 FIT = {"perfusion": 560.0, "db": 480.0, "ti": 3000.0, "cd": 240.0, "cd-better": 240.0}
 OTHER_FIT = 600.0
+# operations of a row through the U-Net beside 1.5's at 512 pixels; a test counts them
+WORK = {"sdxl": 8.4}
 # GB, as docs/stable-diffusion.md has them
-CHECKPOINTS = {"sd15": 4.3, "sd21": 5.2}
+CHECKPOINTS = {"sd15": 4.3, "sd21": 5.2, "sdxl": 13.9}
 SMALL = 0.6  # CLIPSeg, and each of the two scorers
 USUAL_CAPTIONS = "google-research-datasets/conceptual_captions"
 
@@ -34,11 +36,22 @@ def hours_of(config: Config, concepts: int) -> float:
         len(choose_prompts(config.prompts, catalog.prompts, concept.group))
         for concept in catalog.concepts
     )
-    methods = expanded(config.methods)
-    points = 1 + sum(len(config.points.get(name, ("default",))) for name in methods)
+    names = methods.expanded(config.methods)
+    points = 1 + sum(len(config.points.get(name, ("default",))) for name in names)
     pictures = points * prompts * config.images + config.prior_images
-    fits = sum(FIT.get(name, OTHER_FIT) for name in methods)
-    return concepts * (pictures * IMAGE * config.steps / 50 + fits) / 3600
+    fits = sum(fit_seconds(config, name) for name in names)
+    work = WORK.get(config.backbone, 1.0)
+    return concepts * work * (pictures * IMAGE * config.steps / 50 + fits) / 3600
+
+
+def fit_seconds(config: Config, name: str) -> float:
+    """By a recipe that is longer or shorter than the published one, in proportion to its rows."""
+    changed, share = config.fit.get(name, {}), 1.0
+    if {"steps", "batch"} & changed.keys():
+        plain = methods.load_method(methods.variant(name).base).Config()
+        for key in ("steps", "batch"):
+            share *= changed.get(key, getattr(plain, key)) / getattr(plain, key)
+    return share * FIT.get(name, OTHER_FIT)
 
 
 def shown_hours(hours: float) -> str:

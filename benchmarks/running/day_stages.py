@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.devices import device_name, device_type
 from benchmarks.disk import read_json
-from benchmarks.planning.config import Config, resolve
+from benchmarks.planning.config import PRESETS, Config, resolve
 from benchmarks.running.day_cost import USUAL_CAPTIONS, hours_of
 from benchmarks.running.day_folder import Command, words_of
 from benchmarks.suite.catalog import PHOTOS
@@ -57,7 +57,14 @@ class Asked:
         flags: dict[str, Any] = {"backbone": self.backbone, "device": self.device}
         flags |= {"dtype": self.dtype}
         flags |= {"methods": self.methods} if preset == PAPER and self.methods else {}
-        return resolve(preset=preset, flags=flags, sets=(UNCOUNTED, *self.sets))
+        named = self.whole if preset == PAPER else preset
+        return resolve(preset=named, flags=flags, sets=(UNCOUNTED, *self.sets))
+
+    @property
+    def whole(self) -> str:
+        """The preset of the whole protocol: the backbone's own, where it has one."""
+        own = [name for name, (_, keys) in PRESETS.items() if keys.get("backbone") == self.backbone]
+        return own[0] if own else PAPER
 
 
 @dataclass(frozen=True)
@@ -167,7 +174,7 @@ def gpu_tests(asked: Asked) -> list[Command] | str:
 
 def a_run(asked: Asked, preset: str, concepts: list[str]) -> Command:
     values = {
-        "preset": preset,
+        "preset": asked.whole if preset == PAPER else preset,
         "backbone": asked.backbone,
         "suite": PHOTOS,
         "methods": ",".join(asked.methods) if preset == PAPER else "",

@@ -19,6 +19,7 @@ from benchmarks.running.tasks import Event
 from benchmarks.store.run_folder import Store
 from benchmarks.store.run_json import device_words
 from perfusion_core import hardware
+from perfusion_core.schedulers import DDIM
 
 LONGEST = 120.0  # seconds that all pictures together may take; beyond, nothing is measured
 TURNS = ("base", "concept", "concept", "base")  # a drift of the machine meets both alike
@@ -36,10 +37,10 @@ class DrawingCosts:
 
     def __init__(
         self, store: Store, applied: Applied, say: Callable[[Event], None], steps: int,
-        guidance: float, compiled: bool,
+        guidance: float, compiled: bool, scheduler: str = DDIM,
     ) -> None:  # fmt: skip
         self.store, self.applied, self.say = store, applied, say
-        self.steps, self.guidance = steps, guidance
+        self.steps, self.guidance, self.scheduler = steps, guidance, scheduler
         # of another batch than the run's, compiled code would be compiled again
         self.seen: set[str] | None = None if compiled else set()
 
@@ -99,7 +100,7 @@ class DrawingCosts:
 
     def _draw(self, backbone: Any, cell: Cell, side: str, steps: int) -> tuple[Peak, float, float]:
         """One picture; -> memory, seconds to apply the concept, seconds from text to pixels."""
-        from perfusion_core.sampling import draw, prepared
+        from perfusion_core.sampling import Manner, draw, prepared
 
         self.applied.close()
         with peak_above(backbone.device, young=steps != WARM) as peak:
@@ -109,7 +110,8 @@ class DrawingCosts:
             applied = _now(backbone.device)
             texts = [write(cell.template)]
             pictures = prepared(backbone, texts, cell.seeds[:1], self.guidance)
-            draw(backbone, pictures, steps=steps, guidance=self.guidance)
+            how = Manner(self.scheduler)
+            draw(backbone, pictures, steps=steps, guidance=self.guidance, how=how)
             done = _now(backbone.device)
         return peak, applied - started, done - applied
 

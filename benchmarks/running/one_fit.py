@@ -30,7 +30,13 @@ def fit(args: argparse.Namespace) -> None:
     from benchmarks.disk import replace as replace_file
     from benchmarks.planning.config import resolve
     from benchmarks.running.familiar import warning
-    from benchmarks.running.prepared import concept_key, pictures, planned_concepts, prepare_run
+    from benchmarks.running.prepared import (
+        concept_key,
+        frames_of,
+        pictures,
+        planned_concepts,
+        prepare_run,
+    )
     from benchmarks.running.tasks import Event, Job
     from benchmarks.running.training_log import TrainingLog
     from benchmarks.running.worker import Worker
@@ -109,6 +115,7 @@ def fit(args: argparse.Namespace) -> None:
         validation=prepared.catalog.validation,
         every_prompt=False,
         device=prepared.device,
+        frames=frames_of(planned_concepts(prepared), prepared.models),
         watched=bool(where),
     )
     watch = TrainingLog(where, out.stem, {"method": args.method, "concept": chosen[0].name})

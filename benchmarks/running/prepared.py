@@ -228,6 +228,17 @@ def pictures(concept: Concept, size: int, out: Path) -> None:
         Image.fromarray(load_mask(path, size)).save(out / "masks" / f"{number}.png")
 
 
+def frames_of(
+    concepts: Iterable[Concept], models: Models
+) -> dict[str, tuple[tuple[int, ...], ...]]:
+    """How each concept's photographs were taken and cut; nothing where no U-Net is told."""
+    from benchmarks.suite.image_files import frame_of
+
+    if not models.joint:
+        return {}
+    return {one.name: tuple(frame_of(path, models.size) for path in one.images) for one in concepts}
+
+
 def squares(files: Sequence[Path], size: int, out: Path) -> None:
     from PIL import Image
 

@@ -25,6 +25,7 @@ from benchmarks.running.missing_rows import Scoring
 from benchmarks.running.prepared import (
     Prepared,
     concept_key,
+    frames_of,
     planned_concepts,
     prepare_run,
     publish_pictures,
@@ -300,6 +301,7 @@ def work(
         device=prepared.device,
         threads=prepared.config.threads,
         segmenter=usual_segmenter(Path(models.place)),
+        frames=frames_of(planned_concepts(prepared), models),
         watched=watch is not None,
         calls=calls,
     )

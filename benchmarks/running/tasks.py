@@ -36,6 +36,8 @@ class Job:
     device: str = "cpu"
     threads: int = 0
     segmenter: str = ""  # what finds the thing in pictures: judges:PLACE, clipseg:WHERE, or nothing
+    # of each concept's photographs, as `image_files.frame_of` tells, where the U-Net is told so
+    frames: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
     watched: bool = False  # somebody wants to see validation pictures (`--log`)
     calls: Calls | None = None  # of judges, which are asked in the driver's own process alone
 

@@ -69,7 +69,13 @@ class Worker:
         self.applied = Applied(store, self.method)
         config = job.config
         self.costs = DrawingCosts(
-            store, self.applied, say, config.steps, config.guidance, config.compile
+            store,
+            self.applied,
+            say,
+            config.steps,
+            config.guidance,
+            config.compile,
+            config.scheduler,
         )
 
     @cached_property
@@ -299,8 +305,9 @@ class Worker:
         folder = self.store.concept(fit.concept)
         masks = _arrays(folder / "masks")[..., 0] if (folder / "masks").is_dir() else None
         asymmetric = fit.concept in self.job.asymmetric
+        frames = self.job.frames.get(fit.concept)
         return Subject.of_pixels(
-            fit.concept, fit.super_category, _arrays(folder), masks, asymmetric
+            fit.concept, fit.super_category, _arrays(folder), masks, asymmetric, frames
         )
 
     # ---- cells ----
@@ -364,10 +371,16 @@ class Worker:
     def _pictures(self, wanted: Sequence[Any]) -> tuple[np.ndarray, list[int]]:
         """Drawn in batches of the protocol's shape; the size of each one's batch."""
         from perfusion_core.memory import draw_what_fits
+        from perfusion_core.sampling import Manner
 
         config = self.job.config
         return draw_what_fits(
-            self.backbone, wanted, steps=config.steps, guidance=config.guidance, rows=self.rows
+            self.backbone,
+            wanted,
+            steps=config.steps,
+            guidance=config.guidance,
+            rows=self.rows,
+            how=Manner(config.scheduler),
         )
 
     def _split(self, sizes: Sequence[int]) -> dict[str, Any]:

@@ -216,6 +216,7 @@ class WorkerScores:
             guidance=config.guidance,
             rows=rows,
             at_once=many,
+            scheduler=config.scheduler,
         )
 
     def _batch(self, together: bool) -> tuple[int, int]:
@@ -232,7 +233,7 @@ class WorkerScores:
         super-category.
         """
         from perfusion_core.memory import draw_what_fits
-        from perfusion_core.sampling import prepared
+        from perfusion_core.sampling import Manner, prepared
 
         if super_category not in self._plain:
             config, prompts = self.job.config, self.job.validation
@@ -243,6 +244,7 @@ class WorkerScores:
                 steps=config.steps,
                 guidance=config.guidance,
                 rows=self._batch(False)[0],
+                how=Manner(config.scheduler),
             )
             bare = [leave_out(prompt.template) for prompt in prompts]
             self._plain[super_category] = self._similarities(pictures, bare, None)[1]

@@ -118,6 +118,19 @@ def load_rgb(path: str | os.PathLike[str], size: int) -> np.ndarray:
     return np.asarray(_square(load_image(path), size))
 
 
+def frame_of(path: str | os.PathLike[str], size: int) -> tuple[int, int, int, int]:
+    """Height and width of a photograph as it was taken, and where `load_rgb` cuts it (top and left)
+    once it is scaled.
+    """
+    path = Path(path)
+    with _open(path) as image:
+        larger = max(1.0, min(image.size) / KEEP)  # than what is kept of it
+        wide, high = _decoded(image, path).size
+    scale = size / min(high, wide)
+    top, left = (max(0, round(side * scale) - size) // 2 for side in (high, wide))
+    return round(high * larger), round(wide * larger), top, left
+
+
 def load_mask(path: str | os.PathLike[str], size: int) -> np.ndarray:
     """uint8 [size, size], 255 inside the object; the same geometry as `load_rgb`."""
     path = Path(path)

@@ -14,7 +14,14 @@ import pytest
 from PIL import Image, ImageOps
 
 from benchmarks import cli
-from benchmarks.suite.image_files import KEEP, duplicates, load_image, load_mask, load_rgb
+from benchmarks.suite.image_files import (
+    KEEP,
+    duplicates,
+    frame_of,
+    load_image,
+    load_mask,
+    load_rgb,
+)
 from perfusion_core.errors import UserError
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
@@ -349,3 +356,15 @@ def test_no_torch():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root
     )
     assert answer.stdout.strip() == "False"
+
+
+def test_a_frame_is_of_the_photograph_as_it_was_taken(tmp_path):
+    """Its size, and the cut of `load_rgb` once it is scaled; turned as it says, and large."""
+    halves().save(tmp_path / "wide.png")
+    assert frame_of(tmp_path / "wide.png", 10) == (20, 40, 0, 5)
+    turned = Image.Exif()
+    turned[0x0112] = 6  # a quarter
+    halves().save(tmp_path / "turned.jpg", exif=turned)
+    assert frame_of(tmp_path / "turned.jpg", 10) == (40, 20, 5, 0)
+    Image.new("RGB", (2 * KEEP, 3 * KEEP)).save(tmp_path / "large.jpg")
+    assert frame_of(tmp_path / "large.jpg", 8) == (3 * KEEP, 2 * KEEP, 2, 0)

@@ -31,8 +31,10 @@ SUITES = ("miniature", "photos")  # that are shipped
 PUBLIC = (SD_SCORER, *(one.given for one in SHORT.values()))  # told as a hint, never looked up
 JUDGED = ("weights", "preprocessing", "kind")
 # what of a protocol a preset says; the rest is told beside the numbers, or is a method's own
-OF_PRESET = ("images", "steps", "guidance", "train_steps", "select_step", "validate_every")
+OF_PRESET = ("images", "steps", "scheduler", "guidance")
+OF_PRESET += ("train_steps", "select_step", "validate_every")
 OF_SUITE = ("image_prompts", "class_word")
+UNSAID = {"scheduler": Config().scheduler}  # what a protocol leaves out where it is the usual one
 
 
 @dataclass(frozen=True)
@@ -282,7 +284,7 @@ def check_protocol(about: Mapping[str, Any], catalog: Catalog | None) -> None:
     differs = [
         f"{key}: {value} -> {shown(protocol.get(key))}"
         for key, value in wanted.items()
-        if protocol.get(key) != value
+        if protocol.get(key, UNSAID.get(key)) != value
     ]
     if differs:
         raise Refused(
