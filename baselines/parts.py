@@ -20,14 +20,13 @@ from perfusion_core.prompts import TEMPLATES, Word
 from perfusion_core.sampling import as_float
 from perfusion_core.student import repeated
 from perfusion_core.subject import Subject
+from perfusion_core.text_encoders import FILE_KEYS
 from perfusion_core.training import Write
 
 CLASS = TEMPLATES[0]  # "a photo of a {}": what class images are drawn from
 # one token of CLIP's without a meaning, what diffusers' DreamBooth writes before the class
 RARE = "sks"
 SLOT = ""  # the name of a template's {}
-# of a word's vectors in two text encoders, as kohya's scripts, ComfyUI and A1111 call them
-VECTORS = ("clip_l", "clip_g")
 Read = Callable[[list[str]], torch.Tensor]
 
 
@@ -116,13 +115,13 @@ def embedding_tensors(
     if not backbone.text.joint:
         return {word: vector}
     each = vector.split(backbone.text.widths)
-    return {key: part[None] for key, part in zip(VECTORS, each, strict=True)}
+    return {key: part[None] for key, part in zip(FILE_KEYS, each, strict=True)}
 
 
 def embedding_of(tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """The vector [d] in such a file."""
-    if VECTORS[0] in tensors:
-        return torch.cat([tensors[key][0] for key in VECTORS])
+    if FILE_KEYS[0] in tensors:
+        return torch.cat([tensors[key][0] for key in FILE_KEYS])
     [vector] = tensors.values()
     return vector
 

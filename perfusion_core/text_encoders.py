@@ -35,6 +35,8 @@ from perfusion_core.weight_digests import (
     joint_shape,
 )
 
+# what files call a learned word's vectors, encoder after encoder: kohya's scripts, ComfyUI, A1111
+FILE_KEYS = ("clip_l", "clip_g")
 Spell = Callable[[Sequence[str], Any], Sequence[str]]
 
 

@@ -18,11 +18,12 @@ from PIL import Image, ImageDraw
 from safetensors.torch import load_file
 
 from benchmarks.disk import write_whole, written_whole
-from benchmarks.exchange.lora_files import WORDS, word_of
+from benchmarks.exchange.lora_files import word_of
 from benchmarks.scoring.similarity import image_similarity
 from benchmarks.suite.catalog import Catalog, fill, leave_out
 from benchmarks.tables.table_text import aligned
 from perfusion_core.concept import Concept
+from perfusion_core.text_encoders import FILE_KEYS
 
 PROMPTS, SEEDS, OTHER = 6, (0, 1), 100  # other seeds: so much higher
 PLAIN, GATED, EXPORTED, OTHERS = "the plain word", "the concept", "the export", "other seeds"
@@ -133,7 +134,7 @@ def load_word(backbone: Any, path: Path) -> None:
         backbone.pipe.load_textual_inversion(str(path))
         return
     rows, word = load_file(path), path.stem.removesuffix(word_of(""))
-    for reader, key in zip(backbone.text.readers, WORDS, strict=True):
+    for reader, key in zip(backbone.text.readers, FILE_KEYS, strict=True):
         parts = {"text_encoder": reader.model, "tokenizer": reader.tokenizer}
         backbone.pipe.load_textual_inversion(rows[key], token=f"<{word}>", **parts)
 

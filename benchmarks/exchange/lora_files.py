@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from perfusion_core.errors import UserError
 from perfusion_core.files import to_bytes
 from perfusion_core.static_map import Factors
+from perfusion_core.text_encoders import FILE_KEYS
 
 Tensors = dict[str, torch.Tensor]
 KOHYA = "lora_unet_"
@@ -31,7 +32,6 @@ SHAPES = {
 V2 = "sd_v2"
 LEVEL = re.compile(r"(down|up)_blocks\.(\d+)\.attentions\.(\d+)\.(.+)")
 MIDDLE = "mid_block.attentions.0."
-WORDS = ("clip_l", "clip_g")  # keys of a word's vectors for two text encoders
 
 
 def kohya_tensors(factors: Mapping[str, Factors], backbone: Any) -> Tensors:
@@ -73,7 +73,7 @@ def embedding_tensors(name: str, vector: torch.Tensor, widths: Sequence[int]) ->
     """One tensor: diffusers takes its key as the word, the others the name of the file. Of two text
     encoders, each one's under the name that all programs give it."""
     rows = [part.float()[None] for part in vector.split(list(widths))]
-    return {f"<{name}>": rows[0]} if len(rows) == 1 else dict(zip(WORDS, rows, strict=True))
+    return {f"<{name}>": rows[0]} if len(rows) == 1 else dict(zip(FILE_KEYS, rows, strict=True))
 
 
 def bundle_tensors(

@@ -11,8 +11,9 @@ from huggingface_hub import ModelCardData
 
 from benchmarks.exchange.card_pictures import BIAS, FIGURE, TEMPERATURE, Shown
 from benchmarks.exchange.file_scores import FileScores
-from benchmarks.exchange.parcel import WORDS, Parcel
+from benchmarks.exchange.parcel import Parcel
 from perfusion_core.hub_concepts import EXPORTS
+from perfusion_core.text_encoders import FILE_KEYS
 
 PAPER = "https://arxiv.org/abs/2305.01644"
 CONCEPT_TAGS = ["text-to-image", "personalization", "perfusion", "key-locking", "stable-diffusion"]
@@ -205,7 +206,7 @@ def loading(sent: Parcel, repo: str, emb: str, word: str) -> list[str]:
     lines = [
         f'rows = safetensors.torch.load_file(huggingface_hub.hf_hub_download({repo!r}, "{emb}"))'
     ]
-    for key, tail in zip(WORDS, ("", "_2")):
+    for key, tail in zip(FILE_KEYS, ("", "_2")):
         parts = f"text_encoder=pipe.text_encoder{tail}, tokenizer=pipe.tokenizer{tail}"
         lines.append(f'pipe.load_textual_inversion(rows["{key}"], token="{word}", {parts})')
     return lines

@@ -14,10 +14,10 @@ from perfusion_core.concept import Concept
 from perfusion_core.errors import NotAConcept, UserError
 from perfusion_core.hub import HUB
 from perfusion_core.hub_concepts import EXPORTS, FILE, MOST, NAME
+from perfusion_core.text_encoders import FILE_KEYS
 
 HEADER = 10_000_000  # bytes; the header of an export has some thousands
 BUNDLED = 64 * MOST
-WORDS = ("clip_l", "clip_g")  # of an embedding for two text encoders
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Parcel:
         return (
             own
             or any(name.startswith("stable-diffusion-xl") for name in told)
-            or any(header_of(path).keys() >= {*WORDS} for path in words)
+            or any(header_of(path).keys() >= {*FILE_KEYS} for path in words)
         )
 
     @property
@@ -140,7 +140,7 @@ def export_header(file: Path) -> Mapping[str, str]:
             raise ValueError("its metadata are no texts")
     except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise UserError(f"{file} is no safetensors file, or it is truncated: {error}") from error
-    word = len(header) == 1 or header.keys() == {*WORDS}
+    word = len(header) == 1 or header.keys() == {*FILE_KEYS}
     single = word and file.name.endswith(EXPORTS[0])
     if not (single or any(name.startswith(("lora_", "bundle_emb")) for name in header)):
         raise UserError(
