@@ -17,10 +17,11 @@ from safetensors.torch import load_file
 from xl_kit import WIDTHS, load_word, save_xl, xl_stock
 
 from baselines import custom_diffusion_student, dreambooth, textual_inversion
+from baselines.adapter import LORA, Told, proven
 from baselines.parts import FrozenText, LearnedText
 from benchmarks.contract import check_method
 from benchmarks.planning import methods
-from perfusion_core import Backbone
+from perfusion_core import Backbone, UserError
 from perfusion_core.backbone import cross_attentions
 from perfusion_core.noise_levels import levels_of
 from perfusion_core.prompts import Word
@@ -235,6 +236,15 @@ def test_each_photographs_size_and_cut_are_told(backbone, tmp_path, method):
     if this.PRIOR:
         class_images = torch.cat([one[len(one) // 2 :] for one in seen])
         assert set(map(tuple, class_images.tolist())) == {(16.0, 16.0, 0.0, 0.0, 16.0, 16.0)}
+
+
+def test_adapters_of_others_are_refused_in_one_sentence(backbone, fit_of):
+    file = fit_of("lora").folder / "pytorch_lora_weights.safetensors"
+    with (
+        pytest.raises(UserError, match="theirs: adapters trained elsewhere"),
+        proven(backbone, Told("theirs", LORA, "sks {}"), file, "toy"),
+    ):
+        pass
 
 
 def test_class_images_weigh_as_on_one_encoder(backbone, tmp_path):
