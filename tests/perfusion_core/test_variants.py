@@ -17,7 +17,7 @@ from sd_kit import pipe_of, save_single_file, tiny_layouts
 from baselines.custom_diffusion_student import Student
 from benchmarks.cli import run
 from benchmarks.planning import methods
-from benchmarks.planning.backbones import _text_encoder
+from benchmarks.planning.backbones import _text_digest
 from perfusion_core import single_file
 from perfusion_core.backbone import Backbone
 from perfusion_core.covariance import FILE, cached, estimate
@@ -27,7 +27,6 @@ from perfusion_core.latents import Latents
 from perfusion_core.perfusion import Config, fit
 from perfusion_core.sampling import sample
 from perfusion_core.subject import Fitted, Subject
-from perfusion_core.weight_digests import text_digest
 
 CAPTIONS = [
     f"a {a} {b} in the {c}"
@@ -336,7 +335,7 @@ def test_a_folder_as_it_was_published_in_2022(tiny_pipe_dir, tmp_path):
     published, plain = (
         Backbone.open(f, device="cpu", dtype="float32") for f in (folder, tiny_pipe_dir)
     )
-    assert published.text_digest == plain.text_digest == text_digest(_text_encoder(folder))
+    assert published.text_digest == plain.text_digest == _text_digest(folder)
     pictures = [
         sample(backbone, "a cat on the beach", [1], steps=3) for backbone in (published, plain)
     ]
