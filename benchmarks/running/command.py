@@ -309,7 +309,7 @@ def gpu_day(parser: argparse.ArgumentParser) -> Run:
         "--backbone",
         required=True,
         metavar="WHICH",
-        help="sd15, sd21, a folder in diffusers layout, a .safetensors file or a hub id",
+        help="sd15, sd21, sdxl, a folder in diffusers layout, a .safetensors file or a hub id",
     )
     parser.add_argument(
         "--hours",

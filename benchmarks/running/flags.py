@@ -38,8 +38,8 @@ FLAGS = {  # flag -> key of Config, metavar, help
     "--backbone": (
         "backbone",
         "WHICH",
-        "miniature (default), sd15, sd21, a folder in diffusers layout, a .safetensors file or a "
-        "hub id",
+        "miniature (default), sd15, sd21, sdxl, a folder in diffusers layout, a .safetensors "
+        "file or a hub id",
     ),
     "--revision": (
         "revision",
