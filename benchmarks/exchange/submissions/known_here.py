@@ -31,8 +31,9 @@ SUITES = ("miniature", "photos")  # that are shipped
 PUBLIC = (SD_SCORER, *(one.given for one in SHORT.values()))  # told as a hint, never looked up
 JUDGED = ("weights", "preprocessing", "kind")
 # what of a protocol a preset says; the rest is told beside the numbers, or is a method's own
-OF_PRESET = ("images", "steps", "scheduler", "guidance")
-OF_PRESET += ("train_steps", "select_step", "validate_every")
+OF_PRESET = (
+    "images", "steps", "scheduler", "guidance", "train_steps", "select_step", "validate_every",
+)  # fmt: skip
 OF_SUITE = ("image_prompts", "class_word")
 UNSAID = {"scheduler": Config().scheduler}  # what a protocol leaves out where it is the usual one
 
