@@ -100,13 +100,14 @@ def fit(
 ) -> dict[str, Any]:
     """Train, and leave a U-Net and an embedding in `out`, each as diffusers opens it."""
     from baselines.dreambooth import drawing_with
-    from baselines.parts import learned_text, own_pictures, spelled, spoken
+    from baselines.parts import learned_text, own_pictures, refuse_two_encoders, spelled, spoken
     from baselines.textual_inversion import first_vector
     from perfusion_core.backbone import cross_attentions
     from perfusion_core.files import write_tensors
     from perfusion_core.prompts import Word, tokenize
     from perfusion_core.training import Batch, Recipe, train
 
+    refuse_two_encoders(NAME, backbone)
     vector = first_vector(backbone, subject.super_category)
     words = {subject.name: Word(subject.super_category, vector)}
     unet = backbone.fresh_unet()
@@ -248,11 +249,19 @@ def apply(
     from safetensors.torch import load_file
 
     from baselines.dreambooth import drawing_with
-    from baselines.parts import assert_only, refuse_points, spelled, spoken, stamps
+    from baselines.parts import (
+        assert_only,
+        refuse_points,
+        refuse_two_encoders,
+        spelled,
+        spoken,
+        stamps,
+    )
     from baselines.textual_inversion import first_vector
     from perfusion_core.prompts import Word
 
     refuse_points(NAME, point)
+    refuse_two_encoders(NAME, backbone)
     if len(fits) != 1:
         raise UserError(
             f"{NAME} trains the whole U-Net, so {' and '.join(fits)} cannot be drawn together; "

@@ -85,11 +85,12 @@ def fit(
 ) -> dict[str, Any]:
     """Train, and leave K, V and the embedding in `out` as diffusers lays them out."""
     from baselines.custom_diffusion_student import CARRIER, Student, placed
-    from baselines.parts import CLASS, learned_text, spoken
+    from baselines.parts import CLASS, learned_text, refuse_two_encoders, spoken
     from baselines.sized_pictures import SizedPictures
     from perfusion_core.prompts import Word
     from perfusion_core.training import Batch, Recipe, equal_parts, train
 
+    refuse_two_encoders(NAME, backbone)
     count = equal_parts(config.batch, config.accumulate)
     student = Student(backbone)
     words = {subject.name: Word(CARRIER, student.vector)}
@@ -159,8 +160,9 @@ def apply(
 ) -> Iterator[Write]:
     """`<new1> <super-category>` for each placeholder; K and V of one concept, or of all merged."""
     from baselines.custom_diffusion_student import applied
-    from baselines.parts import refuse_points
+    from baselines.parts import refuse_points, refuse_two_encoders
 
     refuse_points(NAME, point)
+    refuse_two_encoders(NAME, backbone)
     with applied(backbone, fits) as write:
         yield write

@@ -14,7 +14,7 @@ import torch
 
 from perfusion_core.backbone import Backbone
 from perfusion_core.editing import encoder
-from perfusion_core.errors import MissingClassImages, unknown
+from perfusion_core.errors import MissingClassImages, UserError, unknown
 from perfusion_core.latents import Latents
 from perfusion_core.prompts import TEMPLATES, Word
 from perfusion_core.sampling import as_float
@@ -34,6 +34,15 @@ def refuse_points(method: str, point: Mapping[str, Any]) -> None:
     """The baselines have nothing to set at run time."""
     for key in point:
         raise unknown(f"run-time parameter of {method}", key, ())
+
+
+def refuse_two_encoders(method: str, backbone: Backbone) -> None:
+    """By a method whose word is known to one text encoder only."""
+    if backbone.text.joint:
+        raise UserError(
+            f"{method} reads one text encoder, and the backbone {backbone.name!r} has two, like "
+            f"Stable Diffusion XL; use another method there"
+        )
 
 
 # ---- texts ----

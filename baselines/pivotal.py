@@ -85,10 +85,18 @@ def fit(
     import torch
 
     from baselines.lora import adapted, save
-    from baselines.parts import SLOT, learned_text, own_pictures, spelled, spoken
+    from baselines.parts import (
+        SLOT,
+        learned_text,
+        own_pictures,
+        refuse_two_encoders,
+        spelled,
+        spoken,
+    )
     from perfusion_core.files import write_tensors
     from perfusion_core.training import Batch, Recipe, train
 
+    refuse_two_encoders(NAME, backbone)
     refuse_recipe(config)
     vectors = new_vectors(backbone, config.words, seed)
     words = words_of(subject.name, subject.super_category, vectors)
@@ -221,10 +229,11 @@ def apply(
     import torch
 
     from baselines.lora import assert_applied, beside
-    from baselines.parts import refuse_points, spelled, spoken, stamps
+    from baselines.parts import refuse_points, refuse_two_encoders, spelled, spoken, stamps
     from baselines.textual_inversion import said
 
     refuse_points(NAME, point)
+    refuse_two_encoders(NAME, backbone)
     words: dict[str, Word] = {}
     spelt: dict[str, str] = {}
     for name, fitted in fits.items():

@@ -80,12 +80,13 @@ def fit(
     import torch
 
     from baselines.layered_word import LayeredWord, encode_text, of_layers, spoken
-    from baselines.parts import own_pictures
+    from baselines.parts import own_pictures, refuse_two_encoders
     from perfusion_core.files import write_tensors
     from perfusion_core.prompts import TEMPLATES, encode, named
     from perfusion_core.student import repeated
     from perfusion_core.training import Batch, Recipe, equal_parts, train
 
+    refuse_two_encoders(NAME, backbone)
     count = equal_parts(config.batch, config.accumulate)
     vectors = first_vectors(backbone, subject.super_category)
     words = {subject.name: LayeredWord(subject.super_category, vectors)}
@@ -151,9 +152,10 @@ def apply(
 ) -> Iterator[Write]:
     """`sample` resolves the {names}, so the text stays as it is."""
     from baselines.layered_word import LayeredWord, of_layers, spoken
-    from baselines.parts import assert_only, refuse_points, spelled, stamps
+    from baselines.parts import assert_only, refuse_points, refuse_two_encoders, spelled, stamps
 
     refuse_points(NAME, point)
+    refuse_two_encoders(NAME, backbone)
     words = {
         name: LayeredWord(fitted.super_category, load(backbone, fitted.folder / ONE_FILE))
         for name, fitted in fits.items()

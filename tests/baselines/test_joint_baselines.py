@@ -13,6 +13,7 @@ from diffusers import (
     StableDiffusionXLInpaintPipeline,
     UNet2DConditionModel,
 )
+from peft import PeftModel
 from safetensors.torch import load_file
 from xl_kit import WIDTHS, load_word, save_xl, xl_stock
 
@@ -26,9 +27,11 @@ from perfusion_core.backbone import cross_attentions
 from perfusion_core.noise_levels import levels_of
 from perfusion_core.prompts import Word
 from perfusion_core.sampling import sample
+from perfusion_core.subject import Fitted
 from perfusion_core.training import Batch, Recipe, batch_losses, one_step
 
 TEXT = "A {teddy} on the beach"
+PEFT = ("dora", "loha", "lokr", "oft")
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +104,7 @@ def test_it_opens_in_the_pipelines_that_start_from_a_picture(backbone, fit_of, m
     assert np.isfinite(found).all() and np.abs(found - base).max() > 0.02
 
 
-@pytest.mark.parametrize("method", ["perfusion", "ti", "lora", "db", "cd", "super"])
+@pytest.mark.parametrize("method", ["perfusion", "ti", "lora", "db", "cd", "super", *PEFT])
 def test_a_method_keeps_its_contract(backbone, method):
     check_method(methods.load_method(method), backbone, tell=lambda line: None)
 
@@ -204,7 +207,7 @@ def test_half_precision_trains_and_draws(backbone, method, tmp_path):
     assert apart(drawn, sample(low, "A toy on the beach", SEEDS, steps=5)) > 3
 
 
-@pytest.mark.parametrize("method", ["perfusion", "ti", "lora", "db", "cd"])
+@pytest.mark.parametrize("method", ["perfusion", "ti", "lora", "db", "cd", "dora"])
 def test_each_photographs_size_and_cut_are_told(backbone, tmp_path, method):
     """Of the concept's own pictures; class images were drawn whole."""
     seen = []
@@ -244,6 +247,27 @@ def test_adapters_of_others_are_refused_in_one_sentence(backbone, fit_of):
         pytest.raises(UserError, match="theirs: adapters trained elsewhere"),
         proven(backbone, Told("theirs", LORA, "sks {}"), file, "toy"),
     ):
+        pass
+
+
+@pytest.mark.parametrize("method", PEFT)
+def test_adapters_of_peft_open_by_peft_and_draw_the_same(backbone, fit_of, method):
+    pipe = xl_stock(backbone)
+    pipe.unet = PeftModel.from_pretrained(pipe.unet, fit_of(method).folder).eval()
+    theirs = stock_draw(pipe, backbone, TEXT.replace("{teddy}", "sks toy"))
+    assert apart(ours(method, backbone, {"teddy": fit_of(method)}, TEXT), theirs) <= 1
+
+
+@pytest.mark.parametrize("method", ["pivotal", "xti", "attndreambooth", "classdiffusion"])
+def test_methods_of_one_text_encoder_are_refused_in_one_sentence(backbone, method, tmp_path):
+    """In training, and for a fit of another backbone; nothing is written."""
+    this = methods.load_method(method)
+    said = f"{method} reads one text encoder, and the backbone 'tiny-xl'"
+    with pytest.raises(UserError, match=said):
+        this.fit(backbone, subject(), this.Config(steps=1), tmp_path / "fit", seed=0)
+    assert not (tmp_path / "fit").exists()
+    fits = {"teddy": Fitted(tmp_path, "toy")}
+    with pytest.raises(UserError, match=said), this.apply(backbone, fits, {}):
         pass
 
 
