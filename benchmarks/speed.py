@@ -36,6 +36,7 @@ from benchmarks.running.timed_jobs import (
     synchronised,
 )
 from perfusion_core.backbone import Backbone
+from perfusion_core.hardware import processor
 from perfusion_core.memory import free
 
 # ---- timing ----
@@ -131,7 +132,7 @@ def report(args: argparse.Namespace) -> str:
     where = (
         torch.cuda.get_device_name(device)
         if device.type == "cuda"
-        else f"{torch.get_num_threads()} CPU threads"
+        else f"{torch.get_num_threads()} CPU threads of an {processor()}"
     )
     lines = [
         f"`python -m benchmarks.speed {' '.join(sys.argv[1:])}`".replace(" `", "`"),
