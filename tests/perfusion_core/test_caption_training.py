@@ -4,6 +4,7 @@ and what it draws.
 
 import random
 from dataclasses import replace
+from importlib import import_module
 
 import diffusers
 import numpy as np
@@ -302,6 +303,16 @@ def test_what_asks_for_a_u_net_or_for_clip_is_refused(backbone, tmp_path):
                 backbone, prepared(backbone, ["a cat"], [0], 1.0), steps=2, guidance=1.0,
                 how=Manner(scheduler="euler"),
             )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["textual_inversion", "lora", "custom_diffusion", "dreambooth"])
+def test_methods_for_one_clip_and_a_u_net_are_refused(backbone, subject, tmp_path, name):
+    method, before = import_module(f"baselines.{name}"), weights(backbone)
+    modules = dict(backbone.unet.named_modules())
+    with pytest.raises(UserError, match="use the method perfusion"):
+        method.fit(backbone, subject, method.Config(steps=1), tmp_path, seed=0)
+    assert dict(backbone.unet.named_modules()) == modules
+    assert all(torch.equal(a, b) for a, b in zip(weights(backbone), before, strict=True))
 
 
 def test_pixart_alpha_is_told_the_size_where_it_was_trained_with_it(tmp_path):
