@@ -120,7 +120,9 @@ def test_an_asymmetric_concept_is_never_flipped(backbone, subject, tmp_path, mon
     monkeypatch.setattr(
         Latents,
         "of",
-        staticmethod(lambda *args, flip: (asked.append(flip), real(*args, flip=flip))[1]),
+        staticmethod(
+            lambda *args, flip, **more: (asked.append(flip), real(*args, flip=flip, **more))[1]
+        ),
     )
     for one in (subject, replace(subject, asymmetric=True)):
         fit(backbone, one, replace(SMALL, steps=1), tmp_path / str(one.asymmetric), seed=0)
