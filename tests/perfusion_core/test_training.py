@@ -446,9 +446,9 @@ def test_one_shot_and_no_mask(backbone, subject, tmp_path, monkeypatch):
         Latents,
         "of",
         staticmethod(
-            lambda b, images, masks, flip: (
+            lambda b, images, masks, flip, **more: (
                 asked.append((len(images), masks is None)),
-                real(b, images, masks, flip),
+                real(b, images, masks, flip, **more),
             )[1]
         ),
     )
