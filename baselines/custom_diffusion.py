@@ -84,6 +84,7 @@ def fit(
         beside_class,
         class_pictures,
         learned_text,
+        refuse_projected,
         spoken,
         with_whole,
     )
@@ -91,6 +92,7 @@ def fit(
     from perfusion_core.prompts import Word
     from perfusion_core.training import Batch, Recipe, equal_parts, train
 
+    refuse_projected(NAME, backbone)
     # the concept's; class images are the other half
     half = equal_parts(config.batch, 2 * config.accumulate)
     student = Student(backbone)

@@ -88,11 +88,13 @@ def fit(
         class_pictures,
         frozen_text,
         own_pictures,
+        refuse_projected,
         spelled,
         with_whole,
     )
     from perfusion_core.training import Batch, Recipe, train
 
+    refuse_projected(NAME, backbone)
     unet = backbone.fresh_unet().requires_grad_(True)
     unet.register_to_config(_name_or_path="")  # a folder of this machine
     pictures = own_pictures(backbone, config, subject)

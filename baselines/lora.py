@@ -76,9 +76,10 @@ def fit(
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Train, and leave what `load_lora_weights` opens in `out`."""
-    from baselines.parts import RARE, SLOT, frozen_text, own_pictures, spelled
+    from baselines.parts import RARE, SLOT, frozen_text, own_pictures, refuse_projected, spelled
     from perfusion_core.training import Batch, Recipe, train
 
+    refuse_projected(NAME, backbone)
     pictures = own_pictures(backbone, config, subject)
     words = f"{RARE} {subject.super_category}"
     text = f"a photo of {words}"

@@ -36,8 +36,18 @@ def refuse_points(method: str, point: Mapping[str, Any]) -> None:
         raise unknown(f"run-time parameter of {method}", key, ())
 
 
+def refuse_projected(method: str, backbone: Backbone) -> None:
+    """By a method that asks for CLIP's encodings and a U-Net: PixArt and Sana have neither."""
+    if backbone.text.behind:
+        raise UserError(
+            f"{method} trains a U-Net and CLIP's words, and the backbone {backbone.name!r} has a "
+            f"transformer that reads its text behind a projection; use the method perfusion there"
+        )
+
+
 def refuse_two_encoders(method: str, backbone: Backbone) -> None:
     """By a method whose word is known to one text encoder only."""
+    refuse_projected(method, backbone)
     if backbone.text.joint:
         raise UserError(
             f"{method} reads one text encoder, and the backbone {backbone.name!r} has two, like "

@@ -26,6 +26,7 @@ from baselines.parts import (
     frozen_text,
     own_pictures,
     refuse_points,
+    refuse_projected,
     spelled,
     stamps,
     with_whole,
@@ -78,6 +79,7 @@ def train_adapter(
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Train, and leave what peft opens in `out`; with `prior_weight` beside class images."""
+    refuse_projected(kind.method, backbone)
     pictures = own_pictures(backbone, config, subject)
     beside = None
     if prior_weight is not None:

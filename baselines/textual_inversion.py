@@ -79,11 +79,18 @@ def fit(
     """Train, and leave what `load_textual_inversion` opens in `out`."""
     import torch
 
-    from baselines.parts import embedding_tensors, learned_text, own_pictures, spoken
+    from baselines.parts import (
+        embedding_tensors,
+        learned_text,
+        own_pictures,
+        refuse_projected,
+        spoken,
+    )
     from perfusion_core.files import write_tensors
     from perfusion_core.prompts import TEMPLATES, Word, named
     from perfusion_core.training import Batch, Recipe, equal_parts, train
 
+    refuse_projected(NAME, backbone)
     count = equal_parts(config.batch, config.accumulate)
     vector = first_vector(backbone, subject.super_category)
     words = {subject.name: Word(subject.super_category, vector)}

@@ -64,8 +64,8 @@ def layout_of(place: Path) -> Layout:
     if len(shapes) < 2 or shapes[TEXT][1] not in layouts():
         raise UserError(
             f"{place} is not a checkpoint of Stable Diffusion 1.x, 2.x or XL, with U-Net, VAE and "
-            f"text encoder in one file; give such a file (a LoRA or a part of a model is none), or "
-            f"a folder in diffusers layout"
+            f"text encoder in one file (a LoRA is none); give such a file, or a folder in "
+            f"diffusers layout"
         )
     layout: Layout = json.loads(json.dumps(layouts()[shapes[TEXT][1]]))
     refuse_without(place, names, JOINT_PARTS if SECOND in layout else PARTS)
