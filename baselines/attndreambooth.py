@@ -41,6 +41,7 @@ FORMAT = (
     "unet/, UNet2DConditionModel.from_pretrained; learned_embeds.safetensors, "
     "load_textual_inversion"
 )
+KILOBYTES = 3_438_172
 STYLE = {"colour": "#009E73", "marker": "v", "dash": (0, (4, 1.2, 1, 1.2)), "ink": "#00795a"}
 CITE = """@inproceedings{pang2024attndreambooth,
   title = {{AttnDreamBooth}: Towards Text-Aligned Personalized Text-to-Image Generation},

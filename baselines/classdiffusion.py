@@ -4,8 +4,10 @@ The concept is `<new1> <super-category>`, trained as Custom Diffusion but withou
 their place stands a term of the loss: one minus the cosine between what the text encoder says of
 `a photo of a <new1> <super-category>` and of `a photo of a <super-category>`.
 
-Loss and schedule are those of train_class_diffusion.py and train_single.sh. Left out: their joint
-training of several concepts; here several are merged in closed form, as Custom Diffusion's are.
+Loss and schedule are those of train_class_diffusion.py and train_single.sh. Other than there, the
+encodings are compared at the end token: on Stable Diffusion 1.5 their code takes the position of
+the largest id, which is that of the added `<new1>`. Left out: their joint training of several
+concepts; here several are merged in closed form, as Custom Diffusion's are.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ FORMAT = (
     "pytorch_custom_diffusion_weights.safetensors, load_attn_procs; <new1>.safetensors, "
     "load_textual_inversion"
 )
+KILOBYTES = 76_688
 STYLE = {"colour": "#6F4E37", "marker": "^", "dash": (0, (3, 1, 1, 1))}
 CITE = """@inproceedings{huang2025classdiffusion,
   title = {{ClassDiffusion}: More Aligned Personalization Tuning with Explicit Class Guidance},
