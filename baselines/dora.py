@@ -117,7 +117,8 @@ def adapter() -> Kind:
 def apply(
     backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, Any]
 ) -> Iterator[Write]:
-    """`sks <super-category>` for each placeholder; the changes of several concepts add up."""
+    """`sks <super-category>` for each placeholder; of several concepts one follows the other, in
+    the order in which they are named: the later also scales what the earlier changed."""
     from baselines.peft_adapters import adapters
 
     with adapters(adapter(), backbone, fits, point) as write:

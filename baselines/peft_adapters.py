@@ -176,7 +176,8 @@ def adapters(
     kind: Kind, backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, Any]
 ) -> Iterator[Write]:
     """`sks <super-category>` for each placeholder; what the files of several concepts change adds
-    up, or is done one after the other where it is no sum (oft)."""
+    up, or is done one after the other where it is no sum: oft turns again, and dora's later lengths
+    also scale what the earlier changed."""
     refuse_points(kind.method, point)
     folders = {f"concept_{n}": fitted.folder for n, fitted in enumerate(fits.values())}
     with loaded(kind, backbone, folders):

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from baselines import peft_files
 from baselines.adapter import PEFT, Told, proven
 from baselines.parts import stamps
+from baselines.peft_adapters import adapted_layers
 from benchmarks.exchange.adapters import find_adapters
 from benchmarks.planning import methods
 from perfusion_core.backbone import Backbone
@@ -102,6 +103,36 @@ def test_two_concepts_in_one_picture(name, tiny_backbone, fit_of):
             words = write(text).replace(f"{{{left}}}", f"sks {fits[left].super_category}")
             assert apart(sample(tiny_backbone, words, [3, 4], steps=5), together) > 3
     assert stamps(tiny_backbone) == before
+
+
+def one_after_the_other(name: str, order: tuple[str, str]) -> torch.Tensor:
+    """What one layer gives with two adapters of any numbers, in this order."""
+    from peft import LoraConfig, inject_adapter_in_model
+
+    torch.manual_seed(1)
+    model, given = torch.nn.Sequential(torch.nn.Linear(16, 16)), torch.randn(5, 16)
+    if name == "lora":
+        wanted = LoraConfig(target_modules=["0"], r=4)
+    else:
+        this = module(name)
+        wanted = this.adapter().config(target_modules=["0"], **this.settings_of(this.Config()))
+    for adapter in ("one", "two"):
+        inject_adapter_in_model(wanted, model, adapter)
+    for key, matrix in model.named_parameters():
+        if "base_layer" not in key:
+            torch.nn.init.uniform_(matrix, 0.1, 0.6)
+    [layer] = adapted_layers(model.eval())
+    layer.set_adapter(list(order))
+    with torch.no_grad():
+        return model(given)
+
+
+@pytest.mark.parametrize("name", ["lora", *KINDS])
+def test_changes_add_up_or_follow_each_other(name):
+    """As docs/baselines.md has it: of dora and oft the order of the concepts decides."""
+    there, back = (one_after_the_other(name, order) for order in (("one", "two"), ("two", "one")))
+    far = (there - back).abs().max() / there.abs().max()
+    assert far > 1e-3 if name in ("dora", "oft") else far < 1e-5
 
 
 @pytest.fixture(scope="module")
