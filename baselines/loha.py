@@ -2,8 +2,9 @@
 element-wise product of two products of matrices.
 
 The concept is `sks <super-category>`. Of LyCORIS' recipe are left out: matrices beside the
-feed-forward layers and the text encoder, weights by signal-to-noise ratio, pyramid noise, and
-captions that are dropped. peft starts one matrix at 0, as LyCORIS does.
+feed-forward layers and the text encoder, weights by signal-to-noise ratio, pyramid noise, captions
+that are dropped, AdamW's betas of 0.9 and 0.99, and clip_skip 2. One matrix starts at 0, as in
+LyCORIS; the others start uniform, as peft has them, and in LyCORIS normal.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 matrices.
 
 The concept is `sks <super-category>`. Of LyCORIS' recipe are left out: matrices beside the
-feed-forward layers and the text encoder, weights by signal-to-noise ratio, pyramid noise, and
-captions that are dropped.
+feed-forward layers and the text encoder, weights by signal-to-noise ratio, pyramid noise, captions
+that are dropped, AdamW's betas of 0.9 and 0.99, and clip_skip 2. peft starts the smaller matrix at
+0 and the other uniform; in LyCORIS it is the other way round.
 """
 
 from __future__ import annotations

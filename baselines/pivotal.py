@@ -1,9 +1,10 @@
 """Pivotal tuning, LoRA with a word of its own: pictures of a concept in; the embeddings of two new
 words, and matrices of rank 4 beside the attention's weights, out of one training.
 
-The concept is `<teddy> <teddy>_1 <super-category>`; after half of the steps its words stay. Left
-out of diffusers' advanced script: Prodigy and the weights by signal to noise that its page turns
-on, and the pull of the new embeddings towards the table's spread after each step.
+The concept is `<teddy> <teddy>_1 <super-category>`; after `word_steps` steps its words stay, and a
+shorter training has no such half. Left out of diffusers' advanced script: Prodigy and the weights
+by signal to noise that its page turns on, and the pull of the new embeddings towards the table's
+spread after each step.
 """
 
 from __future__ import annotations
