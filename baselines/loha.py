@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from perfusion_core.errors import UserError
+
 if TYPE_CHECKING:  # a plan reads this file without torch
     from baselines.peft_files import Kind
     from perfusion_core.backbone import Backbone
@@ -66,6 +68,10 @@ class Config:
     checkpointing: bool = False
     # Whether the loss is weighted by masks, as Perfusion's is.
     masks: bool = field(default=False, metadata={"later": True})
+
+    def __post_init__(self) -> None:
+        if self.alpha <= 0:
+            raise UserError(f"fit.loha.alpha={self.alpha}: a number above 0 is needed")
 
 
 MINIATURE = Config(steps=75, batch=4, lr=4e-3)

@@ -63,6 +63,10 @@ class Config:
     # Whether the loss is weighted by masks, as Perfusion's is.
     masks: bool = field(default=False, metadata={"later": True})
 
+    def __post_init__(self) -> None:
+        if self.factor < 2 and self.factor != -1:
+            raise UserError(f"fit.lokr.factor={self.factor}: -1, or at least 2, is needed")
+
 
 MINIATURE = Config(steps=75, batch=4, lr=4e-3)
 
@@ -98,8 +102,6 @@ def fit(
 
 def settings_of(config: Config) -> dict[str, Any]:
     """The recipe in peft's words; the product counts once."""
-    if config.factor < 2 and config.factor != -1:
-        raise UserError(f"fit.lokr.factor={config.factor}: -1, or at least 2, is needed")
     return {"r": config.rank, "alpha": config.rank, "decompose_factor": config.factor}
 
 

@@ -77,6 +77,7 @@ def fit(
     """Train, and leave what `PeftModel.from_pretrained` opens in `out`."""
     from baselines.peft_adapters import train_adapter
 
+    refuse_uneven(backbone, config.blocks)
     return train_adapter(
         adapter(),
         settings_of(config),
@@ -91,6 +92,25 @@ def fit(
         keep=keep,
         progress=progress,
     )
+
+
+def refuse_uneven(backbone: Backbone, blocks: int) -> None:
+    """peft would take another number in those layers that it does not divide."""
+    import torch
+
+    from baselines.lora import LAYERS
+    from perfusion_core.errors import UserError
+
+    widths = {
+        layer.in_features
+        for name, layer in backbone.unet.named_modules()
+        if isinstance(layer, torch.nn.Linear) and name.endswith(tuple(f".{one}" for one in LAYERS))
+    }
+    if uneven := sorted(width for width in widths if width % blocks):
+        raise UserError(
+            f"fit.oft.blocks={blocks} does not divide {', '.join(map(str, uneven))}, widths of "
+            f"{backbone.name}'s attentions; give a number that divides them all"
+        )
 
 
 def settings_of(config: Config) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from perfusion_core.errors import UserError
+
 if TYPE_CHECKING:  # a plan reads this file without torch
     import torch
     from torch import nn
@@ -39,6 +41,7 @@ CITE = """@article{roich2022pivotal,
 }"""
 TRAINED, PRIOR = True, False
 USES_COVARIANCE = False  # no byte of it depends on C
+ONE_ENCODER = True
 SETTINGS = ()
 UNTUNED = True
 TUNED = ("lr", "lr_embedding")
@@ -65,6 +68,13 @@ class Config:
     checkpointing: bool = False
     # Whether the loss is weighted by masks, as Perfusion's is.
     masks: bool = field(default=False, metadata={"later": True})
+
+    def __post_init__(self) -> None:
+        for name, least in (("rank", 1), ("words", 1), ("word_steps", 0)):
+            if getattr(self, name) < least:
+                raise UserError(
+                    f"pivotal with {name}={getattr(self, name)}: at least {least} is needed"
+                )
 
 
 MINIATURE = Config(steps=75, word_steps=75, batch=4, lr=4e-3, lr_embedding=5e-3)
@@ -98,7 +108,6 @@ def fit(
     from perfusion_core.training import Batch, Recipe, train
 
     refuse_two_encoders(NAME, backbone)
-    refuse_recipe(config)
     vectors = new_vectors(backbone, config.words, seed)
     words = words_of(subject.name, subject.super_category, vectors)
     concept = written_out(words, subject.super_category)
@@ -153,16 +162,6 @@ def fit(
     return log | {"bytes": sum(only(out, end).stat().st_size for end in (LORA, WORDS))}
 
 
-def refuse_recipe(config: Config) -> None:
-    from perfusion_core.errors import UserError
-
-    for name, least in (("rank", 1), ("words", 1), ("word_steps", 0)):
-        if getattr(config, name) < least:
-            raise UserError(
-                f"pivotal with {name}={getattr(config, name)}: at least {least} is needed"
-            )
-
-
 # ---- words ----
 
 
@@ -201,8 +200,6 @@ def load_words(backbone: Backbone, file: Path) -> list[torch.Tensor]:
 
 def only(folder: Path, end: str) -> Path:
     """The file of a fit whose name ends so, whatever the concept was called in training."""
-    from perfusion_core.errors import UserError
-
     found = sorted(folder.glob(f"*{end}"))
     if len(found) != 1:
         raise UserError(

@@ -237,9 +237,24 @@ def test_rank_0_is_refused_before_anything_is_done(name, option):
         methods.recipe(module(name), name, {option: 0}, miniature=True)
 
 
-def test_lokr_names_its_factors(tiny_backbone, tmp_path):
-    with pytest.raises(UserError, match="factor=0: -1, or at least 2, is needed"):
-        quick_fit("lokr", tiny_backbone, tmp_path, factor=0)
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("lokr", {"factor": 0}, "fit.lokr.factor=0: -1, or at least 2, is needed"),
+        ("loha", {"alpha": 0}, "fit.loha.alpha=0: a number above 0 is needed"),
+        ("pivotal", {"word_steps": -1}, "pivotal with word_steps=-1: at least 0 is needed"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused_by_the_plan(name, change, said):
+    with pytest.raises(UserError, match=said):
+        methods.recipe(module(name), name, change, miniature=True)
+
+
+def test_blocks_that_divide_no_width_are_no_other_number(tiny_backbone, tmp_path):
+    before = stamps(tiny_backbone)
+    with pytest.raises(UserError, match=r"fit.oft.blocks=7 does not divide 16, .* widths of"):
+        quick_fit("oft", tiny_backbone, tmp_path / "fit", blocks=7)
+    assert stamps(tiny_backbone) == before and not (tmp_path / "fit").exists()
 
 
 # ---- by `perfbench evaluate` ----
