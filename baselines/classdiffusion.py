@@ -31,6 +31,7 @@ TRAINED, PRIOR = True, False
 TEXT_SIDE = True
 SETTINGS = ()
 USES_COVARIANCE = False  # no byte of it depends on C
+ONE_ENCODER = True
 TUNED = ("lr",)
 UNTUNED = True
 FAMILY = "adapter"
@@ -167,5 +168,5 @@ def apply(
 
     refuse_points(NAME, point)
     refuse_two_encoders(NAME, backbone)
-    with applied(backbone, fits) as write:
+    with applied(backbone, NAME, fits) as write:
         yield write

@@ -152,5 +152,5 @@ def apply(
     from baselines.parts import refuse_points
 
     refuse_points(NAME, point)
-    with applied(backbone, fits) as write:
+    with applied(backbone, NAME, fits) as write:
         yield write

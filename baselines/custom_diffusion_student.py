@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn.functional import linear
 
+from baselines.fitting import refuse_misfit, shapes_of, tensors_in, word_shapes
 from baselines.merging import Weights, merged
 from baselines.parts import (
     assert_only,
@@ -120,6 +121,20 @@ def load(folder: Path) -> tuple[Weights, torch.Tensor]:
     return {name: (tensors[name + key("k")], tensors[name + key("v")]) for name in names}, vector
 
 
+def refuse_foreign(backbone: Backbone, method: str, folder: Path) -> None:
+    """Files of another method or model; attentions that are not trained have empty entries."""
+    sides, word = folder / FILE, folder / f"{TOKEN}.safetensors"
+    wanted = {
+        f"{name}.processor.to_{side}_custom_diffusion.weight": tuple(layer.weight.shape)
+        for name, attention in cross_attentions(backbone.unet).items()
+        for side, layer in (("k", attention.to_k), ("v", attention.to_v))
+    }
+    found = {name: one for name, one in tensors_in(sides).items() if one.numel()}
+    refuse_misfit(method, backbone, sides, shapes_of(found), wanted)
+    told = shapes_of(tensors_in(word))
+    refuse_misfit(method, backbone, word, told, word_shapes(backbone, told, TOKEN))
+
+
 def as_layer(weight: torch.Tensor, like: nn.Linear) -> nn.Linear:
     layer = nn.Linear(like.in_features, like.out_features, bias=False, device="meta")
     layer.weight = nn.Parameter(weight.to(like.weight), requires_grad=False)
@@ -127,8 +142,10 @@ def as_layer(weight: torch.Tensor, like: nn.Linear) -> nn.Linear:
 
 
 @contextmanager
-def applied(backbone: Backbone, fits: Mapping[str, Fitted]) -> Iterator[Write]:
+def applied(backbone: Backbone, method: str, fits: Mapping[str, Fitted]) -> Iterator[Write]:
     """`<new1> <super-category>` for each placeholder; K and V of one concept, or of all merged."""
+    for fitted in fits.values():
+        refuse_foreign(backbone, method, fitted.folder)
     loaded = {name: load(fitted.folder) for name, fitted in fits.items()}
     words = {
         name: Word(CARRIER, vector.to(backbone.device)) for name, (_, vector) in loaded.items()

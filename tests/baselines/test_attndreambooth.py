@@ -9,11 +9,12 @@ from baselines_kit import apart, page_tells, stock_draw, stock_pipe, subject
 from conftest import stock_attention
 from diffusers import UNet2DConditionModel
 from run_kit import content
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from test_formats import BASE, told
 
 from baselines import attndreambooth
 from baselines.attndreambooth import FILE, FOLDER, MINIATURE, Config, Watch
+from baselines.parts import stamps
 from baselines.textual_inversion import first_vector
 from perfusion_core import checkpoint, training
 from perfusion_core.backbone import cross_attentions
@@ -254,3 +255,26 @@ def test_its_size_on_stable_diffusion():
 
 def test_the_page_tells_every_number_of_its_recipe():
     page_tells("attndreambooth", Config(), MINIATURE)
+
+
+def test_files_of_others_are_a_sentence(tiny_backbone, tmp_path):
+    before = stamps(tiny_backbone)
+
+    def refused(folder) -> str:
+        fits = {"teddy": Fitted(folder, "toy")}
+        with pytest.raises(UserError) as caught, attndreambooth.apply(tiny_backbone, fits, {}):
+            pass
+        assert stamps(tiny_backbone) == before and "\n" not in str(caught.value)
+        return str(caught.value)
+
+    assert f"has no {FILE}" in refused(tmp_path)
+    save_file({"<teddy>": torch.ones(768)}, tmp_path / FILE)
+    assert "<teddy> has the shape (768,), and attndreambooth on the backbone" in refused(tmp_path)
+    save_file({"a": torch.ones(32), "b": torch.ones(32)}, tmp_path / FILE)
+    assert "has no <name>, which attndreambooth" in refused(tmp_path)
+    save_file({"<teddy>": torch.ones(32)}, tmp_path / FILE)
+    assert "is no U-Net that diffusers opens" in refused(tmp_path)
+    plain = tiny_backbone.unet
+    other = UNet2DConditionModel.from_config({**plain.config, "cross_attention_dim": 48})
+    other.save_pretrained(tmp_path / FOLDER)
+    assert "it was trained on another model" in refused(tmp_path)

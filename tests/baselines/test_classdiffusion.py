@@ -6,15 +6,17 @@ import numpy as np
 import pytest
 import torch
 from baselines_kit import apart, page_tells, stock_draw, stock_pipe, subject
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from test_formats import BASE, told
 from torch.nn.functional import cosine_similarity
 
-from baselines import classdiffusion
+from baselines import classdiffusion, custom_diffusion
 from baselines.classdiffusion import MINIATURE, Config, distance
 from baselines.custom_diffusion_student import FILE, TOKEN, load
+from baselines.parts import stamps
 from perfusion_core import training
 from perfusion_core.backbone import cross_attentions
+from perfusion_core.errors import UserError
 from perfusion_core.prompts import Word
 from perfusion_core.sampling import sample
 from perfusion_core.subject import Fitted
@@ -158,6 +160,36 @@ def test_two_concepts_in_one_picture(fitted, tiny_backbone, tmp_path):
             text = "A photo of " + " and ".join(f"{{{name}}}" for name in fits)
             drawn.append(sample(tiny_backbone, write(text), [3], steps=5))
     assert len({picture.tobytes() for picture in drawn}) == 3
+
+
+@pytest.mark.parametrize("method", [classdiffusion, custom_diffusion])
+def test_files_of_others_are_a_sentence(method, fitted, tiny_backbone, tmp_path):
+    made, before = load_file(fitted[0].folder / FILE), stamps(tiny_backbone)
+    word = load_file(fitted[0].folder / f"{TOKEN}.safetensors")
+    first = next(name for name in made if name.endswith("to_k_custom_diffusion.weight"))
+
+    def refused(sides, vectors) -> str:
+        if sides:
+            save_file(sides, tmp_path / FILE)
+        else:
+            (tmp_path / FILE).write_bytes(b"torn")
+        save_file(vectors, tmp_path / f"{TOKEN}.safetensors")
+        fits = {"teddy": Fitted(tmp_path, "toy")}
+        with pytest.raises(UserError) as caught, method.apply(tiny_backbone, fits, {}):
+            pass
+        assert stamps(tiny_backbone) == before and "\n" not in str(caught.value)
+        return str(caught.value)
+
+    fewer = {name: one for name, one in made.items() if name != first}
+    wider = made | {first: torch.ones(3, 4)}
+    on = f"{method.NAME} on the backbone {tiny_backbone.name}"
+    assert f"has no {first}, which {on} wants" in refused({"lora": torch.ones(2)}, word)
+    assert f"has no {first}, which {on} wants" in refused(fewer, word)
+    assert f"{first} has the shape (3, 4), and {on} wants" in refused(wider, word)
+    assert "holds to_q, which" in refused(made | {"to_q": torch.ones(2)}, word)
+    assert "has the shape (768,)" in refused(made, {TOKEN: torch.ones(768)})
+    assert f"has no {TOKEN}, which" in refused(made, {"a": word[TOKEN], "b": word[TOKEN] + 1})
+    assert "is no safetensors file, or it is damaged" in refused({}, word)
 
 
 def test_its_size_on_stable_diffusion():
