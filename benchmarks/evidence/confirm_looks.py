@@ -1,8 +1,9 @@
 """What each look at the confirmatory run says of each claim. In: the plan, and the scores of the
 look's concepts. Out: a `Look` a claim and look.
 
-At a look a claim is decided where its difference lies beyond the boundary, on either side, or where
-both one-sided tests find it smaller than its delta. The first look that decides counts.
+At a look a claim is decided where its difference lies beyond the boundary, on either side, or else
+where both one-sided tests find it smaller than its delta. Of two axes a verdict needs both. The
+first look that decides counts.
 """
 
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass, replace
 from math import inf, isnan, nan, sqrt
 
 from benchmarks.evidence.confirm_measures import Scored
-from benchmarks.evidence.confirm_plan import FRONT, Looks, Primary
+from benchmarks.evidence.confirm_plan import Looks, Primary
 from benchmarks.evidence.verdicts import (
     FAILS,
     HOLDS,
@@ -21,7 +22,13 @@ from benchmarks.evidence.verdicts import (
     Part,
     adjusted,
 )
-from benchmarks.tables.group_sequential import as_normal, as_t, power, repeated_p
+from benchmarks.tables.group_sequential import (
+    as_normal,
+    as_t,
+    obrien_fleming,
+    power,
+    repeated_p,
+)
 from benchmarks.tables.statistics import Interval
 
 CROSSED, NOT_YET, LAST = "crossed", "not yet", "last look"
@@ -34,57 +41,71 @@ class Look:
     claim: Primary
     look: int  # 1, 2, ...
     found: Interval  # with an interval that holds at all looks together
-    z: float  # standard errors, as a normal's
+    z: float  # standard errors, as a normal's; of two axes the smaller
     boundary: float
     verdict: str
     p: float  # of the verdict; holds however many looks were made
     power: float  # of the whole plan, for a difference of delta, by the spread seen so far
     status: str
     concepts: int
-    behind: Interval | None = None  # of fronts: the reverse, the same way
+    text: Interval | None = None  # of two axes: the second, the same way
     exploratory: bool = False  # its rule is younger than its data
     q: float = nan  # p among all claims
 
 
 def look_at(claim: Primary, looks: Looks, number: int, scored: Scored) -> Look:
     """`number`: 0, 1, ... of the looks."""
-    edge, n = looks.boundaries[number], looks.concepts[number]
-    part, *reverse = scored.parts(claim.part)
-    z, p, verdict = _verdict(claim, looks, number, part, reverse)
-    error = part.error(0.0) * sqrt(n / looks.concepts[-1])  # of the last look
-    sure = power(claim.delta / error, looks.boundaries, looks.shares) if error > 0 else 1.0
+    edge = looks.boundaries[number]
+    parts = scored.parts(claim.part)
+    z, p, verdict = _verdict(claim, looks, number, parts)
     last = number == len(looks.concepts) - 1
     status = CROSSED if verdict != OPEN else LAST if last else NOT_YET
-    return Look(claim, number + 1, repeated(part, edge), z, edge, verdict, p, sure, status, n,
-                repeated(reverse[0], edge) if reverse else None)  # fmt: skip
+    found, *text = (repeated(part, edge) for part in parts)
+    return Look(claim, number + 1, found, z, edge, verdict, p,
+                _power(claim, looks, number, parts), status, looks.concepts[number],
+                *text)  # fmt: skip
+
+
+def _power(claim: Primary, looks: Looks, number: int, parts: Sequence[Part]) -> float:
+    """Of two axes at least so much, however they go together."""
+    shrinks = sqrt(looks.shares[number])  # the error, until the last look
+    errors = [part.error(0.0) * shrinks for part in parts]
+    missed = [
+        1 - power(claim.delta / error, looks.boundaries, looks.shares) if error > 0 else 0.0
+        for error in errors
+    ]
+    return max(0.0, 1 - sum(missed))
 
 
 def _verdict(
-    claim: Primary, looks: Looks, number: int, part: Part, reverse: Sequence[Part]
+    claim: Primary, looks: Looks, number: int, parts: Sequence[Part]
 ) -> tuple[float, float, str]:
-    """z of the primary part, p, and one of five words."""
-    edge, shares = looks.boundaries[number], looks.shares
-    z = distance(part, 0.0)
-    p = repeated_p(z, number, shares)
-    if z >= edge:
-        return z, p, HOLDS
-    other = distance(reverse[0], 0.0) if reverse else -inf
-    if other >= edge:
-        return z, repeated_p(other, number, shares), FAILS
-    if claim.part.measure != FRONT and z <= -edge:
-        return z, p, FAILS
-    # Smaller than what counts, on both sides.
-    near = distance(part, -claim.delta)
-    near = min(
-        near, distance(reverse[0], -claim.delta) if reverse else -distance(part, claim.delta)
-    )
+    """z of the claim, p, and one of five words."""
+    zs = [distance(part, 0.0) for part in parts]
+    near = min(min(distance(part, -claim.delta), -distance(part, claim.delta)) for part in parts)
+    word, reach, times = said(zs, near, looks, number)
+    return min(zs), min(1.0, times * repeated_p(reach, number, looks.shares)), word
+
+
+def said(zs: Sequence[float], near: float, looks: Looks, number: int) -> tuple[str, float, float]:
+    """One of five words, how far out lies what says so, and by what its p is multiplied. `zs`: how
+    far each axis lies above zero; `near`: how far within delta the farther one lies.
+
+    The order is that of the table in plan.md. Two axes must both be beyond the boundary, so neither
+    needs a correction. Where only one is, looks to come may still tell a trade-off from a defeat.
+    """
+    low, high = min(zs), max(zs)
+    far = {HOLDS: low, FAILS: -high, TRADE_OFF: min(-low, high)}
+    word, reach = max(far.items(), key=lambda one: one[1])
+    if reach >= looks.boundaries[number]:
+        return word, reach, 1.0
     if near >= looks.equivalence_boundaries[number]:
-        return z, repeated_p(near, number, shares) / 2, SAME
-    if z <= -edge:  # some point of theirs is out of our reach, and of ours out of theirs
-        if other <= -edge:
-            return z, max(p, repeated_p(other, number, shares)), TRADE_OFF
-        return z, p, FAILS
-    return z, p, OPEN
+        return SAME, near, 0.5
+    last = number == len(looks.concepts) - 1
+    # One of two axes that is below zero is enough, and chance gives one twice as often.
+    if last and len(zs) > 1 and -low >= obrien_fleming(looks.shares, looks.alpha / 2)[-1]:
+        return FAILS, -low, 2.0
+    return OPEN, max(reach, 0.0), 1.0
 
 
 def distance(part: Part, at: float) -> float:

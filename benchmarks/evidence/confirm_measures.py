@@ -1,6 +1,7 @@
 """What the confirmatory run's claims are about, in the concepts of one look.
 
-In: the cells of these concepts. Out: a difference, or two fronts, with 95 % intervals.
+In: the cells of these concepts. Out: a difference, one on each axis, or two fronts, with 95 %
+intervals.
 
 The unit is the concept, and the prompts are the protocol's own, not a sample of others: they are
 fixed. So concepts that come later bring information of their own, in proportion to their number,
@@ -14,7 +15,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from benchmarks.evidence.confirm_plan import FRONT, Compared
+from benchmarks.evidence.confirm_plan import BOTH, FRONT, Compared
 from benchmarks.evidence.verdicts import Part
 from benchmarks.tables.dominance import DECIDING, epsilon
 from benchmarks.tables.grid import Grid, Point, grid_of
@@ -30,6 +31,7 @@ from benchmarks.tables.statistics import (
 from perfusion_core.errors import UserError
 
 TEXT_OF_DEFORM = "text_sim_deform"
+AXES = ("image_sim", "text_sim")
 
 
 @dataclass(frozen=True)
@@ -76,17 +78,23 @@ class Scored:
         return found
 
     def parts(self, what: Compared) -> tuple[Part, ...]:
-        """The primary part; of fronts also the reverse."""
+        """A difference; of both axes one on each; of fronts, how far each is ahead."""
         if what.measure == FRONT:
             return self._fronts(what)
-        ours, theirs = (self.side(what.measure, points) for points in (what.of, what.minus))
+        measures = AXES if what.measure == BOTH else (what.measure,)
+        return tuple(self._difference(measure, what) for measure in measures)
+
+    def _difference(self, measure: str, what: Compared) -> Part:
+        ours, theirs = (self.side(measure, points) for points in (what.of, what.minus))
         difference = ours.mean(0) - theirs.mean(0)
-        return (Part(what.measure, mean_with_interval(difference), len(difference)),)
+        return Part(measure, mean_with_interval(difference), len(difference))
 
     def _fronts(self, what: Compared) -> tuple[Part, ...]:
-        """Additive epsilons of the mean fronts, over bootstrap draws of concepts."""
+        """Additive epsilons of the mean fronts, over bootstrap draws of concepts. The best of
+        several points is too good by chance, which draws do not correct: these decide nothing.
+        """
         sides = [
-            tuple(self.side(measure, points) for measure in ("image_sim", "text_sim"))
+            tuple(self.side(measure, points) for measure in AXES)
             for points in (what.of, what.minus)
         ]
         n = sides[0][0].shape[1]

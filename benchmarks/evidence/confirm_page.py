@@ -39,7 +39,7 @@ from perfusion_core.errors import UserError
 LOOKS_TABLE, LOOKS_PAGE = "looks.csv", "looks.md"
 COLUMNS = (
     "claim", "look", "concepts", "status", "verdict", "exploratory", "measure", "value", "lo",
-    "hi", "behind", "behind_lo", "behind_hi", "z", "boundary", "p", "q", "delta", "power",
+    "hi", "text", "text_lo", "text_hi", "z", "boundary", "p", "q", "delta", "power",
 )  # fmt: skip
 EXPLORATORY = "exploratory: "
 
@@ -131,16 +131,16 @@ def _drift_cells(folder: Path, names: Sequence[str]) -> pd.DataFrame:
 
 def looks_csv(history: Mapping[str, Sequence[Look]], final: Sequence[Look]) -> str:
     """One fact a field; q stands in the row of the look that counts."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    out = io.StringIO()
+    writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
     writer.writeheader()
     q_of = {(one.claim.name, one.look): one.q for one in final}
     for looks in history.values():
         for one in looks:
-            behind = one.behind or (float("nan"),) * 3
+            text = one.text or (float("nan"),) * 3
             numbers = {
                 "value": one.found.value, "lo": one.found.lo, "hi": one.found.hi,
-                "behind": behind[0], "behind_lo": behind[1], "behind_hi": behind[2],
+                "text": text[0], "text_lo": text[1], "text_hi": text[2],
                 "z": one.z, "p": one.p, "q": q_of.get((one.claim.name, one.look), float("nan")),
                 "power": one.power,
             }  # fmt: skip
@@ -152,7 +152,7 @@ def looks_csv(history: Mapping[str, Sequence[Look]], final: Sequence[Look]) -> s
                 "delta": one.claim.delta,
                 **{name: "" if isnan(value) else f"{value:.6g}" for name, value in numbers.items()},
             })  # fmt: skip
-    return text.getvalue()
+    return out.getvalue()
 
 
 def looks_text(
@@ -203,12 +203,11 @@ def what_next(plan: ConfirmPlan, history: Mapping[str, Sequence[Look]]) -> str:
 
 
 def _cell(one: Look) -> str:
-    found = told(one.found)
-    reverse = f"; behind {told(one.behind)}" if one.behind else ""
+    found = f"image {told(one.found)}; text {told(one.text)}" if one.text else told(one.found)
     if one.status == CROSSED:
-        return f"{CROSSED} ({one.verdict}): {found}{reverse}"
+        return f"{CROSSED} ({one.verdict}): {found}"
     word = LAST if one.status == LAST else NOT_YET
-    return f"{word}: {found}{reverse}; power {one.power:.2f} for {one.claim.delta:g}"
+    return f"{word}: {found}; power {one.power:.2f} for {one.claim.delta:g}"
 
 
 def _word(one: Look) -> str:

@@ -20,9 +20,10 @@ from benchmarks.tables.halving_rows import TRAININGS, read_trainings
 from perfusion_core.errors import UserError, unknown
 
 PLAN = "plan.toml"
+BOTH = "both_axes"  # image_sim and text_sim of one point a side: ahead where it is on both
 FRONT = "front"  # the additive epsilon of one set of points over another (tables/dominance.py)
-MEASURES = (FRONT, "image_sim", "text_sim", "text_sim_deform", "harmonic", "image_sim_heldout",
-            "copy_gap", "drift", "drift_class")  # fmt: skip
+MEASURES = (BOTH, FRONT, "image_sim", "text_sim", "text_sim_deform", "harmonic",
+            "image_sim_heldout", "copy_gap", "drift", "drift_class")  # fmt: skip
 DECIMALS = 3  # of the boundaries in the file
 OURS = ("concepts", "out", "by_concept", "drop_fits", "method_files")  # not the plan's to say
 
@@ -51,7 +52,7 @@ class Primary:
     says: str
     where: str  # in the paper
     part: Compared
-    delta: float  # a smaller difference counts as none
+    delta: float  # what has not crossed and is shown to be smaller is equivalent
     why: str  # of the delta
     beside: tuple[Compared, ...] = ()  # reported with it; decides nothing
 
@@ -255,10 +256,17 @@ def _read_claim(path: Path, found: Any, drawn: set[Point]) -> Primary:
     says = table.take("says", str, "a sentence")
     where = table.take("where", str, "a place in the paper")
     why = table.take("why", str, "the reason of the delta")
-    delta = table.take("delta", float, "the difference below which there is none, above 0")
+    delta = table.take("delta", float, "the largest difference that is none, above 0")
     if not delta > 0:
         raise UserError(f"{table.where}: delta is {delta:g}; write a number above 0")
     part = _read_compared(table, drawn)
+    if part.measure == FRONT:
+        raise UserError(
+            f"{table.where}: {FRONT} picks the best of its points once their scores are there; "
+            f"write {BOTH} and one point a side, and {FRONT} in [[claim.beside]]"
+        )
+    if part.measure == BOTH and (len(part.of), len(part.minus)) != (1, 1):
+        raise UserError(f"{table.where}: {BOTH} compares two points; write one a side")
     beside = table.found.get("beside", [])
     table.taken.add("beside")
     if not isinstance(beside, list):
