@@ -26,7 +26,6 @@ from benchmarks.evidence.confirm_ledger import (
     processors_of,
     read_begun,
     read_whole,
-    refuse_other_processor,
 )
 from benchmarks.evidence.confirm_plan import (
     PLAN,
@@ -101,10 +100,9 @@ def run_look(folder: Path, look: int | None = None, dry_run: bool = False) -> in
         return show_plan(prepared)
     from benchmarks.running.drawing_costs import measuring_device  # loads torch
 
-    refuse_other_backbone(rates_file, prepared.models.digest)
+    refuse_other_backbone(plan, rates_file, prepared.models.digest)
     here = measuring_device(prepared.device)
-    refuse_other_processor(folder, here)
-    begin(folder, plan, rates, rates_file, names)
+    begin(folder, plan, rates, rates_file, names, here)
     status = run_prepared(
         prepared, words, whole=partial(record_whole, folder, prepared, names, here)
     )

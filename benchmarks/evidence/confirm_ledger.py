@@ -17,12 +17,15 @@ from benchmarks.disk import read_json, write_whole
 from benchmarks.evidence.confirm_plan import PLAN, ConfirmPlan
 from benchmarks.planning.units import Plan
 from benchmarks.store.fit_costs import DEVICE, devices, measured_of
+from benchmarks.store.packed import PACKED
 from benchmarks.store.run_folder import Store
 from benchmarks.store.run_json import now
+from benchmarks.tables.halving_rows import TRAININGS
 from perfusion_core.errors import UserError
 from perfusion_core.weight_digests import file_sha256
 
 BEGUN, WHOLE, REASONS = "begun.json", "whole.csv", "plan.md"
+MADE = (WHOLE, "run.json", PACKED, "rows")  # of a run that has begun
 COLUMNS = (
     "number", "concept", "finished", "images", "processor", "dtype", "threads", "workers", "torch",
     "commit",
@@ -31,24 +34,34 @@ COLUMNS = (
 
 def begin(
     folder: Path, plan: ConfirmPlan, rates: Mapping[str, float], rates_file: Path,
-    concepts: Sequence[str],
+    concepts: Sequence[str], here: str,
 ) -> Mapping[str, Any]:  # fmt: skip
     """What was decided before the first fit: as it was written down then, or now if nothing was.
-    The rules must be committed first.
+    The rules must be committed first. `here`: the processor, which stays the same.
     """
     frame = {"frame": plan.frame, "rates": dict(rates)}
     if begun := read_begun(folder):
+        if (there := begun.get("processor")) != here:
+            raise UserError(
+                f"the run began on {there}, and this is {here}: low bits differ between kinds of "
+                f"processors, so it stays on one; go on there, or begin in another folder"
+            )
         if changed := [key for key, value in frame.items() if begun.get(key) != value]:
             raise UserError(
                 f"{folder / PLAN} or its rates have changed since the run began ({changed[0]}); "
                 f"bring them back, or begin in another folder"
             )
         return begun
-    commits = {
-        path.name: committed_as(path) for path in (folder / PLAN, folder / REASONS, rates_file)
-    }
+    if older := [name for name in MADE if (folder / name).exists()]:
+        raise UserError(
+            f"{folder} has {older[0]} but no {BEGUN}: rows older than their rules confirm nothing; "
+            f"`git checkout -- {BEGUN}` brings it back, or begin in another folder"
+        )
+    rules = (folder / PLAN, folder / REASONS, rates_file, rates_file.with_name(TRAININGS))
+    commits = {path.name: committed_as(path) for path in rules}
     about = {
         "begun": now(),
+        "processor": here,
         "plan": file_sha256(folder / PLAN),
         "commits": commits,
         **frame,
@@ -119,13 +132,3 @@ def processors_of(store: Store, plan: Plan, concept: str, here: str) -> str:
     told = [measured_of(store.manifest(fit) or {})[DEVICE] for fit in plan.fits
             if fit.concept == concept]  # fmt: skip
     return devices([*told, here])
-
-
-def refuse_other_processor(folder: Path, here: str) -> None:
-    """Low bits differ between kinds of processors, and so would the concepts of one run."""
-    for row in read_whole(folder):
-        if row["processor"] != here:
-            raise UserError(
-                f"{row['concept']} was made on {row['processor']}, and this is {here}: the run "
-                f"stays on one kind of processor; go on there, or begin in another folder"
-            )

@@ -323,9 +323,14 @@ def tuned_rates(plan: ConfirmPlan, path: Path) -> dict[str, float]:
     return found
 
 
-def refuse_other_backbone(path: Path, digest: str) -> None:
+def refuse_other_backbone(plan: ConfirmPlan, path: Path, digest: str) -> None:
     """Rates are of the weights that they were tuned on: trainings.csv beside the settings tells."""
     rows = read_trainings(path.with_name(TRAININGS))
+    if untold := [method for method in plan.rates_of if method not in set(rows["method"])]:
+        raise UserError(
+            f"{path.with_name(TRAININGS)} has no trainings of {untold[0]}, so nobody knows on "
+            f"which backbone its rates were tuned; the command in plan.md writes them"
+        )
     if others := sorted(set(rows["digest"]) - {digest[:12]}):
         raise UserError(
             f"{path} was tuned on another backbone ({others[0]}, not {digest[:12]}); tune on this "

@@ -35,6 +35,7 @@ from benchmarks.tables.group_sequential import obrien_fleming
 from benchmarks.tables.halving_rows import TRAININGS, frame_of
 from benchmarks.tables.statistics import Interval
 from perfusion_core.errors import UserError
+from perfusion_core.weight_digests import backbone_digest
 
 COMMITTED = Path(__file__).parent.parent.parent / "results" / "confirm"
 LOCAL, HIGH, KEYS = "local-b0.60-t0.15", "local-b0.75-t0.15", "perfusion-trained-k"
@@ -436,6 +437,12 @@ def test_a_measure_that_was_not_made_is_refused(judged):
 TINY = {"perfusion": [LOCAL], "lora-selected": ["default"]}
 
 
+TUNED = {
+    "method": "lora", "digest": backbone_digest(shared() / "tiny")[:12], "setting": "01",
+    "concept": "cat", "round": 1,
+}  # fmt: skip
+
+
 def git(folder, *words):
     who = ("-c", "user.name=a", "-c", "user.email=a@b.example")
     subprocess.run(["git", "-C", str(folder), *who, *words], check=True, capture_output=True)
@@ -459,6 +466,7 @@ def begun(tmp_path_factory):
     (folder / PLAN).write_text(plan_text((2, 4), run, TINY, claims))
     (folder / "plan.md").write_text("why\n")
     (folder / "settings.csv").write_text("method,setting,rates,chosen\nlora,01,lr=0.004,yes\n")
+    frame_of([TUNED]).to_csv(folder / TRAININGS, index=False)
     git(folder.parent, "init", "-q")
     return folder
 
@@ -469,16 +477,35 @@ def test_nothing_begins_before_the_rules_are_committed(begun):
     assert not (begun / BEGUN).exists() and not (begun / "run.json").exists()
     with pytest.raises(UserError, match="no run has begun"):
         judge_folder(begun)
-    other = [{"method": "lora", "digest": "0" * 12, "setting": "01", "concept": "cat", "round": 1}]
-    frame_of(other).to_csv(begun / TRAININGS, index=False)
-    with pytest.raises(UserError, match="was tuned on another backbone"):
-        confirm.run_look(begun)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (None, "has no trainings of lora, so nobody knows on which backbone"),
+        ([], "has no trainings of lora"),
+        ([TUNED | {"method": "cd"}], "has no trainings of lora"),
+        ([TUNED | {"digest": "0" * 12}], "was tuned on another backbone"),
+        ([TUNED, TUNED | {"digest": "0" * 12}], "was tuned on another backbone"),
+    ],
+)
+def test_rates_of_other_weights_or_of_none_are_refused(begun, rows, said):
+    before = (begun / TRAININGS).read_bytes()
     (begun / TRAININGS).unlink()
+    if rows is not None:
+        frame_of(rows).to_csv(begun / TRAININGS, index=False)
+    with pytest.raises(UserError, match=said):
+        confirm.run_look(begun)
+    (begun / TRAININGS).write_bytes(before)
 
 
 def test_looks_follow_one_another(begun, capsys):
     git(begun.parent, "add", "confirm/plan.toml", "confirm/plan.md", "confirm/settings.csv")
     git(begun.parent, "commit", "-q", "-m", "the plan")
+    with pytest.raises(UserError, match=f"{TRAININGS} is not committed as it is"):
+        confirm.run_look(begun)
+    git(begun.parent, "add", f"confirm/{TRAININGS}")
+    git(begun.parent, "commit", "-q", "-m", "how the rates were tuned")
     assert confirm.run_look(begun, dry_run=True) == 0 and not (begun / BEGUN).exists()
     assert confirm.run_look(begun) == 0
     said = capsys.readouterr().err
@@ -503,11 +530,25 @@ def test_looks_follow_one_another(begun, capsys):
 
 def test_rules_and_processor_stay(begun):
     """The last test: it changes the plan."""
-    whole = (begun / WHOLE).read_text()
-    (begun / WHOLE).write_text(whole.replace("cpu (", "cpu (another ", 1))
-    with pytest.raises(UserError, match="stays on one kind of processor"):
+    about = json.loads((begun / BEGUN).read_text())
+    assert about["processor"] == read_whole(begun)[0]["processor"]
+    assert {PLAN, "plan.md", "settings.csv", TRAININGS} == set(about["commits"])
+    # as if it had begun elsewhere, with or without a whole concept: nothing is made here
+    whole, told = (begun / WHOLE).read_bytes(), (begun / BEGUN).read_bytes()
+    (begun / BEGUN).write_text(json.dumps(about | {"processor": "cpu (another)"}))
+    (begun / WHOLE).unlink()
+    with pytest.raises(UserError, match=r"began on cpu \(another\), and this is cpu \("):
         confirm.run_look(begun)
-    (begun / WHOLE).write_text(whole)
+    assert not (begun / WHOLE).exists()
+    # without what was decided, rows are not made new by beginning again
+    (begun / BEGUN).unlink()
+    with pytest.raises(UserError, match=f"has run.json but no {BEGUN}: rows older than"):
+        confirm.run_look(begun)
+    (begun / WHOLE).write_bytes(whole)
+    with pytest.raises(UserError, match=f"has whole.csv but no {BEGUN}"):
+        confirm.run_look(begun)
+    assert not (begun / BEGUN).exists()
+    (begun / BEGUN).write_bytes(told)
     (begun / "settings.csv").write_text("method,setting,rates,chosen\nlora,01,lr=0.005,yes\n")
     with pytest.raises(UserError, match="rates have changed since the run began"):
         confirm.run_look(begun)
