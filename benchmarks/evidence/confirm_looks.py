@@ -71,8 +71,9 @@ def _power(claim: Primary, looks: Looks, number: int, parts: Sequence[Part]) -> 
     shrinks = sqrt(looks.shares[number])  # the error, until the last look
     errors = [part.error(0.0) * shrinks for part in parts]
     missed = [
-        1 - power(claim.delta / error, looks.boundaries, looks.shares) if error > 0 else 0.0
+        1 - power(claim.delta / error, looks.boundaries, looks.shares, looks.concepts)
         for error in errors
+        if error > 0
     ]
     return max(0.0, 1 - sum(missed))
 

@@ -12,9 +12,10 @@ from functools import cache
 from math import inf, isfinite, sqrt
 
 import numpy as np
-from scipy.special import ndtr, ndtri, stdtr, stdtrit
+from scipy.special import gammaincinv, ndtr, ndtri, stdtr, stdtrit
 
 NODES = 400  # of Gauss and Legendre, between two looks
+SPREADS = 16  # quantiles of a spread that is estimated
 HALVINGS = 80  # of the interval in which a boundary lies
 FARTHEST = 40.0  # standard deviations: beyond is nothing that float64 could tell
 
@@ -66,12 +67,33 @@ def repeated_p(z: float, look: int, shares: Sequence[float]) -> float:
     return min(1.0, float(leaving([band] * len(shares), shares).sum()))
 
 
-def power(effect: float, boundaries: Sequence[float], shares: Sequence[float]) -> float:
-    """How likely some look is to be beyond its boundary on the side of an effect, which is given
-    in standard errors of the last look.
+def crossing(
+    effect: float, boundaries: Sequence[float], shares: Sequence[float],
+    concepts: Sequence[int] | None = None,
+) -> np.ndarray:  # fmt: skip
+    """[K] how likely each look is the first beyond its boundary, on the side of an effect, which is
+    given in standard errors of the last look. With the numbers of concepts the spread is known from
+    them alone: the boundary is t's, and is met where the spread is small by chance at all looks.
     """
     band = [z * sqrt(share) for z, share in zip(boundaries, shares, strict=True)]
-    return min(1.0, float(leaving(band, shares, abs(effect))[0].sum()))
+    if concepts is None:
+        return leaving(band, shares, abs(effect))[0]
+    found = np.zeros(len(shares))
+    at, weights = np.polynomial.legendre.leggauss(SPREADS)
+    wide = [as_t(z, n) / z for z, n in zip(boundaries, concepts, strict=True)]
+    for small, weight in zip((at + 1) / 2, weights / 2):
+        spread = [sqrt(2 * gammaincinv((n - 1) / 2, small) / (n - 1)) for n in concepts]
+        edges = [b * w * s for b, w, s in zip(band, wide, spread)]
+        found += weight * leaving(edges, shares, abs(effect))[0]
+    return found
+
+
+def power(
+    effect: float, boundaries: Sequence[float], shares: Sequence[float],
+    concepts: Sequence[int] | None = None,
+) -> float:  # fmt: skip
+    """How likely some look is beyond."""
+    return min(1.0, float(crossing(effect, boundaries, shares, concepts).sum()))
 
 
 def as_normal(t: float, n: int) -> float:

@@ -269,9 +269,10 @@ def test_p_interval_and_power_of_a_look():
     assert one.z == pytest.approx(z) and one.verdict == HOLDS and one.p < 0.05
     reach = 0.01 * t(43).isf(norm.sf(2.454))
     assert one.found == pytest.approx((0.03, 0.03 - reach, 0.03 + reach))
-    # of the last look the error is smaller by the root of 44/66; three looks cost less than 2 %
+    # of the last look the error is smaller by the root of 44/66; three looks, and a spread that is
+    # not known, cost less than 4 %
     once = norm.sf(norm.isf(0.025) - 0.02 / (0.01 * np.sqrt(44 / 66)))
-    assert once - 0.02 < one.power < once
+    assert once - 0.04 < one.power < once
     assert at(0, TEXT, (0.0, 0.0)).verdict == SAME and at(0, TEXT, (0.5, 0.0)).verdict == HOLDS
 
 

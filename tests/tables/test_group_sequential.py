@@ -4,11 +4,13 @@ scipy, and simulated motions.
 
 import numpy as np
 import pytest
+from run_kit import ROOT
 from scipy.stats import multivariate_normal, norm, t
 
 from benchmarks.tables.group_sequential import (
     as_normal,
     as_t,
+    crossing,
     leaving,
     obrien_fleming,
     power,
@@ -81,6 +83,30 @@ def test_looks_cost_little_power():
         once = norm.sf(norm.isf(0.025) - effect)
         assert once - 0.02 < power(effect, edges, THIRDS) <= once + 1e-3
     assert power(-3.0, edges, THIRDS) == power(3.0, edges, THIRDS)
+
+
+@pytest.mark.parametrize(
+    ("spread", "difference", "told"),  # the table of results/confirm/plan.md
+    [(0.03, 0.02, "0.22 0.96 1.00"), (0.05, 0.02, "0.03 0.54 0.89"),
+     (0.08, 0.02, "0.01 0.20 0.51"), (0.08, 0.05, "0.17 0.94 1.00"),
+     (0.15, 0.05, "0.02 0.37 0.75"), (0.15, 0.1, "0.22 0.96 1.00")],
+)  # fmt: skip
+def test_power_of_each_look_against_simulated_concepts(spread, difference, told):
+    """t of 22, 44 and 66 concepts whose spread is known from them alone."""
+    sizes, worlds, edges = (22, 44, 66), 20_000, obrien_fleming(THIRDS, 0.05)
+    rows = np.random.default_rng(8).normal(difference, spread, (worlds, 66))
+    found = crossing(difference / spread * np.sqrt(66), edges, THIRDS, sizes)
+    done, below = np.zeros(worlds, bool), np.zeros(worlds, bool)
+    for look, n in enumerate(sizes):
+        x = rows[:, :n]
+        ts = x.mean(1) / (x.std(1, ddof=1) / np.sqrt(n))
+        done |= (ts >= as_t(edges[look], n)) & ~below
+        below |= (ts <= -as_t(edges[look], n)) & ~done
+        assert abs(found[: look + 1].sum() - done.mean()) < 0.012
+    assert " ".join(f"{one:.2f}" for one in found.cumsum()) == told
+    page = (ROOT / "results" / "confirm" / "plan.md").read_text(encoding="utf-8")
+    row = f"| {spread:.2f} | {difference:.2f} | {told.replace(' ', ' | ')} |"
+    assert row in page
 
 
 def test_few_concepts_count_as_a_t_does():
