@@ -197,6 +197,17 @@ def test_five_verdicts_at_each_look(number):
 
 
 @pytest.mark.parametrize("number", range(3))
+def test_a_sign_that_is_sure_comes_before_its_size(number):
+    """As plan.md says: beyond the boundary and within delta at once."""
+    for value, verdict in ((0.001, HOLDS), (-0.001, FAILS)):
+        assert at(number, TEXT, (value, 1e-5)).verdict == verdict
+        assert at(number, AXES, (value, 1e-5), (value, 1e-5)).verdict == verdict
+    assert at(number, AXES, (-0.001, 1e-5), (0.001, 1e-5)).verdict == TRADE_OFF
+    # two verdicts need both axes: what is within delta on both is so at each look
+    assert at(number, AXES, (-0.001, 1e-5), (0.0, 1e-5)).verdict == SAME
+
+
+@pytest.mark.parametrize("number", range(3))
 def test_two_axes_need_both(number):
     edge, n = LOOKS.boundaries[number], SIZES[number]
     reach = t(n - 1).isf(norm.sf(edge))
