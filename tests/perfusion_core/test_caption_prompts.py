@@ -14,6 +14,7 @@ from caption_kit import MAKERS, SPACE, TEXT_WIDTH, WIDTH, make_pixart, make_sana
 from conftest import WORDS, make_pipe
 from xl_kit import make_xl_concept
 
+from benchmarks.cli import run
 from perfusion_core import Backbone, Concept, UserError, load_concepts
 from perfusion_core.backbone import cross_attentions
 from perfusion_core.covariance import FILE, estimate, read_covariance
@@ -377,6 +378,23 @@ def test_refusals(pipe, backbone, teddy):
         pipe.transformer = kept
         with pytest.raises(UserError, match="one negative prompt or as many, not 2"):
             pipe.encode_prompt(["A {teddy}"] * 3, True, ["red"] * 2, device="cpu")
+
+
+def generate(backbone, out, *words):
+    few = ["-n", "1", "--steps", "1", "--device", "cpu", "--out", str(out)]
+    assert run(["generate", *words, "--backbone", str(backbone.place), *few]) == 0
+    return (out / "0.png").read_bytes()
+
+
+def test_generate_draws_a_concept_in_sides_of_whole_patches(backbone, teddy, tmp_path):
+    teddy.save(tmp_path / "teddy.safetensors")
+    concept = ["--concept", f"teddy={tmp_path / 'teddy.safetensors'}"]
+    drawn = generate(backbone, tmp_path / "a", "a {teddy} on the lake", *concept)
+    assert drawn != generate(backbone, tmp_path / "b", "a toy on the lake")
+    step = {"pixart": 4, "sana": 2}[backbone.name]
+    size = f"{SIZE[backbone.name] + step // 2}x16"
+    with pytest.raises(UserError, match=f"sides that are multiples of {step} pixels"):
+        generate(backbone, tmp_path / "c", "a cat", "--size", size)
 
 
 def test_a_caption_that_would_be_cleaned_is_refused(pipe, teddy, monkeypatch):

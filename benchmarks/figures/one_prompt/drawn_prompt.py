@@ -103,8 +103,12 @@ def pictures_of(backbone: Backbone, asked: Wanted) -> Iterator[np.ndarray]:
 
 
 def check_size(backbone: Backbone, size: tuple[int, int] | None) -> None:
-    """Latents have whole numbers of pixels, and every level of the U-Net halves them."""
-    step = backbone.down * 2 ** (len(backbone.unet.config.block_out_channels) - 1)
+    """Latents have whole numbers of pixels; every level of a U-Net halves them, and a transformer
+    takes them by patches.
+    """
+    config = backbone.unet.config
+    levels = config.get("block_out_channels")
+    step = backbone.down * (2 ** (len(levels) - 1) if levels else config.patch_size)
     if size and any(side % step for side in size):
         high, wide = (max(step, round(side / step) * step) for side in size)
         raise UserError(
