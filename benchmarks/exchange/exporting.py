@@ -100,9 +100,16 @@ def opened(args: argparse.Namespace) -> Any:
 
     dtype = None if args.dtype == "auto" else args.dtype
     device, names = device_name(args.device), backbone_names()
-    return Backbone.open(
+    backbone = Backbone.open(
         args.backbone, device=device, dtype=dtype, revision=args.revision, names=names
     )
+    if backbone.text.behind:
+        raise UserError(
+            f"the backbone {backbone.name!r} is of PixArt's or Sana's kind, and no program that "
+            f"opens exported files knows a concept's layers there; draw with `perfbench generate` "
+            f"or load_concepts"
+        )
+    return backbone
 
 
 # ---- what is given ----

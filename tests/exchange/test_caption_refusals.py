@@ -1,0 +1,26 @@
+"""What is refused on PixArt's and Sana's backbones: exported files."""
+
+import pytest
+from caption_kit import MAKERS
+from xl_kit import make_xl_concept
+
+from benchmarks.cli import run
+from perfusion_core import Backbone, UserError
+
+
+@pytest.fixture(scope="module", params=MAKERS)
+def backbone(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("backbones") / request.param
+    MAKERS[request.param]().save_pretrained(folder)
+    return Backbone.open(folder, device="cpu", dtype="float32")
+
+
+@pytest.mark.parametrize("more", [[], ["--bundle", "--compare"]])
+def test_nothing_is_exported_of_a_concept(backbone, tmp_path, more):
+    """Keys that no program opens are not written, and no pictures compared."""
+    file, out = tmp_path / "teddy.safetensors", tmp_path / "out"
+    make_xl_concept(backbone, "teddy", "toy", seed=1).save(file)
+    place = ["--backbone", str(backbone.place), "--device", "cpu", "--out", str(out)]
+    with pytest.raises(UserError, match="is of PixArt's or Sana's kind, and no program"):
+        run(["export", str(file), *place, *more])
+    assert not out.exists()
