@@ -89,11 +89,14 @@ def proven(backbone: Backbone, told: Told, place: Path, super_category: str) -> 
     from baselines.adapter_peft import peft_folder
     from baselines.adapter_word import embedding
 
-    if backbone.text.joint:
+    if backbone.text.joint or backbone.text.behind:
+        how = "has two text encoders"
+        if backbone.text.behind:
+            how = "reads its text behind a projection"
         raise UserError(
             f"{told.name}: adapters trained elsewhere are drawn with on Stable Diffusion 1.x and "
-            f"2.x, and the backbone {backbone.name} has two text encoders; score its pictures "
-            f"instead (docs/import.md)"
+            f"2.x, and the backbone {backbone.name} {how}; score its pictures instead "
+            f"(docs/import.md)"
         )
     kinds: dict[str, Callable[..., AbstractContextManager[None]]] = {
         LORA: lora,
