@@ -87,23 +87,37 @@ def caption_tokens(
         piece_of(tokenizer, word.text)
     texts = [lowered(text) for text in texts]
     filled = [fill(text, small) for text in texts] if words else [(text, []) for text in texts]
-    long = reading.length
+    batch = read_through(tokenizer, [text for text, _ in filled], reading)
+    positions = [
+        find_pieces(text, before, spans, offsets)
+        for (text, spans), offsets in zip(filled, batch.offset_mapping.tolist(), strict=True)
+    ]
+    return Tokens(batch.input_ids, batch.attention_mask, positions, reading.length)
+
+
+def read_through(tokenizer: Any, texts: Sequence[str], reading: Reading) -> Any:
+    """The tokenizer's batch of texts behind the instruction, all of one length."""
+    before, long = reading.instruction, reading.length
     if before:  # as SanaPipeline counts
         long += len(tokenizer.encode(before)) - 2
     tokenizer.padding_side = "right"
-    batch = tokenizer(
-        [before + text for text, _ in filled],
+    return tokenizer(
+        [before + text for text in texts],
         padding="max_length",
         max_length=long,
         truncation=True,
         return_offsets_mapping=True,
         return_tensors="pt",
     )
-    positions = [
-        find_pieces(text, before, spans, offsets)
-        for (text, spans), offsets in zip(filled, batch.offset_mapping.tolist(), strict=True)
-    ]
-    return Tokens(batch.input_ids, batch.attention_mask, positions, reading.length)
+
+
+def unread_caption(tokenizer: Any, text: str, reading: Reading) -> str:
+    """The end of a prompt that is longer than the pipeline reads, in small letters as it would."""
+    small, before = lowered(text), reading.instruction
+    if len(small.encode()) + 2 <= reading.length:  # at most a token a byte
+        return ""
+    offsets = read_through(tokenizer, [small], reading).offset_mapping[0].tolist()
+    return small[max(end for _, end in offsets) - len(before) :].strip()
 
 
 def piece_of(tokenizer: Any, word: str) -> int:

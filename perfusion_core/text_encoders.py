@@ -15,7 +15,14 @@ from typing import Any
 
 import torch
 
-from perfusion_core.caption_text import Tokens, caption_tokens, piece_of, usual_reading
+from perfusion_core.caption_text import (
+    Reading,
+    Tokens,
+    caption_tokens,
+    piece_of,
+    unread_caption,
+    usual_reading,
+)
 from perfusion_core.denoisers import (
     between,
     caption_width,
@@ -27,6 +34,7 @@ from perfusion_core.errors import UserError
 from perfusion_core.prompts import INITIAL, Positions, Word, encode, named, super_token
 from perfusion_core.prompts import token_vector as row_of
 from perfusion_core.prompts import tokenize as tokenize_one
+from perfusion_core.prompts import unread as unread_by
 from perfusion_core.prompts import written as written_one
 from perfusion_core.weight_digests import (
     caption_digest,
@@ -165,6 +173,10 @@ class TextEncoders:
         """What the pipeline tells its encode_prompt by default, of a prompt or a negative one."""
         return {}
 
+    def unread(self, text: str, negative: bool = False) -> str:
+        """The end of a prompt, or of a negative one, that is not read; empty where all of it is."""
+        return unread_by(self.readers[0].tokenizer, text)
+
     def initial_place(self, super_category: str) -> int:
         """Where the word is among the encodings of "A photo of a <super-category>"."""
         words = {"it": Word(super_category)}
@@ -237,6 +249,11 @@ class CaptionEncoders(TextEncoders):
             out = model(found.ids.to(model.device), attention_mask=found.mask.to(model.device))[0]
         mask = found.kept(found.mask).to(out.device)
         return Encoded(self.project(found.kept(out)), None, found.places, mask)
+
+    def unread(self, text: str, negative: bool = False) -> str:
+        usual = usual_reading(self.pipe)
+        reading = Reading(usual.length) if negative else usual
+        return unread_caption(self.readers[0].tokenizer, text, reading)
 
     def initial_place(self, super_category: str) -> int:
         words = {"it": Word(super_category)}

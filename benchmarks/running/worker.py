@@ -329,9 +329,7 @@ class Worker:
 
     def _cut(self, cell: Cell, text: str) -> str:
         """What the text encoder does not read of the text as a method writes it, told once."""
-        from perfusion_core.prompts import unread
-
-        if rest := unread(self.backbone.tokenizer, plain_words(cell, text)):
+        if rest := self.backbone.text.unread(plain_words(cell, text)):
             told = f"prompt {cell.prompt_id} is longer than the text encoder reads; not drawn: "
             self.say(Event("note", cell, text=f"{told}{rest!r:.99}"))
         return rest

@@ -397,6 +397,29 @@ def test_generate_draws_a_concept_in_sides_of_whole_patches(backbone, teddy, tmp
         generate(backbone, tmp_path / "c", "a cat", "--size", size)
 
 
+def test_what_is_cut_off_a_prompt_is_told(backbone, capsys, tmp_path):
+    """Where the last word changes what the pipeline encodes, it is read."""
+
+    def is_read(words, negative):
+        told = {"do_classifier_free_guidance": False, "device": "cpu"}
+        told |= backbone.text.reading(negative)
+        last = [backbone.pipe.encode_prompt(f"{words} {one}", **told)[0] for one in ("red", "toy")]
+        return not torch.equal(*last)
+
+    for negative in (False, True):
+        counts = [n for n in range(294, 302) if not is_read(" ".join(["cat"] * n), negative)]
+        most = counts[0]  # words that are read
+        assert counts == list(range(most, 302)) and most > 294
+        words = " ".join(["Cat"] * (most - 1))
+        assert backbone.text.unread(f"{words} Red", negative) == ""
+        assert backbone.text.unread(f"{words} Red toy, a dog ", negative) == "toy, a dog"
+    words += " cat a dog on the lake"
+    generate(backbone, tmp_path, words)
+    told = capsys.readouterr().err
+    assert told.count("the prompt is longer than the text encoder reads; not drawn: '") == 1
+    assert "on the lake'" in told and "negative" not in told
+
+
 def test_a_caption_that_would_be_cleaned_is_refused(pipe, teddy, monkeypatch):
     """bs4, which cleans, is in few environments: here something else that rewrites a prompt."""
     stock = type(pipe)._text_preprocessing

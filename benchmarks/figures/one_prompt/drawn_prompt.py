@@ -27,7 +27,6 @@ from perfusion_core.concept import Concept
 from perfusion_core.editing import load_concepts
 from perfusion_core.errors import UserError
 from perfusion_core.memory import draw_what_fits
-from perfusion_core.prompts import unread
 from perfusion_core.sampling import Manner, prepared
 
 
@@ -77,7 +76,8 @@ def opened(args: argparse.Namespace) -> Backbone:
 def tell_unread(backbone: Backbone, asked: Wanted) -> None:
     """A line about what is cut off a prompt; a concept is one token of text."""
     for what, text in (("prompt", asked.prompt), ("negative prompt", asked.negative)):
-        if rest := unread(backbone.tokenizer, PLACEHOLDER.sub("x", text)):
+        shown, negative = PLACEHOLDER.sub("x", text), what != "prompt"
+        if rest := backbone.text.unread(shown, negative):
             print(
                 f"perfbench: the {what} is longer than the text encoder reads; not drawn: "
                 f"{rest!r:.200}",
