@@ -35,7 +35,8 @@ JOINT_PARTS = {  # of XL
     "second text encoder": "conditioner.embedders.1.model.",
 }
 SECOND = "text_encoder_2"  # in a layout with two of them
-VELOCITY, EDM = "v_pred", "edm_mean"  # what some programs leave in a file to tell its kind
+# what some programs leave in a file to tell its kind; the last is how such names begin
+VELOCITY, ZERO_END, EDM = "v_pred", "ztsnr", "edm_"
 OLD = "cond_stage_model.transformer.embeddings."  # as some programs wrote it in 2022
 V = {"v": "v_prediction", "epsilon": "epsilon", "eps": "epsilon"}
 
@@ -74,7 +75,7 @@ def layout_of(place: Path) -> Layout:
             f"{place} reads {shapes[FIRST][1]} channels: an inpainting or depth model; give the "
             f"plain one"
         )
-    if EDM in names:
+    if any(name.startswith(EDM) for name in names):
         raise UserError(
             f"{place} was made for a schedule that knows no betas (EDM, as Playground 2.5), and "
             f"training and drawing here need them; use its own pipeline with load_concepts"
@@ -83,6 +84,8 @@ def layout_of(place: Path) -> Layout:
     if VELOCITY in names:
         kind = V["v"]
     layout["scheduler"]["prediction_type"] = kind
+    if ZERO_END in names and kind == V["v"]:  # noise alone at the last step says nothing of noise
+        layout["scheduler"]["rescale_betas_zero_snr"] = True
     if layout["pad"] == "!" and kind == "v_prediction":  # 2.x: the models of 768 pixels predict v
         layout["unet"]["sample_size"], layout["vae"]["sample_size"] = 96, 768
     return layout

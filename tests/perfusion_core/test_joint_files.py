@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from xl_kit import make_xl, save_xl_single_file, tiny_xl_layout, xl_pipe_of
 
 from benchmarks.planning.backbones import covariance_digest, picture_size
-from perfusion_core import Backbone, UserError, single_file
+from perfusion_core import Backbone, UserError, schedulers, single_file
 from perfusion_core.covariance import estimate
 from perfusion_core.places import cached, variant_of
 from perfusion_core.sampling import sample
@@ -69,9 +69,26 @@ def test_what_a_single_file_says_of_its_schedule(made, tmp_path):
     velocity = save_xl_single_file(pipe, tmp_path / "v.safetensors", v_pred=torch.ones(()))
     backbone = Backbone.open(velocity, device="cpu", dtype="float32")
     assert backbone.scheduler().config.prediction_type == "v_prediction"
-    edm = save_xl_single_file(pipe, tmp_path / "edm.safetensors", edm_mean=torch.zeros(4))
-    with pytest.raises(UserError, match="knows no betas"):
-        Backbone.open(edm, device="cpu")
+    assert not backbone.pipe.scheduler.config.rescale_betas_zero_snr
+    for marker in ("edm_mean", "edm_vpred.sigma_max"):
+        more = {marker: torch.zeros(4), "v_pred": torch.ones(())}
+        edm = save_xl_single_file(pipe, tmp_path / "edm.safetensors", **more)
+        with pytest.raises(UserError, match="knows no betas"):
+            Backbone.open(edm, device="cpu")
+
+
+def test_a_single_file_that_ends_in_noise_alone_says_so(made, tmp_path):
+    """Euler's scheduler begins there, at the largest noise; the mark alone is no prediction."""
+    marks = {"v_pred": torch.ones(()), "ztsnr": torch.ones(())}
+    file = save_xl_single_file(made[0], tmp_path / "zero.safetensors", **marks)
+    backbone = Backbone.open(file, device="cpu", dtype="float32")
+    assert backbone.pipe.scheduler.config.rescale_betas_zero_snr
+    assert schedulers.made("euler", backbone).sigmas.max() > 1000
+    del marks["v_pred"]
+    noise = save_xl_single_file(made[0], tmp_path / "noise.safetensors", **marks)
+    other = Backbone.open(noise, device="cpu", dtype="float32")
+    assert not other.pipe.scheduler.config.rescale_betas_zero_snr
+    assert schedulers.made("euler", other).sigmas.max() < 20
 
 
 @pytest.mark.parametrize(
