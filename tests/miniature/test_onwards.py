@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from PIL import Image
 
 from benchmarks.miniature.training import networks
 from benchmarks.miniature.training.growth import grown
@@ -13,12 +14,15 @@ from benchmarks.miniature.training.judges import open_judges
 from benchmarks.miniature.training.onwards import are_weights, go_on, take_words
 from benchmarks.miniature.training.scorer_training import trained_scorer
 from benchmarks.miniature.training.stage import spent
+from benchmarks.miniature.training.structure import FIRST
 from benchmarks.miniature.training.text_encoder import trained_text_encoder
 from benchmarks.miniature.training.unet import trained_unet
 from benchmarks.miniature.training.vae import trained_vae
 from benchmarks.miniature.training.weights_export import read_record
 from benchmarks.miniature.training.workshop import Workshop
 from benchmarks.paths import miniature_dir
+from benchmarks.scoring.lookup import Scorer
+from benchmarks.scoring.scorers import open_scorer
 from perfusion_core.backbone import Backbone
 
 
@@ -47,16 +51,35 @@ def test_the_deeper_vae_begins_with_what_the_shipped_one_computes(shop):
 
 
 @torch.no_grad()
-def test_the_unet_begins_with_the_shipped_layers_and_new_ones_that_add_nothing(shop):
+def test_the_unet_begins_with_the_shipped_layers(shop):
     unet = trained_unet(shop)
     old: UNet2DConditionModel = UNet2DConditionModel.from_pretrained(
         miniature_dir() / "unet", dtype=torch.float32
     )
-    before, after = old.state_dict(), unet.state_dict()
-    for name in set(before) & set(after):
+    shared, _ = alike_where_both_have(old.state_dict(), unet.state_dict())
+    assert len(shared) > len(unet.state_dict()) / 2
+
+
+@torch.no_grad()
+def test_a_unet_of_the_first_structure_gets_new_layers_that_add_nothing():
+    torch.manual_seed(0)
+    old = networks.make_unet(**FIRST)
+    unet = grown(networks.make_unet(), old.state_dict())
+    shared, new = alike_where_both_have(old.state_dict(), unet.state_dict())
+    blocks = {name.partition(".attentions.")[0] for name in new}
+    assert shared and blocks == {"down_blocks.0", "up_blocks.2"}
+    ends = [name for name in new if ".proj_out." in name]
+    assert len(ends) == 2 * 3 and not any(unet.state_dict()[name].any() for name in ends)
+    gone = {name.partition(".attentions.")[0] for name in old.state_dict().keys() - shared}
+    assert gone == {"down_blocks.2", "up_blocks.0"}
+
+
+def alike_where_both_have(before, after):
+    """The names that both have, whose numbers are the same, and those that only `after` has."""
+    shared = before.keys() & after.keys()
+    for name in shared:
         assert torch.equal(before[name].reshape(after[name].shape), after[name]), name
-    shapes = {name.split(".attentions")[0] for name in set(after) - set(before)}
-    assert all(not after[f"{place}.attentions.0.proj_out.weight"].any() for place in shapes)
+    return shared, after.keys() - before.keys()
 
 
 @torch.no_grad()
@@ -66,6 +89,7 @@ def test_words_scorers_and_judges_are_the_shipped_ones(shop):
     text = trained_text_encoder(shop)(ids).last_hidden_state
     assert torch.equal(text, backbone.text_encoder(ids).last_hidden_state)
     image = (np.random.default_rng(0).random((2, 64, 64, 3)) * 255).astype(np.uint8)
+    pictures = [Image.fromarray(one) for one in image]
     judges = open_judges(miniature_dir())
     x = torch.from_numpy(image).permute(0, 3, 1, 2).float()
     for name in ("factors", "identity", "segment"):
@@ -74,7 +98,15 @@ def test_words_scorers_and_judges_are_the_shipped_ones(shop):
         pairs = zip(*(one.values() if isinstance(one, dict) else [one] for one in told))
         assert all(torch.equal(one, other) for one, other in pairs)
     for name in networks.SCORERS:
-        assert trained_scorer(shop, name).encode_image(x).shape == (2, 128)
+        shipped = open_scorer(Scorer(name, "clip", str(miniature_dir() / name), "", ""), "cpu")
+        mine = trained_scorer(shop, name).eval()
+        seen = torch.stack([shipped.prepare(one) for one in pictures])
+        theirs = shipped.model.encode_image(seen)
+        assert theirs.std(0).max() > 0
+        torch.testing.assert_close(mine.encode_image(seen), theirs, rtol=1e-4, atol=1e-5)
+        words = shipped.tokenize(["a cat", "a red dog"])
+        told = mine.encode_text(words), shipped.model.encode_text(words)
+        torch.testing.assert_close(*told, rtol=1e-4, atol=1e-5)
 
 
 def test_what_the_weights_were_given_is_told_and_nothing_here_was_spent(shop):
@@ -86,14 +118,36 @@ def test_what_the_weights_were_given_is_told_and_nothing_here_was_spent(shop):
     assert are_weights(miniature_dir()) and not are_weights(shop.folder)
 
 
-def test_a_number_without_a_place_is_left_out_and_an_end_of_a_new_branch_is_zero():
+def small_network():
     torch.manual_seed(0)
     block = torch.nn.Module()
     block.conv2 = torch.nn.Conv2d(2, 2, 3)
     block.first = torch.nn.Linear(2, 2)
     outer = torch.nn.Module()
     outer.block = block
-    old = {"block.first.weight": torch.ones(2, 2, 1, 1), "gone.weight": torch.ones(1)}
-    grown(outer, old)
+    return outer
+
+
+FIRST_OF_ALL = {"block.first.weight": torch.ones(2, 2, 1, 1)}
+
+
+def test_attentions_without_a_place_are_left_out_and_an_end_of_a_new_branch_is_zero():
+    outer = small_network()
+    grown(outer, FIRST_OF_ALL | {"block.attentions.0.proj_out.weight": torch.ones(1)})
     assert not outer.block.conv2.weight.any() and not outer.block.conv2.bias.any()
     assert torch.equal(outer.block.first.weight, torch.ones(2, 2))
+
+
+@pytest.mark.parametrize(
+    ("old", "says"),
+    [
+        ({}, "of another network"),
+        (FIRST_OF_ALL | {"gone.weight": torch.ones(1)}, "no place for gone.weight and 0 more"),
+        ({"block.first.weight": torch.ones(4, 1)}, "is not"),
+        ({"block.first.weight": torch.ones(2, 1, 2, 1)}, "is not"),
+        ({"block.conv2.weight": torch.ones(2, 2, 9)}, "is not"),
+    ],
+)
+def test_numbers_of_another_network_are_refused(old, says):
+    with pytest.raises(AssertionError, match=says):
+        grown(small_network(), old)

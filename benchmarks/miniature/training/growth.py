@@ -4,7 +4,7 @@ In: an untrained network and the numbers of a trained one that has fewer layers,
 untrained one, which now computes what the trained one does as far as they have the same layers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -13,14 +13,32 @@ import torch
 ENDS = (".proj_out.", ".conv2.")
 
 
+ATTENTIONS = ".attentions."  # of a block of a U-Net, which may have none of them
+
+
 def grown(network: Any, old: Mapping[str, torch.Tensor]) -> Any:
     """Give `network` the numbers in `old` that it has a place for. What else it has adds nothing
-    yet, and what it has no place for is left out."""
+    yet. Left out are the attentions of blocks that have none in `network`, and nothing else."""
     for name, parameter in network.named_parameters():
         if name not in old and any(end in name for end in ENDS):
             torch.nn.init.zeros_(parameter)
     own = network.state_dict()
-    # a convolution of 1 x 1 and a linear layer hold the same numbers
-    fitting = {name: old[name].reshape(own[name].shape) for name in own if name in old}
+    lost = [name for name in old if name not in own and not is_left_out(name, own)]
+    assert not lost, f"no place for {lost[0]} and {len(lost) - 1} more"
+    fitting = {name: in_shape(old[name], own[name].shape) for name in own if name in old}
+    assert fitting, "these are numbers of another network"
     network.load_state_dict(fitting, strict=False)
     return network
+
+
+def is_left_out(name: str, own: Iterable[str]) -> bool:
+    """Whether a name is of a block's attentions, and that block has none among `own` names."""
+    block, inside, _ = name.partition(ATTENTIONS)
+    return bool(inside) and not any(other.startswith(block + inside) for other in own)
+
+
+def in_shape(old: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    """The same numbers; a convolution of 1 x 1 may become a linear layer, or the other way."""
+    squeezed = {*old.shape[2:], *shape[2:]} <= {1} and old.shape[:2] == shape[:2]
+    assert old.shape == shape or squeezed, f"{tuple(old.shape)} is not {tuple(shape)}"
+    return old.reshape(shape)
