@@ -13,7 +13,8 @@ from perfusion_core.places import variant_of
 
 def load_captioned(place: Path, kinds: dict[str, torch.dtype]) -> Any:
     """PixArt's and Sana's kinds. What stands between text encoder and cross-attentions is part of
-    the text side, so it is in float32, too. Sana's autoencoder leaves float16's range.
+    the text side, so it is in float32, too. Sana's autoencoder leaves float16's range, and so does
+    PixArt's VAE, which is that of Stable Diffusion or XL, unless `force_upcast` is off there.
     """
     try:
         pipe = DiffusionPipeline.from_pretrained(
@@ -25,7 +26,8 @@ def load_captioned(place: Path, kinds: dict[str, torch.dtype]) -> Any:
         ) from error
     for module in between(pipe.transformer).values():
         module.float()
-    if kinds["default"] == torch.float16 and isinstance(pipe.vae, AutoencoderDC):
-        vae: Any = pipe.vae
+    vae: Any = pipe.vae
+    leaves = isinstance(vae, AutoencoderDC) or vae.config.force_upcast
+    if kinds["default"] == torch.float16 and leaves:
         vae.to(torch.float32)
     return pipe

@@ -287,6 +287,17 @@ def test_half_precision_keeps_all_of_the_text_side(backbone, subject, tmp_path, 
     assert np.abs(drawn.astype(float) - exact).mean() < 8
 
 
+@pytest.mark.parametrize("upcast", [True, False])
+def test_pixarts_vae_leaves_the_range_of_float16_unless_it_says_otherwise(tmp_path, upcast):
+    pipe = make_pixart()
+    pipe.vae.register_to_config(force_upcast=upcast)
+    pipe.save_pretrained(tmp_path / "pixart")
+    low = Backbone.open(tmp_path / "pixart", device="cpu", dtype="float16")
+    assert low.unet.dtype == torch.float16
+    assert low.vae.dtype == (torch.float32 if upcast else torch.float16)
+    assert sample(low, "a cat", [0], steps=1).shape == (1, 16, 16, 3)
+
+
 def test_what_asks_for_a_u_net_or_for_clip_is_refused(backbone, tmp_path):
     def nothing(*_):
         raise AssertionError("not asked")
