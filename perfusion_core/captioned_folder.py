@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderDC, DiffusionPipeline
 
-from perfusion_core.denoisers import between
+from perfusion_core.denoisers import between, exactly
 from perfusion_core.errors import UserError
 from perfusion_core.places import variant_of
 
@@ -26,6 +26,7 @@ def load_captioned(place: Path, kinds: dict[str, torch.dtype]) -> Any:
         ) from error
     for module in between(pipe.transformer).values():
         module.float()
+    exactly(pipe.transformer)
     vae: Any = pipe.vae
     leaves = isinstance(vae, AutoencoderDC) or vae.config.force_upcast
     if kinds["default"] == torch.float16 and leaves:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from diffusers.models.attention_processor import SanaLinearAttnProcessor2_0
 from torch import nn
 
 BETWEEN = ("caption_projection", "caption_norm")  # text encoder and cross-attentions, in this order
@@ -49,6 +50,36 @@ def projected_captions(denoiser: Any, encodings: torch.Tensor) -> torch.Tensor:
     for module in between(denoiser).values():
         encodings = module(encodings.to(next(module.parameters())))
     return encodings
+
+
+class Exact:
+    """In the place of Sana's own processor: its linear attention, in float32 in training, too.
+
+    It divides by sums that may be 0, and adds 1e-15, which float16 does not know.
+    """
+
+    def __init__(self, usual: SanaLinearAttnProcessor2_0) -> None:
+        self.usual = usual
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        with torch.autocast(hidden_states.device.type, enabled=False):
+            x = hidden_states.to(attn.to_q.weight.dtype)
+            out: torch.Tensor = self.usual(attn, x, encoder_hidden_states, attention_mask)
+        return out
+
+
+def exactly(transformer: Any) -> None:
+    """Let the linear attentions of Sana compute what they do without autocast."""
+    for module in transformer.modules():
+        processor = getattr(module, "processor", None)
+        if type(processor) is SanaLinearAttnProcessor2_0:
+            module.processor = Exact(processor)
 
 
 class Known(nn.Module):

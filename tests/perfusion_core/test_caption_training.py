@@ -18,7 +18,7 @@ from perfusion_core.attention import look
 from perfusion_core.backbone import cross_attentions
 from perfusion_core.batches import rows_are_apart
 from perfusion_core.covariance import FILE, estimate
-from perfusion_core.denoisers import between, predicted
+from perfusion_core.denoisers import between, exactly, predicted
 from perfusion_core.noise_levels import FLOW, levels_of
 from perfusion_core.perfusion import Config, apply, fit
 from perfusion_core.sampling import AttentionMaps, Manner, draw, noise, prepared, sample
@@ -285,6 +285,20 @@ def test_half_precision_keeps_all_of_the_text_side(backbone, subject, tmp_path, 
     with apply(backbone, {"teddy": Fitted(tmp_path, "toy")}, {}) as write:
         exact = sample(backbone, write("A {teddy}"), [0], steps=2)
     assert np.abs(drawn.astype(float) - exact).mean() < 8
+
+
+def test_linear_attention_of_zeros_is_zero_in_training_with_float16():
+    """Where no query is above 0 it divides 0 by 1e-15, which would be 0 in float16."""
+    transformer = make_sana().transformer.half()
+    exactly(transformer)
+    layer = transformer.transformer_blocks[0].attn1
+    with torch.no_grad():
+        layer.to_q.weight.zero_()
+        x = torch.randn(1, 9, WIDTH, generator=torch.Generator().manual_seed(0))
+        with torch.autocast("cpu", torch.float16):
+            found = layer(x)
+    assert found.dtype == torch.float16
+    assert torch.equal(found, layer.to_out[0].bias.expand_as(found))
 
 
 @pytest.mark.parametrize("upcast", [True, False])
