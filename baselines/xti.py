@@ -37,6 +37,7 @@ TRAINED, PRIOR = True, False
 TEXT_SIDE = True
 SETTINGS = ()
 USES_COVARIANCE = False  # no byte of it depends on C
+ONE_ENCODER = True
 UNTUNED = True
 TUNED = ("lr",)
 STYLE = {"colour": "#CC79A7", "marker": "s", "dash": (0, (2, 1)), "ink": "#a64f80"}

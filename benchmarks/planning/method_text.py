@@ -33,6 +33,7 @@ class Said:
     selects: bool = False
     # True: it needs C; False: C decides none of its bytes; None: keyed, not needed
     uses_covariance: bool | None = None
+    one_encoder: bool = False  # it reads one text encoder, and none of a backbone that has two
     pairs: bool = True  # two of its concepts can be drawn in one picture
     # what it changes reaches a picture through texts, K and V only: batches are shared with others
     text_side: bool = False
@@ -206,6 +207,7 @@ def _bibtex(value: Any) -> str:
 OPTIONAL: dict[str, Callable[[Any], str]] = {  # what is wrong with a value
     "SELECTS": _flag,
     "USES_COVARIANCE": _flag,
+    "ONE_ENCODER": _flag,
     "PAIRS": _flag,
     "TEXT_SIDE": _flag,
     "ONE_FILE": _one_file,

@@ -276,6 +276,8 @@ def _method(config: Config, name: str, miniature: bool) -> Method:
         text_side=told.text_side,
         covariance=told.uses_covariance is not False,
         needs_covariance=told.uses_covariance is True,
+        one_encoder=told.one_encoder,
+        masks=bool(made.masks) if module.TRAINED and hasattr(made, "masks") else None,
         one_file=told.one_file,
         untuned=told.untuned and miniature and _as_shipped(module, made, told),
         label="" if what.base in BUILT_IN else told.label,
@@ -303,7 +305,9 @@ def without_masks(method: Method, files: Sequence[str] = ()) -> Method:
     if "masks" not in method.config:
         return method
     made = load_method(method.base, files).Config(**{**method.config, "masks": False})
-    return dataclasses.replace(method, config=_keyed(made))
+    return dataclasses.replace(
+        method, config=_keyed(made), masks=None if method.masks is None else False
+    )
 
 
 def listed(files: Sequence[str] = ()) -> list[dict[str, Any]]:

@@ -51,6 +51,9 @@ class Method:
     text_side: bool = False  # its pictures share batches with those of other points and methods
     covariance: bool = True  # C of the backbone decides its bytes
     needs_covariance: bool = False  # and without C it cannot begin
+    one_encoder: bool = False  # and a backbone with two text encoders is none for it
+    # whether its fits weigh the loss by masks; None: its recipe knows none, or is not used here
+    masks: bool | None = None
     one_file: str = ""  # all that a fit leaves; empty: a folder
     untuned: bool = False  # its rates for the miniature are a guess, and tables say so
     label: str = ""

@@ -70,6 +70,11 @@ def prepare_run(config: Config, guests: Sequence[Guest] = ()) -> Prepared:
     chosen, catalog, concepts = with_masks(
         config, chosen, catalog, concepts, {name for name, _ in given}
     )
+    trained_elsewhere = {name for name, _ in given}
+    chosen = tuple(
+        replace(method, masks=None) if method.name in trained_elsewhere else method
+        for method in chosen
+    )
     chosen = (*chosen, *(guest.method for guest in guests))
     given |= given_by(guests, concepts)
     if not models.covariance and (
@@ -77,6 +82,7 @@ def prepare_run(config: Config, guests: Sequence[Guest] = ()) -> Prepared:
     ):
         raise UserError(f"the backbone {models.name} has no C yet, which {needy[0]} needs: "
                         f"perfbench covariance --backbone {config.backbone}")  # fmt: skip
+    refuse_two_encoders(models, chosen)
     plan = make_plan(config, catalog, concepts, chosen, models.facts, given)
     device = device_name(config.device, elsewhere=config.engine == "ray")
     fixed = run_json.resolved_protocol(config, models, catalog)
@@ -99,6 +105,17 @@ def refuse_imported(folder: Path, about: Mapping[str, Any], names: Iterable[str]
                 f"{name} was imported into {folder}: its pictures stay, and nothing is trained or "
                 f"drawn; leave it out of --methods"
             )
+
+
+def refuse_two_encoders(models: Models, chosen: Iterable[Method]) -> None:
+    """By methods whose words one text encoder knows."""
+    found = list(dict.fromkeys(method.base for method in chosen if method.one_encoder))
+    if models.joint and found:
+        verb = "reads" if len(found) == 1 else "read"
+        raise UserError(
+            f"the backbone {models.name} has two text encoders, and {', '.join(found)} {verb} one; "
+            f"leave {'it' if len(found) == 1 else 'them'} out of --methods"
+        )
 
 
 def usual_folder(config: Config, models: Models, protocol: Mapping[str, Any]) -> Path:

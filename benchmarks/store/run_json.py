@@ -219,7 +219,7 @@ def about_run(
             "config": dict(m.config),
             "select": m.select,
             **({"untuned": True} if m.untuned else {}),
-            **({"masks": bool(m.config.get("masks"))} if m.trained else {}),
+            **({"masks": m.masks} if m.masks is not None else {}),
             **({"label": m.label} if m.label else {}),
             **({"style": dict(m.style)} if m.style else {}),
         }

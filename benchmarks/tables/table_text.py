@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.miniature.which_world import world_of_run
+from benchmarks.scoring.reserved import FLOOR
 from benchmarks.store.reading import untuned_methods
 from benchmarks.tables.measured import (
     absent,
@@ -210,7 +211,9 @@ def masked_fits(about: Mapping[str, Any]) -> str:
         return ""
     masked, plain = (sorted(n for n, one in told.items() if one is kind) for kind in (True, False))
     if not masked or not plain:
-        return f"Trained {'with' if masked else 'without'} masks: every method.\n"
+        silent = about["methods"].keys() - told.keys() - {FLOOR}  # trained elsewhere, or not at all
+        who = ", ".join(masked or plain) if silent else "every method"
+        return f"Trained {'with' if masked else 'without'} masks: {who}.\n"
     return f"Trained with masks: {', '.join(masked)}. Without: {', '.join(plain)}.\n"
 
 

@@ -2,7 +2,9 @@
 what it was where it is not.
 """
 
+import re
 from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from baselines import custom_diffusion, peft_adapters, sized_pictures
 from benchmarks.planning import methods
 from benchmarks.planning.config import resolve
 from benchmarks.running.prepared import prepare_run
+from benchmarks.store import run_json
 from benchmarks.tables.table_text import masked_fits
 from perfusion_core import training
 from perfusion_core.errors import MissingMasks
@@ -30,6 +33,12 @@ def noise(*shape: int) -> torch.Tensor:
 IMAGES = noise(3, 3, 16, 16) * 2 - 1
 OBJECT = torch.zeros(3, 1, 16, 16)
 OBJECT[:, :, 4:12, 2:8] = 1.0
+SOFT = OBJECT * torch.tensor([1, 0.5, 0.25]).view(3, 1, 1, 1)
+OFFSET = re.search(
+    r"```python\n(.*?)```",
+    (Path(__file__).parents[2] / "docs" / "methods.md").read_text(encoding="utf-8"),
+    re.S,
+)[1]
 
 
 def subject(masks: torch.Tensor | None) -> Subject:
@@ -84,7 +93,7 @@ def test_what_lies_outside_counts_nothing_and_class_images_count_all_over(
     monkeypatch.setattr(training, "train", catch)
     monkeypatch.setattr(peft_adapters, "train", catch)  # which may have been read before
     with pytest.raises(Handed):
-        fit(name, tiny_backbone, tmp_path, OBJECT, True)
+        fit(name, tiny_backbone, tmp_path, SOFT, True)
     [batch] = got
     mine = batch.mask[: len(batch.latents) - batch.prior]
     theirs = batch.mask[len(mine) :]
@@ -184,3 +193,30 @@ def test_an_older_run_tells_nothing_and_a_run_of_one_kind_names_nobody():
     assert told(ti=True, db=True) == "Trained with masks: every method.\n"
     assert told(ti=False) == "Trained without masks: every method.\n"
     assert told(ti="yes", db=[]) == ""  # a run of somebody else
+    some = {"super": {}, "ti": {"masks": False}, "mine": {}}
+    assert masked_fits({"methods": some}) == "Trained without masks: ti.\n"
+
+
+def test_only_fits_that_are_made_here_and_know_masks_tell_of_them(tmp_path):
+    """Not those of --trained, and no method of one's own without such an option."""
+    own = tmp_path / "own.py"
+    own.write_text(OFFSET)
+    plain = chosen(methods=("ti", "offset"), method_files=(str(own),))
+    assert {one.name: one.masks for one in plain.methods} == {
+        "super": None, "ti": False, "offset": None
+    }  # fmt: skip
+    masked = chosen(methods=("ti",), sets=("fit.ti.masks=true",))
+    assert {one.name: one.masks for one in masked.methods} == {"super": None, "ti": True}
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat" / "learned_embeds.safetensors").write_bytes(b"made elsewhere")
+    given = chosen(methods=("ti", "lora"), trained=(f"ti={tmp_path}",))
+    assert {one.name: one.masks for one in given.methods} == {
+        "super": None, "ti": None, "lora": False
+    }  # fmt: skip
+    told = run_json.about_run(
+        {}, given.config, given.models, given.methods, argv=[], protocol={}, digests={}, words={},
+        device="cpu",
+    )["methods"]  # fmt: skip
+    assert {name: one.get("masks") for name, one in told.items()} == {
+        "super": None, "ti": None, "lora": False
+    }  # fmt: skip

@@ -20,6 +20,7 @@ from benchmarks.running import day_cost
 from benchmarks.running.prepared import frames_of, prepare_run
 from benchmarks.suite.concept_folder import read_concept, write_concept
 from benchmarks.tables.comparable import differing
+from perfusion_core.errors import UserError
 from perfusion_core.sampling import noise
 
 METHODS = ("super", "perfusion", "ti", "lora", "db", "cd")
@@ -124,6 +125,13 @@ def test_photographs_are_told_as_they_were_taken(kit):
     assert frames_of([concept], models) == {
         "cat": ((16, 20, 0, 2), (40, 16, 12, 0), (64, 64, 0, 0))
     }
+
+
+def test_methods_of_one_text_encoder_are_refused_before_anything_is_done(kit, tmp_path):
+    out = tmp_path / "run"
+    with pytest.raises(UserError, match="has two text encoders, and pivotal, xti read one; leave"):
+        run(["run", *words(kit, "--methods", "lora,pivotal,xti"), "--out", str(out)])
+    assert not out.exists()
 
 
 def test_a_large_picture_has_a_small_batch():
