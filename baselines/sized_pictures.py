@@ -7,6 +7,7 @@ before each text, and of what a U-Net is told of the photographs' sizes.
 from typing import Protocol
 
 import torch
+from torch.nn.functional import adaptive_avg_pool2d
 
 from baselines import resizing
 from baselines.parts import Masking, own_pictures
@@ -15,6 +16,8 @@ from perfusion_core.latents import latent_masks, vae_moments
 from perfusion_core.subject import Subject
 
 Drawn = tuple[torch.Tensor, torch.Tensor, list[str], torch.Tensor | None]
+
+TRIES = 20  # sizes of a picture until one shows some of its mask
 
 
 class Resizing(Masking, Protocol):
@@ -56,9 +59,7 @@ class SizedPictures:
         )
         shown = [images[n].flip(-1) if m else images[n] for n, m in zip(order.tolist(), mirror)]
         # a mask is a fourth channel: it is cut and scaled as its picture is
-        pictures, valid, prefixes = zip(
-            *(resizing.resized(picture, backbone.down, rng) for picture in shown)
-        )
+        pictures, valid, prefixes = zip(*(self.sized(picture, rng) for picture in shown))
         views, mask = torch.stack(pictures), torch.stack(valid)
         mean, std = (part.cpu() for part in vae_moments(backbone, views[:, :3]))
         # so that the loss is the mean over the valid part
@@ -66,3 +67,17 @@ class SizedPictures:
         if self.masks is not None:
             mask = mask * latent_masks(views[:, 3:], mask.shape[-1])
         return mean + std * torch.randn(mean.shape, generator=rng), mask, list(prefixes)
+
+    def sized(
+        self, picture: torch.Tensor, rng: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor, str]:
+        """A picture in a size of its own. Where its mask is cut away, another one: what has no mask
+        would count all over. At last it stays as it is."""
+        down = self.backbone.down
+        for _ in range(TRIES):
+            view, valid, prefix = resizing.resized(picture, down, rng)
+            if self.masks is None or not bool(picture[3:].any()):
+                return view, valid, prefix
+            if bool((adaptive_avg_pool2d(view[3:], valid.shape[-1]) * valid).any()):
+                return view, valid, prefix
+        return picture, torch.ones_like(valid), ""

@@ -129,6 +129,20 @@ def test_the_mask_is_cut_and_scaled_with_its_picture(tiny_backbone, monkeypatch)
         assert (mask[row][~inside] == 0).all()
 
 
+def test_a_mask_that_is_cut_away_is_drawn_again(tiny_backbone):
+    """Of a small object in a corner many cuts show nothing; none of them counts all over."""
+    corner = torch.zeros(3, 1, 16, 16)
+    corner[:, :, 0, 0] = 1.0
+    config = custom_diffusion.Config(masks=True, flip=False)
+    pictures = sized_pictures.SizedPictures(tiny_backbone, config, subject(corner))
+    _, mask, before, _ = pictures.draw(60, torch.Generator().manual_seed(5))
+    share = (mask > 0).float().mean((1, 2, 3))
+    assert "close up " in before and (share > 0).all() and share.max() < 0.25
+    empty = sized_pictures.SizedPictures(tiny_backbone, config, subject(torch.zeros(3, 1, 16, 16)))
+    _, mask, _, _ = empty.draw(6, torch.Generator().manual_seed(5))
+    assert (mask > 0).flatten(1).any(1).all()  # as everywhere: an empty mask counts all over
+
+
 def test_a_masked_batch_in_parts_has_the_loss_of_the_whole():
     """Class images beside it; by hand."""
     predicted, target = noise(6, 4, 8, 8), noise(6, 4, 8, 8).flip(0)
