@@ -53,7 +53,8 @@ def subject():
 
 def short(method, steps=4):
     """The method's own recipe for small models, over in a moment."""
-    return dataclasses.replace(method.MINIATURE, steps=steps, batch=4)
+    stages = {"word_steps", "attention_steps"} & {f.name for f in dataclasses.fields(method.Config)}
+    return dataclasses.replace(method.MINIATURE, steps=steps, batch=4, **dict.fromkeys(stages, 1))
 
 
 def run(method, backbone, subject, out, **more):
@@ -200,6 +201,8 @@ def test_progress_is_told_and_an_interruption_leaves_the_backbone_alone(
 WAYS = {
     "perfusion": ({"vanilla_rome": True}, {"train_k": True, "accumulate": 2}),
     "cd": ({"resize": True},),
+    "classdiffusion": ({"resize": True},),
+    "attndreambooth": ({"word_steps": 0}, {"word_steps": 0, "attention_steps": 0}),
 }
 
 

@@ -18,9 +18,10 @@ from benchmarks.paths import miniature_dir
 from perfusion_core import checkpoint
 
 TRAINED = ("perfusion", "perfusion-trained-k", "perfusion-vanilla-rome", "db", "ti", "cd", "lora")
-TRAINED += ("pivotal", "xti")
+TRAINED += ("dora", "loha", "lokr", "oft", "pivotal", "xti", "attndreambooth", "classdiffusion")
 WORDS = ("--methods", ",".join(TRAINED), "--concepts", "cat", "--threads", "2")
 QUICK = ("images=1", "steps=1", "train_steps=6")  # it is about the fits
+QUICK += ("fit.attndreambooth.word_steps=2", "fit.attndreambooth.attention_steps=2")
 
 
 def start(out: Path, *more: str):
