@@ -17,12 +17,14 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from benchmarks.tables.statistics import Interval, clustered, t_quantile, wins
+from benchmarks.tables.table_text import GUESSED
 from perfusion_core.errors import UserError, unknown
 
 POWER = 0.8
 MOST = 500_000_000  # bytes of a file
 POINT = "::"  # RUN::METHOD/POINT
 RUN = "run"  # in a frame's attrs: the folder that its rows are of
+GUESS = "guess"  # there: the method, where its rates are a guess
 FEW = 20  # values of a column that tells rows of one cell apart
 UNPAIRED = "unpaired"  # column of imported rows
 OF_RUNS = ("concept", "prompt_id")  # what is replicated in a run
@@ -230,7 +232,7 @@ def is_run(given: str) -> bool:
 def of_run(given: str) -> pd.DataFrame:
     """The scores of one operating point."""
     from benchmarks.scoring.reserved import FLOOR, REAL
-    from benchmarks.store.reading import find_run, imported_methods, read_run
+    from benchmarks.store.reading import find_run, imported_methods, read_run, untuned_methods
     from benchmarks.tables.sample_rows import both_concepts, sample_rows
 
     place, _, point = given.partition(POINT)
@@ -245,9 +247,12 @@ def of_run(given: str) -> pd.DataFrame:
         raise UserError(
             f"{given}: which operating point? Write one after {POINT}, of {', '.join(known)}"
         )
-    theirs = mine[0].partition("/")[0] in imported_methods(read_run(run))
+    method, about = mine[0].partition("/")[0], read_run(run)
+    theirs = method in imported_methods(about)
     found = rows[names == mine[0]].assign(**({UNPAIRED: True} if theirs else {}))
     found.attrs[RUN] = str(run.resolve())
+    if method in untuned_methods(about):
+        found.attrs[GUESS] = method
     return found
 
 
@@ -328,9 +333,11 @@ def compare_verb(
     of_a, of_b = read_scores(a, where), read_scores(b, where)
     found = compare(of_a, of_b, score, by, margin)
     differ = {side: averaged(frame, score, by) for side, frame in (("a", of_a), ("b", of_b))}
+    guessed = list(dict.fromkeys(f.attrs[GUESS] for f in (of_a, of_b) if GUESS in f.attrs))
     if as_json:
         row = {k: None if v != v else v for k, v in found.row().items()}
         row |= {"averaged_over": differ} if any(differ.values()) else {}
+        row |= {"untuned": guessed} if guessed else {}
         return json.dumps({"score": score, "by": list(by), **row}, indent=1) + "\n"
     notes = [
         f"{side.upper()}: rows of one cell differ in {', '.join(columns)}, and their mean is "
@@ -341,4 +348,6 @@ def compare_verb(
     if found.unpaired:
         paired = " and ".join(by)
         notes.append(f"unpaired over images (one is imported), paired over {paired}\n")
+    if guessed:
+        notes.append(f"{GUESSED.format(', '.join(guessed))}\n")
     return told(found, score, by, {"a": a, "b": b}) + "".join(notes)

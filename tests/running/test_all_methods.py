@@ -25,6 +25,7 @@ def made(tmp_path_factory):
     """A run of all, as small as can be."""
     out = tmp_path_factory.mktemp("all") / "run"
     sets = ("images=1", "train_steps=2", "steps=2", "points.perfusion=local-b0.60-t0.15")
+    sets += ("fit.attndreambooth.word_steps=1", "fit.attndreambooth.attention_steps=0")
     more = [word for one in sets for word in ("--set", one)]
     names = ("--methods", "all", "--concepts", "cat", "--prompts", "1")
     assert run_here(shared(), out, *names, *more) == 0
@@ -40,7 +41,7 @@ def test_each_is_trained_and_scored_once(made):
     assert fits == set(ALL)
 
 
-def test_who_is_untuned_is_marked_everywhere(made):
+def test_who_is_untuned_is_marked_in_tables_views_and_figures(made):
     about = json.loads((made / "run.json").read_text())["methods"]
     assert [name for name in ALL if about[name].get("untuned")] == UNTUNED != []
     text = (made / "table.md").read_text()

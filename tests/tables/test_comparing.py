@@ -3,6 +3,7 @@ programs' logs; every kind of bad input one sentence.
 """
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -284,6 +285,21 @@ def test_truth_values_as_pandas_writes_them(tmp_path, capsys):
     assert run(["compare", str(tmp_path / "a.csv"), str(tmp_path / "b.csv"), "--score", "acc",
                 "--by", "id", "--json"]) == 0  # fmt: skip
     assert json.loads(capsys.readouterr().out)["difference"] == pytest.approx(0.5)
+
+
+def test_rates_that_are_a_guess_are_told(made, tmp_path, capsys):
+    shutil.copytree(made, tmp_path / "run")
+    file = tmp_path / "run" / "run.json"
+    about = json.loads(file.read_text())
+    about["methods"] = {"cd": {"of": "cd", "config": {}, "untuned": True}}
+    file.write_text(json.dumps(about))
+    words = ["compare", f"{tmp_path / 'run'}::perfusion/{LOCAL[0]}", f"{tmp_path / 'run'}::cd"]
+    assert run(words) == 0
+    assert "Untuned: the rates of cd are a guess" in capsys.readouterr().out
+    assert run([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["untuned"] == ["cd"]
+    assert run(["compare", f"{made}::perfusion/{LOCAL[0]}", f"{made}::cd"]) == 0
+    assert "Untuned" not in capsys.readouterr().out
 
 
 def test_runs_that_were_not_measured_alike_are_not_compared(made):
