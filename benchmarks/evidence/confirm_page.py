@@ -130,18 +130,20 @@ def _drift_cells(folder: Path, names: Sequence[str]) -> pd.DataFrame:
 
 
 def looks_csv(history: Mapping[str, Sequence[Look]], final: Sequence[Look]) -> str:
-    """One fact a field; q stands in the row of the look that counts."""
+    """One fact a field. The row of the look that counts has q, and the verdict that is left among
+    all claims; other rows say what their look said alone.
+    """
     out = io.StringIO()
     writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    q_of = {(one.claim.name, one.look): one.q for one in final}
+    counted = {(one.claim.name, one.look): one for one in final}
     for looks in history.values():
-        for one in looks:
+        for one in (counted.get((one.claim.name, one.look), one) for one in looks):
             text = one.text or (float("nan"),) * 3
             numbers = {
                 "value": one.found.value, "lo": one.found.lo, "hi": one.found.hi,
                 "text": text[0], "text_lo": text[1], "text_hi": text[2],
-                "z": one.z, "p": one.p, "q": q_of.get((one.claim.name, one.look), float("nan")),
+                "z": one.z, "p": one.p, "q": one.q,
                 "power": one.power,
             }  # fmt: skip
             writer.writerow({

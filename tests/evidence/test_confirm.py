@@ -4,6 +4,7 @@ real run that begins only once its rules are committed.
 
 import csv
 import dataclasses
+import io
 import json
 import subprocess
 import sys
@@ -20,7 +21,13 @@ from benchmarks.evidence import confirm, confirm_looks
 from benchmarks.evidence.confirm_ledger import BEGUN, COLUMNS, WHOLE, add_whole, read_whole
 from benchmarks.evidence.confirm_looks import CROSSED, LAST, NOT_YET, among_all, decided, look_at
 from benchmarks.evidence.confirm_measures import Scored, mean_with_interval
-from benchmarks.evidence.confirm_page import LOOKS_PAGE, LOOKS_TABLE, judge_folder, read_cells
+from benchmarks.evidence.confirm_page import (
+    LOOKS_PAGE,
+    LOOKS_TABLE,
+    judge_folder,
+    looks_csv,
+    read_cells,
+)
 from benchmarks.evidence.confirm_plan import (
     PLAN,
     Compared,
@@ -296,6 +303,27 @@ def test_the_first_look_that_decides_counts_and_chance_among_many_does_not():
     found = among_all([edge, *[at(2, TEXT, (0.001 * k, 0.02)) for k in range(11)]])
     assert found[0].verdict == OPEN and found[0].q == pytest.approx(12 * edge.p)
     assert among_all([edge])[0].verdict == HOLDS
+
+
+def test_the_table_has_the_verdict_that_is_left_among_all():
+    names = [f"claim-{k}" for k in range(12)]
+    near, wide = (0.0208, 0.01), (0.001, 0.02)  # the first decides alone
+    history = {
+        name: [
+            at(number, dataclasses.replace(TEXT, name=name), near if name == names[0] else wide)
+            for number in range(3)
+        ]
+        for name in names
+    }
+    assert decided(history[names[0]]).verdict == HOLDS
+    final = among_all([decided(looks) for looks in history.values()])
+    rows = list(csv.DictReader(io.StringIO(looks_csv(history, final))))
+    (last,) = (row for row in rows if (row["claim"], row["look"]) == (names[0], "3"))
+    assert last["verdict"] == OPEN and last["status"] == CROSSED and float(last["q"]) > 0.05
+    assert [row["q"] == "" for row in rows] == [True, True, False] * 12
+    (alone,) = among_all([decided(history[names[0]])])
+    table = looks_csv({names[0]: history[names[0]]}, [alone])
+    assert [row["verdict"] for row in csv.DictReader(io.StringIO(table))] == [OPEN, OPEN, HOLDS]
 
 
 def test_three_looks_err_as_often_as_one_would():
