@@ -9,22 +9,21 @@ README.md (readme_table.py).
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple
 from math import isinf, isnan, nan
 from pathlib import Path
 
-from benchmarks.disk import read_json
 from benchmarks.evidence import measure_differences, measure_validity
 from benchmarks.evidence.all_claims import ledger
 from benchmarks.evidence.forest import forest
 from benchmarks.evidence.ledger import Evidence, Row
-from benchmarks.evidence.readme_table import readme_table
-from benchmarks.evidence.resting import resting_on, runs_of
+from benchmarks.evidence.one_world import one_world
+from benchmarks.evidence.readme_table import READS, readme_table
+from benchmarks.evidence.resting import Noted, resting_on, runs_of
 from benchmarks.evidence.results_page import NOTES, PAGE, markdown_table, results_page
 from benchmarks.evidence.validity import answers
 from benchmarks.evidence.verdicts import ABSENT, OPEN, VERDICTS, settled_by
-from benchmarks.miniature.which_world import world_of_run
 from benchmarks.tables.sample_rows import sample_rows
 from benchmarks.tables.table_text import aligned
 from perfusion_core.errors import UserError
@@ -70,22 +69,6 @@ def claims_part(rows: Sequence[Row], runs: Mapping[str, Sequence[str]], world: s
             *(_measured(rows, row, runs.get(row.claim.says, ())) for row in rows),
         ]
     )
-
-
-def one_world(results: Path, folders: Iterable[str]) -> str:
-    """The world of all runs that claims rest on, empty where none has one; numbers of two worlds
-    are no evidence for one claim."""
-    found: dict[str, str] = {}
-    for name in sorted(folders):
-        if world := world_of_run(read_json(results / name / "run.json") or {}):
-            found.setdefault(world, name)
-    if len(found) > 1:
-        told = " and ".join(f"{name} of the {world} world" for world, name in found.items())
-        raise UserError(
-            f"claims would rest on {told}, whose numbers share no table: move the folders of one "
-            f"world out of {results}/"
-        )
-    return next(iter(found), "")
 
 
 def _number(rows: Sequence[Row], row: Row) -> str:
@@ -190,16 +173,15 @@ def write_pages(docs: Path, results: Path) -> str:
             )
     rows, resting = ledger(results), resting_on(results)
     runs = runs_of(resting)
-    evidence = Evidence(results)
-    made = {
-        "claims.md": claims_part(rows, runs, one_world(results, resting)),
-        "metrics.md": metrics_table(evidence),
-    }
+    evidence = Noted(results)
+    metrics, beyond = metrics_table(evidence), tables_beyond(evidence)
+    world = one_world(results, {*resting, *evidence.seen, *READS})
+    made = {"claims.md": claims_part(rows, runs, world), "metrics.md": metrics}
     pages = {
         name: between((docs / name).read_text(encoding="utf-8"), table)
         for name, table in made.items()
     }
-    for mark, table in tables_beyond(evidence).items():
+    for mark, table in beyond.items():
         pages["metrics.md"] = between(pages["metrics.md"], table, mark)
     overview = results_page(results, resting) if (results / NOTES).is_file() else None
     for name, page in pages.items():

@@ -14,7 +14,8 @@ from benchmarks.evidence.verdicts import FAILS, HOLDS, OPEN, SAME, TRADE_OFF
 from benchmarks.tables.run_view import open_run
 from perfusion_core.errors import UserError
 
-PAPER_RUN, SMALL = "miniature-paper", "A trained concept is small"
+PAPER_RUN, VERIFIED, SMALL = "miniature-paper", "miniature-verify", "A trained concept is small"
+READS = (PAPER_RUN, VERIFIED)  # folders of results, beside what the claims' table tells
 RANKED = "| image similarity, true identity | operating points ranked alike (Spearman) |"
 
 
@@ -68,7 +69,7 @@ def _rank(docs: Path) -> str:
 
 
 def _goals(results: Path) -> str:
-    page = (results / "miniature-verify" / "verify.md").read_text(encoding="utf-8")
+    page = (results / VERIFIED / "verify.md").read_text(encoding="utf-8")
     cells = [[cell.strip() for cell in line.split("|")] for line in page.splitlines()]
     found = Counter(cell for line in cells for cell in line if cell in ("met", "not met"))
     return f"{found['met']} of {found.total()} met"

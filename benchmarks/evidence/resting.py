@@ -15,7 +15,7 @@ FEW = 20  # bootstrap draws: what a claim looks at does not depend on them, only
 
 
 @dataclass(frozen=True)
-class Watched(Evidence):
+class Noted(Evidence):
     """Evidence that notes which folders it is asked for."""
 
     seen: set[str] = field(default_factory=set, compare=False, repr=False)
@@ -23,6 +23,11 @@ class Watched(Evidence):
     def folder(self, name: str) -> Path:
         self.seen.add(name)
         return super().folder(name)
+
+
+@dataclass(frozen=True)
+class Watched(Noted):
+    """The same for one claim after the other, with few draws."""
 
     def grid(self, name: str, pairs: bool = False, only: tuple[str, ...] = ()) -> Grid:
         self.seen.add(f"miniature-{name}")  # also where the grid is known already

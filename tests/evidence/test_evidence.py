@@ -3,6 +3,7 @@ absent is said.
 """
 
 import dataclasses
+import json
 import shlex
 import shutil
 from pathlib import Path
@@ -502,6 +503,35 @@ def test_the_page_keeps_its_words_and_is_made_again_alike(results, tmp_path):
     with pytest.raises(UserError, match="to write between"):
         claims_page.write_pages(tmp_path, results)
     assert other.read_text() == before, "both pages or none"
+
+
+@pytest.mark.parametrize(
+    ("folder", "file", "key"),
+    [
+        ("miniature-measures", "run.json", "backbone"),  # of docs/metrics.md; no claim looks there
+        ("miniature-verify", "verify.json", "digests"),  # of README.md
+    ],
+)
+def test_pages_are_not_made_from_two_backbones(results, tmp_path, folder, file, key):
+    marks = (claims_page.BEGIN, claims_page.BEGIN_MEASURES, claims_page.BEGIN_DIFFERENCES)
+    for name in ("claims.md", "metrics.md"):
+        text = "".join(f"{mark}\nSTALE\n{claims_page.END}\n" for mark in marks)
+        (tmp_path / name).write_text(text)
+    place = results / folder
+    if file == "run.json":
+        shutil.copytree(results / "miniature-paper", place)
+        about = json.loads((place / file).read_text())
+        about[key] |= {"sha256": "cd" * 32}
+    else:
+        place.mkdir()
+        about = {"world": "", key: {"backbone": "cd" * 8}}
+    (place / file).write_text(json.dumps(about))
+    try:
+        with pytest.raises(UserError, match=f"of abab.* and {folder} of cdcd.*, both called mini"):
+            claims_page.write_pages(tmp_path, results)
+        assert "STALE" in (tmp_path / "claims.md").read_text()
+    finally:
+        shutil.rmtree(place)
 
 
 def test_every_run_can_be_planned(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 from run_kit import ROOT
 
 from benchmarks.cli import run
-from benchmarks.evidence.claims_page import one_world
+from benchmarks.evidence.one_world import one_world
 from benchmarks.miniature.which_world import FIRST, OF_FIRST, WORLDS, world_here, world_of_run
 from benchmarks.site.explored import measured_apart, open_runs
 from perfusion_core.errors import UserError
@@ -108,3 +108,36 @@ def test_claims_rest_on_one_world(both):
     assert one_world(results, ["mine", "speed"]) == "first" and one_world(results, []) == ""
     with pytest.raises(UserError, match="mine of the first world and theirs of the second world"):
         one_world(results, ["theirs", "mine"])
+
+
+def test_claims_rest_on_one_backbone_of_a_world(both, tmp_path):
+    """The same name and world, trained again; a copy with a name of its own may stand beside."""
+    for name, more in (("again", {"sha256": "7" * 16}), ("copy", {"id": "a-copy", "sha256": "8"})):
+        about = json.loads((both[0] / "run.json").read_text())
+        about["backbone"] |= {"world": "first"} | more
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text(json.dumps(about))
+    shutil.copytree(both[0], tmp_path / "mine")
+    assert one_world(tmp_path, ["mine", "copy"]) == "first"
+    with pytest.raises(UserError, match="again of 7777777777777777 and mine of 8209b2c9758de008"):
+        one_world(tmp_path, ["mine", "again", "copy"])
+
+
+def test_what_is_no_run_has_a_world_too(both, tmp_path):
+    """By its notes, and what the weights were checked with by their digests."""
+    shutil.copytree(both[0], tmp_path / "mine")
+    (tmp_path / "speed").mkdir()
+    (tmp_path / "notes.toml").write_text('[speed]\nworld = "second"\n')
+    with pytest.raises(UserError, match="mine of the first world and speed of the second world"):
+        one_world(tmp_path, ["mine", "speed"])
+    (tmp_path / "checked").mkdir()
+    told = {"world": "first", "digests": {"backbone": "9" * 16}}
+    (tmp_path / "checked" / "verify.json").write_text(json.dumps(told))
+    with pytest.raises(UserError, match="checked of 9999999999999999 and mine of 8209b2c9758de008"):
+        one_world(tmp_path, ["mine", "checked"])
+
+
+def test_committed_pages_rest_on_one_world():
+    """All that the pages are made from."""
+    folders = [path.name for path in (ROOT / "results").iterdir() if path.name != "confirm"]
+    assert one_world(ROOT / "results", folders) in WORLDS
