@@ -63,7 +63,7 @@ def look_at(claim: Primary, looks: Looks, number: int, scored: Scored) -> Look:
     found, *text = (repeated(part, edge) for part in parts)
     return Look(claim, number + 1, found, z, edge, verdict, p,
                 _power(claim, looks, number, parts), status, looks.concepts[number],
-                *text)  # fmt: skip
+                text[0] if text else None)  # fmt: skip
 
 
 def _power(claim: Primary, looks: Looks, number: int, parts: Sequence[Part]) -> float:
