@@ -4,14 +4,13 @@ In: a workshop, a folder of weights. Out: stages in the work folder that hold th
 with an optimizer that knows nothing yet.
 """
 
-import json
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from transformers import CLIPTextModel
 
 from benchmarks.miniature.training.growth import grown
@@ -20,6 +19,7 @@ from benchmarks.miniature.training.judge_training import judge_module
 from benchmarks.miniature.training.judges import FOLDER, JUDGES
 from benchmarks.miniature.training.networks import SCORERS
 from benchmarks.miniature.training.scorer_training import scorer_module
+from benchmarks.miniature.training.stage import Stage
 from benchmarks.miniature.training.text_encoder import text_modules
 from benchmarks.miniature.training.unet import unet_module
 from benchmarks.miniature.training.vae import vae_module
@@ -49,25 +49,10 @@ def go_on(shop: Workshop, weights: Path, names: Iterable[str] = STAGES) -> list[
             continue
         modules = _modules(shop, name)
         grown(modules[_main(name)], _numbers(weights, name))
-        tensors: Numbers = {}
-        for part, module in modules.items():
-            parameters = dict(module.named_parameters())
-            tensors |= {f"ema/{part}.{key}": p.detach() for key, p in parameters.items()}
-            tensors |= {
-                f"buffer/{part}.{key}": buffer
-                for key, buffer in module.named_buffers()
-                if buffer.is_floating_point() and "running" in key
-            }
+        stage = Stage(modules, shop.file(name), lr=1)
         before = stages.get(name, {"steps": 0, "seconds": 0, "elsewhere": 0})
-        save_file(
-            {key: tensor.contiguous().cpu().clone() for key, tensor in tensors.items()},
-            shop.file(name),
-            {
-                "step": str(before["steps"]),
-                "seconds": "0",
-                "elsewhere": json.dumps(before["seconds"] + before["elsewhere"]),
-            },
-        )
+        stage.step, stage.elsewhere = before["steps"], before["seconds"] + before["elsewhere"]
+        stage.save()
         begun.append(name)
     return begun
 
