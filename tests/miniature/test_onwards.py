@@ -11,11 +11,11 @@ from benchmarks.miniature.training.growth import grown
 from benchmarks.miniature.training.hyperparameters import STAGES, Recipe
 from benchmarks.miniature.training.judge_training import trained_judge
 from benchmarks.miniature.training.judges import open_judges
-from benchmarks.miniature.training.onwards import are_weights, go_on, take_words
+from benchmarks.miniature.training.onwards import are_weights, go_on, kept_covariance, take_words
 from benchmarks.miniature.training.scorer_training import trained_scorer
-from benchmarks.miniature.training.stage import spent
+from benchmarks.miniature.training.stage import Stage, spent
 from benchmarks.miniature.training.structure import FIRST
-from benchmarks.miniature.training.text_encoder import trained_text_encoder
+from benchmarks.miniature.training.text_encoder import text_modules, trained_text_encoder
 from benchmarks.miniature.training.unet import trained_unet
 from benchmarks.miniature.training.vae import trained_vae
 from benchmarks.miniature.training.weights_export import read_record
@@ -24,6 +24,7 @@ from benchmarks.paths import miniature_dir
 from benchmarks.scoring.lookup import Scorer
 from benchmarks.scoring.scorers import open_scorer
 from perfusion_core.backbone import Backbone
+from perfusion_core.covariance import FILE as COVARIANCE
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +117,22 @@ def test_what_the_weights_were_given_is_told_and_nothing_here_was_spent(shop):
         assert told["elsewhere"] == about["seconds"] + about["elsewhere"]
     assert go_on(shop, miniature_dir()) == [], "stages that are there stay"
     assert are_weights(miniature_dir()) and not are_weights(shop.folder)
+
+
+def test_c_is_the_weights_own_until_their_text_encoder_is_trained(shop, tmp_path):
+    weights, made = miniature_dir(), tmp_path / COVARIANCE
+    assert kept_covariance(shop, weights, tmp_path)
+    assert made.read_bytes() == (weights / COVARIANCE).read_bytes()
+    stage = Stage(text_modules(shop), shop.file("text"), lr=1)
+    try:
+        stage.seconds = 1.0
+        stage.save()
+        made.unlink()
+        assert not kept_covariance(shop, weights, tmp_path) and not made.exists()
+    finally:
+        stage.seconds = 0.0
+        stage.save()
+    assert not kept_covariance(shop, tmp_path, tmp_path), "weights without C have none to keep"
 
 
 def small_network():

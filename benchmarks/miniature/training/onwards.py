@@ -25,6 +25,7 @@ from benchmarks.miniature.training.unet import unet_module
 from benchmarks.miniature.training.vae import vae_module
 from benchmarks.miniature.training.weights_export import RECORD, read_record
 from benchmarks.miniature.training.workshop import Workshop
+from perfusion_core.covariance import FILE as COVARIANCE
 
 Numbers = dict[str, torch.Tensor]
 
@@ -55,6 +56,14 @@ def go_on(shop: Workshop, weights: Path, names: Iterable[str] = STAGES) -> list[
         stage.save()
         begun.append(name)
     return begun
+
+
+def kept_covariance(shop: Workshop, weights: Path, out: Path) -> bool:
+    """Copy C of the weights, unless their text encoder was trained on here. -> whether it was."""
+    if shop.spent("text")["seconds"] or not (weights / COVARIANCE).is_file():
+        return False
+    shutil.copyfile(weights / COVARIANCE, out / COVARIANCE)
+    return True
 
 
 def _modules(shop: Workshop, name: str) -> dict[str, Any]:

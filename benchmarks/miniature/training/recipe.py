@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks.miniature.training.hyperparameters import Recipe
 from benchmarks.miniature.training.judge_data import render_judged
 from benchmarks.miniature.training.judge_training import train_judge
-from benchmarks.miniature.training.onwards import go_on, take_words
+from benchmarks.miniature.training.onwards import go_on, kept_covariance, take_words
 from benchmarks.miniature.training.scorer_training import train_scorer
 from benchmarks.miniature.training.text_encoder import train_text_encoder
 from benchmarks.miniature.training.unet import train_unet
@@ -51,7 +51,8 @@ def build_miniature(
     weights: Path | None = None,
 ) -> None:
     """Every stage until it has had its minutes, in order, then the export with its C. Run again, it
-    goes on. With `weights`, a stage that was not begun begins with what they hold.
+    goes on. With `weights`, a stage that was not begun begins with what they hold, and C
+    is theirs as long as the text encoder is.
     """
     if time.monotonic() >= deadline:
         raise Paused
@@ -66,7 +67,8 @@ def build_miniature(
     train_stages(shop, minutes)
     latents(shop)  # their scale is the VAE's, also where no U-Net was trained
     export_weights(shop, out)
-    export_covariance(shop, out)
+    if not (weights and kept_covariance(shop, weights, out)):
+        export_covariance(shop, out)
 
 
 def train_stages(shop: Workshop, minutes: Mapping[str, float]) -> None:
