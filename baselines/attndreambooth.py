@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # a plan reads this file without torch
 NAME, LABEL, VERSION = "attndreambooth", "AttnDreamBooth", 1
 TRAINED, PRIOR = True, False
 USES_COVARIANCE = False  # no byte of it depends on C
+UNET_ONLY = True
 ONE_ENCODER = True
 PAIRS = False  # a whole U-Net a concept: two cannot be drawn together
 SETTINGS = ()

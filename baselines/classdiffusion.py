@@ -31,6 +31,7 @@ TRAINED, PRIOR = True, False
 TEXT_SIDE = True
 SETTINGS = ()
 USES_COVARIANCE = False  # no byte of it depends on C
+UNET_ONLY = True
 ONE_ENCODER = True
 TUNED = ("lr",)
 UNTUNED = True

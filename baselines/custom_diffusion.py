@@ -23,6 +23,7 @@ TRAINED, PRIOR = True, True
 TEXT_SIDE = True
 SETTINGS = ()
 USES_COVARIANCE = False  # no byte of it depends on C
+UNET_ONLY = True
 TUNED = ("lr",)
 FAMILY = "adapter"
 SUMMARY = "K and V of every cross-attention and one embedding, beside class images"

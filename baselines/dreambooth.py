@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # a plan reads this file without torch
 NAME, LABEL, VERSION = "db", "DreamBooth", 1
 TRAINED, PRIOR = True, True
 USES_COVARIANCE = False  # no byte of it depends on C
+UNET_ONLY = True
 PAIRS = False  # a whole U-Net a concept: two cannot be drawn together
 SETTINGS = ()
 TUNED = ("lr",)

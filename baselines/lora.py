@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # a plan reads this file without torch
 NAME, LABEL, VERSION = "lora", "LoRA", 1
 TRAINED, PRIOR = True, False
 USES_COVARIANCE = False  # no byte of it depends on C
+UNET_ONLY = True
 SETTINGS = ()
 TUNED = ("lr",)
 FAMILY = "adapter"

@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # a plan reads this file without torch
 NAME, LABEL, VERSION = "oft", "OFT", 1
 TRAINED, PRIOR = True, True
 USES_COVARIANCE = False  # no byte of it depends on C
+UNET_ONLY = True
 SETTINGS = ()
 TUNED = ("lr",)
 UNTUNED = True  # MINIATURE follows LoRA's

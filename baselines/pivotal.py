@@ -41,6 +41,7 @@ CITE = """@article{roich2022pivotal,
 }"""
 TRAINED, PRIOR = True, False
 USES_COVARIANCE = False  # no byte of it depends on C
+UNET_ONLY = True
 ONE_ENCODER = True
 SETTINGS = ()
 UNTUNED = True

@@ -27,6 +27,7 @@ TRAINED, PRIOR = True, False
 TEXT_SIDE = True
 SETTINGS = ()
 USES_COVARIANCE = False  # no byte of it depends on C
+UNET_ONLY = True
 TUNED = ("lr",)
 FAMILY = "word"
 SUMMARY = "one embedding"

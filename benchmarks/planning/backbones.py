@@ -16,7 +16,7 @@ from benchmarks.planning.units import Facts
 from benchmarks.scoring.lookup import Scorer, find_scorer, is_judge, knows_pictures_only
 from benchmarks.scoring.modern import spelled_out
 from perfusion_core.errors import UserError
-from perfusion_core.families import index_of
+from perfusion_core.families import CAPTIONED, index_of
 from perfusion_core.hardware import fast_dtype_name, has_gpu
 from perfusion_core.places import COVARIANCE, cached, locate, variant_of
 from perfusion_core.single_file import SECOND, layout_of, picture_side
@@ -49,6 +49,7 @@ class Models:
     compiled: bool = False
     world: str = ""  # the miniature's generation; empty for other models
     joint: bool = False  # its U-Net is told the size of each photograph
+    captioned: bool = False  # of PixArt's or Sana's kind: a transformer, text behind a projection
 
     @property
     def facts(self) -> Facts:
@@ -95,6 +96,7 @@ def find_models(config: Config) -> Models:
         compiled=config.compile,
         world=world_of_weights(place, digest),
         joint=is_joint_place(place),
+        captioned=index_of(place).get("transformer") in CAPTIONED,
     )
 
 

@@ -34,6 +34,8 @@ class Said:
     # True: it needs C; False: C decides none of its bytes; None: keyed, not needed
     uses_covariance: bool | None = None
     one_encoder: bool = False  # it reads one text encoder, and none of a backbone that has two
+    # it trains a U-Net that reads CLIP's words, and neither PixArt's nor Sana's kind is one
+    unet_only: bool = False
     pairs: bool = True  # two of its concepts can be drawn in one picture
     # what it changes reaches a picture through texts, K and V only: batches are shared with others
     text_side: bool = False
@@ -208,6 +210,7 @@ OPTIONAL: dict[str, Callable[[Any], str]] = {  # what is wrong with a value
     "SELECTS": _flag,
     "USES_COVARIANCE": _flag,
     "ONE_ENCODER": _flag,
+    "UNET_ONLY": _flag,
     "PAIRS": _flag,
     "TEXT_SIDE": _flag,
     "ONE_FILE": _one_file,

@@ -277,6 +277,7 @@ def _method(config: Config, name: str, miniature: bool) -> Method:
         covariance=told.uses_covariance is not False,
         needs_covariance=told.uses_covariance is True,
         one_encoder=told.one_encoder,
+        unet_only=told.unet_only,
         masks=bool(made.masks) if module.TRAINED and hasattr(made, "masks") else None,
         one_file=told.one_file,
         untuned=told.untuned and miniature and _as_shipped(module, made, told),

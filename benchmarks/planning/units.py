@@ -52,6 +52,7 @@ class Method:
     covariance: bool = True  # C of the backbone decides its bytes
     needs_covariance: bool = False  # and without C it cannot begin
     one_encoder: bool = False  # and a backbone with two text encoders is none for it
+    unet_only: bool = False  # and a backbone of PixArt's or Sana's kind is none for it
     # whether its fits weigh the loss by masks; None: its recipe knows none, or is not used here
     masks: bool | None = None
     one_file: str = ""  # all that a fit leaves; empty: a folder

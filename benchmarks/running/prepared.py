@@ -77,12 +77,13 @@ def prepare_run(config: Config, guests: Sequence[Guest] = ()) -> Prepared:
     )
     chosen = (*chosen, *(guest.method for guest in guests))
     given |= given_by(guests, concepts)
+    refuse_projected(models, chosen)
+    refuse_two_encoders(models, chosen)
     if not models.covariance and (
         needy := [method.base for method in chosen if method.needs_covariance]
     ):
         raise UserError(f"the backbone {models.name} has no C yet, which {needy[0]} needs: "
                         f"perfbench covariance --backbone {config.backbone}")  # fmt: skip
-    refuse_two_encoders(models, chosen)
     plan = make_plan(config, catalog, concepts, chosen, models.facts, given)
     device = device_name(config.device, elsewhere=config.engine == "ray")
     fixed = run_json.resolved_protocol(config, models, catalog)
@@ -105,6 +106,17 @@ def refuse_imported(folder: Path, about: Mapping[str, Any], names: Iterable[str]
                 f"{name} was imported into {folder}: its pictures stay, and nothing is trained or "
                 f"drawn; leave it out of --methods"
             )
+
+
+def refuse_projected(models: Models, chosen: Iterable[Method]) -> None:
+    """By methods that train a U-Net, where there is a transformer behind a projection."""
+    found = list(dict.fromkeys(method.base for method in chosen if method.unet_only))
+    if models.captioned and found:
+        verb = "trains" if len(found) == 1 else "train"
+        raise UserError(
+            f"the backbone {models.name} is of PixArt's or Sana's kind, and {', '.join(found)} "
+            f"{verb} a U-Net; use the method perfusion there"
+        )
 
 
 def refuse_two_encoders(models: Models, chosen: Iterable[Method]) -> None:
