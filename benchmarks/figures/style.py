@@ -202,6 +202,17 @@ def looks_of_runs(runs: Iterable[Run]) -> Iterator[None]:
         _UNTUNED.reset(marked)
 
 
+@contextmanager
+def untuned_here(names: Iterable[str]) -> Iterator[None]:
+    """Inside the block these methods alone have it in their label: those of one run among
+    several."""
+    marked = _UNTUNED.set(frozenset(names))
+    try:
+        yield
+    finally:
+        _UNTUNED.reset(marked)
+
+
 VARIANTS = {"selected": "selected step", **{one.name: one.label for one in ABLATIONS}}
 
 

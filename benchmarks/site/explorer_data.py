@@ -16,12 +16,13 @@ import pandas as pd
 
 from benchmarks.figures.report.html import SHAPES
 from benchmarks.figures.selection import at_point
-from benchmarks.figures.style import looks_of_runs, strangers_among, style_of
+from benchmarks.figures.style import looks_of_runs, strangers_among, style_of, untuned_here
 from benchmarks.miniature.which_world import with_world
 from benchmarks.planning.points import OperatingPoint
 from benchmarks.scoring.reserved import FLOOR
 from benchmarks.site.column_words import in_reading_order, words_of
 from benchmarks.site.explored import Explored, measured_apart
+from benchmarks.store.reading import untuned_methods
 from benchmarks.suite.columns import DIFFICULTY
 from benchmarks.tables.difficulty import grades_of, in_grade_order
 from benchmarks.tables.statistics import t_quantile
@@ -118,6 +119,9 @@ def run_data(one: Explored, questions: Questions) -> dict[str, Any]:
     images = one.images
     numbers = questions.add(one)
     about = one.run.about
+    untuned = untuned_methods(about)
+    with untuned_here(untuned):
+        points = told_apart([*points_of(one)])
     return {
         "name": one.name,
         "scorer": str(about["scorers"][0].get("id") or about["scorers"][0]["name"]),
@@ -125,7 +129,7 @@ def run_data(one: Explored, questions: Questions) -> dict[str, Any]:
         "finished": str(about.get("finished") or "")[:16].replace("T", " "),
         "commands": commands_of(dict(about)),
         "questions": counted(numbers),
-        "points": told_apart([*points_of(one)]),
+        "points": [{**told, "untuned": told["method"] in untuned} for told in points],
         "cells": cells_of(one),
         "images": [image_text(images[number]) for number in range(len(one.points))],
         "pictured": one.pictured,

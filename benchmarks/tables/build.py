@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.store.fit_costs import DEVICE, NUMBERS
+from benchmarks.store.reading import untuned_methods
 from benchmarks.tables.costs import DECIMALS, all_costs, costs_of_methods
 from benchmarks.tables.drift_table import drift_cells, with_worst
 from benchmarks.tables.frames import SCORES, score_intervals, variants
@@ -39,7 +40,7 @@ from benchmarks.tables.sample_rows import (
     silent_scorers,
 )
 from benchmarks.tables.statistics import best, clustered, crossed, mean_over, over_concepts
-from benchmarks.tables.table_text import HONEST, NAIVE, beyond_text, markdown
+from benchmarks.tables.table_text import HONEST, NAIVE, beyond_text, markdown, with_untuned
 from perfusion_core.errors import UserError
 
 CELL_COLUMNS = [
@@ -317,7 +318,9 @@ def make_tables(
         grid = grid_of(part) if len(part) else None
         tables.append(_table(part, grid, plan, fits) if grid else pd.DataFrame())
         metrics += [_metrics(part, grid)] if grid else []
-    table, pair_table = with_worst(tables[0], cells), tables[1]
+    untuned = untuned_methods(about or {})
+    table = with_untuned(with_worst(tables[0], cells), untuned)
+    pair_table = with_untuned(tables[1], untuned)
     is_pair = rows["kind"] == "pair"
     told = [remarks_of(rows[~is_pair]), remarks_of(rows[is_pair])]
     said = [silence_of(rows[of], about) for of in (~is_pair, is_pair)]

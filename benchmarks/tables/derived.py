@@ -15,6 +15,7 @@ from benchmarks.store import run_folder
 from benchmarks.store.csv_files import is_there, plain
 from benchmarks.tables.frames import SCORES
 from benchmarks.tables.sample_rows import CELL
+from benchmarks.tables.table_text import UNTUNED_COLUMNS
 from perfusion_core.errors import UserError
 
 ESTIMATES = (*(f"{score}{end}" for score in SCORES for end in ("", "_lo", "_hi")), "copied")
@@ -63,6 +64,5 @@ def frame_of(text: bytes) -> pd.DataFrame:
 def number_columns(text: bytes) -> list[str]:
     """The columns of a table that hold numbers: an empty one there means not measured."""
     words = {"kind", "method", "point", "concept", "group", "prompt_id", "metric", "device"}
-    return [
-        name for name in text.partition(b"\n")[0].decode().strip().split(",") if name not in words
-    ]
+    head = text.partition(b"\n")[0].decode().strip().split(",")
+    return [name for name in head if name not in words | UNTUNED_COLUMNS.keys()]

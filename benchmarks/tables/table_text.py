@@ -33,6 +33,7 @@ NAIVE, HONEST = "naive", "honest"  # the points of the two Best H rows
 
 
 UNTUNED = "(untuned)"
+UNTUNED_COLUMNS = {"untuned": "method", "other_untuned": "other"}  # for programs -> of which column
 GUESSED = (
     "Untuned: the rates of {} are a guess for this backbone, so that a low score says little of "
     "the method"
@@ -136,6 +137,19 @@ def untuned_words(frame: pd.DataFrame, untuned: Collection[str]) -> str:
     named = {*frame.get("method", ()), *frame.get("other", ())}
     found = [name for name in untuned if name in named]
     return f"{GUESSED.format(', '.join(found))}.\n" if found else ""
+
+
+def with_untuned(frame: pd.DataFrame, untuned: Collection[str]) -> pd.DataFrame:
+    """For programs: a last column that says of each row whether its method's rates are a guess, and
+    of the method that it is compared with. The frame as it is where all were tuned."""
+    if not untuned_words(frame, untuned):
+        return frame
+    told = {
+        column: frame[name].isin(untuned)
+        for column, name in UNTUNED_COLUMNS.items()
+        if name in frame
+    }
+    return frame.assign(**told)
 
 
 def beyond_text(

@@ -26,7 +26,7 @@ from benchmarks.tables.one_number import summaries
 from benchmarks.tables.run_view import Run, open_run
 from benchmarks.tables.sample_rows import missing_of, refuse_missing, silent_scorers
 from benchmarks.tables.scorers_alike import agreement
-from benchmarks.tables.table_text import aligned, estimate, untuned_words
+from benchmarks.tables.table_text import aligned, estimate, untuned_words, with_untuned
 from perfusion_core.errors import UserError, unknown
 
 # the first that matches; what a prompt asks of the concept
@@ -172,9 +172,10 @@ def view(given: str | None, by: str, form: str = "text", allow_missing: bool = F
             f"{run.folder.name} has one method beside super, and --by {by} compares methods: run "
             f"another with --methods, or compare two runs with `perfbench compare`"
         )
+    untuned = untuned_methods(run.about)
     if form != "text":
-        return formed(frame, form)
-    notes = unpaired(run.about, frame, by) + untuned_words(frame, untuned_methods(run.about))
+        return formed(with_untuned(frame, untuned), form)
+    notes = unpaired(run.about, frame, by) + untuned_words(frame, untuned)
     return f"{text_of(frame)}\n{legend(frame, by)}{notes}"
 
 

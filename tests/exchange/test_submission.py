@@ -19,6 +19,7 @@ from benchmarks.exchange.leaks import leak, texts_in
 from benchmarks.exchange.submissions.drawn_pixels import pixels_digest
 from benchmarks.exchange.submissions.redraw_limits import CELL, PICTURE, SURE, Compared, judge
 from benchmarks.exchange.submissions.submission_archive import Refused, read_submission
+from benchmarks.exchange.submissions.submitted_tables import same_table
 from benchmarks.store.csv_files import plain
 from benchmarks.store.reading import read_rows
 from benchmarks.tables.derived import read_table
@@ -48,6 +49,18 @@ def places() -> list[str]:
 
 def verify(archive, *more) -> int:
     return run(["submission", "verify", str(archive), *places(), *map(str, more)])
+
+
+def test_an_earlier_table_may_be_silent_about_rates_that_are_a_guess():
+    """And one that tells them tells the truth."""
+    head = {"kind": "method", "method": "dora", "point": "default", "image_sim": 0.5}
+    made = pd.DataFrame([{**head, "untuned": True}, {**head, "method": "cd", "untuned": False}])
+    same_table(made.drop(columns="untuned"), made, "table.csv")
+    same_table(made, made, "table.csv")
+    with pytest.raises(Refused, match="untuned of method dora default is False, and its rows make"):
+        same_table(made.assign(untuned=False), made, "table.csv")
+    with pytest.raises(Refused, match="its rows or columns are not those"):
+        same_table(made, made.drop(columns="untuned"), "table.csv")
 
 
 # ---- what is packed ----

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from browser_kit import PHONE, launched, until, visiting
 from explorer_kit import EVIL, large_run, two_runs
+from made_run import make_run
 from run_kit import ROOT
 
 from benchmarks.site.view_bundle import write_bundle
@@ -231,6 +232,18 @@ def test_filters_narrow_every_list(visit):
     assert page.inner_text("#count") == "1 row" and page.input_value("#pick-words") == "beach"
     page.click("#clear")
     assert page.inner_text("#count") == "24 rows"
+
+
+def test_rates_that_are_a_guess_are_told_below_the_plane(visit, places):
+    said = {"methods": {"db": {"of": "db", "config": {}, "untuned": True}}}
+    for name, extra in (("guess", said), ("tuned", None)):
+        make_run(places / "runs" / name, {"cd": ("default",), "db": ("default",)}, ["cat"],
+                 prompts=2, images=1, pictures=False, extra=extra)  # fmt: skip
+        write_bundle([str(places / "runs" / name)], places / name, 64, None)
+    page = visit("guess", "#?view=plane")
+    assert "Untuned: the rates of db are a guess" in page.inner_text("#plane-note")
+    assert "DreamBooth (untuned)" in page.inner_text("#plane-table")
+    assert "Untuned" not in visit("tuned", "#?view=plane").inner_text("#plane-note")
 
 
 def test_by_keyboard_alone(visit):

@@ -122,6 +122,19 @@ def test_filters_have_scenario_and_difficulty():
     assert of["A cat* on the beach"] == "place"
 
 
+def test_whose_rates_are_a_guess_is_told_of_each_run(tmp_path):
+    """In the data and in the label, and not of a run in which the same method was tuned."""
+    for name, guess in (("guess", True), ("tuned", False)):
+        told = {"of": "cd", "config": {}, **({"untuned": True} if guess else {})}
+        make_run(tmp_path / name, {"cd": ("default",), "db": ("default",)}, ["cat"], prompts=2,
+                 images=1, pictures=False, extra={"methods": {"cd": told}})  # fmt: skip
+    runs = explorer_data(open_runs([str(tmp_path / "guess"), str(tmp_path / "tuned")]), 128)["runs"]
+    marked = [{p["method"] for p in one["points"] if p["untuned"]} for one in runs]
+    assert marked == [{"cd"}, set()]
+    labels = [{p["label"] for p in one["points"] if "(untuned)" in p["label"]} for one in runs]
+    assert labels == [{"Custom Diffusion (untuned)"}, set()]
+
+
 def test_what_strangers_wrote_is_no_markup(runs):
     runs = open_runs(runs)
     text = page_text({**explorer_data(runs, 128), "full": True})

@@ -12,6 +12,7 @@ import pytest
 from made_run import LOCAL, make_run
 from run_kit import small_file_system
 
+from benchmarks.api import open_run
 from benchmarks.cli import run
 from benchmarks.tables.table_text import estimate
 from benchmarks.tables.views import LEGENDS, OF_RUN, VIEWS
@@ -59,6 +60,43 @@ def test_the_table_itself_for_programs(made, capsys):
     assert [row["method"] for row in rows] == [
         line.split(",")[1] for line in (made / "table.csv").read_text().splitlines()[1:]
     ]
+
+
+def test_programs_are_told_whose_rates_are_a_guess(tmp_path, capsys):
+    """A last column in table.csv and what is printed, and none where all were tuned."""
+    said = {"methods": {"cd": {"of": "cd", "config": {}, "untuned": True}}}
+    points = {"perfusion": LOCAL[:2], "cd": ("default",)}
+    for name, extra in (("guess", said), ("tuned", None)):
+        make_run(tmp_path / name, points, ["cat", "teapot"], prompts=4, images=2, extra=extra,
+                 pictures=False)  # fmt: skip
+    guess, tuned = tmp_path / "guess", tmp_path / "tuned"
+    rows = json.loads(printed(capsys, guess, "--json"))
+    assert {row["method"] for row in rows if row["untuned"] is True} == {"cd"}
+    assert all(row["untuned"] is False for row in rows if row["method"] != "cd")
+    head, *lines = (guess / "table.csv").read_text().splitlines()
+    assert printed(capsys, guess, "--csv").splitlines() == [head, *lines]
+    plain_head, *plain = (tuned / "table.csv").read_text().splitlines()
+    assert head == f"{plain_head},untuned"
+    marks = [f",{line.split(',')[1] == 'cd'}" for line in plain]
+    assert lines == [line + mark for line, mark in zip(plain, marks, strict=True)]
+    # in views of methods, and of two methods side by side
+    for row in json.loads(printed(capsys, guess, "--by", "kind", "--json")):
+        assert row["untuned"] == (row["method"] == "cd")
+    [row, *_] = json.loads(printed(capsys, guess, "--by", "difference", "--json"))
+    names = {row["method"]: row["untuned"], row["other"]: row["other_untuned"]}
+    assert names == {"perfusion": False, "cd": True}
+    for more in (["--json"], ["--by", "kind", "--csv"], ["--by", "scenario", "--json"]):
+        assert "untuned" not in printed(capsys, tuned, *more)
+
+
+def test_a_table_that_tells_it_is_read_back(tmp_path, capsys):
+    said = {"methods": {"cd": {"of": "cd", "config": {}, "untuned": True}}}
+    make_run(tmp_path / "run", {"cd": ("default",)}, ["cat"], prompts=2, images=2, extra=said,
+             pictures=False)  # fmt: skip
+    first = printed(capsys, tmp_path / "run", "--csv")
+    table = open_run(tmp_path / "run").table
+    assert table.loc[table["untuned"], "method"].unique().tolist() == ["cd"]
+    assert printed(capsys, tmp_path / "run", "--csv") == first
 
 
 def test_an_interval_does_not_leave_its_scale(made, capsys):

@@ -57,6 +57,8 @@ function drawPlane() {
   if (passes && (x === "text_sim" || x === "harmonic" || y === "text_sim" || y === "harmonic")) notes.push("With a filter, text similarity and the harmonic mean have no interval here: theirs is a bootstrap over the whole run.");
   if (found.length && !front.length) notes.push("Neither way of one of these columns is better, so there is no front.");
   else if (front.length) notes.push(`On the front: ${plural(front.length, "point")}, with a ring and a yes in the table.`);
+  const guessed = [...new Set(found.filter(({ point }) => point.untuned).map(({ point }) => point.method))];
+  if (guessed.length) notes.push(`Untuned: the rates of ${guessed.join(", ")} are a guess for this backbone, so that a low score says little of the method.`);
   byId("plane-note").textContent = notes.join(" ");
   byId("plane").replaceChildren(...(found.length ? [planeFigure(found, front, ways, { x, y }, bars)] : []));
   planeTable(found, new Set(front), { x, y });
