@@ -33,7 +33,7 @@ FILE = "adapter.safetensors"  # what a LoRA or an embedding is called in a fit's
 ABOUT = "fit.json"
 TOKEN = "<adapter>"  # the word that an embedding is loaded as; the trigger says where it stands
 LORA, EMBEDDING, PIPELINE, PEFT = "lora", "embedding", "pipeline", "peft"  # kinds
-PARTS = ("unet", "text_encoder", "vae")  # of a pipeline
+PARTS = ("unet", "text_encoder", "text_encoder_2", "vae")  # of a pipeline
 NOISY = 500  # the step at which the U-Net is looked at
 
 
@@ -89,14 +89,11 @@ def proven(backbone: Backbone, told: Told, place: Path, super_category: str) -> 
     from baselines.adapter_peft import peft_folder
     from baselines.adapter_word import embedding
 
-    if backbone.text.joint or backbone.text.behind:
-        how = "has two text encoders"
-        if backbone.text.behind:
-            how = "reads its text behind a projection"
+    if backbone.text.behind:
         raise UserError(
-            f"{told.name}: adapters trained elsewhere are drawn with on Stable Diffusion 1.x and "
-            f"2.x, and the backbone {backbone.name} {how}; score its pictures instead "
-            f"(docs/import.md)"
+            f"{told.name}: adapters trained elsewhere are drawn with on Stable Diffusion 1.x, 2.x "
+            f"and XL, and the backbone {backbone.name} reads its text behind a projection; score "
+            f"its pictures instead (docs/import.md)"
         )
     kinds: dict[str, Callable[..., AbstractContextManager[None]]] = {
         LORA: lora,
@@ -126,13 +123,15 @@ def seen(backbone: Backbone, text: str) -> torch.Tensor:
     """What the U-Net makes of fixed noise beside a text, float32."""
     import torch
 
+    from perfusion_core.sampling import text_side
+
     unet = backbone.unet
     side = int(unet.config.sample_size)
     noise = torch.randn(
         (1, unet.config.in_channels, side, side), generator=torch.Generator().manual_seed(0)
     )
     with torch.no_grad():
-        encoding = backbone.pipe.encode_prompt(text, backbone.device, 1, False)[0]
+        encoding, pooled = text_side(backbone, text)
         noise, encoding = (x.to(backbone.device, backbone.dtype) for x in (noise, encoding))
-        found: torch.Tensor = unet(noise, NOISY, encoding).sample
+        found: torch.Tensor = unet(noise, NOISY, encoding, **backbone.added(pooled)).sample
     return found.float()

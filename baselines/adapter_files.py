@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 
 ADAPTER = "elsewhere"  # peft's name for the matrices
 SHOWN = 3  # keys that an error prints
-KOHYA = re.compile(r"lora_(unet|te1?)_\w+\.(lora_down\.weight|lora_up\.weight|alpha)")
+ENDS = r"\w+\.(lora_down\.weight|lora_up\.weight|alpha)"
+KOHYA = re.compile(rf"lora_(unet|te1?)_{ENDS}")
+KOHYA_XL = re.compile(rf"lora_(unet|te[12])_{ENDS}")
+OTHERS = re.compile(r"(unet|text_encoder)\..+lora.+")  # diffusers' and PEFT's
+OTHERS_XL = re.compile(r"(unet|text_encoder(_2)?)\..+lora.+")
 MATRIX = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
 
 
@@ -76,7 +80,7 @@ def read(file: Path, name: str) -> dict[str, torch.Tensor]:
 class Layer:
     """The two matrices beside one layer, and what the file calls them."""
 
-    part: str  # unet or text_encoder
+    part: str  # unet, text_encoder or text_encoder_2
     module: str
     matrices: dict[str, torch.Tensor]  # A (down) and B (up)
     keys: dict[str, str]
@@ -89,21 +93,33 @@ class Layer:
 
 @contextmanager
 def lora(backbone: Backbone, file: Path, name: str) -> Iterator[None]:
-    """The matrices beside the layers of U-Net and text encoder, each of them in its place."""
+    """The matrices beside the layers of U-Net and text encoders, each of them in its place."""
     pipe = backbone.pipe
-    layers = layers_of(read(file, name), name, flat=not hasattr(pipe.text_encoder, "text_model"))
+    layers = layers_of(read(file, name), name, backbone)
     refuse_misfits(backbone, layers, name)
     refuse_idle(layers, name)
-    plain = pipe.text_encoder
+    plain = {reader.part: reader.model for reader in backbone.text.readers}
     try:
-        if any(layer.part == "text_encoder" for layer in layers):
-            pipe.text_encoder = copy.deepcopy(plain)
+        for part, model in plain.items():
+            if any(layer.part == part for layer in layers):
+                setattr(pipe, part, copy.deepcopy(model))
         load(backbone, file, name)
         settle(backbone, layers, name)
         yield
     finally:
         pipe.unet.unload_lora()
-        pipe.text_encoder = plain
+        for part, model in plain.items():
+            setattr(pipe, part, model)
+
+
+def parts_of(backbone: Backbone) -> tuple[str, ...]:
+    """The models of a pipeline that matrices may stand in."""
+    return ("unet", *(reader.part for reader in backbone.text.readers))
+
+
+def models_of(backbone: Backbone) -> dict[str, dict[str, Any]]:
+    """Their layers by name."""
+    return {part: dict(getattr(backbone.pipe, part).named_modules()) for part in parts_of(backbone)}
 
 
 def load(backbone: Backbone, file: Path, name: str) -> None:
@@ -140,14 +156,13 @@ def weights_of(backbone: Backbone) -> dict[str, tuple[int, int]]:
     }
 
 
-def layers_of(tensors: Mapping[str, torch.Tensor], name: str, *, flat: bool) -> list[Layer]:
-    """What diffusers' converters make of the keys; one that no layer takes is an error. `flat`: a
-    text encoder whose layers have no `text_model.` before them."""
+def layers_of(tensors: Mapping[str, torch.Tensor], name: str, backbone: Backbone) -> list[Layer]:
+    """What diffusers' converters make of the keys; one that no layer takes is an error."""
     kohya = all(key.startswith("lora_") for key in tensors)
-    refuse_strangers(tensors, name, kohya)
+    refuse_strangers(tensors, name, kohya, backbone.text.joint)
     keys = {id(tensor): key for key, tensor in tensors.items()}
     layers: dict[tuple[str, str], Layer] = {}
-    for (part, key), tensor in converted(tensors, name, flat).items():
+    for (part, key), tensor in converted(tensors, name, backbone).items():
         if found := MATRIX.fullmatch(key):
             layer = layers.setdefault((part, found["module"]), Layer(part, found["module"], {}, {}))
             layer.matrices[found["side"]] = tensor
@@ -159,9 +174,10 @@ def layers_of(tensors: Mapping[str, torch.Tensor], name: str, *, flat: bool) -> 
             layer.alpha = float(tensors[alpha])
             used.add(alpha)
     if left := set(tensors) - used:
+        kind = "XL" if backbone.text.joint else "1.x or 2.x"
         raise UserError(
             f"{name}: {len(left)} of its {len(tensors)} keys belong to no layer of Stable "
-            f"Diffusion 1.x or 2.x: {some(left)}; give an adapter for that kind of model"
+            f"Diffusion {kind}: {some(left)}; give an adapter for that kind of model"
         )
     half = [key for one in layers.values() if len(one.matrices) < 2 for key in one.keys.values()]
     if half:
@@ -169,15 +185,20 @@ def layers_of(tensors: Mapping[str, torch.Tensor], name: str, *, flat: bool) -> 
     return list(layers.values())
 
 
-def refuse_strangers(tensors: Mapping[str, torch.Tensor], name: str, kohya: bool) -> None:
+def refuse_strangers(
+    tensors: Mapping[str, torch.Tensor], name: str, kohya: bool, joint: bool
+) -> None:
     """Keys that diffusers would pass over without a word, or with one that nobody sees."""
-    fine = KOHYA.fullmatch if kohya else re.compile(r"(unet|text_encoder)\..+lora.+").fullmatch
+    one, two = (KOHYA, KOHYA_XL) if kohya else (OTHERS, OTHERS_XL)
+    fine = (two if joint else one).fullmatch
     strangers = [key for key in tensors if not fine(key) or "dora_scale" in key]
     strangers += [key for key in tensors if key.endswith(".alpha") and tensors[key].numel() != 1]
     if not strangers:
         return
-    if any(key.startswith(("lora_te2_", "text_encoder_2.")) for key in strangers):
+    if any(key.startswith(("lora_te2_", "text_encoder_2.")) for key in strangers) and not joint:
         why = "it was made for Stable Diffusion XL, which this backbone is not"
+    elif joint and any(key.startswith("lora_te_") for key in strangers):
+        why = "it was made for Stable Diffusion 1.x or 2.x, and this backbone is of XL's kind"
     else:
         why = (
             "only LoRA with kohya's, diffusers' or PEFT's keys is read; give DoRA, LoHa, LoKr "
@@ -190,49 +211,48 @@ def refuse_strangers(tensors: Mapping[str, torch.Tensor], name: str, kohya: bool
 
 
 def converted(
-    tensors: Mapping[str, torch.Tensor], name: str, flat: bool
+    tensors: Mapping[str, torch.Tensor], name: str, backbone: Backbone
 ) -> dict[tuple[str, str], torch.Tensor]:
-    """(unet or text_encoder, PEFT's key) -> the very tensor, by diffusers' own conversions."""
-    from diffusers import StableDiffusionPipeline
+    """(part, PEFT's key) -> the very tensor, by diffusers' own conversions. Blocks of XL's U-Net
+    have the original code's numbers in kohya's keys, and diffusers asks its configuration."""
+    from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
     from diffusers.utils import (
         convert_state_dict_to_diffusers,
         convert_state_dict_to_peft,
         convert_unet_state_dict_to_peft,
     )
 
+    joint = backbone.text.joint
+    pipeline = StableDiffusionXLPipeline if joint else StableDiffusionPipeline
+    blocks = {"unet_config": backbone.unet.config} if joint else {}
     try:
-        state, _ = StableDiffusionPipeline.lora_state_dict(dict(tensors))
+        state, _ = pipeline.lora_state_dict(dict(tensors), **blocks)
     except KeyError as error:  # kohya's down without its up
         raise UserError(
             f"{name}: {error.args[0]} is not in the file, its other matrix is"
         ) from None
-    except ValueError as error:
+    except (ValueError, IndexError) as error:  # IndexError: a block of no U-Net
         told = " ".join(str(error).split())[:200]
         raise UserError(f"{name} cannot be read as a LoRA: {told}") from None
-    parts: dict[str, dict[str, torch.Tensor]] = {"unet": {}, "text_encoder": {}}
+    parts: dict[str, dict[str, torch.Tensor]] = {part: {} for part in parts_of(backbone)}
     for key, tensor in state.items():
         part, _, rest = key.partition(".")
         parts[part][rest] = tensor
-    unet, text = parts["unet"], parts["text_encoder"]
+    unet = parts["unet"]
     if unet and "lora_A" not in next(iter(unet)):
-        unet = convert_unet_state_dict_to_peft(unet)
-    if text:
-        text = convert_state_dict_to_peft(convert_state_dict_to_diffusers(text))
-        if flat:
-            text = {key.removeprefix("text_model."): value for key, value in text.items()}
-    return {
-        (part, key): value
-        for part, of in (("unet", unet), ("text_encoder", text))
-        for key, value in of.items()
-    }
+        parts["unet"] = convert_unet_state_dict_to_peft(unet)
+    for reader in backbone.text.readers:
+        if text := parts[reader.part]:
+            text = convert_state_dict_to_peft(convert_state_dict_to_diffusers(text))
+            if not hasattr(reader.model, "text_model"):  # its layers have nothing before them
+                text = {key.removeprefix("text_model."): value for key, value in text.items()}
+            parts[reader.part] = text
+    return {(part, key): value for part, of in parts.items() for key, value in of.items()}
 
 
 def refuse_misfits(backbone: Backbone, layers: Collection[Layer], name: str) -> None:
     """Layers that the backbone has not, shapes that are not its own."""
-    models = {
-        part: dict(getattr(backbone.pipe, part).named_modules())
-        for part in ("unet", "text_encoder")
-    }
+    models = models_of(backbone)
     missing, wrong, bad = list[str](), list[str](), 0
     for layer in layers:
         weight = getattr(models[layer.part].get(layer.module), "weight", None)
@@ -280,11 +300,7 @@ def misfit(layer: Layer, weight: torch.Tensor) -> dict[str, str]:
 
 def settle(backbone: Backbone, layers: Collection[Layer], name: str) -> None:
     """Every matrix is where its key says, as it is in the file, and counts as much as it says."""
-    models = {
-        part: dict(getattr(backbone.pipe, part).named_modules())
-        for part in ("unet", "text_encoder")
-    }
-    lost = []
+    models, lost = models_of(backbone), []
     for layer in layers:
         module = models[layer.part][layer.module]
         for side, tensor in layer.matrices.items():
@@ -301,7 +317,7 @@ def settle(backbone: Backbone, layers: Collection[Layer], name: str) -> None:
             module.scaling[ADAPTER] = layer.alpha / layer.rank
     if lost:
         raise UserError(f"{name}: diffusers left {len(lost)} of its keys out: {some(lost)}")
-    count = sum(matrices_in(backbone.pipe, part) for part in ("unet", "text_encoder"))
+    count = sum(matrices_in(backbone.pipe, part) for part in parts_of(backbone))
     if count != 2 * len(layers):
         raise UserError(
             f"{name} asks in its header for {count} matrices, and holds {2 * len(layers)}; save it "

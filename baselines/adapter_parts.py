@@ -1,4 +1,4 @@
-"""A pipeline that somebody trained as a whole: its U-Net, text encoder and VAE for the backbone's.
+"""A pipeline that somebody trained as a whole: its U-Net, text encoders and VAE for the backbone's.
 
 In: a folder of diffusers' layout. Out: the backbone's pipeline with these parts, each of them read
 to the last key; afterwards its own again.
@@ -29,6 +29,11 @@ def other_parts(
     pipe = backbone.pipe
     refuse_other_prediction(pipe, folder, name)
     there = [part for part in parts if (folder / part).is_dir()]
+    if strange := [part for part in there if getattr(pipe, part, None) is None]:
+        raise UserError(
+            f"{name} has {strange[0]}, which the backbone {backbone.name} has not: it was trained "
+            f"on another model"
+        )
     plain = {part: getattr(pipe, part) for part in there}
     other = {part: opened(backbone, folder, part, name) for part in there}
     pairs = [zip(plain[part].parameters(), other[part].parameters()) for part in there]
@@ -57,7 +62,7 @@ def opened(backbone: Backbone, folder: Path, part: str, name: str) -> Any:
             model, info = type(own).from_pretrained(
                 folder,
                 subfolder=part,
-                dtype=torch.float32 if part == "text_encoder" else backbone.dtype,
+                dtype=own.dtype,
                 use_safetensors=True,
                 local_files_only=True,
                 output_loading_info=True,
@@ -78,7 +83,7 @@ def opened(backbone: Backbone, folder: Path, part: str, name: str) -> Any:
             f"{some(wrong)}"
         )
     model.to(backbone.device).requires_grad_(False).eval()
-    return model if part == "text_encoder" else lay_out(model, backbone.device)
+    return model if part.startswith("text_encoder") else lay_out(model, backbone.device)
 
 
 def refuse_other_prediction(pipe: Any, folder: Path, name: str) -> None:

@@ -193,7 +193,8 @@ def load_words(backbone: Backbone, file: Path) -> list[torch.Tensor]:
     from baselines.adapter_files import read
     from baselines.adapter_word import vectors_of
 
-    return list(vectors_of(read(file, str(file)), backbone, str(file)).to(backbone.device))
+    [vectors] = vectors_of(read(file, str(file)), backbone, str(file))
+    return list(vectors.to(backbone.device))
 
 
 # ---- files ----
@@ -214,8 +215,7 @@ def refuse_other_lora(backbone: Backbone, file: Path) -> None:
     """A file of another kind, or of another model, in one sentence."""
     from baselines.adapter_files import layers_of, read, refuse_misfits
 
-    flat = not hasattr(backbone.text_encoder, "text_model")
-    refuse_misfits(backbone, layers_of(read(file, str(file)), str(file), flat=flat), str(file))
+    refuse_misfits(backbone, layers_of(read(file, str(file)), str(file), backbone), str(file))
 
 
 @contextmanager

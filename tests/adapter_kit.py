@@ -1,15 +1,18 @@
 """Adapters as other programs write them: the same random matrices under every program's keys.
 
-In: a pipeline. Out: state dicts; and the pipeline with the matrices added to its weights, which is
-what they mean.
+In: a pipeline, with one text encoder or two. Out: state dicts; and the pipeline with the matrices
+added to its weights, which is what they mean.
 """
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from conftest import make_pipe
+from sd_kit import unet_names
+from xl_kit import make_xl
 
 RANK = 3
 TARGETS = re.compile(r".*(to_q|to_k|to_v|to_out\.0)|.*(q_proj|k_proj|v_proj|out_proj)|.*proj_in")
@@ -28,8 +31,19 @@ class Matrices:
 
 def matrices(scale: float = 0.3, seed: int = 0, alphas: bool = False) -> list[Matrices]:
     """One pair for each attention layer, convolution before one, and layer of the text encoder."""
-    rng, pipe, found = torch.Generator().manual_seed(seed), make_pipe(), []
-    for part in ("unet", "text_encoder"):
+    return matrices_of(make_pipe(), ("unet", "text_encoder"), scale, seed, alphas)
+
+
+def matrices_xl(scale: float = 0.3, seed: int = 0, alphas: bool = False) -> list[Matrices]:
+    """The same of Stable Diffusion XL's kind, with its second text encoder."""
+    return matrices_of(make_xl(), ("unet", "text_encoder", "text_encoder_2"), scale, seed, alphas)
+
+
+def matrices_of(
+    pipe: Any, parts: tuple[str, ...], scale: float, seed: int, alphas: bool
+) -> list[Matrices]:
+    rng, found = torch.Generator().manual_seed(seed), []
+    for part in parts:
         for name, layer in getattr(pipe, part).named_modules():
             if not TARGETS.fullmatch(name):
                 continue
@@ -43,9 +57,9 @@ def matrices(scale: float = 0.3, seed: int = 0, alphas: bool = False) -> list[Ma
     return found
 
 
-def merged(found: list[Matrices]):
+def merged(found: list[Matrices], make: Callable[[], Any] = make_pipe):
     """A pipeline whose weights have had the products added, by hand, in float64."""
-    pipe = make_pipe()
+    pipe = make()
     for one in found:
         weight = dict(getattr(pipe, one.part).named_modules())[one.module].weight
         product = one.up.double().flatten(1) @ one.down.double().flatten(1)
@@ -56,10 +70,50 @@ def merged(found: list[Matrices]):
 
 def kohya(found: list[Matrices]) -> dict[str, torch.Tensor]:
     """sd-scripts' networks/lora.py; half precision, with alphas."""
+    return named_by_kohya(found, {"unet": "unet", "text_encoder": "te"})
+
+
+def kohya_xl(found: list[Matrices]) -> dict[str, torch.Tensor]:
+    """The same for XL: its U-Net's blocks have the original code's numbers."""
+    heads = {"unet": "unet", "text_encoder": "te1", "text_encoder_2": "te2"}
+    return named_by_kohya(found, heads, original_names(make_xl().unet))
+
+
+def kohya_xl_unmapped(found: list[Matrices]) -> dict[str, torch.Tensor]:
+    """As trainers write it that start from diffusers' U-Net."""
+    return named_by_kohya(found, {"unet": "unet", "text_encoder": "te1", "text_encoder_2": "te2"})
+
+
+def original_names(unet: Any) -> dict[str, str]:
+    """Layer -> its name in the original code."""
+    weights = [name for name in unet.state_dict() if name.endswith(".weight")]
+
+    class Numbered:  # a number in place of each weight, so that it can be found again
+        config, up_blocks = unet.config, unet.up_blocks
+
+        def state_dict(self) -> dict[str, int]:
+            return {name: number for number, name in enumerate(weights)}
+
+    renamed = {number: name for name, number in unet_names(Numbered()).items()}
+    return {
+        name.removesuffix(".weight"): renamed[number].removesuffix(".weight")
+        for number, name in enumerate(weights)
+    }
+
+
+def placed(one: Matrices) -> str:
+    """A layer as files name it: those of text encoders stand below text_model."""
+    below = one.part == "unet" or one.module.startswith("text_model.")
+    return one.module if below else f"text_model.{one.module}"
+
+
+def named_by_kohya(
+    found: list[Matrices], heads: dict[str, str], names: dict[str, str] | None = None
+) -> dict[str, torch.Tensor]:
     out = {}
     for one in found:
-        place = one.module if one.part == "unet" else f"text_model.{one.module}"
-        name = f"lora_{'unet' if one.part == 'unet' else 'te'}_{place.replace('.', '_')}"
+        place = (names or {}).get(one.module, placed(one)) if one.part == "unet" else placed(one)
+        name = f"lora_{heads[one.part]}_{place.replace('.', '_')}"
         out[f"{name}.lora_down.weight"] = one.down.half()
         out[f"{name}.lora_up.weight"] = one.up.half()
         out[f"{name}.alpha"] = torch.tensor(float(one.alpha))
@@ -70,7 +124,7 @@ def diffusers_scripts(found: list[Matrices]) -> dict[str, torch.Tensor]:
     """train_dreambooth_lora.py, train_text_to_image_lora.py."""
     out = {}
     for one in found:
-        name = f"{one.part}.{one.module}."
+        name = f"{one.part}.{placed(one) if one.part == 'text_encoder_2' else one.module}."
         name += "lora" if one.part == "unet" else "lora_linear_layer"
         out |= {f"{name}.down.weight": one.down, f"{name}.up.weight": one.up}
     return out
@@ -80,8 +134,7 @@ def peft(found: list[Matrices]) -> dict[str, torch.Tensor]:
     """What `save_lora_weights` is given by scripts that leave PEFT's names."""
     out = {}
     for one in found:
-        place = one.module if one.part == "unet" else f"text_model.{one.module}"
-        name = f"{one.part}.{place}"
+        name = f"{one.part}.{placed(one)}"
         out |= {f"{name}.lora_A.weight": one.down, f"{name}.lora_B.weight": one.up}
     return out
 
@@ -102,4 +155,10 @@ FORMATS: dict[str, Callable[[list[Matrices]], dict[str, torch.Tensor]]] = {
     "diffusers_scripts": diffusers_scripts,
     "peft": peft,
     "processors": processors,
+}
+FORMATS_XL: dict[str, Callable[[list[Matrices]], dict[str, torch.Tensor]]] = {
+    "kohya": kohya_xl,
+    "kohya_unmapped": kohya_xl_unmapped,
+    "diffusers_scripts": diffusers_scripts,
+    "peft": peft,
 }

@@ -167,7 +167,8 @@ def adapter_of(name: str, place: Path, last: bool = False) -> Adapter:
     if any(part in key for key in keys for part in OF_LORA):
         return Adapter(name, LORA, place, files, last=last)
     if len(keys) == 1 or set(keys) <= {"clip_l", "clip_g"}:
-        return Adapter(name, EMBEDDING, place, files, keys[0], last)
+        word = keys[0] if len(keys) == 1 else ""  # of XL's two tensors none says it
+        return Adapter(name, EMBEDDING, place, files, word, last)
     first = ", ".join(keys[:3])
     if any(key.startswith(("model.diffusion_model.", "down_blocks.", "conv_in.")) for key in keys):
         raise UserError(
@@ -189,7 +190,7 @@ def keys_of(place: Path) -> list[str]:
 
 
 def parts_of(folder: Path) -> tuple[tuple[str, Path], ...]:
-    """What of a pipeline decides its pictures: U-Net, text encoder and VAE, no pickle."""
+    """What of a pipeline decides its pictures: U-Net, text encoders and VAE, no pickle."""
     files: list[tuple[str, Path]] = []
     for part in PARTS:
         inside = sorted(path for path in (folder / part).glob("*") if path.name.endswith(SHAPES))

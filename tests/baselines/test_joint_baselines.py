@@ -17,8 +17,9 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from xl_kit import WIDTHS, load_word, save_xl, xl_stock
 
-from baselines import custom_diffusion_student, dreambooth, textual_inversion
-from baselines.adapter import LORA, Told, proven
+from baselines import custom_diffusion_student, dreambooth, lora, textual_inversion
+from baselines.adapter import EMBEDDING, LORA, TOKEN, Told, proven
+from baselines.adapter import PEFT as ELSEWHERE
 from baselines.parts import FrozenText, LearnedText
 from benchmarks.contract import check_method
 from benchmarks.planning import methods
@@ -241,13 +242,16 @@ def test_each_photographs_size_and_cut_are_told(backbone, tmp_path, method):
         assert set(map(tuple, class_images.tolist())) == {(16.0, 16.0, 0.0, 0.0, 16.0, 16.0)}
 
 
-def test_adapters_of_others_are_refused_in_one_sentence(backbone, fit_of):
-    file = fit_of("lora").folder / "pytorch_lora_weights.safetensors"
-    with (
-        pytest.raises(UserError, match="theirs: adapters trained elsewhere"),
-        proven(backbone, Told("theirs", LORA, "sks {}"), file, "toy"),
-    ):
-        pass
+@pytest.mark.parametrize(
+    ("method", "kind", "file"),
+    [("lora", LORA, lora.FILE), ("ti", EMBEDDING, textual_inversion.FILE), ("dora", ELSEWHERE, "")],
+)
+def test_a_fit_given_as_an_adapter_draws_as_the_method(backbone, fit_of, method, kind, file):
+    fitted = fit_of(method)
+    word = TOKEN if kind == EMBEDDING else "sks toy"
+    with proven(backbone, Told("mine", kind, word), fitted.folder / file, "toy"):
+        found = sample(backbone, TEXT.replace("{teddy}", word), SEEDS, steps=5)
+    assert apart(ours(method, backbone, {"teddy": fitted}, TEXT), found) <= 1
 
 
 @pytest.mark.parametrize("method", PEFT)
