@@ -54,6 +54,7 @@ def other_parts(
 def opened(backbone: Backbone, folder: Path, part: str, name: str) -> Any:
     """One part, whose weights are those of the files and shaped like the backbone's."""
     from perfusion_core.backbone import lay_out
+    from perfusion_core.other_vae import dtype_of
     from perfusion_core.places import variant_of
 
     own = getattr(backbone.pipe, part)
@@ -82,6 +83,8 @@ def opened(backbone: Backbone, folder: Path, part: str, name: str) -> Any:
             f"{name}: its {part} is not shaped like that of the backbone {backbone.name}: "
             f"{some(wrong)}"
         )
+    if part == "vae" and backbone.text.joint:
+        model.to(dtype_of(model, backbone.dtype))
     model.to(backbone.device).requires_grad_(False).eval()
     return model if part.startswith("text_encoder") else lay_out(model, backbone.device)
 

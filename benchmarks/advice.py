@@ -3,7 +3,13 @@
 In: an error. Out: its sentence, with the `perfbench` command that mends it.
 """
 
-from perfusion_core.errors import MissingClassImages, MissingCovariance, MissingMasks, NotAConcept
+from perfusion_core.errors import (
+    MissingClassImages,
+    MissingCovariance,
+    MissingMasks,
+    NotAConcept,
+    NotFinite,
+)
 
 
 def advice(error: BaseException) -> str:
@@ -15,6 +21,8 @@ def advice(error: BaseException) -> str:
         return "`perfbench masks` makes them"
     if isinstance(error, MissingClassImages):
         return "`perfbench run` makes them"
+    if isinstance(error, NotFinite) and error.vae:
+        return "of Stable Diffusion XL, --vae fp16-fix takes a VAE that was made for float16"
     if isinstance(error, NotAConcept):
         return "concepts are made by `perfbench fit perfusion`"
     return ""

@@ -77,6 +77,15 @@ def add_dtype(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_vae(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--vae",
+        metavar="WHICH",
+        help="another VAE for the backbone's own: fp16-fix (of sdxl, for float16), a folder or a "
+        "hub id",
+    )
+
+
 def add_calls(parser: argparse.ArgumentParser) -> None:
     """`--limit` of verbs that draw nothing: of what judges are asked."""
     parser.add_argument(

@@ -30,7 +30,8 @@ from perfusion_core.families import index_of, why_not_folder
 from perfusion_core.hardware import fast_dtype_name
 from perfusion_core.hub import check_channels
 from perfusion_core.noise_levels import flow_shift, is_flow
-from perfusion_core.places import COVARIANCE, locate, variant_of
+from perfusion_core.other_vae import dtype_of, open_vae
+from perfusion_core.places import COVARIANCE, locate, locate_vae, variant_of
 from perfusion_core.single_file import open_single_file
 from perfusion_core.text_encoders import TextEncoders, is_joint, text_encoders
 from perfusion_core.weight_digests import backbone_digest
@@ -59,15 +60,18 @@ class Backbone:
         dtype: str | torch.dtype | None = None,
         revision: str | None = None,
         names: Mapping[str, Path] | None = None,
+        vae: str | Path | None = None,
     ) -> "Backbone":
         """`names` are the short names that mean a folder: {"miniature": Path(...)}; the harness
-        hands them in.
+        hands them in. `vae` stands in for the checkpoint's own: a folder, a hub id, or `fp16-fix`.
         """
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         kind = as_dtype(dtype) if dtype else fast_dtype(device)
         name, place, revision = locate(str(where), revision, names or {})
         pipe = load_pipeline(place, kind)
         check_shape(pipe, name)
+        if vae:
+            pipe.vae = open_vae(locate_vae(str(vae))[1], pipe.vae, kind)
         pipe.to(device)
         pipe.set_progress_bar_config(disable=True)
         lay_out(denoiser_of(pipe), device)
@@ -345,8 +349,7 @@ def load_joint(place: Path, kinds: dict[str, torch.dtype]) -> Any:
             f"knows no betas (EDM, as Playground 2.5), and training and drawing here need them; "
             f"use its own pipeline with load_concepts"
         )
-    if kinds["default"] == torch.float16 and pipe.vae.config.force_upcast:
-        pipe.vae.to(torch.float32)
+    pipe.vae.to(dtype_of(pipe.vae, kinds["default"]))
     return pipe
 
 

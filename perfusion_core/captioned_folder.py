@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderDC, DiffusionPipeline
+from diffusers import DiffusionPipeline
 
 from perfusion_core.denoisers import between, exactly
 from perfusion_core.errors import UserError
+from perfusion_core.other_vae import dtype_of
 from perfusion_core.places import variant_of
 
 
@@ -28,7 +29,5 @@ def load_captioned(place: Path, kinds: dict[str, torch.dtype]) -> Any:
         module.float()
     exactly(pipe.transformer)
     vae: Any = pipe.vae
-    leaves = isinstance(vae, AutoencoderDC) or vae.config.force_upcast
-    if kinds["default"] == torch.float16 and leaves:
-        vae.to(torch.float32)
+    vae.to(dtype_of(vae, kinds["default"]))
     return pipe

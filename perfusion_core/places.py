@@ -8,11 +8,21 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from perfusion_core.errors import UserError, unknown
-from perfusion_core.hub import DENOISERS, HUB, fetch_checkpoint, variant_in
+from perfusion_core.hub import (
+    DENOISERS,
+    HUB,
+    VAE_FILES,
+    VAES,
+    fetch_checkpoint,
+    fetch_vae,
+    variant_in,
+)
 
 COVARIANCE = "covariance.safetensors"  # beside a backbone
+LATENTS = ("latent_channels", "scaling_factor", "shift_factor", "latents_mean", "latents_std")
 
 
 def cache_dir() -> Path:
@@ -74,6 +84,44 @@ def on_this_machine(where: str, names: Mapping[str, Path]) -> tuple[str, Path] |
         kinds = ["a folder", "a .safetensors file", "a hub id such as owner/name"]
         raise unknown("backbone", where, [*names, *HUB, *kinds])
     return None
+
+
+def locate_vae(where: str) -> tuple[str, Path]:
+    """-> a name for people, and the folder of a VAE: a name of VAES, a folder that holds it or a
+    whole pipeline, or a hub id, which is fetched (safetensors only)."""
+    path = Path(where).expanduser()
+    if path.is_dir():
+        inside = path / "vae" if (path / "model_index.json").is_file() else path
+        if lacking := [name for name in VAE_FILES if not (inside / name).is_file()]:
+            raise UserError(
+                f"{where} is no VAE: there is no {inside / lacking[0]}; give a folder in diffusers "
+                f"layout"
+            )
+        return path.resolve().name, inside
+    is_id = re.fullmatch(r"[\w.-]+/[\w.-]+", where) and not where.startswith(".")
+    if where not in VAES and not is_id:
+        raise unknown("VAE", where, [*VAES, "a folder", "a hub id such as owner/name"])
+    return where, fetch_vae(where)
+
+
+def latents_apart(own: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
+    """What of two VAEs' configurations says that their latents differ: a denoiser reads them as the
+    VAE of its training made them. Empty where both say the same, or one says nothing."""
+    for name in LATENTS:
+        mine, other = own.get(name), theirs.get(name)
+        if None not in (mine, other) and mine != other:
+            return f"{name} {mine} -> {other}"
+    levels = [len(one.get("block_out_channels") or ()) for one in (own, theirs)]
+    return f"levels {levels[0]} -> {levels[1]}" if all(levels) and len(set(levels)) > 1 else ""
+
+
+def refuse_other_latents(name: str, own: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
+    """By their configurations, before or after the VAE of this name is opened."""
+    if apart := latents_apart(own, theirs):
+        raise UserError(
+            f"the VAE {name} makes other latents than the backbone's own ({apart}); give one of "
+            f"the same family"
+        )
 
 
 def variant_of(folder: Path) -> str | None:

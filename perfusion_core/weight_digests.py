@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from weakref import WeakKeyDictionary
 
-from perfusion_core.hub import used, variant_in
+from perfusion_core.hub import VAE_FILES, used, variant_in
 
 WITHIN = ".base_layer."  # in the name of a layer that an adapter stands around
 # until a weight is written to
@@ -40,6 +40,14 @@ def backbone_digest(place: Path) -> str:
     for name in used(path.as_posix() for path in paths):
         total.update(f"{name} {file_sha256(place / name)}\n".encode())
     return total.hexdigest()[:16]
+
+
+def vae_digest(place: Path) -> str:
+    """Of the files of a VAE that stands in for a backbone's own."""
+    told = "".join(
+        f"{name} {file_sha256(place / name)}\n" for name in VAE_FILES if (place / name).is_file()
+    )
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def text_digest(text_encoder: Any, vocabulary: int | None = None) -> str:

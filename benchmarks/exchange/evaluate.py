@@ -80,6 +80,7 @@ def opened(prepared: Prepared) -> Any:
         models.place,
         device=prepared.device if here else "cpu",
         dtype=models.dtype if here else "float32",
+        vae=models.vae.place if models.vae else None,
     )
     backbone.name = models.name
     return backbone

@@ -2,7 +2,7 @@
 
 import argparse
 
-from benchmarks.options import DDIM_STEPS, GUIDANCE, add_device, number, whole
+from benchmarks.options import DDIM_STEPS, GUIDANCE, add_device, add_vae, number, whole
 from benchmarks.verb import Run, verb
 
 
@@ -250,6 +250,7 @@ def generate(parser: argparse.ArgumentParser) -> Run:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace what is already at --out")
     add_model_flags(parser)
+    add_vae(parser)
 
     def act(args: argparse.Namespace) -> None:
         from benchmarks.figures.one_prompt.drawn_prompt import generate

@@ -18,17 +18,34 @@ from benchmarks.scoring.modern import spelled_out
 from perfusion_core.errors import UserError
 from perfusion_core.families import CAPTIONED, index_of
 from perfusion_core.hardware import fast_dtype_name, has_gpu
-from perfusion_core.places import COVARIANCE, cached, locate, variant_of
+from perfusion_core.places import (
+    COVARIANCE,
+    cached,
+    locate,
+    locate_vae,
+    refuse_other_latents,
+    variant_of,
+)
 from perfusion_core.single_file import SECOND, layout_of, picture_side
 from perfusion_core.weight_digests import (
     backbone_digest,
     file_sha256,
     joint_digest,
     text_digest_of_files,
+    vae_digest,
 )
 
 SMALL = 128  # pixels; a larger picture keeps a processor busy in a smaller batch
 LARGE = 1024  # pixels; of such pictures, more than two at a time fill a GPU of 24 GB
+
+
+@dataclass(frozen=True)
+class Vae:
+    """One that stands in for the backbone's own."""
+
+    name: str
+    place: str
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -49,12 +66,14 @@ class Models:
     compiled: bool = False
     world: str = ""  # the miniature's generation; empty for other models
     joint: bool = False  # its U-Net is told the size of each photograph
+    vae: Vae | None = None
     captioned: bool = False  # of PixArt's or Sana's kind: a transformer, text behind a projection
 
     @property
     def facts(self) -> Facts:
         selector, rows = self.selector.name, self.rows
-        return Facts(self.digest, self.covariance, self.dtype, selector, rows, self.compiled)
+        vae = self.vae.digest if self.vae else ""
+        return Facts(self.digest, self.covariance, self.dtype, selector, rows, self.compiled, vae)
 
 
 def find_models(config: Config) -> Models:
@@ -96,8 +115,39 @@ def find_models(config: Config) -> Models:
         compiled=config.compile,
         world=world_of_weights(place, digest),
         joint=is_joint_place(place),
+        vae=find_vae(config.vae, place) if config.vae else None,
         captioned=index_of(place).get("transformer") in CAPTIONED,
     )
+
+
+def find_vae(given: str, backbone: Path) -> Vae:
+    """Located, and refused where its configuration is none for this backbone."""
+    name, place = locate_vae(given)
+    refuse_other_latents(name, vae_config(backbone / "vae"), vae_config(place))
+    return Vae(name, str(place.resolve()), vae_digest(place))
+
+
+def vae_config(folder: Path) -> dict[str, Any]:
+    """What it tells; nothing of a single file, or where it is damaged."""
+    try:
+        return dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def vae_note(models: Models) -> str:
+    """What to type where float16 was asked for, and the VAE leaves its range; else empty."""
+    if models.dtype != "float16" or not models.joint or models.vae or not leaves_float16(models):
+        return ""
+    return (
+        f"the VAE of {models.name} leaves float16's range, so it stays in float32; --vae fp16-fix "
+        f"takes one that was made for float16, with keys and numbers of its own"
+    )
+
+
+def leaves_float16(models: Models) -> bool:
+    """Whether the backbone's VAE says so, or says nothing."""
+    return bool(vae_config(Path(models.place) / "vae").get("force_upcast", True))
 
 
 def check_texts(config: Config) -> None:

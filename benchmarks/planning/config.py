@@ -43,6 +43,8 @@ class Config:
     # The model that draws: a name, a folder in diffusers layout, a single file, or a hub id.
     backbone: str = "miniature"
     revision: str = ""  # Branch, tag or commit of a hub id; without one, its newest.
+    # Another VAE for the backbone's own: `fp16-fix` (of Stable Diffusion XL), a folder or a hub id.
+    vae: str = ""
     # An imported suite, `dreambench:DIR`; without one, the built-in concepts and prompts.
     suite: str = ""
     # Where masks are from: `auto` (the concepts' own, else CLIPSeg's), `none`, `clipseg`, or a
@@ -353,7 +355,7 @@ def protocol(config: Config) -> dict[str, Any]:
     usual = as_dict(Config())
     if out["masks"] == "auto":  # what each concept brings; its digest tells the rest
         del out["masks"]
-    for name in ("trained", "compile", "scheduler"):  # said only where they are asked for
+    for name in ("trained", "compile", "scheduler", "vae"):  # said only where they are asked for
         if out[name] == usual[name]:
             del out[name]
     return {**out, "scorers": out["scorers"][:1]}

@@ -25,12 +25,14 @@ class Facts:
     selector: str = ""  # digest of the scorer that picks training steps
     rows: int = 32  # of the U-Net's batch
     compiled: bool = False  # by torch.compile, which has low bits of its own
+    vae: str = ""  # digest of another VAE; empty: the backbone's own
 
     @property
     def model(self) -> dict[str, Any]:
         """What of the backbone decides bytes; plain ones are called what they always were."""
         compiled = {"compile": True} if self.compiled else {}
-        return {"backbone": self.backbone, "dtype": self.dtype, **compiled}
+        vae = {"vae": self.vae} if self.vae else {}
+        return {"backbone": self.backbone, "dtype": self.dtype, **compiled, **vae}
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,18 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.planning.backbones import Models
+from benchmarks.planning.backbones import Models, vae_note
 from benchmarks.suite.catalog import load_catalog
 from benchmarks.suite.concept_folder import Concept
 from benchmarks.suite.image_files import load_rgb
 
 SHARE = 0.5  # of the farthest shipped concept's nearness; measured: docs/miniature.md
 PICTURES = 8  # of each that are looked at
+
+
+def warnings_of(concepts: Sequence[Concept], models: Models, device: str) -> list[str]:
+    """Sentences for whoever is about to train: on the concepts, and on the VAE."""
+    return list(filter(None, (warning(concepts, models, device), vae_note(models))))
 
 
 def warning(concepts: Sequence[Concept], models: Models, device: str) -> str:

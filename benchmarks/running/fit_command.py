@@ -2,7 +2,7 @@
 
 import argparse
 
-from benchmarks.options import SEEDS, add_device, add_dtype, add_log, whole
+from benchmarks.options import SEEDS, add_device, add_dtype, add_log, add_vae, whole
 from benchmarks.verb import Run, verb
 from perfusion_core.errors import UserError
 
@@ -70,6 +70,7 @@ def fit(parser: argparse.ArgumentParser) -> Run:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace what is already at --out")
     add_model_flags(parser)
+    add_vae(parser)
     add_log(parser)
 
     def act(args: argparse.Namespace) -> None:

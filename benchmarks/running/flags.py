@@ -46,6 +46,11 @@ FLAGS = {  # flag -> key of Config, metavar, help
         "NAME",
         "branch, tag or commit of a hub id (default: its newest)",
     ),
+    "--vae": (
+        "vae",
+        "WHICH",
+        "another VAE for the backbone's own: fp16-fix (of sdxl, for float16), a folder or a hub id",
+    ),
     "--suite": (
         "suite",
         "LAYOUT:DIR",

@@ -29,7 +29,7 @@ def fit(args: argparse.Namespace) -> None:
     from benchmarks.disk import ask_for, remove
     from benchmarks.disk import replace as replace_file
     from benchmarks.planning.config import resolve
-    from benchmarks.running.familiar import warning
+    from benchmarks.running.familiar import warnings_of
     from benchmarks.running.prepared import (
         concept_key,
         frames_of,
@@ -83,6 +83,7 @@ def fit(args: argparse.Namespace) -> None:
     }
     flags |= {"revision": args.revision, "device": args.device, "seed": args.seed}
     flags |= {"suite": args.suite, "masks": args.masks, "method_files": args.method_files}
+    flags |= {"vae": args.vae}
     steps = [f"steps={args.steps}"] if args.steps else []
     exact = said.for_lora if args.purpose else {}
     whole = ("fit.", "select_scorer=")  # any other key is one of the method's
@@ -97,7 +98,7 @@ def fit(args: argparse.Namespace) -> None:
             f"--concept {args.concept} is {len(chosen)} concepts, and one is trained at a time: "
             f"give the command for each, such as --concept {chosen[0].name}"
         )
-    if told := warning(planned_concepts(prepared), prepared.models, prepared.device):
+    for told in warnings_of(planned_concepts(prepared), prepared.models, prepared.device):
         print(f"perfbench: {told}", file=sys.stderr)
     store = Store(out.parent / f".{out.name}.fit")  # an interrupted training goes on from here
     store.locks.try_lock(FITTING)  # until this process ends: `perfbench clean` leaves it alone

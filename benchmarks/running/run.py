@@ -13,11 +13,12 @@ from typing import Any
 
 from benchmarks.digests import difference
 from benchmarks.disk import read_json, read_manifest
+from benchmarks.planning.backbones import vae_note
 from benchmarks.planning.config import Config
 from benchmarks.planning.units import Plan
 from benchmarks.running.beforehand import faster, tell, time_left, without_drift, workers
 from benchmarks.running.driver import Driver, Outcome, Stops, counted, failures_text
-from benchmarks.running.familiar import warning
+from benchmarks.running.familiar import warnings_of
 from benchmarks.running.forecast import as_text, forecast, images_left
 from benchmarks.running.given_files import place_given
 from benchmarks.running.known_seconds import remember
@@ -65,6 +66,8 @@ def show_plan(prepared: Prepared, as_json: bool = False) -> int:
         print(told)
     if advice := faster(prepared, images_left(about)):
         print(advice)
+    if told := vae_note(prepared.models):
+        print(told)
     return 0
 
 
@@ -114,7 +117,7 @@ def run_prepared(
             f"--limit {stops.images}: a prompt has {most} images, which are drawn together; give "
             f"at least {most}"
         )
-    if told := warning(planned_concepts(prepared), prepared.models, prepared.device):
+    for told in warnings_of(planned_concepts(prepared), prepared.models, prepared.device):
         print(f"perfbench: {told}", file=sys.stderr)
     with logged(log, prepared.folder, prepared.protocol) as watch:
         store = open_folder(prepared, argv)

@@ -90,7 +90,12 @@ class Worker:
         diffusers_logging.set_verbosity_error()  # what it says of a cut prompt, `_cut` says once
         transformers_logging.disable_progress_bar()
         models = self.job.models
-        backbone = Backbone.open(models.place, device=self.job.device, dtype=models.dtype)
+        backbone = Backbone.open(
+            models.place,
+            device=self.job.device,
+            dtype=models.dtype,
+            vae=models.vae.place if models.vae else None,
+        )
         if backbone.digest != models.digest:
             raise UserError(
                 f"the backbone {models.name} on this machine is not the one that the plan was made "

@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.digests import digest
 from benchmarks.paths import git_commit
-from benchmarks.planning.backbones import Models
+from benchmarks.planning.backbones import Models, Vae
 from benchmarks.planning.config import Config, as_dict, protocol
 from benchmarks.planning.units import Method, Plan
 from benchmarks.safe_paths import is_name, shown
@@ -84,6 +84,10 @@ def scorer_about(scorer: Scorer) -> dict[str, str]:
             "preprocessing": scorer.preprocessing, "pixels": scorer.pixels}  # fmt: skip
 
 
+def vae_about(vae: Vae) -> dict[str, dict[str, str]]:
+    return {"vae": {"id": vae.name, "sha256": vae.digest}}
+
+
 def resolved_protocol(config: Config, models: Models, catalog: Catalog) -> dict[str, Any]:
     """What may not change in a run folder, with names replaced by what they mean."""
     fixed = protocol(config) | {
@@ -97,6 +101,7 @@ def resolved_protocol(config: Config, models: Models, catalog: Catalog) -> dict[
         "scorers": [scorer.name for scorer in models.scorers[:1]],
         "select_scorer": models.selector.name,
         "recipe": "miniature" if models.miniature else "published",
+        **({"vae": models.vae.digest} if models.vae else {}),
     }
     return dict(anonymous(fixed))
 
@@ -249,6 +254,7 @@ def about_run(
             "covariance": models.covariance or None,
             "size": models.size,
             **({"world": models.world} if models.world else {}),
+            **(vae_about(models.vae) if models.vae else {}),
         },
         "scorers": [scorer_about(scorer) for scorer in models.scorers],
         "select_scorer": scorer_about(models.selector),

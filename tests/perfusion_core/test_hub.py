@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from fake_hub import COMMAND, COMMIT, Hub, asked_of
 
-from perfusion_core.hub import HUB, used, variant_in, whole
+from perfusion_core.hub import HUB, VAE_FILES, VAES, used, variant_in, whole
 
 CALL = """
 import sys
@@ -189,6 +189,59 @@ def test_two_text_encoders_are_fetched_with_both_tokenizers(larger, tmp_path):
     (Path(done.stdout.strip()) / SECOND[1]).unlink()
     offline = fetch(tmp_path, "sdxl", HF_HUB_OFFLINE="1")
     assert offline.returncode == 1 and "the backbone sdxl" in offline.stderr
+
+
+VAE = """
+import sys
+from perfusion_core.errors import UserError
+from perfusion_core.places import locate_vae
+try:
+    print(*locate_vae(sys.argv[1]))
+except UserError as error:
+    sys.exit(f"perfbench: {error}")
+assert "torch" not in sys.modules
+"""
+
+
+@pytest.fixture
+def vae(tmp_path):
+    """The files of the repository of fp16-fix, with what lies around in it."""
+    folder = tmp_path / "sdxl-vae-fp16-fix"
+    folder.mkdir()
+    for number, name in enumerate([*VAE_FILES, "sdxl_vae.safetensors", "README.md"]):
+        (folder / name).write_bytes(b'{"number": %d}' % number)
+    return folder
+
+
+def test_a_vae_by_its_short_name_is_fetched_once_and_kept(vae, tmp_path):
+    hub = Hub({VAES["fp16-fix"]: vae})
+    first = fetch(tmp_path / "home", "fp16-fix", code=VAE, endpoint=hub.address)
+    assert first.returncode == 0, first.stderr
+    said = f"fp16-fix = {VAES['fp16-fix']} at {COMMIT[:8]}: 2 files, 0 kB, will be downloaded once"
+    assert first.stderr.startswith(said) and hub.fetched() == set(VAE_FILES)
+    name, folder = first.stdout.split()
+    assert name == "fp16-fix" and folder.endswith(COMMIT)
+    hub.close()
+    for more in ({"HF_HUB_OFFLINE": "1"}, {}):
+        offline = fetch(tmp_path / "home", "fp16-fix", code=VAE, **more)
+        assert (offline.returncode, offline.stdout) == (0, first.stdout), offline.stderr
+
+
+def test_what_is_no_vae_on_the_hub_is_one_sentence(vae, tmp_path):
+    (vae / VAE_FILES[1]).rename(vae / "diffusion_pytorch_model.bin")  # pickles are never read
+    hub = Hub({"owner/vae": vae})
+    done = fetch(tmp_path / "home", "owner/vae", code=VAE, endpoint=hub.address)
+    absent = fetch(tmp_path / "home", "owner/none", code=VAE, endpoint=hub.address)
+    hub.close()
+    assert done.returncode == absent.returncode == 1 and hub.fetched() == set()
+    assert done.stderr.startswith(
+        "perfbench: owner/vae on the hub is not a VAE in diffusers layout"
+    )
+    assert "does not give out owner/none" in absent.stderr
+    offline = fetch(tmp_path / "home", "fp16-fix", code=VAE, HF_HUB_OFFLINE="1")
+    assert offline.stderr.startswith(f"perfbench: the VAE fp16-fix ({VAES['fp16-fix']}) is not in")
+    assert "give --vae the path of its folder" in offline.stderr
+    assert all(one.stderr.strip().count("\n") == 0 for one in (done, absent, offline))
 
 
 def test_a_refiner_is_refused_before_anything_is_downloaded(larger, tmp_path):

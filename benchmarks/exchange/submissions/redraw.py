@@ -56,6 +56,11 @@ def redraw(found: Checked, places: Places, asked: Asked) -> dict[str, Any]:
     backbone = places.backbone or found.about["backbone"].get("id", "")
     if not places.backbone and backbone not in backbone_names():
         raise UserError(f"--redraw draws on {shown(backbone)}: give its place with --backbone")
+    if found.about["protocol"].get("vae"):
+        raise UserError(
+            "--redraw draws with the backbone's own VAE, and these pictures were drawn with "
+            "another one; check the archive without --redraw"
+        )
     if found.known.catalog is None:
         raise UserError("--redraw needs the suite: give its place with --suite")
     trained = trained_places(Path(asked.trained), found) if asked.trained else {}

@@ -70,6 +70,7 @@ def opened(args: argparse.Namespace) -> Backbone:
         dtype=None if args.dtype == "auto" else args.dtype,
         revision=args.revision,
         names=backbone_names(),
+        vae=getattr(args, "vae", None),
     )
 
 
