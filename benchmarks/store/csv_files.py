@@ -21,7 +21,8 @@ from benchmarks.safe_paths import is_name, leads_out
 from benchmarks.scoring.cell_row import COLUMNS
 from benchmarks.scoring.measures import SCORED
 from benchmarks.store.frame_text import frame_of_text
-from benchmarks.store.packed import unpacked
+from benchmarks.store.packed import LIMIT, unpacked
+from perfusion_core.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,7 +110,15 @@ def _as_it_is(path: Path) -> bytes:
 
 
 def _unzipped(path: Path) -> bytes:
-    return gzip.decompress(_as_it_is(zipped(path)))
+    """Never more than LIMIT in memory: a small file may unpack to anything."""
+    with gzip.GzipFile(fileobj=io.BytesIO(_as_it_is(zipped(path)))) as stream:
+        data = stream.read(LIMIT + 1)
+    if len(data) > LIMIT:
+        raise UserError(
+            f"{zipped(path)} unpacks to more than {LIMIT // 2**20:,} MiB, which no run has; remove "
+            f"it, or take the file from whoever made the run again"
+        )
+    return data
 
 
 def plain(path: Path) -> bytes:
@@ -215,6 +224,8 @@ def read_plan_frame(path: Path) -> "pd.DataFrame | None":
     try:
         text = plain(path)
         frame = frame_of_text(text, {})
+    except UserError:  # a packed one that would fill the memory
+        raise
     except (OSError, EOFError, zlib.error, ValueError):
         return None
     if not len(frame) and list(frame) == list(PLAN_ROW):

@@ -36,6 +36,8 @@ def read_table(run: Path, name: str) -> pd.DataFrame:
     again = f"`perfbench table {run}` makes it again"
     try:
         table = frame_of(plain(path))
+    except UserError:  # a packed one that would fill the memory
+        raise
     except DAMAGED as error:
         raise UserError(f"{path} is damaged; {again}") from error
     if lacking := [column for column in NEEDED[name] if column not in table]:

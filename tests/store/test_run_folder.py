@@ -11,14 +11,18 @@ import subprocess
 import sys
 import textwrap
 import time
+import tracemalloc
 from dataclasses import replace
 
 import pandas as pd
 import pytest
+from made_run import make_run
 from run_kit import environment, small_file_system
 
+from benchmarks.cli import run
 from benchmarks.disk import DiskError, is_full
 from benchmarks.planning.units import Cell, Fit, Prior
+from benchmarks.store import csv_files
 from benchmarks.store.csv_files import (
     ROW,
     count_keys,
@@ -38,6 +42,7 @@ from benchmarks.store.reading import (
     read_weights,
 )
 from benchmarks.store.run_folder import Store
+from benchmarks.tables.derived import read_table
 from perfusion_core.errors import UserError
 
 FIT = Fit("db", "cat", "cat", {}, None, False, (), 1, "f" * 64)
@@ -297,6 +302,42 @@ def test_packed_rows_are_rows(tmp_path):
     for spoilt in (kept[:-9], kept[:40], b"", b"no gzip at all"):
         small.write_bytes(spoilt)
         assert read_rows_file(path) is None
+
+
+def test_a_packed_file_that_would_fill_the_memory_is_one_sentence(tmp_path, monkeypatch):
+    """64 MiB in 64 kB: read as far as the limit, and not a byte further."""
+    monkeypatch.setattr(csv_files, "LIMIT", 2**20)
+    bomb = gzip.compress(bytes(2**26))
+    assert len(bomb) < 2**17
+    for name in ("cat.csv", "plan.csv", "table.csv"):
+        zipped(tmp_path / name).write_bytes(bomb)
+    said = r"\.csv\.gz unpacks to more than 1 MiB, which no run has; remove it"
+    calls = [
+        lambda: read_rows_file(tmp_path / "cat.csv"),
+        lambda: read_frame([tmp_path / "cat.csv"]),
+        lambda: csv_files.read_plan_file(tmp_path / "plan.csv"),
+        lambda: csv_files.read_plan_frame(tmp_path / "plan.csv"),
+        lambda: read_table(tmp_path, "table"),
+    ]
+    for call in calls:
+        tracemalloc.start()
+        with pytest.raises(UserError, match=said) as told:
+            call()
+        assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
+        tracemalloc.stop()
+        assert "\n" not in str(told.value) and len(str(told.value).split()) <= 40
+    monkeypatch.setattr(csv_files, "LIMIT", 2**26)  # as much as it holds: no bomb, and no rows
+    assert read_rows_file(tmp_path / "cat.csv") is None
+
+
+def test_a_run_of_a_stranger_with_such_a_file_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(csv_files, "LIMIT", 2**16)
+    make_run(tmp_path / "run", {"cd": ("default",)}, ["cat"], prompts=1, images=1, pictures=False)
+    rows = next((tmp_path / "run" / "rows").rglob("cat.csv"))
+    rows.unlink()
+    zipped(rows).write_bytes(gzip.compress(bytes(2**20)))
+    with pytest.raises(UserError, match=r"cat\.csv\.gz unpacks to more than"):
+        run(["table", str(tmp_path / "run"), "--allow-missing"])
 
 
 def test_frames_hold_what_was_written(tmp_path):
