@@ -27,7 +27,7 @@ from benchmarks.running.run import change_run
 from benchmarks.scoring.cell_row import CellRow
 from benchmarks.scoring.lookup import RATINGS
 from benchmarks.scoring.similarity import Row, cell_rows
-from benchmarks.store.reading import find_run, read_run, refuse_older, refuse_without
+from benchmarks.store.reading import find_run, read_rows, read_run, refuse_older, refuse_without
 from benchmarks.store.run_folder import Store
 from perfusion_core.errors import UserError
 
@@ -47,6 +47,7 @@ def take_ratings(
     about, store = read_run(folder), Store(folder)
     refuse_older(folder, about)
     refuse_without(folder, about, ("protocol",))
+    refuse_unscored(folder, about)
     cells, gone = scorable(store)
     if gone:
         raise UserError(
@@ -75,6 +76,17 @@ def take_ratings(
     change_run(store, record)
     print(write_tables(folder))
     return 0
+
+
+def refuse_unscored(folder: Path, about: Mapping[str, Any]) -> None:
+    """Tables are the reported scorer's, and ratings stand beside its rows: an import without
+    scoring has none."""
+    if about.get("scorers") and read_rows(folder).empty:
+        raise UserError(
+            f"{folder} was never scored by its reported scorer {about['scorers'][0]['name']}, "
+            f"beside whose rows ratings stand: give `perfbench score {folder}` first, then this "
+            f"command again"
+        )
 
 
 def refuse_name(name: str) -> None:

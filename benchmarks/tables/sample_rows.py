@@ -72,6 +72,8 @@ def sample_rows(run: Path, plan: pd.DataFrame | None = None) -> pd.DataFrame:
     from benchmarks.store import reading
 
     rows, about = reading.read_rows(run, plan=plan), reading.read_run(run)
+    if rows.empty:  # beside nothing another scorer has a place
+        return rows
     silent = silent_scorers(about)
     for scorer in about["scorers"][1:]:
         other = both_concepts(reading.read_rows(run, scorer["name"], plan))

@@ -23,6 +23,32 @@ from perfusion_core.errors import UserError
 PLACE = ["method", "point", "concept", "prompt", "index"]
 
 
+def test_an_import_that_was_never_scored_is_one_sentence_and_nothing_is_taken(tmp_path):
+    """Afterwards it goes on as the sentence says."""
+    folder, source = tmp_path / "run", reference()
+    cells = [one for one in read_cells(source) if one.method == "super"]
+    for cell in cells:
+        place = tmp_path / "pictures" / cell.concept / cell.prompt_id
+        shutil.copytree(Store(source).images(*cell.address, cell.prompt_id), place)
+        (place / "cell.json").unlink()
+    words = ["--suite", str(shared() / "concepts"), "--backbone", str(shared() / "tiny")]
+    take = ["import", str(tmp_path / "pictures"), "--as", "super", "--out", str(folder), *words]
+    assert run([*take, "--no-score"]) == 0
+    rows = every_row(folder)
+    table = write(tmp_path / "ratings.csv", rows)
+    ask = ["score", str(folder), "--from", str(table), "--scorer", "raters"]
+    before = files(folder), (folder / "run.json").read_bytes()
+    with pytest.raises(UserError) as told:
+        run(ask)
+    said = str(told.value)
+    assert said.startswith(f"{folder} was never scored by its reported scorer ")
+    assert f"give `perfbench score {folder}` first" in said
+    assert "\n" not in said and len(said.split()) <= 40
+    assert before == (files(folder), (folder / "run.json").read_bytes())
+    assert run(["score", str(folder), "--device", "cpu"]) == 0 and run(ask) == 0
+    assert [one["source"] for one in read_run(folder)["scorers"]][-1] == "raters"
+
+
 @pytest.fixture
 def there(tmp_path):
     return copy_of_reference(tmp_path / "run")
