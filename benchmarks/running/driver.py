@@ -97,7 +97,8 @@ class Driver:
         self.store, self.scoring, self.progress, self.stops = store, scoring, progress, stops
         self.watch, self.scored = watch, scored
         self.scores_only = not plan.units  # then progress counts images as they are scored
-        self.handed = 0  # images that workers were told to draw
+        # images that workers drew for this command, and those that they were told to draw
+        self.drawn, self.in_hands = 0, 0
         self.time_left = progress.time_left
         self.outcome = Outcome(set(done))
         ordered = concept_tasks if by_concept else unit_tasks
@@ -147,7 +148,8 @@ class Driver:
                     self.waiting.appendleft(Units(rest, needs))
                 if mine:
                     return Units(mine, needs)
-                self.stop(f"by --limit after {self.handed} images")
+                if not self.in_hands:  # else some of these may be given back, and are drawn then
+                    self.stop(f"by --limit after {self.drawn} images")
                 return None
             if todo:
                 self.waiting.append(Units(todo, needs))
@@ -157,10 +159,11 @@ class Driver:
         """As many cells as may still be drawn; a training, or class images, where any may."""
         kept = []
         for unit in units:
-            images = len(unit.seeds) if isinstance(unit, Cell) else 0
-            if self.stops.images and self.handed + max(images, 1) > self.stops.images:
+            images = images_of(unit)
+            beyond = self.drawn + self.in_hands + max(images, 1) > self.stops.images
+            if self.stops.images and beyond:
                 break
-            self.handed += images
+            self.in_hands += images
             kept.append(unit)
         return tuple(kept)
 
@@ -189,7 +192,7 @@ class Driver:
         for unit in units:
             self.outcome.skipped[unit.key] = why
             self.settled.add(unit.key)
-            self.progress.add(len(unit.seeds) if isinstance(unit, Cell) else 0)
+            self.progress.add(images_of(unit))
 
     def ready_scoring(self, address: tuple[str, str, str]) -> ScoringTask | None:
         """The rows file's task with what it still lacks; None where nothing is lacking or another
@@ -223,6 +226,8 @@ class Driver:
                 self.noted.add(event.text)
                 self.progress.note(event.text)
         elif event.kind == "failed":
+            self.in_hands -= images_of(unit)
+            self.drawn += images_of(unit)  # of what failed nobody knows how far it came
             self.fail(unit, event.text)
         elif event.kind == "rows":
             assert isinstance(unit, ScoringTask)
@@ -235,6 +240,9 @@ class Driver:
             assert not isinstance(unit, ScoringTask)
             self.outcome.done.add(unit.key)
             self.settled.add(unit.key)
+            self.in_hands -= images_of(unit)
+            # neither of the cache of earlier runs, nor of another run in this folder
+            self.drawn += images_of(unit) if event.seconds and not event.taken else 0
             self.stalled = 0
             if self.time_left:
                 self.time_left.ended(unit, 0.0 if event.taken else event.seconds)
@@ -242,7 +250,7 @@ class Driver:
             self.outcome.made[kind] += event.seconds > 0 and not event.taken
             self.outcome.taken[kind] += event.taken
             self.outcome.seconds[STAGES[type(unit)]] += event.seconds
-            self.progress.add(len(unit.seeds) if isinstance(unit, Cell) else 0)
+            self.progress.add(images_of(unit))
 
     def fail(self, unit: Unit | ScoringTask, traceback: str) -> None:
         name, key = name_of(unit), unit.lock if isinstance(unit, ScoringTask) else unit.key
@@ -261,6 +269,7 @@ class Driver:
                 self.died(task, task.lock, why)
             return
         left = tuple(unit for unit in task.units if unit.key not in self.settled)
+        self.in_hands -= sum(map(images_of, left))  # given back
         if left and why:
             self.died(left[0], left[0].key, why)
             self.waiting.appendleft(Units(left, task.needs))
@@ -284,6 +293,11 @@ class Driver:
             self.fail(unit, f"{why} {self.deaths[key]} times during {name_of(unit)}")
             if isinstance(unit, ScoringTask):
                 self.groups.pop((unit.method, unit.point, unit.concept), None)
+
+
+def images_of(unit: Unit | ScoringTask) -> int:
+    """What --limit counts: pictures of cells."""
+    return len(unit.seeds) if isinstance(unit, Cell) else 0
 
 
 def last_line(traceback: str) -> str:
