@@ -5,10 +5,14 @@ In: names of methods and locks. Out: `Look`s, a styled figure, and PDF, SVG and 
 """
 
 import io
+import re
+import sys
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -62,6 +66,27 @@ RC: dict[Any, Any] = {
     "savefig.dpi": 300,
     "figure.dpi": 150,
 }
+# asked in this order for signs that the first font has not: those that systems bring
+FALLBACKS = (
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Noto Sans SC",
+    "Noto Sans JP",
+    "Noto Sans KR",
+    "Source Han Sans SC",
+    "WenQuanYi Micro Hei",
+    "WenQuanYi Zen Hei",
+    "Droid Sans Fallback",
+    "PingFang SC",
+    "Hiragino Sans",
+    "Apple SD Gothic Neo",
+    "Microsoft YaHei",
+    "Yu Gothic",
+    "Malgun Gothic",
+    "Arial Unicode MS",
+)
+NO_GLYPH = r"Glyph (\d+) .*missing from font"  # what matplotlib warns of
+SHOWN = 5  # signs that a line names
 # one write-up for each format: matplotlib would add the date
 METADATA: dict[str, dict[str, None]] = {
     "pdf": {"CreationDate": None, "ModDate": None},
@@ -272,11 +297,36 @@ def variant_words(variant: str) -> str:
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Inside the block matplotlib draws in our style; outside it is as it was."""
-    with matplotlib.rc_context():
+    """Inside the block matplotlib draws in our style; outside it is as it was. Signs that no font
+    here has are drawn as boxes, which one line tells of."""
+    with matplotlib.rc_context(), warnings.catch_warnings(record=True) as told:
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(RC)
+        matplotlib.rcParams["font.family"] = [RC["font.family"], *fallbacks()]
+        warnings.filterwarnings("always", NO_GLYPH)
         yield
+    missing = []
+    for one in told:
+        if found := re.match(NO_GLYPH, str(one.message)):
+            missing.append(chr(int(found[1])))
+        else:  # whatever else is told reaches whom it would have reached
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+    if missing := list(dict.fromkeys(missing)):
+        more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+        print(
+            f"perfbench: no font here has {' '.join(missing[:SHOWN])}{more}, so figures show "
+            f"boxes; install one that has, such as Noto Sans CJK, and draw again",
+            file=sys.stderr,
+        )
+
+
+@cache
+def fallbacks() -> tuple[str, ...]:
+    """Installed fonts of FALLBACKS: a name that is not there would be warned of at each text."""
+    from matplotlib.font_manager import fontManager
+
+    known = {font.name for font in fontManager.ttflist}
+    return tuple(name for name in FALLBACKS if name in known)
 
 
 def write_figure(figure: Figure, out: Path) -> list[Path]:
