@@ -7,18 +7,14 @@ text encoder stays as it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from baselines.peft_method import apply_of, fit_of
 
 if TYPE_CHECKING:  # a plan reads this file without torch
     from baselines.peft_files import Kind
-    from perfusion_core.backbone import Backbone
-    from perfusion_core.subject import Fitted, Subject
-    from perfusion_core.training import Progress, Validation, Write
 
 NAME, LABEL, VERSION = "dora", "DoRA", 1
 TRAINED, PRIOR = True, False
@@ -63,35 +59,6 @@ class Config:
 MINIATURE = Config(steps=75, batch=4, lr=4e-3)
 
 
-def fit(
-    backbone: Backbone,
-    subject: Subject,
-    config: Config,
-    out: Path,
-    *,
-    seed: int,
-    prior: Any = None,
-    validate: Validation | None = None,
-    keep: Iterable[int] = (),
-    progress: Progress | None = None,
-) -> dict[str, Any]:
-    """Train, and leave what `PeftModel.from_pretrained` opens in `out`."""
-    from baselines.peft_adapters import train_adapter
-
-    return train_adapter(
-        adapter(),
-        settings_of(config),
-        backbone,
-        subject,
-        config,
-        out,
-        seed=seed,
-        validate=validate,
-        keep=keep,
-        progress=progress,
-    )
-
-
 def settings_of(config: Config) -> dict[str, Any]:
     """The recipe in peft's words."""
     return {"r": config.rank, "lora_alpha": config.rank}
@@ -114,13 +81,9 @@ def adapter() -> Kind:
     )
 
 
-@contextmanager
-def apply(
-    backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, Any]
-) -> Iterator[Write]:
-    """`sks <super-category>` for each placeholder; of several concepts one follows the other, in
-    the order in which they are named: the later also scales what the earlier changed."""
-    from baselines.peft_adapters import adapters
-
-    with adapters(adapter(), backbone, fits, point) as write:
-        yield write
+fit = fit_of(adapter, settings_of)
+apply = apply_of(
+    adapter,
+    "`sks <super-category>` for each placeholder; of several concepts one follows the other, in "
+    "the order in which they are named: the later also scales what the earlier changed.",
+)

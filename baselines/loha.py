@@ -9,19 +9,14 @@ LyCORIS; the others start uniform, as peft has them, and in LyCORIS normal.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from baselines.peft_method import apply_of, fit_of
 from perfusion_core.errors import UserError
 
 if TYPE_CHECKING:  # a plan reads this file without torch
     from baselines.peft_files import Kind
-    from perfusion_core.backbone import Backbone
-    from perfusion_core.subject import Fitted, Subject
-    from perfusion_core.training import Progress, Validation, Write
 
 NAME, LABEL, VERSION = "loha", "LoHa", 1
 TRAINED, PRIOR = True, False
@@ -78,35 +73,6 @@ class Config:
 MINIATURE = Config(steps=75, batch=4, lr=4e-3)
 
 
-def fit(
-    backbone: Backbone,
-    subject: Subject,
-    config: Config,
-    out: Path,
-    *,
-    seed: int,
-    prior: Any = None,
-    validate: Validation | None = None,
-    keep: Iterable[int] = (),
-    progress: Progress | None = None,
-) -> dict[str, Any]:
-    """Train, and leave what `PeftModel.from_pretrained` opens in `out`."""
-    from baselines.peft_adapters import train_adapter
-
-    return train_adapter(
-        adapter(),
-        settings_of(config),
-        backbone,
-        subject,
-        config,
-        out,
-        seed=seed,
-        validate=validate,
-        keep=keep,
-        progress=progress,
-    )
-
-
 def settings_of(config: Config) -> dict[str, Any]:
     """The recipe in peft's words."""
     return {"r": config.rank, "alpha": config.alpha}
@@ -128,12 +94,8 @@ def adapter() -> Kind:
     )
 
 
-@contextmanager
-def apply(
-    backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, Any]
-) -> Iterator[Write]:
-    """`sks <super-category>` for each placeholder; the changes of several concepts add up."""
-    from baselines.peft_adapters import adapters
-
-    with adapters(adapter(), backbone, fits, point) as write:
-        yield write
+fit = fit_of(adapter, settings_of)
+apply = apply_of(
+    adapter,
+    "`sks <super-category>` for each placeholder; the changes of several concepts add up.",
+)

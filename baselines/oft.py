@@ -7,17 +7,14 @@ the turn (COFT) is left out: in their code it grows with the square of a block's
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from baselines.peft_method import apply_of, fit_of
 
 if TYPE_CHECKING:  # a plan reads this file without torch
     from baselines.peft_files import Kind
     from perfusion_core.backbone import Backbone
-    from perfusion_core.subject import Fitted, Subject
-    from perfusion_core.training import Progress, Validation, Write
 
 NAME, LABEL, VERSION = "oft", "OFT", 1
 TRAINED, PRIOR = True, True
@@ -63,45 +60,14 @@ class Config:
 MINIATURE = Config(steps=150, batch=4, lr=4e-3)
 
 
-def fit(
-    backbone: Backbone,
-    subject: Subject,
-    config: Config,
-    out: Path,
-    *,
-    seed: int,
-    prior: Any = None,
-    validate: Validation | None = None,
-    keep: Iterable[int] = (),
-    progress: Progress | None = None,
-) -> dict[str, Any]:
-    """Train, and leave what `PeftModel.from_pretrained` opens in `out`."""
-    from baselines.peft_adapters import train_adapter
-
-    refuse_uneven(backbone, config.blocks)
-    return train_adapter(
-        adapter(),
-        settings_of(config),
-        backbone,
-        subject,
-        config,
-        out,
-        seed=seed,
-        prior=prior,
-        prior_weight=config.prior_weight,
-        validate=validate,
-        keep=keep,
-        progress=progress,
-    )
-
-
-def refuse_uneven(backbone: Backbone, blocks: int) -> None:
+def refuse_uneven(backbone: Backbone, config: Config) -> None:
     """peft would take another number in those layers that it does not divide."""
     import torch
 
     from baselines.lora import LAYERS
     from perfusion_core.errors import UserError
 
+    blocks = config.blocks
     widths = {
         layer.in_features
         for name, layer in backbone.unet.named_modules()
@@ -143,13 +109,9 @@ def adapter() -> Kind:
     )
 
 
-@contextmanager
-def apply(
-    backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, Any]
-) -> Iterator[Write]:
-    """`sks <super-category>` for each placeholder; of several concepts one turn follows the
-    other, in the order in which they are named."""
-    from baselines.peft_adapters import adapters
-
-    with adapters(adapter(), backbone, fits, point) as write:
-        yield write
+fit = fit_of(adapter, settings_of, check=refuse_uneven)
+apply = apply_of(
+    adapter,
+    "`sks <super-category>` for each placeholder; of several concepts one turn follows the other, "
+    "in the order in which they are named.",
+)

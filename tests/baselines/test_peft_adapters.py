@@ -4,6 +4,7 @@ ours draws; what each refuses.
 
 import json
 import shutil
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,23 @@ def fit_of(tiny_backbone, tmp_path_factory):
         return made[key]
 
     return get
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("what", ["fit", "apply"])
+def test_what_they_share_looks_as_if_it_stood_in_each_file(name, what):
+    """It stands in peft_method.py alone; names, arguments and words are those of the method."""
+    this, plain = module(name), getattr(module("lora"), what)
+    function = getattr(this, what)
+    assert f"def {what}(" not in Path(this.__file__).read_text()
+    told = (function.__module__, function.__name__, function.__qualname__)
+    assert told == (f"baselines.{name}", what, what)
+    theirs, mine = signature(plain).parameters, signature(function).parameters
+    assert list(mine) == list(theirs)
+    assert all((mine[k].kind, mine[k].default) == (theirs[k].kind, theirs[k].default) for k in mine)
+    words = {"fit": "`PeftModel.from_pretrained` opens", "apply": "`sks <super-category>` for each"}
+    assert words[what] in function.__doc__
+    assert function is not getattr(module("dora" if name != "dora" else "loha"), what)
 
 
 def test_the_four_names_are_built_in():
