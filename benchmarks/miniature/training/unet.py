@@ -4,6 +4,7 @@ In: a workshop with the stages `text` and `vae`. Out: the stage `unet` on disk; 
 and frozen.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -36,10 +37,7 @@ def train_unet(shop: Workshop, minutes: float) -> None:
 
 def guessing(shop: Workshop, unet: Any, text: Any, codes: Rows) -> Step:
     """What a step learns: the noise in latents of some pictures, given their captions."""
-    recipe, guesser, reader = shop.recipe, shop.compiled(unet), shop.compiled(text)
-    attentions = [] if shop.compile else plain_layers(unet, shop.device)
-    scheduler: Any = networks.make_scheduler()
-    bars = scheduler.alphas_cumprod.to(shop.device)  # alpha bar of every timestep, [1000]
+    recipe, reader, learn = shop.recipe, shop.compiled(text), denoising(shop, unet)
     nothing = shop.tokenizer(
         "", padding="max_length", max_length=networks.TEXT_LENGTH, return_tensors="pt"
     ).input_ids.to(shop.device)
@@ -51,24 +49,42 @@ def guessing(shop: Workshop, unet: Any, text: Any, codes: Rows) -> Step:
         ids = torch.where(drop[:, None], nothing, shop.texts(index, rng))
         g = torch.Generator(shop.device).manual_seed(int(rng.integers(2**62)))
         x = codes(index).float()  # [batch, 4, 16, 16]
+        return learn(x, g, lambda: {"encoder_hidden_states": reader(ids).last_hidden_state})
+
+    return step
+
+
+Tell = Callable[[], dict[str, Any]]
+
+
+def denoising(shop: Workshop, unet: Any) -> Callable[[torch.Tensor, torch.Generator, Tell], Loss]:
+    """Latents, what is random in them, and what tells the U-Net of their texts -> how well it
+    guesses their noise.
+    """
+    recipe, guesser = shop.recipe, shop.compiled(unet)
+    attentions = [] if shop.compile else plain_layers(unet, shop.device)
+    scheduler: Any = networks.make_scheduler()
+    bars = scheduler.alphas_cumprod.to(shop.device)  # alpha bar of every timestep, [1000]
+
+    def learn(x: torch.Tensor, g: torch.Generator, tell: Tell) -> Loss:
         # Noise at timesteps that cover the schedule.
         noise = torch.randn(x.shape, generator=g, device=shop.device)
-        t = spread_timesteps(n, len(bars), g)
+        t = spread_timesteps(len(x), len(bars), g)
         bar = bars[t][:, None, None, None]
         noisy = (bar.sqrt() * x + (1 - bar).sqrt() * noise).contiguous(memory_format=shop.layout)
         # Guess the noise.
         with shop.half():
             with torch.no_grad():
-                words = reader(ids).last_hidden_state
+                told = tell()
             with plainly(attentions):
-                guess = guesser(noisy, t, words).sample
+                guess = guesser(noisy, t, **told).sample
         each = (guess.float() - noise).square().mean(dim=(1, 2, 3))
         # Min-SNR weighting.
         snr = (bar / (1 - bar)).flatten()
         loss = (each * snr.clamp(max=recipe.snr_cap) / snr).mean()
         return loss, {"mse": each.mean(), "weighted": loss}
 
-    return step
+    return learn
 
 
 def spread_timesteps(n: int, steps: int, g: torch.Generator) -> torch.Tensor:

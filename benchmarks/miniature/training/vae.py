@@ -35,7 +35,7 @@ def train_vae(shop: Workshop, minutes: float) -> None:
     """
     recipe, vae = shop.recipe, vae_module(shop).train()
     stage = Stage({"vae": vae}, shop.file("vae"), lr=recipe.vae_lr, weight_decay=0.0)
-    if _latents_file(shop).exists():
+    if latents_file(shop).exists():
         stage.use_average(ENCODER)
         vae.encoder.requires_grad_(False)
         vae.quant_conv.requires_grad_(False)
@@ -78,22 +78,30 @@ def trained_vae(shop: Workshop) -> Any:
 # ---- latents
 
 
-def latents(shop: Workshop, chunk: int = 256) -> np.ndarray:
+def latents(shop: Workshop) -> np.ndarray:
     """Means of the VAE's code of every picture, scaled to unit variance, float16, made once."""
-    path = _latents_file(shop)
-    if not path.exists():
-        vae = trained_vae(shop)
-        n, rows = len(shop.pictures), []
-        with torch.no_grad():
-            for k in tqdm(range(0, n, chunk), desc="latents", mininterval=5):
-                with shop.half():
-                    code = vae.encode(shop.images(np.arange(k, min(k + chunk, n)))).latent_dist.mean
-                rows.append(code.float().cpu().numpy().astype(np.float16))
-        table = np.concatenate(rows)  # [pictures, 4, 16, 16]
-        scale = 1 / float(table[:20_000].astype(np.float32).std())
-        (shop.folder / "scale.json").write_text(json.dumps(scale))
-        write_array(path, (table.astype(np.float32) * scale).astype(np.float16))
-    return np.load(path, mmap_mode="r")
+    if not latents_file(shop).exists():
+        encode_all(shop, trained_vae(shop))
+    return np.load(latents_file(shop), mmap_mode="r")
+
+
+def encode_all(shop: Workshop, vae: Any, scale: float | None = None, chunk: int = 256) -> None:
+    """Write the latents; without a scale, that of unit variance."""
+    n, rows = len(shop.pictures), []
+    for k in tqdm(range(0, n, chunk), desc="latents", mininterval=5):
+        rows.append(codes_of(shop, vae, shop.images(np.arange(k, min(k + chunk, n)))))
+    table = np.concatenate(rows)  # [pictures, 4, 16, 16]
+    scale = scale or 1 / float(table[:20_000].astype(np.float32).std())
+    (shop.folder / "scale.json").write_text(json.dumps(scale))
+    write_array(latents_file(shop), (table.astype(np.float32) * scale).astype(np.float16))
+
+
+@torch.no_grad()
+def codes_of(shop: Workshop, vae: Any, x: torch.Tensor) -> np.ndarray:
+    """Means of the code of pictures as a model sees them, float16 [n, 4, 16, 16]."""
+    with shop.half():
+        code = vae.encode(x).latent_dist.mean
+    return code.float().cpu().numpy().astype(np.float16)
 
 
 def latent_scale(shop: Workshop) -> float:
@@ -101,5 +109,5 @@ def latent_scale(shop: Workshop) -> float:
     return json.loads((shop.folder / "scale.json").read_text())
 
 
-def _latents_file(shop: Workshop) -> Path:
+def latents_file(shop: Workshop) -> Path:
     return shop.folder / "latents.npy"
