@@ -1,8 +1,16 @@
 """Where shipped and user data lie: in the wheel or a checkout, in the user's folder."""
 
 import os
+from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
+from perfusion_core.errors import UserError
+from perfusion_core.places import cache_dir
+from perfusion_core.shared_parts import put_together
+
+MINIATURE, MINIATURE_XL = "miniature", "miniature-xl"
+DRAWN_WORLD = (MINIATURE, MINIATURE_XL)  # their models have seen no photograph
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -53,11 +61,66 @@ def git_commit() -> str | None:
         return None
 
 
-def backbone_names() -> dict[str, Path]:
+class BackboneNames(Mapping[str, Path]):
+    """The short names that mean a folder. That of miniature-xl, which shares most of its parts with
+    the miniature, is put together when it is first asked for.
+    """
+
+    def __getitem__(self, name: str) -> Path:
+        if name == MINIATURE:
+            return miniature_dir()
+        if name == MINIATURE_XL:
+            return miniature_xl_dir()
+        raise KeyError(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in DRAWN_WORLD  # without putting anything together
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(DRAWN_WORLD)
+
+    def __len__(self) -> int:
+        return len(DRAWN_WORLD)
+
+    def here(self, name: str) -> bool:
+        """Whether a name's weights are in this package."""
+        place = miniature_dir() if name == MINIATURE else miniature_xl_parts()
+        return (place / "model_index.json").is_file()
+
+
+def miniature_xl_parts() -> Path:
+    """What miniature-xl has beside the miniature."""
+    return _PACKAGE / "miniature" / "weights-xl"
+
+
+def miniature_xl_dir() -> Path:
+    """The embedded backbone of Stable Diffusion XL's kind, whole, in the user's cache."""
+    if not BackboneNames().here(MINIATURE_XL):
+        raise UserError(
+            "the weights of miniature-xl are not in this package yet; train them by `perfbench "
+            "miniature build --xl --out DIR`, and give --backbone DIR"
+        )
+    parts, home = miniature_xl_parts(), cache_dir().expanduser().absolute() / "backbones"
+    return _whole(parts, home)
+
+
+@cache
+def _whole(parts: Path, home: Path) -> Path:
+    try:
+        return put_together(miniature_dir(), parts, home, MINIATURE_XL)
+    except OSError as error:
+        raise UserError(
+            f"{MINIATURE_XL} is put together in {home}, which cannot be written "
+            f"({error.strerror}); name another cache by PERFBENCH_CACHE"
+        ) from error
+
+
+def backbone_names() -> BackboneNames:
     """The short names that mean a folder."""
-    return {"miniature": miniature_dir()}
+    return BackboneNames()
 
 
 def backbone_place(given: str) -> Path:
     """Where a name of the shipped backbone stands for, or the folder or file that was given."""
-    return backbone_names().get(given, Path(given).expanduser())
+    names = backbone_names()
+    return names[given] if given in names else Path(given).expanduser()

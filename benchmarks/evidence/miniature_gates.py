@@ -27,7 +27,7 @@ from benchmarks.suite.image_files import load_mask, load_rgb
 from perfusion_core import perfusion
 from perfusion_core.backbone import Backbone
 from perfusion_core.concept import Concept as Learned
-from perfusion_core.prompts import Word, encode, named, super_encoding, tokenize
+from perfusion_core.prompts import Word, named
 from perfusion_core.rank_one import concept_basis
 from perfusion_core.subject import Subject
 
@@ -41,21 +41,17 @@ def ratios(
     """The gate's argument before bias and temperature, sim(i*, e) / |i*|^2, at every token of the
     concept's prompts.
     """
-    encoder, tokenizer = backbone.text_encoder, backbone.tokenizer
+    text, tokenizer = backbone.text, backbone.tokenizer
     word = Word(concept.super_category, None if learned is None else learned.embedding)
-    i_star = (
-        super_encoding(encoder, tokenizer, concept.super_category)
-        if learned is None
-        else learned.i_star
-    )
+    i_star = text.super_encoding(concept.super_category) if learned is None else learned.i_star
     basis = concept_basis(i_star[None].to(backbone.device), backbone.c_inv)
     prompts = catalog.prompts_for(concept)
     texts = [named(prompt.template, "it") for prompt in prompts]
-    ids, _ = tokenize(tokenizer, texts, {"it": word})
-    encodings, positions = encode(encoder, tokenizer, texts, {"it": word})
-    values = (encodings.double() @ basis.sim)[..., 0].cpu().numpy()  # [prompts, M]
+    ids, _ = text.tokenize(texts, {"it": word})
+    found = text.encode(texts, {"it": word})
+    values = (found.encodings.double() @ basis.sim)[..., 0].cpu().numpy()  # [prompts, M]
     rows: Rows = []
-    for prompt, row, where, value in zip(prompts, ids.tolist(), positions, values):
+    for prompt, row, where, value in zip(prompts, ids[0].tolist(), found.positions, values):
         end = row.index(tokenizer.eos_token_id, 1)
         for m, ratio in enumerate(value):
             role = "begin" if m == 0 else "end" if m == end else "pad" if m > end else "word"

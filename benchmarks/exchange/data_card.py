@@ -15,6 +15,7 @@ from benchmarks.exchange.licences import KNOWN
 from benchmarks.exchange.model_card import OURS, PAPER, interval, plain
 from benchmarks.exchange.run_dataset import CONCEPTS, PICTURES, PROMPTS, ROWS, Written
 from benchmarks.miniature.which_world import with_world
+from benchmarks.paths import DRAWN_WORLD
 from benchmarks.store.reading import imported_methods
 from perfusion_core import __version__
 from perfusion_core.weight_digests import file_sha256
@@ -231,7 +232,7 @@ def absent(about: Mapping[str, Any], done: Written) -> str:
         "Trained files, masks and class images.",
         "Seconds and memory: `table.csv` of the run has them.",
     ]
-    if about.get("backbone", {}).get("id") == "miniature":
+    if about.get("backbone", {}).get("id") in DRAWN_WORLD:
         lines.append(
             "Anything about photographs: the backbone is a drawn miniature, and no number here "
             "says how a method does on them."

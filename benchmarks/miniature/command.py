@@ -34,6 +34,7 @@ def miniature(parser: argparse.ArgumentParser) -> Run:
     perfbench miniature show "a dog reading a book on the moon" --n 8
     perfbench miniature verify --quick
     perfbench miniature build --out my-miniature --minutes 60
+    perfbench miniature build --xl --work my-miniature.build --start my-miniature --out my-xl
     """
     return add_subverbs(parser, "miniature")
 
@@ -52,17 +53,24 @@ def build(parser: argparse.ArgumentParser) -> Run:
         metavar="DIR",
         help="folder for pictures and checkpoints (default: OUT.build)",
     )
+    parser.add_argument(
+        "--xl",
+        action="store_true",
+        help="grow miniature-xl from finished weights: those of --start, or in the package",
+    )
     add_device(parser)
     parser.add_argument(
         "--minutes",
         type=number(0),
         metavar="N",
-        help="minutes of training, all stages together (default: 215 on a CPU, 23 on a GPU)",
+        help="minutes of training, all stages together (default: 215 on a CPU, 23 on a GPU; with "
+        "--xl 155 and 18)",
     )
     parser.add_argument(
         "--stages",
         metavar="A,B",
-        help="train only these: text, vae, unet, scorer, scorer2, factors, identity, segment",
+        help="train only these: text, vae, unet, scorer, scorer2, factors, identity, segment; with "
+        "--xl text-xl, unet-xl",
     )
     parser.add_argument(
         "--pause",
@@ -111,6 +119,7 @@ def build(parser: argparse.ArgumentParser) -> Run:
             pack_to=args.pack,
             sets=args.sets,
             compile=args.compile,
+            xl=args.xl,
         )
 
     return act

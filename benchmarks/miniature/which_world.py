@@ -1,5 +1,6 @@
 """Which drawn world weights and runs are of. A world is one generation of the miniature: models,
-scorers and judges that were trained together on what the renderer draws.
+scorers and judges that were trained together on what the renderer draws. miniature-xl has a world
+of its own beside that of the miniature whose scorers and judges it shares: another model draws.
 
 In: a folder of weights, or run.json. Out: the world's name, empty where there is none, as of Stable
 Diffusion. Numbers of two worlds share no table: who draws and who scores are both others.
@@ -16,6 +17,8 @@ from perfusion_core.weight_digests import backbone_digest
 RECORD = "build.json"  # beside the weights: how they were made, and their world
 WORLDS = ("first", "second")
 FIRST, BUILT = WORLDS[0], WORLDS[-1]  # BUILT: what this version's recipe makes
+XL = "-xl"  # behind the world of what miniature-xl was grown from
+KNOWN = (*WORLDS, *(f"{world}{XL}" for world in WORLDS))
 # digests of backbones that were made before weights named their world
 OF_FIRST = {
     "8209b2c9758de008": "as it was shipped",
@@ -30,7 +33,7 @@ OF_FIRST = {
 def world_of_weights(place: Path, digest: str = "") -> str:
     """As the record beside them says; of older weights, by their digest, where it is known."""
     told = (read_json(place / RECORD) or {}).get("world")
-    if told in WORLDS:
+    if told in KNOWN:
         return str(told)
     if not (place / RECORD).is_file():
         return ""
@@ -41,9 +44,19 @@ def world_of_run(about: Mapping[str, Any]) -> str:
     """As run.json says; of a run that is older than the names, by the digest of its backbone."""
     backbone = about.get("backbone") or {}
     told, digest = backbone.get("world"), backbone.get("sha256")
-    if told in WORLDS:
+    if told in KNOWN:
         return str(told)
     return FIRST if isinstance(digest, str) and digest in OF_FIRST else ""
+
+
+def xl_of(world: str) -> str:
+    """The world of a miniature-xl that was grown from weights of this one."""
+    return world and f"{world.removesuffix(XL)}{XL}"
+
+
+def one_generation(worlds: tuple[str, str]) -> bool:
+    """Whether two worlds share scorers and judges: one is the other's XL."""
+    return xl_of(worlds[0]) == xl_of(worlds[1])
 
 
 def world_here() -> str:

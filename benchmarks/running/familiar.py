@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from benchmarks.paths import DRAWN_WORLD
 from benchmarks.planning.backbones import Models, vae_note
 from benchmarks.suite.catalog import load_catalog
 from benchmarks.suite.concept_folder import Concept
@@ -31,7 +32,7 @@ def warning(concepts: Sequence[Concept], models: Models, device: str) -> str:
     drawn = (*load_catalog("miniature").concepts, *load_catalog("tuning").concepts)
     known = {concept.digest for concept in drawn}
     asked = [concept for concept in concepts if concept.digest not in known]
-    if models.name != "miniature" or not asked:
+    if models.name not in DRAWN_WORLD or not asked:
         return ""
     from benchmarks.scoring.scorers import open_scorer
 

@@ -100,10 +100,8 @@ def backbones(args: Namespace) -> Rows:
     from benchmarks.paths import backbone_names
     from perfusion_core.hub import HUB
 
-    rows = [
-        ("this package", name, (place / "model_index.json").is_file())
-        for name, place in backbone_names().items()
-    ]
+    names = backbone_names()
+    rows = [("this package", name, names.here(name)) for name in names]
     for name, hub_id in HUB.items():
         rows.append(
             (hub_id, name, isinstance(try_to_load_from_cache(hub_id, "model_index.json"), str))

@@ -183,10 +183,10 @@ def open_tokenizer(backbone: str | None) -> Tokenizer:
         )
     from transformers import CLIPTokenizer
 
-    from benchmarks.paths import miniature_dir
+    from benchmarks.paths import DRAWN_WORLD, miniature_dir
     from perfusion_core.hub import HUB
 
-    where = str(miniature_dir()) if backbone == "miniature" else HUB.get(backbone, backbone)
+    where = str(miniature_dir()) if backbone in DRAWN_WORLD else HUB.get(backbone, backbone)
     try:
         own = CLIPTokenizer.from_pretrained(where, subfolder="tokenizer")
     except (OSError, ValueError) as error:

@@ -20,13 +20,14 @@ def covariance(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from benchmarks.devices import device_name
-    from benchmarks.paths import backbone_names, miniature_dir
+    from benchmarks.paths import backbone_names, backbone_place, miniature_dir
     from perfusion_core.backbone import Backbone
     from perfusion_core.covariance import estimate, home, inverse, read_captions
 
     # Only the text encoder is used, and it stays in float32 whatever the dtype.
     device, names = device_name(args.device), backbone_names()
-    if names.get(args.backbone, Path(args.backbone)).resolve() == miniature_dir().resolve():
+    place = backbone_place(args.backbone)
+    if args.backbone in names or place.resolve() == miniature_dir().resolve():
         # part of the package: all committed numbers rest on it
         raise UserError(
             "the miniature has its C; `perfbench miniature build --out DIR` makes one with another"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.miniature.which_world import world_here, worlds_apart
+from benchmarks.miniature.which_world import one_generation, world_here, worlds_apart
 from benchmarks.store.run_json import changed
 from benchmarks.tables.grid import CEILING
 from benchmarks.tables.margins import METRICS
@@ -87,6 +87,11 @@ def of_two_worlds(
     apart = worlds_apart(about_one, about_other)
     if not apart:
         return ""
+    if one_generation(apart):
+        return (
+            f"{one} was drawn in the {apart[0]} world and {other} in the {apart[1]}, by another "
+            f"backbone: numbers of two worlds share no table; compare methods within each"
+        )
     return (
         f"{one} was drawn in the {apart[0]} world and {other} in the {apart[1]}: numbers of two "
         f"worlds share no table; make {_older(apart, one, other)} again with this version's "

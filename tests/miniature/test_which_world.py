@@ -6,7 +6,18 @@ import pytest
 
 from benchmarks.cli import run
 from benchmarks.miniature.training.weights_export import copied_weights
-from benchmarks.miniature.which_world import FIRST, OF_FIRST, RECORD, world_here, world_of_weights
+from benchmarks.miniature.which_world import (
+    FIRST,
+    OF_FIRST,
+    RECORD,
+    WORLDS,
+    one_generation,
+    with_world,
+    world_here,
+    world_of_weights,
+    worlds_apart,
+    xl_of,
+)
 from benchmarks.paths import miniature_dir
 
 RUN = ["run", "--methods", "super", "--preset", "quick", "--concepts", "cat", "--prompts", "1",
@@ -41,3 +52,16 @@ def test_a_run_records_the_world_of_its_weights(tmp_path):
     assert run([*RUN, "--out", str(tmp_path / "run")]) == 0
     backbone = json.loads((tmp_path / "run" / "run.json").read_text())["backbone"]
     assert backbone["id"] == "miniature" and backbone["world"] == world_here()
+
+
+def test_an_xl_has_a_world_of_its_own_in_the_same_generation(tmp_path):
+    """Its pictures are another model's, so no table holds both."""
+    for world in WORLDS:
+        (tmp_path / RECORD).write_text(json.dumps({"version": 1, "world": xl_of(world)}))
+        assert world_of_weights(tmp_path) == xl_of(world) == xl_of(xl_of(world)) != world
+        mine, its = ({"backbone": {"world": one}} for one in (world, xl_of(world)))
+        assert worlds_apart(mine, its) == (world, xl_of(world))
+        assert one_generation((world, xl_of(world)))
+        assert with_world("miniature-xl", its) == f"miniature-xl ({world}-xl world)"
+    assert not one_generation(WORLDS) and not one_generation((WORLDS[0], xl_of(WORLDS[1])))
+    assert xl_of("") == ""

@@ -8,7 +8,14 @@ from run_kit import ROOT
 
 from benchmarks.cli import run
 from benchmarks.evidence.one_world import one_world
-from benchmarks.miniature.which_world import FIRST, OF_FIRST, WORLDS, world_here, world_of_run
+from benchmarks.miniature.which_world import (
+    FIRST,
+    OF_FIRST,
+    WORLDS,
+    world_here,
+    world_of_run,
+    xl_of,
+)
 from benchmarks.site.explored import measured_apart, open_runs
 from perfusion_core.errors import UserError
 
@@ -81,6 +88,23 @@ def test_one_table_or_figure_of_both_is_refused(both, words, tmp_path):
 def test_the_explorer_gives_no_difference(both):
     mine, theirs = open_runs([str(one) for one in both])
     assert REFUSED in measured_apart(mine, theirs) and not measured_apart(mine, mine)
+
+
+def test_a_run_on_the_xl_is_no_repeat_and_not_to_be_made_again(both, tmp_path, capsys):
+    """Its scorers are those of its generation, so they alone would not tell."""
+    mine, its = tmp_path / "results" / "mine", tmp_path / "results" / "its"
+    for copy in (mine, its):
+        shutil.copytree(both[0], copy)
+    about = json.loads((its / "run.json").read_text())
+    about["backbone"] |= {"id": "miniature-xl", "world": xl_of(world_of_run(about))}
+    (its / "run.json").write_text(json.dumps(about))
+    assert run(["check", str(its), "--against", str(mine)]) == 2
+    told = capsys.readouterr().out
+    assert REFUSED in told and "by another backbone" in told and "again" not in told
+    with pytest.raises(UserError, match="in the first-xl, by another backbone: numbers of two"):
+        run(["plot", "pareto", str(mine), str(its), "--out", str(tmp_path / "plots")])
+    with pytest.raises(UserError, match="its of the first-xl world and mine of the first world"):
+        one_world(mine.parent, ["mine", "its"])
 
 
 def test_each_world_has_a_board_of_its_own(both, tmp_path):

@@ -8,21 +8,34 @@ checkpoints.
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from benchmarks.devices import device_name
 from benchmarks.miniature.training.carry import pack_stages, unpack_stages
-from benchmarks.miniature.training.hyperparameters import MINUTES, ON_GPU, STAGES, Recipe
+from benchmarks.miniature.training.hyperparameters import (
+    JOINT_MINUTES,
+    MINUTES,
+    ON_GPU,
+    Recipe,
+    joint,
+)
 from benchmarks.options import named
+from benchmarks.paths import miniature_dir
 from perfusion_core.errors import UserError, unknown
 
 
-def shares(device: str, minutes: float | None, only: str | None) -> dict[str, float]:
+def shares(
+    device: str,
+    minutes: float | None,
+    only: str | None,
+    table: Mapping[str, Mapping[str, float]] = MINUTES,
+) -> dict[str, float]:
     """Minutes of every stage: the usual ones, or `minutes` divided in their proportion."""
-    usual = MINUTES["cuda" if device.startswith("cuda") else "cpu"]
-    names = only.split(",") if only else STAGES
+    usual = table["cuda" if device.startswith("cuda") else "cpu"]
+    names = only.split(",") if only else list(usual)
     for name in names:
         if name not in usual:
             raise unknown("stage", name, usual)
@@ -37,9 +50,10 @@ def shares(device: str, minutes: float | None, only: str | None) -> dict[str, fl
     return {name: minutes * share / sum(chosen.values()) for name, share in chosen.items()}
 
 
-def recipe_of(device: str, sets: Sequence[str]) -> Recipe:
+def recipe_of(device: str, sets: Sequence[str], xl: bool = False) -> Recipe:
     """The recipe of this device, with NAME=VALUE changed."""
     usual = ON_GPU if device.startswith("cuda") else Recipe()
+    usual = joint(usual) if xl else usual
     changes = {}
     for name, text in named(
         sets, "--set", "NAME=VALUE; write for example --set settle=0.5"
@@ -71,15 +85,18 @@ def build_verb(
     pack_to: Path | None,
     sets: Sequence[str],
     compile: bool,
+    xl: bool = False,
 ) -> int:
     """Train what is missing, then export; 0: the weights are there, 3: paused."""
+    from benchmarks.miniature.training.joint_recipe import build_joint
     from benchmarks.miniature.training.onwards import are_weights
     from benchmarks.miniature.training.recipe import build_miniature
     from benchmarks.miniature.training.workshop import Paused
 
     begun = time.monotonic()
     device, work = device_name(device), work or out.with_name(f"{out.name}.build")
-    wanted, recipe = shares(device, minutes, only), recipe_of(device, sets)
+    wanted = shares(device, minutes, only, JOINT_MINUTES if xl else MINUTES)
+    recipe = recipe_of(device, sets, xl)
     weights = start if start and are_weights(start) else None
     if start and not weights:
         taken = unpack_stages(start, work)
@@ -88,17 +105,17 @@ def build_verb(
             file=sys.stderr,
         )
     deadline = begun + 60 * pause if pause is not None else float("inf")
+    how: dict[str, Any] = {
+        "device": device,
+        "minutes": wanted,
+        "deadline": deadline,
+        "compile": compile,
+    }
     try:
-        build_miniature(
-            work,
-            out,
-            recipe,
-            device=device,
-            minutes=wanted,
-            deadline=deadline,
-            compile=compile,
-            weights=weights,
-        )
+        if xl:
+            build_joint(work, out, recipe, weights or miniature_dir(), **how)
+        else:
+            build_miniature(work, out, recipe, weights=weights, **how)
         print(out)
         return 0
     except Paused:

@@ -42,3 +42,34 @@ def in_shape(old: torch.Tensor, shape: torch.Size) -> torch.Tensor:
     squeezed = {*old.shape[2:], *shape[2:]} <= {1} and old.shape[:2] == shape[:2]
     assert old.shape == shape or squeezed, f"{tuple(old.shape)} is not {tuple(shape)}"
     return old.reshape(shape)
+
+
+# ---- from one text encoder to two
+
+READS = (".attn2.to_k.weight", ".attn2.to_v.weight")
+
+
+def grown_joint(
+    network: Any, old: Mapping[str, torch.Tensor], bridge: torch.Tensor, sizes: torch.Tensor
+) -> Any:
+    """Give a U-Net of two text encoders the numbers of one that reads the first alone.
+
+    The old one reads y. The new one is given h beside the second's encoding, each number divided by
+    its `sizes` [d], and y is about h `bridge` [d1, d1]; as far as it is, both compute the same. The
+    second's columns begin at zero, and so does what pooled text and sizes add.
+    """
+    width = int(network.config.cross_attention_dim)
+    grown(network, {name: joint_columns(one, bridge, sizes, width) if name.endswith(READS) else one
+                    for name, one in old.items()})  # fmt: skip
+    torch.nn.init.zeros_(network.add_embedding.linear_2.weight)
+    torch.nn.init.zeros_(network.add_embedding.linear_2.bias)
+    return network
+
+
+def joint_columns(
+    old: torch.Tensor, bridge: torch.Tensor, sizes: torch.Tensor, width: int
+) -> torch.Tensor:
+    """K or V [out, d1] of y as K or V [out, d] of both encoders' encodings: W bridge^T, zeros."""
+    first = old.double() @ bridge.double().T  # [out, d1]: W y = W bridge^T h
+    rest = first.new_zeros(len(old), width - first.shape[1])
+    return (torch.cat([first, rest], dim=1) * sizes.double()).to(old.dtype)

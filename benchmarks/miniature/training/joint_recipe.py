@@ -1,0 +1,100 @@
+"""miniature-xl's recipe: from a finished miniature to one of XL's kind, in stages that can be
+stopped and run again.
+
+    finished weights -> second text encoder -> photographs -> U-Net -> export, C
+
+In: a work folder (best that of the finished weights, whose pictures and latents it takes), the
+weights, how long each stage may take. Out: a folder of weights for a StableDiffusionXLPipeline.
+"""
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.disk import read_json, write_whole
+from benchmarks.miniature.training.hyperparameters import JOINT_STAGES, Recipe
+from benchmarks.miniature.training.joint_export import export_joint
+from benchmarks.miniature.training.joint_text import train_second_text_encoder
+from benchmarks.miniature.training.joint_unet import finished_vae, train_joint_unet
+from benchmarks.miniature.training.onwards import are_weights, take_words
+from benchmarks.miniature.training.workshop import Paused, Workshop
+from perfusion_core.errors import UserError
+from perfusion_core.weight_digests import backbone_digest
+
+GROWN_FROM = "grown-from.json"  # in the work folder: the weights that its stages began with
+
+
+def build_joint(
+    folder: Path,
+    out: Path,
+    recipe: Recipe,
+    weights: Path,
+    *,
+    device: str,
+    minutes: Mapping[str, float],
+    workers: int | None = None,
+    deadline: float = math.inf,
+    compile: bool = False,
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
+    """Every stage until it has had its minutes, in order, then the export with its C. Run again, it
+    goes on.
+    """
+    if time.monotonic() >= deadline:
+        raise Paused
+    refuse_others(folder, weights)
+    take_words(weights, folder)
+    workers = workers or os.cpu_count() or 2
+    shop = Workshop(folder, recipe, device, workers, deadline, compile, clock)
+    finished_vae(shop, weights)  # latents of another VAE are told now, not after the first stage
+    train: dict[str, Callable[[Workshop, float], None]] = {
+        "text-xl": train_second_text_encoder,
+        "unet-xl": partial(train_joint_unet, weights=weights),
+    }
+    for name in JOINT_STAGES:
+        left = minutes.get(name, 0) - shop.spent(name)["seconds"] / 60
+        if left * 60 >= 1:
+            train[name](shop, left)
+    for name in JOINT_STAGES:
+        if not shop.file(name).exists():
+            raise UserError(
+                f"the stage {name} was never trained in {folder}; leave --stages out, or name it"
+            )
+    export_joint(shop, weights, out)
+
+
+def refuse_others(folder: Path, weights: Path) -> None:
+    """Weights that are none of the recipe's, or speak other words than the work folder, or are not
+    those that its stages began with.
+    """
+    if not are_weights(weights) or (weights / "text_encoder_2").is_dir():
+        raise UserError(
+            f"{weights} holds no finished weights of a miniature, from which miniature-xl grows; "
+            f"give their folder with --start"
+        )
+    words = _words(folder)
+    if words is not None and words != _words(weights):
+        raise UserError(
+            f"{folder / 'tokenizer'} has other words than {weights}; give the weights that were "
+            f"built there with --start, or another --work"
+        )
+    begun, digest = folder / GROWN_FROM, backbone_digest(weights)
+    if not begun.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(begun, json.dumps(digest) + "\n")
+    elif json.loads(begun.read_text(encoding="utf-8")) != digest:
+        raise UserError(
+            f"the stages in {folder} began with other weights than {weights}; give those with "
+            f"--start, or an empty --work"
+        )
+
+
+def _words(folder: Path) -> Any:
+    """Vocabulary and merges of a tokenizer; None where there is none."""
+    told = read_json(folder / "tokenizer" / "tokenizer.json")
+    return None if told is None else told.get("model")
