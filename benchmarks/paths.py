@@ -6,8 +6,6 @@ from functools import cache
 from pathlib import Path
 
 from perfusion_core.errors import UserError
-from perfusion_core.places import cache_dir
-from perfusion_core.shared_parts import put_together
 
 MINIATURE, MINIATURE_XL = "miniature", "miniature-xl"
 DRAWN_WORLD = (MINIATURE, MINIATURE_XL)  # their models have seen no photograph
@@ -100,12 +98,15 @@ def miniature_xl_dir() -> Path:
             "the weights of miniature-xl are not in this package yet; train them by `perfbench "
             "miniature build --xl --out DIR`, and give --backbone DIR"
         )
-    parts, home = miniature_xl_parts(), cache_dir().expanduser().absolute() / "backbones"
-    return _whole(parts, home)
+    from perfusion_core.places import cache_dir
+
+    return _whole(miniature_xl_parts(), cache_dir().expanduser().absolute() / "backbones")
 
 
 @cache
 def _whole(parts: Path, home: Path) -> Path:
+    from perfusion_core.shared_parts import put_together
+
     try:
         return put_together(miniature_dir(), parts, home, MINIATURE_XL)
     except OSError as error:

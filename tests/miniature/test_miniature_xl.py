@@ -31,6 +31,7 @@ from benchmarks.miniature.training.joint_unet import (
     train_joint_unet,
     trained_joint_unet,
 )
+from benchmarks.miniature.training.onwards import go_on
 from benchmarks.miniature.training.photographed import Photographs
 from benchmarks.miniature.training.stage import spent
 from benchmarks.miniature.training.workshop import Paused, Workshop
@@ -328,6 +329,11 @@ def test_other_weights_words_and_latents_are_refused(built, tmp_path):
     told["model"]["vocab"] = dict(reversed(told["model"]["vocab"].items())) | {"new": 9}
     (work / "tokenizer" / "tokenizer.json").write_text(json.dumps(told))
     refused(built, "has other words than", folder=work)
+
+
+def test_what_goes_on_from_a_miniature_refuses_it(built, shop):
+    with pytest.raises(UserError, match="is a miniature-xl, and what was asked for goes on from"):
+        go_on(shop, built[1])
 
 
 def test_a_stage_that_was_left_out_is_told(built, tmp_path):

@@ -26,6 +26,7 @@ from benchmarks.miniature.training.vae import vae_module
 from benchmarks.miniature.training.weights_export import RECORD, read_record
 from benchmarks.miniature.training.workshop import Workshop
 from perfusion_core.covariance import FILE as COVARIANCE
+from perfusion_core.errors import UserError
 
 Numbers = dict[str, torch.Tensor]
 
@@ -44,6 +45,11 @@ def take_words(weights: Path, work: Path) -> None:
 def go_on(shop: Workshop, weights: Path, names: Iterable[str] = STAGES) -> list[str]:
     """Begin these stages with what the weights hold; a stage that is there stays. -> the stages
     begun."""
+    if (weights / "text_encoder_2").is_dir():
+        raise UserError(
+            f"{weights} is a miniature-xl, and what was asked for goes on from a miniature; give "
+            f"the weights that it grew from"
+        )
     stages, begun = read_record(weights)["stages"], []
     for name in names:
         if shop.file(name).exists() or not _file(weights, name).is_file():
