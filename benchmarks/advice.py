@@ -3,13 +3,7 @@
 In: an error. Out: its sentence, with the `perfbench` command that mends it.
 """
 
-from perfusion_core.errors import (
-    MissingClassImages,
-    MissingCovariance,
-    MissingMasks,
-    NotAConcept,
-    NotFinite,
-)
+from perfusion_core.errors import MissingClassImages, MissingCovariance, MissingMasks, NotAConcept
 
 
 def advice(error: BaseException) -> str:
@@ -21,8 +15,6 @@ def advice(error: BaseException) -> str:
         return "`perfbench masks` makes them"
     if isinstance(error, MissingClassImages):
         return "`perfbench run` makes them"
-    if isinstance(error, NotFinite) and error.vae:
-        return "of Stable Diffusion XL, --vae fp16-fix takes a VAE that was made for float16"
     if isinstance(error, NotAConcept):
         return "concepts are made by `perfbench fit perfusion`"
     return ""

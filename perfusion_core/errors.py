@@ -29,10 +29,6 @@ class NotAConcept(UserError):
 class NotFinite(UserError):
     """A number has left the finite ones: no picture can be made of it."""
 
-    def __init__(self, sentence: str, vae: bool = False) -> None:
-        super().__init__(sentence)
-        self.vae = vae  # whether it was the VAE, in float16
-
 
 class MissingClassImages(UserError):
     """A method learns beside images of the super-category, and was given none."""

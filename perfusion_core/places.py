@@ -23,6 +23,8 @@ from perfusion_core.hub import (
 
 COVARIANCE = "covariance.safetensors"  # beside a backbone
 LATENTS = ("latent_channels", "scaling_factor", "shift_factor", "latents_mean", "latents_std")
+# what a configuration of AutoencoderKL means that is older than the number, as SD 1.x's are
+UNSAID = {"scaling_factor": 0.18215}
 
 
 def cache_dir() -> Path:
@@ -89,7 +91,12 @@ def on_this_machine(where: str, names: Mapping[str, Path]) -> tuple[str, Path] |
 def locate_vae(where: str) -> tuple[str, Path]:
     """-> a name for people, and the folder of a VAE: a name of VAES, a folder that holds it or a
     whole pipeline, or a hub id, which is fetched (safetensors only)."""
-    path = Path(where).expanduser()
+    path = Path(os.path.expanduser(where))  # a user that nobody has stays as it is
+    if path.is_file():
+        raise UserError(
+            f"{where} is a file, and a VAE is given as a folder in diffusers layout: "
+            f"{' and '.join(VAE_FILES)}"
+        )
     if path.is_dir():
         inside = path / "vae" if (path / "model_index.json").is_file() else path
         if lacking := [name for name in VAE_FILES if not (inside / name).is_file()]:
@@ -108,11 +115,17 @@ def latents_apart(own: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
     """What of two VAEs' configurations says that their latents differ: a denoiser reads them as the
     VAE of its training made them. Empty where both say the same, or one says nothing."""
     for name in LATENTS:
-        mine, other = own.get(name), theirs.get(name)
+        mine, other = (said(one, name) for one in (own, theirs))
         if None not in (mine, other) and mine != other:
             return f"{name} {mine} -> {other}"
     levels = [len(one.get("block_out_channels") or ()) for one in (own, theirs)]
     return f"levels {levels[0]} -> {levels[1]}" if all(levels) and len(set(levels)) > 1 else ""
+
+
+def said(config: Mapping[str, Any], name: str) -> Any:
+    """What a VAE's configuration says of its latents; None where it says nothing."""
+    kind = config.get("_class_name", "") if config else ""
+    return config.get(name, UNSAID.get(name) if kind == "AutoencoderKL" else None)
 
 
 def refuse_other_latents(name: str, own: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:

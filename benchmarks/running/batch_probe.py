@@ -39,4 +39,6 @@ def answer_file(job: Job, circumstances: dict[str, Any]) -> Path:
         "rows": job.models.rows,
         "guided": job.config.guidance != 1.0,
     }
+    if job.models.vae:  # pictures are decoded by it
+        about["vae"] = job.models.vae.digest
     return cache_dir() / "batches" / f"{digest(about)[:32]}.json"

@@ -271,6 +271,8 @@ class Driver:
         left = tuple(unit for unit in task.units if unit.key not in self.settled)
         self.in_hands -= sum(map(images_of, left))  # given back
         if left and why:
+            # what it published and could not tell any more was drawn by this command
+            self.drawn += sum(images_of(unit) for unit in left if self.store.verified(unit))
             self.died(left[0], left[0].key, why)
             self.waiting.appendleft(Units(left, task.needs))
         elif left:  # another run has them

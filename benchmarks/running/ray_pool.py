@@ -98,17 +98,20 @@ class Remote:
 
 def same_models(found: Models, wanted: Models) -> Models:
     """The models of this node, if they are the driver's to the byte."""
-    mine = (found.digest, found.covariance, found.selector.name, *(s.name for s in found.scorers))
-    theirs = (
-        wanted.digest,
-        wanted.covariance,
-        wanted.selector.name,
-        *(s.name for s in wanted.scorers),
+    mine, theirs = (
+        (
+            one.digest,
+            one.vae.digest if one.vae else "",
+            one.covariance,
+            one.selector.name,
+            *(scorer.name for scorer in one.scorers),
+        )
+        for one in (found, wanted)
     )
     if mine != theirs:
         raise UserError(
-            f"this node has another backbone, C or scorer under the name {wanted.name} than the "
-            f"driver has; put the driver's files there"
+            f"this node has another backbone, VAE, C or scorer under the name {wanted.name} than "
+            f"the driver has; put the driver's files there"
         )
     return found
 

@@ -43,6 +43,7 @@ from benchmarks.running.worker_scores import WorkerScores
 from benchmarks.scoring.similarity import read_images
 from benchmarks.store.run_folder import Store
 from perfusion_core.errors import UserError
+from perfusion_core.weight_digests import vae_digest
 
 
 @dataclass(frozen=True)
@@ -96,10 +97,11 @@ class Worker:
             dtype=models.dtype,
             vae=models.vae.place if models.vae else None,
         )
-        if backbone.digest != models.digest:
+        vae = models.vae
+        if backbone.digest != models.digest or (vae and vae_digest(Path(vae.place)) != vae.digest):
             raise UserError(
-                f"the backbone {models.name} on this machine is not the one that the plan was made "
-                f"for; put the same files there"
+                f"the backbone {models.name} or its VAE on this machine is not the one that the "
+                f"plan was made for; put the same files there"
             )
         if self.job.config.compile:
             seconds = compile_backbone(backbone, self.batch, self.rows)

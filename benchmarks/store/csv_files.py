@@ -27,6 +27,7 @@ from perfusion_core.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
+BLOCK = 2**20  # bytes that are unpacked at a time
 ROW = (
     "key",
     "method",
@@ -111,14 +112,21 @@ def _as_it_is(path: Path) -> bytes:
 
 def _unzipped(path: Path) -> bytes:
     """Never more than LIMIT in memory: a small file may unpack to anything."""
+    blocks, size = list[bytes](), 0
     with gzip.GzipFile(fileobj=io.BytesIO(_as_it_is(zipped(path)))) as stream:
-        data = stream.read(LIMIT + 1)
-    if len(data) > LIMIT:
-        raise UserError(
-            f"{zipped(path)} unpacks to more than {LIMIT // 2**20:,} MiB, which no run has; remove "
-            f"it, or take the file from whoever made the run again"
-        )
-    return data
+        while block := stream.read(BLOCK):
+            blocks.append(block)
+            size += len(block)
+            if size > LIMIT:
+                raise too_much(zipped(path))
+    return b"".join(blocks)
+
+
+def too_much(path: Path) -> UserError:
+    return UserError(
+        f"{path} unpacks to more than {LIMIT // 2**20:,} MiB, which no run has; remove it, or take "
+        f"it from whoever made the run again"
+    )
 
 
 def plain(path: Path) -> bytes:
@@ -159,7 +167,13 @@ def read_frame(paths: Iterable[Path]) -> "pd.DataFrame":
     import pandas as pd
 
     bodies: dict[bytes, list[bytes]] = {}
-    for body in filter(None, map(whole, paths)):
+    size = 0
+    for path in paths:
+        if not (body := whole(path)):
+            continue
+        size += len(body)
+        if size > LIMIT:
+            raise too_much(path.parent)
         header, _, rows = body.partition(b"\n")
         bodies.setdefault(header, []).append(rows)
     frames = [

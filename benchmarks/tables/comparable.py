@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.miniature.which_world import one_generation, world_here, worlds_apart
+from benchmarks.miniature.which_world import one_generation, world_here, worlds_apart, xl_of
 from benchmarks.store.run_json import changed
 from benchmarks.tables.grid import CEILING
 from benchmarks.tables.margins import METRICS
@@ -101,7 +101,7 @@ def of_two_worlds(
 
 def _older(apart: tuple[str, str], one: str, other: str) -> str:
     """Which of two can be made again here: the one that is not of the shipped weights' world."""
-    return other if apart[0] == world_here() else one
+    return other if xl_of(apart[0]) == xl_of(world_here()) else one
 
 
 def _short(value: Any) -> str:

@@ -331,6 +331,20 @@ def test_other_weights_words_and_latents_are_refused(built, tmp_path):
     refused(built, "has other words than", folder=work)
 
 
+def test_a_work_folder_that_is_not_ready_is_refused_and_nothing_is_begun(built, tmp_path):
+    more = replace(TINY, shards=TINY.shards + 2)
+    refused(built, r"asks for 240; give --set shards=1, or another", recipe=more)
+    work = tmp_path / "work"
+    shutil.copytree(built[0], work)
+    (work / "grown-from.json").unlink()
+    (work / "scale.json").write_text("1.25")
+    refused(built, "are of another VAE than that in", folder=work)
+    assert not (work / "grown-from.json").exists(), "the right weights are welcome afterwards"
+    (work / "latents.npy").unlink()
+    (work / "vae.safetensors").touch()
+    refused(built, "is still in training; finish that build first", folder=work)
+
+
 def test_what_goes_on_from_a_miniature_refuses_it(built, shop):
     with pytest.raises(UserError, match="is a miniature-xl, and what was asked for goes on from"):
         go_on(shop, built[1])

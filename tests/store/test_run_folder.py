@@ -330,6 +330,17 @@ def test_a_packed_file_that_would_fill_the_memory_is_one_sentence(tmp_path, monk
     assert read_rows_file(tmp_path / "cat.csv") is None
 
 
+def test_many_files_together_are_bounded_as_one(tmp_path, monkeypatch):
+    make_run(tmp_path / "run", {"cd": ("default",)}, ["cat", "dog"], prompts=1, images=1,
+             pictures=False)  # fmt: skip
+    files = sorted((tmp_path / "run" / "rows").rglob("*.csv"))
+    sizes = [file.stat().st_size for file in files]
+    monkeypatch.setattr(csv_files, "LIMIT", max(sizes) + 1)
+    assert len(files) == 2 and all(len(read_frame([file])) for file in files)
+    with pytest.raises(UserError, match="unpacks to more than"):
+        read_frame(files)
+
+
 def test_a_run_of_a_stranger_with_such_a_file_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(csv_files, "LIMIT", 2**16)
     make_run(tmp_path / "run", {"cd": ("default",)}, ["cat"], prompts=1, images=1, pictures=False)

@@ -33,9 +33,11 @@ JUDGED = ("weights", "preprocessing", "kind")
 # what of a protocol a preset says; the rest is told beside the numbers, or is a method's own
 OF_PRESET = (
     "images", "steps", "scheduler", "guidance", "train_steps", "select_step", "validate_every",
+    "vae",
 )  # fmt: skip
 OF_SUITE = ("image_prompts", "class_word")
-UNSAID = {"scheduler": Config().scheduler}  # what a protocol leaves out where it is the usual one
+# what a protocol leaves out where it is the usual one
+UNSAID = {"scheduler": Config().scheduler, "vae": Config().vae}
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,8 @@ def check_scorers(about: Mapping[str, Any], places: Places, known: Known) -> Non
 def scorers_here(about: Mapping[str, Any], places: Places) -> dict[str, Scorer]:
     """The miniature's own, or those of the backbone that was named; and what `--scorers` names.
     Nothing else is looked up: a public scorer may be a download of gigabytes."""
-    backbone = places.backbone or "miniature"
+    told = about.get("backbone", {}).get("id")
+    backbone = places.backbone or (told if told in backbone_names() else "miniature")
     place = backbone_place(backbone)
     given = []
     if (place / "scorer").is_dir():

@@ -42,8 +42,10 @@ from perfusion_core.attention import look, word_tokens
 from perfusion_core.backbone import Backbone
 from perfusion_core.errors import UserError
 from perfusion_core.latents import vae_moments
+from perfusion_core.places import locate_vae
 from perfusion_core.sampling import as_float, noise
 from perfusion_core.subject import Fitted
+from perfusion_core.weight_digests import vae_digest
 
 VERSION = 1
 NEEDED = ("config.seed", "config.backbone", "backbone.sha256", "dtype")  # in run.json
@@ -166,6 +168,7 @@ def part_of(run: Run, base: str, known: tuple[Known, ...], row: Mapping[Any, Any
             "texts": [one.template for one in known],
             "seeds": seeds_of(run, row["concept"], known),
             "pictures": pixels.hexdigest(),
+            **({"vae": vae["sha256"]} if (vae := about["backbone"].get("vae")) else {}),
         }
     )
     names = (row["method"], row["point"], base, row["concept"], row["super_category"], row["fit"])
@@ -206,13 +209,20 @@ def open_backbone(run: Run, device: str) -> Backbone:
     about = run.about
     where = about["config"]["backbone"]
     where = str(Path(where).expanduser()) if where.startswith("~") else where
-    revision = about["config"].get("revision") or None
+    revision, vae = about["config"].get("revision") or None, about["config"].get("vae") or ""
+    place = locate_vae(vae)[1] if vae else None
+    if place and vae_digest(place) != about["backbone"]["vae"]["sha256"]:
+        raise UserError(
+            f"the VAE {vae} is another one now than {run.name} was made with; put the old one "
+            "back, or give the `perfbench run` command again with another --out"
+        )
     backbone = Backbone.open(
         where,
         device=device_name(device),
         dtype=about["dtype"],
         revision=revision,
         names=backbone_names(),
+        vae=place,
     )
     if backbone.digest != about["backbone"]["sha256"]:
         raise UserError(

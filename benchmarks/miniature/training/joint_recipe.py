@@ -16,13 +16,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.disk import read_json, write_whole
 from benchmarks.miniature.training.hyperparameters import JOINT_STAGES, Recipe
 from benchmarks.miniature.training.joint_export import export_joint
 from benchmarks.miniature.training.joint_text import train_second_text_encoder
 from benchmarks.miniature.training.joint_unet import finished_vae, train_joint_unet
 from benchmarks.miniature.training.onwards import are_weights, take_words
-from benchmarks.miniature.training.workshop import Paused, Workshop
+from benchmarks.miniature.training.vae import LATENTS
+from benchmarks.miniature.training.workshop import IDS, Paused, Workshop
 from perfusion_core.errors import UserError
 from perfusion_core.weight_digests import backbone_digest
 
@@ -48,10 +51,14 @@ def build_joint(
     if time.monotonic() >= deadline:
         raise Paused
     refuse_others(folder, weights)
+    refuse_unfinished(folder, recipe)
     take_words(weights, folder)
     workers = workers or os.cpu_count() or 2
     shop = Workshop(folder, recipe, device, workers, deadline, compile, clock)
     finished_vae(shop, weights)  # latents of another VAE are told now, not after the first stage
+    begun = folder / GROWN_FROM
+    if not begun.is_file():
+        write_whole(begun, json.dumps({"digest": backbone_digest(weights)}) + "\n")
     train: dict[str, Callable[[Workshop, float], None]] = {
         "text-xl": train_second_text_encoder,
         "unet-xl": partial(train_joint_unet, weights=weights),
@@ -83,15 +90,29 @@ def refuse_others(folder: Path, weights: Path) -> None:
             f"{folder / 'tokenizer'} has other words than {weights}; give the weights that were "
             f"built there with --start, or another --work"
         )
-    begun, digest = folder / GROWN_FROM, backbone_digest(weights)
-    if not begun.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(begun, json.dumps(digest) + "\n")
-    elif json.loads(begun.read_text(encoding="utf-8")) != digest:
+    told = (read_json(folder / GROWN_FROM) or {}).get("digest")
+    if told is not None and told != backbone_digest(weights):
         raise UserError(
             f"the stages in {folder} began with other weights than {weights}; give those with "
             f"--start, or an empty --work"
         )
+
+
+def refuse_unfinished(folder: Path, recipe: Recipe) -> None:
+    """A work folder whose miniature is not there yet, or has other pictures than are asked for."""
+    if (folder / "vae.safetensors").is_file() and not (folder / LATENTS).is_file():
+        raise UserError(
+            f"the VAE in {folder} is still in training; finish that build first, or give another "
+            f"--work"
+        )
+    if (folder / IDS).is_file():
+        there = len(np.load(folder / IDS, mmap_mode="r"))
+        if there != recipe.shards * recipe.shard:
+            raise UserError(
+                f"{folder} has words of {there:,} pictures, and shards={recipe.shards} asks for "
+                f"{recipe.shards * recipe.shard:,}; give --set shards={there // recipe.shard}, or "
+                f"another --work"
+            )
 
 
 def _words(folder: Path) -> Any:

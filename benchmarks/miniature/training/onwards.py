@@ -39,7 +39,10 @@ def are_weights(folder: Path) -> bool:
 def take_words(weights: Path, work: Path) -> None:
     """The tokenizer of the weights, before a workshop makes one of its own."""
     if not (work / "tokenizer").is_dir():
-        shutil.copytree(weights / "tokenizer", work / "tokenizer")
+        aside = work / "tokenizer.part"  # whole or not there
+        shutil.rmtree(aside, ignore_errors=True)
+        shutil.copytree(weights / "tokenizer", aside)
+        aside.rename(work / "tokenizer")
 
 
 def go_on(shop: Workshop, weights: Path, names: Iterable[str] = STAGES) -> list[str]:

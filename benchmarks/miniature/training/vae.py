@@ -20,6 +20,7 @@ from benchmarks.miniature.training.workshop import Loss, Workshop
 from benchmarks.miniature.world.picture import PIXELS
 
 SEED = 2
+LATENTS = "latents.npy"  # of every picture, in the work folder
 ENCODER = ("vae.encoder", "vae.quant_conv")
 
 
@@ -110,4 +111,4 @@ def latent_scale(shop: Workshop) -> float:
 
 
 def latents_file(shop: Workshop) -> Path:
-    return shop.folder / "latents.npy"
+    return shop.folder / LATENTS

@@ -32,6 +32,7 @@ from perfusion_core.backbone import fast_dtype
 Loss = tuple[torch.Tensor, dict[str, torch.Tensor]]  # what is minimised, and what to tell of it
 Step = Callable[[np.random.Generator], Loss]
 CHECKPOINT = 60  # seconds between two
+IDS = "ids.npy"  # token ids of every caption, in the work folder
 
 
 class Paused(Exception):
@@ -64,9 +65,7 @@ class Workshop:
         render_all(folder / "pictures", recipe.shards, workers, size=recipe.shard)
         self.pictures = Pictures(folder / "pictures", recipe.shards)
         self.tokenizer = open_tokenizer(folder / "tokenizer", self.pictures.texts)
-        self.ids = token_ids(folder / "ids.npy", self.tokenizer, self.pictures.texts).to(
-            self.device
-        )
+        self.ids = token_ids(folder / IDS, self.tokenizer, self.pictures.texts).to(self.device)
         self.rows = Rows(self.pictures.images, self.device)
         # on a CPU the normalisation of channels-last groups is several times slower than what
         # convolutions gain
