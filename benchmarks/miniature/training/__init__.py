@@ -6,5 +6,6 @@ scorer_training, judge_data, judges and judge_training (a model each), weights_e
 folder), onwards with growth (from finished weights, into larger networks), recipe (the stages in
 their order), joint_text, photographed, joint_unet, joint_export and joint_recipe (the same of
 miniature-xl, with two text encoders), building (from the command line), carry (to another machine),
-restyle and contrastive (copies), structure (a trial).
+restyle and contrastive (copies), structure (a trial), names and naming (another: instances with
+names, and the weights).
 """

@@ -36,7 +36,7 @@ def train_scorer(shop: Workshop, minutes: float, name: str) -> None:
         # Pairs of one instance.
         index = _twins(shop.pictures, pairs, rng, recipe.scorer_batch)
         ids = shop.texts(index, rng, recipe.drop_word)
-        x = _as_input(shop.images(index))
+        x = scorer_input(shop.images(index))
         # Both towers look.
         with shop.half():
             seen = F.normalize(look(x), dim=-1).float()
@@ -79,7 +79,7 @@ def _twins(
     return np.stack([first, first + 1], axis=1).ravel()
 
 
-def _as_input(x: torch.Tensor) -> torch.Tensor:
+def scorer_input(x: torch.Tensor) -> torch.Tensor:
     """From [-1, 1] to the scorer's own normalisation."""
     mean, std = networks.SCORER_PREPROCESS["mean"][0], networks.SCORER_PREPROCESS["std"][0]
     return ((x + 1) / 2 - mean) / std
