@@ -11,6 +11,8 @@ draw what prompts say?), miniature_difficulty (how hard are the shipped concepts
 The confirmatory run: confirm_plan (what is decided before it), confirm_ledger (what was there when
 it began, and which concepts are whole), confirm_measures, confirm_looks (a claim at a look),
 confirm_page, confirm (`python -m benchmarks.evidence.confirm`).
+The trial of names: names_rule (when they are kept), names_pictures (what they draw), names_trial
+(`python -m benchmarks.evidence.names_trial`).
 """
 
 LOOKED, LOOKED_CELLS = "looked.csv", "looked-cells.csv"  # in a run folder, what judged.py wrote
