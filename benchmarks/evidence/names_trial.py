@@ -65,7 +65,7 @@ class Trial:
     """Everything that decides its numbers, but the weights."""
 
     minutes: float = 45.0  # of one core's time, for each arm
-    words: float = 3.0  # minutes of both cores, for the rows of the new words
+    words: float = 5.0  # minutes of both cores, for the rows of the new words
     names: Names = field(default_factory=Names)
     sizes: Sizes = field(default_factory=Sizes)
     recipe: Recipe = RECIPE
@@ -77,8 +77,13 @@ class Place:
     """Where a trial lies."""
 
     out: Path
-    work: Path
+    work: Path  # pictures, words and latents, which a build may share
     start: Path
+
+    @property
+    def own(self) -> Path:
+        """Checkpoints, and pictures of instances that have a name."""
+        return self.out / "own"
 
     def arm(self, name: str) -> Path:
         return self.out / name
@@ -104,7 +109,7 @@ def run_trial(place: Place, trial: Trial, arms: Sequence[str] = ARMS) -> Verdict
     """What is missing of the trial; None where only some arms were asked for."""
     begin(place, trial)
     with place.timed("words"):
-        prepare(place.work, place.start, trial.names, trial.words, trial.recipe)
+        prepare(place.work, place.own, place.start, trial.names, trial.words, trial.recipe)
     with place.timed("arms"):
         train_arms(place, trial, arms)
     if set(arms) != set(ARMS):
@@ -142,21 +147,12 @@ def begin(place: Place, trial: Trial) -> None:
 def train_arms(place: Place, trial: Trial, arms: Sequence[str]) -> None:
     """One process and one core each, beside each other."""
     missing = [arm for arm in arms if not are_weights(place.arm(arm))]
+    own, decide = (place.work, place.own, place.start), (trial.names, trial.minutes, trial.recipe)
     with ProcessPoolExecutor(len(ARMS), mp_context=get_context("spawn")) as processes:
-        for arm in [
-            processes.submit(
-                train_arm,
-                arm,
-                place.arm(arm),
-                place.work,
-                place.start,
-                trial.names,
-                trial.minutes,
-                trial.recipe,
-            )
-            for arm in missing
+        for done in [
+            processes.submit(train_arm, arm, place.arm(arm), *own, *decide) for arm in missing
         ]:
-            arm.result()  # fmt: skip
+            done.result()
     told = {arm: json.loads((place.arm(arm) / "build.json").read_text())["names"] for arm in arms}
     place.note(arms={**(read_json(place.out / RECORD) or {})["arms"], **told})
 
@@ -229,7 +225,7 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument(
         "--work", type=Path, metavar="DIR",
-        help="folder for pictures and checkpoints; a build's own has them (default: OUT/work)",
+        help="folder for pictures, words and latents; a build's own has them (default: OUT/work)",
     )  # fmt: skip
     parser.add_argument(
         "--arms", default=",".join(ARMS), metavar="A,B",

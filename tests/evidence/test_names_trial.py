@@ -234,7 +234,7 @@ def test_a_whole_trial_at_tiny_size(tmp_path):
         minutes=0.05,
         words=0.03,
         names=FEW,
-        sizes=Sizes(each=1, renders=1, classes=1, pictures=2),
+        sizes=Sizes(each=2, renders=1, classes=1, pictures=2),
         recipe=Recipe(shards=1, shard=64, unet_batch=8, text_batch=8),
         run=("--preset", "micro", "--suite", "world-tuning:2", "--concepts", "all", "--methods",
              "ti,perfusion", "--scorers", "auto,truth", "--engine", "inline"),
@@ -256,7 +256,7 @@ def test_a_whole_trial_at_tiny_size(tmp_path):
     assert record["closest"] > 1 - 1e-6 and len(record["clauses"]) == 7
     assert set(record["arms"]) == {"named", "plain"}
     assert set(record["seconds"]) == {"words", "arms", "judged", "concepts"}
-    assert len(pd.read_csv(tmp_path / "out" / "names.csv")) == 2 * 2 * 4
+    assert len(pd.read_csv(tmp_path / "out" / "names.csv")) == 2 * 2 * 2 * 4
     concepts = pd.read_csv(tmp_path / "out" / "concepts.csv")
     assert len(concepts) == 4 and concepts[["named", "plain"]].notna().all(axis=None)
     assert Path(tmp_path / "out" / "run-named" / "run.json").is_file()

@@ -2,10 +2,14 @@
 
 import json
 import re
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from benchmarks.miniature.training import naming
@@ -21,6 +25,7 @@ from benchmarks.miniature.world.language import RARE
 from benchmarks.miniature.world.picture import CLASSES, POOL
 from benchmarks.paths import miniature_dir
 from perfusion_core.backbone import Backbone
+from perfusion_core.errors import UserError
 
 FEW = Names(classes=("cat", "sunglasses"), each=3, pictures=8, unused=2)
 RECIPE = Recipe(shards=1, shard=32, unet_batch=8, text_batch=8)
@@ -35,7 +40,10 @@ def work(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def shops(work):
-    return {arm: NamedWorkshop(work, RECIPE, FEW, arm, workers=1) for arm in naming.ARMS}
+    return {
+        arm: NamedWorkshop(work, work.parent / "own", RECIPE, FEW, arm, workers=1)
+        for arm in naming.ARMS
+    }
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +160,7 @@ def test_teaching_moves_rows_of_new_words_and_nothing_else(shops, taught):
     assert all(torch.equal(mine[name], theirs[name]) for name in mine if name not in table)
     ids = shops[PLAIN].ids[:16, 0].long()
     assert naming.closeness(before, taught, ids) > 1 - 1e-6
-    before.get_input_embeddings().weight.data[ids[0, 2]] += 1
+    before.get_input_embeddings().weight.data[ids[0, 2]] *= -1
     assert naming.closeness(before, taught, ids) < 0.999  # so the measure can fail
 
 
@@ -183,14 +191,45 @@ def test_both_arms_see_the_same_pictures_of_which_a_share_is_named(shops):
     assert torch.equal(*images)
 
 
+def test_a_work_folder_of_other_weights_is_refused(tmp_path, shops):
+    copy = tmp_path / "weights"
+    for part in ("vae", "tokenizer"):
+        shutil.copytree(miniature_dir() / part, copy / part)
+    shutil.copy(miniature_dir() / "build.json", copy)
+    naming.go_on(shops[NAMED], copy, ["vae"])
+    naming.refuse_others(shops[NAMED], copy)
+    path = copy / "vae" / "diffusion_pytorch_model.safetensors"
+    numbers = load_file(path)
+    numbers["encoder.conv_in.bias"] += 1
+    save_file(numbers, path)
+    with pytest.raises(UserError, match="is the work folder of other weights than"):
+        naming.refuse_others(shops[NAMED], copy)
+
+
+def test_an_arm_is_trained_by_one_process_at_a_time(tmp_path):
+    code = (
+        "import sys, pathlib; from benchmarks.disk import Locks\n"
+        "assert Locks(pathlib.Path(sys.argv[1])).try_lock('named'); print('mine', flush=True)\n"
+        "sys.stdin.read()"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path / "own")]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout and other.stdout.readline() == "mine\n"
+        places = (tmp_path / "out", tmp_path / "work", tmp_path / "own", miniature_dir())
+        with pytest.raises(UserError, match="another process trains"):
+            naming.train_arm(NAMED, *places, FEW, 0.1, RECIPE)
+        other.communicate()
+    assert not (tmp_path / "work").exists()
+
+
 @pytest.mark.slow
 def test_arms_train_and_are_backbones(tmp_path, work):
-    weights, threads = miniature_dir(), torch.get_num_threads()
-    naming.prepare(work, weights, FEW, 0.03, RECIPE)
+    weights, threads, own = miniature_dir(), torch.get_num_threads(), tmp_path / "own"
+    naming.prepare(work, own, weights, FEW, 0.03, RECIPE)
     try:
         for arm in naming.ARMS:
             for minutes in (0.05, 0.1):
-                naming.train_arm(arm, tmp_path / arm, work, weights, FEW, minutes, RECIPE)
+                naming.train_arm(arm, tmp_path / arm, work, own, weights, FEW, minutes, RECIPE)
             about = json.loads((tmp_path / arm / "build.json").read_text())["names"]
             assert about["arm"] == arm and about["seconds"] >= 5
     finally:

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from benchmarks.disk import Locks
 from benchmarks.miniature.training import networks
 from benchmarks.miniature.training.hyperparameters import Recipe
 from benchmarks.miniature.training.names import NAMED, PLAIN, NamedPictures, Names
@@ -38,6 +39,7 @@ from benchmarks.miniature.training.weights_export import copied_weights, export_
 from benchmarks.miniature.training.workshop import Loss, Workshop, token_ids
 from benchmarks.miniature.world.instance import stream
 from benchmarks.miniature.world.language import RARE
+from perfusion_core.errors import UserError
 
 ARMS = (NAMED, PLAIN)
 SHARE = 0.25  # of a batch, pictures of instances that have a name; four fifths of these say it
@@ -52,19 +54,25 @@ RECIPE = Recipe(shards=4, unet_batch=64, unet_lr=2e-3, settle=0.6, text_batch=12
 
 class NamedWorkshop(Workshop):
     """A workshop whose batches have a share of pictures of instances that have a name. An index
-    beyond the pool's pictures is one of theirs; `version`: what is said of these."""
+    beyond the pool's pictures is one of theirs; `version`: what is said of these. What others may
+    share lies in `folder`, what is the trial's alone in `own`."""
 
-    def __init__(self, folder: Path, recipe: Recipe, names: Names, version: str, **more: Any):
+    def __init__(
+        self, folder: Path, own: Path, recipe: Recipe, names: Names, version: str, **more: Any
+    ):
         super().__init__(folder, recipe, **more)
-        self.names, self.first = names, len(self.pictures)
-        self.theirs = NamedPictures(folder / "names" / "pictures", names, self.workers)
+        self.own, self.names, self.first = own, names, len(self.pictures)
+        self.theirs = NamedPictures(own / "pictures", names, self.workers)
         self.plain_words = self.tokenizer
         self.tokenizer = with_words(folder / "tokenizer", names.words())
-        ids = token_ids(
-            folder / "names" / f"{version}.ids.npy", self.tokenizer, self.theirs.said[version]
-        )
+        ids = token_ids(own / f"{version}.ids.npy", self.tokenizer, self.theirs.said[version])
         self.ids = torch.cat([self.ids[: self.first], ids.to(self.device)])
         self.rows = Rows([*self.pictures.images, *self.theirs.images], self.device)
+
+    def file(self, name: str) -> Path:
+        return (
+            self.folder / "vae.safetensors" if name == "vae" else self.own / f"{name}.safetensors"
+        )
 
     def batch(self, rng: np.random.Generator, n: int) -> np.ndarray:
         named = round(SHARE * n)
@@ -78,7 +86,7 @@ class NamedWorkshop(Workshop):
 
 def with_words(folder: Path, words: list[str]) -> CLIPTokenizer:
     """A tokenizer that has these words as well, one piece each. Ids of all others stay: new words
-    come behind the end token, and text without them is cut as before."""
+    come behind the end token, and text without them falls into the same pieces."""
     tokenizer = CLIPTokenizer.from_pretrained(folder)
     before = len(tokenizer)
     taken = [word for word in words if len(tokenizer.tokenize(word)) == 1]
@@ -90,7 +98,7 @@ def with_words(folder: Path, words: list[str]) -> CLIPTokenizer:
 
 def named_latents(shop: NamedWorkshop, chunk: int = 256) -> np.ndarray:
     """As `latents`, of the pictures of named instances, by the scale of all others."""
-    path, scale = shop.folder / "names" / "latents.npy", latent_scale(shop)
+    path, scale = shop.own / "latents.npy", latent_scale(shop)
     if not path.exists():
         vae, n, rows = trained_vae(shop), len(shop.theirs), []
         with torch.no_grad():
@@ -134,6 +142,7 @@ def word_modules(shop: NamedWorkshop, weights: Path) -> tuple[Any, dict[str, nn.
     """The text encoder with more words, and what learns: these, and two heads that only training
     needs."""
     text: Any = text_encoder(weights)
+    assert text.config.vocab_size == len(shop.plain_words)
     old, words = text.get_input_embeddings(), shop.names.words()
     more = MoreWords(old, first_rows(old, shop.plain_words, len(words)))
     text.set_input_embeddings(more)
@@ -218,22 +227,49 @@ def closeness(before: CLIPTextModel, after: CLIPTextModel, ids: torch.Tensor) ->
 # ---- the arms
 
 
-def prepare(work: Path, weights: Path, names: Names, minutes: float, recipe: Recipe) -> None:
+def prepare(
+    work: Path, own: Path, weights: Path, names: Names, minutes: float, recipe: Recipe
+) -> None:
     """What both arms need: pictures, words, latents, and the rows of the new words."""
     take_words(weights, work)
-    shop = NamedWorkshop(work, recipe, names, NAMED)
+    shop = NamedWorkshop(work, own, recipe, names, NAMED)
     go_on(shop, weights, ["vae"])
+    refuse_others(shop, weights)
     latents(shop)
     named_latents(shop)
     teach_words(shop, weights, minutes)
 
 
+def refuse_others(shop: NamedWorkshop, weights: Path) -> None:
+    """A work folder whose words or VAE are not those of the weights."""
+    words = CLIPTokenizer.from_pretrained(weights / "tokenizer").get_vocab()
+    mine = trained_vae(shop).half().state_dict()
+    theirs = load_file(weights / "vae" / "diffusion_pytorch_model.safetensors")
+    shared = [name for name in theirs if name in mine and mine[name].shape == theirs[name].shape]
+    alike = all(torch.equal(mine[name].cpu(), theirs[name].half()) for name in shared)
+    if not alike or words != shop.plain_words.get_vocab():
+        raise UserError(
+            f"{shop.folder} is the work folder of other weights than {weights}; name another --work"
+        )
+
+
 def train_arm(
-    arm: str, out: Path, work: Path, weights: Path, names: Names, minutes: float, recipe: Recipe
+    arm: str,
+    out: Path,
+    work: Path,
+    own: Path,
+    weights: Path,
+    names: Names,
+    minutes: float,
+    recipe: Recipe,
 ) -> None:
     """Train what is missing of an arm's minutes on one core, and export it."""
+    if not Locks(own).try_lock(arm):  # a process that outlived its command
+        raise UserError(
+            f"another process trains {out}; wait until it has ended, then give the command again"
+        )
     torch.set_num_threads(1)
-    shop = NamedWorkshop(work, recipe, names, arm, clock=time.process_time)
+    shop = NamedWorkshop(work, own, recipe, names, arm, clock=time.process_time)
     text = named_text(shop, weights) if arm == NAMED else text_encoder(weights)
     unet = unet_from(weights)
     stage = Stage({"unet": unet.train()}, shop.file(f"unet-{arm}"), lr=recipe.unet_lr, decay=DECAY)
