@@ -28,7 +28,7 @@ class Sizes:
     each: int = 4  # named instances of a class; a picture in each scene that is kept for them
     renders: int = 2  # in each of these scenes
     classes: int = 4  # of each unused word
-    pictures: int = 6  # of each unused word and class
+    pictures: int = 12  # of each unused word and class
 
 
 def photo(noun: str, scene: str | None = None) -> str:
@@ -41,7 +41,7 @@ def noise(*key: object) -> int:
 
 def name_rows(backbone: Backbone, judges: Judges, names: Names, sizes: Sizes) -> pd.DataFrame:
     """Some named instances of every class, by name and by class word, with the same noise, in
-    scenes in which training never showed them."""
+    scenes in which training never showed them by it."""
     chosen = some_of(named(names), names, sizes.each)
     asked = [
         {"word": who.name, "kind": kind, "cls": who.one.cls, "scene": scene,
@@ -50,25 +50,30 @@ def name_rows(backbone: Backbone, judges: Judges, names: Names, sizes: Sizes) ->
         for who in chosen for kind in (NAME, WORD) for scene in who.scenes
     ]  # fmt: skip
     seen = judges.identity(pictures_of(backbone, asked))
-    known = {who.name: judges.identity(renders(who, sizes.renders)) for who in chosen}
-    classes = {who.name: who.one.cls for who in chosen}
+    # all of a class in the scenes of each, so that a scene says nothing of who it is
+    known = {
+        who.name: {
+            one.name: judges.identity(renders(one, sizes.renders, who.scenes))
+            for one in chosen
+            if one.one.cls == who.one.cls
+        }
+        for who in chosen
+    }
     for row, vector in zip(asked, seen):
         likeness = {
-            name: float((of @ vector).mean())
-            for name, of in known.items()
-            if classes[name] == row["cls"]
+            name: float((of @ vector).mean()) for name, of in known[str(row["word"])].items()
         }
         row["own"] = likeness.pop(str(row["word"]))
         row["other"] = float(np.mean(list(likeness.values())))
     return pd.DataFrame(asked)
 
 
-def renders(who: Named, each: int) -> np.ndarray:
-    """Its held-out renders: alone, in the scenes that are kept for it."""
+def renders(who: Named, each: int, scenes: Sequence[str]) -> np.ndarray:
+    """Its held-out renders: alone, in these scenes."""
     return np.stack(
         [
             render(Picture(who.one, scene), ("held out of names", who.name, scene, k))[0]
-            for scene in who.scenes
+            for scene in scenes
             for k in range(each)
         ]
     )

@@ -26,6 +26,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from transformers import CLIPTokenizer
 
 from benchmarks.advice import advised
 from benchmarks.disk import read_json, write_whole
@@ -40,6 +41,7 @@ from benchmarks.miniature.training.names import NAMED, PLAIN, Names
 from benchmarks.miniature.training.naming import ARMS, EYES, RECIPE, closeness, prepare, train_arm
 from benchmarks.miniature.training.onwards import are_weights
 from benchmarks.miniature.training.structure import text_encoder
+from benchmarks.miniature.training.training_data import CAPTIONS
 from benchmarks.miniature.training.workshop import Workshop
 from benchmarks.paths import git_commit, miniature_dir
 from benchmarks.running.prepared import prepare_run
@@ -170,9 +172,18 @@ def judge(place: Place, trial: Trial) -> None:
         if not path.is_file():
             write_whole(path, draw().to_csv(index=False))
     if "closest" not in (read_json(place.out / RECORD) or {}):
-        ids = Workshop(place.work, trial.recipe).ids[:OLD, 0].long()
+        shop = Workshop(place.work, trial.recipe)
+        ids, captions = shop.ids[:OLD, 0].long(), shop.pictures.texts[::CAPTIONS][:OLD]
+        tokenizer = CLIPTokenizer.from_pretrained(place.arm(NAMED) / "tokenizer")
+        after = tokenizer(
+            captions,
+            padding="max_length",
+            truncation=True,
+            max_length=ids.shape[1],
+            return_tensors="pt",
+        ).input_ids
         texts = text_encoder(place.start), text_encoder(place.arm(NAMED))
-        place.note(closest=closeness(*texts, ids))
+        place.note(closest=closeness(*texts, ids, after))
 
 
 def true_identities(place: Place, trial: Trial) -> pd.DataFrame:

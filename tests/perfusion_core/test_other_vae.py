@@ -10,7 +10,6 @@ from conftest import make_pipe
 from safetensors.torch import load_file, save_file
 from xl_kit import make_xl, xl_stock
 
-from benchmarks.advice import advised
 from perfusion_core import Backbone, UserError
 from perfusion_core.errors import NotFinite
 from perfusion_core.hub import VAE_WEIGHTS
@@ -70,9 +69,8 @@ def test_a_vae_that_leaves_float16_all_the_same_is_told_of(place, fixed):
 
 def test_numbers_that_the_unet_leaves_are_not_the_vaes(place):
     backbone = opened(place)
-    with pytest.raises(NotFinite) as told:
+    with pytest.raises(NotFinite, match="check the trained files and the guidance"):
         sample(backbone, "A toy", [0], steps=1, guidance=float("inf"))
-    assert not told.value.vae and "--vae" not in advised(told.value)
 
 
 def test_a_folder_of_a_whole_pipeline_gives_its_vae(place, fixed):

@@ -6,6 +6,7 @@ each with captions in two versions, with the name and without. The pictures are 
 """
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -109,7 +110,9 @@ def of_class(names: Names, cls: str) -> list[Named]:
 
 
 def draw_named(rng: np.random.Generator, who: Named) -> Picture:
-    """A picture of the training's kind that shows it, in none of the scenes kept for judging."""
+    """A picture of the training's kind that shows it, in none of the scenes kept for judging it by
+    its name. Without its name the pool shows it there, too, now and then.
+    """
     while True:
         picture = draw_random(rng, "pool", one=who.one)
         if picture.scene not in who.scenes:
@@ -124,12 +127,13 @@ def say(picture: Picture, noun: str, rng: np.random.Generator) -> str:
 
 
 def both_captions(picture: Picture, name: str, rng: np.random.Generator) -> tuple[str, str]:
-    """The picture told of with the name, mostly, and told of as any other."""
+    """The picture told of with the name, mostly, and the same with the class word in its place."""
     plain, kind = caption(picture, rng), rng.random()
     if kind >= WITH_CLASS + ALONE:
         return plain, plain
     noun = f"{name} {picture.one.cls}" if kind < WITH_CLASS else name
-    return say(picture, noun, rng), plain
+    again = deepcopy(rng)
+    return say(picture, noun, rng), say(picture, picture.one.cls, again)
 
 
 def render_named(folder: Path, number: int, size: int, pool: str, *, names: Names) -> None:

@@ -213,13 +213,16 @@ def named_text(shop: NamedWorkshop, weights: Path) -> CLIPTextModel:
 
 
 @torch.no_grad()
-def closeness(before: CLIPTextModel, after: CLIPTextModel, ids: torch.Tensor) -> float:
-    """The least cosine of the encodings of captions' tokens in two text encoders."""
+def closeness(
+    before: CLIPTextModel, after: CLIPTextModel, ids: torch.Tensor, ids_after: torch.Tensor
+) -> float:
+    """The least cosine of the encodings of captions in two text encoders, each with its own ids."""
+    pairs = list(zip(ids.split(64), ids_after.split(64), strict=True))
     parts = [
         F.cosine_similarity(
-            before(part).last_hidden_state, after(part).last_hidden_state, dim=-1
+            before(one).last_hidden_state, after(other).last_hidden_state, dim=-1
         ).min()
-        for part in tqdm(ids.split(64), desc="encodings before and after", leave=False)
+        for one, other in tqdm(pairs, desc="encodings before and after", leave=False)
     ]
     return float(torch.stack(parts).min())
 
@@ -232,6 +235,7 @@ def prepare(
 ) -> None:
     """What both arms need: pictures, words, latents, and the rows of the new words."""
     take_words(weights, work)
+    refuse_other_words(work, weights)
     shop = NamedWorkshop(work, own, recipe, names, NAMED)
     go_on(shop, weights, ["vae"])
     refuse_others(shop, weights)
@@ -240,17 +244,27 @@ def prepare(
     teach_words(shop, weights, minutes)
 
 
+def refuse_other_words(work: Path, weights: Path) -> None:
+    """Before a caption is read by another tokenizer, whose ids would stay."""
+    words = [CLIPTokenizer.from_pretrained(at / "tokenizer").get_vocab() for at in (work, weights)]
+    if words[0] != words[1]:
+        raise other_work(work, weights)
+
+
+def other_work(work: Path, weights: Path) -> UserError:
+    return UserError(
+        f"{work} is the work folder of other weights than {weights}; name another --work"
+    )
+
+
 def refuse_others(shop: NamedWorkshop, weights: Path) -> None:
-    """A work folder whose words or VAE are not those of the weights."""
-    words = CLIPTokenizer.from_pretrained(weights / "tokenizer").get_vocab()
+    """A work folder whose VAE is not that of the weights."""
     mine = trained_vae(shop).half().state_dict()
     theirs = load_file(weights / "vae" / "diffusion_pytorch_model.safetensors")
     shared = [name for name in theirs if name in mine and mine[name].shape == theirs[name].shape]
     alike = all(torch.equal(mine[name].cpu(), theirs[name].half()) for name in shared)
-    if not alike or words != shop.plain_words.get_vocab():
-        raise UserError(
-            f"{shop.folder} is the work folder of other weights than {weights}; name another --work"
-        )
+    if not alike:
+        raise other_work(shop.folder, weights)
 
 
 def train_arm(
