@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from benchmarks.miniature.training import carry
+from benchmarks.miniature.training.hyperparameters import Recipe
 from benchmarks.miniature.training.muon import Muon, split_parameters
 from benchmarks.miniature.training.stage import REST, Stage, spent
+from benchmarks.miniature.training.workshop import Workshop
 from benchmarks.miniature.world.instance import stream
 from perfusion_core.errors import UserError
 
@@ -42,6 +44,43 @@ def test_a_stage_that_was_interrupted_ends_in_the_same_weights(tmp_path):
     for a, b in zip(straight.parameters(), again.parameters()):
         assert torch.equal(a, b)
     assert all(torch.equal(whole.ema[n], stage.ema[n]) for n in whole.ema)
+
+
+def rates(shop, path, minutes, steps_at_most=10**6):
+    """What a training of some minutes does: seconds before each step -> its rate."""
+    net, seen = small(), {}
+    stage = Stage({"net": net}, path, lr=0.01)
+    update = stage.update
+
+    def noted(loss, rate):
+        seen[round(stage.seconds)] = rate
+        update(loss, rate=rate)
+
+    def step(rng):
+        if len(seen) == steps_at_most:
+            raise InterruptedError
+        return net(torch.ones(1, 5)).sum(), {}
+
+    stage.update = noted
+    try:
+        shop.loop(stage, "small", minutes - stage.seconds / 60, step)
+    except InterruptedError:
+        stage.save()
+    return seen
+
+
+def test_the_rate_of_a_training_that_was_interrupted_falls_as_late_and_as_far(tmp_path):
+    seconds = iter(range(10**6))
+    recipe = Recipe(shards=1, shard=2, settle=0.5)
+    shop = Workshop(tmp_path / "work", recipe, workers=1, clock=lambda: float(next(seconds)))
+    whole = rates(shop, tmp_path / "whole.safetensors", 2)
+    assert min(whole.values()) == 0.05 and list(whole.values()).count(1.0) in range(28, 33)
+    first = rates(shop, tmp_path / "cut.safetensors", 2, steps_at_most=45)
+    again = rates(shop, tmp_path / "cut.safetensors", 2)
+    assert len(first) == 45 and min(first) == 0 and min(again) == max(first) + 2
+    for second, rate in (first | again).items():
+        near = min(whole, key=lambda other: abs(other - second))
+        assert abs(near - second) <= 1 and abs(rate - whole[near]) <= 3 / 60
 
 
 def test_the_average_follows_the_weights_as_its_formula_says(tmp_path):

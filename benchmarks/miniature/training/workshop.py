@@ -124,17 +124,19 @@ class Workshop:
 
     def loop(self, stage: Stage, name: str, minutes: float, step: Step) -> None:
         """Steps until the time is up; a checkpoint a minute. The pictures of a step depend on its
-        number alone.
+        number alone, and its rate on how much of the stage's whole time is left: a training that
+        was interrupted settles as long as another.
         """
         start, saved = self.clock(), time.monotonic()
         before = stage.seconds
+        settle = (before + 60 * minutes) * self.recipe.settle
         bar = tqdm(desc=name, initial=stage.step, unit="step", mininterval=5)
         while (
             left := 60 * minutes - (self.clock() - start)
         ) > 0 and time.monotonic() < self.deadline:
             # One step, one batch.
             loss, told = step(stream(name, self.recipe.seed, stage.step))
-            stage.update(loss, rate=schedule(left, 60 * minutes * self.recipe.settle))
+            stage.update(loss, rate=schedule(left, settle))
             # Tell how it goes.
             bar.update()
             # reading a number off a GPU makes it wait
