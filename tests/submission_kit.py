@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 from run_kit import ROOT
 
 from benchmarks.exchange.submissions.submission_archive import (
@@ -31,6 +32,14 @@ SCORER = "miniature-scorer-c975760a"
 ROWS = f"rows/{SCORER}/perfusion/local-b0.60-t0.15/cat.csv"
 REAL_ROWS = f"rows/{SCORER}/real/default/cat.csv"
 Files = dict[str, bytes]
+
+
+def assert_to_the_last_digits(one: bytes, other: bytes) -> None:
+    """Two tables say the same. A matrix product has a kernel for each kind of processor, and the
+    last digits of a mean are the kernel's.
+    """
+    tables = [pd.read_csv(io.BytesIO(body)) for body in (one, other)]
+    pd.testing.assert_frame_equal(*tables, rtol=1e-12, atol=1e-15)
 
 
 @functools.cache

@@ -80,7 +80,7 @@ def test_the_packed_tables_are_those_of_the_run(tmp_path):
     """Of an older run's table.csv, the columns that it has; costs had more decimals."""
     files, _ = kit.real_parts()
     assert files["cells.csv"] == plain(kit.RUN / "cells.csv")
-    assert files["metrics.csv"] == (kit.RUN / "metrics.csv").read_bytes()
+    kit.assert_to_the_last_digits(files["metrics.csv"], (kit.RUN / "metrics.csv").read_bytes())
     old = pd.read_csv(kit.RUN / "table.csv")
     new = pd.read_csv(io.BytesIO(files["table.csv"]))
     costs = ["kilobytes", "train_seconds"]
