@@ -212,10 +212,7 @@ def open_backbone(run: Run, device: str) -> Backbone:
     revision, vae = about["config"].get("revision") or None, about["config"].get("vae") or ""
     place = locate_vae(vae)[1] if vae else None
     if place and vae_digest(place) != about["backbone"]["vae"]["sha256"]:
-        raise UserError(
-            f"the VAE {vae} is another one now than {run.name} was made with; put the old one "
-            "back, or give the `perfbench run` command again with another --out"
-        )
+        raise another_now(f"the VAE {vae}", run)
     backbone = Backbone.open(
         where,
         device=device_name(device),
@@ -225,11 +222,15 @@ def open_backbone(run: Run, device: str) -> Backbone:
         vae=place,
     )
     if backbone.digest != about["backbone"]["sha256"]:
-        raise UserError(
-            f"the backbone {where} is another one now than {run.name} was made with; "
-            "put the old one back, or give the `perfbench run` command again with another --out"
-        )
+        raise another_now(f"the backbone {where}", run)
     return backbone
+
+
+def another_now(what: str, run: Run) -> UserError:
+    return UserError(
+        f"{what} is another one now than {run.name} was made with; put the old one back, or give "
+        f"the `perfbench run` command again with another --out"
+    )
 
 
 @contextmanager

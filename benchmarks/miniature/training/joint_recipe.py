@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -23,7 +22,7 @@ from benchmarks.miniature.training.hyperparameters import JOINT_STAGES, Recipe
 from benchmarks.miniature.training.joint_export import export_joint
 from benchmarks.miniature.training.joint_text import train_second_text_encoder
 from benchmarks.miniature.training.joint_unet import finished_vae, train_joint_unet
-from benchmarks.miniature.training.onwards import are_weights, take_words
+from benchmarks.miniature.training.onwards import are_weights, take_words, words_of
 from benchmarks.miniature.training.vae import LATENTS
 from benchmarks.miniature.training.workshop import IDS, Paused, Workshop
 from perfusion_core.errors import UserError
@@ -84,8 +83,8 @@ def refuse_others(folder: Path, weights: Path) -> None:
             f"{weights} holds no finished weights of a miniature, from which miniature-xl grows; "
             f"give their folder with --start"
         )
-    words = _words(folder)
-    if words is not None and words != _words(weights):
+    words = words_of(folder)
+    if words is not None and words != words_of(weights):
         raise UserError(
             f"{folder / 'tokenizer'} has other words than {weights}; give the weights that were "
             f"built there with --start, or another --work"
@@ -113,9 +112,3 @@ def refuse_unfinished(folder: Path, recipe: Recipe) -> None:
                 f"{recipe.shards * recipe.shard:,}; give --set shards={there // recipe.shard}, or "
                 f"another --work"
             )
-
-
-def _words(folder: Path) -> Any:
-    """Vocabulary and merges of a tokenizer; None where there is none."""
-    told = read_json(folder / "tokenizer" / "tokenizer.json")
-    return None if told is None else told.get("model")

@@ -27,14 +27,20 @@ from benchmarks.disk import Locks
 from benchmarks.miniature.training import networks
 from benchmarks.miniature.training.hyperparameters import Recipe
 from benchmarks.miniature.training.names import NAMED, PLAIN, NamedPictures, Names
-from benchmarks.miniature.training.onwards import go_on, take_words
+from benchmarks.miniature.training.onwards import go_on, take_words, words_of
 from benchmarks.miniature.training.scorer_training import scorer_input
 from benchmarks.miniature.training.stage import Stage
 from benchmarks.miniature.training.structure import text_encoder, unet_from
 from benchmarks.miniature.training.text_encoder import SCALE, is_text
 from benchmarks.miniature.training.training_data import Rows, write_array
 from benchmarks.miniature.training.unet import DECAY, guessing
-from benchmarks.miniature.training.vae import latent_scale, latents, trained_vae
+from benchmarks.miniature.training.vae import (
+    LATENTS,
+    codes_from,
+    latent_scale,
+    latents,
+    trained_vae,
+)
 from benchmarks.miniature.training.weights_export import copied_weights, export_covariance
 from benchmarks.miniature.training.workshop import Loss, Workshop, token_ids
 from benchmarks.miniature.world.instance import stream
@@ -96,18 +102,13 @@ def with_words(folder: Path, words: list[str]) -> CLIPTokenizer:
     return tokenizer
 
 
-def named_latents(shop: NamedWorkshop, chunk: int = 256) -> np.ndarray:
+def named_latents(shop: NamedWorkshop) -> np.ndarray:
     """As `latents`, of the pictures of named instances, by the scale of all others."""
-    path, scale = shop.own / "latents.npy", latent_scale(shop)
+    path, scale = shop.own / LATENTS, latent_scale(shop)
     if not path.exists():
-        vae, n, rows = trained_vae(shop), len(shop.theirs), []
-        with torch.no_grad():
-            for k in range(0, n, chunk):
-                index = shop.first + np.arange(k, min(k + chunk, n))
-                with shop.half():
-                    code = vae.encode(shop.images(index)).latent_dist.mean
-                rows.append((code.float() * scale).cpu().numpy().astype(np.float16))
-        write_array(path, np.concatenate(rows))
+        end = shop.first + len(shop.theirs)
+        table = codes_from(shop, trained_vae(shop), shop.first, end)
+        write_array(path, (table.astype(np.float32) * scale).astype(np.float16))
     return np.load(path, mmap_mode="r")
 
 
@@ -246,8 +247,7 @@ def prepare(
 
 def refuse_other_words(work: Path, weights: Path) -> None:
     """Before a caption is read by another tokenizer, whose ids would stay."""
-    words = [CLIPTokenizer.from_pretrained(at / "tokenizer").get_vocab() for at in (work, weights)]
-    if words[0] != words[1]:
+    if words_of(work) != words_of(weights):
         raise other_work(work, weights)
 
 

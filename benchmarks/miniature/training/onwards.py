@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import CLIPTextModel
 
+from benchmarks.disk import read_json
 from benchmarks.miniature.training.growth import grown
 from benchmarks.miniature.training.hyperparameters import STAGES
 from benchmarks.miniature.training.judge_training import judge_module
@@ -43,6 +44,12 @@ def take_words(weights: Path, work: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
         shutil.copytree(weights / "tokenizer", aside)
         aside.rename(work / "tokenizer")
+
+
+def words_of(folder: Path) -> Any:
+    """Vocabulary and merges of the tokenizer in it; None where there is none."""
+    told = read_json(folder / "tokenizer" / "tokenizer.json")
+    return None if told is None else told.get("model")
 
 
 def go_on(shop: Workshop, weights: Path, names: Iterable[str] = STAGES) -> list[str]:

@@ -86,15 +86,20 @@ def latents(shop: Workshop) -> np.ndarray:
     return np.load(latents_file(shop), mmap_mode="r")
 
 
-def encode_all(shop: Workshop, vae: Any, scale: float | None = None, chunk: int = 256) -> None:
+def encode_all(shop: Workshop, vae: Any, scale: float | None = None) -> None:
     """Write the latents; without a scale, that of unit variance."""
-    n, rows = len(shop.pictures), []
-    for k in tqdm(range(0, n, chunk), desc="latents", mininterval=5):
-        rows.append(codes_of(shop, vae, shop.images(np.arange(k, min(k + chunk, n)))))
-    table = np.concatenate(rows)  # [pictures, 4, 16, 16]
+    table = codes_from(shop, vae, 0, len(shop.pictures))
     scale = scale or 1 / float(table[:20_000].astype(np.float32).std())
     (shop.folder / "scale.json").write_text(json.dumps(scale))
     write_array(latents_file(shop), (table.astype(np.float32) * scale).astype(np.float16))
+
+
+def codes_from(shop: Workshop, vae: Any, first: int, end: int, chunk: int = 256) -> np.ndarray:
+    """Of a workshop's pictures of these numbers, float16 [pictures, 4, 16, 16]."""
+    starts = tqdm(range(first, end, chunk), desc="latents", mininterval=5)
+    return np.concatenate(
+        [codes_of(shop, vae, shop.images(np.arange(k, min(k + chunk, end)))) for k in starts]
+    )
 
 
 @torch.no_grad()
