@@ -9,10 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 import torch
 from conftest import make_pipe
+from safetensors.torch import save_file
 from sd_kit import unet_names
 from xl_kit import make_xl
+
+from baselines.adapter import LORA, Told, proven
+from benchmarks.contract import same, state
+from perfusion_core.errors import UserError
 
 RANK = 3
 TARGETS = re.compile(r".*(to_q|to_k|to_v|to_out\.0)|.*(q_proj|k_proj|v_proj|out_proj)|.*proj_in")
@@ -162,3 +168,24 @@ FORMATS_XL: dict[str, Callable[[list[Matrices]], dict[str, torch.Tensor]]] = {
     "diffusers_scripts": diffusers_scripts,
     "peft": peft,
 }
+
+
+# ---- files in use ----
+
+
+def written(path, tensors):
+    save_file({key: value.contiguous() for key, value in tensors.items()}, path)
+    return path
+
+
+def used(backbone, place, kind=LORA, trigger="sks {}", name="mine"):
+    return proven(backbone, Told(name, kind, trigger), place, "cat")
+
+
+def refused_by_name(backbone, file, named):
+    """One sentence that names what of the file is wrong, and the backbone as it was."""
+    before = state(backbone)
+    with pytest.raises(UserError, match=r"^mine") as told, used(backbone, file):
+        pass
+    assert named in str(told.value) and "\n" not in str(told.value)
+    assert same(before, state(backbone))

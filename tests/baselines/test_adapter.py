@@ -6,11 +6,12 @@ from types import SimpleNamespace
 import adapter_kit as kit
 import pytest
 import torch
+from adapter_kit import refused_by_name, used, written
 from conftest import make_pipe
 from safetensors.torch import load_file, save_file
 
 from baselines import adapter
-from baselines.adapter import EMBEDDING, LORA, PIPELINE, TOKEN, Told, proven, seen
+from baselines.adapter import EMBEDDING, LORA, PIPELINE, TOKEN, seen
 from benchmarks.contract import same, state
 from perfusion_core.backbone import Backbone
 from perfusion_core.errors import UserError
@@ -29,15 +30,6 @@ def held(pipe):
 @pytest.fixture(scope="module")
 def backbone():
     return held(make_pipe())
-
-
-def written(path, tensors):
-    save_file({key: value.contiguous() for key, value in tensors.items()}, path)
-    return path
-
-
-def used(backbone, place, kind=LORA, trigger="sks {}", name="mine"):
-    return proven(backbone, Told(name, kind, trigger), place, "cat")
 
 
 # ---- LoRA ----
@@ -108,11 +100,7 @@ LORAS = {  # what is wrong -> tensors, and what the sentence has to name
 @pytest.mark.parametrize("wrong", LORAS)
 def test_a_lora_that_is_not_loaded_whole_is_an_error_that_names_keys(backbone, tmp_path, wrong):
     tensors, named = LORAS[wrong]
-    file, before = written(tmp_path / "lora.safetensors", tensors), state(backbone)
-    with pytest.raises(UserError, match=r"^mine") as told, used(backbone, file):
-        pass
-    assert named in str(told.value) and "\n" not in str(told.value)
-    assert same(before, state(backbone))
+    refused_by_name(backbone, written(tmp_path / "lora.safetensors", tensors), named)
 
 
 def test_what_diffusers_would_leave_out_is_found_afterwards(backbone, tmp_path, monkeypatch):

@@ -6,12 +6,12 @@ import adapter_kit as kit
 import numpy as np
 import pytest
 import torch
+from adapter_kit import refused_by_name, used, written
 from baselines_kit import apart, stock_draw
 from conftest import make_pipe
-from safetensors.torch import save_file
 from xl_kit import WIDTHS, load_word, make_xl, xl_stock
 
-from baselines.adapter import EMBEDDING, LORA, PIPELINE, TOKEN, Told, proven, seen
+from baselines.adapter import EMBEDDING, PIPELINE, TOKEN, seen
 from benchmarks.contract import same, state
 from perfusion_core.backbone import Backbone
 from perfusion_core.errors import UserError
@@ -34,15 +34,6 @@ def held(pipe):
         if model is not None:
             model.requires_grad_(False)
     return Backbone("tiny", None, None, pipe, torch.device("cpu"), torch.float32)
-
-
-def written(path, tensors):
-    save_file({key: value.contiguous() for key, value in tensors.items()}, path)
-    return path
-
-
-def used(backbone, place, kind=LORA, trigger="sks {}"):
-    return proven(backbone, Told("mine", kind, trigger), place, "cat")
 
 
 # ---- LoRA ----
@@ -132,11 +123,7 @@ LORAS = {  # what is wrong -> tensors, and what the sentence has to name
 @pytest.mark.parametrize("wrong", LORAS)
 def test_a_lora_that_is_not_loaded_whole_is_an_error_that_names_keys(backbone, tmp_path, wrong):
     tensors, named = LORAS[wrong]
-    file, before = written(tmp_path / "lora.safetensors", tensors), state(backbone)
-    with pytest.raises(UserError, match=r"^mine") as told, used(backbone, file):
-        pass
-    assert named in str(told.value) and "\n" not in str(told.value)
-    assert same(before, state(backbone))
+    refused_by_name(backbone, written(tmp_path / "lora.safetensors", tensors), named)
 
 
 def test_a_lora_of_xl_is_none_for_one_text_encoder(tmp_path):
