@@ -419,6 +419,8 @@ def test_the_first_answered_screen_keeps_the_session(ranking, visit):
         with page.expect_response("**/api/begun") as told:
             page.keyboard.press("Enter")
         assert told.value.status == 200 and json.loads(loan.read_text())["begun"] is True
+        # pictures of the screens ahead are on their way, and a server that ends would cut them off
+        page.close()
     finally:
         server.shutdown()
         server.server_close()
