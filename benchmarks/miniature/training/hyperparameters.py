@@ -46,6 +46,9 @@ class Recipe:
     kl: float = 1e-4
     unet_batch: int = 96
     unet_lr: float = 3e-3
+    # how often the U-Net sees a picture with a material or a state: so many times as often as
+    # another
+    rare: float = 2.0
     drop_prompt: float = 0.1
     snr_cap: float = 5.0  # min-SNR weighting of the noise loss
     scorer_batch: int = 192

@@ -52,8 +52,8 @@ EVERYWHERE: dict[str, Any] = {
 ARMS: dict[str, dict[str, Any]] = {"without": FIRST, "with": {**FIRST, **EVERYWHERE}, "alike": {}}
 # class -> which instance; none is in a training picture, nor shipped
 SIX = {"cat": 101, "dog": 102, "teddy": 103, "pot": 104, "chair": 105, "tortoise": 106}
-# 80,000 pictures; the rate and the settling of a U-Net that goes on from averaged weights
-RECIPE = Recipe(shards=8, unet_lr=2e-3, settle=0.6)
+# 80,000 pictures, each as often; rate and settling of a U-Net that goes on from averaged weights
+RECIPE = Recipe(shards=8, unet_lr=2e-3, rare=1.0, settle=0.6)
 
 
 def train_arm(arm: str, out: Path, work: Path, minutes: float, weights: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 from benchmarks.miniature.training import networks
 from benchmarks.miniature.training.stage import Stage
 from benchmarks.miniature.training.text_encoder import trained_text_encoder
-from benchmarks.miniature.training.training_data import Rows, to_device
+from benchmarks.miniature.training.training_data import FACTORS, Rows, to_device
 from benchmarks.miniature.training.vae import latents
 from benchmarks.miniature.training.workshop import Loss, Step, Workshop
 from perfusion_core.plain_attention import plain_layers, plainly
@@ -38,13 +38,15 @@ def train_unet(shop: Workshop, minutes: float) -> None:
 def guessing(shop: Workshop, unet: Any, text: Any, codes: Rows) -> Step:
     """What a step learns: the noise in latents of some pictures, given their captions."""
     recipe, reader, learn = shop.recipe, shop.compiled(text), denoising(shop, unet)
+    share = shares(shop.pictures.labels, recipe.rare)
     nothing = shop.tokenizer(
         "", padding="max_length", max_length=networks.TEXT_LENGTH, return_tensors="pt"
     ).input_ids.to(shop.device)
 
     def step(rng: np.random.Generator) -> Loss:
         # Latents, captions, some dropped.
-        index, n = shop.batch(rng, recipe.unet_batch), recipe.unet_batch
+        n = recipe.unet_batch
+        index = np.searchsorted(share, rng.random(n), side="right")
         drop = to_device(rng.random(n) < recipe.drop_prompt, shop.device)
         ids = torch.where(drop[:, None], nothing, shop.texts(index, rng))
         g = torch.Generator(shop.device).manual_seed(int(rng.integers(2**62)))
@@ -52,6 +54,15 @@ def guessing(shop: Workshop, unet: Any, text: Any, codes: Rows) -> Step:
         return learn(x, g, lambda: {"encoder_hidden_states": reader(ids).last_hidden_state})
 
     return step
+
+
+def shares(labels: np.ndarray, rare: float) -> np.ndarray:
+    """Where each picture's part of [0, 1) ends, if one with a material or a state is drawn `rare`
+    times as often as another: few have one, and held-out pairs ask for both.
+    """
+    columns = [list(FACTORS).index(name) for name in ("material", "state")]
+    ends = np.cumsum(np.where((labels[:, columns] > 0).any(axis=1), rare, 1.0))
+    return ends / ends[-1]
 
 
 Tell = Callable[[], dict[str, Any]]
