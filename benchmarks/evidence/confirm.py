@@ -26,6 +26,7 @@ from benchmarks.evidence.confirm_ledger import (
     processors_of,
     read_begun,
     read_whole,
+    refuse_half_made,
 )
 from benchmarks.evidence.confirm_plan import (
     PLAN,
@@ -103,6 +104,8 @@ def run_look(folder: Path, look: int | None = None, dry_run: bool = False) -> in
     refuse_other_backbone(plan, rates_file, prepared.models.digest)
     here = measuring_device(prepared.device)
     begin(folder, plan, rates, rates_file, names, here)
+    whole = {row["concept"] for row in read_whole(folder)}
+    refuse_half_made(Store(folder), prepared.plan, whole, here)
     status = run_prepared(
         prepared, words, whole=partial(record_whole, folder, prepared, names, here)
     )

@@ -9,7 +9,8 @@ import csv
 import io
 import json
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +38,10 @@ def begin(
     concepts: Sequence[str], here: str,
 ) -> Mapping[str, Any]:  # fmt: skip
     """What was decided before the first fit: as it was written down then, or now if nothing was.
-    The rules must be committed first. `here`: the processor, which stays the same.
+    The rules must be committed first. `here`: the processor of the first fit.
     """
     frame = {"frame": plan.frame, "rates": dict(rates)}
     if begun := read_begun(folder):
-        if (there := begun.get("processor")) != here:
-            raise UserError(
-                f"the run began on {there}, and this is {here}: low bits differ between kinds of "
-                f"processors, so it stays on one; go on there, or begin in another folder"
-            )
         if changed := [key for key, value in frame.items() if begun.get(key) != value]:
             raise UserError(
                 f"{folder / PLAN} or its rates have changed since the run began ({changed[0]}); "
@@ -125,6 +121,25 @@ def add_whole(folder: Path, row: Mapping[str, Any]) -> bool:
     writer.writerows(sorted([*rows, row], key=lambda one: int(one["number"])))
     write_whole(folder / WHOLE, text.getvalue())
     return True
+
+
+def refuse_half_made(store: Store, plan: Plan, whole: Container[str], here: str) -> None:
+    """A concept is made on one kind of processor, since low bits differ between kinds: what is
+    compared of it then shares them.
+    """
+    for fit in plan.fits:
+        there = measured_of(store.manifest(fit) or {})[DEVICE]
+        if fit.concept not in whole and there and there != here:
+            raise UserError(
+                f"{fit.concept} was begun on {there}, and this is {here}: a concept is made on one "
+                f"kind of processor; go on there, or delete {store.root} but its committed files"
+            )
+
+
+def made_on(rows: Sequence[Mapping[str, str]]) -> str:
+    """How many whole concepts each kind of processor made, in words."""
+    counts = Counter(row["processor"] for row in rows)
+    return "; ".join(f"{n} on {name}" for name, n in sorted(counts.items()))
 
 
 def processors_of(store: Store, plan: Plan, concept: str, here: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.disk import write_whole
-from benchmarks.evidence.confirm_ledger import read_begun, read_whole
+from benchmarks.evidence.confirm_ledger import made_on, read_begun, read_whole
 from benchmarks.evidence.confirm_looks import (
     CROSSED,
     LAST,
@@ -52,8 +52,8 @@ def judge_folder(folder: Path) -> str:
         raise UserError(
             f"no run has begun in {folder}; `python -m benchmarks.evidence.confirm run` begins it"
         )
-    there = {row["concept"] for row in read_whole(folder)}
-    names = begun["concepts"]
+    made = [row for row in read_whole(folder) if row["concept"] in begun["concepts"]]
+    there, names = {row["concept"] for row in made}, begun["concepts"]
     whole = [n for n in plan.looks.concepts if there.issuperset(names[:n])]
     if not whole:
         first = plan.looks.concepts[0]
@@ -72,7 +72,8 @@ def judge_folder(folder: Path) -> str:
     }
     final = among_all([decided(looks) for looks in history.values()])
     write_whole(folder / LOOKS_TABLE, looks_csv(history, final))
-    text = looks_text(plan, history, final, scored[-1])
+    judged = [row for row in made if row["concept"] in names[: whole[-1]]]
+    text = looks_text(plan, history, final, scored[-1], made_on(judged))
     write_whole(folder / LOOKS_PAGE, text)
     return text
 
@@ -158,9 +159,13 @@ def looks_csv(history: Mapping[str, Sequence[Look]], final: Sequence[Look]) -> s
 
 
 def looks_text(
-    plan: ConfirmPlan, history: Mapping[str, Sequence[Look]], final: Sequence[Look], scored: Scored
+    plan: ConfirmPlan,
+    history: Mapping[str, Sequence[Look]],
+    final: Sequence[Look],
+    scored: Scored,
+    where: str,
 ) -> str:
-    """The page."""
+    """The page; `where`: on which processors the concepts were made."""
     made = len(next(iter(history.values())))
     sizes = plan.looks.concepts
     head = ["claim", *(f"look {k + 1}, {sizes[k]} concepts" for k in range(made)), "verdict", "q"]
@@ -176,6 +181,8 @@ def looks_text(
         "",
         f"Boundaries in standard errors: {_numbers(plan.looks.boundaries)} at "
         f"{_numbers(sizes)} concepts. An interval reaches as far as its look's boundary.",
+        "",
+        f"Concepts made, each on one kind of processor: {where}.",
         "",
         markdown_table([head, *rows]),
         what_next(plan, history),

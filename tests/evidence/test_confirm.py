@@ -18,7 +18,14 @@ from run_kit import environment, make_concepts, shared
 from scipy.stats import norm, t
 
 from benchmarks.evidence import confirm, confirm_looks
-from benchmarks.evidence.confirm_ledger import BEGUN, COLUMNS, WHOLE, add_whole, read_whole
+from benchmarks.evidence.confirm_ledger import (
+    BEGUN,
+    COLUMNS,
+    WHOLE,
+    add_whole,
+    read_whole,
+    refuse_half_made,
+)
 from benchmarks.evidence.confirm_looks import CROSSED, LAST, NOT_YET, among_all, decided, look_at
 from benchmarks.evidence.confirm_measures import Scored, mean_with_interval
 from benchmarks.evidence.confirm_page import (
@@ -37,7 +44,9 @@ from benchmarks.evidence.confirm_plan import (
     tuned_rates,
 )
 from benchmarks.evidence.verdicts import FAILS, HOLDS, OPEN, SAME, TRADE_OFF, Part
+from benchmarks.planning.units import Fit, Plan
 from benchmarks.store.packed import PACKED
+from benchmarks.store.run_folder import MANIFEST, Store
 from benchmarks.tables.group_sequential import obrien_fleming
 from benchmarks.tables.halving_rows import TRAININGS, frame_of
 from benchmarks.tables.statistics import Interval
@@ -568,18 +577,19 @@ def test_looks_follow_one_another(begun, capsys):
     assert "nothing new" in capsys.readouterr().err and judge_folder(begun) == text
 
 
-def test_rules_and_processor_stay(begun):
+def test_rules_stay_and_processors_are_told(begun):
     """The last test: it changes the plan."""
     about = json.loads((begun / BEGUN).read_text())
     assert about["processor"] == read_whole(begun)[0]["processor"]
     assert {PLAN, "plan.md", "settings.csv", TRAININGS} == set(about["commits"])
-    # as if it had begun elsewhere, with or without a whole concept: nothing is made here
+    # as if it had begun elsewhere: whole concepts stay, and another may be made here
     whole, told = (begun / WHOLE).read_bytes(), (begun / BEGUN).read_bytes()
     (begun / BEGUN).write_text(json.dumps(about | {"processor": "cpu (another)"}))
+    assert confirm.run_look(begun) == 0 and (begun / WHOLE).read_bytes() == whole
+    (begun / WHOLE).write_text(whole.decode().replace("cpu (", "cpu (another ", 1))
+    here = about["processor"]
+    assert f"of processor: 3 on {here}; 1 on cpu (another " in judge_folder(begun)
     (begun / WHOLE).unlink()
-    with pytest.raises(UserError, match=r"began on cpu \(another\), and this is cpu \("):
-        confirm.run_look(begun)
-    assert not (begun / WHOLE).exists()
     # without what was decided, rows are not made new by beginning again
     (begun / BEGUN).unlink()
     with pytest.raises(UserError, match=f"has run.json but no {BEGUN}: rows older than"):
@@ -594,3 +604,17 @@ def test_rules_and_processor_stay(begun):
         confirm.run_look(begun)
     with pytest.raises(UserError, match="the plan has looks 1 to 2"):
         confirm.run_look(begun, look=3)
+
+
+def test_a_concept_is_made_on_one_kind_of_processor(tmp_path):
+    """Where it is not whole; fits of a whole one may be from elsewhere."""
+    fit = Fit("lora", "cat", "cat", {}, None, True, (), 0, "ab" * 16)
+    plan, store = Plan((), (fit,), ()), Store(tmp_path / "run")
+    refuse_half_made(store, plan, (), "cpu (here)")
+    manifest = store.folder(fit) / MANIFEST[Fit]
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text(json.dumps({"key": fit.key, "files": {}, "device": "cpu (there)"}))
+    with pytest.raises(UserError, match=r"cat was begun on cpu \(there\), and this is cpu \(here"):
+        refuse_half_made(store, plan, (), "cpu (here)")
+    refuse_half_made(store, plan, (), "cpu (there)")
+    refuse_half_made(store, plan, {"cat"}, "cpu (here)")
