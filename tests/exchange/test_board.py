@@ -53,6 +53,19 @@ def test_scores_are_those_of_the_table(made):
     assert [row["harmonic"] for row in rows] == sorted((r["harmonic"] for r in rows), reverse=True)
 
 
+def test_a_method_whose_rates_are_a_guess_says_so(tmp_path):
+    """In one entry; the same method of another one was tuned."""
+    guessed = shutil.copytree(QUICKSTART, tmp_path / "guessed")
+    about = json.loads((guessed / "run.json").read_text())
+    about["methods"]["cd"]["untuned"] = True
+    (guessed / "run.json").write_text(json.dumps(about))
+    told, page = board(tmp_path / "board", QUICKSTART, guessed)
+    (rows,) = [one["rows"] for one in told["boards"]]
+    marked = {(row["entry"], row["method"]) for row in rows if row["untuned"]}
+    assert marked == {("guessed", "cd")}
+    assert page.count("Custom Diffusion (untuned)") == 2  # in both tables, once each
+
+
 def test_ties_are_shown_and_the_same_rows_tie(made):
     """The submission is of the very run beside it: its rows stand where that one's do."""
     rows = {(r["entry"], r["point"], r["method"]): r for r in made[0][1]["rows"]}

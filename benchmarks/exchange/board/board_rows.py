@@ -16,10 +16,10 @@ from benchmarks.exchange.board.entries import Board, Entry
 from benchmarks.figures.report.html import there
 from benchmarks.figures.report.result_table import row_name
 from benchmarks.figures.selection import of_main
-from benchmarks.figures.style import Style, strangers_among
+from benchmarks.figures.style import Style, strangers_among, untuned_here
 from benchmarks.scoring.reserved import FLOOR
 from benchmarks.store.fit_costs import DEVICE, NUMBERS
-from benchmarks.store.reading import read_cells
+from benchmarks.store.reading import read_cells, untuned_methods
 from benchmarks.tables.build import split_pairs
 from benchmarks.tables.grid import Grid, grid_of
 from benchmarks.tables.ranks import Rank, ranks
@@ -40,6 +40,7 @@ class BoardRow:
     style: Style
     label: str
     under: str  # small words beside it
+    untuned: bool  # its rates for this backbone are a guess; the label says so, too
     ranks: Mapping[str, Rank]
     scores: Mapping[str, Interval]
     copied: float
@@ -57,7 +58,8 @@ class BoardRow:
         places = {f"rank_{name}": [of.first, of.last] for name, of in self.ranks.items()}
         row = {
             "entry": self.entry.name, "by": self.entry.by, "checked": self.entry.checked,
-            "kind": self.kind, "method": self.method, "point": self.point, **places, **numbers,
+            "kind": self.kind, "method": self.method, "point": self.point,
+            "untuned": self.untuned, **places, **numbers,
             "copied": self.copied, "n_images": self.n_images, "n_planned": self.n_planned,
             **self.costs, DEVICE: self.device, "command": self.command, "explorer": self.explorer,
         }  # fmt: skip
@@ -121,7 +123,9 @@ def with_ranks(row: BoardRow, found: Mapping[str, Rank]) -> BoardRow:
 def row_of(
     entry: Entry, row: Mapping[str, Any], strangers: Sequence[str], explorer: str
 ) -> BoardRow:
-    style, label, under = row_name(row, strangers)
+    untuned = untuned_methods(entry.about)
+    with untuned_here(untuned):
+        style, label, under = row_name(row, strangers)
     scores = {
         metric: Interval(*(float(row[f"{metric}{end}"]) for end in ("", "_lo", "_hi")))
         for metric in METRICS
@@ -135,6 +139,7 @@ def row_of(
         style=style,
         label=label,
         under=under,
+        untuned=method in untuned,
         ranks={},
         scores=scores,
         copied=float(row["copied"]),
