@@ -9,6 +9,7 @@ from perfusion_core.errors import UserError
 
 MINIATURE, MINIATURE_XL = "miniature", "miniature-xl"
 DRAWN_WORLD = (MINIATURE, MINIATURE_XL)  # their models have seen no photograph
+RESULTS = Path("results")
 _PACKAGE = Path(__file__).resolve().parent
 
 

@@ -17,10 +17,11 @@ from pathlib import Path
 from benchmarks.advice import advised
 from benchmarks.evidence.commands import COMMANDS
 from benchmarks.evidence.committed import to_commit
+from benchmarks.paths import RESULTS
 from benchmarks.planning.methods import said
 from benchmarks.store.packing import pack_run
 from benchmarks.store.reading import find_run, planned_fits
-from benchmarks.store.run_folder import RESULTS, fit_folder
+from benchmarks.store.run_folder import fit_folder
 from perfusion_core.errors import UserError
 
 

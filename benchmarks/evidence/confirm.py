@@ -36,11 +36,11 @@ from benchmarks.evidence.confirm_plan import (
     tuned_rates,
 )
 from benchmarks.miniature import command as drawn_suites
-from benchmarks.paths import git_commit
+from benchmarks.paths import RESULTS, git_commit
 from benchmarks.planning.config import Config
 from benchmarks.running.flags import add_flags, config_of
 from benchmarks.store.packing import pack_run
-from benchmarks.store.run_folder import RESULTS, Store
+from benchmarks.store.run_folder import Store
 from benchmarks.store.run_json import libraries, now
 from perfusion_core.errors import UserError
 

@@ -13,10 +13,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import gettempdir
 
-from benchmarks.paths import git_commit, user_dir
+from benchmarks.paths import RESULTS, git_commit, user_dir
 from benchmarks.running.beforehand import crowded
 from benchmarks.store.cache_verbs import shown
-from benchmarks.store.run_folder import RESULTS
 from perfusion_core import __version__, hardware
 from perfusion_core.errors import UserError
 from perfusion_core.places import cache_dir

@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.devices import device_name
 from benchmarks.digests import digest
 from benchmarks.disk import read_json
-from benchmarks.paths import backbone_names
+from benchmarks.paths import RESULTS, backbone_names
 from benchmarks.planning import methods
 from benchmarks.planning.backbones import Models, find_models
 from benchmarks.planning.config import PRESETS, Config
@@ -20,7 +20,7 @@ from benchmarks.planning.units import FLOOR, Method, Plan
 from benchmarks.running.given_files import Guest, find_given, given_by
 from benchmarks.store import run_json
 from benchmarks.store.reading import imported_methods
-from benchmarks.store.run_folder import RESULTS, Store
+from benchmarks.store.run_folder import Store
 from benchmarks.suite import concept_masks
 from benchmarks.suite.catalog import PERFUSION, Catalog, Concept
 from perfusion_core.errors import UserError

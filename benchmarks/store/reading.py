@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.digests import digest
 from benchmarks.disk import read_json, read_manifest
+from benchmarks.paths import RESULTS
 from benchmarks.safe_paths import below, is_name, lies_below
 from benchmarks.scoring.cell_row import CellRow
 from benchmarks.scoring.reserved import IMPORTED, REAL
 from benchmarks.store.csv_files import PLACES, read_frame, read_plan_file, read_plan_frame
 from benchmarks.store.fit_costs import DEVICE, NUMBERS, measured_of
 from benchmarks.store.older_runs import OLDER, upgraded
-from benchmarks.store.run_folder import RESULTS, Store
+from benchmarks.store.run_folder import Store
 from benchmarks.suite.drift_kinds import DRIFTS, OF_DRIFT, PLAIN
 from perfusion_core.errors import UserError
 

@@ -25,7 +25,6 @@ from benchmarks.store.csv_files import (
 from benchmarks.suite.drift_kinds import PLAIN
 from perfusion_core.errors import UserError
 
-RESULTS = Path("results")
 FITTING = "fitting"  # the lock of a `perfbench fit` in progress
 MANIFEST = {Prior: "prior.json", Fit: "fit.json", Cell: "cell.json"}
 
