@@ -7,7 +7,7 @@
 set -euo pipefail
 shopt -s nullglob
 site=$1
-runs=(results/miniature-paper results/miniature-quick results/miniature-measures)
+runs=(results/first-world/miniature-paper results/miniature-quick results/first-world/miniature-measures)
 archives=(submissions/*.perfbench.tar.xz)
 unpacked=$(mktemp -d)
 trap 'rm -rf "$unpacked"' EXIT

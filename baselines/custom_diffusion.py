@@ -59,7 +59,7 @@ class Config:
     masks: bool = field(default=False, metadata={"later": True})
 
 
-# results/tuning-miniature; 64 pixels cannot be made a third
+# results/first-world/tuning-miniature; 64 pixels cannot be made a third
 MINIATURE = Config(steps=500, lr=2.5e-4, resize=False)
 
 

@@ -63,7 +63,7 @@ class Config:
     masks: bool = field(default=False, metadata={"later": True})
 
 
-MINIATURE = Config(steps=600, batch=4, lr=2e-4)  # results/tuning-miniature
+MINIATURE = Config(steps=600, batch=4, lr=2e-4)  # results/first-world/tuning-miniature
 
 
 def fit(

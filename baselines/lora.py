@@ -61,7 +61,7 @@ class Config:
     masks: bool = field(default=False, metadata={"later": True})
 
 
-MINIATURE = Config(steps=75, batch=4, lr=4e-3)  # results/tuning-miniature
+MINIATURE = Config(steps=75, batch=4, lr=4e-3)  # results/first-world/tuning-miniature
 
 
 def fit(

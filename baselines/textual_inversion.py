@@ -62,7 +62,7 @@ class Config:
     masks: bool = field(default=False, metadata={"later": True})
 
 
-MINIATURE = Config(steps=300, lr=0.0025)  # results/tuning-miniature
+MINIATURE = Config(steps=300, lr=0.0025)  # results/first-world/tuning-miniature
 
 
 def fit(

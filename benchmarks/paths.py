@@ -10,6 +10,7 @@ from perfusion_core.errors import UserError
 MINIATURE, MINIATURE_XL = "miniature", "miniature-xl"
 DRAWN_WORLD = (MINIATURE, MINIATURE_XL)  # their models have seen no photograph
 RESULTS = Path("results")
+FIRST_WORLD = RESULTS / "first-world"  # what was made on the first miniature, moved aside
 _PACKAGE = Path(__file__).resolve().parent
 
 

@@ -49,7 +49,7 @@ STYLE = {
         "global": {"colour": "#56B4E9", "marker": "s", "dash": (0, (4, 1.6)), "ink": "#1f78ad"},
     },
 }
-MINIATURE = Config(lr=0.0075, lr_embedding=0.0015)  # results/tuning-miniature
+MINIATURE = Config(lr=0.0075, lr_embedding=0.0015)  # results/first-world/tuning-miniature
 
 
 def fit(

@@ -25,7 +25,10 @@ import pytest
 from conftest import WORDS, make_pipe
 from PIL import Image
 
+from benchmarks.paths import FIRST_WORLD, RESULTS
+
 ROOT = Path(__file__).parent.parent
+HOMES = [ROOT / RESULTS, ROOT / FIRST_WORLD]  # of committed runs
 SCORER = {
     "model_cfg": {
         "embed_dim": 16,
@@ -46,6 +49,10 @@ SCORER = {
     },
     "preprocess_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "interpolation": "bicubic"},
 }
+
+
+def committed_runs() -> list[Path]:
+    return sorted(path.parent for home in HOMES for path in home.glob("*/run.json"))
 
 
 def make_scorer(folder: Path, seed: int) -> Path:

@@ -1,6 +1,7 @@
 """The picture of docs/worked-example.md: eleven differences, their mean, and its interval.
 
-In: results/miniature-paper as it is committed. Out: `python -m website.interval_picture FILE.png`.
+In: results/first-world/miniature-paper as it is committed. Out: `python -m
+website.interval_picture FILE.png`.
 """
 
 import sys
@@ -10,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
-RUN, OURS = "results/miniature-paper", ("perfusion", "local-b0.60-t0.15")
+from benchmarks.paths import FIRST_WORLD
+
+RUN, OURS = FIRST_WORLD / "miniature-paper", ("perfusion", "local-b0.60-t0.15")
 OTHERS = {"ti": "Textual Inversion", "cd": "Custom Diffusion"}
 MARKED = "#0072B2"
 

@@ -1,9 +1,9 @@
 """docs/claims.md and docs/metrics.md: words written by hand around tables that are made from the
 committed results.
 
-In: pages with two marks, and the folder of results. Out: the pages with the tables between the
-marks, the forest plot, results/claims.csv; results/README.md (results_page.py), and the table of
-README.md (readme_table.py).
+In: pages with two marks, the folder of results, and that of the judged runs in it. Out: the pages
+with the tables between the marks, the forest plot, claims.csv beside the runs; results/README.md
+(results_page.py), and the table of README.md (readme_table.py).
 """
 
 import csv
@@ -19,9 +19,9 @@ from benchmarks.evidence.all_claims import ledger
 from benchmarks.evidence.forest import forest
 from benchmarks.evidence.ledger import Evidence, Row
 from benchmarks.evidence.one_world import one_world
-from benchmarks.evidence.readme_table import READS, readme_table
+from benchmarks.evidence.readme_table import PAPER_RUN, VERIFIED, readme_table
 from benchmarks.evidence.resting import Noted, resting_on, runs_of
-from benchmarks.evidence.results_page import NOTES, PAGE, markdown_table, results_page
+from benchmarks.evidence.results_page import NOTES, PAGE, anchor, markdown_table, results_page
 from benchmarks.evidence.validity import answers
 from benchmarks.evidence.verdicts import ABSENT, OPEN, VERDICTS, settled_by
 from benchmarks.tables.sample_rows import sample_rows
@@ -49,7 +49,9 @@ FACTS = (
 )  # fmt: skip
 
 
-def claims_part(rows: Sequence[Row], runs: Mapping[str, Sequence[str]], world: str = "") -> str:
+def claims_part(
+    rows: Sequence[Row], runs: Mapping[str, Sequence[str]], judged: Path, world: str = ""
+) -> str:
     """What stands between the marks: the picture, the table, and how each was measured."""
     counted = Counter(row.finding.verdict for row in rows)
     total = ", ".join(f"{counted[verdict]} {verdict}" for verdict in VERDICTS if counted[verdict])
@@ -66,7 +68,7 @@ def claims_part(rows: Sequence[Row], runs: Mapping[str, Sequence[str]], world: s
             f"{len(rows)} claims: {total}.{drawn}\n",
             markdown_table([head, *lines]),
             "\n### How each is measured\n",
-            *(_measured(rows, row, runs.get(row.claim.says, ())) for row in rows),
+            *(_measured(rows, row, runs.get(row.claim.says, ()), judged) for row in rows),
         ]
     )
 
@@ -92,9 +94,9 @@ def _sure(row: Row) -> str:
     return f"{likely}; {'over 1,000' if isinf(needs) else f'{needs:.0f}'}"
 
 
-def _measured(rows: Sequence[Row], row: Row, runs: Sequence[str]) -> str:
+def _measured(rows: Sequence[Row], row: Row, runs: Sequence[str], judged: Path) -> str:
     number = _number(rows, row)
-    links = ", ".join(f"[{run}](../results/README.md#{run})" for run in runs)
+    links = ", ".join(f"[{run}](../results/{PAGE}#{anchor(judged, run)})" for run in runs)
     return (
         f'<a id="{number}"></a>**{row.claim.says}** ({row.claim.where}). {_sentence(row)}. '
         f"{f'Rests on {links}.' if links else 'Rests on nothing yet.'}\n"
@@ -107,7 +109,7 @@ def _sentence(row: Row) -> str:
 
 
 def claims_facts(rows: Sequence[Row], runs: Mapping[str, Sequence[str]]) -> str:
-    """results/claims.csv: a line a part of a claim, one fact a field."""
+    """claims.csv: a line a part of a claim, one fact a field."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(FACTS)
@@ -161,36 +163,39 @@ def tables_beyond(evidence: Evidence) -> dict[str, str]:
     return {BEGIN_MEASURES: aligned(worth) + "\n", BEGIN_DIFFERENCES: aligned(differ) + "\n"}
 
 
-def write_pages(docs: Path, results: Path) -> str:
+def write_pages(docs: Path, results: Path, judged: Path | None = None) -> str:
     """Both pages, results/README.md where notes.toml is there to make it from, and the table of
-    a README.md beside docs/ that has the marks; -> the ledger.
+    a README.md beside docs/ that has the marks; -> the ledger. `judged`: where the claims' runs
+    lie, if not in results itself.
     """
-    for folder, what in ((docs, "pages"), (results, "runs")):
+    judged = judged or results
+    for folder, what in ((docs, "pages"), (judged, "runs")):
         if not folder.is_dir():
             raise UserError(
                 f"there is no folder {folder}/ of {what} here; give the command in the "
                 f"repository's folder"
             )
-    rows, resting = ledger(results), resting_on(results)
+    rows, resting = ledger(judged), resting_on(judged)
     runs = runs_of(resting)
-    evidence = Noted(results)
+    evidence = Noted(judged)
     metrics, beyond = metrics_table(evidence), tables_beyond(evidence)
-    world = one_world(results, {*resting, *evidence.seen, *READS})
-    made = {"claims.md": claims_part(rows, runs, world), "metrics.md": metrics}
+    beside = {VERIFIED} if judged == results else set()  # elsewhere its row says its own world
+    world = one_world(judged, {*resting, *evidence.seen, PAPER_RUN, *beside})
+    made = {"claims.md": claims_part(rows, runs, judged, world), "metrics.md": metrics}
     pages = {
         name: between((docs / name).read_text(encoding="utf-8"), table)
         for name, table in made.items()
     }
     for mark, table in beyond.items():
         pages["metrics.md"] = between(pages["metrics.md"], table, mark)
-    overview = results_page(results, resting) if (results / NOTES).is_file() else None
+    overview = results_page(results, resting, judged) if (results / NOTES).is_file() else None
     for name, page in pages.items():
         (docs / name).write_text(page, encoding="utf-8")
     (docs / PICTURE).write_text(forest(rows), encoding="utf-8")
-    (results / TABLE).write_text(claims_facts(rows, runs), encoding="utf-8")
+    (judged / TABLE).write_text(claims_facts(rows, runs), encoding="utf-8")
     if overview is not None:
         (results / PAGE).write_text(overview, encoding="utf-8")
     readme = docs.parent / "README.md"
     if readme.is_file() and BEGIN in (text := readme.read_text(encoding="utf-8")):
-        readme.write_text(between(text, readme_table(results, docs)), encoding="utf-8")
+        readme.write_text(between(text, readme_table(results, docs, judged)), encoding="utf-8")
     return made["claims.md"]

@@ -306,8 +306,8 @@ def _cheaper(share: float) -> Judged:
 @claim("Less compute than Custom Diffusion (a half to a third), up to the step that is picked",
        "4.4",
        "seconds of Perfusion's training up to the step that validation picks, over those of all "
-       "of Custom Diffusion's steps. Seconds a step by either recipe were measured side by side "
-       "(results/speed). In the paper, step 210 of 400 is picked on average. Validation and Custom "
+       "of Custom Diffusion's steps. Seconds a step by either recipe were measured side by side. "
+       "In the paper, step 210 of 400 is picked on average. Validation and Custom "
        "Diffusion's class images come on top. A quarter more or less settles "
        "nothing", COSTS)  # fmt: skip
 def cheap(evidence: Evidence) -> Finding:

@@ -1,4 +1,4 @@
-"""The commands that made results/miniature-*, in their order. `python -m benchmarks.evidence
+"""The commands that make results/miniature-*, in their order. `python -m benchmarks.evidence
 commands` prints them.
 
 Each may be interrupted and given again (`concepts add` then says that it was done).

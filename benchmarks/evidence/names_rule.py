@@ -7,7 +7,8 @@ The numbers and their reasons. The identity judge's cosine is 0.75 for renders o
 0.01 for two of a class; so much of the way between them was measured before the trial.
 
 - GAIN: what Textual Inversion gains over the class word by training a word alone, 0.20 on eleven
-  concepts (results/miniature-measures). A name that was trained with the U-Net must gain as much.
+  concepts (results/first-world/miniature-measures). A name that was trained with the U-Net must
+  gain as much.
 - SURE: half of that, by the interval's lower end, so that a few lucky instances do not decide.
 - NEARER: the same for its own instance less others of the class that have names: a name that draws
   any individual gains, too.

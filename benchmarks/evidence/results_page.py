@@ -1,4 +1,5 @@
-"""results/README.md: what lies in results/, a row a folder.
+"""results/README.md: what lies in results/, a row a folder, in two parts: what stands on today's
+weights, and what was made on the first world.
 
 In: notes.toml beside the folders, their run.json and plans, and the ledger. Out: the page as text.
 """
@@ -15,6 +16,7 @@ from benchmarks.disk import read_json
 from benchmarks.evidence.commands import COMMANDS
 from benchmarks.evidence.ledger import CLAIMS
 from benchmarks.miniature.which_world import world_of_run
+from benchmarks.paths import FIRST_WORLD
 from benchmarks.store.reading import read_plan, read_rows, read_run
 from benchmarks.tables.grid import CEILING
 from benchmarks.tables.sample_rows import CELL
@@ -35,10 +37,10 @@ HEAD = (
 )
 INTRO = """# Results
 
-This page is written by `python -m benchmarks.evidence`, from `notes.toml` and from what lies in \
-the folders.
+This page is written by `python -m benchmarks.evidence`, from each `notes.toml` and from what lies \
+in the folders.
 
-The table has one row a folder. A folder's name leads to its commands and its claims.
+Each table has one row a folder. A folder's name leads to its commands and its claims.
 
 - *World* names the generation of the [miniature](../docs/miniature.md#worlds) that drew and \
 scored. Numbers of two worlds
@@ -47,8 +49,8 @@ scored. Numbers of two worlds
 - *Date*, *commit* and *state* are those of the last command that was given in the folder. \
 Without a run they are those of
   the commit that brought its newest file.
-- *Dirty* means that files differed from the commit. The [last section](#dirty-runs) says what \
-is known of it.
+- *Dirty* means that files differed from the commit. A section on dirty runs says what is known \
+of it.
 - *Claims* counts the rows of [the claims](../docs/claims.md) that rest on a folder.
 
 [Another page](../docs/run-folder.md) says what lies in a run folder. Long tables are packed there \
@@ -57,32 +59,71 @@ which every command reads.
 
 <!-- not run on this page: takes hours; it is how the folders were made -->
 """
+TODAY = "## On today's weights\n"
+OLDER = f"""## Of the first world
+
+These folders were made on the first miniature. They are kept in `{FIRST_WORLD.name}/` because the \
+claims rest on them until they
+are made again. A command says where its folder lay then; given again, it makes a new one.
+"""
 
 
-def read_notes(results: Path) -> dict[str, Any]:
+def read_notes(home: Path) -> dict[str, Any]:
     """Folder -> what its files do not say; and `dirty`, on the runs that say so."""
-    with (results / NOTES).open("rb") as file:
+    with (home / NOTES).open("rb") as file:
         return tomllib.load(file)
 
 
-def results_page(results: Path, claims: Mapping[str, Sequence[str]]) -> str:
-    """The whole page; `claims` by folder, as resting.py finds them."""
-    folders = read_notes(results)
-    dirty = folders.pop("dirty")
-    for name in folders:
-        if not (results / name).is_dir():
-            raise UserError(
-                f"{results / NOTES} has {name}, and {results} has no such folder; leave it out"
-            )
-    rows = [_row(results / name, note, len(claims.get(name, ()))) for name, note in folders.items()]
-    parts = [
-        INTRO,
-        markdown_table([HEAD, *rows]),
-        f"{len(CLAIMS)} claims in all; one may rest on several folders.\n",
-    ]
-    parts += [_section(name, note, claims.get(name, ())) for name, note in folders.items()]
-    parts += ["## Dirty runs\n", dirty["text"], _compared(results, dirty["compared"])]
+def results_page(
+    results: Path, claims: Mapping[str, Sequence[str]], judged: Path | None = None
+) -> str:
+    """The whole page; `claims` by folder of the judged runs, as resting.py finds them."""
+    judged, older = judged or results, results / FIRST_WORLD.name
+    parts = [INTRO, TODAY, *_part(results, results, claims if judged == results else {})]
+    if (older / NOTES).is_file():
+        parts += [OLDER, *_part(results, older, claims if judged == older else {})]
     return "\n".join(parts)
+
+
+def heading(home: Path, name: str) -> str:
+    """Of a section: two folders of one name may lie in the two parts."""
+    return f"{name}, first world" if home.name == FIRST_WORLD.name else name
+
+
+def anchor(home: Path, name: str) -> str:
+    """Of the section of a folder, on this page."""
+    return heading(home, name).lower().replace(",", "").replace(" ", "-")
+
+
+def _part(results: Path, home: Path, claims: Mapping[str, Sequence[str]]) -> list[str]:
+    """A table of the folders in `home`, and a section each."""
+    folders = read_notes(home)
+    dirty = folders.pop("dirty", None)
+    for name in folders:
+        if not (home / name).is_dir():
+            raise UserError(
+                f"{home / NOTES} has {name}, and {home} has no such folder; leave it out"
+            )
+    place = home.relative_to(results)
+    rows = [
+        _row(home / name, note, len(claims.get(name, ())), place) for name, note in folders.items()
+    ]
+    parts = [markdown_table([HEAD, *rows])]
+    if claims:
+        parts.append(f"{len(CLAIMS)} claims in all; one may rest on several folders.\n")
+    parts += [
+        _section(heading(home, name), note, commands_of(name, note), claims.get(name, ()))
+        for name, note in folders.items()
+    ]
+    if dirty:
+        compared = _compared(home, dirty["compared"])
+        parts += [f"### {heading(home, 'Dirty runs')}\n", dirty["text"], compared]
+    return parts
+
+
+def commands_of(name: str, note: Mapping[str, Any]) -> Sequence[str]:
+    """How a folder is made."""
+    return note.get("commands") or COMMANDS[name.removeprefix("miniature-")]
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:
@@ -91,7 +132,7 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]]) + "\n"
 
 
-def _row(folder: Path, note: Mapping[str, Any], claims: int) -> list[str]:
+def _row(folder: Path, note: Mapping[str, Any], claims: int, place: Path) -> list[str]:
     about = read_json(folder / "run.json")
     if about is None:
         pictures, date, commit, state = "", note["date"], note["commit"], "no run"
@@ -100,11 +141,11 @@ def _row(folder: Path, note: Mapping[str, Any], claims: int) -> list[str]:
         pictures = f"{read_plan(folder)['n'].sum():,}"
         world = world_of_run(about)
         date, commit = str(about["finished"] or about["started"])[:10], about["commit"][:7]
-        state = "[dirty](#dirty-runs)" if about["dirty"] else "clean"
-    name, figure = folder.name, note["figure"]
+        state = f"[dirty](#{anchor(folder.parent, 'Dirty runs')})" if about["dirty"] else "clean"
+    name, figure = folder.name, (place / note["figure"]).as_posix()
     look = f"[{Path(figure).name}]({figure})"
     return [
-        f"[{name}](#{name})",
+        f"[{name}](#{anchor(folder.parent, name)})",
         note["question"],
         world,
         pictures,
@@ -116,9 +157,10 @@ def _row(folder: Path, note: Mapping[str, Any], claims: int) -> list[str]:
     ]
 
 
-def _section(name: str, note: Mapping[str, Any], claims: Sequence[str]) -> str:
-    commands = note.get("commands") or COMMANDS[name.removeprefix("miniature-")]
-    lines = [f"## {name}\n", "```bash", *commands, "```\n"]
+def _section(
+    title: str, note: Mapping[str, Any], commands: Sequence[str], claims: Sequence[str]
+) -> str:
+    lines = [f"### {title}\n", "```bash", *commands, "```\n"]
     lines += [f"{note['note']}\n"] if "note" in note else []
     lines += (
         ["Claims that rest on it:\n", *(f"- {claim}" for claim in claims), ""] if claims else []

@@ -7,8 +7,8 @@ was made of (`made_of`).
 python -m benchmarks.figures.front_picture
 python -m benchmarks.figures.front_picture results/mine --concept cat --prompts s04,a01
 
-The first line draws docs/images/front.png again from results/miniature-paper and the strip; the
-second takes the strip of another run before that.
+The first line draws docs/images/front.png again from results/first-world/miniature-paper and the
+strip; the second takes the strip of another run before that.
 """
 
 import argparse
@@ -35,13 +35,14 @@ from benchmarks.figures.label_placing import Drawn, Label, place_labels
 from benchmarks.figures.picture_grid import canvas, shorten, show
 from benchmarks.figures.selection import best_point, in_order, of_main
 from benchmarks.figures.style import GREY, Style, split_variant, style_of, styled
+from benchmarks.paths import FIRST_WORLD
 from benchmarks.planning.methods import VARIANTS
 from benchmarks.planning.points import OperatingPoint
 from benchmarks.suite.image_files import load_rgb
 from benchmarks.tables.run_view import Run, open_run
 from perfusion_core.errors import UserError
 
-RUN = "results/miniature-paper"
+RUN = FIRST_WORLD / "miniature-paper"
 FIGURE, STRIP = Path("docs/images/front.png"), Path("docs/images/front-pictures.png")
 TABLE_DIGEST, STRIP_DIGEST, SAID = "perfbench:table", "perfbench:pictures", "perfbench:said"
 REAL = ("real", "")  # the place of the concept's own pictures in a strip
@@ -285,10 +286,10 @@ def main(given: Sequence[str] | None = None) -> None:
     try:
         if args.pictures:
             prompts = args.prompts.split(",")
-            places = places_of(open_run(RUN).table)
+            places = places_of(open_run(str(RUN)).table)
             strip = take_strip(open_run(args.pictures), places, args.concept, prompts)
             write_strip(strip, STRIP)
-        print(draw(open_run(RUN), STRIP, FIGURE))
+        print(draw(open_run(str(RUN)), STRIP, FIGURE))
     except UserError as error:
         print(f"front_picture: {advised(error)}", file=sys.stderr)
         sys.exit(2)

@@ -191,7 +191,8 @@ def design(parser: argparse.ArgumentParser) -> Run:
     interval. It also names the cheapest size for a wanted width or power, or the best for some
     hours.
 
-      perfbench design results/miniature-paper --of perfusion/local-b0.60-t0.15 --minus cd-selected
+      perfbench design results/first-world/miniature-paper --of perfusion/local-b0.60-t0.15 \\
+          --minus cd-selected
       perfbench design results/mine --of mine --minus db --width 0.05
       perfbench design results/mine --of mine --minus db --effect 0.05 --power 0.9 --hours 8
     """

@@ -3,19 +3,23 @@ is small.
 """
 
 import json
+import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from run_kit import HOMES
 
-from benchmarks.evidence.__main__ import done
+from benchmarks.evidence.__main__ import JUDGED, done
 from benchmarks.evidence.commands import COMMANDS
-from benchmarks.evidence.committed import FILES, committed, to_commit, too_much
+from benchmarks.evidence.committed import FILES, committed, folder_of, to_commit, too_much
 from benchmarks.evidence.confirm_ledger import read_begun
 from benchmarks.evidence.confirm_plan import PLAN, read_confirm_plan
 from benchmarks.evidence.resting import resting_on
-from benchmarks.evidence.results_page import PAGE, read_notes, results_page
+from benchmarks.evidence.results_page import PAGE, anchor, read_notes, results_page
+from benchmarks.paths import FIRST_WORLD
 from perfusion_core.errors import UserError
 
 ROOT = Path(__file__).parent.parent.parent
@@ -24,9 +28,22 @@ RESULTS = ROOT / "results"
 
 def test_the_page_is_up_to_date():
     """`python -m benchmarks.evidence` writes it."""
+    judged = ROOT / JUDGED
     assert (RESULTS / PAGE).read_text(encoding="utf-8") == results_page(
-        RESULTS, resting_on(RESULTS)
+        RESULTS, resting_on(judged), judged
     )
+
+
+def test_every_link_within_the_page_leads_to_a_heading():
+    """Folders of one name in the two parts are told apart."""
+    page = (RESULTS / PAGE).read_text(encoding="utf-8")
+    headings = [line.lstrip("# ") for line in page.splitlines() if re.match("#+ ", line)]
+    slugs = [re.sub(r"[^\w -]", "", one).lower().replace(" ", "-") for one in headings]
+    assert len(slugs) == len(set(slugs))
+    assert set(re.findall(r"\]\(#([^)]*)\)", page)) <= set(slugs)
+    claims = (ROOT / "docs" / "claims.md").read_text(encoding="utf-8")
+    linked = set(re.findall(rf"results/{PAGE}#([\w-]+)\)", claims))
+    assert linked <= set(slugs) and anchor(ROOT / JUDGED, "miniature-paper") in linked
 
 
 def planned_commands(folder):
@@ -37,23 +54,22 @@ def planned_commands(folder):
         yield ["perfbench", *words]
 
 
-def test_every_folder_is_told_and_every_link_leads_somewhere():
-    notes = read_notes(RESULTS)
+@pytest.mark.parametrize("home", HOMES, ids=lambda path: path.name)
+def test_every_folder_is_told_and_every_link_leads_somewhere(home):
+    notes = read_notes(home)
     tracked = committed(ROOT)
-    folders = {
-        path.relative_to(RESULTS).parts[0] for path in committed(RESULTS) if path.parent != RESULTS
-    }
-    assert notes.keys() - {"dirty"} == folders
+    folders = {path.relative_to(home).parts[0] for path in committed(home) if path.parent != home}
+    assert notes.keys() - {"dirty"} == folders - {FIRST_WORLD.name}
     for name, note in notes.items():
         if name == "dirty":
             continue
-        assert (RESULTS / note["figure"]).resolve() in tracked, name
-        about = RESULTS / name / "run.json"
+        assert (home / note["figure"]).resolve() in tracked, name
+        about = home / name / "run.json"
         if not about.is_file():
             assert note["commands"] and note["date"] and note["commit"]
             continue
-        if (RESULTS / name / PLAN).is_file():  # its commands follow from its plan
-            told = planned_commands(RESULTS / name)
+        if (home / name / PLAN).is_file():  # its commands follow from its plan
+            told = planned_commands(home / name)
         else:
             told = map(shlex.split, COMMANDS[name.removeprefix("miniature-")])
         assert ["perfbench", *json.loads(about.read_text())["argv"]] in told, (
@@ -63,6 +79,28 @@ def test_every_folder_is_told_and_every_link_leads_somewhere():
 
 def test_what_is_committed_is_little():
     assert too_much(RESULTS, committed(RESULTS)) == []
+
+
+@pytest.mark.parametrize(("file", "folder"), [
+    ("mine/run.json", "mine"),
+    ("mine/figures/pareto.png", "mine"),
+    (f"{FIRST_WORLD.name}/mine/figures/pareto.png", f"{FIRST_WORLD.name}/mine"),
+    (f"{FIRST_WORLD.name}/notes.toml", ""),
+    ("notes.toml", ""),
+])  # fmt: skip
+def test_files_are_counted_by_the_folder_of_a_run(file, folder):
+    """Also of one that was moved aside; what lies beside the folders counts for none."""
+    assert folder_of(RESULTS / file, RESULTS) == folder
+
+
+def test_a_folder_that_was_moved_aside_may_have_as_many_files(checkout):
+    aside = checkout.parent / FIRST_WORLD.name / "mine"
+    shutil.copytree(checkout, aside)
+    for number in range(FILES):
+        (aside / f"{number}.png").write_bytes(b"0")
+    (aside / "figures" / "pareto.svg").write_text("ignored")
+    over = too_much(checkout.parent, committed(checkout.parent, new=True))
+    assert over == [f"{FIRST_WORLD.name}/mine has 18 files, at most 15"]
 
 
 @pytest.fixture

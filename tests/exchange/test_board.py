@@ -11,6 +11,7 @@ from run_kit import ROOT
 
 from benchmarks.cli import run
 from benchmarks.exchange.submissions.submission_make import make_submission
+from benchmarks.paths import FIRST_WORLD
 from benchmarks.tables.derived import read_table
 from perfusion_core.errors import UserError
 
@@ -175,11 +176,11 @@ def test_a_mistake_is_a_sentence(entries, sentence, tmp_path):
 
 def test_the_whole_protocol_is_the_first_board(tmp_path):
     """Rows without pictures: the committed run of all methods."""
-    told, page = board(tmp_path / "board", ROOT / "results" / "miniature-paper")
+    told, page = board(tmp_path / "board", ROOT / FIRST_WORLD / "miniature-paper")
     rows = [row for row in told["boards"][0]["rows"] if row["kind"] == "method"]
     assert {row["method"] for row in rows} >= {"perfusion", "db", "ti", "cd", "lora"}
     assert "paper on miniature (first world), 11 concepts" in page
-    _, page = board(tmp_path / "ablations", ROOT / "results" / "miniature-ablations")
+    _, page = board(tmp_path / "ablations", ROOT / FIRST_WORLD / "miniature-ablations")
     assert "paper (images 2) on miniature (first world), 11 concepts" in page
     first = rows[0]["rank_harmonic"]
     assert first[0] == 1 and first[1] > 1  # eleven concepts do not tell the best apart

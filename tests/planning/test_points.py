@@ -1,18 +1,17 @@
 """An operating point and its name are one thing written in two ways."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from run_kit import committed_runs
 
 from benchmarks.planning.points import LOCKS, OperatingPoint
 from benchmarks.store.reading import read_planned
 from perfusion_core import perfusion_settings
 from perfusion_core.errors import UserError
 
-RESULTS = Path(__file__).parent.parent.parent / "results"
 NUMBERS = st.none() | st.floats(0, 1e9, allow_subnormal=False)
 KEYS = st.from_regex(r"[a-z_]+", fullmatch=True).filter(lambda key: key != "step")
 VALUES = st.from_regex(r"[A-Za-z0-9._]+", fullmatch=True)
@@ -44,7 +43,7 @@ def test_a_name_keeps_its_order(point, random):
 
 
 def test_every_committed_name_is_printed_as_it_is_read():
-    runs = [path.parent for path in sorted(RESULTS.glob("*/run.json"))]
+    runs = committed_runs()
     names = {row["point"] for run in runs for row in read_planned(run)}
     assert len(runs) >= 13 and {"default", "local-b0.60-t0.15", "local-b0.60-t0.15-s100"} <= names
     assert {str(OperatingPoint.parse(name)) for name in names} == names

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from run_kit import committed_runs
 
 from benchmarks.planning import backbones
 from benchmarks.planning.config import resolve
@@ -93,15 +94,15 @@ def test_every_committed_choice_is_among_good_steps():
     a cosine of 0.
     """
     runs = {}
-    for path in sorted(RESULTS.glob("*/run.json")):
+    for folder in committed_runs():
         chosen = {
-            name for name, one in json.loads(path.read_text())["methods"].items() if one["select"]
+            name
+            for name, one in json.loads((folder / "run.json").read_text())["methods"].items()
+            if one["select"]
         }
         chosen -= {"perfusion-vanilla-rome"}  # trains to its end
-        scores = pd.read_csv(path.with_name("metrics.csv"))
-        runs[path.parent.name] = scores[scores["method"].isin(chosen)][
-            ["image_sim", "text_sim"]
-        ].min()
+        scores = pd.read_csv(folder / "metrics.csv")
+        runs[folder.name] = scores[scores["method"].isin(chosen)][["image_sim", "text_sim"]].min()
     assert len(runs) >= 13
     for name, least in runs.items():
         assert least["image_sim"] > 0.25 and least["text_sim"] > 0.5, name

@@ -13,12 +13,13 @@ from explorer_kit import EVIL, large_run, two_runs
 from made_run import make_run
 from run_kit import ROOT
 
+from benchmarks.paths import FIRST_WORLD
 from benchmarks.site.view_bundle import write_bundle
 from benchmarks.site.view_server import make_view_server
 from benchmarks.tables import frames
 from benchmarks.tables.run_view import Run
 
-PAPER = str(ROOT / "results" / "miniature-paper")
+PAPER = str(ROOT / FIRST_WORLD / "miniature-paper")
 SERVED = "http://127.0.0.1:"
 SLOW = 50  # milliseconds: what the browser calls a long task
 LONG_TASKS = """
@@ -94,7 +95,7 @@ def test_any_two_columns_are_a_plane(visit, places):
 def test_a_filter_moves_the_plane_as_statistics_would(visit):
     """Class-balanced means and clustered intervals of the cells that pass, in float64 here."""
     page = visit("paper", "#?f.scenario=outfit&x=text_sim_raw&y=text_sim")
-    run = Run(ROOT / "results" / "miniature-paper")
+    run = Run(Path(PAPER))
     from benchmarks.tables.statistics import clustered
     from benchmarks.tables.views import scenarios
 
@@ -119,7 +120,7 @@ def test_a_difference_is_that_of_the_tables(visit):
     """Against frames.differences: its value and interval, and the order of the cells."""
     key = "miniature-paper/perfusion/local-b0.60-t0.15", "miniature-paper/db/default"
     page = visit("paper", f"#?view=compare&a={quote(key[0], '')}&b={quote(key[1], '')}")
-    run = Run(ROOT / "results" / "miniature-paper")
+    run = Run(Path(PAPER))
     found = frames.differences(run.cells, "perfusion")
     row = found[
         (found["point"] == "local-b0.60-t0.15")

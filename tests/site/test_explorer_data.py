@@ -10,13 +10,14 @@ from explorer_kit import EVIL, large_run, two_runs
 from made_run import make_run
 from run_kit import ROOT
 
+from benchmarks.paths import FIRST_WORLD
 from benchmarks.site.column_words import words_of
 from benchmarks.site.explored import open_runs
 from benchmarks.site.explorer_data import SCALE, explorer_data, image_text
 from benchmarks.site.explorer_page import page_text
 from perfusion_core.errors import UserError
 
-PAPER = str(ROOT / "results" / "miniature-paper")
+PAPER = str(ROOT / FIRST_WORLD / "miniature-paper")
 
 
 @pytest.fixture(scope="module")

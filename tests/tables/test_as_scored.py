@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from benchmarks.cli import run
+from benchmarks.paths import FIRST_WORLD
 from benchmarks.tables.as_scored import as_scored
 from benchmarks.tables.run_view import open_run
 from perfusion_core.errors import UserError
 
-PAPER = Path(__file__).parents[2] / "results" / "miniature-paper"
+PAPER = Path(__file__).parents[2] / FIRST_WORLD / "miniature-paper"
 
 
 def test_the_tables_are_that_scorers_columns():

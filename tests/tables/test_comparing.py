@@ -13,6 +13,7 @@ from made_run import LOCAL, make_run
 from scipy import stats
 
 from benchmarks.cli import run
+from benchmarks.paths import FIRST_WORLD
 from benchmarks.tables.comparing import compare, numbers
 from perfusion_core.errors import UserError
 
@@ -303,13 +304,14 @@ def test_rates_that_are_a_guess_are_told(made, tmp_path, capsys):
 
 
 def test_runs_that_were_not_measured_alike_are_not_compared(made):
-    results = Path(__file__).parents[2] / "results"
+    root = Path(__file__).parents[2]
+    quick, first = root / "results" / "miniature-quick", root / FIRST_WORLD
     point = "::perfusion/global-b0.40-t0.15"
     with pytest.raises(UserError, match="was scored by"):
-        run(["compare", f"{results / 'miniature-quick'}{point}",
-             f"{results / 'miniature-contrastive'}{point}"])  # fmt: skip
+        run(["compare", f"{quick}{point}",
+             f"{first / 'miniature-contrastive'}{point}"])  # fmt: skip
     with pytest.raises(UserError, match="were not measured alike"):
-        run(["compare", f"{results / 'miniature-quick'}{point}",
-             f"{results / 'miniature-paper'}{point}"])  # fmt: skip
+        run(["compare", f"{quick}{point}",
+             f"{first / 'miniature-paper'}{point}"])  # fmt: skip
     points = [f"{made}::perfusion/{LOCAL[0]}", f"{made}::cd"]
     assert run(["compare", *points, "--by", "concept,prompt"]) == 0

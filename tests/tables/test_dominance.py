@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from test_frames import GROUPS, LEVELS, cell_frame
 
+from benchmarks.paths import FIRST_WORLD
 from benchmarks.tables.build import split_pairs
 from benchmarks.tables.dominance import (
     BEYOND,
@@ -30,7 +31,7 @@ from benchmarks.tables.run_view import open_run
 from benchmarks.tables.statistics import Interval, harmonic
 from perfusion_core.errors import UserError
 
-RESULTS = Path(__file__).parents[2] / "results"
+RESULTS = Path(__file__).parents[2] / FIRST_WORLD
 
 
 def looped(ours, theirs):

@@ -14,6 +14,7 @@ from run_kit import ROOT
 from scipy import stats
 
 from benchmarks import cli
+from benchmarks.paths import FIRST_WORLD
 from benchmarks.tables import design_verb
 from benchmarks.tables.sample_size import (
     Goal,
@@ -30,7 +31,7 @@ from benchmarks.tables.sample_size import (
 )
 from perfusion_core.errors import UserError
 
-PAPER = ROOT / "results" / "miniature-paper"
+PAPER = ROOT / FIRST_WORLD / "miniature-paper"
 OF = "perfusion/local-b0.60-t0.15"
 # Minus what; shares of concept, prompt, cell, image in %; half widths of 11 x 8, 11 x 1, 22 x 1,
 # 48 x 1 and 88 x 1 concepts and images: computed once by other code, with numpy alone
@@ -274,7 +275,7 @@ def test_runs_that_tell_too_little(tmp_path):
 
 
 def test_pairs_are_what_a_run_of_pairs_is_about(capsys):
-    run = str(ROOT / "results" / "miniature-pairs")
+    run = str(ROOT / FIRST_WORLD / "miniature-pairs")
     text = said(capsys, run, "--of", "cd", "--minus", "ti", "--score", "text_sim_raw")
     assert "] of 8 concepts" in text  # pairs, of which each counts as one
 

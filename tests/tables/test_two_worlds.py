@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from run_kit import ROOT
+from run_kit import HOMES, ROOT, committed_runs
 
 from benchmarks.cli import run
 from benchmarks.evidence.one_world import one_world
@@ -16,10 +16,10 @@ from benchmarks.miniature.which_world import (
     world_of_run,
     xl_of,
 )
+from benchmarks.paths import FIRST_WORLD
 from benchmarks.site.explored import measured_apart, open_runs
 from perfusion_core.errors import UserError
 
-OF_RESULTS = sorted(path.parent for path in (ROOT / "results").glob("*/run.json"))
 REFUSED = "numbers of two worlds share no table"
 
 
@@ -43,7 +43,7 @@ def both(tmp_path_factory):
     return home / "mine", of_other_world(mine, home / "theirs")
 
 
-@pytest.mark.parametrize("folder", OF_RESULTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("folder", committed_runs(), ids=lambda path: path.name)
 def test_every_committed_run_has_a_world(folder):
     """Those that are older than the names, by the digests of their backbones."""
     about = json.loads((folder / "run.json").read_text())
@@ -161,7 +161,9 @@ def test_what_is_no_run_has_a_world_too(both, tmp_path):
         one_world(tmp_path, ["mine", "checked"])
 
 
-def test_committed_pages_rest_on_one_world():
-    """All that the pages are made from."""
-    folders = [path.name for path in (ROOT / "results").iterdir() if path.name != "confirm"]
-    assert one_world(ROOT / "results", folders) in WORLDS
+@pytest.mark.parametrize("home", HOMES, ids=lambda path: path.name)
+def test_committed_pages_rest_on_one_world(home):
+    """All that the pages are made from, and all that was moved aside."""
+    folders = [path.name for path in home.iterdir() if path.name != "confirm"]
+    world = one_world(home, folders)
+    assert world == FIRST if home.name == FIRST_WORLD.name else world in WORLDS

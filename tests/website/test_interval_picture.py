@@ -6,6 +6,7 @@ from math import sqrt
 import pytest
 from PIL import Image
 
+from benchmarks.paths import FIRST_WORLD
 from website.interval_picture import draw
 from website.navigation import ROOT
 
@@ -16,7 +17,7 @@ T_10 = 2.2281388519649385  # Student's t, .975, ten degrees of freedom
 def image_sims():
     """(method, point) -> concept -> image similarity, as committed."""
     found = {}
-    with (ROOT / "results" / "miniature-paper" / "metrics.csv").open() as file:
+    with (ROOT / FIRST_WORLD / "miniature-paper" / "metrics.csv").open() as file:
         for row in csv.DictReader(file):
             place = found.setdefault((row["method"], row["point"]), {})
             place[row["concept"]] = float(row["image_sim"])
@@ -47,7 +48,7 @@ def test_the_page_names_them(drawn):
     assert f"+{cd.mean:.3f}" in PAGE and cd.lo < 0 < cd.hi
     lost, gained = min(cd.values.values()), max(cd.values.values())
     assert f"one loses {-lost:.3f}" in PAGE and f"gains {gained:.3f}" in " ".join(PAGE.split())
-    with (ROOT / "results" / "miniature-paper" / "table.csv").open() as file:
+    with (ROOT / FIRST_WORLD / "miniature-paper" / "table.csv").open() as file:
         rows = {(row["method"], row["point"]): row for row in csv.DictReader(file)}
     for place in (("perfusion", "local-b0.60-t0.15"), ("ti", "default")):
         lo, hi = (float(rows[place][f"image_sim_{end}"]) for end in ("lo", "hi"))

@@ -13,7 +13,7 @@ def board(parser: argparse.ArgumentParser) -> Run:
     rank is an interval: 1-3 where the paired differences leave it open. A submission is checked
     before it stands there (docs/submit.md). Writes index.html, front-*.svg and board.json.
 
-      perfbench board results/miniature-paper results/miniature-quick --out board
+      perfbench board results/miniature-quick results/mine --out board
       perfbench board results/mine theirs.perfbench.tar.xz --out board --explorer ../explorer
     """
     parser.add_argument(
