@@ -87,6 +87,29 @@ def test_every_argument_says_what_it_is(verb):
             assert not re.match(r"(of|as in|default)\b", action.help), (parser.prog, action.help)
 
 
+@pytest.mark.parametrize("verb", sorted(cli.VERBS))
+def test_a_number_that_help_tells_as_the_default_is_the_default(verb):
+    for parser in parsers(parser_of(verb)):
+        for action in parser._actions:
+            told = re.search(r"\(default: ([\d.]+)[,)]", action.help or "")
+            if told and action.default is not None:
+                assert float(told[1]) == float(action.default), (parser.prog, action.dest)
+
+
+@pytest.mark.parametrize(
+    ("verb", "flag", "told"),
+    [
+        ("run", "--preset", "settings to start from (default: paper)"),
+        ("evaluate", "--preset", "settings to start from (default: quick)"),
+        ("fit", "--backbone", "hub id (default: miniature)"),
+        ("push", "--backbone", "hub id (default: the concept's own)"),
+    ],
+)
+def test_a_verb_with_another_default_tells_its_own(verb, flag, told):
+    (action,) = (one for one in parser_of(verb)._actions if flag in one.option_strings)
+    assert told in (action.help or "")
+
+
 def test_help_texts_in_the_source_are_short():
     """Of every parser, also of `python -m benchmarks.speed` and its like, which load torch."""
     seen, long = 0, []

@@ -10,6 +10,8 @@ from benchmarks.options import DDIM_STEPS, GUIDANCE, add_device, add_dtype, add_
 from benchmarks.verb import Around, Run, around, verb
 from perfusion_core.errors import UserError
 
+USUAL_PRESET = "quick"  # of `evaluate`
+
 
 @verb("import")
 def import_verb(parser: argparse.ArgumentParser) -> Run:
@@ -128,7 +130,7 @@ def evaluate(parser: argparse.ArgumentParser) -> Run:
         help='words it was trained with, with {} in place of the kind of thing: "sks {}"',
     )
     parser.add_argument("--concept", dest="concepts", metavar="NAME", help="the same as --concepts")
-    add_flags(parser)
+    add_flags(parser, USUAL_PRESET)
     add_stops(parser)
 
     def act(args: argparse.Namespace) -> int:
@@ -137,7 +139,7 @@ def evaluate(parser: argparse.ArgumentParser) -> Run:
                 "which concept was it trained on? Its images are what the pictures are compared "
                 "with: --concept my_dog (`perfbench ls concepts`), or a folder of them"
             )
-        args.preset = args.preset or ("" if args.config else "quick")
+        args.preset = args.preset or ("" if args.config else USUAL_PRESET)
         config = config_of(args)
         asked = args.methods or args.ablation or any(s.startswith("methods=") for s in args.sets)
         usual = PRESETS[config.preset][1].get("methods", Config().methods)
@@ -194,7 +196,8 @@ def export(parser: argparse.ArgumentParser) -> Run:
         "--bias",
         default="0.6",
         metavar="B",
-        help="bias of the gate, fixed in the export; for each concept: cat=0.5,pot=0.6",
+        help="bias of the gate, fixed in the export (default: 0.6); for each concept: "
+        "cat=0.5,pot=0.6",
     )
     parser.add_argument(
         "--temperature",
@@ -314,8 +317,7 @@ def push(parser: argparse.ArgumentParser) -> Run:
         "--overwrite", action="store_true", help="replace files that are already on the hub"
     )
     parser.add_argument("--yes", action="store_true", help="send without asking")
-    add_model_flags(parser)
-    parser.set_defaults(backbone="")
+    add_model_flags(parser, backbone="", usual="the concept's own")
 
     def act(args: argparse.Namespace) -> None:
         from benchmarks.exchange.push import push

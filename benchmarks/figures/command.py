@@ -199,7 +199,7 @@ def generate(parser: argparse.ArgumentParser) -> Run:
         "--bias",
         default="0.6",
         metavar="B",
-        help="bias of the gate; lower means more concept. For each concept: "
+        help="bias of the gate; lower means more concept (default: 0.6). For each concept: "
         "teddy=0.5,brew=0.7. A sweep: LO:HI:N",
     )
     parser.add_argument(

@@ -193,12 +193,16 @@ def tune(parser: argparse.ArgumentParser) -> Run:
     return act
 
 
-def add_model_flags(parser: argparse.ArgumentParser) -> None:
+def add_model_flags(
+    parser: argparse.ArgumentParser, backbone: str = "miniature", usual: str = ""
+) -> None:
+    """`usual`: what the default is called where it is no name."""
     parser.add_argument(
         "--backbone",
-        default="miniature",
+        default=backbone,
         metavar="WHICH",
-        help="name, folder in diffusers layout, .safetensors file or hub id (default: miniature)",
+        help="name, folder in diffusers layout, .safetensors file or hub id "
+        f"(default: {usual or backbone})",
     )
     parser.add_argument(
         "--revision", metavar="NAME", help="branch, tag or commit of a hub id (default: its newest)"

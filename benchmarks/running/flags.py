@@ -107,10 +107,10 @@ FLAGS = {  # flag -> key of Config, metavar, help
 SWITCHES = ("select_step", "drop_images", "drop_fits", "by_concept", "drift")
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """What run and plan share."""
+def add_flags(parser: argparse.ArgumentParser, preset: str = Config.preset) -> None:
+    """What run and plan share. `preset`: the one that the verb starts from where none is named."""
     about = "; ".join(f"{name}: {words}" for name, (words, _) in PRESETS.items())
-    about = f"settings to start from (default: paper). {about}"
+    about = f"settings to start from (default: {preset}). {about}"
     parser.add_argument("--preset", metavar="NAME", default="", help=about)
     parser.add_argument(
         "--config", metavar="FILE", type=Path, help="TOML file with the same keys as --set"
