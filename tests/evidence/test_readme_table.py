@@ -104,7 +104,7 @@ def test_goals_of_another_world_say_so(tmp_path):
 def test_the_first_command_trains_as_many_as_it_says():
     tox = (ROOT / "tox.ini").read_text(encoding="utf-8")
     [(methods, concepts)] = re.findall(r"--preset quick --methods (\S+) --concepts (\S+) ", tox)[:1]
-    assert "sets everything up, trains two methods on three concepts" in README
+    assert "sets up, trains two methods on three concepts" in README
     assert (len(methods.split(",")), len(concepts.split(","))) == (2, 3)
 
 
