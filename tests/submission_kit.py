@@ -28,7 +28,7 @@ from benchmarks.exchange.submissions.submission_make import make_submission
 from benchmarks.store.csv_files import MARK, with_digest
 
 RUN = ROOT / "results" / "miniature-quickstart"
-SCORER = "miniature-scorer-c975760a"
+SCORER = json.loads((RUN / "run.json").read_text())["scorers"][0]["name"]
 ROWS = f"rows/{SCORER}/perfusion/local-b0.60-t0.15/cat.csv"
 REAL_ROWS = f"rows/{SCORER}/real/default/cat.csv"
 Files = dict[str, bytes]

@@ -143,19 +143,19 @@ def test_a_difference_is_that_of_the_tables(visit):
 
 def test_other_protocols_get_no_difference(visit, chromium, places):
     out = places / "apart"
-    quick = str(ROOT / "results" / "miniature-quick")
-    write_bundle([PAPER, quick], out, 64, None)
+    other = str(Path(PAPER).with_name("miniature-measures"))  # of the same world
+    write_bundle([PAPER, other], out, 64, None)
     page = visit(
         "apart",
-        "#?view=compare&a=miniature-paper%2Fsuper%2Fdefault&b=miniature-quick%2Fsuper%2Fdefault",
+        "#?view=compare&a=miniature-paper%2Fsuper%2Fdefault&b=miniature-measures%2Fsuper%2Fdefault",
     )
     assert "were not measured alike" in page.inner_text("#compare-sum")
     assert set(page.locator("#compare-list .difference strong").all_inner_texts()) == {"–"}
-    prompts = {name for run in (PAPER, quick) for name in Run(Path(run)).plan["prompt_id"]}
+    prompts = {name for run in (PAPER, other) for name in Run(Path(run)).plan["prompt_id"]}
     assert f" · {len(prompts)} prompts" in page.inner_text("#lead")
     page = visit("apart")
     note = page.inner_text("#plane-note")
-    assert note.count("miniature-quick is left out; choose it under Runs.") == 1
+    assert note.count("miniature-measures is left out; choose it under Runs.") == 1
     page.locator("#pick-runs summary").click()
     page.locator("#pick-runs input[value=miniature-paper]").uncheck()
     assert "left out" not in page.inner_text("#plane-note")

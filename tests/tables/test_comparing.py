@@ -4,7 +4,6 @@ programs' logs; every kind of bad input one sentence.
 
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,7 +12,7 @@ from made_run import LOCAL, make_run
 from scipy import stats
 
 from benchmarks.cli import run
-from benchmarks.paths import FIRST_WORLD
+from benchmarks.miniature.which_world import WORLDS
 from benchmarks.tables.comparing import compare, numbers
 from perfusion_core.errors import UserError
 
@@ -303,15 +302,37 @@ def test_rates_that_are_a_guess_are_told(made, tmp_path, capsys):
     assert "Untuned" not in capsys.readouterr().out
 
 
-def test_runs_that_were_not_measured_alike_are_not_compared(made):
-    root = Path(__file__).parents[2]
-    quick, first = root / "results" / "miniature-quick", root / FIRST_WORLD
-    point = "::perfusion/global-b0.40-t0.15"
-    with pytest.raises(UserError, match="was scored by"):
-        run(["compare", f"{quick}{point}",
-             f"{first / 'miniature-contrastive'}{point}"])  # fmt: skip
-    with pytest.raises(UserError, match="were not measured alike"):
-        run(["compare", f"{quick}{point}",
-             f"{first / 'miniature-paper'}{point}"])  # fmt: skip
+def said_otherwise(made, place, change):
+    """A copy of a run whose run.json tells something else."""
+    shutil.copytree(made, place)
+    about = json.loads((place / "run.json").read_text())
+    change(about)
+    (place / "run.json").write_text(json.dumps(about))
+    return place
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda about: about["scorers"][0].update(sha256="ee" * 32), "was scored by"),
+        (
+            lambda about: about["protocol"].update(steps=20),
+            r"not measured alike: 1 difference \(steps: 50 -> 20",
+        ),
+        (lambda about: about["backbone"].update(world=WORLDS[1]), "numbers of two worlds share no"),
+    ],
+)
+def test_runs_that_were_not_measured_alike_are_not_compared(made, tmp_path, change, says):
+    def whole(about):
+        about["protocol"] = {"steps": 50}
+        about["backbone"]["world"] = WORLDS[0]
+
+    mine = said_otherwise(made, tmp_path / "mine", whole)
+    other = said_otherwise(mine, tmp_path / "other", change)
+    with pytest.raises(UserError, match=says):
+        run(["compare", f"{mine}::perfusion/{LOCAL[0]}", f"{other}::cd"])
+
+
+def test_points_of_one_run_are_compared_over_concepts_and_prompts(made):
     points = [f"{made}::perfusion/{LOCAL[0]}", f"{made}::cd"]
     assert run(["compare", *points, "--by", "concept,prompt"]) == 0
