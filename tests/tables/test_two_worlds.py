@@ -16,31 +16,35 @@ from benchmarks.miniature.which_world import (
     world_of_run,
     xl_of,
 )
-from benchmarks.paths import FIRST_WORLD
+from benchmarks.paths import FIRST_WORLD, miniature_dir
 from benchmarks.site.explored import measured_apart, open_runs
+from perfusion_core.concept import Concept
 from perfusion_core.errors import UserError
+from perfusion_core.weight_digests import backbone_digest
 
 REFUSED = "numbers of two worlds share no table"
 
 
-def of_other_world(run_folder, place):
-    """A copy that says that it was drawn in the other world, by other weights and scorers."""
-    shutil.copytree(run_folder, place)
+DIGESTS = dict(zip(WORLDS, (next(iter(OF_FIRST)), "5" * 16)))
+
+
+def of_world(world, place):
+    """A copy of a committed run that says that this world's models drew and scored it."""
+    shutil.copytree(ROOT / "results" / "miniature-quickstart", place)
     about = json.loads((place / "run.json").read_text())
-    other = next(world for world in WORLDS if world != world_of_run(about))
-    about["backbone"] |= {"world": other, "sha256": "5" * 16}
-    about["scorers"][0]["weights"] = "6" * 64
+    about["backbone"] |= {"world": world, "sha256": DIGESTS[world]}
+    if world == FIRST:
+        del about["backbone"]["world"]  # as runs that are older than the names
+    about["scorers"][0]["weights"] = str(WORLDS.index(world)) * 64
     (place / "run.json").write_text(json.dumps(about))
     return place
 
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
-    """A committed run, and the same as if the other world's models had drawn it."""
+    """A run of the first world, and the same as if the second one's models had drawn it."""
     home = tmp_path_factory.mktemp("worlds") / "results"
-    mine = ROOT / "results" / "miniature-quickstart"
-    shutil.copytree(mine, home / "mine")
-    return home / "mine", of_other_world(mine, home / "theirs")
+    return tuple(of_world(world, home / name) for world, name in zip(WORLDS, ("mine", "theirs")))
 
 
 @pytest.mark.parametrize("folder", committed_runs(), ids=lambda path: path.name)
@@ -50,6 +54,18 @@ def test_every_committed_run_has_a_world(folder):
     assert world_of_run(about) in WORLDS
     if "world" not in about["backbone"]:
         assert world_of_run(about) == FIRST and about["backbone"]["sha256"] in OF_FIRST
+
+
+def test_the_gate_compares_with_the_shipped_weights():
+    """Its references are of their world and of their digest; so are the concepts it draws with."""
+    names = ["miniature-quick", "miniature-quickstart"]
+    assert one_world(ROOT / "results", [*names, "miniature-concepts"]) == world_here()
+    digest = backbone_digest(miniature_dir())
+    for name in names:
+        about = json.loads((ROOT / "results" / name / "run.json").read_text())
+        assert about["backbone"]["sha256"] == digest
+    for path in sorted((ROOT / "results" / "miniature-concepts").iterdir()):
+        assert Concept.load(path).backbone == f"miniature {digest}", path.name
 
 
 @pytest.mark.parametrize("backbone", [
