@@ -43,9 +43,21 @@ def pictures():
 
 
 @torch.no_grad()
-def test_the_deeper_vae_begins_with_what_the_shipped_one_computes(shop):
+def test_the_vae_begins_with_what_the_shipped_one_computes(shop):
     old: AutoencoderKL = AutoencoderKL.from_pretrained(miniature_dir() / "vae", dtype=torch.float32)
     new, x = trained_vae(shop), pictures()
+    latents = old.encode(x).latent_dist.mean
+    assert torch.equal(new.encode(x).latent_dist.mean, latents)
+    assert torch.equal(new.decode(latents).sample, old.decode(latents).sample)
+
+
+@torch.no_grad()
+def test_a_vae_of_the_first_structure_gets_new_layers_that_add_nothing():
+    torch.manual_seed(0)
+    new = networks.make_vae().eval()
+    old = AutoencoderKL.from_config({**new.config, "layers_per_block": 1}).eval()
+    assert len(old.state_dict()) < len(grown(new, old.state_dict()).state_dict())
+    x = pictures()
     latents = old.encode(x).latent_dist.mean
     assert torch.equal(new.encode(x).latent_dist.mean, latents)
     assert torch.equal(new.decode(latents).sample, old.decode(latents).sample)

@@ -9,6 +9,7 @@ from diffusers import UNet2DConditionModel
 
 from benchmarks.miniature.training import structure
 from benchmarks.miniature.training.hyperparameters import Recipe
+from benchmarks.miniature.training.networks import make_unet
 from benchmarks.miniature.worlds import APART, pool, shipped
 from benchmarks.paths import miniature_dir
 from benchmarks.suite.catalog import load_catalog
@@ -21,11 +22,18 @@ def noise(unet):
         return unet.eval()(x, torch.tensor([10, 700]), words).sample
 
 
-def test_both_arms_begin_with_the_shipped_predictions_to_the_last_bit():
-    old = UNet2DConditionModel.from_pretrained(miniature_dir() / "unet", dtype=torch.float32)
-    wanted = noise(old)
+@pytest.fixture
+def first(tmp_path):
+    """Weights whose U-Net has the first miniature's structure, and every layer adds something."""
+    torch.manual_seed(0)
+    make_unet(**structure.FIRST).save_pretrained(tmp_path / "first" / "unet")
+    return tmp_path / "first"
+
+
+def test_both_arms_begin_with_the_predictions_of_the_first_structure_to_the_last_bit(first):
+    wanted = noise(UNet2DConditionModel.from_pretrained(first / "unet"))
     for arm in ("with", "without"):
-        unet = structure.unet_from(miniature_dir(), **structure.ARMS[arm])
+        unet = structure.unet_from(first, **structure.ARMS[arm])
         assert torch.equal(noise(unet), wanted), arm
         cross = sum(name.endswith("attn2") for name, _ in unet.named_modules())
         assert cross == (10 if arm == "with" else 7)
