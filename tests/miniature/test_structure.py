@@ -10,9 +10,11 @@ from diffusers import UNet2DConditionModel
 from benchmarks.miniature.training import structure
 from benchmarks.miniature.training.hyperparameters import Recipe
 from benchmarks.miniature.training.networks import make_unet
+from benchmarks.miniature.training.weights_export import copied_weights
 from benchmarks.miniature.worlds import APART, pool, shipped
 from benchmarks.paths import miniature_dir
 from benchmarks.suite.catalog import load_catalog
+from perfusion_core.errors import UserError
 
 
 def noise(unet):
@@ -24,9 +26,11 @@ def noise(unet):
 
 @pytest.fixture
 def first(tmp_path):
-    """Weights whose U-Net has the first miniature's structure, and every layer adds something."""
+    """The shipped weights with a U-Net of the first miniature's structure, untrained: every layer
+    adds something."""
     torch.manual_seed(0)
-    make_unet(**structure.FIRST).save_pretrained(tmp_path / "first" / "unet")
+    with copied_weights(miniature_dir(), tmp_path / "first", ("unet",)) as part:
+        make_unet(**structure.FIRST).save_pretrained(part / "unet")
     return tmp_path / "first"
 
 
@@ -67,14 +71,25 @@ def test_the_six_instances_are_of_no_training_picture_and_make_a_suite(tmp_path)
         assert np.linalg.norm(near - one, axis=1).min() > APART
 
 
+@pytest.mark.parametrize("arm", ["with", "without"])
+def test_an_arm_begins_with_weights_that_do_not_attend_there(arm, first, tmp_path):
+    structure.refuse_attending(arm, first)
+    later = tmp_path / "later"
+    make_unet().save_config(later / "unet")
+    structure.refuse_attending("alike", later)
+    with pytest.raises(UserError, match="attends at 16 x 16 already"):
+        structure.train_arm(arm, tmp_path / "out", tmp_path / "work", 1, later)
+    assert not (tmp_path / "work").exists()
+
+
 @pytest.mark.slow
-def test_an_arm_trains_stops_and_goes_on(tmp_path, monkeypatch):
+def test_an_arm_trains_stops_and_goes_on(first, tmp_path, monkeypatch):
     monkeypatch.setattr(structure, "RECIPE", Recipe(shards=1, shard=64, unet_batch=4))
     args = ("with", tmp_path / "arm", tmp_path / "work")
     threads = torch.get_num_threads()
     try:
         for minutes in (0.05, 0.1):
-            structure.train_arm(*args, minutes, miniature_dir())
+            structure.train_arm(*args, minutes, first)
             about = json.loads((tmp_path / "arm" / "build.json").read_text())["structure"]
             assert about["seconds"] >= 60 * minutes - 1
     finally:

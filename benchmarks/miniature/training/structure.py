@@ -11,6 +11,7 @@ folder.
 """
 
 import argparse
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from benchmarks.miniature.world.instance import make_instance
 from benchmarks.miniature.worlds import GROUP
 from benchmarks.paths import miniature_dir
 from benchmarks.suite.concept_folder import write_concept
+from perfusion_core.errors import UserError
 
 # the first miniature's: none at 16 x 16, convolutions of 1 x 1 around it
 FIRST: dict[str, Any] = {
@@ -59,6 +61,7 @@ RECIPE = Recipe(shards=8, unet_lr=2e-3, rare=1.0, settle=0.6)
 def train_arm(arm: str, out: Path, work: Path, minutes: float, weights: Path) -> None:
     """Train what is missing of an arm's minutes, and export it. Pictures, words and latents in
     `work` are shared by the arms."""
+    refuse_attending(arm, weights)
     torch.set_num_threads(1)
     take_words(weights, work)
     shop = Workshop(work, RECIPE, clock=time.process_time)
@@ -72,6 +75,17 @@ def train_arm(arm: str, out: Path, work: Path, minutes: float, weights: Path) ->
     about = {"arm": arm, "steps": stage.step, "seconds": round(stage.seconds)}
     with copied_weights(weights, out, ("unet",), structure=about) as part:
         unet.half().save_pretrained(part / "unet")
+
+
+def refuse_attending(arm: str, weights: Path) -> None:
+    """Of weights that attend at 16 x 16 already one arm keeps what was learned there, the other
+    loses it."""
+    about = json.loads((weights / "unet" / "config.json").read_text(encoding="utf-8"))
+    if arm != "alike" and about["down_block_types"][0] != FIRST["down_block_types"][0]:
+        raise UserError(
+            f"the U-Net in {weights} attends at 16 x 16 already, so the arms would not begin "
+            f"alike; give weights of the first world with --start"
+        )
 
 
 def unet_from(weights: Path, **changed: Any) -> Any:
@@ -118,7 +132,10 @@ def main() -> None:
     if args.arm == "concepts":
         return write_concepts(args.out)
     work = args.work or args.out.with_name(f"{args.out.name}.build")
-    train_arm(args.arm, args.out, work, args.minutes, args.start or miniature_dir())
+    try:
+        train_arm(args.arm, args.out, work, args.minutes, args.start or miniature_dir())
+    except UserError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":
