@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.disk import read_json, write_whole
 from benchmarks.evidence.confirm_plan import PLAN, ConfirmPlan
-from benchmarks.planning.units import Plan
+from benchmarks.planning.units import Fit, Plan
 from benchmarks.store.fit_costs import DEVICE, devices, measured_of
 from benchmarks.store.packed import PACKED
 from benchmarks.store.run_folder import Store
@@ -128,7 +128,7 @@ def refuse_half_made(store: Store, plan: Plan, whole: Container[str], here: str)
     compared of it then shares them.
     """
     for fit in plan.fits:
-        there = measured_of(store.manifest(fit) or {})[DEVICE]
+        there = trained_on(store, fit)
         if fit.concept not in whole and there and there != here:
             raise UserError(
                 f"{fit.concept} was begun on {there}, and this is {here}: a concept is made on one "
@@ -144,6 +144,10 @@ def made_on(rows: Sequence[Mapping[str, str]]) -> str:
 
 def processors_of(store: Store, plan: Plan, concept: str, here: str) -> str:
     """Where a concept's fits were trained, by their manifests, and where its last row was made."""
-    told = [measured_of(store.manifest(fit) or {})[DEVICE] for fit in plan.fits
-            if fit.concept == concept]  # fmt: skip
+    told = [trained_on(store, fit) for fit in plan.fits if fit.concept == concept]
     return devices([*told, here])
+
+
+def trained_on(store: Store, fit: Fit) -> str:
+    """The processor of a fit, by its manifest; empty where it is not there."""
+    return str(measured_of(store.manifest(fit) or {})[DEVICE])
