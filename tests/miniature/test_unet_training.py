@@ -42,3 +42,11 @@ def test_a_batch_has_one_timestep_of_each_equal_part():
     assert (drawn // 125 == torch.arange(8)).all()
     # and any of the part's: 500 draws leave out hardly one in a hundred of 125
     assert all(len(set(column.tolist())) > 115 for column in drawn.T)
+
+
+def test_timesteps_of_the_middle_are_drawn_as_often_as_asked():
+    g = torch.Generator().manual_seed(0)
+    drawn = torch.cat([spread_timesteps(7, 1000, g, middle=0.5) for _ in range(20_000)]).numpy()
+    counts, _ = np.histogram(drawn, bins=[0, 50, 100, 350, 600, 800, 1000])
+    density = counts / counts.sum() / np.array([0.05, 0.05, 0.25, 0.25, 0.2, 0.2])
+    np.testing.assert_allclose(density, [0.5, 0.5, 1.5, 1.5, 0.5, 0.5], rtol=0.02)

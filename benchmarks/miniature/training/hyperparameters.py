@@ -49,6 +49,8 @@ class Recipe:
     # how often the U-Net sees a picture with a material or a state: so many times as often as
     # another
     rare: float = 2.0
+    # how much likelier the timesteps are at which a thing's marks are drawn: by half
+    middle: float = 0.5
     drop_prompt: float = 0.1
     snr_cap: float = 5.0  # min-SNR weighting of the noise loss
     scorer_batch: int = 192

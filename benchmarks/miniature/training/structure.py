@@ -55,7 +55,7 @@ ARMS: dict[str, dict[str, Any]] = {"without": FIRST, "with": {**FIRST, **EVERYWH
 # class -> which instance; none is in a training picture, nor shipped
 SIX = {"cat": 101, "dog": 102, "teddy": 103, "pot": 104, "chair": 105, "tortoise": 106}
 # 80,000 pictures, each as often; rate and settling of a U-Net that goes on from averaged weights
-RECIPE = Recipe(shards=8, unet_lr=2e-3, rare=1.0, settle=0.6)
+RECIPE = Recipe(shards=8, unet_lr=2e-3, rare=1.0, middle=0.0, settle=0.6)
 
 
 def train_arm(arm: str, out: Path, work: Path, minutes: float, weights: Path) -> None:

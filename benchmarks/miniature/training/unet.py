@@ -19,6 +19,7 @@ from benchmarks.miniature.training.workshop import Loss, Step, Workshop
 from perfusion_core.plain_attention import plain_layers, plainly
 
 SEED = 3
+MIDDLE = (0.1, 0.6)  # of the schedule: from there a thing's marks are drawn, half of the timesteps
 DECAY = 0.999  # of the moving average: a fall of the learning rate averages too
 
 
@@ -80,7 +81,7 @@ def denoising(shop: Workshop, unet: Any) -> Callable[[torch.Tensor, torch.Genera
     def learn(x: torch.Tensor, g: torch.Generator, tell: Tell) -> Loss:
         # Noise at timesteps that cover the schedule.
         noise = torch.randn(x.shape, generator=g, device=shop.device)
-        t = spread_timesteps(len(x), len(bars), g)
+        t = spread_timesteps(len(x), len(bars), g, recipe.middle)
         bar = bars[t][:, None, None, None]
         noisy = (bar.sqrt() * x + (1 - bar).sqrt() * noise).contiguous(memory_format=shop.layout)
         # Guess the noise.
@@ -98,14 +99,26 @@ def denoising(shop: Workshop, unet: Any) -> Callable[[torch.Tensor, torch.Genera
     return learn
 
 
-def spread_timesteps(n: int, steps: int, g: torch.Generator) -> torch.Tensor:
-    """A random timestep from each of n equal parts of the schedule.
+def spread_timesteps(
+    n: int, steps: int, g: torch.Generator, middle: float = 0.0
+) -> torch.Tensor:
+    """A random timestep from each of n parts of the schedule that are equally likely.
 
-    For rows that are in random order each timestep is as likely as ever; the loss of a batch varies
-    less, because no batch happens on many easy ones.
+    For rows that are in random order each timestep is as likely as `middle` makes it; the loss of a
+    batch varies less, because no batch happens on many easy ones. Timesteps of the middle are
+    1 + `middle` times as likely as all alike, the others 1 - `middle` times: at the ends the noise
+    is easy to guess or nothing of a thing's marks is left.
     """
-    place = torch.rand(n, generator=g, device=g.device) + torch.arange(n, device=g.device)
-    return (place / n * steps).long().clamp(max=steps - 1)
+    place = (torch.rand(n, generator=g, device=g.device) + torch.arange(n, device=g.device)) / n
+    if middle:
+        first, end = MIDDLE
+        low = first * (1 - middle)  # how likely a timestep is before the middle, and before its end
+        high = low + (end - first) * (1 + middle)
+        inside = first + (place - low) / (1 + middle)
+        beyond = end + (place - high) / (1 - middle)
+        place = torch.where(place < low, place / (1 - middle), inside)
+        place = torch.where(inside < end, place, beyond)
+    return (place * steps).long().clamp(max=steps - 1)
 
 
 def trained_unet(shop: Workshop) -> Any:
