@@ -75,7 +75,7 @@ def done(do: str, run: str | None, out: Path | None = None) -> str:
     if do == "take":
         if out is None:
             raise UserError(
-                "take needs a run and a folder; write take results/miniature-paper "
+                "take needs a run and a folder; write take results/eleven "
                 "results/miniature-concepts"
             )
         return "\n".join(map(str, take(find_run(run), out)))

@@ -18,7 +18,7 @@ from benchmarks.evidence.committed import FILES, committed, folder_of, to_commit
 from benchmarks.evidence.confirm_ledger import read_begun
 from benchmarks.evidence.confirm_plan import PLAN, read_confirm_plan
 from benchmarks.evidence.resting import resting_on
-from benchmarks.evidence.results_page import PAGE, anchor, read_notes, results_page
+from benchmarks.evidence.results_page import PAGE, anchor, commands_of, read_notes, results_page
 from benchmarks.paths import FIRST_WORLD
 from perfusion_core.errors import UserError
 
@@ -66,7 +66,7 @@ def test_every_folder_is_told_and_every_link_leads_somewhere(home):
         assert (home / note["figure"]).resolve() in tracked, name
         about = home / name / "run.json"
         if not about.is_file():
-            assert note["commands"] and note["date"] and note["commit"]
+            assert commands_of(name, note) and note["date"] and note["commit"]
             continue
         if (home / name / PLAN).is_file():  # its commands follow from its plan
             told = planned_commands(home / name)
