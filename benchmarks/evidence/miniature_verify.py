@@ -96,7 +96,7 @@ def verify(
                 spoilt, judges.identity, "identity verifier: AUC on round trips", 0.95
             ),
             *miniature_measures.identity(sets, first, "scorer: AUC of one instance", 0.95),
-            *miniature_measures.identity(sets, second, "second scorer: AUC of one instance", None),
+            *miniature_measures.identity(sets, second, "second scorer: AUC of one instance", 0.95),
         ],
     )
     part("marks", lambda: marks_measures.marks(backbone, judges, sets, sizes.again))
