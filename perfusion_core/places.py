@@ -88,9 +88,9 @@ def on_this_machine(where: str, names: Mapping[str, Path]) -> tuple[str, Path] |
     return None
 
 
-def locate_vae(where: str) -> tuple[str, Path]:
-    """-> a name for people, and the folder of a VAE: a name of VAES, a folder that holds it or a
-    whole pipeline, or a hub id, which is fetched (safetensors only)."""
+def locate_vae(where: str) -> tuple[str, Path, str | None]:
+    """-> a name for people, the folder of a VAE, the revision: of a name of VAES, a folder that
+    holds it or a whole pipeline, or a hub id, which is fetched (safetensors only)."""
     path = Path(os.path.expanduser(where))  # a user that nobody has stays as it is
     if path.is_file():
         raise UserError(
@@ -104,11 +104,12 @@ def locate_vae(where: str) -> tuple[str, Path]:
                 f"{where} is no VAE: there is no {inside / lacking[0]}; give a folder in diffusers "
                 f"layout"
             )
-        return path.resolve().name, inside
+        return path.resolve().name, inside, None
     is_id = re.fullmatch(r"[\w.-]+/[\w.-]+", where) and not where.startswith(".")
     if where not in VAES and not is_id:
         raise unknown("VAE", where, [*VAES, "a folder", "a hub id such as owner/name"])
-    return where, fetch_vae(where)
+    folder = fetch_vae(where)
+    return where, folder, folder.name
 
 
 def latents_apart(own: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:

@@ -166,6 +166,9 @@ def protocol(about: Mapping[str, Any]) -> str:
     ]
     if backbone.get("revision"):
         rows += [("revision", backbone["revision"])]
+    if vae := backbone.get("vae"):
+        rows += [("VAE", name_alone(vae.get("id", ""))), ("sha256 of the VAE", vae.get("sha256"))]
+        rows += [("revision of the VAE", vae.get("revision"))]
     for scorer in about.get("scorers", []):
         rows.append((f"scorer {scorer['name']}", f"weights {scorer.get('weights', 'unknown')}; "
                      f"{scorer.get('preprocessing', '')}"))  # fmt: skip

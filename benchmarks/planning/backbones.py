@@ -46,6 +46,7 @@ class Vae:
     name: str
     place: str
     digest: str
+    revision: str = ""  # of one from the hub
 
 
 @dataclass(frozen=True)
@@ -122,9 +123,9 @@ def find_models(config: Config) -> Models:
 
 def find_vae(given: str, backbone: Path) -> Vae:
     """Located, and refused where its configuration is none for this backbone."""
-    name, place = locate_vae(given)
+    name, place, revision = locate_vae(given)
     refuse_other_latents(name, vae_config(backbone / "vae"), vae_config(place))
-    return Vae(name, str(place.resolve()), vae_digest(place))
+    return Vae(name, str(place.resolve()), vae_digest(place), revision or "")
 
 
 def vae_config(folder: Path) -> dict[str, Any]:

@@ -145,12 +145,13 @@ def _inner_ones_are_well(about: Mapping[str, Any]) -> bool:
         part for key in ("methods", "weights", "units") for part in about.get(key, {}).values()
     ]
     commands = about.get("commands", [])
-    if not all(isinstance(part, dict) for part in (*parts, *commands)):
-        return False
     methods, backbone = about.get("methods", {}), about.get("backbone", {})
+    vae = backbone.get("vae", {})
+    if not all(isinstance(part, dict) for part in (*parts, *commands, vae)):
+        return False
     config = about.get("config", {})
     lists = [one.get("argv", []) for one in (about, *commands)]
-    texts = [about.get("started", ""), backbone.get("id", "")]
+    texts = [about.get("started", ""), backbone.get("id", ""), *vae.values()]
     texts += about.get("super_categories", {}).values()
     return (
         _are_columns(about.get("columns", {}))

@@ -85,7 +85,8 @@ def scorer_about(scorer: Scorer) -> dict[str, str]:
 
 
 def vae_about(vae: Vae) -> dict[str, dict[str, str]]:
-    return {"vae": {"id": vae.name, "sha256": vae.digest}}
+    revision = {"revision": vae.revision} if vae.revision else {}
+    return {"vae": {"id": vae.name, **revision, "sha256": vae.digest}}
 
 
 def resolved_protocol(config: Config, models: Models, catalog: Catalog) -> dict[str, Any]:

@@ -215,6 +215,17 @@ def test_what_programs_write_into_pictures_stays_here(with_pictures, tmp_path, o
     assert not any(word in plain for word in (b"tEXt", b"iTXt", b"eXIf", b"somebody"))
 
 
+def test_another_vae_is_named_in_the_card(with_pictures, tmp_path):
+    folder = shutil.copytree(with_pictures, tmp_path / "run")
+    about = json.loads((folder / "run.json").read_text())
+    about["backbone"]["vae"] = {"id": "fp16-fix", "revision": "0123abcd", "sha256": "ef" * 8}
+    (folder / "run.json").write_text(json.dumps(about))
+    publish(folder, tmp_path / "mine", *LICENCES)
+    readme = (tmp_path / "mine" / "README.md").read_text()
+    assert f"| VAE | fp16-fix |\n| sha256 of the VAE | {'ef' * 8} |" in readme
+    assert "| revision of the VAE | 0123abcd |" in readme
+
+
 def test_paths_in_run_json_are_left_out_of_the_card(with_pictures, tmp_path):
     folder = shutil.copytree(with_pictures, tmp_path / "run")
     about = json.loads((folder / "run.json").read_text())
@@ -227,6 +238,7 @@ def test_paths_in_run_json_are_left_out_of_the_card(with_pictures, tmp_path):
     publish(folder, tmp_path / "mine", *LICENCES)
     readme = (tmp_path / "mine" / "README.md").read_text()
     assert "somebody" not in readme and "10.0.0.3" not in readme and "~/models" not in readme
+    assert "| VAE |" not in readme
     assert "| backbone | tuned |" in readme and "| suite | photos |" in readme
     assert "names places of a machine, so it is not printed" in readme
 

@@ -219,8 +219,8 @@ def test_a_vae_by_its_short_name_is_fetched_once_and_kept(vae, tmp_path):
     assert first.returncode == 0, first.stderr
     said = f"fp16-fix = {VAES['fp16-fix']} at {COMMIT[:8]}: 2 files, 0 kB, will be downloaded once"
     assert first.stderr.startswith(said) and hub.fetched() == set(VAE_FILES)
-    name, folder = first.stdout.split()
-    assert name == "fp16-fix" and folder.endswith(COMMIT)
+    name, folder, revision = first.stdout.split()
+    assert (name, revision) == ("fp16-fix", COMMIT) and folder.endswith(COMMIT)
     hub.close()
     for more in ({"HF_HUB_OFFLINE": "1"}, {}):
         offline = fetch(tmp_path / "home", "fp16-fix", code=VAE, **more)

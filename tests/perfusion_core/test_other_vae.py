@@ -74,8 +74,8 @@ def test_numbers_that_the_unet_leaves_are_not_the_vaes(place):
 
 
 def test_a_folder_of_a_whole_pipeline_gives_its_vae(place, fixed):
-    assert locate_vae(str(place)) == ("tiny-xl", place / "vae")
-    assert locate_vae(str(fixed)) == ("fixed", fixed)
+    assert locate_vae(str(place)) == ("tiny-xl", place / "vae", None)
+    assert locate_vae(str(fixed)) == ("fixed", fixed, None)
     assert vae_digest(fixed) != vae_digest(place / "vae")
 
 

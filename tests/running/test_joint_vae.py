@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from fake_hub import COMMAND, Hub, asked_of
+from fake_hub import COMMAND, COMMIT, Hub, asked_of
 from PIL import Image
 from run_kit import arguments, make_scorer, shared
 from xl_kit import make_xl, xl_stock
@@ -125,10 +125,14 @@ def test_a_fit_is_trained_with_it(kit, tmp_path):
     assert files[0] != files[1]
 
 
-def test_by_name_it_comes_from_the_hub(kit, tmp_path):
+def test_by_name_it_comes_from_the_hub_and_its_revision_is_recorded(kit, tmp_path):
     hub = Hub({VAES["fp16-fix"]: kit / "fixed"})
-    plan = ["plan", *words(kit, "--vae", "fp16-fix", "--out", tmp_path / "run")]
-    done = asked_of(tmp_path / "home", *plan, code=COMMAND, endpoint=hub.address)
+    draw = ["run", *words(kit, "--vae", "fp16-fix", "--methods", "super")]
+    draw += ["--out", str(tmp_path / "run")]
+    done = asked_of(tmp_path / "home", *draw, code=COMMAND, endpoint=hub.address)
     hub.close()
     assert done.returncode == 0, done.stderr
-    assert f"fp16-fix = {VAES['fp16-fix']} at" in done.stderr and "lora" in done.stdout
+    assert f"fp16-fix = {VAES['fp16-fix']} at" in done.stderr
+    told = json.loads((tmp_path / "run" / "run.json").read_text())["backbone"]["vae"]
+    digest = vae_digest(kit / "fixed")
+    assert told == {"id": "fp16-fix", "revision": COMMIT, "sha256": digest}
