@@ -130,20 +130,24 @@ def fetch_checkpoint(where: str, revision: str | None = None) -> Path:
         ) from error
 
 
-def fetch_vae(where: str) -> Path:
+def fetch_vae(where: str, revision: str | None = None) -> Path:
     """The folder of a VAE's hub id (or short name) in the cache, complete; its name is the
     commit."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import DryRunError, HfHubHTTPError
+    from huggingface_hub.errors import DryRunError, HfHubHTTPError, RevisionNotFoundError
 
     hub_id, stops = VAES.get(where, where), broken()
     absent: tuple[type[BaseException], ...] = (DryRunError, *stops)
     patterns = list(VAE_FILES)
     try:
-        listed = snapshot_download(hub_id, allow_patterns=patterns, dry_run=True)
+        listed = snapshot_download(hub_id, revision=revision, allow_patterns=patterns, dry_run=True)
+    except RevisionNotFoundError as error:
+        raise UserError(
+            f"the VAE {where!r} has no revision {revision!r}; its page on the hub lists them"
+        ) from error
     except absent as error:
         told = error if isinstance(error, HfHubHTTPError) else error.__cause__ or error
-        return cached_vae(where, told)
+        return cached_vae(where, revision, told)
     if {file.filename for file in listed} != set(VAE_FILES):
         raise UserError(
             f"{hub_id} on the hub is not a VAE in diffusers layout ({' and '.join(VAE_FILES)} are "
@@ -153,8 +157,8 @@ def fetch_vae(where: str) -> Path:
         if missing := [file for file in listed if not file.is_cached]:
             sizes = [file.file_size or 0 for file in missing]
             announce(where, hub_id, missing[0].commit_hash, sizes)
-        revision = listed[0].commit_hash
-        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=patterns))
+        commit = listed[0].commit_hash
+        return Path(snapshot_download(hub_id, revision=commit, allow_patterns=patterns))
     except stops as error:
         raise UserError(
             f"the download of {hub_id} stopped ({first_line(error)}); the same command goes on "
@@ -263,15 +267,18 @@ def cached(where: str, revision: str | None, error: BaseException) -> Path:
     ) from error
 
 
-def cached_vae(where: str, error: BaseException) -> Path:
+def cached_vae(where: str, revision: str | None, error: BaseException) -> Path:
     """The same of a VAE."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     hub_id = VAES.get(where, where)
     try:
-        patterns = list(VAE_FILES)
-        folder = Path(snapshot_download(hub_id, local_files_only=True, allow_patterns=patterns))
+        folder = Path(
+            snapshot_download(
+                hub_id, revision=revision, local_files_only=True, allow_patterns=list(VAE_FILES)
+            )
+        )
         if all((folder / name).is_file() for name in VAE_FILES):
             return folder
     except (LocalEntryNotFoundError, ValueError):

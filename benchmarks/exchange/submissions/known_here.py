@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmarks.digests import digest
 from benchmarks.exchange.submissions.submission_archive import Refused
+from benchmarks.exchange.submissions.submitted_vae import check_vae, vae_as_told
 from benchmarks.miniature.which_world import world_of_run, world_of_weights
 from benchmarks.paths import backbone_names, backbone_place
 from benchmarks.planning.config import PRESETS, Config
@@ -36,8 +37,7 @@ OF_PRESET = (
     "vae",
 )  # fmt: skip
 OF_SUITE = ("image_prompts", "class_word")
-# what a protocol leaves out where it is the usual one
-UNSAID = {"scheduler": Config().scheduler, "vae": Config().vae}
+UNSAID = {"scheduler": Config().scheduler}  # what a protocol leaves out where it is the usual one
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class Places:
     backbone: str = ""
     suite: str = ""
     scorers: tuple[str, ...] = ()
+    vae: str = ""
 
 
 @dataclass
@@ -62,6 +63,9 @@ def compare(about: Mapping[str, Any], rows: Sequence[CellRow], places: Places) -
     """run.json and plan.csv beside what is known here."""
     known = Known()
     check_backbone(about, places, known)
+    check_vae(about, places.vae)
+    if (told := vae_as_told(about)) and not places.vae:
+        known.told.append(told)
     check_scorers(about, places, known)
     check_suite(about, rows, places, known)
     check_protocol(about, known.catalog)
@@ -276,6 +280,7 @@ def check_protocol(about: Mapping[str, Any], catalog: Catalog | None) -> None:
             f"its protocol is called {shown(name)}, and {', '.join(PRESETS)} are known here"
         )
     wanted = of_preset(name)
+    del wanted["vae"]  # a model, and compared as one; runs with another share no board
     if catalog is not None:
         theirs = catalog.protocol
         if name == "paper":

@@ -22,6 +22,7 @@ from benchmarks.exchange.submissions.known_here import Places
 from benchmarks.exchange.submissions.redraw_limits import Compared, judge
 from benchmarks.exchange.submissions.submission_archive import PICTURES, Refused
 from benchmarks.exchange.submissions.submission_make import machine_here, weights_digest
+from benchmarks.exchange.submissions.submitted_vae import vae_to_draw_with
 from benchmarks.paths import backbone_names
 from benchmarks.planning.config import Config, resolve
 from benchmarks.planning.points import OperatingPoint
@@ -56,15 +57,11 @@ def redraw(found: Checked, places: Places, asked: Asked) -> dict[str, Any]:
     backbone = places.backbone or found.about["backbone"].get("id", "")
     if not places.backbone and backbone not in backbone_names():
         raise UserError(f"--redraw draws on {shown(backbone)}: give its place with --backbone")
-    if found.about["protocol"].get("vae"):
-        raise UserError(
-            "--redraw draws with the backbone's own VAE, and these pictures were drawn with "
-            "another one; check the archive without --redraw"
-        )
     if found.known.catalog is None:
         raise UserError("--redraw needs the suite: give its place with --suite")
     trained = trained_places(Path(asked.trained), found) if asked.trained else {}
     sample = choose(found.rows, {FLOOR, *trained}, asked)
+    places = replace(places, vae=vae_to_draw_with(found.about, places.vae))
     print(
         f"perfbench: {len(sample.rows)} cells are drawn again (--sample {sample.seed} draws the "
         f"same)",
@@ -136,6 +133,7 @@ def config_of(
     try:
         flags = {
             "backbone": places.backbone or found.about["backbone"]["id"],
+            "vae": places.vae,
             "suite": places.suite or protocol["suite"],
             "methods": [name for name in points if name != FLOOR] or [FLOOR],
             "concepts": list(dict.fromkeys(n for row in rows for n in row.concept.split("+"))),

@@ -84,6 +84,12 @@ def verify_verb(parser: argparse.ArgumentParser) -> Run:
         help="name or folder of its backbone, if that is not shipped",
     )
     parser.add_argument(
+        "--vae",
+        default="",
+        metavar="WHICH",
+        help="folder or hub id of another VAE that it was drawn with",
+    )
+    parser.add_argument(
         "--suite",
         default="",
         metavar="WHICH",
@@ -122,7 +128,7 @@ def verify_verb(parser: argparse.ArgumentParser) -> Run:
 
         words = {name: tuple(filter(None, getattr(args, name).split(",")))
                  for name in ("scorers", "method_files")}  # fmt: skip
-        places = Places(args.backbone, args.suite, words["scorers"])
+        places = Places(args.backbone, args.suite, words["scorers"], args.vae)
         asked = Asked(args.redraw, args.trained, args.sample, words["method_files"], args.device)
         refuse_idle_flags(asked)
         found = verify(Path(args.archive), places, asked)

@@ -13,6 +13,7 @@ from typing import Any
 from benchmarks.exchange.submissions.checked_submission import Asked, Checked, checked
 from benchmarks.exchange.submissions.known_here import Places
 from benchmarks.exchange.submissions.submission_archive import Refused
+from benchmarks.exchange.submissions.submitted_vae import vae_as_told
 from benchmarks.safe_paths import one_line
 from perfusion_core.errors import UserError
 
@@ -71,7 +72,8 @@ def with_redraw(told: Verdict, found: Checked, places: Places, asked: Asked) -> 
     sample = redraw(found, places, asked)
     methods = {row.method for row in found.rows}
     left = sorted(methods - sample.keys())
-    told = replace(told, redrawn=sample)
+    believed = [one for one in told.told if one != vae_as_told(found.about)]
+    told = replace(told, redrawn=sample, told=believed)
     if left:
         return replace(told, why=f"not drawn again: {', '.join(left)}")
     return replace(told, verdict=VERIFIED)
