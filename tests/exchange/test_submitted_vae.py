@@ -122,7 +122,7 @@ def test_other_files_at_that_revision_are_refused(sent, hub, capsys):
 
 def test_a_folder_is_named_by_whoever_checks(drawn, fixed, tmp_path, capsys):
     archive = told_otherwise(drawn, tmp_path, id="fixed", revision="")
-    with pytest.raises(UserError, match="the VAE 'fixed', a folder that is not here") as told:
+    with pytest.raises(UserError, match="the VAE 'fixed', and the archive tells no commit") as told:
         verify(archive, "--redraw", 2)
     assert "give its place with --vae" in str(told.value)
     assert verify(archive, "--redraw", 2, "--vae", fixed) == 0
