@@ -37,7 +37,7 @@ def two_runs(folder: Path) -> tuple[Path, Path]:
 
 def large_run(folder: Path, pictures: bool, points: int = 20) -> Path:
     """A run of 20 points, 30 concepts and 100 prompts: 60,000 cells. Their pictures, one a cell,
-    are one file under many names."""
+    are those of one concept under many names."""
     make_run(folder, {"cd": ("default",)}, ["cat"], prompts=1, images=1, pictures=False)
     about = json.loads((folder / "run.json").read_text())
     assert about["schema"] == SCHEMA
@@ -66,10 +66,13 @@ def large_run(folder: Path, pictures: bool, points: int = 20) -> Path:
     table.to_csv(folder / "table.csv", index=False, lineterminator="\n")
     if not pictures:
         return folder
-    shown = folder / "one.png"
-    Image.new("RGB", (64, 64), "teal").save(shown)
-    for row in cell.itertuples(index=False):
-        place = folder / "images" / row.method / row.point / row.concept / row.prompt_id
-        place.mkdir(parents=True)
-        (place / "0.png").hardlink_to(shown)
+    first = folder / "one-concept"
+    for prompt in ids:
+        (first / prompt).mkdir(parents=True)
+        Image.new("RGB", (64, 64), "teal").save(first / prompt / "0.png")
+    for method in methods:
+        point = folder / "images" / method / "default"
+        point.mkdir(parents=True)
+        for name in names:
+            (point / name).symlink_to(first)
     return folder
