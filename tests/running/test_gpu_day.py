@@ -13,6 +13,7 @@ import made_run
 import numpy as np
 import pytest
 from conftest import WORDS
+from hostile_kit import command
 from PIL import Image
 from run_kit import environment, make_scorer
 from sd_kit import pipe_of, tiny_layouts
@@ -81,18 +82,14 @@ def test_hours_follow_the_protocol():
         (["--captions", "EMPTY/none.txt"], "there is no such file"),
     ],
 )
-def test_a_mistake_is_one_sentence_before_anything_is_done(words, sentence, tmp_path):
+def test_a_mistake_is_one_sentence_before_anything_is_done(
+    words, sentence, tmp_path, monkeypatch, capsys
+):
     (tmp_path / "FILE").write_text("mine")
     (tmp_path / "EMPTY").mkdir()
-    call = [*DAY, "day", "--dry-run", *words]
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.cli", *call],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2 and sentence in done.stderr and done.stderr.count("\n") == 1
+    monkeypatch.chdir(tmp_path)
+    status, said = command(monkeypatch, capsys, *DAY, "day", "--dry-run", *words)
+    assert status == 2 and sentence in said and said.count("\n") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["EMPTY", "FILE"]
 
 
