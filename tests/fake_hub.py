@@ -17,7 +17,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
+SILENT = "http://127.0.0.1:9"  # nobody listens
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 COMMAND = """
@@ -271,8 +274,22 @@ class Hub:
         self.server.server_close()
 
 
+def known_here(monkeypatch: pytest.MonkeyPatch, address: str, cache: Path) -> None:
+    """The client of this process knows this hub alone, with the token of the tests."""
+    for name, value in {
+        "ENDPOINT": address,
+        "HUGGINGFACE_CO_URL_TEMPLATE": address + "/{repo_id}/resolve/{revision}/{filename}",
+        "HF_HUB_OFFLINE": False,
+        "HF_HUB_DISABLE_XET": True,
+        "HF_HUB_CACHE": str(cache),
+    }.items():
+        monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
 def asked_of(
-    home: Path, *words: str, code: str, endpoint: str = "http://127.0.0.1:9", **more: str
+    home: Path, *words: str, code: str, endpoint: str = SILENT, **more: str
 ) -> subprocess.CompletedProcess[str]:
     """A program in a process of its own, which knows this hub alone; without one, a silent one."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}

@@ -10,8 +10,9 @@ import shutil
 import pytest
 import yaml
 from conftest import make_concept
-from fake_hub import COMMAND, Hub
+from fake_hub import COMMAND, SILENT, Hub, known_here
 from fake_hub import asked_of as fetch
+from hostile_kit import refused
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from run_kit import shared
@@ -63,16 +64,7 @@ def hub(tmp_path):
 @pytest.fixture
 def live(hub, tmp_path, monkeypatch):
     """The same hub for the client of this process: no import a command."""
-    for name, value in {
-        "ENDPOINT": hub.address,
-        "HUGGINGFACE_CO_URL_TEMPLATE": hub.address + "/{repo_id}/resolve/{revision}/{filename}",
-        "HF_HUB_OFFLINE": False,
-        "HF_HUB_DISABLE_XET": True,
-        "HF_HUB_CACHE": str(tmp_path / "cache"),
-    }.items():
-        monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
-    monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    known_here(monkeypatch, hub.address, tmp_path / "cache")
     return hub
 
 
@@ -132,17 +124,15 @@ def test_a_pushed_concept_comes_back_and_draws_the_same_bytes(hub, made, tmp_pat
     assert drawn[0] == drawn[1]
 
 
-def test_what_is_there_is_replaced_only_when_told(hub, made, tmp_path):
-    push = ["push", made / "teddy.safetensors", "me/teddy", "--pictures", "none", "--yes"]
-    assert perfbench(hub, tmp_path, *push).returncode == 0
-    other = shutil.copy(made / "teddy.safetensors", tmp_path / "bear.safetensors")
-    push[1] = other
-    refused = perfbench(hub, tmp_path, *push)
-    assert refused.returncode == 2 and "README.md, teddy.safetensors already" in refused.stderr
-    assert len(hub.commits["me/teddy"]) == 2
-    again = perfbench(hub, tmp_path, *push, "--overwrite")
-    assert again.returncode == 0, again.stderr
-    folder = list(hub.commits["me/teddy"].values())[-1]
+def test_what_is_there_is_replaced_only_when_told(live, made, tmp_path):
+    push = ["push", str(made / "teddy.safetensors"), "me/teddy", "--pictures", "none", "--yes"]
+    assert run(push) == 0
+    push[1] = str(shutil.copy(made / "teddy.safetensors", tmp_path / "bear.safetensors"))
+    with pytest.raises(UserError, match=r"README\.md, teddy\.safetensors already"):
+        run(push)
+    assert len(live.commits["me/teddy"]) == 2
+    assert run([*push, "--overwrite"]) == 0
+    folder = list(live.commits["me/teddy"].values())[-1]
     assert {path.name for path in folder.iterdir()} == {"README.md", "bear.safetensors"}
 
 
@@ -194,15 +184,15 @@ def test_nothing_is_sent_by_mistake(made, monkeypatch):
         run([*push, "--yes"])
 
 
-def test_what_the_hub_refuses_is_one_sentence(hub, made, tmp_path):
+def test_what_the_hub_refuses_is_one_sentence(live, made, tmp_path, monkeypatch, capsys):
     """Another's name, and a hub that does not answer."""
     push = ["push", made / "teddy.safetensors", "somebody-else/teddy", "--pictures", "none"]
-    done = perfbench(hub, tmp_path, *push, "--yes")
-    silent = fetch(tmp_path, *map(str, push), "--yes", code=COMMAND, **TOKEN)
-    for one, says in ((done, "your token may write there"), (silent, "cannot be reached")):
-        assert one.returncode == 2 and says in one.stderr, one.stderr
-        assert "Traceback" not in one.stderr and "hf_secret" not in one.stderr
-    assert not hub.commits and not any(line.startswith("PUT") for line in hub.asked)
+    other = refused(monkeypatch, capsys, *push, "--yes")
+    known_here(monkeypatch, SILENT, tmp_path / "cache")
+    silent = refused(monkeypatch, capsys, *push, "--yes")
+    for one, says in ((other, "your token may write there"), (silent, "cannot be reached")):
+        assert says in one and "hf_secret" not in one
+    assert not live.commits and not any(line.startswith("PUT") for line in live.asked)
 
 
 # ---- without a hub ----
