@@ -502,6 +502,7 @@ def begun(tmp_path_factory):
     """A checkout with a plan that is not committed yet."""
     folder = tmp_path_factory.mktemp("confirm") / "confirm"
     suite = make_concepts(folder.parent / "concepts", ("cat", "dog", "teapot", "chair"))
+    (suite / "drift.csv").write_text("id,text\nu01,A bird in the snow\nu02,A car on the road\n")
     folder.mkdir()
     run = [
         'preset = "micro"', f'backbone = "{shared() / "tiny"}"', f'suite = "{suite}"',
