@@ -45,8 +45,8 @@ def vae_to_draw_with(about: Mapping[str, Any], given: str) -> str:
     name, revision = vae.get("id", ""), vae.get("revision", "")
     if not re.fullmatch("[0-9a-f]{40}", revision):
         raise UserError(
-            f"--redraw draws with the VAE {shown(name)}, and the archive tells no commit of the hub: "
-            f"give its place with --vae"
+            f"--redraw draws with the VAE {shown(name)}, and the archive tells no commit of the "
+            f"hub: give its place with --vae"
         )
     from huggingface_hub.errors import HFValidationError
 

@@ -99,9 +99,7 @@ def denoising(shop: Workshop, unet: Any) -> Callable[[torch.Tensor, torch.Genera
     return learn
 
 
-def spread_timesteps(
-    n: int, steps: int, g: torch.Generator, middle: float = 0.0
-) -> torch.Tensor:
+def spread_timesteps(n: int, steps: int, g: torch.Generator, middle: float = 0.0) -> torch.Tensor:
     """A random timestep from each of n parts of the schedule that are equally likely.
 
     For rows that are in random order each timestep is as likely as `middle` makes it; the loss of a
