@@ -33,10 +33,12 @@ from benchmarks.tables.judging import (
     FAIL,
     INCONCLUSIVE,
     PASS,
+    UNTOLD,
     Finding,
     Key,
     Scores,
     judge,
+    of_fewer,
     wider,
 )
 from benchmarks.tables.margins import (
@@ -52,6 +54,8 @@ from benchmarks.tables.margins import (
 from benchmarks.tables.run_view import Run, open_run
 from benchmarks.tables.statistics import clustered, mean_over
 from perfusion_core.errors import UserError, unknown
+
+ENOUGH = 5  # repeats: what fewer tell of prompts and kinds only widens what margin and floor imply
 
 
 @dataclass(frozen=True)
@@ -278,14 +282,17 @@ def _kind_of_repeats(runs: Sequence[Run]) -> str:
 def margins_from(repeats: Sequence[pd.DataFrame]) -> Margins:
     """One and a half of the largest loss that an interval between two repeats still allows: a
     repeat that they did not see passes as well, a fifth of the margin lost besides. A floor: the
-    same of the largest loss of one concept, and of one prompt. Each kind of prompts has its own."""
+    same of the largest loss of one concept, and of one prompt. Each kind of prompts has its own.
+    Fewer repeats than ENOUGH only widen the limits of prompts and kinds."""
     limits: dict[str, list[Margin]] = {metric: [] for metric in METRICS}
     kinds: dict[str, dict[str, list[Margin]]] = {}
+    first: dict[str, Scores] = {}
     judged = [pd.concat([scored(one), judged_measures.measure_cells(one)]) for one in repeats]
     for one, other in combinations(judged, 2):
         for (_, _, _, metric), scores in paired(one, other).items():
             limits.setdefault(metric, []).append(allowed(scores))
             kinds.setdefault(metric, {})
+            first.setdefault(metric, scores)
             for kind in scores.several:
                 kinds[metric].setdefault(kind, []).append(allowed(scores.of_kind(kind)))
     for metric, found in limits.items():
@@ -294,13 +301,29 @@ def margins_from(repeats: Sequence[pd.DataFrame]) -> Margins:
                 f"the repeats have no {metric} in common, so nothing tells how much it differs by "
                 f"chance; repeat the run with the same concepts and prompts"
             )
-    return {
+    told = {
         metric: replace(
             widest(found),
             kinds={k: replace(widest(own), prompt=None) for k, own in kinds[metric].items()},
         )
         for metric, found in limits.items()
     }
+    if len(repeats) >= ENOUGH:
+        return told
+    return {metric: only_wider(limit, first[metric]) for metric, limit in told.items()}
+
+
+def only_wider(limit: Margin, scores: Scores) -> Margin:
+    """Without limits of prompts and kinds that are under what margin and floor imply: the largest
+    of a few repeats' many differences does not show that less suffices."""
+    prompt = limit.prompt if (limit.prompt or 0.0) > UNTOLD * limit.floor else None
+    every, kinds = ~np.isnan(scores.loss), {}
+    for kind, own in limit.kinds.items():
+        implied = of_fewer(limit, every, ~np.isnan(scores.of_kind(kind).loss))
+        if own.margin > implied.margin or own.floor > implied.floor:
+            wide = max(own.margin, implied.margin), max(own.floor, implied.floor)
+            kinds[kind] = Margin(*(_up(value) for value in wide))
+    return replace(limit, prompt=prompt, kinds=kinds)
 
 
 def allowed(scores: Scores) -> Margin:

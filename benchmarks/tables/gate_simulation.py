@@ -21,7 +21,7 @@ from benchmarks.tables.comparable import scored
 from benchmarks.tables.gate import allowed, paired
 from benchmarks.tables.grid import FLOOR
 from benchmarks.tables.judging import FAIL, INCONCLUSIVE, Scores, judge
-from benchmarks.tables.margins import OTHER_SEED, Margin, Margins, read_margins
+from benchmarks.tables.margins import LIMITS, OTHER_SEED, Margin, Margins, read_margins
 from benchmarks.tables.run_view import Run
 from benchmarks.tables.table_text import aligned
 
@@ -99,18 +99,19 @@ def calibrated(
         for other in made[:i]
         for s, a, b in zip(scores, one, other)
     ]
-    return Margin(max(m.margin for m in found), max(m.floor for m in found))
+    return Margin(*(max(getattr(m, part) for m in found) for part in LIMITS))
 
 
 def noise_of(world: World, metric: str, noise: Noise, rng: np.random.Generator) -> float:
     """The standard deviation of a cell's noise with which repeats like those of check.toml give its
-    margin and its floor, in the middle of many tries; the smaller of the two, as limits are rounded
-    up.
+    margin, its floor and its limit of a prompt, in the middle of many tries; the smallest of them,
+    as limits are rounded up and none is under two thousandths.
     """
     limit = world.limits[metric]
     tries = [calibrated(world, metric, rng, noise, 1.0, world.repeats) for _ in range(SIZED)]
-    by_margin = limit.margin / float(np.median([one.margin for one in tries]))
-    return min(by_margin, limit.floor / float(np.median([one.floor for one in tries])))
+    told = [part for part in LIMITS if getattr(limit, part) is not None]
+    middle = {part: float(np.median([getattr(one, part) for one in tries])) for part in told}
+    return min(getattr(limit, part) / middle[part] for part in told)
 
 
 def shares(

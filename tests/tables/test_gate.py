@@ -566,6 +566,31 @@ def test_calibrated_margins_are_the_noise_of_the_repeats(reference):
         assert 1.5 * concept <= found["retrained"][metric]["floor"] <= 1.5 * concept + 0.001
 
 
+def test_few_repeats_only_widen_limits_of_prompts_and_kinds():
+    """What they do not write is implied, and what they write is no less than that."""
+    repeats = [cells_of_repeat(seed) for seed in range(1, 6)]
+    many, few = gate.margins_from(repeats), gate.margins_from(repeats[:2])
+    two = gate.paired(*map(gate.scored, repeats[:2]))
+    narrower = 0
+    for (_, _, _, metric), rows in two.items():
+        limit, every = few[metric], ~np.isnan(rows.loss)
+        assert many[metric].prompt and set(many[metric].kinds) == set(rows.several)
+        assert limit.prompt is None or limit.prompt > gate.UNTOLD * limit.floor
+        for kind in rows.several:
+            implied = gate.of_fewer(limit, every, ~np.isnan(rows.of_kind(kind).loss))
+            narrower += kind not in limit.kinds
+            own = limit.kinds.get(kind, implied)
+            assert own.margin >= implied.margin and own.floor >= implied.floor
+    assert narrower, "nothing was left out"
+
+
+def test_a_prompt_far_off_in_two_repeats_widens_its_limit():
+    one, other = cells_of_repeat(1), cells_of_repeat(2)
+    far = other["mean"].where(other["prompt_id"] != other["prompt_id"].iloc[0], other["mean"] - 0.2)
+    for metric, limit in gate.margins_from([one, other.assign(mean=far)]).items():
+        assert limit.prompt is not None and limit.prompt > gate.UNTOLD * limit.floor, metric
+
+
 def test_two_sets_of_margins_side_by_side(reference, capsys):
     """Repeats with the same weights differ less; each set is made on its own, and run.json says
     which one applies.
@@ -606,10 +631,11 @@ def test_identical_repeats_still_leave_a_margin():
     cells = cells_of_repeat(0)
     least = Margin(0.002, 0.002)
     kinds = {"deform": least, "shape": least}
-    assert gate.margins_from([cells, cells]) == {
+    assert gate.margins_from([cells] * 5) == {
         "image_sim": Margin(0.002, 0.002, 0.002),
         "text_sim_raw": Margin(0.002, 0.002, 0.002, kinds),
     }
+    assert gate.margins_from([cells, cells]) == {"image_sim": least, "text_sim_raw": least}
     assert set(verdicts(cells, cells, gate.margins_from([cells, cells]))) == {"PASS"}
 
 
