@@ -48,7 +48,8 @@ def test_a_lora_of_each_program_is_its_matrices_added_to_the_weights(backbone, t
     with used(backbone, file):
         mine = seen(backbone, TEXT)
     wanted = seen(held(kit.merged(found, make_xl)), TEXT)
-    assert (mine - wanted).abs().max() < 1e-4 * (wanted - plain).abs().max()
+    # float32's own noise here is 0.4 to 1.4e-4 of the change, by float64, on processors that differ
+    assert (mine - wanted).abs().max() < 1e-3 * (wanted - plain).abs().max()
     assert same(before, state(backbone)) and torch.equal(plain, seen(backbone, TEXT))
 
 
@@ -234,7 +235,8 @@ def test_a_second_text_encoder_alone_is_a_change(backbone, tmp_path):
     with used(backbone, tmp_path, PIPELINE):
         mine = seen(backbone, TEXT)
     wanted, plain = seen(held(pipe), TEXT), seen(backbone, TEXT)
-    assert (mine - wanted).abs().max() < 1e-4 * (wanted - plain).abs().max()
+    # float32's own noise here is 0.4 to 1.4e-4 of the change, by float64, on processors that differ
+    assert (mine - wanted).abs().max() < 1e-3 * (wanted - plain).abs().max()
 
 
 @pytest.mark.parametrize(
