@@ -22,7 +22,8 @@ Known = Mapping[str, tuple[float, float, float]]  # kind -> seconds a row; the r
 LIKELY = 1e-7, 1e4  # seconds a row, of any backbone on any machine
 LEAST = 2000.0  # rows of a kind: what fewer took says little of the next run
 HERE, ELSEWHERE = (0.7, 1.5), (0.5, 2.5)
-# Seconds a row of one worker with two threads, of the miniature on a CPU (results/first-world/speed)
+# Seconds a row of one worker with two threads, of the first miniature on a CPU
+# (results/first-world/speed)
 MEASURED = {
     "bfloat16": {FITS: 0.0041, PICTURES: 0.0037},
     "float32": {FITS: 0.0051, PICTURES: 0.0055},

@@ -321,8 +321,8 @@ def only_wider(limit: Margin, scores: Scores) -> Margin:
     for kind, own in limit.kinds.items():
         implied = of_fewer(limit, every, ~np.isnan(scores.of_kind(kind).loss))
         if own.margin > implied.margin or own.floor > implied.floor:
-            wide = max(own.margin, implied.margin), max(own.floor, implied.floor)
-            kinds[kind] = Margin(*(_up(value) for value in wide))
+            margin = _up(max(own.margin, implied.margin))
+            kinds[kind] = Margin(margin, _up(max(own.floor, implied.floor)))
     return replace(limit, prompt=prompt, kinds=kinds)
 
 
