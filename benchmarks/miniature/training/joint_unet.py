@@ -27,7 +27,7 @@ from benchmarks.miniature.training.joint_text import (
 from benchmarks.miniature.training.photographed import SHARE, photographs, sizes_told
 from benchmarks.miniature.training.stage import Stage
 from benchmarks.miniature.training.training_data import Rows, to_device
-from benchmarks.miniature.training.unet import DECAY, denoising
+from benchmarks.miniature.training.unet import DECAY, denoising, shares
 from benchmarks.miniature.training.vae import encode_all, latent_scale, latents, latents_file
 from benchmarks.miniature.training.workshop import Loss, Step, Workshop
 from perfusion_core.errors import UserError
@@ -138,12 +138,14 @@ def joint_guessing(
     XL's pipeline has it where there is no prompt (`force_zeros_for_empty_prompt`).
     """
     recipe, even, learn = shop.recipe, m["even"], denoising(shop, m["unet"])
+    share = shares(shop.pictures.labels, recipe.rare)
     whole, parts = Rows([codes], shop.device), Rows([taken.codes], shop.device)
 
     def step(rng: np.random.Generator) -> Loss:
         # Pictures, some of them photographs; captions, some dropped; sizes.
         n = recipe.unet_batch
-        index, cut = shop.batch(rng, n), rng.random(n) < SHARE
+        index = np.searchsorted(share, rng.random(n), side="right")
+        cut = rng.random(n) < SHARE
         index[cut] %= len(taken)
         ids = shop.texts(index, rng)
         kept = to_device((rng.random(n) >= recipe.drop_prompt).astype(np.float32), shop.device)
