@@ -6,17 +6,22 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from conftest import make_tokenizer, text_config
+from PIL import Image
+from run_kit import make_scorer
 from safetensors.torch import save_file
 from sd_kit import text_names, unet_names, vae_names
 
+from benchmarks.suite.concept_folder import write_concept
 from perfusion_core import single_file
 
 TRUE = single_file.layouts
 WIDTHS = (24, 40)
 POOLED = 16
 LENGTH = 32
+SIDES = [(20, 16), (16, 40), (64, 64)]  # of the cat's photographs, wide and high
 
 
 def make_encoder(tokenizer: Any, width: int, kind: Any, layers: int = 3) -> Any:
@@ -91,6 +96,38 @@ def save_xl(folder: Path, seed: int = 0) -> Any:
     texts = [" ".join(rng.choices(WORDS, k=rng.randint(3, 12))) for _ in range(200)]
     estimate(backbone, texts, folder / FILE, source="random words")
     return backbone
+
+
+def save_benched_xl(folder: Path) -> Any:
+    """Such a backbone with scorers, and beside it in `concepts` a cat of three photographs that are
+    no squares.
+    """
+    backbone = save_xl(folder / "tiny-xl")
+    for number, name in enumerate(("scorer", "scorer2"), 1):
+        make_scorer(backbone.place / name, number)
+    rng = np.random.default_rng(0)
+    photographs = [
+        Image.fromarray(rng.integers(0, 256, (high, wide, 3), dtype=np.uint8))
+        for wide, high in SIDES
+    ]
+    write_concept(
+        folder / "concepts" / "cat", super_category="cat", group="animated", source="random",
+        licence="CC0-1.0", images=photographs,
+        masks=[Image.new("L", photograph.size, 255) for photograph in photographs],
+    )  # fmt: skip
+    return backbone
+
+
+def xl_words(folder: Path, backbone: Any, *more: str) -> list[str]:
+    """Of a run on it that takes seconds."""
+    few = {"images": 1, "steps": 2, "train_steps": 2, "validate_every": 2, "prior_images": 2}
+    sets = [f"--set={key}={value}" for key, value in few.items()]
+    return [
+        "--preset", "sdxl", "--backbone", str(backbone.place), "--suite", str(folder / "concepts"),
+        "--device", "cpu", "--dtype", "float32", "--threads", "1", "--concepts", "cat",
+        "--prompts", "1", "--no-drift", "--no-cache",
+        "--set=points.perfusion=local-b0.60-t0.15", *sets, *more,
+    ]  # fmt: skip
 
 
 def xl_stock(backbone: Any) -> Any:

@@ -13,6 +13,7 @@ it began, and which concepts are whole), confirm_measures, confirm_looks (a clai
 confirm_page, confirm (`python -m benchmarks.evidence.confirm`).
 The trial of names: names_rule (when they are kept), names_pictures (what they draw), names_trial
 (`python -m benchmarks.evidence.names_trial`).
+Two text encoders: joint_trial (zeros and pooled text, drawn otherwise).
 """
 
 LOOKED, LOOKED_CELLS = "looked.csv", "looked-cells.csv"  # in a run folder, what judged.py wrote

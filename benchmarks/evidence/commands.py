@@ -37,7 +37,8 @@ ODD_NAMES = [f"{name}_as_{word}" for name, word in UNUSUAL]
 ODD_CONCEPTS = ",".join(f"{ODD_ONES}/{name}" for name in ODD_NAMES)
 # Trained otherwise, and drawn at Perfusion's points; the gate of vanilla ROME has neither bias nor
 # temperature
-VARIANTS = tuple(one.name for one in ABLATIONS if one.config and one.name != "vanilla-rome")
+ELSEWHERE_DRAWN = ("vanilla-rome", "own-pooled")  # at a point of its own; with two text encoders
+VARIANTS = tuple(one.name for one in ABLATIONS if one.config and one.name not in ELSEWHERE_DRAWN)
 TAKEN = f"{OUT}concepts"  # the trained files of Perfusion that are committed: what CI draws with
 ELEVEN = "results/eleven"  # the run that trains them
 # for two cores; of several workers one thread each wastes least

@@ -1,4 +1,5 @@
-"""Perfusion's ablations (Fig. 9, Fig. A.1), each told once. In: nothing. Out: the table ABLATIONS.
+"""Perfusion's ablations (Fig. 9, Fig. A.1, and one of ours), each told once. In: nothing. Out: the
+table ABLATIONS.
 
 `perfbench run --ablation NAME` plans the method `perfusion-NAME`; `plot ablation` draws a panel for
 each.
@@ -64,4 +65,13 @@ ABLATIONS = (
         "vanilla-rome", "vanilla ROME", "Edit", "gated", "vanilla ROME", {"vanilla_rome": True}
     ),
     Ablation("lock", "lock", "Key lock", "local", "global"),
+    # not in the paper: on backbones of Stable Diffusion XL's kind, which pool the prompt's text
+    Ablation(
+        "own-pooled",
+        "own pooled text",
+        "Pooled text",
+        "super-category's",
+        "the concept's",
+        {"pooled": "concept"},
+    ),
 )

@@ -24,6 +24,7 @@ from benchmarks.store.run_folder import Store
 from benchmarks.suite import concept_masks
 from benchmarks.suite.catalog import PERFUSION, Catalog, Concept
 from perfusion_core.errors import UserError
+from perfusion_core.perfusion_settings import POOLED
 from perfusion_core.places import on_this_machine
 from perfusion_core.weight_digests import file_sha256
 
@@ -79,6 +80,7 @@ def prepare_run(config: Config, guests: Sequence[Guest] = ()) -> Prepared:
     given |= given_by(guests, concepts)
     refuse_projected(models, chosen)
     refuse_two_encoders(models, chosen)
+    refuse_unpooled(models, chosen)
     if not models.covariance and (
         needy := [method.base for method in chosen if method.needs_covariance]
     ):
@@ -127,6 +129,20 @@ def refuse_two_encoders(models: Models, chosen: Iterable[Method]) -> None:
         raise UserError(
             f"the backbone {models.name} has two text encoders, and {', '.join(found)} {verb} one; "
             f"leave {'it' if len(found) == 1 else 'them'} out of --methods"
+        )
+
+
+def refuse_unpooled(models: Models, chosen: Iterable[Method]) -> None:
+    """By methods that say whose text is pooled, where no U-Net reads pooled text: their pictures
+    would be those of the method itself.
+    """
+    usual = POOLED[0]
+    found = [method.name for method in chosen if method.config.get("pooled", usual) != usual]
+    if found and not models.joint:
+        raise UserError(
+            f"{', '.join(found)} differs in whose text is pooled, and the U-Net of "
+            f"{models.name} reads no pooled text; leave it out, or take a backbone of Stable "
+            f"Diffusion XL's kind"
         )
 
 

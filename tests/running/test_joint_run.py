@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from run_kit import make_scorer
-from xl_kit import save_xl, xl_stock
+from xl_kit import save_benched_xl, xl_stock, xl_words
 
 from benchmarks.cli import run
 from benchmarks.planning.backbones import find_models, is_joint_place, usual_rows
@@ -18,45 +17,24 @@ from benchmarks.planning.config import PRESETS, protocol, resolve
 from benchmarks.planning.methods import resolve_methods
 from benchmarks.running import day_cost
 from benchmarks.running.prepared import frames_of, prepare_run
-from benchmarks.suite.concept_folder import read_concept, write_concept
+from benchmarks.suite.concept_folder import read_concept
 from benchmarks.tables.comparable import differing
+from perfusion_core import Concept
 from perfusion_core.errors import UserError
 from perfusion_core.sampling import noise
 
 METHODS = ("super", "perfusion", "ti", "lora", "db", "cd")
-SIDES = [(20, 16), (16, 40), (64, 64)]  # of the cat's photographs, wide and high
 
 
 @pytest.fixture(scope="module")
 def kit(tmp_path_factory):
     """A backbone with scorers, and a concept of three photographs that are no squares."""
     folder = tmp_path_factory.mktemp("kit")
-    backbone = save_xl(folder / "tiny-xl")
-    for number, name in enumerate(("scorer", "scorer2"), 1):
-        make_scorer(backbone.place / name, number)
-    rng = np.random.default_rng(0)
-    photographs = [
-        Image.fromarray(rng.integers(0, 256, (high, wide, 3), dtype=np.uint8))
-        for wide, high in SIDES
-    ]
-    write_concept(
-        folder / "concepts" / "cat", super_category="cat", group="animated", source="random",
-        licence="CC0-1.0", images=photographs,
-        masks=[Image.new("L", photograph.size, 255) for photograph in photographs],
-    )  # fmt: skip
-    return folder, backbone
+    return folder, save_benched_xl(folder)
 
 
 def words(kit, *more):
-    folder, backbone = kit
-    few = {"images": 1, "steps": 2, "train_steps": 2, "validate_every": 2, "prior_images": 2}
-    sets = [f"--set={key}={value}" for key, value in few.items()]
-    return [
-        "--preset", "sdxl", "--backbone", str(backbone.place), "--suite", str(folder / "concepts"),
-        "--device", "cpu", "--dtype", "float32", "--threads", "1", "--concepts", "cat",
-        "--prompts", "1", "--no-drift", "--no-cache", "--methods", ",".join(METHODS[1:]),
-        "--set=points.perfusion=local-b0.60-t0.15", *sets, *more,
-    ]  # fmt: skip
+    return xl_words(*kit, "--methods", ",".join(METHODS[1:]), *more)
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +51,16 @@ def test_all_methods_are_trained_drawn_and_scored(done):
     assert about["failures"] == []
     said = about["protocol"]
     assert (said["preset"], said["scheduler"], said["guidance"]) == ("sdxl", "euler", 5.0)
+
+
+def test_whose_text_is_pooled_is_an_ablation_where_there_is_pooled_text(kit, done):
+    assert run(["run", *words(kit, "--ablation", "own-pooled"), "--out", str(done)]) == 0
+    files = done.glob("fits/perfusion/*/concept.safetensors")
+    assert {Concept.load(file).pooled for file in files} == {"super", "concept"}
+    table = pd.read_csv(done / "table.csv")
+    assert "perfusion-own-pooled" in set(table["method"])
+    with pytest.raises(UserError, match="perfusion-own-pooled differs in whose text is pooled"):
+        run(["plan", "--preset", "micro", "--methods", "perfusion", "--ablation", "own-pooled"])
 
 
 def test_its_pictures_are_those_of_the_stock_pipeline_with_its_own_scheduler(kit, done):
