@@ -88,9 +88,10 @@ def on_this_machine(where: str, names: Mapping[str, Path]) -> tuple[str, Path] |
     return None
 
 
-def locate_vae(where: str) -> tuple[str, Path, str | None]:
+def locate_vae(where: str, revision: str | None = None) -> tuple[str, Path, str | None]:
     """-> a name for people, the folder of a VAE, the revision: of a name of VAES, a folder that
-    holds it or a whole pipeline, or a hub id, which is fetched (safetensors only)."""
+    holds it or a whole pipeline, or a hub id, which is fetched (safetensors only), at `revision`.
+    """
     path = Path(os.path.expanduser(where))  # a user that nobody has stays as it is
     if path.is_file():
         raise UserError(
@@ -108,7 +109,7 @@ def locate_vae(where: str) -> tuple[str, Path, str | None]:
     is_id = re.fullmatch(r"[\w.-]+/[\w.-]+", where) and not where.startswith(".")
     if where not in VAES and not is_id:
         raise unknown("VAE", where, [*VAES, "a folder", "a hub id such as owner/name"])
-    folder = fetch_vae(where)
+    folder = fetch_vae(where, revision)
     return where, folder, folder.name
 
 

@@ -140,9 +140,9 @@ class Hub:
         """What a repository at a commit answers."""
         paths = [file for file in sorted(folder.rglob("*")) if file.is_file()]
         kind, _, what = rest.partition("/")
+        if what.split("/")[0] not in ("", "main", commit):
+            return self.no_revision()
         if api and kind in ("", "revision"):
-            if what not in ("", "main", commit):
-                return self.no_revision()
             files = [{"rfilename": file.relative_to(folder).as_posix()} for file in paths]
             told = {"id": name, "sha": commit, "siblings": files, "private": name in self.hidden}
             return 200, {}, json.dumps(told).encode()

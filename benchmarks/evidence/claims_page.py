@@ -23,7 +23,7 @@ from benchmarks.evidence.readme_table import PAPER_RUN, VERIFIED, readme_table
 from benchmarks.evidence.resting import Noted, resting_on, runs_of
 from benchmarks.evidence.results_page import NOTES, PAGE, anchor, markdown_table, results_page
 from benchmarks.evidence.validity import answers
-from benchmarks.evidence.verdicts import ABSENT, OPEN, VERDICTS, settled_by
+from benchmarks.evidence.verdicts import ABSENT, OPEN, VERDICTS, counted, settled_by
 from benchmarks.tables.sample_rows import sample_rows
 from benchmarks.tables.table_text import aligned
 from perfusion_core.errors import UserError
@@ -53,8 +53,8 @@ def claims_part(
     rows: Sequence[Row], runs: Mapping[str, Sequence[str]], judged: Path, world: str = ""
 ) -> str:
     """What stands between the marks: the picture, the table, and how each was measured."""
-    counted = Counter(row.finding.verdict for row in rows)
-    total = ", ".join(f"{counted[verdict]} {verdict}" for verdict in VERDICTS if counted[verdict])
+    found = Counter(row.finding.verdict for row in rows)
+    total = ", ".join(counted(found[verdict], verdict) for verdict in VERDICTS if found[verdict])
     drawn = f" All was drawn in the [{world} world](miniature.md#worlds)." if world else ""
     head = ["claim", "figure (95 % interval)", "verdict", "P(true); concepts to settle"]
     decided = sorted(rows, key=lambda row: VERDICTS.index(row.finding.verdict))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.evidence.one_world import one_world
 from benchmarks.evidence.results_page import markdown_table
-from benchmarks.evidence.verdicts import FAILS, HOLDS, OPEN, SAME, TRADE_OFF
+from benchmarks.evidence.verdicts import FAILS, HOLDS, OPEN, SAME, TRADE_OFF, counted
 from benchmarks.tables.run_view import open_run
 from perfusion_core.errors import UserError
 
@@ -51,8 +51,7 @@ def _pictures(judged: Path) -> str:
 def _verdicts(claims: list[dict[str, str]]) -> str:
     """How many there are, and how many of each verdict."""
     verdicts = Counter({row["claim"]: row["verdict"] for row in claims}.values())
-    words = {HOLDS: "hold", FAILS: "do not hold", OPEN: OPEN, TRADE_OFF: "trade-offs", SAME: SAME}
-    told = [f"{verdicts[one]} {word}" for one, word in words.items()]
+    told = [counted(verdicts[one], one) for one in (HOLDS, FAILS, OPEN, TRADE_OFF, SAME)]
     return f"of {verdicts.total()}: {', '.join(told)}"
 
 

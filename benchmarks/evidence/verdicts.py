@@ -21,6 +21,13 @@ HOLDS, FAILS = "holds", "does not hold"
 SAME, TRADE_OFF, OPEN = "equivalent", "trade-off", "undecided"
 ABSENT = "not measured"
 VERDICTS = (HOLDS, FAILS, TRADE_OFF, SAME, OPEN, ABSENT)  # as the page lists them
+SEVERAL = {HOLDS: "hold", FAILS: "do not hold", TRADE_OFF: "trade-offs"}  # claims, in a count
+
+
+def counted(number: int, verdict: str) -> str:
+    """`5 do not hold`."""
+    return f"{number} {verdict if number == 1 else SEVERAL.get(verdict, verdict)}"
+
 
 LITTLE = 0.02  # a difference of similarity smaller than this counts as none
 SLIGHT = 0.1  # and one smaller than this as slight

@@ -196,7 +196,7 @@ import sys
 from perfusion_core.errors import UserError
 from perfusion_core.places import locate_vae
 try:
-    print(*locate_vae(sys.argv[1]))
+    print(*locate_vae(*sys.argv[1].split("@")))
 except UserError as error:
     sys.exit(f"perfbench: {error}")
 assert "torch" not in sys.modules
@@ -225,6 +225,15 @@ def test_a_vae_by_its_short_name_is_fetched_once_and_kept(vae, tmp_path):
     for more in ({"HF_HUB_OFFLINE": "1"}, {}):
         offline = fetch(tmp_path / "home", "fp16-fix", code=VAE, **more)
         assert (offline.returncode, offline.stdout) == (0, first.stdout), offline.stderr
+
+
+def test_a_vae_is_fetched_at_the_revision_that_is_named(vae, tmp_path):
+    hub = Hub({"owner/vae": vae})
+    done = fetch(tmp_path / "home", f"owner/vae@{COMMIT}", code=VAE, endpoint=hub.address)
+    other = fetch(tmp_path / "home", f"owner/vae@{'5' * 40}", code=VAE, endpoint=hub.address)
+    hub.close()
+    assert done.returncode == 0 and done.stdout.split()[2] == COMMIT, done.stderr
+    assert other.returncode == 1 and f"'owner/vae' has no revision '{'5' * 40}'" in other.stderr
 
 
 def test_what_is_no_vae_on_the_hub_is_one_sentence(vae, tmp_path):

@@ -210,8 +210,9 @@ def open_backbone(run: Run, device: str) -> Backbone:
     where = about["config"]["backbone"]
     where = str(Path(where).expanduser()) if where.startswith("~") else where
     revision, vae = about["config"].get("revision") or None, about["config"].get("vae") or ""
-    place = locate_vae(vae)[1] if vae else None
-    if place and vae_digest(place) != about["backbone"]["vae"]["sha256"]:
+    recorded = about["backbone"].get("vae") or {}
+    place = locate_vae(vae, recorded.get("revision") or None)[1] if vae else None
+    if place and vae_digest(place) != recorded["sha256"]:
         raise another_now(f"the VAE {vae}", run)
     backbone = Backbone.open(
         where,
