@@ -41,6 +41,7 @@ ELSEWHERE_DRAWN = ("vanilla-rome", "own-pooled")  # at a point of its own; with 
 VARIANTS = tuple(one.name for one in ABLATIONS if one.config and one.name not in ELSEWHERE_DRAWN)
 TAKEN = f"{OUT}concepts"  # the trained files of Perfusion that are committed: what CI draws with
 ELEVEN = "results/eleven"  # the run that trains them
+OTHERWISE = "results/otherwise"  # Perfusion's pictures on two text encoders, drawn otherwise
 # for two cores; of several workers one thread each wastes least
 TWO = "--engine processes --workers 2"
 RUN = f"perfbench run {TWO} --threads 1 --set compile=true"
@@ -191,6 +192,17 @@ COMMANDS = {
         f"points.perfusion={_points('local', 0.30, 0.60, 0.75, 1.05)},{_points('global', 0.40)} "
         f"--scorers auto,truth --no-cache {TWO} --out {OUT}measures",
         *_figures("measures", "measures", "cost", "difficulty"),
+    ],
+    # two text encoders
+    "xl": [
+        f"{QUICK} {TWO} --threads 1 --backbone miniature-xl --methods perfusion,cd,db,ti,lora "
+        f"--ablation own-pooled --concepts all --scorers auto,truth --no-cache --set "
+        f"points.perfusion={_points('local', 0.60, 0.75)},{_points('global', 0.40)} "
+        f"--set points.perfusion-own-pooled={_points('local', 0.60)} --out {OUT}xl",
+        f"python -m benchmarks.evidence.joint_trial {OUT}xl {OTHERWISE} "
+        f"--points {_points('local', 0.60)},{_points('global', 0.40)}",
+        f"perfbench import {OTHERWISE}/pictures.csv --out {OUT}xl",
+        *_figures("xl", "pareto"),
     ],
     "transfer": [
         "perfbench miniature restyle watercolor --out watercolor-miniature",
