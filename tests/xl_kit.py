@@ -2,7 +2,6 @@
 different width, penultimate outputs, pooled text and time ids.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from run_kit import make_scorer
 from safetensors.torch import save_file
 from sd_kit import text_names, unet_names, vae_names
 
+from benchmarks.running import random_models
 from benchmarks.suite.concept_folder import write_concept
 from perfusion_core import single_file
 
@@ -193,57 +193,27 @@ def tiny_xl_layout() -> dict[str, Any]:
     """Stable Diffusion XL's layout with the true vocabulary, its order of blocks and few
     channels.
     """
-    layout = json.loads(json.dumps(TRUE()[2048]))
     few = {"layers_per_block": 1, "norm_num_groups": 8}
-    layout["unet"] |= few | {
+    unet = few | {
         "sample_size": 8,
         "block_out_channels": [16, 32, 32],
         "attention_head_dim": [2, 4, 4],
         "transformer_layers_per_block": [1, 1, 2],
-        "cross_attention_dim": sum(WIDTHS),
         "addition_time_embed_dim": 8,
-        "projection_class_embeddings_input_dim": 6 * 8 + POOLED,
     }
-    layout["vae"] |= few | {"sample_size": 16, "block_out_channels": [8, 16]}
-    layout["vae"] |= {
+    vae = few | {
+        "sample_size": 16,
+        "block_out_channels": [8, 16],
         "down_block_types": ["DownEncoderBlock2D"] * 2,
         "up_block_types": ["UpDecoderBlock2D"] * 2,
     }
-    for part, width in zip(("text_encoder", "text_encoder_2"), WIDTHS):
-        layout[part] |= {
-            "hidden_size": width,
-            "intermediate_size": 2 * width,
-            "num_hidden_layers": 3,
-            "num_attention_heads": 4,
-            "projection_dim": POOLED,
-        }
-    return layout
+    return random_models.smaller(unet, vae, WIDTHS, 3, POOLED)
 
 
 def xl_pipe_of(layout: dict[str, Any], seed: int = 0) -> Any:
     """Random weights in the models that a layout describes."""
-    from diffusers import (
-        AutoencoderKL,
-        EulerDiscreteScheduler,
-        StableDiffusionXLPipeline,
-        UNet2DConditionModel,
-    )
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
-
     torch.manual_seed(seed)
-    first, second = (CLIPTextConfig(**layout[f"text_encoder{tail}"]) for tail in ("", "_2"))
-    pipe = StableDiffusionXLPipeline(
-        vae=AutoencoderKL.from_config(layout["vae"]).eval(),
-        text_encoder=CLIPTextModel(first).eval(),
-        text_encoder_2=CLIPTextModelWithProjection(second).eval(),
-        tokenizer=single_file.tokenizer_of(layout),
-        tokenizer_2=single_file.tokenizer_of(layout | {"pad": "!"}),
-        unet=UNet2DConditionModel.from_config(layout["unet"]).eval(),
-        scheduler=EulerDiscreteScheduler.from_config(layout["scheduler"]),
-        add_watermarker=False,
-    )
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
+    return random_models.joint_pipe(layout)
 
 
 def save_xl_single_file(pipe: Any, path: Path, **more: torch.Tensor) -> Path:

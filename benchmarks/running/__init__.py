@@ -8,8 +8,8 @@ with ray_pool (who does what), worker with applied, worker_devices, worker_score
 progress; given_files (`--trained`), tune, rescore (`score`) with scorers_beforehand
 and judged_cells (judges),
 ratings_file and rated_run (`score --from`), measure, one_fit; listing (`ls`), doctor,
-flags, command and fit_command; timed_jobs, timed_tables, timed_versions and paper_cost
-(for speed.py); gpu_day with day_cost, day_stages, day_folder, day_facts and day_archive
+flags, command and fit_command; random_models, timed_jobs, timed_tables, timed_versions and
+paper_cost (for speed.py); gpu_day with day_cost, day_stages, day_folder, day_facts and day_archive
 (`gpu-day`).
 Beside tune: trial_settings and tune_halving (`tune --halving`).
 Beside worker: peak_memory and drawing_costs (what it measures of costs).
