@@ -1,12 +1,12 @@
 """What personalisation costs, measured side by side (`python -m benchmarks.speed`).
 
-In: a backbone (the miniature, or Stable Diffusion 1.5's true configuration with random weights).
-Out: Markdown tables. Everything that is compared is timed in turn, `--repeats` times over, so that
-a busy moment hits all alike.
+In: a backbone (the miniature, or the true configuration of Stable Diffusion 1.5 or XL with random
+weights). Out: Markdown tables. Everything that is compared is timed in turn, `--repeats` times
+over, so that a busy moment hits all alike.
 
     python -m benchmarks.speed
     python -m benchmarks.speed --backbone sd15-random --recipes
-    python -m benchmarks.speed --backbone sd15-random --steps 4 --batch 1 --train-batch 1
+    python -m benchmarks.speed --backbone sdxl-small-random --repeats 15
     python -m benchmarks.speed --tables --repeats 3
     python -m benchmarks.speed --batch 16 --compile
     python -m benchmarks.speed --against 018088a --repeats 3
@@ -26,11 +26,10 @@ import torch
 from benchmarks.planning import methods
 from benchmarks.planning.config import Config
 from benchmarks.running import paper_cost, timed_tables, timed_versions
+from benchmarks.running.random_models import RANDOM
 from benchmarks.running.timed_jobs import (
-    METHODS,
     TRAINED,
     job_of,
-    random_sd15,
     recipes,
     sampling_jobs,
     synchronised,
@@ -121,8 +120,8 @@ def open_backbone(args: argparse.Namespace) -> Backbone:
 
     device = device_name(args.device)
     dtype = fast_dtype(torch.device(device)) if args.dtype == "auto" else as_dtype(args.dtype)
-    if args.backbone == "sd15-random":
-        return random_sd15(device, dtype)
+    if args.backbone in RANDOM:
+        return RANDOM[args.backbone](device, dtype)
     return Backbone.open(args.backbone, device=device, dtype=dtype, names=backbone_names())
 
 
@@ -209,7 +208,7 @@ def by_recipe(
     configs = recipes(backbone)
     jobs = {
         name: job_of(backbone, f"recipe of {name}", args.train_batch, args.checkpointing)
-        for name in METHODS
+        for name in configs
     }
     steps = {
         name: float(np.median(values)) for name, values in interleaved(jobs, args.repeats).items()
@@ -241,8 +240,9 @@ def main() -> None:
     parser.add_argument(
         "--backbone",
         default="miniature",
-        help="name, folder, hub id, or sd15-random (the configuration of Stable "
-        "Diffusion 1.5 with random weights)",
+        help="name, folder, hub id, or random weights: sd15-random and sdxl-random (the "
+        "configurations of Stable Diffusion 1.5 and, for a GPU, XL), or sdxl-small-random (of XL's "
+        "kind, for a CPU)",
     )
     parser.add_argument("--batch", type=int, default=8, help="images drawn at once (default: 8)")
     parser.add_argument(

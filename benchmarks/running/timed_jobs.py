@@ -18,18 +18,20 @@ from typing import Any
 import numpy as np
 import torch
 
+from baselines.parts import frozen_text
 from benchmarks.planning import methods
+from benchmarks.planning.config import PRESETS
 from perfusion_core import rank_one
-from perfusion_core.backbone import Backbone, cross_attentions, lay_out
+from perfusion_core.backbone import Backbone, cross_attentions
 from perfusion_core.concept import Concept
 from perfusion_core.editing import load_concepts
+from perfusion_core.errors import UserError
 from perfusion_core.perfusion import Config
-from perfusion_core.prompts import TEMPLATES, named, super_encoding, super_token
+from perfusion_core.prompts import TEMPLATES, named
 from perfusion_core.sampling import noise, sample
 from perfusion_core.student import Student
 from perfusion_core.subject import Subject
 from perfusion_core.training import Batch, Latents, Progress, Recipe, train
-from perfusion_core.weight_digests import text_shape
 
 WORDS = ("cat", "dog", "teapot")
 PROMPTS = {
@@ -39,79 +41,26 @@ PROMPTS = {
 }
 
 
-# ---- models ----
-
-
-def random_sd15(device: str, dtype: torch.dtype) -> Backbone:
-    """Stable Diffusion 1.5's sizes, all of them, with random weights: for times and bytes, not for
-    pictures.
-    """
-    from diffusers import (
-        AutoencoderKL,
-        DDIMScheduler,
-        StableDiffusionPipeline,
-        UNet2DConditionModel,
-    )
-    from transformers import CLIPTextConfig, CLIPTextModel
-
-    from perfusion_core.single_file import layouts, tokenizer_of
-
-    layout = layouts()[768]
-    tokenizer, scheduler = tokenizer_of(layout), DDIMScheduler.from_config(layout["scheduler"])
-    torch.manual_seed(0)
-    with torch.device(device):
-        unet = in_dtype(dtype, lambda: UNet2DConditionModel.from_config(layout["unet"]))
-        vae = in_dtype(dtype, lambda: AutoencoderKL.from_config(layout["vae"]))
-        encoder = CLIPTextModel(CLIPTextConfig(**layout["text_encoder"]))
-    parts = {
-        "vae": vae,
-        "text_encoder": encoder,
-        "tokenizer": tokenizer,
-        "unet": unet,
-        "scheduler": scheduler,
-    }
-    none = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-    pipe: Any = StableDiffusionPipeline(**parts, **none)
-    pipe.set_progress_bar_config(disable=True)
-    for model in (unet, vae, encoder):
-        model.requires_grad_(False).eval()
-    for model in (unet, vae):
-        lay_out(model, torch.device(device))
-    backbone = Backbone("sd15-random", Path("sd15-random"), None, pipe, torch.device(device), dtype)
-    backbone.__dict__["digest"] = "0" * 16
-    backbone.__dict__["c_inv"] = torch.eye(768, dtype=torch.float64, device=device)
-    # there is no disk
-    backbone.__dict__["fresh_unet"] = lambda dtype=torch.float32: copy.deepcopy(unet).to(dtype)
-    return backbone
-
-
-def in_dtype(dtype: torch.dtype, build: Callable[[], Any]) -> Any:
-    """Made in `dtype` at once: 860 million numbers in float32 first would double the memory."""
-    usual = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        return build()
-    finally:
-        torch.set_default_dtype(usual)
+# ---- models and concepts ----
 
 
 def random_concept(backbone: Backbone, word: str, seed: int) -> Concept:
     """Of the right sizes, near to its word; training would take the same time to use."""
     rng = torch.Generator().manual_seed(seed)
-    encoding = super_encoding(backbone.text_encoder, backbone.tokenizer, word).cpu()
-    rows = backbone.text_encoder.get_input_embeddings().weight
-    layers = cross_attentions(backbone.unet).values()
+    text, layers = backbone.text, cross_attentions(backbone.unet)
+    encoding = text.super_encoding(word).cpu()
     return Concept(
         placeholder=word,
         super_category=word,
         i_star=encoding + 0.1 * torch.randn(encoding.shape, generator=rng),
-        embedding=rows[super_token(backbone.tokenizer, word)].detach().cpu(),
-        o_v=tuple(torch.randn(layer.to_v.out_features, generator=rng) for layer in layers),
+        embedding=text.token_vector(word).cpu(),
+        o_v=tuple(torch.randn(layer.to_v.out_features, generator=rng) for layer in layers.values()),
         o_k=None,
         super_encoding=encoding,
         text_digest=backbone.text_digest,
-        text_shape=text_shape(backbone.text_encoder),
+        text_shape=text.shape(),
         backbone=backbone.name,
+        names=tuple(layers),
     )
 
 
@@ -131,21 +80,31 @@ def forgetful() -> Iterator[None]:
 
 def stock_pipeline(backbone: Backbone) -> Any:
     """As people have it: all of one dtype, the same U-Net and VAE, the protocol's scheduler."""
-    from diffusers import StableDiffusionPipeline
+    from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 
-    parts = dict(backbone.pipe.components)
-    parts |= {
-        "text_encoder": copy.deepcopy(backbone.text_encoder).to(backbone.dtype),
-        "scheduler": backbone.scheduler(),
-    }
-    pipe: Any = StableDiffusionPipeline(**parts, requires_safety_checker=False)
+    if backbone.text.behind:
+        raise UserError(
+            f"the benchmark of speed times the stock pipelines of Stable Diffusion 1.x, 2.x and "
+            f"XL, and {backbone.name!r} is of PixArt's or Sana's kind; give another backbone"
+        )
+    parts = dict(backbone.pipe.components) | {"scheduler": backbone.scheduler()}
+    for reader in backbone.text.readers:
+        parts[reader.part] = copy.deepcopy(reader.model).to(backbone.dtype)
+    if backbone.vae.dtype != backbone.dtype:  # XL's in float16, which the pipeline decodes in more
+        parts["vae"] = copy.deepcopy(backbone.vae).to(backbone.dtype)
+    kind: Any = StableDiffusionPipeline
+    told: dict[str, Any] = {"requires_safety_checker": False}
+    if backbone.text.joint:
+        kind, zeros = StableDiffusionXLPipeline, "force_zeros_for_empty_prompt"
+        told = {zeros: backbone.pipe.config[zeros], "add_watermarker": False}
+    pipe: Any = kind(**parts, **told)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
 def sampling_jobs(backbone: Backbone, batch: int, steps: int) -> dict[str, Callable[[], Any]]:
-    concepts = {word: random_concept(backbone, word, n) for n, word in enumerate(WORDS)}
     pipe, seeds = stock_pipeline(backbone), range(batch)
+    concepts = {word: random_concept(backbone, word, n) for n, word in enumerate(WORDS)}
     call = {
         "num_images_per_prompt": batch,
         "num_inference_steps": steps,
@@ -261,20 +220,19 @@ def train_job(
 
     def perfusion() -> Callable[[], float]:
         student = Student(backbone, subject, Config())
+        more: dict[str, Any] = {"prepare": student.prepare}
+        more |= {"pooled": student.pooled} if backbone.text.joint else {}
 
         def act() -> float:
             with student.attached():
-                return loop(student.groups(), student.encode, prepare=student.prepare)
+                return loop(student.groups(), student.encode, **more)
 
         return act
 
-    by_text = {named(t, "cat"): backbone.encode([t.replace("{}", "cat")])[0] for t in TEMPLATES}
-
-    def known(texts: list[str]) -> torch.Tensor:
-        return torch.stack([by_text[text] for text in texts])
-
     def lora() -> Callable[[], float]:
         from baselines.lora import adapted
+
+        known = PlainTexts(backbone)
 
         def act() -> float:
             with adapted(backbone, 4, seed=0) as matrices:
@@ -283,16 +241,45 @@ def train_job(
         return act
 
     def whole() -> Callable[[], float]:
-        unet = copy.deepcopy(backbone.unet).float().requires_grad_(True)
-        return lambda: loop([{"params": list(unet.parameters()), "lr": 1e-9}], known, unet=unet)
+        known = PlainTexts(backbone)
+
+        def act() -> float:  # its copy is there while it trains: ten gigabytes of XL's
+            unet = copy.deepcopy(backbone.unet).float().requires_grad_(True)
+            return loop([{"params": list(unet.parameters()), "lr": 1e-9}], known, unet=unet)
+
+        return act
 
     return dict(zip(TRAINED, (perfusion, lora, whole), strict=True))[name]()
 
 
+class PlainTexts:
+    """The templates with a plain cat for {cat}, encoded once for all steps."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self.read = frozen_text(backbone, [self.plain(named(t, "cat")) for t in TEMPLATES])
+        pooled = self.read.pooled
+        self.pooled = pooled and (lambda texts: pooled(list(map(self.plain, texts))))
+
+    def __call__(self, texts: list[str]) -> torch.Tensor:
+        return self.read(list(map(self.plain, texts)))
+
+    @staticmethod
+    def plain(text: str) -> str:
+        return text.replace("{cat}", "cat")
+
+
 def recipes(backbone: Backbone) -> dict[str, Any]:
-    """The Config of every method, as a run on this backbone takes it."""
+    """The Config of every method that is not refused there, as a run on this backbone takes it; on
+    Stable Diffusion XL as its preset says.
+    """
     small = (backbone.place / "scorer").is_dir()  # as models.find decides
-    return {name: methods.recipe(methods.load_method(name), name, {}, small) for name in METHODS}
+    joint = backbone.text.joint
+    published = PRESETS["sdxl"][1]["fit"] if joint and not small else {}
+    return {
+        name: methods.recipe(methods.load_method(name), name, published.get(name, {}), small)
+        for name in METHODS
+        if not (joint and methods.said(name).one_encoder)
+    }
 
 
 def recipe_job(backbone: Backbone, name: str) -> Callable[[], float]:

@@ -6,14 +6,18 @@ import argparse
 import re
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from run_kit import shared
+from xl_kit import save_xl
 
 from benchmarks import speed
-from benchmarks.running import paper_cost, timed_jobs, timed_tables
-from perfusion_core import rank_one
+from benchmarks.planning import methods
+from benchmarks.running import paper_cost, random_models, timed_jobs, timed_tables
+from perfusion_core import UserError, rank_one
 from perfusion_core.backbone import Backbone
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "scale-out.md"
@@ -22,6 +26,17 @@ PAGE = Path(__file__).parent.parent.parent / "docs" / "scale-out.md"
 @pytest.fixture(scope="module")
 def backbone():
     return Backbone.open(shared() / "tiny", device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def joint(tmp_path_factory):
+    """Tiny, of Stable Diffusion XL's kind."""
+    return save_xl(tmp_path_factory.mktemp("backbones") / "tiny-xl")
+
+
+@pytest.fixture(scope="module")
+def small():
+    return random_models.RANDOM["sdxl-small-random"]("cpu", torch.float32)
 
 
 def arguments(memory_of=None):
@@ -47,10 +62,15 @@ def rows(text, head):
     }
 
 
-def test_the_report_has_every_table(backbone, monkeypatch):
+@pytest.mark.parametrize("kind", ["backbone", "joint"])
+def test_the_report_has_every_table(kind, request, monkeypatch):
+    backbone = request.getfixturevalue(kind)
+    monkeypatch.setattr(timed_jobs, "EACH", 2)  # of which one is timed
     # a process each; its work is below
     monkeypatch.setattr(speed, "peak_memory", lambda args, name, device: 1.5)
-    text = speed.report(arguments())
+    given = arguments()
+    given.backbone = str(backbone.place)
+    text = speed.report(given)
     drawn = rows(text, "sampling")
     assert len(drawn) == 10 and drawn["stock pipeline, no concept"][2:] == ["1.000", "1.000-1.000"]
     for name in ("`sample`, no concept", "`sample`, 1 concept", "`sample`, 3 concepts"):
@@ -60,7 +80,8 @@ def test_the_report_has_every_table(backbone, monkeypatch):
         assert low <= float(against) <= high
     assert set(rows(text, "training")) == {"perfusion", "lora rank 4", "full U-Net"}
     fits, configs = rows(text, "a fit by the recipe"), timed_jobs.recipes(backbone)
-    assert set(fits) == set(timed_jobs.METHODS) > {"perfusion", "db", "ti", "cd", "lora"}
+    refused = {"pivotal", "xti", "attndreambooth", "classdiffusion"} if kind == "joint" else set()
+    assert set(fits) == set(timed_jobs.METHODS) - refused > {"perfusion", "db", "ti", "cd", "lora"}
     for name, (batch, steps, step, fit, peak) in fits.items():
         assert (batch, steps, peak) == (str(configs[name].batch), str(configs[name].steps), "1.50")
         # of a step rounded to a millisecond
@@ -80,11 +101,22 @@ def test_setting_up_and_saving_are_not_timed():
     assert timed_jobs.seconds_a_step(run, torch.device("cpu")) < 0.05
 
 
-@pytest.mark.parametrize("name", [*timed_jobs.TRAINED, "recipe of db", "recipe of perfusion"])
-def test_a_training_leaves_the_backbone_as_it_was(backbone, name):
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        *(("backbone", name) for name in (*timed_jobs.TRAINED, "recipe of db")),
+        *(("small", name) for name in timed_jobs.TRAINED),
+        ("backbone", "recipe of perfusion"),
+        ("joint", "recipe of db"),
+    ],
+)
+def test_a_training_leaves_the_backbone_as_it_was(kind, name, request, monkeypatch):
+    backbone = request.getfixturevalue(kind)
+    if kind == "small":
+        monkeypatch.setattr(timed_jobs, "EACH", 2)  # of which one is timed
     before = {key: tensor.clone() for key, tensor in backbone.unet.state_dict().items()}
     modules = list(backbone.unet.named_modules())
-    assert timed_jobs.job_of(backbone, name, 2, False)() > 0
+    assert timed_jobs.job_of(backbone, name, 1 if kind == "small" else 2, False)() > 0
     after = backbone.unet.state_dict()
     assert after.keys() == before.keys() and all(
         torch.equal(after[key], before[key]) for key in before
@@ -112,14 +144,92 @@ def test_what_is_called_naive_projects_at_every_step(backbone, monkeypatch):
     assert counted == [8, 5 * 8]  # K and V of four layers
 
 
-def test_sd15_random_has_the_true_sizes():
-    backbone = timed_jobs.random_sd15("meta", torch.bfloat16)  # without memory
-    assert sum(p.numel() for p in backbone.unet.parameters()) == 859_520_964
-    assert {p.dtype for p in (*backbone.unet.parameters(), *backbone.vae.parameters())} == {
-        torch.bfloat16
-    }
-    assert {p.dtype for p in backbone.text_encoder.parameters()} == {torch.float32}
-    assert backbone.size == 512 and backbone.fresh_unet().dtype == torch.float32
+def dtypes(model):
+    return {weight.dtype for weight in model.parameters()}
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "numbers", "widths"),
+    [("sd15-random", 512, 859_520_964, [768]), ("sdxl-random", 1024, 2_567_463_684, [768, 1280])],
+)
+def test_random_backbones_have_the_true_sizes(name, size, numbers, widths):
+    backbone = random_models.RANDOM[name]("meta", torch.bfloat16)  # without memory
+    assert sum(p.numel() for p in backbone.unet.parameters()) == numbers
+    assert dtypes(backbone.unet) == dtypes(backbone.vae) == {torch.bfloat16}
+    readers = backbone.text.readers
+    assert [reader.width for reader in readers] == widths
+    assert all(dtypes(reader.model) == {torch.float32} for reader in readers)
+    assert (backbone.name, backbone.size) == (name, size)
+    assert len(backbone.c_inv) == sum(widths) and backbone.fresh_unet().dtype == torch.float32
+
+
+def test_random_weights_are_of_the_asked_dtype_and_the_same_each_time(small):
+    """The VAE of XL's kind stays in float32 beside float16, as where it is opened."""
+    again = random_models.RANDOM["sdxl-small-random"]("cpu", torch.float32)
+    for part in ("unet", "vae", "text_encoder", "text_encoder_2"):
+        one, other = (getattr(made.pipe, part).state_dict() for made in (small, again))
+        assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+    half = random_models.RANDOM["sdxl-small-random"]("cpu", torch.float16)
+    assert (dtypes(half.unet), dtypes(half.vae)) == ({torch.float16}, {torch.float32})
+    stock = timed_jobs.stock_pipeline(half)
+    for part in ("unet", "vae", "text_encoder", "text_encoder_2"):
+        assert dtypes(getattr(stock, part)) == {torch.float16}, part
+    assert dtypes(half.vae) == dtypes(half.pipe.text_encoder_2) == {torch.float32}
+
+
+def test_the_stock_pipeline_of_xls_kind_draws_what_sample_draws(small):
+    """Every job of the table, by one picture: the same noise, guidance and zeros for no negative
+    prompt, so the same picture with and without concepts.
+    """
+    assert small.size == 128 and max(small.unet.config.transformer_layers_per_block) > 1
+    jobs = timed_jobs.sampling_jobs(small, 1, 2)
+    assert type(timed_jobs.stock_pipeline(small)).__name__ == "StableDiffusionXLPipeline"
+    drawn = {}
+    for name, act in jobs.items():
+        out = act()
+        drawn[name] = out / 255 if isinstance(out, np.ndarray) else out.images
+        assert drawn[name].shape == (1, 128, 128, 3), name
+    assert len(drawn) == 8
+    plain, one, three = (
+        drawn[f"`sample`, {many}"] for many in ("no concept", "1 concept", "3 concepts")
+    )
+    assert np.abs(drawn["stock pipeline, no concept"] - plain).max() < 2 / 255
+    for many, ours in (("1 concept", one), ("3 concepts", three)):
+        for how in ("stock pipeline + `load_concepts`", "the same, edit recomputed at every step"):
+            assert np.abs(drawn[f"{how}, {many}"] - ours).max() < 2 / 255
+        assert np.abs(ours - plain).max() > 0.05
+
+
+def test_plain_texts_are_encoded_as_the_pipeline_encodes_them(joint):
+    known = timed_jobs.PlainTexts(joint)
+    for text in ("a good photo of a cat", "A photo of cat"):
+        theirs = joint.pipe.encode_prompt(text, None, "cpu", 1, False)
+        asked = [text.replace("cat", "{cat}")]
+        assert torch.allclose(known(asked)[0], theirs[0][0], atol=1e-5)
+        assert torch.allclose(known.pooled(asked)[0], theirs[2][0], atol=1e-5)
+
+
+def test_recipes_on_xl_are_the_published_ones(joint, small):
+    """docs/baselines.md, "On Stable Diffusion XL"; what its table does not name stays."""
+    for found in map(timed_jobs.recipes, (joint, small)):
+        assert (found["ti"].steps, found["ti"].batch, found["ti"].lr) == (500, 4, 0.002)
+        assert (found["lora"].batch, found["lora"].steps) == (4, 500)
+        for name in found.keys() - {"ti", "lora"}:
+            assert found[name] == methods.load_method(name).Config()
+
+
+def test_a_miniature_of_xls_kind_has_the_recipes_of_small_models(joint, tmp_path):
+    (tmp_path / "scorer").mkdir()
+    made = Backbone("small", tmp_path, None, joint.pipe, joint.device, joint.dtype)
+    found = timed_jobs.recipes(made)
+    for name, config in found.items():
+        assert config == methods.load_method(name).MINIATURE
+
+
+def test_pixart_and_sana_are_refused():
+    other = SimpleNamespace(text=SimpleNamespace(behind=True), name="pixart")
+    with pytest.raises(UserError, match="'pixart' is of PixArt's or Sana's kind"):
+        timed_jobs.stock_pipeline(other)
 
 
 def test_the_papers_cost_is_that_of_the_page():
