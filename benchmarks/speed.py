@@ -35,8 +35,11 @@ from benchmarks.running.timed_jobs import (
     synchronised,
 )
 from perfusion_core.backbone import Backbone
+from perfusion_core.errors import UserError
 from perfusion_core.hardware import processor
-from perfusion_core.memory import free
+from perfusion_core.memory import free, out_of_memory
+
+NO_ROOM = "memory does not suffice"
 
 # ---- timing ----
 
@@ -53,17 +56,32 @@ def timed(act: Callable[[], Any], device: torch.device) -> Callable[[], float]:
 
 
 def interleaved(jobs: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, np.ndarray]:
-    """What each job says that it took, [repeats], after one round that is thrown away."""
-    seconds: dict[str, list[float]] = {name: [] for name in jobs}
-    for number in range(repeats + 1):
-        names = list(jobs)
+    """What each job says that it took, [repeats], after one round that is thrown away. A job for
+    which memory does not suffice in that round has no times.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in jobs if not too_large(jobs[name])}
+    for number in range(repeats):
+        names = list(seconds)
         # another one begins each round
-        for name in names[number % len(names) :] + names[: number % len(names)]:
+        first = (number + 1) % max(1, len(names))
+        for name in names[first:] + names[:first]:
             gc.collect()
-            took = jobs[name]()
-            if number:
-                seconds[name].append(took)
+            seconds[name].append(jobs[name]())
     return {name: np.array(values) for name, values in seconds.items()}
+
+
+def too_large(job: Callable[[], float]) -> bool:
+    """Whether memory does not suffice for it; done once."""
+    gc.collect()
+    try:
+        job()
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+    else:
+        return False
+    free()  # outside the block, which holds what the try made
+    return True
 
 
 def ratio(times: np.ndarray, base: np.ndarray) -> tuple[float, float, float]:
@@ -162,6 +180,10 @@ def sampling(backbone: Backbone, args: argparse.Namespace) -> tuple[list[str], f
     times = interleaved(
         {name: timed(act, backbone.device) for name, act in acts.items()}, args.repeats
     )
+    if len(times) < len(acts):
+        raise UserError(
+            f"memory does not suffice for {args.batch} pictures at once; give a smaller --batch"
+        )
     base = next(iter(times.values()))
     lines = [
         f"| sampling: {args.batch} images, {args.steps} steps, guidance 6 | s | images a second | "
@@ -183,19 +205,19 @@ def sampling(backbone: Backbone, args: argparse.Namespace) -> tuple[list[str], f
 
 def training(backbone: Backbone, args: argparse.Namespace) -> list[str]:
     jobs = {name: job_of(backbone, name, args.train_batch, args.checkpointing) for name in TRAINED}
-    times = interleaved(jobs, args.repeats)
+    times, names = interleaved(jobs, args.repeats), list(jobs)
     del jobs
     how = ", gradient checkpointing" if args.checkpointing else ""
     lines = [
         f"| training: batch {args.train_batch}{how} | s a step | steps a second | peak GiB |",
         "|---|---|---|---|",
     ]
-    for name, values in times.items():
-        step = float(np.median(values))
-        lines.append(
-            f"| {name} | {step:.3f} | {1 / step:.2f} | "
-            f"{peak_memory(args, name, backbone.device):.2f} |"
-        )
+    for name in names:
+        if name not in times:
+            lines.append(f"| {name} | {NO_ROOM} | | |")
+            continue
+        step, peak = float(np.median(times[name])), peak_memory(args, name, backbone.device)
+        lines.append(f"| {name} | {step:.3f} | {1 / step:.2f} | {peak:.2f} |")
     return lines
 
 
@@ -218,16 +240,18 @@ def by_recipe(
         "| a fit by the recipe | batch | steps | s a step | s a fit | peak GiB |",
         "|---|---|---|---|---|---|",
     ]
-    for name, step in steps.items():
-        config, peak = configs[name], peak_memory(args, f"recipe of {name}", backbone.device)
-        fit = config.steps * step
-        lines.append(
-            f"| {name} | {config.batch} | {config.steps} | {step:.3f} | {fit:.3g} | {peak:.2f} |"
-        )
+    for name, config in configs.items():
+        row = f"| {name} | {config.batch} | {config.steps} |"
+        if (step := steps.get(name)) is None:
+            lines.append(f"{row} {NO_ROOM} | | |")
+            continue
+        peak = peak_memory(args, f"recipe of {name}", backbone.device)
+        lines.append(f"{row} {step:.3f} | {config.steps * step:.3g} | {peak:.2f} |")
     fits = {}
     for name in Config().methods:
         what = methods.variant(name)
-        fits[name] = what.steps * configs[what.base].steps * steps[what.base]
+        if what.base in steps:
+            fits[name] = what.steps * configs[what.base].steps * steps[what.base]
     return lines, fits, -(-configs["perfusion"].steps // Config().validate_every)
 
 

@@ -48,7 +48,12 @@ def paper(image: float, fits: Mapping[str, float], looks: int) -> list[Line]:
             image,
         ),
         Line("images of perfusion's validation", many * looks * len(catalog.validation), image),
-        *(Line(f"fits of {method}", many, fits[method]) for method in config.methods),
+        # without those for which memory does not suffice
+        *(
+            Line(f"fits of {method}", many, fits[method])
+            for method in config.methods
+            if method in fits
+        ),
     ]
 
 

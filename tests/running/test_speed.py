@@ -91,6 +91,29 @@ def test_the_report_has_every_table(kind, request, monkeypatch):
     assert {name for name in paper if name.startswith("fits of")} == wanted
 
 
+def far_too_large():
+    """Asks the CPU's allocator for what no machine has."""
+    torch.empty(2**60, dtype=torch.uint8)
+
+
+def test_what_memory_does_not_suffice_for_is_told_and_the_rest_measured(backbone, monkeypatch):
+    large = ("full U-Net", "recipe of db")
+    monkeypatch.setattr(
+        speed, "job_of", lambda _, name, *how: far_too_large if name in large else lambda: 0.5
+    )
+    monkeypatch.setattr(speed, "peak_memory", lambda *about: 1.0)
+    table = rows("\n".join(speed.training(backbone, arguments())), "training: batch 2")
+    assert table["full U-Net"] == [speed.NO_ROOM, "", ""]
+    assert table["perfusion"] == ["0.500", "2.00", "1.00"]
+    trained, fits, _ = speed.by_recipe(backbone, arguments())
+    table = rows("\n".join(trained), "a fit by the recipe")
+    assert table["db"][2:] == [speed.NO_ROOM, "", ""] and table["ti"][2] == "0.500"
+    assert "db" not in fits and {"perfusion", "ti"} <= fits.keys()
+    monkeypatch.setattr(speed, "sampling_jobs", lambda *about: {"stock": far_too_large})
+    with pytest.raises(UserError, match="does not suffice for 2 pictures at once"):
+        speed.sampling(backbone, arguments())
+
+
 def test_setting_up_and_saving_are_not_timed():
     def run(progress):
         time.sleep(0.3)
