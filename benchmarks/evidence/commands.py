@@ -199,10 +199,10 @@ COMMANDS = {
         f"--ablation own-pooled --concepts all --scorers auto,truth --no-cache --set "
         f"points.perfusion={_points('local', 0.60, 0.75)},{_points('global', 0.40)} "
         f"--set points.perfusion-own-pooled={_points('local', 0.60)} --out {OUT}xl",
+        *_figures("xl", "pareto"),  # before more methods crowd it
         f"python -m benchmarks.evidence.joint_trial {OUT}xl {OTHERWISE} "
         f"--points {_points('local', 0.60)},{_points('global', 0.40)}",
         f"perfbench import {OTHERWISE}/pictures.csv --out {OUT}xl",
-        *_figures("xl", "pareto"),
     ],
     "transfer": [
         "perfbench miniature restyle watercolor --out watercolor-miniature",
