@@ -134,7 +134,9 @@ def xl_stock(backbone: Any) -> Any:
     """A pipeline of diffusers' own from the same folder, with the protocol's scheduler."""
     from diffusers import StableDiffusionXLPipeline
 
-    pipe = StableDiffusionXLPipeline.from_pretrained(backbone.place, add_watermarker=False)
+    pipe = StableDiffusionXLPipeline.from_pretrained(
+        backbone.place, dtype=torch.float32, add_watermarker=False
+    )
     pipe.set_progress_bar_config(disable=True)
     pipe.scheduler = backbone.scheduler()
     return pipe

@@ -72,17 +72,19 @@ def groups_of(run: Path, points: Sequence[str] = ()) -> list[Group]:
         raise UserError(f"{run} has no pictures of {OURS} at {', '.join(points) or 'any point'}")
     groups = []
     for (concept, point), cells in plan.groupby(["concept", "point"], sort=False):
-        places = {
-            p: cell_folder(run, OURS, str(point), str(concept), p) for p in cells["prompt_id"]
-        }
-        seeds = {
-            p: (read_json(place / "cell.json") or {}).get("seeds") for p, place in places.items()
-        }
-        if None in seeds.values():
-            raise UserError(f"{run} has not all pictures of {OURS}; give its command again")
+        concept, point = str(concept), str(point)
         prompts = dict(zip(cells["prompt_id"], cells["template"]))
-        groups.append(Group(str(concept), str(point), fits[str(concept)], prompts, seeds))
+        seeds = {prompt: seeds_of(run, point, concept, prompt) for prompt in prompts}
+        groups.append(Group(concept, point, fits[concept], prompts, seeds))
     return groups
+
+
+def seeds_of(run: Path, point: str, concept: str, prompt: str) -> Sequence[int]:
+    """With which the run drew a cell."""
+    cell = read_json(cell_folder(run, OURS, point, concept, prompt) / "cell.json") or {}
+    if "seeds" not in cell:
+        raise UserError(f"{run} has not all pictures of {OURS}; give its command again")
+    return list(cell["seeds"])
 
 
 def drawn_otherwise(
