@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,8 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.disk import read_json, write_whole
-from benchmarks.paths import backbone_names
 from benchmarks.scoring.reserved import OURS
-from benchmarks.store.reading import planned_fits, read_plan, read_run
+from benchmarks.store.reading import planned_fits, read_plan
 from benchmarks.store.run_folder import cell_folder, fit_folder
 from perfusion_core.errors import UserError
 
@@ -115,25 +114,21 @@ def drawn_otherwise(
         yield name, draw(backbone, pictures, **how)
 
 
+@cache
 def opened(run: Path) -> tuple[Any, dict[str, Any]]:
-    """The run's backbone, and how it draws."""
-    from perfusion_core.backbone import Backbone
+    """The run's backbone, once in a process, and how it draws."""
+    from benchmarks.figures.attention.measuring import open_backbone
+    from benchmarks.tables.run_view import open_run
     from perfusion_core.sampling import Manner
 
-    about = read_run(run)
-    said, config = about["protocol"], about["config"]
-    backbone = Backbone.open(
-        config["backbone"], device="cpu", dtype=said["dtype"], names=backbone_names(),
-        revision=config["revision"] or None, vae=config["vae"] or None,
-    )  # fmt: skip
+    found = open_run(str(run))
+    backbone, about = open_backbone(found, "cpu"), found.about
     if not backbone.text.joint:
         raise UserError(
             f"{run} was drawn by a backbone with one text encoder; take one of XL's kind"
         )
-    if backbone.digest != about["backbone"]["sha256"]:
-        raise UserError(f"{run} was drawn by other weights than {config['backbone']} has here")
-    how = {name: said[name] for name in ("steps", "guidance", "rows")}
-    return backbone, how | {"how": Manner(config["scheduler"])}
+    how = {name: about["protocol"][name] for name in ("steps", "guidance", "rows")}
+    return backbone, how | {"how": Manner(about["config"]["scheduler"])}
 
 
 def draw_group(run: Path, out: Path, group: Group) -> list[dict[str, Any]]:
