@@ -5,7 +5,7 @@ Nothing else enters a key: no device, no engine, no order. Pure, no torch.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -188,6 +188,16 @@ class Plan:
     @property
     def units(self) -> tuple[Unit, ...]:
         return (*self.priors, *self.fits, *self.cells, *self.drift)
+
+    def spared(self, done: Collection[str]) -> frozenset[str]:
+        """Keys of trainings and class images that are not there and that no picture left needs."""
+        keys = [(cell.key, {fit.key for fit in cell.fits}) for cell in (*self.cells, *self.drift)]
+        known = frozenset[str]().union(*(fits for _, fits in keys))
+        needed = frozenset[str]().union(*(fits for key, fits in keys if key not in done))
+        spared = known - needed - frozenset(done)
+        there = spared.union(done)
+        waiting = {fit.prior.key for fit in self.fits if fit.prior and fit.key not in there}
+        return spared | ({one.key for one in self.priors} - waiting - there)
 
     @property
     def digest(self) -> str:

@@ -78,6 +78,7 @@ def plan_status(prepared: Prepared) -> dict[str, Any]:
         if prepared.folder.is_dir()
         else set()
     )
+    done |= prepared.plan.spared(done)
     about = forecast(store, prepared.plan, done, workers(prepared))
     found = time_left(prepared, done).range() if about["not_timed"] else None
     return {"out": str(prepared.folder), **about, "seconds_range": found}
@@ -290,9 +291,10 @@ def work(
     if judges:
         answers = known_answers(prepared.config.cache)
         announce(scoring, judges, answers, stops.calls, "--judge-limit")
-    about = forecast(store, plan, done)
+    settled = done | plan.spared(done)
+    about = forecast(store, plan, settled)
     left = images_left(about)
-    ahead = time_left(prepared, done)
+    ahead = time_left(prepared, settled)
     tell(prepared, about, ahead, stops)
     progress = Progress(left, left=ahead)
     job = Job(

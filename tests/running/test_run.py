@@ -461,6 +461,26 @@ def test_images_may_be_dropped_once_scored(tmp_path, capsys):
     )
 
 
+def test_a_fit_that_no_picture_needs_any_more_is_not_to_do(tmp_path, capsys):
+    """A run's rows are there and its trained files are not: only a new prompt needs them again."""
+    out, few = tmp_path / "run", ("--prompts", "2", "--concepts", "cat", "--drop-images")
+    assert run_here(shared(), out, *few, "--drop-fits", "--no-cache") == 0
+    assert not list(out.glob("fits/*/*/*.safetensors"))
+    for folder in out.glob("fits/*/*"):
+        shutil.rmtree(folder)
+    capsys.readouterr()
+    assert run(["plan", *arguments(shared(), out, *few), "--json"]) == 0
+    about = json.loads(capsys.readouterr().out)
+    assert about["total"]["fits"] == about["total"]["fits_done"] == 1
+    assert about["seconds_left"] == 0 and not about["not_timed"]
+    assert run_here(shared(), out, *few) == 0
+    assert "0 fits and 0 images to do" in capsys.readouterr().err
+    assert not list(out.glob("fits/*/*/*.safetensors")), "and it is not made"
+    assert run(["plan", *arguments(shared(), out, "--prompts", "3", *few[2:]), "--json"]) == 0
+    about = json.loads(capsys.readouterr().out)
+    assert about["total"]["fits_done"] == 0 and about["total"]["images_done"] > 0
+
+
 def test_images_may_be_dropped_later(tmp_path):
     out, five = tmp_path / "run", ("--prompts", "5", "--concepts", "cat", "--methods", "super")
     assert run_here(shared(), out, *five) == 0
