@@ -9,7 +9,7 @@ from perfusion_core.errors import UserError
 HALVING_ROUNDS = "16x4,8x8,4x16,2x22"  # 140 fits a method at most
 # what `tune` takes where nothing else is said, of either way
 GRID = {"factors": "0.25,0.5,1,2,4", "parts": "0.25,0.5,1", "suite": "tuning"}
-HALVING = {"rounds": HALVING_ROUNDS, "seed": 0, "suite": "world-tuning:22"}
+HALVING = {"rounds": HALVING_ROUNDS, "published": False, "seed": 0, "suite": "world-tuning:22"}
 
 
 @verb("fit")
@@ -96,6 +96,7 @@ def tune(parser: argparse.ArgumentParser) -> Run:
       perfbench tune --methods ti,cd --factors 0.25,0.5,1,2,4 --parts 0.25,0.5,1
       perfbench tune --halving --suite world-tuning:22 --engine processes --workers 2 --threads 1
       perfbench tune --halving --rounds 8x4,4x8 --methods lora --out results/lora-rates
+      perfbench tune --halving --rounds 9x4,4x6 --published --methods dora
     """
     parser.add_argument(
         "--methods",
@@ -153,6 +154,12 @@ def tune(parser: argparse.ArgumentParser) -> Run:
         metavar="SxC,..",
         help=f"with --halving: rounds of S settings on C concepts in all (default: "
         f"{HALVING_ROUNDS})",
+    )
+    parser.add_argument(
+        "--published",
+        action="store_true",
+        default=None,
+        help="with --halving: the first of the settings has the published rates",
     )
     parser.add_argument(
         "--seed",

@@ -1,7 +1,7 @@
 """The settings that `perfbench tune --halving` tries: rates drawn between two ends, log-uniformly.
 
 In: a method, a seed, how many. Out: `Setting`s; the same number gives the same settings, and a
-larger one these first.
+larger one these first. The published rates can be one of them.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ class Setting:
     """One trial: a method with these rates."""
 
     method: str
-    number: str  # 01, 02, ...
+    number: str  # 01, 02, ...; 00 has the published rates
     rates: dict[str, float]
 
     @property
@@ -35,11 +35,14 @@ class Searched:
     method: str
     ranges: dict[str, tuple[float, float]]
     point: str  # the operating point that it is looked at
+    published: dict[str, float]
 
-    def settings(self, count: int, seed: int) -> list[Setting]:
-        """The places in the ranges are the same for every method, so that luck is, too."""
-        out = []
-        for index in range(count):
+    def settings(self, count: int, seed: int, published: bool = False) -> list[Setting]:
+        """So many; with `published` these rates are the first. The places of the others in the
+        ranges are the same for every method, so that luck is, too.
+        """
+        out = [Setting(self.method, "00", dict(self.published))] if published else []
+        for index in range(count - published):
             rates = {}
             for place, (name, (low, high)) in enumerate(self.ranges.items()):
                 share = seed_of(seed, "tune", f"rate {place}", index) / 2**48
@@ -58,8 +61,9 @@ def searched(name: str, miniature: bool, files: Sequence[str] = ()) -> Searched:
     if strange := [rate for rate in said if rate not in trials.rates]:
         raise UserError(f"{name}: TUNED_RANGES names {strange[0]}, which TUNED does not")
     ranges = {}
+    own = {rate: float(getattr(published, rate)) for rate in trials.rates}
     for rate, used in trials.rates.items():
-        both = sorted((float(getattr(published, rate)), used))
+        both = sorted((own[rate], used))
         if rate not in said and both[0] <= 0:
             raise UserError(
                 f"{name}: the recipe's {rate} is {both[0]:g}, around which no logarithm is drawn; "
@@ -67,7 +71,7 @@ def searched(name: str, miniature: bool, files: Sequence[str] = ()) -> Searched:
             )
         low, high = said[rate] if rate in said else (both[0] / AROUND, both[1] * AROUND)
         ranges[rate] = (float(f"{low:.6g}"), float(f"{high:.6g}"))
-    return Searched(name, ranges, trials.where)
+    return Searched(name, ranges, trials.where, own)
 
 
 def methods_to_search(given: str | None, files: Sequence[str] = ()) -> list[str]:

@@ -1,7 +1,8 @@
 """`perfbench tune --halving`: many settings on few concepts, the better half on more of them.
 
 In: the verb's arguments. Out: trainings.csv (a row a setting and concept), settings.csv,
-expected.csv. Trials are ordinary runs in folders; a later round trains only the concepts it adds.
+expected.csv. Trials are ordinary runs in folders; a later round trains only the concepts it adds,
+and a row of trainings.csv stands for its training where the folders are gone.
 
 Validation picks training steps as it does in runs, by the scorer that is never reported, and the
 same scorer scores: the reported one's weights decide nothing here.
@@ -11,7 +12,7 @@ import argparse
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ from benchmarks.tables.statistics import harmonic
 from perfusion_core.errors import UserError
 
 SETTINGS, EXPECTED = "settings.csv", "expected.csv"
+FIT_KEY = 16  # digits of a training's key: a row stands for that training and for no other
 Row = dict[str, Any]
 
 
@@ -61,6 +63,7 @@ class Search:
     concepts: tuple[str, ...]  # of the suite, in the order in which they are added
     suite: str
     runs: Path
+    known: Mapping[tuple[str, str, str], Row]  # method, setting, concept: rows of an earlier call
 
     @property
     def about(self) -> Row:
@@ -70,8 +73,8 @@ class Search:
             "backbone": self.models.name,
             "digest": self.models.digest[:12],
             "suite": self.suite,
-            "search": f"{rounds} seed={asked.seed} prompts={asked.prompts} images={asked.images} "
-            f"steps={asked.steps}",
+            "search": f"{rounds}{' published' * bool(asked.published)} seed={asked.seed} "
+            f"prompts={asked.prompts} images={asked.images} steps={asked.steps}",
         }
 
 
@@ -85,13 +88,19 @@ def tune_halving(args: argparse.Namespace) -> int:
     rounds = halving.read_rounds(args.rounds, len(concepts))
     models = find_models(plain)
     out = Path(args.out or f"results/halving-{models.name.replace('/', '-')}")
-    search = Search(args, models, rounds, concepts, catalog.name, out / "runs")
-    rows = kept_rows(out / TRAININGS, wanted, search.about)
+    search = Search(args, models, rounds, concepts, catalog.name, out / "runs", {})
+    rows, known = kept_rows(out / TRAININGS, wanted, search.about)
+    search = replace(search, known=dict(known))
     for name in wanted:
         of_method = searched(name, models.miniature, files)
+        mine: list[Row] = []
         for mine in search_method(search, of_method):
-            write_tables(out, [*rows, *mine])
+            for row in mine:
+                known.pop(place_of(row), None)
+            write_trainings(out, [*rows, *mine, *known.values()])
         rows += mine
+        known = {place: row for place, row in known.items() if place[0] != name}
+        write_tables(out, rows, rounds)
     table = frame_of(rows)
     print(told(table[table["method"].isin(wanted)], rounds), end="")
     for name in (TRAININGS, SETTINGS, EXPECTED):
@@ -101,8 +110,9 @@ def tune_halving(args: argparse.Namespace) -> int:
 
 
 def search_method(search: Search, of_method: Searched) -> Iterable[list[Row]]:
-    """The rows so far, after every round."""
-    settings = of_method.settings(search.rounds[0].settings, search.args.seed)
+    """The rows so far, after every trial."""
+    many, args = search.rounds[0].settings, search.args
+    settings = of_method.settings(many, args.seed, bool(args.published))
     by_number = {one.number: one for one in settings}
     rows: list[Row] = []
     alive, before = list(by_number), 0
@@ -117,9 +127,9 @@ def search_method(search: Search, of_method: Searched) -> Iterable[list[Row]]:
                 file=sys.stderr,
             )
             found = trial_rows(search, by_number[name], of_method.point, concepts)
-            rows += [{"round": number, **row} for row in found[before:]]
+            rows += [{**row, "round": number} for row in found[before:]]
+            yield rows
         before = concepts
-        yield rows
 
 
 # ---- one trial ----
@@ -147,12 +157,14 @@ def config_of(
     return resolve(flags=flags, sets=[*sets, *forced])
 
 
-def prepare_trial(search: Search, setting: Setting, point: str, concepts: int) -> Prepared:
-    """The run of one setting on the first so many concepts. It is scored by what picks its steps,
-    which a run that reports its scores may not be.
+def prepare_trial(
+    search: Search, setting: Setting, point: str, concepts: Sequence[str]
+) -> Prepared:
+    """The run of one setting on these concepts. It is scored by what picks its steps, which a run
+    that reports its scores may not be.
     """
     name, out = setting.method, search.runs / setting.method / setting.number
-    forced = [f"concepts={','.join(search.concepts[:concepts])}", f"points.{name}={point}"]
+    forced = [f"concepts={','.join(concepts)}", f"points.{name}={point}"]
     forced += [f"fit.{name}.{rate}={value!r}" for rate, value in setting.rates.items()]
     config = config_of(search.args, (name,), str(out), forced)
     prepared = prepare_run(config)
@@ -165,7 +177,25 @@ def trial_rows(search: Search, setting: Setting, point: str, concepts: int) -> l
     """A row a concept, in the search's order; what is missing of it is trained, drawn and
     scored.
     """
-    whole = prepare_trial(search, setting, point, concepts)
+    names = search.concepts[:concepts]
+    whole = prepare_trial(search, setting, point, names)
+    fits = {fit.concept: fit.key[:FIT_KEY] for fit in whole.plan.fits}
+    found = {
+        name: row
+        for name in names
+        if (row := search.known.get((setting.method, setting.number, name)))
+        and row["fit"] == fits[name]
+    }
+    if left := [name for name in names if name not in found]:
+        if found:
+            whole = prepare_trial(search, setting, point, left)
+        made = made_rows(search, setting, whole, left)
+        found |= {row["concept"]: {**row, "fit": fits[row["concept"]]} for row in made}
+    return [found[name] for name in names]
+
+
+def made_rows(search: Search, setting: Setting, whole: Prepared, names: Sequence[str]) -> list[Row]:
+    """Of trainings of which no row was there."""
     store = Store(whole.folder)
     lost = diverged(store, whole.plan)
     left = replace(whole, plan=without(whole.plan, lost))
@@ -189,7 +219,7 @@ def trial_rows(search: Search, setting: Setting, point: str, concepts: int) -> l
             **scores.get(name, {}),
             "train_seconds": costs[name].get("seconds", ""),
         }
-        for name in search.concepts[:concepts]
+        for name in names
     ]
 
 
@@ -262,28 +292,51 @@ def scores_of(store: Store, plan: Plan, method: str) -> dict[str, Row]:
 # ---- files ----
 
 
-def kept_rows(path: Path, wanted: Sequence[str], about: Row) -> list[Row]:
-    """Rows of methods that are not searched now, which must have been searched alike."""
+def kept_rows(
+    path: Path, wanted: Sequence[str], about: Row
+) -> tuple[list[Row], dict[tuple[str, str, str], Row]]:
+    """Rows of methods that are not searched now, which must have been searched alike; and of those
+    that are, where an earlier call of the same search trained them.
+    """
     frame = read_trainings(path)
-    kept = frame[~frame["method"].isin(wanted)]
+    again = frame["method"].isin(wanted)
+    kept, same = frame[~again], frame[again]
+    for name in ABOUT:
+        same = same[same[name] == about[name]]
     for name in ABOUT:
         if others := sorted(set(kept[name]) - {about[name]}):
             raise UserError(
                 f"{path} has a search with another {name} ({others[0]}, not {about[name]}); give "
                 f"the same, or another folder with --out"
             )
-    return [{str(key): value for key, value in row.items()} for row in kept.to_dict("records")]
+    return records(kept), {place_of(row): row for row in records(same)}
 
 
-def write_tables(out: Path, rows: Sequence[Row]) -> None:
-    """Each file whole or not at all; settings.csv and expected.csv are made of trainings.csv."""
+def place_of(row: Row) -> tuple[str, str, str]:
+    return row["method"], row["setting"], row["concept"]
+
+
+def records(frame: pd.DataFrame) -> list[Row]:
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+
+
+def write_trainings(out: Path, rows: Sequence[Row]) -> None:
+    """Whole or not at all: what an interruption leaves stands for what was trained."""
+    out.mkdir(parents=True, exist_ok=True)
+    text = frame_of(rows).round({"train_seconds": 3}).to_csv(index=False, lineterminator="\n")
+    write_whole(out / TRAININGS, text)
+
+
+def write_tables(out: Path, rows: Sequence[Row], rounds: Sequence[halving.Round]) -> None:
+    """Of methods whose search is over: what is made of trainings.csv, each file whole."""
     frame = frame_of(rows)
+    by_method = frame.groupby("method", sort=False)
+    over = [name for name, mine in by_method if halving.is_over(mine, rounds)]
+    frame = frame[frame["method"].isin(over)]
     command = shlex.join(["perfbench", *map(str, run_json.anonymous(sys.argv[1:]))])
     tables = {
-        TRAININGS: frame.round({"train_seconds": 3}),
         SETTINGS: halving.settings_table(frame).assign(command=command),
         EXPECTED: halving.expected_table(frame),
     }
     for name, table in tables.items():
-        out.mkdir(parents=True, exist_ok=True)
         write_whole(out / name, table.to_csv(index=False, lineterminator="\n"))

@@ -71,6 +71,21 @@ def survivors(rows: pd.DataFrame, alive: Sequence[str], count: int) -> list[str]
     return sorted(ranked[:count])
 
 
+def is_over(rows: pd.DataFrame, rounds: Sequence[Round]) -> bool:
+    """Of one method: no setting of any round is left to be trained."""
+    alive, before = sorted(set(rows["setting"])), 0
+    if len(alive) < rounds[0].settings:
+        return False
+    for number, (count, concepts) in enumerate(rounds, 1):
+        if number > 1:
+            alive = survivors(rows[rows["round"] < number], alive, count)
+        trained = rows.loc[rows["round"] == number, "setting"].value_counts()
+        if any(trained.get(name, 0) < concepts - before for name in alive):
+            return False
+        before = concepts
+    return True
+
+
 class Standing(NamedTuple):
     """The settings of one method, side by side."""
 

@@ -16,7 +16,8 @@ from perfusion_core.errors import UserError
 TRAININGS = "trainings.csv"
 ABOUT = ("backbone", "digest", "suite", "search")  # what all rows of a folder have in common
 COLUMNS = (
-    *ABOUT, "method", "setting", "rates", "round", "concept", "step", *SCORES, "train_seconds",
+    *ABOUT, "method", "setting", "rates", "round", "concept", "fit", "step", *SCORES,
+    "train_seconds",
 )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import _thread
 import csv
 import json
 import math
+import shutil
 import signal
 import sys
 import threading
@@ -95,7 +96,8 @@ def halved(tmp_path_factory):
         watching.join()
         signal.signal(signal.SIGINT, ignored)
     before = fits(out)
-    assert not (out / "trainings.csv").exists() and len(before) < 3
+    assert [row["setting"] for row in table(out)] == ["01"] and len(before) < 3
+    assert not (out / "settings.csv").exists(), "nothing is chosen before the search is over"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["perfbench", *words(out)])
         assert run(sys.argv[1:]) == 0
@@ -125,6 +127,29 @@ def test_a_finished_search_trains_nothing_and_says_the_same(halved, capsys, monk
     said = capsys.readouterr().out
     assert "| lora " in said and "At most 3 fits a method." in said
     assert "lora: setting 0" in said and f"perfbench plot tuning {out}" in said
+
+
+def test_a_row_stands_for_its_training_and_for_no_other(halved, tmp_path, monkeypatch):
+    """Folders are gone, as after a fresh checkout; some rows are missing, as after a kill."""
+    out = tmp_path / "search"
+    rows = timeless(table(halved[0]))
+    shutil.copytree(halved[0].parent / "alike", tmp_path / "alike")
+    out.mkdir()
+    shutil.copy(halved[0] / "trainings.csv", out)
+    monkeypatch.setattr(sys, "argv", ["perfbench", *words(out)])
+    assert run(sys.argv[1:]) == 0
+    assert timeless(table(out)) == rows and not fits(out)
+    assert timeless(table(out, "settings")) == timeless(table(halved[0], "settings"))
+    lines = (out / "trainings.csv").read_text().splitlines(keepends=True)
+    (out / "trainings.csv").write_text("".join([lines[0], *lines[2:]]))
+    assert run(sys.argv[1:]) == 0
+    assert timeless(table(out)) == rows and len(fits(out)) == 1, "only what is missing is made"
+    assert run(words(out, "--rounds", "1x1")) == 0
+    assert table(out)[0]["search"].startswith("1x1 seed=0"), "rows of another search do not stand"
+    shutil.rmtree(out / "runs")
+    assert run(words(out, "--rounds", "1x1", "--set", "fit.lora.steps=2")) == 0
+    [row] = table(out)
+    assert len(fits(out)) == 1 and row["fit"] != rows[0]["fit"], "nor those of another recipe"
 
 
 def test_scores_are_those_of_the_rows_from_floor_to_ceiling(halved):
@@ -242,6 +267,21 @@ def test_a_seed_gives_the_same_settings_and_more_begin_with_them():
     assert abs(places.rank().corr().iloc[0, 1]) < 0.2, "each rate is drawn for itself"
 
 
+def test_the_published_rates_can_be_the_first_setting(tmp_path):
+    of_lora = searched("lora", miniature=True)
+    with_it = of_lora.settings(9, seed=0, published=True)
+    assert with_it[0].number == "00" and with_it[0].rates == {"lr": lora.Config().lr}
+    assert lora.Config().lr != lora.MINIATURE.lr, "else the test says nothing"
+    assert with_it[1:] == of_lora.settings(8, seed=0)
+    out = tmp_path / "search"
+    assert run(words(out, "--rounds", "1x1", "--published")) == 0
+    [row] = table(out)
+    assert row["setting"] == "00" and row["rates"] == f"lr={lora.Config().lr:g}"
+    assert row["search"].startswith("1x1 published seed=0")
+    [about] = [json.loads(path.read_text()) for path in out.glob("runs/lora/00/run.json")]
+    assert about["methods"]["lora"]["config"]["lr"] == lora.Config().lr
+
+
 @pytest.mark.parametrize("method", methods.tuned())
 def test_the_published_and_the_used_recipe_lie_within(method):
     module = methods.load_method(method)
@@ -264,6 +304,7 @@ def test_the_published_and_the_used_recipe_lie_within(method):
         (("--methods", "super"), "names nothing to tune"),
         (("--methods", "nothing"), "unknown method 'nothing'"),
         (("--factors", "1,2"), "--factors is not of --halving"),
+        (("--rounds", "2x1,1x4", "--published"), "asks for 4 concepts"),
     ],
 )
 def test_mistakes(more, message, tmp_path):
@@ -274,6 +315,7 @@ def test_mistakes(more, message, tmp_path):
     assert not out.exists()
 
 
-def test_rounds_without_halving_are_refused():
-    with pytest.raises(UserError, match="--rounds is of --halving"):
-        run(["tune", "--rounds", "2x1"])
+@pytest.mark.parametrize("more", [["--rounds", "2x1"], ["--published"]])
+def test_what_is_of_halving_is_refused_without_it(more):
+    with pytest.raises(UserError, match=f"{more[0]} is of --halving"):
+        run(["tune", *more])

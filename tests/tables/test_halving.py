@@ -49,6 +49,17 @@ def test_the_default_rounds_are_140_fits():
     assert count_fits(rounds) == len(cells) == 140
 
 
+def test_a_search_is_over_when_its_last_round_is():
+    rounds = (Round(3, 1), Round(2, 3))
+    whole = made({"01": [0.5], "02": [0.7, 0.6, 0.6], "03": [0.6, 0.6, 0.6]}, rounds=[1, 2, 2])
+    assert halving.is_over(whole, rounds)
+    assert not halving.is_over(whole[whole["setting"] != "01"], rounds)
+    assert not halving.is_over(whole[whole["round"] == 1], rounds)
+    assert not halving.is_over(whole.iloc[:-1], rounds)
+    lost = made({"01": [None], "02": [0.7, 0.6, None], "03": [None]}, rounds=[1, 2, 2])
+    assert halving.is_over(lost, rounds), "nothing else goes on"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
