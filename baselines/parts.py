@@ -7,6 +7,7 @@ the method in it.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -165,7 +166,15 @@ class Masking(Flipping, Protocol):
 def own_pictures(backbone: Backbone, config: Masking, subject: Subject) -> Latents:
     """Latents of the concept's images, with its masks where the recipe wants them."""
     masks, flip = subject.masks_for(config.masks), subject.mirrored(config.flip)
-    return Latents.of(backbone, subject.images, masks, flip=flip, frames=subject.frames)
+    own = Latents.of(backbone, subject.images, masks, flip=flip, frames=subject.frames)
+    return own if own.masks is None else replace(own, masks=levelled(own.masks))
+
+
+def levelled(masks: torch.Tensor) -> torch.Tensor:
+    """[..., 1, h, w], each with a mean of one: a picture's loss is then the mean error over what
+    counts, and class images and other terms beside it keep their published weights.
+    """
+    return masks / masks.mean((-3, -2, -1), keepdim=True)
 
 
 def class_pictures(

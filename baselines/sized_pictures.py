@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import adaptive_avg_pool2d
 
 from baselines import resizing
-from baselines.parts import Masking, own_pictures
+from baselines.parts import Masking, levelled, own_pictures
 from perfusion_core.backbone import Backbone
 from perfusion_core.latents import latent_masks, vae_moments
 from perfusion_core.subject import Subject
@@ -62,10 +62,10 @@ class SizedPictures:
         pictures, valid, prefixes = zip(*(self.sized(picture, rng) for picture in shown))
         views, mask = torch.stack(pictures), torch.stack(valid)
         mean, std = (part.cpu() for part in vae_moments(backbone, views[:, :3]))
-        # so that the loss is the mean over the valid part
-        mask = mask / mask.mean((1, 2, 3), keepdim=True)
         if self.masks is not None:
             mask = mask * latent_masks(views[:, 3:], mask.shape[-1])
+        # so that the loss is the mean over the valid part, or over what of it counts
+        mask = levelled(mask)
         return mean + std * torch.randn(mean.shape, generator=rng), mask, list(prefixes)
 
     def sized(

@@ -92,7 +92,7 @@ def tune_halving(args: argparse.Namespace) -> int:
     rows, known = kept_rows(out / TRAININGS, wanted, search.about)
     search = replace(search, known=dict(known))
     for name in wanted:
-        of_method = searched(name, models.miniature, files)
+        of_method = searched(name, models.miniature, files, bool(args.published))
         mine: list[Row] = []
         for mine in search_method(search, of_method):
             for row in mine:

@@ -99,8 +99,9 @@ def test_what_lies_outside_counts_nothing_and_class_images_count_all_over(
     theirs = batch.mask[len(mine) :]
     assert batch.mask.shape == (len(batch.latents), 1, 8, 8) and len(theirs) == batch.prior
     assert (theirs == 1).all() and (mine[:, :, :2] == 0).all() and (mine[:, :, 2:6] > 0).any()
-    most = mine.amax((1, 2, 3))
-    assert (most == most[0]).all(), "each mask is divided by its own maximum"
+    # else class images beside it would weigh several times what the recipe says
+    published = batch.latents.shape[1] if name == "classdiffusion" else 1.0  # a sum over channels
+    torch.testing.assert_close(mine.mean((1, 2, 3)), torch.full((len(mine),), published * 1.0))
 
 
 def test_the_mask_is_cut_and_scaled_with_its_picture(tiny_backbone, monkeypatch):

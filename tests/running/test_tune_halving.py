@@ -22,7 +22,7 @@ from run_kit import shared
 from baselines import lora
 from benchmarks.cli import run
 from benchmarks.planning import methods
-from benchmarks.running.trial_settings import searched
+from benchmarks.running.trial_settings import places, searched
 from benchmarks.store.reading import read_rows
 from benchmarks.suite.concept_folder import write_concept
 from perfusion_core.errors import UserError
@@ -251,10 +251,10 @@ def test_rates_are_drawn_log_uniformly_around_the_recipes():
     assert of_lora.ranges == {"lr": (published / 4, used * 4)}
     drawn = [one.rates["lr"] for one in of_lora.settings(400, seed=0)]
     low, high = map(math.log, of_lora.ranges["lr"])
-    places = sorted((math.log(rate) - low) / (high - low) for rate in drawn)
+    shares = sorted((math.log(rate) - low) / (high - low) for rate in drawn)
     # Kolmogorov's distance to the uniform; 1.63 / sqrt(n) is passed by one sample of a hundred
-    apart = max(abs(place - (n + 0.5) / 400) for n, place in enumerate(places))
-    assert apart < 1.63 / math.sqrt(400) and places[0] > 0 and places[-1] < 1
+    apart = max(abs(share - (n + 0.5) / 400) for n, share in enumerate(shares))
+    assert apart < 1.63 / math.sqrt(400) and shares[0] > 0 and shares[-1] < 1
 
 
 def test_a_seed_gives_the_same_settings_and_more_begin_with_them():
@@ -263,12 +263,24 @@ def test_a_seed_gives_the_same_settings_and_more_begin_with_them():
     few, many = both.settings(4, seed=0), both.settings(16, seed=0)
     assert few == many[:4] and few != both.settings(4, seed=1)
     assert len({one.rates["lr"] for one in many}) == 16
-    places = pd.DataFrame([one.rates for one in both.settings(200, seed=0)])
-    assert abs(places.rank().corr().iloc[0, 1]) < 0.2, "each rate is drawn for itself"
+    drawn = pd.DataFrame([one.rates for one in both.settings(200, seed=0)])
+    assert abs(drawn.rank().corr().iloc[0, 1]) < 0.2, "each rate is drawn for itself"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_few_settings_leave_no_gap(seed):
+    """Independent draws of eight left five sixths of a range to two of them."""
+    for count in (4, 8, 16):
+        for axis in zip(*places(3, count, seed)):
+            assert sorted(int(share * count) for share in axis) == list(range(count))
+    assert places(3, 5, seed) == places(3, 16, seed)[:5]
+    assert [one[0] for one in places(1, 8, seed)] == [one[0] for one in places(3, 8, seed)]
+    assert places(1, 8, seed) != places(1, 8, seed + 1)
 
 
 def test_the_published_rates_can_be_the_first_setting(tmp_path):
-    of_lora = searched("lora", miniature=True)
+    of_lora = searched("lora", miniature=True, published_too=True)
+    assert of_lora.ranges == {"lr": (lora.MINIATURE.lr / 8, lora.MINIATURE.lr * 8)}
     with_it = of_lora.settings(9, seed=0, published=True)
     assert with_it[0].number == "00" and with_it[0].rates == {"lr": lora.Config().lr}
     assert lora.Config().lr != lora.MINIATURE.lr, "else the test says nothing"
