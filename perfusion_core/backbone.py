@@ -358,6 +358,12 @@ def check_shape(pipe: Any, name: str) -> None:
     sentence for the rest.
     """
     denoiser = denoiser_of(pipe)
+    if getattr(denoiser.config, "time_cond_proj_dim", None) is not None:
+        raise UserError(
+            f"the backbone {name!r} is a distilled U-Net that is told the guidance scale (LCM), "
+            f"which training and sampling here do not tell; give the model that it was distilled "
+            f"from, or use its own pipeline with load_concepts"
+        )
     check_channels(name, denoiser.config.in_channels, pipe.vae.config.latent_channels)
     layers = cross_attentions(denoiser)
     width = text_encoders(pipe).width

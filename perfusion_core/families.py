@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 NEEDS = "Perfusion edits K and V that are linear maps of one text encoding for all layers and steps"
+BUILT_IN = "the edit is built in for Stable Diffusion 1.x, 2.x and XL, PixArt and Sana"
 INSTEAD = "train another method there with its own tools, and compare its pictures (docs/import.md)"
 JOINT = (
     "its text stream is changed by every block and modulated by the time step, so a word has no "
@@ -30,13 +31,21 @@ DENOISERS = {
     "Flux2Transformer2DModel": ("FLUX.2", JOINT),
     "ChromaTransformer2DModel": ("Chroma", JOINT),
     "AuraFlowTransformer2DModel": ("AuraFlow", JOINT),
+    "Flux3Transformer2DModel": ("FLUX.3", JOINT),
+    "LongCatImageTransformer2DModel": ("LongCat-Image", JOINT),
+    "OvisImageTransformer2DModel": ("Ovis-Image", JOINT),
+    "HiDreamImageTransformer2DModel": ("HiDream", JOINT),
     "QwenImageTransformer2DModel": ("Qwen-Image", JOINT),
     "HunyuanImageTransformer2DModel": ("HunyuanImage", JOINT),
     "BriaTransformer2DModel": ("Bria", JOINT),
     "BriaFiboTransformer2DModel": ("Bria FIBO", JOINT),
     "ZImageTransformer2DModel": ("Z-Image", SHARED),
     "Lumina2Transformer2DModel": ("Lumina 2", SHARED),
-    "HiDreamImageTransformer2DModel": ("HiDream", SHARED),
+    "QwenImage21Transformer2DModel": ("Qwen-Image 2.1", SHARED),
+    "Krea2Transformer2DModel": ("Krea 2", SHARED),
+    "Ideogram4Transformer2DModel": ("Ideogram 4", SHARED),
+    "ErnieImageTransformer2DModel": ("ERNIE-Image", SHARED),
+    "GlmImageTransformer2DModel": ("GLM-Image", SHARED),
     "OmniGenTransformer2DModel": ("OmniGen", SHARED),
     "CogView4Transformer2DModel": ("CogView 4", SHARED),
     "Kandinsky5Transformer3DModel": ("Kandinsky 5", TIMED),
@@ -78,13 +87,14 @@ def why_not_pipe(pipe: Any) -> str | None:
         if kind in CAPTIONED:
             return None
         return why_not(kind) or (
-            f"Perfusion is for U-Nets whose attn2 reads a CLIP text encoding, and a {kind} is "
-            f"something else; use Stable Diffusion 1.x, 2.x or XL, PixArt or Sana"
+            f"{BUILT_IN}, and not for a {kind}; docs/backbones.md tells of which others Eq. 3 holds"
         )
     if unet is not None and getattr(unet.config, "encoder_hid_dim_type", None) == "text_proj":
         return KOLORS
-    if getattr(pipe, "text_encoder_2", None) is not None and pipe.text_encoder is None:
-        return REFINER
+    second = getattr(pipe, "text_encoder_2", None)
+    if second is not None and pipe.text_encoder is None and unet is not None:
+        # else the first one was dropped to save memory
+        return REFINER if unet.config.cross_attention_dim == second.config.hidden_size else None
     return None
 
 
@@ -96,8 +106,7 @@ def why_not_folder(place: Path) -> str | None:
         if kind in CAPTIONED:
             return why_not_captioned(kind, pipeline_of(place))
         return why_not(kind) or (
-            f"a backbone is a U-Net whose attn2 reads a CLIP text encoding, and this is a {kind}; "
-            f"give Stable Diffusion 1.x, 2.x or XL, PixArt or Sana"
+            f"{BUILT_IN}, and not for a {kind}; docs/backbones.md tells of which others Eq. 3 holds"
         )
     config = place / "unet" / "config.json"
     if config.is_file() and '"text_proj"' in config.read_text(encoding="utf-8"):

@@ -145,7 +145,12 @@ def caption_shape(
 
 def widths_in(shape: str) -> list[int]:
     """The width of each text encoder that a shape tells of: a learned word has so many numbers."""
-    return [int(one.split("x")[1]) for one in shape.partition(":")[0].split("+")]
+    try:
+        return [int(one.split("x")[1]) for one in shape.partition(":")[0].split("+")]
+    except (ValueError, IndexError) as error:
+        raise ValueError(
+            f"text_shape {shape!r} is not like 49408x768x12:last_hidden_state"
+        ) from error
 
 
 def is_behind(shape: str) -> bool:

@@ -198,7 +198,7 @@ def pickled(path):
         ),
         (changed({"gate": "tanh"}), "its gate is 'tanh', not one of sigmoid, linear"),
         (changed({"version": "x"}), "damaged"),
-        (changed({"text_shape": "404"}), "damaged"),
+        (changed({"text_shape": "404"}), "damaged: text_shape '404' is not like 49408x768x12:"),
         (changed(i_star=lambda t: t * torch.nan), "i_star holds something else than finite"),
         (changed(o_v=lambda t: t * torch.inf), "o_v holds something else than finite"),
         (changed(o_v=lambda t: t.int()), "o_v holds something else than finite real"),

@@ -10,6 +10,7 @@ import re
 import diffusers
 import pytest
 import torch
+from conftest import make_pipe
 from diffusers.models.embeddings import get_2d_rotary_pos_embed
 from fake_hub import Hub, asked_of
 from xl_kit import make_xl
@@ -267,11 +268,47 @@ def test_a_transformer_that_nobody_listed(tmp_path):
         norm_num_groups=8, num_embeds_ada_norm=10,
     )  # fmt: skip
     pipe = diffusers.DiTPipeline(dit, None, None)
-    with pytest.raises(UserError, match="a DiTTransformer2DModel is"), load_concepts(pipe, {}):
+    with (
+        pytest.raises(UserError, match="and not for a DiTTransformer2DModel;"),
+        load_concepts(pipe, {}),
+    ):
         pass
     pipe.save_pretrained(tmp_path / "model")
-    with pytest.raises(UserError, match="this is a DiTTransformer2DModel"):
+    with pytest.raises(UserError, match="and not for a DiTTransformer2DModel;"):
         Backbone.open(tmp_path / "model", device="cpu")
+
+
+def test_a_transformer_that_could_have_the_edit_is_not_told_that_it_reads_no_text():
+    prx = diffusers.PRXTransformer2DModel(
+        in_channels=4, patch_size=1, context_in_dim=8, hidden_size=16, num_heads=2, depth=1,
+        axes_dim=[4, 4],
+    )  # fmt: skip
+    pipe = diffusers.DiTPipeline(prx, None, None)
+    with (
+        pytest.raises(UserError, match="not for a PRXTransformer2DModel;"),
+        load_concepts(pipe, {}),
+    ):
+        pass
+
+
+def test_a_u_net_that_is_told_the_guidance_scale_is_no_backbone(tmp_path):
+    for pipe in (make_pipe(), make_xl()):
+        config = {**pipe.unet.config, "time_cond_proj_dim": 8, "_use_default_values": []}
+        pipe.unet = diffusers.UNet2DConditionModel.from_config(config)
+        pipe.save_pretrained(tmp_path / type(pipe).__name__)
+        with pytest.raises(UserError, match="is told the guidance scale"):
+            Backbone.open(tmp_path / type(pipe).__name__, device="cpu")
+
+
+def test_a_refiner_is_told_apart_from_xl_without_its_first_text_encoder():
+    pipe = make_xl()
+    pipe.text_encoder = None
+    with pytest.raises(UserError, match="has no text_encoder, and"), load_concepts(pipe, {}):
+        pass
+    config = {**pipe.unet.config, "cross_attention_dim": pipe.text_encoder_2.config.hidden_size}
+    pipe.unet = diffusers.UNet2DConditionModel.from_config(config)
+    with pytest.raises(UserError, match="this is a refiner"), load_concepts(pipe, {}):
+        pass
 
 
 def test_the_listed_classes_are_those_of_diffusers():

@@ -369,7 +369,7 @@ def test_refusals(pipe, teddy):
         load_concepts(pipe, {"teddy": teddy}).__enter__()
     pipe.text_encoder_2 = kept
     kept, pipe.text_encoder = pipe.text_encoder, None
-    with pytest.raises(UserError, match="this is a refiner"):
+    with pytest.raises(UserError, match="has no text_encoder, and"):
         load_concepts(pipe, {"teddy": teddy}).__enter__()
     pipe.text_encoder = kept
 
