@@ -20,6 +20,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from baselines.fitting import refuse_not_finite
 from perfusion_core.errors import UserError
 
 if TYPE_CHECKING:
@@ -68,8 +69,7 @@ def read(file: Path, name: str) -> dict[str, torch.Tensor]:
         tensors = load_file(file)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{name} is no safetensors file, or it is damaged: {error}") from None
-    if broken := [key for key, tensor in tensors.items() if not bool(tensor.isfinite().all())]:
-        raise UserError(f"{name} holds numbers that are not finite, in {some(broken)}")
+    refuse_not_finite(name, tensors)
     return tensors
 
 

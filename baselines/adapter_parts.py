@@ -13,12 +13,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 
 from baselines.adapter_files import silent, some
+from baselines.fitting import refuse_not_finite
 from perfusion_core.errors import UserError
 
 if TYPE_CHECKING:
     from perfusion_core.backbone import Backbone
+
+# what the libraries raise of a folder that is damaged, or of another kind
+UNREADABLE = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    SafetensorError,
+)
 
 
 @contextmanager
@@ -52,9 +65,19 @@ def other_parts(
 
 
 def opened(backbone: Backbone, folder: Path, part: str, name: str) -> Any:
-    """One part, whose weights are those of the files and shaped like the backbone's."""
+    """One part as the pipeline draws with it."""
     from perfusion_core.backbone import lay_out
     from perfusion_core.other_vae import dtype_of
+
+    model = whole(backbone, folder, part, name)
+    if part == "vae" and backbone.text.joint:
+        model.to(dtype_of(model, backbone.dtype))
+    model.to(backbone.device).requires_grad_(False).eval()
+    return model if part.startswith("text_encoder") else lay_out(model, backbone.device)
+
+
+def whole(backbone: Backbone, folder: Path, part: str, name: str) -> Any:
+    """One part, whose weights are those of the files, finite, and shaped like the backbone's."""
     from perfusion_core.places import variant_of
 
     own = getattr(backbone.pipe, part)
@@ -69,7 +92,7 @@ def opened(backbone: Backbone, folder: Path, part: str, name: str) -> Any:
                 output_loading_info=True,
                 variant=variant_of(folder),
             )
-    except (OSError, ValueError, RuntimeError) as error:
+    except UNREADABLE as error:
         first = str(error).strip().partition("\n")[0][:200]
         raise UserError(f"{name}: its {part} cannot be opened: {first}") from None
     for what in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
@@ -83,10 +106,8 @@ def opened(backbone: Backbone, folder: Path, part: str, name: str) -> Any:
             f"{name}: its {part} is not shaped like that of the backbone {backbone.name}: "
             f"{some(wrong)}"
         )
-    if part == "vae" and backbone.text.joint:
-        model.to(dtype_of(model, backbone.dtype))
-    model.to(backbone.device).requires_grad_(False).eval()
-    return model if part.startswith("text_encoder") else lay_out(model, backbone.device)
+    refuse_not_finite(f"{name}: its {part}", dict(model.named_parameters()))
+    return model
 
 
 def refuse_other_prediction(pipe: Any, folder: Path, name: str) -> None:

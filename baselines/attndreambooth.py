@@ -242,35 +242,6 @@ def remember(
     seen[side] = out
 
 
-def load_word(backbone: Backbone, file: Path) -> torch.Tensor:
-    from baselines.fitting import refuse_misfit, shapes_of, tensors_in, word_shapes
-
-    tensors = tensors_in(file)
-    found = shapes_of(tensors)
-    refuse_misfit(NAME, backbone, file, found, word_shapes(backbone, found, "<name>"))
-    [vector] = tensors.values()
-    return vector
-
-
-def load_unet(backbone: Backbone, folder: Path) -> Any:
-    """The backbone's kind of U-Net; another one, or none, is a sentence."""
-    from diffusers import UNet2DConditionModel
-    from safetensors import SafetensorError
-
-    from baselines.fitting import refuse_misfit, shapes_of
-
-    try:
-        unet = UNet2DConditionModel.from_pretrained(
-            folder, subfolder=FOLDER, dtype=backbone.dtype, use_safetensors=True
-        )
-    except (OSError, ValueError, RuntimeError, TypeError, SafetensorError) as error:
-        told = " ".join(str(error).split())[:200]
-        raise UserError(f"{folder / FOLDER} is no U-Net that diffusers opens: {told}") from None
-    theirs, wanted = (shapes_of(dict(one.named_parameters())) for one in (unet, backbone.unet))
-    refuse_misfit(NAME, backbone, folder / FOLDER, theirs, wanted)
-    return unet
-
-
 @contextmanager
 def apply(
     backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, Any]
@@ -278,7 +249,8 @@ def apply(
     """The trained U-Net in the pipeline; `<name> <super-category>` for the placeholder."""
     import torch
 
-    from baselines.dreambooth import drawing_with
+    from baselines.dreambooth import drawing_with, load_unet
+    from baselines.fitting import word_in
     from baselines.parts import (
         assert_only,
         refuse_points,
@@ -298,9 +270,8 @@ def apply(
             f"leave it out of --pairs"
         )
     [(name, fitted)] = fits.items()
-    vector = load_word(backbone, fitted.folder / FILE).to(backbone.device)
+    vector = word_in(NAME, backbone, fitted.folder / FILE)
     unet = load_unet(backbone, fitted.folder)
-    unet.to(backbone.device, memory_format=torch.channels_last).requires_grad_(False).eval()
     plain, before = backbone.unet, stamps(backbone)
     pairs = [
         *zip(plain.parameters(), unet.parameters(), strict=True),

@@ -157,13 +157,23 @@ def drawing_with(backbone: Backbone, unet: Any) -> Iterator[None]:
         backbone.pipe.unet = plain
 
 
+def load_unet(backbone: Backbone, folder: Path) -> Any:
+    """A trained U-Net, ready to draw; one of another kind, or not whole, is a sentence."""
+    import torch
+
+    from baselines.adapter_parts import whole
+
+    unet = whole(backbone, folder, FOLDER, str(folder))
+    unet.to(backbone.device, memory_format=torch.channels_last)
+    return unet.requires_grad_(False).eval()
+
+
 @contextmanager
 def apply(
     backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, Any]
 ) -> Iterator[Write]:
     """`sks <super-category>` for the placeholder, and the trained U-Net in the pipeline."""
     import torch
-    from diffusers import UNet2DConditionModel
 
     from baselines.parts import RARE, assert_only, refuse_points, spelled, stamps
 
@@ -174,10 +184,7 @@ def apply(
             f"db out of --pairs"
         )
     [(name, fitted)] = fits.items()
-    unet = UNet2DConditionModel.from_pretrained(
-        fitted.folder, subfolder=FOLDER, dtype=backbone.dtype, use_safetensors=True
-    )
-    unet.to(backbone.device, memory_format=torch.channels_last).requires_grad_(False).eval()
+    unet = load_unet(backbone, fitted.folder)
     plain, before = backbone.unet, stamps(backbone)
     with drawing_with(backbone, unet):
         assert_only(before, backbone, lambda weight: weight.startswith("unet."))

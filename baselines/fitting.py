@@ -1,7 +1,7 @@
 """Whether trained files are those of a method and a backbone.
 
 In: a file, and the shapes that are wanted by name. Out: its tensors, or one sentence that names the
-first that is missing, unknown, or of another shape.
+first that is missing, unknown, of another shape, or not of finite numbers.
 """
 
 from __future__ import annotations
@@ -21,15 +21,25 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def tensors_in(file: Path) -> dict[str, torch.Tensor]:
+    """What a file holds, each of finite numbers."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        return load_file(file)
+        tensors = load_file(file)
     except FileNotFoundError:
         raise UserError(f"{file.parent} has no {file.name}; name a trained folder") from None
     except (SafetensorError, OSError) as error:
         raise UserError(f"{file} is no safetensors file, or it is damaged: {error}") from None
+    refuse_not_finite(str(file), tensors)
+    return tensors
+
+
+def refuse_not_finite(name: str, tensors: Mapping[str, torch.Tensor]) -> None:
+    """NaN and infinities would end in black pictures."""
+    if broken := [key for key, one in tensors.items() if not bool(one.isfinite().all())]:
+        first, more = min(broken), f" and {len(broken) - 1} more" if len(broken) > 1 else ""
+        raise UserError(f"{name} holds numbers that are not finite, in {first:.200}{more}")
 
 
 def shapes_of(tensors: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
@@ -62,3 +72,16 @@ def word_shapes(backbone: Backbone, found: Shapes, usual: str) -> dict[str, tupl
         return {key: (1, one) for key, one in zip(FILE_KEYS, backbone.text.widths, strict=True)}
     [name] = found if len(found) == 1 else [usual]
     return {name: (backbone.text.width,)}
+
+
+def word_in(method: str, backbone: Backbone, file: Path) -> torch.Tensor:
+    """The vector of a file with one learned word; any other file is a sentence."""
+    from baselines.parts import embedding_of
+
+    tensors = tensors_in(file)
+    found = shapes_of(tensors)
+    wanted = word_shapes(backbone, found, "<name>")
+    if not backbone.text.joint:  # diffusers' own script writes a vector as a row
+        found = {name: shape[1:] if shape[:1] == (1,) else shape for name, shape in found.items()}
+    refuse_misfit(method, backbone, file, found, wanted)
+    return embedding_of(tensors).flatten().to(backbone.device)

@@ -13,9 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from perfusion_core.errors import UserError
+
 if TYPE_CHECKING:  # a plan reads this file without torch
     import torch
 
+    from baselines.adapter_files import Layer
     from perfusion_core.backbone import Backbone
     from perfusion_core.subject import Fitted, Subject
     from perfusion_core.training import Progress, Validation, Write
@@ -158,27 +161,89 @@ def apply(
 
     refuse_points(NAME, point)
     before = stamps(backbone)
-    with beside(backbone, [fitted.folder / FILE for fitted in fits.values()]):
+    with beside(NAME, backbone, [fitted.folder / FILE for fitted in fits.values()]):
         assert_applied(backbone, before, len(fits))
         yield spelled({name: f"{RARE} {fitted.super_category}" for name, fitted in fits.items()})
 
 
 @contextmanager
-def beside(backbone: Backbone, files: Sequence[Path]) -> Iterator[None]:
-    """The matrices of these files beside the U-Net's weights, for the duration."""
+def beside(method: str, backbone: Backbone, files: Sequence[Path]) -> Iterator[None]:
+    """The matrices of these files beside the U-Net's weights, for the duration; a file of another
+    kind or model, or one that is not whole, is a sentence.
+    """
     unet = backbone.unet
     adapters = [f"concept_{n}" for n in range(len(files))]
+    each = [layers_in(method, backbone, file) for file in files]
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several are meant
-            for adapter, file in zip(adapters, files, strict=True):
-                unet.load_lora_adapter(
-                    file.parent, weight_name=file.name, prefix="unet", adapter_name=adapter
-                )
+        for adapter, file, layers in zip(adapters, files, each, strict=True):
+            load(unet, file, adapter)
+            refuse_other_matrices(unet, file, adapter, layers)
         unet.set_adapters(adapters)
         yield
     finally:
         unet.unload_lora()
+
+
+def layers_in(method: str, backbone: Backbone, file: Path) -> list[Layer]:
+    """The pairs of matrices in a file: one for each projection of the U-Net's attentions."""
+    from baselines.adapter_files import layers_of, refuse_misfits
+    from baselines.fitting import refuse_misfit, tensors_in
+
+    tensors = tensors_in(file)
+    layers = layers_of(tensors, str(file), backbone)
+    refuse_misfits(backbone, layers, str(file))
+    found = {f"{layer.part}.{layer.module}": () for layer in layers}
+    wanted = {f"unet.{name}": () for name in projections(backbone.unet)}
+    refuse_misfit(method, backbone, file, found, wanted)
+    if kohya := [key for key in tensors if not key.startswith("unet.")]:
+        raise UserError(
+            f"{file} has keys of kohya's scripts, such as {min(kohya):.200}, and {method} reads "
+            f"those of diffusers"
+        )
+    return layers
+
+
+def projections(unet: Any) -> list[str]:
+    """The names of all attention projections, which matrices may stand beside already."""
+    ends = tuple(f".{layer}.weight" for layer in LAYERS)
+    names = (name.replace(".base_layer.", ".") for name, _ in unet.named_parameters())
+    return [name.removesuffix(".weight") for name in names if name.endswith(ends)]
+
+
+def load(unet: Any, file: Path, adapter: str) -> None:
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several are meant
+            unet.load_lora_adapter(
+                file.parent, weight_name=file.name, prefix="unet", adapter_name=adapter
+            )
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, OSError) as error:
+        told = " ".join(str(error).split())[:200]
+        raise UserError(f"{file} cannot be loaded by diffusers: {told}") from None
+
+
+def refuse_other_matrices(unet: Any, file: Path, adapter: str, layers: Sequence[Layer]) -> None:
+    """diffusers only logs what it leaves out, and a header may ask for more than the file holds."""
+    import torch
+
+    held = {n: matrix for n, matrix in unet.named_parameters() if adapter in n.split(".")}
+    wanted = {
+        f"{layer.module}.lora_{side}.{adapter}.weight": matrix
+        for layer in layers
+        for side, matrix in layer.matrices.items()
+    }
+    odd = [
+        name
+        for name in held.keys() | wanted.keys()
+        if name not in held
+        or name not in wanted
+        or not torch.equal(held[name], wanted[name].to(held[name]))
+    ]
+    if odd:
+        raise UserError(
+            f"{file}: diffusers has {len(odd)} matrices otherwise than the file, such as "
+            f"{min(odd)}; save it again without a configuration in its header"
+        )
 
 
 def assert_applied(
@@ -197,11 +262,7 @@ def assert_applied(
         if name not in beside
     }
     assert plain == before, "a weight of the base is changed"
-    wanted = [
-        name
-        for name in before
-        if name.startswith("unet.") and name.endswith(tuple(f".{s}.weight" for s in LAYERS))
-    ]
-    assert len(beside) == 2 * concepts * len(wanted), "not every attention layer is adapted"
+    wanted = 2 * concepts * len(projections(backbone.unet))
+    assert len(beside) == wanted, "not every attention layer is adapted"
     ups = [p for name, p in backbone.unet.named_parameters() if ".lora_B." in name]
     assert all(bool(up.any()) for up in ups), "an adapter changes nothing"

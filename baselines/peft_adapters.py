@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from baselines.lora import LAYERS
+from baselines.fitting import refuse_misfit
+from baselines.lora import LAYERS, projections
 from baselines.parts import (
     CLASS,
     RARE,
@@ -181,7 +182,8 @@ def adapters(
     refuse_points(kind.method, point)
     folders = {f"concept_{n}": fitted.folder for n, fitted in enumerate(fits.values())}
     with loaded(kind, backbone, folders):
-        for name in folders:
+        for name, folder in folders.items():
+            refuse_gaps(kind, backbone, folder, name)
             assert_moved(kind, backbone, name)
         yield spelled({name: f"{RARE} {fitted.super_category}" for name, fitted in fits.items()})
 
@@ -232,6 +234,14 @@ def load(kind: Kind, backbone: Backbone, folder: Path, name: str) -> None:
             f"{folder}: {len(odd)} matrices are not those that its {ABOUT} tells of, "
             f"such as {odd[0]}"
         )
+
+
+def refuse_gaps(kind: Kind, backbone: Backbone, folder: Path, name: str) -> None:
+    """A file without one of the layers that the method trains is half a concept."""
+    mine = of_adapter(backbone.unet, kind, name)
+    found = {key.partition(f".{kind.mark}")[0]: () for key in mine}
+    wanted = dict.fromkeys(projections(backbone.unet), ())
+    refuse_misfit(kind.method, backbone, folder / WEIGHTS, found, wanted)
 
 
 def of_adapter(unet: torch.nn.Module, kind: Kind, name: str) -> dict[str, torch.nn.Parameter]:

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
+from baselines.fitting import tensors_in
 from perfusion_core.errors import UserError
 from perfusion_core.files import write_tensors
 
@@ -70,13 +69,8 @@ def read_adapter(
     """Settings for peft's configuration, the matrices by peft's names without its prefix, and the
     names of the layers that they stand beside."""
     settings = settings_of(kind, folder / ABOUT)
-    try:
-        tensors = load_file(folder / WEIGHTS)
-    except (SafetensorError, OSError) as error:
-        raise UserError(
-            f"{folder / WEIGHTS} is no safetensors file, or it is damaged: {error}"
-        ) from None
-    return settings, *layers_of(kind, backbone, folder / WEIGHTS, tensors)
+    file = folder / WEIGHTS
+    return settings, *layers_of(kind, backbone, file, tensors_in(file))
 
 
 def read_about(file: Path) -> dict[str, Any]:

@@ -211,13 +211,6 @@ def only(folder: Path, end: str) -> Path:
     return found[0]
 
 
-def refuse_other_lora(backbone: Backbone, file: Path) -> None:
-    """A file of another kind, or of another model, in one sentence."""
-    from baselines.adapter_files import layers_of, read, refuse_misfits
-
-    refuse_misfits(backbone, layers_of(read(file, str(file)), str(file), backbone), str(file))
-
-
 @contextmanager
 def apply(
     backbone: Backbone, fits: Mapping[str, Fitted], point: Mapping[str, Any]
@@ -236,13 +229,13 @@ def apply(
     words: dict[str, Word] = {}
     spelt: dict[str, str] = {}
     for name, fitted in fits.items():
-        refuse_other_lora(backbone, only(fitted.folder, LORA))
         vectors = load_words(backbone, only(fitted.folder, WORDS))
         mine = words_of(name, fitted.super_category, vectors)
+    loras = [only(fitted.folder, LORA) for fitted in fits.values()]
         spelt[name] = written_out(mine, fitted.super_category)
         words |= mine
     before = stamps(backbone)
-    with beside(backbone, [only(fitted.folder, LORA) for fitted in fits.values()]):
+    with beside(NAME, backbone, loras):
         assert_applied(backbone, before, len(fits))
         with spoken(backbone, words):
             for word, one in words.items():

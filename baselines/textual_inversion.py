@@ -148,12 +148,13 @@ def apply(
     """`sample` resolves the {names}, so the text stays as it is."""
     import torch
 
+    from baselines.fitting import word_in
     from baselines.parts import assert_only, refuse_points, spelled, spoken, stamps
     from perfusion_core.prompts import Word
 
     refuse_points(NAME, point)
     words = {
-        name: Word(fitted.super_category, load(backbone, fitted.folder))
+        name: Word(fitted.super_category, word_in(NAME, backbone, fitted.folder / FILE))
         for name, fitted in fits.items()
     }
     before = stamps(backbone)
@@ -164,14 +165,6 @@ def apply(
                 *(said(backbone, word) for word in (f"{{{name}}}", fitted.super_category))
             ), f"{{{name}}} means the same as {fitted.super_category!r}"
         yield spelled({})
-
-
-def load(backbone: Backbone, folder: Path) -> torch.Tensor:
-    from safetensors.torch import load_file
-
-    from baselines.parts import embedding_of
-
-    return embedding_of(load_file(folder / FILE)).to(backbone.device)
 
 
 def said(backbone: Backbone, text: str) -> torch.Tensor:

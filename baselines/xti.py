@@ -172,16 +172,11 @@ def apply(
 
 def load(backbone: Backbone, file: Path) -> dict[str, torch.Tensor]:
     """One embedding a layer, by the layer's name; any other file is a sentence."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
+    from baselines.fitting import tensors_in
     from baselines.layered_word import layer_names
     from perfusion_core.errors import UserError, unknown
 
-    try:
-        tensors = load_file(file)
-    except SafetensorError as error:
-        raise UserError(f"{file} is no safetensors file, or it is damaged: {error}") from None
+    tensors = tensors_in(file)
     layers, width = layer_names(backbone), backbone.text.width
     if not tensors.keys() & set(layers):
         held = ", ".join(sorted(tensors)[:3]) or "nothing"

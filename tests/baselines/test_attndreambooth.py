@@ -273,8 +273,8 @@ def test_files_of_others_are_a_sentence(tiny_backbone, tmp_path):
     save_file({"a": torch.ones(32), "b": torch.ones(32)}, tmp_path / FILE)
     assert "has no <name>, which attndreambooth" in refused(tmp_path)
     save_file({"<teddy>": torch.ones(32)}, tmp_path / FILE)
-    assert "is no U-Net that diffusers opens" in refused(tmp_path)
+    assert "its unet cannot be opened" in refused(tmp_path)
     plain = tiny_backbone.unet
     other = UNet2DConditionModel.from_config({**plain.config, "cross_attention_dim": 48})
     other.save_pretrained(tmp_path / FOLDER)
-    assert "it was trained on another model" in refused(tmp_path)
+    assert "its unet is not shaped like that of the backbone" in refused(tmp_path)

@@ -189,6 +189,8 @@ def test_files_of_others_are_a_sentence(method, fitted, tiny_backbone, tmp_path)
     assert "holds to_q, which" in refused(made | {"to_q": torch.ones(2)}, word)
     assert "has the shape (768,)" in refused(made, {TOKEN: torch.ones(768)})
     assert f"has no {TOKEN}, which" in refused(made, {"a": word[TOKEN], "b": word[TOKEN] + 1})
+    broken = made | {first: made[first] * float("nan")}
+    assert f"numbers that are not finite, in {first}" in refused(broken, word)
     assert "is no safetensors file, or it is damaged" in refused({}, word)
 
 

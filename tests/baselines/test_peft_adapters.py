@@ -227,6 +227,16 @@ def test_matrices_that_are_not_there(name, tiny_backbone, fit_of, tmp_path):
     assert "1 matrices are not those" in said
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_a_layer_that_is_not_there(name, tiny_backbone, fit_of, tmp_path):
+    whole = matrices(fit_of(name).folder)
+    gone = next(iter(whole)).removeprefix(peft_files.PREFIX).rpartition(".to_")[0]
+    fewer = {key: one for key, one in whole.items() if f"{gone}.to_q." not in key}
+    assert len(fewer) < len(whole)
+    said = refused(name, tiny_backbone, changed(fit_of(name), tmp_path / "fewer", fewer))
+    assert f"has no {gone}.to_q, which {name} on the backbone" in said
+
+
 def test_other_files_and_words(tiny_backbone, fit_of, tmp_path):
     dora = fit_of("dora")
 
@@ -245,6 +255,10 @@ def test_other_files_and_words(tiny_backbone, fit_of, tmp_path):
     torn = changed(dora, tmp_path / "torn")
     (torn["teddy"].folder / peft_files.WEIGHTS).write_bytes(b"torn")
     assert "is no safetensors file" in refused("dora", tiny_backbone, torn)
+    (torn["teddy"].folder / peft_files.WEIGHTS).unlink()
+    assert f"has no {peft_files.WEIGHTS}" in refused("dora", tiny_backbone, torn)
+    broken = {key: one * float("nan") for key, one in matrices(dora.folder).items()}
+    assert "numbers that are not finite, in" in told("broken", tensors=broken)
 
 
 @pytest.mark.parametrize(

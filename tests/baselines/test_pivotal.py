@@ -156,6 +156,11 @@ WRONG = {
         WORDS,
         lambda one: {"<teddy>": torch.zeros(2, 16)},
         r"<teddy> has the shape \(2, 16\), and the backbone .* takes 1 to 30 vectors of 32",
+    "a LoRA without one layer": (
+        LORA,
+        lambda one: {name: one[name] for name in one if "mid_block.attentions.0." not in name},
+        "has no unet.mid_block.*to_.*, which pivotal on the backbone .* wants",
+    ),
     ),
     "words of two encoders": (
         WORDS,

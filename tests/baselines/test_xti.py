@@ -260,6 +260,10 @@ WRONG = {
         r"is not a file of P\+, which has embeddings named IN01 to OUT03 and not <teddy>",
     ),
     "nothing": (lambda one: {}, "and not nothing; give one that xti trained"),
+    "numbers that are none": (
+        lambda one: one | {"MID": torch.full((1, 32), float("inf"))},
+        "holds numbers that are not finite, in MID",
+    ),
     "two vectors": (
         lambda one: one | {"MID": torch.zeros(2, 32)},
         r"has a MID of the shape \(2, 32\), and one vector of 32 numbers is wanted",
@@ -284,6 +288,9 @@ def test_another_file_is_one_sentence(what, tiny_backbone, fits, tmp_path):
 def test_a_damaged_file_is_one_sentence(tiny_backbone, tmp_path):
     (tmp_path / xti.ONE_FILE).write_bytes(b"no tensors")
     with pytest.raises(UserError, match="is no safetensors file, or it is damaged"):
+        refused(tiny_backbone, tmp_path)
+    (tmp_path / xti.ONE_FILE).unlink()
+    with pytest.raises(UserError, match=r"has no xti.safetensors; name a trained folder"):
         refused(tiny_backbone, tmp_path)
 
 
