@@ -121,7 +121,7 @@ def _of(place: Path, method: Method, concept: Concept, there: Mapping[str, Path]
             method.one_file,
             *(file for file in files if file.endswith(f"/{method.one_file}")),
         ):
-            _refuse_foreign(said, files.get(file, path / file), concept)
+            _refuse_foreign(said, files.get(file, path / file), method, concept)
     about = {key: value for key, value in about.items() if key not in ("key", "files")}
     return Given(tuple((file, str(files[file]), sums[file]) for file in sums), digest(sums), about)
 
@@ -141,18 +141,21 @@ def _refuse_another(said: str, place: Path, concept: Concept) -> None:
         )
 
 
-def _refuse_foreign(said: str, path: Path, concept: Concept) -> None:
+def _refuse_foreign(said: str, path: Path, method: Method, concept: Concept) -> None:
     """A file that does not say of what kind its concept is, or says another one."""
+    foreign = f"{said}: {path} is no {method.one_file} that {method.base} trained"
     try:
         with safe_open(path, "np") as file:
             kind = (file.metadata() or {}).get("super_category")
     except (SafetensorError, OSError) as error:
-        raise UserError(
-            f"{said}: {path} is not a concept file, or it is damaged: {error}"
-        ) from None
+        raise UserError(f"{foreign}, or it is damaged: {error}") from None
+    if not kind:
+        raise UserError(f"{foreign}: its header names no super_category")
     if kind != concept.super_category:
-        other = f"a concept of the kind {kind!r}" if kind else "not a concept file"
-        raise UserError(f"{said}: {path} is {other}; {concept.name} is a {concept.super_category}")
+        raise UserError(
+            f"{said}: {path} is a concept of the kind {kind!r}; {concept.name} is a "
+            f"{concept.super_category}"
+        )
 
 
 def _in_run(run: Path, method: Method) -> dict[str, Path]:
