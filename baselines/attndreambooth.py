@@ -53,6 +53,9 @@ CITE = """@inproceedings{pang2024attndreambooth,
   year = {2024},
   note = {arXiv:2406.05000}
 }"""
+# steps of a stage, and what attention counts in the loss
+NOT_NEGATIVE = ("word_steps", "attention_steps", "word_mean_weight", "word_variance_weight",
+                "mean_weight", "variance_weight")  # fmt: skip
 FOLDER, FILE = "unet", "learned_embeds.safetensors"  # as DreamBooth's and Textual Inversion's
 
 
@@ -79,11 +82,11 @@ class Config:
     masks: bool = field(default=False, metadata={"later": True})
 
     def __post_init__(self) -> None:
-        if min(self.word_steps, self.attention_steps) < 0:
-            raise UserError(
-                f"word_steps={self.word_steps} and attention_steps={self.attention_steps}: a stage "
-                f"has at least 0 steps"
-            )
+        for name in NOT_NEGATIVE:
+            if getattr(self, name) < 0:
+                raise UserError(
+                    f"fit.attndreambooth.{name}={getattr(self, name)}: at least 0 is needed"
+                )
 
 
 MINIATURE = Config(lr_word=0.0025, lr_attention=8e-4, lr=8e-5)

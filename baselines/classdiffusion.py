@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from perfusion_core.errors import UserError
+
 if TYPE_CHECKING:  # a plan reads this file without torch
     import torch
 
@@ -70,6 +72,12 @@ class Config:
     checkpointing: bool = False
     # Whether the loss is weighted by masks, as Perfusion's is. A recipe may leave it out.
     masks: bool = field(default=False, metadata={"later": True})
+
+    def __post_init__(self) -> None:
+        if self.class_weight < 0:
+            raise UserError(
+                f"fit.classdiffusion.class_weight={self.class_weight}: at least 0 is needed"
+            )
 
 
 # 64 pixels cannot be made a third

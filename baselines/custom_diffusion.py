@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from perfusion_core.errors import UserError
+
 if TYPE_CHECKING:  # a plan reads this file without torch
     from perfusion_core.backbone import Backbone
     from perfusion_core.subject import Fitted, Subject
@@ -57,6 +59,13 @@ class Config:
     checkpointing: bool = False
     # Whether the loss is weighted by masks, as Perfusion's is. A recipe may leave it out.
     masks: bool = field(default=False, metadata={"later": True})
+
+    def __post_init__(self) -> None:
+        if self.accumulate > 0 and self.batch % (2 * self.accumulate):
+            raise UserError(
+                f"fit.cd.batch={self.batch} with fit.cd.accumulate={self.accumulate}: half of each "
+                f"part is class images, so give a batch that {2 * self.accumulate} divides"
+            )
 
 
 # results/first-world/tuning-miniature; 64 pixels cannot be made a third

@@ -7,10 +7,12 @@ the turn (COFT) is left out: in their code it grows with the square of a block's
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from baselines.peft_method import apply_of, fit_of
+from perfusion_core.errors import UserError
 
 if TYPE_CHECKING:  # a plan reads this file without torch
     from baselines.peft_files import Kind
@@ -65,19 +67,34 @@ def refuse_uneven(backbone: Backbone, config: Config) -> None:
     import torch
 
     from baselines.lora import LAYERS
-    from perfusion_core.errors import UserError
 
-    blocks = config.blocks
-    widths = {
-        layer.in_features
-        for name, layer in backbone.unet.named_modules()
-        if isinstance(layer, torch.nn.Linear) and name.endswith(tuple(f".{one}" for one in LAYERS))
-    }
-    if uneven := sorted(width for width in widths if width % blocks):
+    refuse_undivided(
+        config,
+        backbone.name,
+        {
+            layer.in_features
+            for name, layer in backbone.unet.named_modules()
+            if isinstance(layer, torch.nn.Linear)
+            and name.endswith(tuple(f".{one}" for one in LAYERS))
+        },
+    )
+
+
+def refuse_undivided(config: Config, name: str, widths: Iterable[int]) -> None:
+    if uneven := sorted(width for width in widths if width % config.blocks):
         raise UserError(
-            f"fit.oft.blocks={blocks} does not divide {', '.join(map(str, uneven))}, widths of "
-            f"{backbone.name}'s attentions; give a number that divides them all"
+            f"fit.oft.blocks={config.blocks} does not divide {', '.join(map(str, uneven))}, widths "
+            f"of {name}'s attentions; give a number that divides them all"
         )
+
+
+def refuse_backbone(config: Config, name: str, unet: Mapping[str, Any]) -> None:
+    """By a plan, which knows a U-Net's configuration and not its layers."""
+    kinds, channels = unet.get("down_block_types", ()), unet.get("block_out_channels", ())
+    text = unet.get("cross_attention_dim", ())
+    widths = {n for kind, n in zip(kinds, channels) if "CrossAttn" in kind}
+    widths |= {text} if isinstance(text, int) else set(text or ())
+    refuse_undivided(config, name, widths)
 
 
 def settings_of(config: Config) -> dict[str, Any]:

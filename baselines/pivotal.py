@@ -47,6 +47,7 @@ SETTINGS = ()
 UNTUNED = True
 TUNED = ("lr", "lr_embedding")
 STYLE = {"colour": "#6F4E37", "marker": "<", "dash": (0, (4, 1.2, 1, 1.2))}
+MOST_WORDS = 70  # of CLIP's 77 tokens: not start and end, "a photo of a" and the super-category
 LORA, WORDS = "_lora.safetensors", "_emb.safetensors"  # ends of its files' names
 
 
@@ -74,8 +75,13 @@ class Config:
         for name, least in (("rank", 1), ("words", 1), ("word_steps", 0)):
             if getattr(self, name) < least:
                 raise UserError(
-                    f"pivotal with {name}={getattr(self, name)}: at least {least} is needed"
+                    f"fit.pivotal.{name}={getattr(self, name)}: at least {least} is needed"
                 )
+        if self.words > MOST_WORDS:
+            raise UserError(
+                f"fit.pivotal.words={self.words}: at most {MOST_WORDS} is allowed, because CLIP "
+                f"reads 77 tokens and the prompt is among them"
+            )
 
 
 MINIATURE = Config(steps=75, word_steps=75, batch=4, lr=4e-3, lr_embedding=5e-3)
@@ -226,12 +232,12 @@ def apply(
 
     refuse_points(NAME, point)
     refuse_two_encoders(NAME, backbone)
+    loras = [only(fitted.folder, LORA) for fitted in fits.values()]
     words: dict[str, Word] = {}
     spelt: dict[str, str] = {}
     for name, fitted in fits.items():
         vectors = load_words(backbone, only(fitted.folder, WORDS))
         mine = words_of(name, fitted.super_category, vectors)
-    loras = [only(fitted.folder, LORA) for fitted in fits.values()]
         spelt[name] = written_out(mine, fitted.super_category)
         words |= mine
     before = stamps(backbone)

@@ -44,6 +44,7 @@ BUILT_IN = {
 # What others trained, named by their files (`perfbench evaluate`); nobody types it as a method.
 ELSEWHERE = {"adapter": "baselines.adapter"}
 EVERY = "all"  # in --methods: each built-in method that is trained, once
+AT_LEAST_0 = ("images", "weight_decay", "prior_weight")
 CONTRACT = ("NAME", "LABEL", "VERSION", "TRAINED", "PRIOR", "Config", "MINIATURE", "fit", "apply")
 
 
@@ -221,15 +222,26 @@ def recipe(module: ModuleType, name: str, changes: Mapping[str, Any], miniature:
 
 
 def refuse_out_of_range(what: str, key: str, value: Any) -> None:
-    """Options that all methods mean alike: counts, rates, the gate's temperatures."""
+    """Options that all methods mean alike: counts, rates, weights, the gate's temperatures."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return
     if key in ("steps", "batch", "accumulate", "rank", "blocks", "words") and value < 1:
         raise UserError(f"{what}={value!r}: at least 1 is needed")
-    if key.endswith("temperature") and value <= 0:
+    # a gradient that is cut to the length 0 trains nothing
+    if (key.endswith("temperature") or key == "clip") and value <= 0:
         raise UserError(f"{what}={value!r}: a number above 0 is needed")
-    if (key.startswith("lr") or key == "images") and value < 0:
+    if (key.startswith("lr") or key in AT_LEAST_0) and value < 0:
         raise UserError(f"{what}={value!r}: at least 0 is needed")
+
+
+def refuse_uneven_parts(name: str, made: Any) -> None:
+    """Of the whole recipe: a batch and its parts may be set in different places."""
+    batch, parts = getattr(made, "batch", 1), getattr(made, "accumulate", 1)
+    if isinstance(batch, int) and isinstance(parts, int) and parts > 0 and batch % parts:
+        raise UserError(
+            f"fit.{name}.accumulate={parts} does not divide fit.{name}.batch={batch}; give a "
+            f"number that divides it"
+        )
 
 
 def resolve_methods(config: Config, miniature: bool) -> tuple[Method, ...]:
@@ -239,10 +251,11 @@ def resolve_methods(config: Config, miniature: bool) -> tuple[Method, ...]:
         for name in named:
             if name not in known:
                 raise unknown(f"method in {key}", name, known)
-    return tuple(
-        _method(config, name, miniature)
-        for name in check_names(config.methods, config.method_files)
-    )
+    names = check_names(config.methods, config.method_files)
+    for name in config.fit:
+        if name not in names:  # a slip in a recipe that is not trained now is one, too
+            _method(config, name, miniature)
+    return tuple(_method(config, name, miniature) for name in names)
 
 
 def _method(config: Config, name: str, miniature: bool) -> Method:
@@ -256,6 +269,7 @@ def _method(config: Config, name: str, miniature: bool) -> Method:
         changes["steps"] = round(what.steps * recipe(module, name, changes, miniature).steps)
     changes |= own
     made = recipe(module, name, changes, miniature)
+    refuse_uneven_parts(name, made)
     told = said(what.base, config.method_files)
     select = what.select if what.select is not None else config.select_step or told.selects
     where = sources(config.method_files)[what.base]

@@ -81,6 +81,7 @@ def prepare_run(config: Config, guests: Sequence[Guest] = ()) -> Prepared:
     refuse_projected(models, chosen)
     refuse_two_encoders(models, chosen)
     refuse_unpooled(models, chosen)
+    refuse_unfit(config, models, chosen, trained_elsewhere)
     if not models.covariance and (
         needy := [method.base for method in chosen if method.needs_covariance]
     ):
@@ -144,6 +145,20 @@ def refuse_unpooled(models: Models, chosen: Iterable[Method]) -> None:
             f"{models.name} reads no pooled text; leave it out, or take a backbone of Stable "
             f"Diffusion XL's kind"
         )
+
+
+def refuse_unfit(
+    config: Config, models: Models, chosen: Iterable[Method], given: Collection[str]
+) -> None:
+    """By methods whose recipe does not fit every U-Net, from its configuration alone."""
+    unet = read_json(Path(models.place) / "unet" / "config.json")
+    if not unet:  # a single file, or a transformer: training itself looks at the layers
+        return
+    for method in chosen:
+        if method.trained and method.name not in given:
+            module = methods.load_method(method.base, config.method_files)
+            if refuse := getattr(module, "refuse_backbone", None):
+                refuse(module.Config(**method.config), models.name, unet)
 
 
 def usual_folder(config: Config, models: Models, protocol: Mapping[str, Any]) -> Path:

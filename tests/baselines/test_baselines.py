@@ -338,7 +338,7 @@ def test_cd_first_token_gives_no_gradient():
 
 
 def test_cd_refuses_a_batch_without_halves(tiny_backbone, tmp_path):
-    with pytest.raises(UserError, match="a batch of 6 cannot be split into 4 equal parts"):
+    with pytest.raises(UserError, match="half of each part is class images"):
         custom_diffusion.fit(
             tiny_backbone,
             subject(),

@@ -274,7 +274,7 @@ def test_rank_0_is_refused_before_anything_is_done(name, option):
     [
         ("lokr", {"factor": 0}, "fit.lokr.factor=0: -1, or at least 2, is needed"),
         ("loha", {"alpha": 0}, "fit.loha.alpha=0: a number above 0 is needed"),
-        ("pivotal", {"word_steps": -1}, "pivotal with word_steps=-1: at least 0 is needed"),
+        ("pivotal", {"word_steps": -1}, "fit.pivotal.word_steps=-1: at least 0 is needed"),
     ],
 )
 def test_numbers_that_cannot_be_are_refused_by_the_plan(name, change, said):

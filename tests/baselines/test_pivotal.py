@@ -129,9 +129,13 @@ def test_it_is_found_under_another_name(tiny_backbone, fits):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"rank": 0}, "pivotal with rank=0: at least 1 is needed"),
-        ({"words": 0}, "pivotal with words=0: at least 1 is needed"),
-        ({"word_steps": -1}, "pivotal with word_steps=-1: at least 0 is needed"),
+        ({"rank": 0}, "fit.pivotal.rank=0: at least 1 is needed"),
+        ({"words": 0}, "fit.pivotal.words=0: at least 1 is needed"),
+        (
+            {"words": 90},
+            "fit.pivotal.words=90: at most 70 is allowed, because CLIP reads 77 tokens",
+        ),
+        ({"word_steps": -1}, "fit.pivotal.word_steps=-1: at least 0 is needed"),
     ],
 )
 def test_recipes_that_cannot_be(change, says, tiny_backbone, tmp_path):
@@ -152,15 +156,15 @@ WRONG = {
         lambda one: {name.replace("down_blocks.0", "down_blocks.7"): one[name] for name in one},
         "has no layers for .* of its keys: .*it was trained on another model",
     ),
-    "words of another width": (
-        WORDS,
-        lambda one: {"<teddy>": torch.zeros(2, 16)},
-        r"<teddy> has the shape \(2, 16\), and the backbone .* takes 1 to 30 vectors of 32",
     "a LoRA without one layer": (
         LORA,
         lambda one: {name: one[name] for name in one if "mid_block.attentions.0." not in name},
         "has no unet.mid_block.*to_.*, which pivotal on the backbone .* wants",
     ),
+    "words of another width": (
+        WORDS,
+        lambda one: {"<teddy>": torch.zeros(2, 16)},
+        r"<teddy> has the shape \(2, 16\), and the backbone .* takes 1 to 30 vectors of 32",
     ),
     "words of two encoders": (
         WORDS,

@@ -72,6 +72,49 @@ def test_counts_of_a_recipe_are_at_least_one():
             methods.resolve_methods(config, miniature=True)
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("lora.clip=-1", "a number above 0 is needed"),
+        ("oft.clip=0", "a number above 0 is needed"),
+        ("dora.weight_decay=-1", "at least 0 is needed"),
+        ("oft.prior_weight=-1.0", "at least 0 is needed"),
+        ("classdiffusion.class_weight=-1", "at least 0 is needed"),
+        ("attndreambooth.mean_weight=-1", "at least 0 is needed"),
+        ("attndreambooth.word_steps=-1", "at least 0 is needed"),
+        ("pivotal.words=90", "at most 70 is allowed"),
+        ("xti.accumulate=3", "does not divide fit.xti.batch=8"),
+        ("perfusion.accumulate=3", "does not divide fit.perfusion.batch=16"),
+        ("cd.batch=7", "half of each part is class images, so give a batch that 2 divides"),
+    ],
+)
+def test_recipes_that_can_only_fail_are_refused_by_the_plan(given, told):
+    """Also of a method that is not planned, whose recipe would else be passed over."""
+    for methods_ in (given.split(".")[0], "super"):
+        config = resolve(flags={"methods": methods_}, sets=[f"fit.{given}"])
+        with pytest.raises(UserError) as caught:
+            methods.resolve_methods(config, miniature=False)
+        said = str(caught.value)
+        assert f"fit.{given.removesuffix('.0')}" in said and told in said and "\n" not in said
+
+
+def test_a_batch_and_its_parts_are_judged_together():
+    sets = ["fit.cd.accumulate=3", "fit.cd.batch=12", "fit.xti.batch=9", "fit.xti.accumulate=3"]
+    config = resolve(flags={"methods": "cd,cd-better,xti"}, sets=sets)
+    assert len(methods.resolve_methods(config, miniature=False)) == 4
+
+
+def test_an_unknown_key_of_a_method_that_is_not_planned():
+    for fit, name in (("fit.dora.mask=true", "dora"), ("fit.cd-better.mask=true", "cd-better")):
+        with pytest.raises(UserError, match=f"unknown option of {name} 'mask'; did you mean 'mas"):
+            methods.resolve_methods(resolve(flags={"methods": "lora"}, sets=[fit]), miniature=True)
+    config = resolve(flags={"methods": "lora"}, sets=["fit.dora.masks=true"])
+    assert [one.name for one in methods.resolve_methods(config, miniature=True)] == [
+        "super",
+        "lora",
+    ]
+
+
 def test_points_of_a_method_that_is_not_there():
     with pytest.raises(
         UserError, match="unknown method in points 'perfusoin'; did you mean 'perfusion'"
