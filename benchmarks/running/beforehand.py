@@ -6,7 +6,7 @@ In: a `Prepared`. Out: sentences, seconds.
 
 import os
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from benchmarks.running.driver import Stops
@@ -83,6 +83,19 @@ def without_drift(prepared: Prepared) -> str:
     )
 
 
+def without_pairs(prepared: Prepared) -> str:
+    """Where pairs were asked for and some methods draw one concept in a picture."""
+    alone = [method.name for method in prepared.methods if not method.pairs]
+    if not prepared.config.pairs or not alone:
+        return ""
+    return f"no pairs are planned for {listed(alone)}, because one picture holds one concept there"
+
+
+def listed(names: Sequence[str]) -> str:
+    """As a sentence names several: a, b and c."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
 def tell(prepared: Prepared, about: Mapping[str, Any], ahead: TimeLeft, stops: Stops) -> None:
     """Counts, time and advice on stderr; a run of hours asks once, where somebody can answer."""
     total, left = about["total"], images_left(about)
@@ -95,7 +108,7 @@ def tell(prepared: Prepared, about: Mapping[str, Any], ahead: TimeLeft, stops: S
         file=sys.stderr,
     )
     advice = [faster(prepared, left), crowded(prepared.device, prepared.config.threads)]
-    if sentence := without_drift(prepared):
+    for sentence in filter(None, (without_drift(prepared), without_pairs(prepared))):
         print(f"perfbench: {sentence}", file=sys.stderr)
     for sentence in filter(None, advice if left else ()):
         print(f"perfbench: {sentence}", file=sys.stderr)

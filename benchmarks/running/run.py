@@ -16,7 +16,14 @@ from benchmarks.disk import read_json, read_manifest
 from benchmarks.planning.backbones import vae_note
 from benchmarks.planning.config import Config
 from benchmarks.planning.units import Plan
-from benchmarks.running.beforehand import faster, tell, time_left, without_drift, workers
+from benchmarks.running.beforehand import (
+    faster,
+    tell,
+    time_left,
+    without_drift,
+    without_pairs,
+    workers,
+)
 from benchmarks.running.driver import Driver, Outcome, Stops, counted, failures_text
 from benchmarks.running.familiar import warnings_of
 from benchmarks.running.forecast import as_text, forecast, images_left
@@ -62,7 +69,7 @@ def show_plan(prepared: Prepared, as_json: bool = False) -> int:
         print(json.dumps(about, indent=1))
         return 0
     print(f"{prepared.folder}\n{as_text(about)}")
-    if told := without_drift(prepared):
+    for told in filter(None, (without_drift(prepared), without_pairs(prepared))):
         print(told)
     if advice := faster(prepared, images_left(about)):
         print(advice)
