@@ -244,8 +244,10 @@ def refuse_uneven_parts(name: str, made: Any) -> None:
         )
 
 
-def resolve_methods(config: Config, miniature: bool) -> tuple[Method, ...]:
-    """The configured methods as the plan sees them; imports their modules."""
+def resolve_methods(config: Config, miniature: bool, joint: bool = False) -> tuple[Method, ...]:
+    """The configured methods as the plan sees them; imports their modules. `joint`: for a backbone
+    of several text encoders, whose miniature no method's rates were tuned on.
+    """
     known = method_names(config.method_files)
     for key, named in (("fit", config.fit), ("points", config.points)):
         for name in named:
@@ -254,11 +256,11 @@ def resolve_methods(config: Config, miniature: bool) -> tuple[Method, ...]:
     names = check_names(config.methods, config.method_files)
     for name in config.fit:
         if name not in names:  # a slip in a recipe that is not trained now is one, too
-            _method(config, name, miniature)
-    return tuple(_method(config, name, miniature) for name in names)
+            _method(config, name, miniature, joint)
+    return tuple(_method(config, name, miniature, joint) for name in names)
 
 
-def _method(config: Config, name: str, miniature: bool) -> Method:
+def _method(config: Config, name: str, miniature: bool, joint: bool) -> Method:
     what = variant(name, config.method_files)
     module = load_method(what.base, config.method_files)
     asked, own = config.fit.get(what.base, {}), config.fit.get(name, {})
@@ -294,15 +296,20 @@ def _method(config: Config, name: str, miniature: bool) -> Method:
         unet_only=told.unet_only,
         masks=bool(made.masks) if module.TRAINED and hasattr(made, "masks") else None,
         one_file=told.one_file,
-        untuned=told.untuned and miniature and _as_shipped(module, made, told),
+        untuned=miniature and _is_guess(told, joint) and not _rates_chosen(told, changes),
         label="" if what.base in BUILT_IN else told.label,
         style={} if what.base in BUILT_IN else told.style,
     )
 
 
-def _as_shipped(module: ModuleType, made: Any, told: Said) -> bool:
-    """Whether the rates are those of MINIATURE, and nobody chose others."""
-    return all(getattr(made, rate) == getattr(module.MINIATURE, rate) for rate in told.tuned)
+def _is_guess(told: Said, joint: bool) -> bool:
+    """Whether nobody searched for the rates of MINIATURE on such a backbone."""
+    return told.untuned or (joint and bool(told.tuned))
+
+
+def _rates_chosen(told: Said, changes: Mapping[str, Any]) -> bool:
+    """Whether each rate was set, by the user or a variant: one that was not is still a guess."""
+    return bool(told.tuned) and all(rate in changes for rate in told.tuned)
 
 
 def _keyed(recipe: Any) -> dict[str, Any]:

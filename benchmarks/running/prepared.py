@@ -60,7 +60,7 @@ def prepare_run(config: Config, guests: Sequence[Guest] = ()) -> Prepared:
     for concept in concepts:
         choose_prompts(config.prompts, catalog.prompts, concept.group)
     models = find_models(config)
-    chosen = methods.resolve_methods(config, models.miniature)
+    chosen = methods.resolve_methods(config, models.miniature, models.joint)
     bare = {concept.name: concept.digest for concept in (*catalog.concepts, *concepts)}
     given = find_given(
         config.trained,
@@ -73,7 +73,7 @@ def prepare_run(config: Config, guests: Sequence[Guest] = ()) -> Prepared:
     )
     trained_elsewhere = {name for name, _ in given}
     chosen = tuple(
-        replace(method, masks=None) if method.name in trained_elsewhere else method
+        replace(method, masks=None, untuned=False) if method.name in trained_elsewhere else method
         for method in chosen
     )
     chosen = (*chosen, *(guest.method for guest in guests))

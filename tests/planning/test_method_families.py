@@ -122,12 +122,24 @@ def test_all_is_not_one_method():
 # ---- untuned ----
 
 
-def test_a_guess_is_one_on_the_miniature_until_somebody_chooses_a_rate():
-    def told(miniature, *sets):
-        config = resolve(flags={"methods": "dora,lora"}, sets=list(sets))
-        return {one.name: one.untuned for one in methods.resolve_methods(config, miniature)}
+def guesses(names, *sets, miniature=True, joint=False):
+    config = resolve(flags={"methods": names}, sets=list(sets))
+    found = methods.resolve_methods(config, miniature, joint)
+    return [one.name for one in found if one.untuned]
 
-    assert told(True) == {"super": False, "dora": True, "lora": False}
-    assert not told(False)["dora"]  # the published recipe is no guess
-    assert told(True, "fit.dora.steps=10")["dora"]
-    assert not told(True, "fit.dora.lr=0.001")["dora"]
+
+def test_a_guess_is_one_on_the_miniature_until_somebody_chooses_the_rates():
+    assert guesses("dora,lora") == ["dora"]
+    assert guesses("dora,lora", miniature=False) == []  # the published recipe is no guess
+    assert guesses("dora", "fit.dora.steps=10") == ["dora"]
+    assert guesses("dora", "fit.dora.lr=0.001") == []
+    three = [f"fit.attndreambooth.{rate}=0.001" for rate in ("lr_word", "lr_attention", "lr")]
+    assert guesses("attndreambooth", *three[:2]) == ["attndreambooth"]
+    assert guesses("attndreambooth", *three) == []
+
+
+def test_nothing_was_tuned_on_a_miniature_of_several_text_encoders():
+    names = "lora,cd-better,dora,perfusion-published"
+    assert guesses(names, joint=True) == ["lora", "cd-better", "dora"]  # the last says its rates
+    assert guesses(names, "fit.lora.lr=0.001", joint=True) == ["cd-better", "dora"]
+    assert guesses(names, joint=True, miniature=False) == []

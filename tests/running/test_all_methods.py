@@ -13,6 +13,8 @@ from benchmarks.cli import run
 from benchmarks.figures.plots import series_of
 from benchmarks.figures.style import looks_of_runs
 from benchmarks.planning import methods
+from benchmarks.planning.config import resolve
+from benchmarks.running.prepared import prepare_run
 from benchmarks.tables.run_view import Run
 from benchmarks.tables.views import view
 
@@ -58,6 +60,18 @@ def test_who_is_untuned_is_marked_in_tables_views_and_figures(made):
         labels = {one.method: one.style.label for one in series_of(seen.table)}
     assert [name for name in labels if "(untuned)" in labels[name]] == sorted(UNTUNED)
     assert run(["plot", "pareto", str(made), "--out", str(made.parent / "p.svg")]) == 0
+
+
+def test_what_was_trained_elsewhere_is_no_guess_of_ours(made):
+    kit = shared()
+    flags = {"backbone": str(kit / "tiny"), "suite": str(kit / "concepts"), "concepts": "cat",
+             "methods": "dora,loha", "trained": f"dora={made}", "device": "cpu"}  # fmt: skip
+    prepared = prepare_run(resolve(preset="micro", flags=flags))
+    assert {one.name: one.untuned for one in prepared.methods} == {
+        "super": False,
+        "dora": False,
+        "loha": True,
+    }
 
 
 @pytest.mark.slow
