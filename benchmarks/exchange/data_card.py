@@ -16,7 +16,10 @@ from benchmarks.exchange.model_card import OURS, PAPER, interval, plain
 from benchmarks.exchange.run_dataset import CONCEPTS, PICTURES, PROMPTS, ROWS, Written
 from benchmarks.miniature.which_world import with_world
 from benchmarks.paths import DRAWN_WORLD
-from benchmarks.store.reading import imported_methods
+from benchmarks.planning.method_families import bibtex_entries, cited
+from benchmarks.planning.methods import cites_of
+from benchmarks.store.reading import imported_methods, untuned_methods
+from benchmarks.tables.table_text import UNTUNED, masked_fits, untuned_words
 from perfusion_core import __version__
 from perfusion_core.weight_digests import file_sha256
 
@@ -70,7 +73,7 @@ def data_card(
         scores(about, table),
         "## Protocol\n\n" + protocol(about),
         "## Licence\n\n" + licences(done, licence),
-        "## How to cite\n\n" + citing(title),
+        "## How to cite\n\n" + citing(title, about, done),
         "## What is not there\n\n" + absent(about, done),
         "## Files\n\n" + files(folder),
     ]
@@ -130,9 +133,10 @@ def configurations(done: Written) -> str:
 
 
 def scores(about: Mapping[str, Any], table: pd.DataFrame | None) -> str:
-    """The main table, where the run has one."""
+    """The main table, where the run has one; whose rates were a guess, and who had masks."""
     if table is None:
         return ""
+    untuned = untuned_methods(about)
     lines = [
         "| method | point | image similarity | text similarity | images |",
         "|---|" + "---|" * 4,
@@ -142,15 +146,17 @@ def scores(about: Mapping[str, Any], table: pd.DataFrame | None) -> str:
             continue
         named = {str(key): value for key, value in row.items()}
         each = " | ".join(interval(named, name) for name in ("image_sim", "text_sim"))
+        mark = f" {UNTUNED}" * (row["method"] in untuned)
         lines.append(
-            f"| {plain(str(row['method']))} | {plain(str(row['point']))} | {each} "
+            f"| {plain(str(row['method']))}{mark} | {plain(str(row['point']))} | {each} "
             f"| {int(row['n_images'])} |"
         )
     scorers = about.get("scorers") or [{}]
+    notes = plain(untuned_words(table, untuned) + masked_fits(about))
     return (
         "## Scores\n\n" + "\n".join(lines) + f"\n\nBy `{plain(str(scorers[0].get('name', '')))}`, "
         "with 95 % intervals over concepts. Scores under another protocol or scorer must not stand "
-        "beside these."
+        "beside these." + (f"\n\n{notes}" if notes else "")
     )
 
 
@@ -203,13 +209,20 @@ def licences(done: Written, licence: str) -> str:
     return "\n\n".join(lines)
 
 
-def citing(title: str) -> str:
+def citing(title: str, about: Mapping[str, Any], done: Written) -> str:
+    told = about.get("methods", {})
+    theirs = cited(cites_of(str(told.get(name, {}).get("of", name)) for name in done.methods))
+    known = bibtex_entries(PERFUSION).keys()
+    methods = "\n\n".join(
+        entry for key, entry in bibtex_entries(theirs).items() if key not in known
+    )
     return (
         "This data set by its address, with the program that made it:\n\n```bibtex\n"
         "@software{perfbench,\n  title   = {Perfbench: a benchmark of text-to-image "
         "personalization},\n  author  = {{The Perfbench authors}},\n"
         f"  version = {{{__version__}}},\n  year    = {{2026}}\n}}\n```\n\n"
         f"[Perfusion]({PAPER}), whose protocol it follows:\n\n```bibtex\n{PERFUSION}\n```"
+        + (f"\n\nThe methods in it:\n\n```bibtex\n{methods}\n```" if methods else "")
     )
 
 

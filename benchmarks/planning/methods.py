@@ -371,3 +371,9 @@ def listed(files: Sequence[str] = ()) -> list[dict[str, Any]]:
 def citations(files: Sequence[str] = ()) -> str:
     """BibTeX of every method, each entry once."""
     return cited(said_of(where).cite for where in sources(files).values())
+
+
+def cites_of(bases: Iterable[str]) -> list[str]:
+    """BibTeX of the built-in and installed ones among these."""
+    known = sources()
+    return [said_of(known[base]).cite for base in dict.fromkeys(bases) if base in known]

@@ -216,6 +216,25 @@ def test_what_programs_write_into_pictures_stays_here(with_pictures, tmp_path, o
     assert not any(word in plain for word in (b"tEXt", b"iTXt", b"eXIf", b"somebody"))
 
 
+def test_the_card_says_who_is_untuned_who_had_masks_and_who_is_cited(tmp_path):
+    folder, methods = tmp_path / "run", {"cd": ("default",), "lora": ("default",)}
+    made_run.make_run(folder, methods, ["cat"], prompts=1, images=1, size=16)
+    about = json.loads((folder / "run.json").read_text())
+    about["methods"] = {
+        "cd": {"of": "cd", "config": {}, "untuned": True, "masks": True},
+        "lora": {"of": "lora", "config": {}, "masks": False},
+    }
+    (folder / "run.json").write_text(json.dumps(about))
+    publish(folder, tmp_path / "mine", "--licence", "mit", "--photographs", "none")
+    readme = (tmp_path / "mine" / "README.md").read_text()
+    assert "| cd (untuned) | default |" in readme and "| lora | default |" in readme
+    assert "Untuned: the rates of cd are a guess for this backbone" in readme
+    assert "Trained with masks: cd. Without: lora." in readme
+    for key, times in {"tewel2023keylocked": 1, "kumari2023customdiffusion": 1, "hu2022lora": 1,
+                       "ruiz2023dreambooth": 0}.items():  # fmt: skip
+        assert readme.count(f"{{{key},") == times, key
+
+
 def test_another_vae_is_named_in_the_card(with_pictures, tmp_path):
     folder = shutil.copytree(with_pictures, tmp_path / "run")
     about = json.loads((folder / "run.json").read_text())
