@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.figures.style import untuned_here
 from benchmarks.safe_paths import below
 from benchmarks.study.answers import read_key
 from benchmarks.study.collect import Collected, collect
@@ -34,7 +35,8 @@ def analyse(folder: Path, min_agreement: float = 0.5) -> Report:
             f"rules"
         )
     results = results_of(collected.ratings, key.about["methods"], key.about["kind"])
-    text = markdown(key, collected, results, min_agreement)
+    with untuned_here(key.untuned):
+        text = markdown(key, collected, results, min_agreement)
     out = below(folder, "analysis")
     out.mkdir(exist_ok=True)
     names = ("pairs", "concepts", "correlation", "places")
@@ -42,6 +44,7 @@ def analyse(folder: Path, min_agreement: float = 0.5) -> Report:
     frames |= {"raters": collected.raters, "ratings": collected.ratings}
     for name, frame in frames.items():
         frame.round(6).to_csv(below(out, f"{name}.csv"), index=False, lineterminator="\n")
-    draw(key.about["kind"], results, out / "study")
+    with untuned_here(key.untuned):
+        draw(key.about["kind"], results, out / "study")
     below(out, "table.md").write_text(text + "\n", encoding="utf-8")
     return Report(out, text, results, collected)

@@ -39,6 +39,11 @@ class Key:
         return str(self.about["secret"])
 
     @property
+    def untuned(self) -> list[str]:
+        """Its methods whose rates were a guess."""
+        return list(self.about.get("untuned", []))
+
+    @property
     def sessions(self) -> list[dict[str, Any]]:
         return list(self.about["sessions"])
 
@@ -131,6 +136,9 @@ def wrong_key(about: Any) -> str:
         return "its secret or its study is not hexadecimal"
     if bad := next((name for name in about["methods"] if not is_name(name)), None):
         return f"its method {shown(bad)} is no name"
+    guessed = about.get("untuned", [])
+    if not isinstance(guessed, list) or not all(isinstance(name, str) for name in guessed):
+        return "its untuned is no list of methods"
     for session in about["sessions"]:
         trials = session.get("trials") if isinstance(session, dict) else None
         if not isinstance(trials, list) or type(session.get("block")) is not int:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.disk import Locks, replace
+from benchmarks.store.reading import known_run, untuned_methods
 from benchmarks.study import design as plans
 from benchmarks.study.answers import KEY_SCHEMA
 from benchmarks.study.contact_sheet import write_private
@@ -126,6 +127,7 @@ def make_key(
         "kind": kind,
         "run": run.resolve().name,
         "methods": list(methods),
+        **({"untuned": guessed} if (guessed := guesses_in(run, methods)) else {}),
         "design": asdict(design),
         "secret": secret,
         "planned": planned,
@@ -141,6 +143,11 @@ def make_key(
             for n, (block, trials) in enumerate(made, 1)
         ],
     }
+
+
+def guesses_in(run: Path, methods: Sequence[str]) -> list[str]:
+    """Those whose rates were a guess, for the tables: the run may be gone when answers come."""
+    return [name for name in untuned_methods(known_run(run)) if name in methods]
 
 
 def about_task(task: Task) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from benchmarks.study.collect import Collected, refusal_counts
 from benchmarks.study.design import RATE
 from benchmarks.study.results import Results
 from benchmarks.tables.statistics import Interval
-from benchmarks.tables.table_text import aligned
+from benchmarks.tables.table_text import aligned, untuned_words
 
 METRICS = {
     "image_sim": "image similarity",
@@ -67,7 +67,7 @@ answers were independent
 of each other; the 95 % interval is clustered by rater and by concept. The paper's figures are \
 those it printed for its
 own raters, images and prompts (section 5.2).
-
+{untuned_words(results.means, key.untuned)}
 ## In pairs
 
 {pairs_table(kind, results)}

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.store.csv_files import is_there
-from benchmarks.store.reading import imported_methods, refuse_older
+from benchmarks.store.reading import imported_methods, refuse_older, untuned_methods
 from benchmarks.tables import judged_measures
 from benchmarks.tables.comparable import (
     KEYS,
@@ -73,6 +73,7 @@ class Report:
     # operating points, concepts and prompts of the reference that the run was not asked for
     not_run: tuple[str, ...]
     strict: bool
+    untuned: tuple[str, ...] = ()  # methods whose rates were a guess in either run
 
     @property
     def undecided(self) -> bool:
@@ -217,6 +218,7 @@ def gate_runs(
         notes=tuple(notes),
         not_run=tuple(not_run),
         strict=strict,
+        untuned=tuple(dict.fromkeys(untuned_methods(before) + untuned_methods(now))),
     )
 
 

@@ -5,7 +5,7 @@ In: a Report. Out: text; FORMATS by name.
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from math import isfinite
 from typing import Any
 from xml.etree import ElementTree
@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 from benchmarks.tables.gate import Report, calibrate_margins, gate_runs
 from benchmarks.tables.judging import FAIL, INCONCLUSIVE, PASS, POWER, Finding
 from benchmarks.tables.margins import Margin
-from benchmarks.tables.table_text import aligned
+from benchmarks.tables.table_text import GUESSED, aligned, label
 from perfusion_core.errors import UserError, unknown
 
 HEAD = [
@@ -29,9 +29,10 @@ HEAD = [
 ]
 
 
-def name_of(finding: Finding) -> str:
-    point = "" if finding.point == "default" else f" {finding.point}"
-    return f"{finding.method}{point}" + (" (pairs)" if finding.of == "pairs" else "")
+def name_of(finding: Finding, untuned: Collection[str] = ()) -> str:
+    """As a row of the run's table; a CI server knows a case by its name without a mark."""
+    named = label("method", finding.method, finding.point, untuned)
+    return named + (" (pairs)" if finding.of == "pairs" else "")
 
 
 def metric_of(finding: Finding) -> str:
@@ -86,7 +87,13 @@ def gate_rows(report: Report) -> list[list[str]]:
             format_loss(finding.caught),
         ]
         rows.append(
-            [finding.verdict, name_of(finding), metric_of(finding), *means, because(finding)]
+            [
+                finding.verdict,
+                name_of(finding, report.untuned),
+                metric_of(finding),
+                *means,
+                because(finding),
+            ]
         )
     return rows
 
@@ -123,7 +130,15 @@ def gate_summary(report: Report) -> list[str]:
     ]
     lines += power_row(report)
     lines += [f"not in the run: {', '.join(report.not_run)}"] if report.not_run else []
+    if guessed := guesses_in(report):
+        lines.append(GUESSED.format(", ".join(guessed)))
     return lines + [f"also differs, which is allowed: {line}" for line in report.notes]
+
+
+def guesses_in(report: Report) -> list[str]:
+    """The untuned methods that are judged."""
+    judged = {finding.method for finding in report.findings}
+    return [name for name in report.untuned if name in judged]
 
 
 def gate_table(report: Report) -> str:
@@ -160,6 +175,7 @@ def as_json(report: Report) -> str:
         "differences": list(report.differences),
         "notes": list(report.notes),
         "not_run": list(report.not_run),
+        **({"untuned": guessed} if (guessed := guesses_in(report)) else {}),
         "findings": [_plain(finding) for finding in report.findings],
     }
     return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

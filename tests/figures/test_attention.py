@@ -24,6 +24,7 @@ from benchmarks.figures.attention.leakage import (
     leakage_of,
     read_part,
     smaller,
+    text_of,
     write_part,
 )
 from benchmarks.store.run_folder import Store, attention_folder
@@ -239,6 +240,13 @@ def test_excess_is_paired_with_the_super_category_in_the_same_picture():
     assert (ti["excess"], ti["excess_lo"], ti["excess_hi"]) == pytest.approx(tuple(wanted))
     (alone,) = leakage_of(cells(values), {"a", "b"}).to_dict("records")
     assert np.isnan(alone["excess"])
+
+
+def test_the_table_marks_whose_rates_are_a_guess():
+    leaks = leakage_of(cells({("cat", "a"): 0.1}), {"a"})
+    assert "| ti (untuned) |" in text_of(leaks, ["ti", "oft"])
+    assert text_of(leaks, ["ti", "oft"]).splitlines()[-1].startswith("Untuned: the rates of ti are")
+    assert "ntuned" not in text_of(leaks, ["oft"])
 
 
 def test_smaller_is_the_mean_of_blocks():

@@ -420,6 +420,23 @@ def test_one_rater_and_one_concept_give_a_mean_and_no_interval(tmp_path):
     assert "no picture has two answers" in report.text
 
 
+def test_a_method_whose_rates_were_a_guess_is_marked(tmp_path):
+    run = make_run(tmp_path / "run", ("cat",), prompts=1, size=16)
+    about = json.loads((run / "run.json").read_text())
+    about["methods"] = {name: {"of": name, "untuned": True} for name in ("cd", "oft")}
+    (run / "run.json").write_text(json.dumps(about))
+    export(run, "ranking", tmp_path / "s", Design(responses=1, qualify=0, pass_mark=0))
+    assert read_key(tmp_path / "s").untuned == ["cd"]
+    write_answers(tmp_path / "s", lambda task, random: [3, 1, 2])
+    text = analyse(tmp_path / "s").text
+    assert text.count("Custom Diffusion (untuned)") == 3 and "DreamBooth (untuned)" not in text
+    assert "Untuned: the rates of cd are a guess" in text
+    key = json.loads((tmp_path / "s/private/key.json").read_text())
+    (tmp_path / "s/private/key.json").write_text(json.dumps({**key, "untuned": "cd"}))
+    with pytest.raises(UserError, match="untuned is no list"):
+        read_key(tmp_path / "s")
+
+
 def test_one_answer_is_a_mean_without_an_error(tmp_path):
     run = make_run(tmp_path / "run", ("cat",), prompts=1, size=16)
     export(run, "ranking", tmp_path / "s", Design(responses=1, qualify=0, pass_mark=0))

@@ -362,6 +362,13 @@ def test_conditions_that_differ_are_mentioned(reference, capsys):
     )
 
 
+def test_a_method_that_was_untuned_in_either_run_is_marked(reference, capsys):
+    methods = {"cd": {"of": "cd", "config": {}, "untuned": True}}
+    run_check(reference, cells_of_repeat(10), methods=methods)
+    out = capsys.readouterr().out
+    assert "| cd (untuned) " in out and "Untuned: the rates of cd are a guess" in out
+
+
 def test_compiling_is_a_condition_as_the_dtype_is(reference, capsys):
     run_check(reference, cells_of_repeat(10), config={"compile": True}, dtype="bfloat16")
     out = capsys.readouterr().out

@@ -82,6 +82,19 @@ def test_text():
     ]
 
 
+def test_an_untuned_method_is_marked_for_people_and_told_to_programs():
+    report = replace(ALL, untuned=("oft", "cd"))
+    for form in ("text", "markdown"):
+        text = FORMATS[form](report)
+        assert "| cd (untuned) " in text and "| ti " in text
+        assert "Untuned: the rates of cd are a guess" in text and "oft" not in text
+    assert json.loads(FORMATS["json"](report))["untuned"] == ["cd"]
+    assert "untuned" not in json.loads(FORMATS["json"](ALL))
+    # a CI server compares cases by their names
+    cases = [re.findall('testcase name="(.*?)"', FORMATS["junit"](r)) for r in (report, ALL)]
+    assert cases[0] == cases[1]
+
+
 def test_a_kind_and_its_prompts_are_named_in_every_format():
     kind = replace(FELL, kind="deform", prompts=(("d03", 0.061, 0.02),) * 6)
     report = replace(ALL, findings=(FELL, kind))

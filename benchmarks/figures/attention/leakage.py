@@ -22,11 +22,12 @@ import pandas as pd
 from benchmarks.digests import digest
 from benchmarks.disk import on_disk, replace
 from benchmarks.figures.attention.known_pictures import Known
+from benchmarks.store.reading import untuned_methods
 from benchmarks.store.run_folder import Store, attention_file, attention_folder
 from benchmarks.tables.grid import FLOOR
 from benchmarks.tables.run_view import Run, starred
 from benchmarks.tables.statistics import clustered
-from benchmarks.tables.table_text import aligned, estimate
+from benchmarks.tables.table_text import aligned, estimate, label, untuned_words
 
 LEVELS = (250, 500, 750)  # timesteps of 1,000
 SIDE = 256  # pixels of the pictures kept for the figure
@@ -187,7 +188,7 @@ def write_attention(run: Run, store: Store, found: Mapping[Part, Found]) -> str:
     for name, frame in (("cells", cells), ("leakage", leaks)):
         rounded = frame.round(dict.fromkeys(frame.select_dtypes("float"), 6))
         store.write_text(folder / f"{name}.csv", rounded.to_csv(index=False, lineterminator="\n"))
-    return text_of(leaks)
+    return text_of(leaks, untuned_methods(run.about))
 
 
 def smaller(picture: np.ndarray) -> np.ndarray:
@@ -203,8 +204,8 @@ def smaller(picture: np.ndarray) -> np.ndarray:
     )
 
 
-def text_of(leaks: pd.DataFrame) -> str:
-    """The table for people."""
+def text_of(leaks: pd.DataFrame, untuned: Collection[str] = ()) -> str:
+    """The table for people; `untuned`: methods whose rates are a guess."""
     against = leaks["method"].eq(FLOOR).any()
     head = [
         "leakage",
@@ -219,11 +220,12 @@ def text_of(leaks: pd.DataFrame) -> str:
         values += [
             estimate(r["excess"], r["excess_lo"], r["excess_hi"]) for r in records if against
         ]
-        rows.append([str(method), "" if point == "default" else str(point), *values])
+        named = label("method", str(method), "default", untuned)
+        rows.append([named, "" if point == "default" else str(point), *values])
     area, n = leaks["area"].iloc[0], int(leaks["n_concepts"].max())
     return f"""{aligned(rows)}
 
 Share of the attention of the concept's word that lies outside the object, means over {n} \
 concept{"s" * (n > 1)} with
 95 % intervals. A word that attended to everything alike would leak {area:.3f}.
-"""
+{untuned_words(leaks, untuned)}"""
