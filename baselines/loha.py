@@ -45,7 +45,7 @@ CITE = """@inproceedings{yeh2024lycoris,
   year = {2022},
   note = {arXiv:2108.06098}
 }"""
-STYLE = {"marker": "h", "dash": (0, (7, 2))}
+STYLE = {"marker": "X", "dash": (0, (7, 2))}
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ CITE = """@inproceedings{yeh2024lycoris,
   year = {2024},
   note = {arXiv:2309.14859}
 }"""
-STYLE = {"marker": "8", "dash": (0, (2, 2))}
+STYLE = {"marker": "s", "dash": (0, (2, 2))}
 
 
 @dataclass(frozen=True)

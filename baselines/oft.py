@@ -37,7 +37,7 @@ CITE = """@inproceedings{qiu2023oft,
   year = {2023},
   note = {arXiv:2306.07280}
 }"""
-STYLE = {"marker": "p", "dash": (0, (1, 1))}
+STYLE = {"marker": "o", "dash": (0, (1, 1))}
 
 
 @dataclass(frozen=True)

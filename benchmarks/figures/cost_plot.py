@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 
 from benchmarks.figures import plots
 from benchmarks.figures.charts import key
-from benchmarks.figures.crowded import MANY, in_family_colour, on_front
+from benchmarks.figures.crowded import on_front
 from benchmarks.figures.label_placing import Drawn, Label, finish_layout
 from benchmarks.figures.selection import Wish, at_point, best_point, in_order, needs, of_main
-from benchmarks.figures.style import COLUMN, GREY, PAGE, Style
+from benchmarks.figures.style import COLUMN, GREY, MANY, PAGE, Style
 from benchmarks.store.fit_costs import NUMBERS
 from benchmarks.tables.costs import WORDS
 from benchmarks.tables.run_view import Run
@@ -50,8 +50,7 @@ def cost(runs: Sequence[Run], wish: Wish) -> Figure:
         f"of no method both {score} and {name} are known; a run by this version of perfbench "
         f"measures its costs (docs/statistics.md)",
     )
-    if crowd := len(points) > MANY:
-        points = [replace(one, style=in_family_colour(one.style, one.method)) for one in points]
+    crowd = len(points) > MANY
     figure = Figure(figsize=(PAGE if crowd else COLUMN, 2.6), layout="constrained")
     axes = figure.subplots()
     axes.set_xlabel(axis_words(name))

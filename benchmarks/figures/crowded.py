@@ -1,43 +1,23 @@
-"""A plane with many methods: hulls around families, one colour for each, names on the front alone.
+"""A plane with many methods: hulls around families, names on the front alone.
 
 In: methods and points [n, 2]. Out: families, what lies on the front, drawn hulls. With few methods
 nothing of this is used, and a figure looks as it always did.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch, Polygon
 from scipy.spatial import ConvexHull, QhullError
 
-from benchmarks.figures.style import Style, split_variant
+from benchmarks.figures.style import family_of
 from benchmarks.planning.method_families import FAMILIES, Family
-from benchmarks.planning.method_text import said_of
-from benchmarks.planning.methods import BUILT_IN, VARIANTS
-
-MANY = 8  # names that a plane has room for
-
-
-def family_of(method: str) -> str:
-    """What the file of a built-in method, or of a variant's base, says; else empty."""
-    base = split_variant(method)[0]
-    base = VARIANTS[base].base if base in VARIANTS else base
-    return said_of(BUILT_IN[base]).family if base in BUILT_IN else ""
 
 
 def family_place(method: str) -> int:
     """Where a method's family stands among all; without one, last."""
     return [*FAMILIES, family_of(method)].index(family_of(method))
-
-
-def in_family_colour(style: Style, method: str) -> Style:
-    """A method's look among many: its marker, and the colour of its family."""
-    family = FAMILIES.get(family_of(method))
-    looks: dict[str, Any] = {"ink": "", **family.style} if family else {}
-    return replace(style, **looks)
 
 
 def on_front(points: np.ndarray) -> np.ndarray:
@@ -76,6 +56,6 @@ def draw_hulls(axes: Axes, families: Mapping[str, np.ndarray]) -> None:
 
 
 def hull_keys(families: Sequence[str]) -> list[Patch]:
-    """Of the families in a legend."""
-    shown: list[Family] = [FAMILIES[name] for name in FAMILIES if name in families]
+    """Of the families in a legend, given once a point: those that have a hull."""
+    shown: list[Family] = [FAMILIES[name] for name in FAMILIES if families.count(name) > 1]
     return [Patch(facecolor=one.colour, alpha=0.3, label=one.title) for one in shown]

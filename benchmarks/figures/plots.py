@@ -15,13 +15,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from benchmarks.figures.crowded import MANY, draw_hulls, family_of, in_family_colour, on_front
+from benchmarks.figures.crowded import draw_hulls, on_front
 from benchmarks.figures.label_placing import Drawn, Label
 from benchmarks.figures.style import (
     GREY,
+    MANY,
     STYLES,
     Style,
     best_of,
+    family_of,
     split_variant,
     strangers_among,
     style_of,
@@ -219,7 +221,6 @@ def pareto(axes: Axes, table: pd.DataFrame) -> Drawn:
     every = series_of(shown)
     crowd = crowd_of(every)
     if crowd:
-        every = [one if one.along else in_families(one) for one in every]
         draw_hulls(axes, families_of(crowd))
     best = front_of(every)
     for series in every:
@@ -273,14 +274,10 @@ def pareto(axes: Axes, table: pd.DataFrame) -> Drawn:
 
 
 def crowd_of(every: Sequence[Series]) -> list[Series]:
-    """The single points where they are too many to be named one by one, in the colours of their
-    families; else none."""
+    """The single points where they are too many to be named one by one (style.py has them in the
+    colours of their families); else none."""
     named = [one for one in every if not one.along and as_trained(one, every) is None]
-    return list(map(in_families, named)) if len(named) > MANY else []
-
-
-def in_families(one: Series) -> Series:
-    return replace(one, style=in_family_colour(one.style, one.method))
+    return named if len(named) > MANY else []
 
 
 def families_of(crowd: Sequence[Series]) -> dict[str, np.ndarray]:

@@ -8,6 +8,7 @@ import io
 import re
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -23,7 +24,9 @@ from matplotlib.figure import Figure
 from benchmarks.disk import write_whole
 from benchmarks.planning import methods
 from benchmarks.planning.ablations import ABLATIONS
-from benchmarks.planning.method_text import is_label, said_of, style_problem
+from benchmarks.planning.method_families import FAMILIES
+from benchmarks.planning.method_text import MARKERS, is_label, said_of, style_problem
+from benchmarks.planning.points import OperatingPoint
 from benchmarks.safe_paths import leads_out
 from benchmarks.scoring.reserved import OURS
 from benchmarks.store.reading import untuned_methods
@@ -176,6 +179,15 @@ _UNTUNED: ContextVar[frozenset[str]] = ContextVar(
 )
 
 
+MANY = 8  # names that a plane has room for
+_FAMILIES: ContextVar[Mapping[str, str]] = ContextVar(
+    "families of methods of a user's own that runs brought", default=PLAIN
+)
+_BY_FAMILY: ContextVar[bool] = ContextVar(
+    "whether the runs at hand have too many methods for a colour each", default=False
+)
+
+
 def known_looks() -> Mapping[str, Style]:
     """The built-in methods, and those whose style the runs at hand recorded."""
     return {**STYLES, **_BROUGHT.get()}
@@ -201,11 +213,13 @@ def _untuned(run: Run) -> list[str]:
 @contextmanager
 def looks_of_runs(runs: Iterable[Run]) -> Iterator[None]:
     """Inside the block methods of a user's own look as their files said when they were run
-    (run.json), and a method whose rates are a guess has that in its label.
+    (run.json), and a method whose rates are a guess has that in its label. Where their plane is
+    crowded, all figures have a colour a family.
     """
     runs = list(runs)
     found: dict[str, Style] = {}
     labels: dict[str, str] = {}
+    families = {name: family for run in runs for name, family in _families_in(run)}
     for told in (one for run in runs for one in _recorded(run) if isinstance(one, Mapping)):
         name, style = str(told.get("of", "")), told.get("style")
         if name in STYLES or name in methods.VARIANTS:
@@ -218,10 +232,13 @@ def looks_of_runs(runs: Iterable[Run]) -> Iterator[None]:
         if not style_problem(style):  # run.json may be anybody's
             found |= looks_of(name, style["label"], style)
     before, unnamed = _BROUGHT.set(found), _LABELS.set(labels)
+    related = _FAMILIES.set(families)
     marked = _UNTUNED.set(frozenset(name for run in runs for name in _untuned(run)))
     try:
-        yield
+        with coloured_as_in(runs):
+            yield
     finally:
+        _FAMILIES.reset(related)
         _BROUGHT.reset(before)
         _LABELS.reset(unnamed)
         _UNTUNED.reset(marked)
@@ -236,6 +253,68 @@ def untuned_here(names: Iterable[str]) -> Iterator[None]:
         yield
     finally:
         _UNTUNED.reset(marked)
+
+
+@contextmanager
+def coloured_as_in(runs: Sequence[Run]) -> Iterator[None]:
+    """Inside the block colours are those of the figures of these runs."""
+    before = _BY_FAMILY.set(named_points(runs) > MANY)
+    try:
+        yield
+    finally:
+        _BY_FAMILY.reset(before)
+
+
+def named_points(runs: Sequence[Run]) -> int:
+    """How many points a plane of these runs has to name: a main method at a lock and temperature
+    as its fit ended. A front has one name for its line, a selected step none beside its method.
+    """
+    points: Counter[tuple[int, str, tuple[object, ...]]] = Counter()
+    for number, run in enumerate(runs):
+        for method, told in _scored_points(run):
+            if told.step is None and split_variant(method)[1] in ("", "selected"):
+                points[number, method, told.family] += 1
+    single = [(number, method) for (number, method, _), count in points.items() if count == 1]
+    methods_of = Counter(single)
+
+    def joined(number: int, method: str) -> bool:
+        base, variant = split_variant(method)
+        return variant == "selected" and methods_of[number, base] == 1
+
+    return sum(not joined(*one) for one in single)
+
+
+def _scored_points(run: Run) -> list[tuple[str, OperatingPoint]]:
+    """Method and point of each row that has a place on the plane."""
+    try:
+        table = run.table
+        there = table[["text_sim", "image_sim"]].notna().all(axis=1)
+        rows = table[(table["kind"] == "method") & there]
+        return list(zip(rows["method"], map(OperatingPoint.parse, rows["point"])))
+    except UserError:  # the figure that needs the table says so
+        return []
+
+
+def _families_in(run: Run) -> Iterator[tuple[str, str]]:
+    """The family of each method of a user's own, by its name and its base's."""
+    try:
+        told = run.about.get("methods", {})
+    except UserError:
+        return
+    for name, one in told.items() if isinstance(told, Mapping) else ():
+        family = one.get("family") if isinstance(one, Mapping) else None
+        if isinstance(family, str) and family in FAMILIES:
+            yield from ((name, family), (str(one.get("of", name)), family))
+
+
+def family_of(method: str) -> str:
+    """What the file of a method, or of a variant's base, says; else empty."""
+    base = split_variant(method)[0]
+    base = methods.VARIANTS[base].base if base in methods.VARIANTS else base
+    if base in methods.BUILT_IN:
+        return said_of(methods.BUILT_IN[base]).family
+    told = _FAMILIES.get()
+    return told.get(method) or told.get(base, "")
 
 
 VARIANTS = {"selected": "selected step", **{one.name: one.label for one in ABLATIONS}}
@@ -263,6 +342,8 @@ def style_of(method: str, lock: str | None = None, strangers: Sequence[str] = ()
     takes its turn.
     """
     look = _look_of(method, lock, strangers)
+    if _BY_FAMILY.get() and f"{split_variant(method)[0]}/{lock}" not in known_looks():
+        look = _in_family_colour(look, method)
     return replace(look, label=f"{look.label} (untuned)") if method in _UNTUNED.get() else look
 
 
@@ -277,7 +358,20 @@ def _look_of(method: str, lock: str | None, strangers: Sequence[str]) -> Style:
     if known:
         return known
     turn = sorted(strangers).index(method) if method in strangers else 0
-    return replace(STRANGERS[turn % len(STRANGERS)], label=stranger_label(method))
+    look = replace(STRANGERS[turn % len(STRANGERS)], label=stranger_label(method))
+    if _BY_FAMILY.get() and (family := family_of(method)):
+        used = {one.marker for name, one in looks.items() if family_of(name) == family}
+        free = [marker for marker in MARKERS if marker not in used] or MARKERS
+        related = [name for name in sorted({*strangers, method}) if family_of(name) == family]
+        look = replace(look, marker=free[related.index(method) % len(free)])
+    return look
+
+
+def _in_family_colour(look: Style, method: str) -> Style:
+    """A method's look among many: its marker, and the colour of its family."""
+    family = FAMILIES.get(family_of(method))
+    changes: dict[str, Any] = {"ink": "", **family.style} if family else {}
+    return replace(look, **changes)
 
 
 def stranger_label(method: str) -> str:

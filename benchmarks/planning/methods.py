@@ -298,6 +298,7 @@ def _method(config: Config, name: str, miniature: bool, joint: bool) -> Method:
         one_file=told.one_file,
         untuned=miniature and _is_guess(told, joint) and not _rates_chosen(told, changes),
         label="" if what.base in BUILT_IN else told.label,
+        family="" if what.base in BUILT_IN else told.family,
         style={} if what.base in BUILT_IN else told.style,
     )
 

@@ -60,7 +60,8 @@ class Method:
     one_file: str = ""  # all that a fit leaves; empty: a folder
     untuned: bool = False  # its rates for the miniature are a guess, and tables say so
     label: str = ""
-    # of a method that is not built in, for figures
+    family: str = ""
+    # of a method that is not built in, as the two above: for figures
     style: Mapping[str, Any] = field(default_factory=dict)
 
 

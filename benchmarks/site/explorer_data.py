@@ -16,7 +16,13 @@ import pandas as pd
 
 from benchmarks.figures.report.html import SHAPES
 from benchmarks.figures.selection import at_point
-from benchmarks.figures.style import looks_of_runs, strangers_among, style_of, untuned_here
+from benchmarks.figures.style import (
+    coloured_as_in,
+    looks_of_runs,
+    strangers_among,
+    style_of,
+    untuned_here,
+)
 from benchmarks.miniature.which_world import with_world
 from benchmarks.planning.points import OperatingPoint
 from benchmarks.scoring.reserved import FLOOR
@@ -120,7 +126,7 @@ def run_data(one: Explored, questions: Questions) -> dict[str, Any]:
     numbers = questions.add(one)
     about = one.run.about
     untuned = untuned_methods(about)
-    with untuned_here(untuned):
+    with untuned_here(untuned), coloured_as_in([one.run]):
         points = told_apart([*points_of(one)])
     return {
         "name": one.name,

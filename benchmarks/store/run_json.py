@@ -227,6 +227,7 @@ def about_run(
             **({"untuned": True} if m.untuned else {}),
             **({"masks": m.masks} if m.masks is not None else {}),
             **({"label": m.label} if m.label else {}),
+            **({"family": m.family} if m.family else {}),
             **({"style": dict(m.style)} if m.style else {}),
         }
         for m in methods

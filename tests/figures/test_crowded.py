@@ -13,7 +13,8 @@ from matplotlib.patches import Polygon
 
 from benchmarks.figures import charts, cost_plot, crowded, plots
 from benchmarks.figures.selection import Wish
-from benchmarks.figures.style import COLUMN, PAGE, looks_of_runs, style_of, styled
+from benchmarks.figures.style import COLUMN, MANY, PAGE, family_of, looks_of_runs, style_of, styled
+from benchmarks.planning import methods
 from benchmarks.planning.method_families import FAMILIES
 from benchmarks.tables.run_view import Run
 
@@ -30,10 +31,11 @@ SPOTS = {
     "oft": (0.78, 0.71),
     "mine": (0.75, 0.69),
 }
+FEW = dict(itertools.islice(SPOTS.items(), MANY))
 ON_FRONT = {"ti", "dora"}
 
 
-def run_of(spots, folder, untuned=()):
+def run_of(spots, folder, untuned=(), said=()):
     rows = [
         {"kind": "method", "method": name, "point": "default", "text_sim": x, "image_sim": y}
         for name, (x, y) in spots.items()
@@ -46,7 +48,8 @@ def run_of(spots, folder, untuned=()):
     table["n_images"] = table["n_planned"] = 8
     run = Run(folder)
     run.__dict__["table"] = table
-    run.__dict__["about"] = {"methods": {name: {"untuned": True} for name in untuned}}
+    methods = {name: {"of": name, "untuned": name in untuned} for name in spots}
+    run.__dict__["about"] = {"methods": methods | dict(said)}
     return run
 
 
@@ -88,9 +91,9 @@ def test_many_methods_have_names_on_the_front_and_a_legend(tmp_path):
     named = {text.get_text() for text in axes.texts} & set(labels.values())
     assert named == {labels[name] for name in ON_FRONT}
     keys = [text.get_text() for text in legend.get_texts()]
-    families = ["word", "adapter", "model"]
-    assert keys[:3] == [FAMILIES[name].title for name in families]
-    assert sorted(keys[3:]) == sorted(labels.values())
+    # the other families have a point each, so no hull
+    assert keys[0] == FAMILIES["adapter"].title
+    assert sorted(keys[1:]) == sorted(labels.values())
     assert figure.get_figwidth() == PAGE
     box = legend.get_window_extent()
     assert not box.overlaps(axes.bbox) and figure.bbox.padded(1).contains(box.x0, box.y0)
@@ -106,20 +109,64 @@ def test_a_family_shares_a_colour_and_no_marker(tmp_path):
         crowd = plots.crowd_of(plots.series_of(run.table))
     assert len(crowd) == len(SPOTS)
     for one, other in itertools.combinations(crowd, 2):
-        family = crowded.family_of(one.method)
-        if family and family == crowded.family_of(other.method):
+        family = family_of(one.method)
+        if family and family == family_of(other.method):
             assert one.style.colour == other.style.colour == FAMILIES[family].colour
             assert one.style.marker != other.style.marker
         else:
             assert one.style.colour != other.style.colour
 
 
+def test_a_method_of_your_own_stands_with_its_family(tmp_path):
+    """Its colour and its hull, by a mark that no other of the family has."""
+    spots = {**SPOTS, "other": (0.76, 0.70)}
+    said = {name: {"of": name, "family": "adapter"} for name in ("mine", "other")}
+    run = run_of(spots, tmp_path, said=said)
+    with styled(), looks_of_runs([run]):
+        crowd = plots.crowd_of(plots.series_of(run.table))
+        family = [one for one in crowd if family_of(one.method) == "adapter"]
+        corners = plots.families_of(crowd)["adapter"]
+    assert {"mine", "other", "cd-better", "oft"} <= {one.method for one in family}
+    assert {one.style.colour for one in family} == {FAMILIES["adapter"].colour}
+    assert len({one.style.marker for one in family}) == len(family) == len(corners)
+    said = {"mine": {"of": "mine", "family": ["adapter"]}}  # run.json may be anybody's
+    with looks_of_runs([run_of(SPOTS, tmp_path, said=said)]):
+        assert family_of("mine") == ""
+
+
+def test_a_method_has_one_colour_in_all_figures_of_a_run(tmp_path):
+    for spots, colour in ((SPOTS, FAMILIES["adapter"].colour), (FEW, style_of("cd").colour)):
+        run = run_of(spots, tmp_path)
+        table = run.table.assign(train_seconds=10.0, kilobytes=1.0)
+        for end in ("", "_lo", "_hi"):
+            table[f"harmonic{end}"] = table[f"image_sim{end}"]
+        run.__dict__["table"] = table
+        with styled(), looks_of_runs([run]):
+            seen = {style_of("cd").colour}
+            for draw in (charts.pareto, cost_plot.cost):
+                lines = [line for axes in draw([run], Wish()).axes for line in axes.lines]
+                mark = style_of("cd").marker
+                seen |= {line.get_color() for line in lines if line.get_marker() == mark}
+        assert seen == {colour}
+    assert style_of("cd").colour != FAMILIES["adapter"].colour
+
+
+def test_marks_of_a_family_are_told_apart_at_their_size():
+    """Neither the same, nor two of those that are all dots at 4 points."""
+    round_ones = set("oph8")
+    for family in FAMILIES:
+        names = [name for name in methods.BUILT_IN if family_of(name) == family]
+        marks = [
+            style_of(name).marker for name in [*names, "cd-better"] if family_of(name) == family
+        ]
+        assert len(set(marks)) == len(marks) and len(round_ones & set(marks)) <= 1
+
+
 def test_few_methods_look_as_they_always_did(tmp_path):
-    few = dict(itertools.islice(SPOTS.items(), crowded.MANY))
-    figure, labels = figure_of(run_of(few, tmp_path))
+    figure, labels = figure_of(run_of(FEW, tmp_path))
     (axes,) = figure.axes
     assert not figure.legends and not axes.patches and figure.get_figwidth() == COLUMN
-    assert {labels[name] for name in few} <= {text.get_text() for text in axes.texts}
+    assert {labels[name] for name in FEW} <= {text.get_text() for text in axes.texts}
     colours = {line.get_color() for line in axes.lines if line.get_marker() == "v"}
     assert colours == {style_of("cd").colour} != {FAMILIES["adapter"].colour}
 
@@ -144,6 +191,6 @@ def test_the_cost_of_many_is_named_on_the_front_and_in_a_legend(tmp_path):
 
 
 def test_families_of_variants_and_strangers():
-    assert crowded.family_of("cd-better") == crowded.family_of("cd-selected") == "adapter"
-    assert crowded.family_of("perfusion-one-shot") == "perfusion"
-    assert crowded.family_of("mine") == "" == crowded.family_of("super")
+    assert family_of("cd-better") == family_of("cd-selected") == "adapter"
+    assert family_of("perfusion-one-shot") == "perfusion"
+    assert family_of("mine") == "" == family_of("super")

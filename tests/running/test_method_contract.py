@@ -19,7 +19,7 @@ from benchmarks.figures.plots import series_of
 from benchmarks.figures.registry import plot
 from benchmarks.figures.report.report_page import write_report
 from benchmarks.figures.selection import Wish
-from benchmarks.figures.style import STRANGERS, looks_of_runs, style_of, styled
+from benchmarks.figures.style import STRANGERS, family_of, looks_of_runs, style_of, styled
 from benchmarks.planning import methods
 from benchmarks.planning.config import resolve
 from benchmarks.planning.method_text import OPTIONAL
@@ -301,7 +301,7 @@ def test_an_unfinished_file_says_what_is_missing(tmp_path, backbone):
 
 def test_figures_draw_it_in_its_own_style(offset, tmp_path):
     """Also where its file is gone: the run remembers. Without STYLE it takes one that is left."""
-    offset.write_text(OFFSET.replace(HEAD, f"{HEAD}{STYLED}\n"))
+    offset.write_text(OFFSET.replace(HEAD, f'{HEAD}{STYLED}\nFAMILY = "adapter"\n'))
     out = tmp_path / "run"
     more = (
         "--method-file",
@@ -318,6 +318,9 @@ def test_figures_draw_it_in_its_own_style(offset, tmp_path):
         run.about["methods"]["offset"]["style"]["marker"] == "d"
         and "style" not in run.about["methods"]["super"]
     )
+    assert run.about["methods"]["offset-selected"]["family"] == "adapter"
+    with looks_of_runs([run]):
+        assert family_of("offset") == family_of("offset-selected") == "adapter"
     with styled(), looks_of_runs([run]):
         series = {one.method: one.style for one in series_of(run.table)}
     mine, selected = series["offset"], series["offset-selected"]
