@@ -25,6 +25,7 @@ TITLES = {
     "image_sim": "Image similarity",
     "text_gain": "Text similarity (raw cosine) gained on the super-category",
 }
+SLANT = 40.0  # degrees
 PLURAL = {"container": "containers", "wearable": "wearables"}
 
 
@@ -34,7 +35,9 @@ def breakdown(runs: Sequence[Run], wish: Wish) -> Figure:
     """
     panels, n_groups = panels_of(runs)
     rows = [len(panel) for panel in panels.values()]
-    figure = Figure(figsize=(PAGE, 0.2 * sum(rows) + 0.95), layout="constrained")
+    slanted = max(heads_of(list(map(str, panel.columns)))[2] for panel in panels.values()) > 0
+    height = 0.2 * sum(rows) + (1.3 if slanted else 0.95)
+    figure = Figure(figsize=(PAGE, height), layout="constrained")
     grid = figure.subplots(len(panels), 1, height_ratios=rows, squeeze=False)[:, 0]
     for number, (axes, (name, panel)) in enumerate(zip(grid, panels.items())):
         heat(axes, panel, signed=name == "text_gain")
@@ -99,10 +102,24 @@ def heat(axes: Axes, panel: pd.DataFrame, signed: bool) -> None:
         linewidths=0.8, linecolor="white",
     )  # fmt: skip
     axes.set(xlabel="", ylabel="")
-    room = (PAGE - 0.6) / panel.shape[1]  # inches of a column
+    names, size, angle = heads_of([label.get_text() for label in axes.get_xticklabels()])
+    axes.tick_params(length=0, labelrotation=0)
+    axes.set_xticklabels(names, rotation=angle, fontsize=size)
+    if angle:  # each ends at its column
+        for label in axes.get_xticklabels():
+            label.set(ha="right", va="top", rotation_mode="anchor")
+    axes.grid(visible=False)
+
+
+def heads_of(labels: Sequence[str]) -> tuple[list[str], float, float]:
+    """The heads of columns in lines, their size and angle: slanted where a word is wider than its
+    column."""
+    room = (PAGE - 0.6) / len(labels)  # inches of a column
     size = 6.5 if room > 0.65 else 5.6
     letters = int(72 * room / (0.6 * size))
-    names = [textwrap.fill(label.get_text(), letters) for label in axes.get_xticklabels()]
-    axes.set_xticklabels(names, rotation=0, fontsize=size)
-    axes.tick_params(length=0, labelrotation=0)
-    axes.grid(visible=False)
+    longest = max(len(word) for label in labels for word in label.split())
+    slanted = longest > letters
+    lines = [
+        textwrap.fill(label, max(letters, longest), break_long_words=False) for label in labels
+    ]
+    return lines, size, SLANT if slanted else 0.0

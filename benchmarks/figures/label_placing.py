@@ -11,7 +11,9 @@ from itertools import pairwise, product
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.font_manager import FontProperties
 from matplotlib.text import Text
+from matplotlib.textpath import text_to_path
 
 ANGLES = np.deg2rad(np.arange(0, 360, 15))
 # points between the point and the edge of its label
@@ -47,6 +49,16 @@ class Drawn:
     # intervals: keep clear where it costs little
     faint: list[np.ndarray] = field(default_factory=list)
     texts: list[Text] = field(default_factory=list)  # already written
+
+
+def in_lines(text: str, inches: float, size: float) -> str:
+    """Broken between words, where one line is too wide."""
+    lines: list[str] = []
+    for word in text.split(" "):
+        longer = f"{lines[-1]} {word}" if lines else word
+        wide = text_to_path.get_text_width_height_descent(longer, FontProperties(size=size), False)
+        lines = [*lines[:-1], longer] if not lines or wide[0] <= 72 * inches else [*lines, word]
+    return "\n".join(lines)
 
 
 def finish_layout(*parts: Drawn) -> None:

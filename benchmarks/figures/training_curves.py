@@ -13,11 +13,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmarks.figures.label_placing import in_lines
 from benchmarks.figures.selection import Wish, is_main, needs
 from benchmarks.figures.style import (
     COLUMN,
     GREY,
     PAGE,
+    RC,
     Style,
     known_looks,
     split_variant,
@@ -27,6 +29,7 @@ from benchmarks.figures.style import (
 from benchmarks.store.reading import planned_fits
 from benchmarks.tables.run_view import Run
 
+TITLE = 0.8  # of a panel's width; the rest are numbers beside it
 ACROSS = 4  # methods beside each other
 SMOOTH = 20  # a running mean goes over this part of the steps: single losses are mostly noise
 HUGE = 1e30  # a loss that is not below it (NaN is not) cannot be drawn
@@ -74,7 +77,8 @@ def training(runs: Sequence[Run], wish: Wish) -> Figure:
                     axes.axis("off")
                 continue
             style = style_of(members[place], None, strangers)
-            panels[0].set_title(style.label, loc="left", color=style.text)
+            title = in_lines(style.label, TITLE * (width - 0.6) / across, RC["axes.titlesize"])
+            panels[0].set_title(title, loc="left", color=style.text)
             draw_losses(panels[0], found[members[place]], style)
             if rows == 2:
                 panels[1].sharex(panels[0])

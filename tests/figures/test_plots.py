@@ -521,6 +521,14 @@ def test_names_of_many_columns_keep_apart():
     assert len(boxes) == 12 and all(one.x1 < other.x0 for one, other in itertools.pairwise(boxes))
 
 
+def test_heads_of_columns_are_never_broken_inside_words():
+    labels = ["AttnDreamBooth (untuned)", "LoRA", "Textual Inversion"]
+    for times, slanted in ((1, False), (5, True), (7, True)):
+        lines, size, angle = breakdown.heads_of(labels * times)
+        assert size > 5 and (angle > 0) == slanted
+        assert [line.split() for line in lines] == [label.split() for label in labels * times]
+
+
 # ---- pictures ----
 
 

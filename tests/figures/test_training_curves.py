@@ -9,6 +9,7 @@ from made_run import GLOBAL, LOCAL, make_run
 
 from benchmarks.cli import run as perfbench
 from benchmarks.figures.selection import Wish
+from benchmarks.figures.style import looks_of_runs, styled
 from benchmarks.figures.training_curves import training, trainings
 from benchmarks.tables.run_view import Run
 from perfusion_core.errors import UserError
@@ -50,6 +51,21 @@ def test_trainings_are_drawn_with_the_step_that_was_kept(trained):
         assert lines[0].get_ydata()[10] == pytest.approx((1 / 10 + 1 / 11) / 2), "a running mean"
     assert perfbench(["plot", "training", str(trained.folder)]) == 0
     assert (trained.folder / "figures/training.svg").is_file()
+
+
+def test_a_title_as_wide_as_its_panel_is_broken_between_words(tmp_path):
+    runs = dict.fromkeys(("lora", "cd", "db", "ti"), ("default",))
+    make_run(tmp_path / "run", runs, ["cat"], prompts=1, images=1, pictures=False)
+    run = Run(tmp_path / "run")
+    with_losses(run)
+    run.__dict__["about"] = {**run.about, "methods": {"ti": {"of": "ti", "untuned": True}}}
+    with styled(), looks_of_runs([run]):
+        figure = training([run], Wish())
+        figure.draw_without_rendering()
+    titles = [axes._left_title for axes in figure.axes]
+    assert "Textual Inversion\n(untuned)" in [title.get_text() for title in titles]
+    for title in titles:
+        assert title.get_window_extent().x1 <= figure.bbox.x1
 
 
 @pytest.mark.parametrize(
