@@ -4,6 +4,7 @@ Perfusion's fronts.
 In: runs. Out: rows of their tables, names, and a sentence where there is nothing to show.
 """
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ from benchmarks.scoring.reserved import FLOOR, OURS
 from benchmarks.tables.run_view import Run, distinct_names
 from benchmarks.tables.table_text import HONEST, NAIVE
 from perfusion_core.errors import UserError, unknown
+
+NAMED = 5  # methods that a sentence names
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,27 @@ def in_order(series: Sequence[plots.Series]) -> list[plots.Series]:
         return order.get(split_variant(one.method)[0], len(order)), one.method, one.lock != "local"
 
     return sorted(series, key=place)
+
+
+def without_room(run: Run, columns: Sequence[tuple[str, str]]) -> tuple[list[str], int]:
+    """The main methods that are in none of the columns, and how many main methods there are."""
+    table = run.first_table
+    main = (table["kind"] == "method") & table["method"].map(is_main).astype(bool)
+    every = list(dict.fromkeys(table.loc[main, "method"]))
+    return [name for name in every if name not in {method for method, _ in columns}], len(every)
+
+
+def tell_left_out(run: Run, columns: Sequence[tuple[str, str]], wanted: Sequence[str]) -> None:
+    """One sentence on stderr where there is no room for all methods, and none were asked for."""
+    absent, count = without_room(run, columns)
+    if wanted or not absent:
+        return
+    more = f" and {len(absent) - NAMED} more" if len(absent) > NAMED else ""
+    print(
+        f"perfbench: {run.name}: {count - len(absent)} of {count} methods are shown; --methods "
+        f"names others ({', '.join(absent[:NAMED])}{more})",
+        file=sys.stderr,
+    )
 
 
 def gallery_columns(run: Run, wanted: Sequence[str], limit: int = 8) -> list[tuple[str, str]]:

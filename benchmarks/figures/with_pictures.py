@@ -25,6 +25,7 @@ from benchmarks.figures.selection import (
     perfusion_fronts,
     short,
     step_of,
+    tell_left_out,
 )
 from benchmarks.figures.style import COLUMN, GREY, PAGE, style_of
 from benchmarks.planning.points import OperatingPoint
@@ -166,6 +167,8 @@ def gallery(runs: Sequence[Run], wish: Wish) -> Figure:
     names, first = distinct_names(runs), runs[0]
     limit = max(8 // len(runs), 1)
     of_run = [gallery_columns(run, wish.methods, limit) for run in runs]
+    for run, mine in zip(runs, of_run):
+        tell_left_out(run, mine, wish.methods)
     # Cells all runs show.
     chosen = first.choose_cells(
         of_run[0],

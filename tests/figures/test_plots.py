@@ -833,6 +833,18 @@ def test_gallery_of_many_methods_shows_the_published_ones(crowded, base):
     assert [method for method, _ in selection.gallery_columns(few, ())] == ["cd", "cd-selected"]
 
 
+def test_a_gallery_without_room_for_all_says_who_is_left_out(tmp_path, capsys):
+    names = ["ti", "db", "cd", "cd-better", "lora", *(f"{n}-selected" for n in ("ti", "cd", "db"))]
+    points = dict.fromkeys(names, ("default",)) | {"perfusion": LOCAL[:1]}
+    make_run(tmp_path / "run", points, ["cat"], prompts=1, images=1, size=16)
+    run = Run(tmp_path / "run")
+    for wish, told in (({}, 1), ({"methods": ("cd", "db")}, 0)):
+        drawn(with_pictures.gallery, run, **wish)
+        assert capsys.readouterr().err.count("perfbench: run: 6 of 9 methods are shown;") == told
+    selection.tell_left_out(run, [("cd", "default")], ())
+    assert capsys.readouterr().err.endswith(" and 3 more)\n")
+
+
 def test_gallery_shows_a_hole_as_a_hole(base):
     base.image_file("cd", "default", "cat", "a01", 0).rename(base.folder / "aside.png")
     try:

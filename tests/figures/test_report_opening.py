@@ -104,6 +104,14 @@ def test_the_picture_is_that_of_the_cell(page, run):
     assert np.abs(gap).mean() < 6
 
 
+def test_pictures_without_room_for_all_methods_say_so(page, tmp_path):
+    names = ["ti", "db", "cd", "cd-better", "lora", *(f"{n}-selected" for n in ("ti", "cd", "db"))]
+    points = dict.fromkeys(names, ("default",)) | {"perfusion": LOCAL[:1]}
+    make_run(tmp_path, points, ["cat"], prompts=1, images=1, size=16)
+    said = "6 of 9 methods are shown here; the gallery below has them all."
+    assert said in opening_of(Run(tmp_path)) and "methods are shown here" not in page
+
+
 def test_without_images_there_is_the_verdict_and_no_gap(tmp_path):
     make_run(tmp_path, METHODS, ["cat", "chair"], prompts=2, images=1, pictures=False)
     page = opening_of(Run(tmp_path))

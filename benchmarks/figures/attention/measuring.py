@@ -28,7 +28,7 @@ from benchmarks.figures.attention.leakage import (
     write_attention,
     write_part,
 )
-from benchmarks.figures.selection import gallery_columns
+from benchmarks.figures.selection import gallery_columns, tell_left_out
 from benchmarks.paths import backbone_names
 from benchmarks.planning import methods
 from benchmarks.planning.plan import seed_of
@@ -80,6 +80,7 @@ def parts_of(run: Run, wanted: Sequence[str], files: Sequence[str] = ()) -> list
     """Every wanted column on the concepts that all of them have a fit of."""
     plan = run.plan[run.plan["kind"] != "pair"]
     columns = gallery_columns(run, wanted)
+    tell_left_out(run, columns, wanted)
     floor = [(FLOOR, "default")] if not wanted else []
     columns = list(dict.fromkeys([*columns, *floor]))
     concepts = list(dict.fromkeys(plan["concept"]))

@@ -15,7 +15,7 @@ import pandas as pd
 from benchmarks.figures.report.html import between, mark, there
 from benchmarks.figures.report.result_table import in_a_sentence, main_methods, row_name
 from benchmarks.figures.report.run_results import singles
-from benchmarks.figures.selection import best_point, gallery_columns, short
+from benchmarks.figures.selection import best_point, gallery_columns, short, without_room
 from benchmarks.figures.style import Style, strangers_among, style_of
 from benchmarks.planning.points import OperatingPoint
 from benchmarks.scoring.reserved import FLOOR, OURS
@@ -145,8 +145,8 @@ def one_concept(measure: str, row: Mapping[Any, Any]) -> str:
 
 
 def pictures(run: Run, data: Mapping[str, Any], thumbs: Mapping[str, Sequence[str]]) -> str:
-    """Each of a few concepts beside two prompts, drawn by every method at its best operating point;
-    empty where the run has no images.
+    """Each of a few concepts beside two prompts, drawn by every method that there is room for, at
+    its best operating point; empty where the run has no images.
     """
     columns = gallery_columns(run, ())
     if all(method == FLOOR for method, _ in columns):
@@ -163,7 +163,14 @@ def pictures(run: Run, data: Mapping[str, Any], thumbs: Mapping[str, Sequence[st
         (column, style_of(column[0], OperatingPoint.parse(column[1]).lock, strangers))
         for column in columns
     ]
-    return "".join(concept_html(name, mine, looks, data, thumbs) for name, mine in shown.items())
+    blocks = [concept_html(name, mine, looks, data, thumbs) for name, mine in shown.items()]
+    absent, count = without_room(run, gallery_columns(run, ()))
+    if blocks and absent:
+        blocks.append(
+            f'<p class="note">{count - len(absent)} of {count} methods are shown here; the gallery '
+            f"below has them all.</p>"
+        )
+    return "".join(blocks)
 
 
 def chosen(
