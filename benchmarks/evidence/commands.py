@@ -196,7 +196,8 @@ COMMANDS = {
     # two text encoders
     "xl": [
         f"{QUICK} {TWO} --threads 1 --backbone miniature-xl --methods perfusion,cd,db,ti,lora,"
-        "cd-selected,db-selected,lora-selected --ablation own-pooled --concepts all --scorers auto,truth --no-cache --set "
+        "cd-selected,db-selected,lora-selected --ablation own-pooled --concepts all --scorers "
+        f"auto,truth --no-cache --set "
         f"points.perfusion={_points('local', 0.60, 0.75)},{_points('global', 0.40)} "
         f"--set points.perfusion-own-pooled={_points('local', 0.60)} --out {OUT}xl",
         *_figures("xl", "pareto"),  # before more methods crowd it
