@@ -267,6 +267,18 @@ def cached(where: str, revision: str | None, error: BaseException) -> Path:
     ) from error
 
 
+def configurations_here(where: str, revision: str | None = None) -> Path | None:
+    """The folder in the cache with what is there of a hub id's configurations; asks nobody."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    hub_id = HUB.get(where, where)
+    try:
+        return Path(snapshot_download(hub_id, revision=revision, local_files_only=True))
+    except (LocalEntryNotFoundError, ValueError):
+        return None
+
+
 def cached_vae(where: str, revision: str | None, error: BaseException) -> Path:
     """The same of a VAE."""
     from huggingface_hub import snapshot_download

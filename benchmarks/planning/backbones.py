@@ -4,6 +4,7 @@ In: a Config. Out: `Models`, which travels to every worker, and the `Facts` that
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,11 @@ from benchmarks.devices import device_name, device_type
 from benchmarks.miniature.which_world import world_of_weights
 from benchmarks.paths import backbone_names, backbone_place
 from benchmarks.planning.config import Config
+from benchmarks.planning.kinds import LARGE, Kind, kind_of, picture_size
 from benchmarks.planning.units import Facts
 from benchmarks.scoring.lookup import Scorer, find_scorer, is_judge, knows_pictures_only
 from benchmarks.scoring.modern import spelled_out
 from perfusion_core.errors import UserError
-from perfusion_core.families import CAPTIONED, index_of
 from perfusion_core.hardware import fast_dtype_name, has_gpu
 from perfusion_core.places import (
     COVARIANCE,
@@ -26,7 +27,6 @@ from perfusion_core.places import (
     refuse_other_latents,
     variant_of,
 )
-from perfusion_core.single_file import SECOND, layout_of, picture_side
 from perfusion_core.weight_digests import (
     backbone_digest,
     file_sha256,
@@ -36,7 +36,6 @@ from perfusion_core.weight_digests import (
 )
 
 SMALL = 128  # pixels; a larger picture keeps a processor busy in a smaller batch
-LARGE = 1024  # pixels; of such pictures, more than two at a time fill a GPU of 24 GB
 
 
 @dataclass(frozen=True)
@@ -77,12 +76,17 @@ class Models:
         return Facts(self.digest, self.covariance, self.dtype, selector, rows, self.compiled, vae)
 
 
-def find_models(config: Config) -> Models:
-    """Locate everything; fetches what has to be fetched."""
+def find_models(config: Config, check: Callable[[Kind], None] | None = None) -> Models:
+    """Locate everything; fetches what has to be fetched. `check` is told of the backbone's kind
+    before a scorer is looked for.
+    """
     here = backbone_place(config.backbone)
     config = replace(config, scorers=tuple(spelled_out(config.scorers, here)))
     check_texts(config)
     name, place, revision = locate(config.backbone, config.revision or None, backbone_names())
+    kind = kind_of(name, place)
+    if check:
+        check(kind)
     device = device_name(config.device, elsewhere=config.engine == "ray")
     if config.dtype == "auto" and device_type(device) == "cuda" and not has_gpu():
         raise UserError(
@@ -90,7 +94,6 @@ def find_models(config: Config) -> Models:
             "float16"
         )
     dtype = fast_dtype_name(device) if config.dtype == "auto" else config.dtype
-    own = (place / "scorer").is_dir()
     scorers = tuple(find_scorer(scorer, name, place) for scorer in config.scorers)
     selector = find_scorer(config.select_scorer, name, place, selects=True)
     if selector.weights in {scorer.weights for scorer in scorers}:
@@ -110,14 +113,14 @@ def find_models(config: Config) -> Models:
         dtype=dtype,
         size=(size := picture_size(place)),
         rows=config.rows or usual_rows(size),
-        miniature=own if config.recipe == "auto" else config.recipe == "miniature",
+        miniature=kind.miniature(config.recipe),
         scorers=scorers,
         selector=selector,
         compiled=config.compile,
         world=world_of_weights(place, digest),
-        joint=is_joint_place(place),
+        joint=kind.joint,
         vae=find_vae(config.vae, place) if config.vae else None,
-        captioned=index_of(place).get("transformer") in CAPTIONED,
+        captioned=kind.captioned,
     )
 
 
@@ -213,14 +216,6 @@ def _text_digest(place: Path) -> str:
     return text_encoders(load_pipeline(place, torch.float32)).digest()
 
 
-def is_joint_place(place: Path) -> bool:
-    """Whether two text encoders are there, as Stable Diffusion XL has; then its U-Net is told
-    sizes."""
-    if place.is_file():
-        return SECOND in layout_of(place)
-    return SECOND in index_of(place)
-
-
 def usual_rows(size: int) -> int:
     """Rows of a batch of the U-Net, by the side of the pictures: a number of the protocol, never of
     the machine.
@@ -228,17 +223,3 @@ def usual_rows(size: int) -> int:
     if size >= LARGE:
         return 4
     return 32 if size <= SMALL else 16
-
-
-def picture_size(place: Path) -> int:
-    """The side of the pictures that a backbone draws, from its configurations."""
-    if place.is_file():
-        return picture_side(place)
-    try:
-        part = "transformer" if (place / "transformer").is_dir() else "unet"
-        denoiser = json.loads((place / part / "config.json").read_text(encoding="utf-8"))
-        vae = json.loads((place / "vae" / "config.json").read_text(encoding="utf-8"))
-        levels = vae.get("encoder_block_out_channels") or vae["block_out_channels"]
-        return int(denoiser["sample_size"]) * 2 ** (len(levels) - 1)
-    except (OSError, ValueError, KeyError):
-        return 512  # Stable Diffusion's

@@ -11,6 +11,7 @@ ratings_file and rated_run (`score --from`), measure, one_fit; listing (`ls`), d
 flags, command and fit_command; random_models, timed_jobs, timed_tables, timed_versions and
 paper_cost (for speed.py); gpu_day with day_cost, day_stages, day_folder, day_facts and day_archive
 (`gpu-day`).
+Beside prepared: refusals (what a backbone's kind has no place for).
 Beside tune: trial_settings and tune_halving (`tune --halving`).
 Beside worker: peak_memory and drawing_costs (what it measures of costs).
 Beside run: whole_concepts (what is finished while it goes on).

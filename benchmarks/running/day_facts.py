@@ -12,7 +12,8 @@ from typing import Any
 
 from benchmarks.devices import device_name
 from benchmarks.paths import backbone_names, git_commit
-from benchmarks.planning.backbones import covariance_digest, picture_size
+from benchmarks.planning.backbones import covariance_digest
+from benchmarks.planning.kinds import picture_size
 from benchmarks.store.run_json import device_words, libraries
 from perfusion_core import __version__
 from perfusion_core.errors import UserError

@@ -18,13 +18,13 @@ from benchmarks.planning.config import PRESETS, Config
 from benchmarks.planning.plan import choose_prompts, make_plan
 from benchmarks.planning.units import FLOOR, Method, Plan
 from benchmarks.running.given_files import Guest, find_given, given_by
+from benchmarks.running.refusals import refuse_known, refuse_unfit
 from benchmarks.store import run_json
 from benchmarks.store.reading import imported_methods
 from benchmarks.store.run_folder import Store
 from benchmarks.suite import concept_masks
 from benchmarks.suite.catalog import PERFUSION, Catalog, Concept
 from perfusion_core.errors import UserError
-from perfusion_core.perfusion_settings import POOLED
 from perfusion_core.places import on_this_machine
 from perfusion_core.weight_digests import file_sha256
 
@@ -46,20 +46,25 @@ class Prepared:
 
 
 def prepare_run(config: Config, guests: Sequence[Guest] = ()) -> Prepared:
-    """Names first, which costs no torch and finds typing mistakes at once; then models, methods and
-    the plan. `guests`: methods beside the configured ones, with their trained files.
+    """Names first, which costs no torch and finds typing mistakes at once; what the backbone's kind
+    refuses, before anything is fetched; then models, methods and the plan. `guests`: methods beside
+    the configured ones, with their trained files.
     """
     if config.out:
         old = read_json(Path(config.out) / "run.json") or {}
         refuse_imported(Path(config.out), old, (FLOOR, *config.methods))
     methods.check_names(config.methods, config.method_files)
     on_this_machine(config.backbone, backbone_names())
+    others = [guest.method for guest in guests]
+    known = refuse_known(config, others)
     catalog = open_catalog(config)
     config = with_suite(config, catalog)
     concepts = chosen_concepts(config, catalog)
     for concept in concepts:
         choose_prompts(config.prompts, catalog.prompts, concept.group)
-    models = find_models(config)
+    models = find_models(
+        config, None if known else partial(refuse_unfit, config=config, others=others)
+    )
     chosen = methods.resolve_methods(config, models.miniature, models.joint)
     bare = {concept.name: concept.digest for concept in (*catalog.concepts, *concepts)}
     given = find_given(
@@ -76,12 +81,9 @@ def prepare_run(config: Config, guests: Sequence[Guest] = ()) -> Prepared:
         replace(method, masks=None, untuned=False) if method.name in trained_elsewhere else method
         for method in chosen
     )
-    chosen = (*chosen, *(guest.method for guest in guests))
+    chosen = (*chosen, *others)
     given |= given_by(guests, concepts)
-    refuse_projected(models, chosen)
-    refuse_two_encoders(models, chosen)
-    refuse_unpooled(models, chosen)
-    refuse_unfit(config, models, chosen, trained_elsewhere)
+    refuse_recipes(config, models, chosen, trained_elsewhere)
     if not models.covariance and (
         needy := [method.base for method in chosen if method.needs_covariance]
     ):
@@ -111,43 +113,7 @@ def refuse_imported(folder: Path, about: Mapping[str, Any], names: Iterable[str]
             )
 
 
-def refuse_projected(models: Models, chosen: Iterable[Method]) -> None:
-    """By methods that train a U-Net, where there is a transformer behind a projection."""
-    found = list(dict.fromkeys(method.base for method in chosen if method.unet_only))
-    if models.captioned and found:
-        verb = "trains" if len(found) == 1 else "train"
-        raise UserError(
-            f"the backbone {models.name} is of PixArt's or Sana's kind, and {', '.join(found)} "
-            f"{verb} a U-Net; use the method perfusion there"
-        )
-
-
-def refuse_two_encoders(models: Models, chosen: Iterable[Method]) -> None:
-    """By methods whose words one text encoder knows."""
-    found = list(dict.fromkeys(method.base for method in chosen if method.one_encoder))
-    if models.joint and found:
-        verb = "reads" if len(found) == 1 else "read"
-        raise UserError(
-            f"the backbone {models.name} has two text encoders, and {', '.join(found)} {verb} one; "
-            f"leave {'it' if len(found) == 1 else 'them'} out of --methods"
-        )
-
-
-def refuse_unpooled(models: Models, chosen: Iterable[Method]) -> None:
-    """By methods that say whose text is pooled, where no U-Net reads pooled text: their pictures
-    would be those of the method itself.
-    """
-    usual = POOLED[0]
-    found = [method.name for method in chosen if method.config.get("pooled", usual) != usual]
-    if found and not models.joint:
-        raise UserError(
-            f"{', '.join(found)} differs in whose text is pooled, and the U-Net of "
-            f"{models.name} reads no pooled text; leave it out, or take a backbone of Stable "
-            f"Diffusion XL's kind"
-        )
-
-
-def refuse_unfit(
+def refuse_recipes(
     config: Config, models: Models, chosen: Iterable[Method], given: Collection[str]
 ) -> None:
     """By methods whose recipe does not fit every U-Net, from its configuration alone."""

@@ -66,6 +66,7 @@ def tune(args: argparse.Namespace) -> int:
     its learning rate.
     """
     from benchmarks.planning.backbones import find_models
+    from benchmarks.running.refusals import refuse_known
 
     factors, parts = numbers(args.factors, "--factors"), numbers(args.parts, "--parts")
     files = tuple(filter(None, (args.method_files or "").split(",")))
@@ -80,9 +81,9 @@ def tune(args: argparse.Namespace) -> int:
             raise UserError(
                 f"{name} is not tuned: its recipe follows from {', '.join(tuned)}; tune that"
             )
-    models = find_models(
-        resolve(flags={"backbone": args.backbone, "device": args.device}, sets=args.sets)
-    )
+    plain = resolve(flags={"backbone": args.backbone, "device": args.device}, sets=args.sets)
+    refuse_known(dataclasses.replace(plain, methods=tuple(wanted), method_files=files))
+    models = find_models(plain)
     all_trials = [trials_of(name, parts, models.miniature, files) for name in tuned]
     out = Path(args.out or f"results/tuning-{models.name.replace('/', '-')}")
     rows = trials_beside(out / "trials.csv", wanted, models.digest[:12])

@@ -33,6 +33,7 @@ from benchmarks.running.prepared import (
     prepare_run,
     scorer_names,
 )
+from benchmarks.running.refusals import refuse_known
 from benchmarks.running.run import open_folder, work
 from benchmarks.running.trial_settings import Searched, Setting, methods_to_search, searched
 from benchmarks.running.tune import has_diverged, refuse_other_failures
@@ -86,6 +87,7 @@ def tune_halving(args: argparse.Namespace) -> int:
     catalog = open_catalog(plain)
     concepts = tuple(one.name for one in chosen_concepts(plain, catalog))
     rounds = halving.read_rounds(args.rounds, len(concepts))
+    refuse_known(replace(plain, methods=tuple(wanted)))
     models = find_models(plain)
     out = Path(args.out or f"results/halving-{models.name.replace('/', '-')}")
     search = Search(args, models, rounds, concepts, catalog.name, out / "runs", {})

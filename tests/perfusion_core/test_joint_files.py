@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from xl_kit import make_xl, save_xl_single_file, tiny_xl_layout, xl_pipe_of
 
-from benchmarks.planning.backbones import covariance_digest, picture_size
+from benchmarks.planning.backbones import covariance_digest
+from benchmarks.planning.kinds import picture_size
 from perfusion_core import Backbone, UserError, schedulers, single_file
 from perfusion_core.covariance import estimate
 from perfusion_core.places import cached, variant_of

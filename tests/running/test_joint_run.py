@@ -12,8 +12,9 @@ from PIL import Image
 from xl_kit import save_benched_xl, xl_stock, xl_words
 
 from benchmarks.cli import run
-from benchmarks.planning.backbones import find_models, is_joint_place, usual_rows
+from benchmarks.planning.backbones import find_models, usual_rows
 from benchmarks.planning.config import PRESETS, protocol, resolve
+from benchmarks.planning.kinds import is_joint_place
 from benchmarks.planning.methods import resolve_methods
 from benchmarks.running import day_cost
 from benchmarks.running.prepared import frames_of, prepare_run
