@@ -33,12 +33,17 @@ def made(name: str, backbone: Any) -> Any:
     from perfusion_core.noise_levels import is_flow
 
     if is_flow(backbone.pipe.scheduler):
-        raise UserError(
-            f"the backbone {backbone.name!r} was trained by flow matching, which the scheduler "
-            f"{DDIM!r} alone is built for here (Euler's method); leave the scheduler out"
-        )
+        raise UserError(not_by_flow(name, backbone.name))
     kind, more = SCHEDULERS[name]
     return getattr(diffusers, kind).from_config(backbone.pipe.scheduler.config, **more)
+
+
+def not_by_flow(name: str, backbone: str) -> str:
+    """Why a model of flow matching is drawn by none of the others."""
+    return (
+        f"the backbone {backbone} was trained by flow matching, and the scheduler {name} is for "
+        f"models that predict noise; leave it out: {DDIM} is Euler's method there"
+    )
 
 
 def step_takes(scheduler: Any, argument: str) -> bool:

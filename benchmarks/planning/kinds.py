@@ -26,6 +26,7 @@ class Kind:
     joint: bool = False  # two text encoders; its U-Net is told the size of each photograph
     captioned: bool = False  # of PixArt's or Sana's kind: a transformer, text behind a projection
     scored: bool = False  # it brings its own scorer, as the miniatures do
+    flow: bool = False  # trained by flow matching, as Sana
     large: bool = False  # its pictures are as large as Stable Diffusion XL's
 
     def miniature(self, recipe: str) -> bool:
@@ -40,6 +41,7 @@ def kind_of(name: str, place: Path) -> Kind:
         joint=is_joint_place(place),
         captioned=index_of(place).get("transformer") in CAPTIONED,
         scored=(place / "scorer").is_dir(),
+        flow=is_flow_place(place),
         large=picture_size(place) >= LARGE,
     )
 
@@ -65,6 +67,18 @@ def is_joint_place(place: Path) -> bool:
     if place.is_file():
         return SECOND in layout_of(place)
     return SECOND in index_of(place)
+
+
+def is_flow_place(place: Path) -> bool:
+    """Whether a folder's scheduler is one of flow matching, as `noise_levels.is_flow` says of an
+    opened one."""
+    try:
+        text = (place / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8")
+        told = dict(json.loads(text))
+    except (OSError, ValueError, TypeError):
+        return False
+    kind = str(told.get("_class_name", ""))
+    return kind.startswith("FlowMatch") or told.get("prediction_type") == "flow_prediction"
 
 
 def picture_size(place: Path) -> int:

@@ -11,6 +11,7 @@ from benchmarks.planning.methods import resolve_methods
 from benchmarks.planning.units import Method
 from perfusion_core.errors import UserError
 from perfusion_core.perfusion_settings import POOLED
+from perfusion_core.schedulers import DDIM, not_by_flow
 
 
 def refuse_known(config: Config, others: Iterable[Method] = ()) -> bool:
@@ -25,10 +26,17 @@ def refuse_known(config: Config, others: Iterable[Method] = ()) -> bool:
 
 def refuse_unfit(kind: Kind, config: Config, others: Iterable[Method] = ()) -> None:
     """All that a backbone of this kind has no place for."""
+    refuse_scheduler(kind, config.scheduler)
     chosen = (*resolve_methods(config, kind.miniature(config.recipe)), *others)
     refuse_projected(kind, chosen)
     refuse_two_encoders(kind, chosen)
     refuse_unpooled(kind, chosen)
+
+
+def refuse_scheduler(kind: Kind, name: str) -> None:
+    """By name, where a model of flow matching is drawn in one way alone."""
+    if kind.flow and name != DDIM:
+        raise UserError(not_by_flow(name, kind.name))
 
 
 def refuse_projected(kind: Kind, chosen: Iterable[Method]) -> None:

@@ -106,3 +106,20 @@ def test_of_a_backbone_of_the_hub_configurations_tell_before_scorers(hub, tmp_pa
     words = ["plan", "--methods", "pivotal", "--suite", "miniature", "--backbone", "owner/large"]
     assert "owner/large has two text encoders" in refusal(*words)
     assert hub.asked == []
+
+
+def test_another_scheduler_is_refused_where_flow_is_matched(hub, tmp_path):
+    """By its class or its kind of prediction, as the opened scheduler would be at the first
+    picture."""
+    for number, said in enumerate(
+        [{"prediction_type": "flow_prediction"}, {"_class_name": "FlowMatchEulerDiscreteScheduler"}]
+    ):
+        place = configured(tmp_path / f"sana-{number}", "sana", **said)
+        words = ["plan", "--suite", "miniature", "--methods", "perfusion", "--backbone", place]
+        told = refusal(*words, "--set", "scheduler=euler")
+        assert told == (
+            f"the backbone sana-{number} was trained by flow matching, and the scheduler euler is "
+            f"for models that predict noise; leave it out: ddim is Euler's method there"
+        )
+        assert kind_of("sana", place).flow and hub.asked == []
+    assert not kind_of("pixart", configured(tmp_path / "pixart", "pixart")).flow
