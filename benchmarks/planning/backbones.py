@@ -13,7 +13,7 @@ from benchmarks.devices import device_name, device_type
 from benchmarks.miniature.which_world import world_of_weights
 from benchmarks.paths import backbone_names, backbone_place
 from benchmarks.planning.config import Config
-from benchmarks.planning.kinds import LARGE, Kind, kind_of, picture_size
+from benchmarks.planning.kinds import LARGE, XL, Kind, kind_of, picture_size
 from benchmarks.planning.units import Facts
 from benchmarks.scoring.lookup import Scorer, find_scorer, is_judge, knows_pictures_only
 from benchmarks.scoring.modern import spelled_out
@@ -146,6 +146,18 @@ def vae_note(models: Models) -> str:
     return (
         f"the VAE of {models.name} leaves float16's range, so it stays in float32; --vae fp16-fix "
         f"takes one that was made for float16, with keys and numbers of its own"
+    )
+
+
+def preset_note(models: Models, preset: str) -> str:
+    """What to type where a model as large as Stable Diffusion XL gets a protocol that is not meant
+    for it; else empty.
+    """
+    if preset == XL or not models.joint or models.miniature or models.size < LARGE:
+        return ""
+    return (
+        f"{models.name} is of Stable Diffusion XL's kind and size: --preset {XL} has its "
+        f"scheduler, its guidance and recipes for it"
     )
 
 

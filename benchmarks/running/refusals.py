@@ -6,7 +6,7 @@ In: a Config, a `Kind`. Out: nothing, or one sentence.
 from collections.abc import Iterable
 
 from benchmarks.planning.config import Config
-from benchmarks.planning.kinds import Kind, kind_here
+from benchmarks.planning.kinds import XL, Kind, kind_here
 from benchmarks.planning.methods import resolve_methods
 from benchmarks.planning.units import Method
 from perfusion_core.errors import UserError
@@ -26,11 +26,21 @@ def refuse_known(config: Config, others: Iterable[Method] = ()) -> bool:
 
 def refuse_unfit(kind: Kind, config: Config, others: Iterable[Method] = ()) -> None:
     """All that a backbone of this kind has no place for."""
+    refuse_preset(kind, config.preset)
     refuse_scheduler(kind, config.scheduler)
     chosen = (*resolve_methods(config, kind.miniature(config.recipe)), *others)
     refuse_projected(kind, chosen)
     refuse_two_encoders(kind, chosen)
     refuse_unpooled(kind, chosen)
+
+
+def refuse_preset(kind: Kind, preset: str) -> None:
+    """That of Stable Diffusion XL on other models, whose numbers would bear its name."""
+    if preset == XL and not kind.joint:
+        raise UserError(
+            f"--preset {preset} is the protocol of backbones with two text encoders, as Stable "
+            f"Diffusion XL's, and {kind.name} has one; give another preset, such as paper"
+        )
 
 
 def refuse_scheduler(kind: Kind, name: str) -> None:

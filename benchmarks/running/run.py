@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.digests import difference
 from benchmarks.disk import read_json, read_manifest
-from benchmarks.planning.backbones import vae_note
+from benchmarks.planning.backbones import preset_note, vae_note
 from benchmarks.planning.config import Config
 from benchmarks.planning.units import Plan
 from benchmarks.running.beforehand import (
@@ -73,8 +73,9 @@ def show_plan(prepared: Prepared, as_json: bool = False) -> int:
         print(told)
     if advice := faster(prepared, images_left(about)):
         print(advice)
-    if told := vae_note(prepared.models):
-        print(told)
+    for told in (preset_note(prepared.models, prepared.config.preset), vae_note(prepared.models)):
+        if told:
+            print(told)
     return 0
 
 
@@ -126,6 +127,8 @@ def run_prepared(
             f"at least {most}"
         )
     for told in warnings_of(planned_concepts(prepared), prepared.models, prepared.device):
+        print(f"perfbench: {told}", file=sys.stderr)
+    if told := preset_note(prepared.models, prepared.config.preset):
         print(f"perfbench: {told}", file=sys.stderr)
     with logged(log, prepared.folder, prepared.protocol) as watch:
         store = open_folder(prepared, argv)

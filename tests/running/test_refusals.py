@@ -1,13 +1,18 @@
 """What a backbone's kind refuses is said from configurations alone, before the hub is asked."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fake_hub import Hub, known_here
 
 from benchmarks.cli import run
+from benchmarks.planning.backbones import Models, preset_note
+from benchmarks.planning.config import resolve
 from benchmarks.planning.kinds import Kind, kind_here, kind_of
+from benchmarks.running import run as run_verb
 from perfusion_core.errors import UserError
 from perfusion_core.hub import HUB
 from perfusion_core.single_file import layouts
@@ -123,3 +128,41 @@ def test_another_scheduler_is_refused_where_flow_is_matched(hub, tmp_path):
         )
         assert kind_of("sana", place).flow and hub.asked == []
     assert not kind_of("pixart", configured(tmp_path / "pixart", "pixart")).flow
+
+
+@pytest.mark.parametrize("kind", ["sd", "pixart"])
+def test_the_preset_of_xl_is_refused_where_one_encoder_is(hub, tmp_path, kind):
+    place = configured(tmp_path / kind, kind)
+    words = ["plan", "--suite", "miniature", "--methods", "super", "--backbone", place]
+    assert refusal(*words, "--preset", "sdxl") == (
+        f"--preset sdxl is the protocol of backbones with two text encoders, as Stable Diffusion "
+        f"XL's, and {kind} has one; give another preset, such as paper"
+    )
+    assert "and sd15 has one" in refusal("plan", "--preset", "sdxl", "--backbone", "sd15")
+    assert hub.asked == []
+
+
+def models(**changes: object) -> Models:
+    nothing = dict.fromkeys([f.name for f in fields(Models)], "")
+    usual = {"name": "large", "joint": True, "size": 1024, "miniature": False}
+    return Models(**{**nothing, **usual, **changes})
+
+
+def test_a_line_names_the_preset_of_xl_where_it_is_meant():
+    assert "large is of Stable Diffusion XL's kind and size: --preset sdxl has" in preset_note(
+        models(), "paper"
+    )
+    assert preset_note(models(), "sdxl") == ""
+    for other in ({"joint": False}, {"miniature": True}, {"size": 128}):
+        assert preset_note(models(**other), "paper") == ""
+
+
+def test_the_plan_prints_that_line(capsys, monkeypatch):
+    about = SimpleNamespace(models=models(), config=resolve(), folder=Path("run"))
+    about.catalog = SimpleNamespace(drift=True)
+    about.device = "cpu"
+    monkeypatch.setattr(run_verb, "plan_status", lambda prepared: {})
+    monkeypatch.setattr(run_verb, "as_text", lambda status: "")
+    monkeypatch.setattr(run_verb, "images_left", lambda status: 0)
+    assert run_verb.show_plan(about) == 0
+    assert capsys.readouterr().out.count("--preset sdxl") == 1
