@@ -29,6 +29,7 @@ def fit(args: argparse.Namespace) -> None:
     from benchmarks.disk import ask_for, remove
     from benchmarks.disk import replace as replace_file
     from benchmarks.planning.config import resolve
+    from benchmarks.planning.kinds import kind_here
     from benchmarks.running.familiar import warnings_of
     from benchmarks.running.prepared import (
         concept_key,
@@ -91,8 +92,13 @@ def fit(args: argparse.Namespace) -> None:
         text if text.startswith(whole) else f"fit.{args.method}.{text}"
         for text in [*steps, *args.sets, *(f"{key}={value}" for key, value in exact.items())]
     ]
+    known = kind_here(args.backbone, args.revision or "")
+    preset = preset_for(known.joint, known.miniature("auto")) if known else ""
     # nothing is reported: fetch none
-    prepared = prepare_run(replace(resolve(flags=flags, sets=sets), scorers=()))
+    prepared = prepare_run(replace(resolve(preset=preset, flags=flags, sets=sets), scorers=()))
+    models = prepared.models
+    if not known and (preset := preset_for(models.joint, models.miniature)):
+        prepared = prepare_run(replace(resolve(preset=preset, flags=flags, sets=sets), scorers=()))
     if len(chosen := planned_concepts(prepared)) > 1:
         raise UserError(
             f"--concept {args.concept} is {len(chosen)} concepts, and one is trained at a time: "
@@ -160,6 +166,13 @@ def fit(args: argparse.Namespace) -> None:
         replace_file(folder, out)
     remove(store.root)
     tell(about, out)
+
+
+def preset_for(joint: bool, miniature: bool) -> str:
+    """Whose recipes, scheduler and guidance a backbone's fits take; empty: the usual ones."""
+    from benchmarks.planning.kinds import XL
+
+    return XL if joint and not miniature else ""
 
 
 def class_images(worker: Any, unit: Any) -> Any:
