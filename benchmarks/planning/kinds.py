@@ -61,6 +61,15 @@ def short_name(backbone: str) -> str:
     return next((name for name, hub_id in HUB.items() if backbone in (name, hub_id)), "")
 
 
+def costs_like(backbone: str) -> str:
+    """The short name of the checkpoint whose sizes a backbone has, for plans of time: its own, or
+    XL's where configurations say so; empty where nothing is known."""
+    if short := short_name(backbone):
+        return short
+    kind = kind_here(backbone)
+    return XL if kind and kind.joint and kind.large and not kind.scored else ""
+
+
 def is_joint_place(place: Path) -> bool:
     """Whether two text encoders are there, as Stable Diffusion XL has; then its U-Net is told
     sizes."""

@@ -11,6 +11,7 @@ from statistics import mean
 from benchmarks.paths import backbone_names
 from benchmarks.planning import methods
 from benchmarks.planning.config import Config
+from benchmarks.planning.kinds import costs_like, short_name
 from benchmarks.planning.plan import choose_prompts
 from benchmarks.scoring.lookup import SD_SCORER, SD_SELECTOR
 from benchmarks.suite.catalog import PHOTOS, load_catalog
@@ -40,7 +41,7 @@ def hours_of(config: Config, concepts: int) -> float:
     points = 1 + sum(len(config.points.get(name, ("default",))) for name in names)
     pictures = points * prompts * config.images + config.prior_images
     fits = sum(fit_seconds(config, name) for name in names)
-    work = WORK.get(config.backbone, 1.0)
+    work = WORK.get(costs_like(config.backbone), 1.0)
     return concepts * work * (pictures * IMAGE * config.steps / 50 + fits) / 3600
 
 
@@ -63,7 +64,7 @@ def downloads(config: Config, photos: bool, captions: str) -> list[tuple[str, st
     found = []
     backbone = config.backbone
     if backbone not in backbone_names() and not Path(backbone).exists():
-        size = CHECKPOINTS.get(backbone)
+        size = CHECKPOINTS.get(short_name(backbone))
         found.append((
             f"the backbone {HUB.get(backbone, backbone)}",
             f"{size} GB" if size else "said when it is fetched",

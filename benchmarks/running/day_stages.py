@@ -13,8 +13,10 @@ from typing import Any
 from benchmarks.devices import device_name, device_type
 from benchmarks.disk import read_json
 from benchmarks.planning.config import PRESETS, Config, resolve
+from benchmarks.planning.kinds import costs_like, kind_here
 from benchmarks.running.day_cost import USUAL_CAPTIONS, hours_of
 from benchmarks.running.day_folder import Command, words_of
+from benchmarks.running.refusals import refuse_unfit
 from benchmarks.suite.catalog import PHOTOS
 from benchmarks.suite.photographs import read_photos, shipped
 from perfusion_core.errors import UserError
@@ -63,7 +65,8 @@ class Asked:
     @property
     def whole(self) -> str:
         """The preset of the whole protocol: the backbone's own, where it has one."""
-        own = [name for name, (_, keys) in PRESETS.items() if keys.get("backbone") == self.backbone]
+        like = costs_like(self.backbone)
+        own = [name for name, (_, keys) in PRESETS.items() if like and keys.get("backbone") == like]
         return own[0] if own else PAPER
 
 
@@ -89,6 +92,21 @@ def check_sets(sets: tuple[str, ...]) -> None:
                 f"--set {one}: a day chooses {key} itself or by a flag; `perfbench gpu-day --help` "
                 f"lists them"
             )
+
+
+def check_kind(asked: Asked) -> None:
+    """What a run of the day would refuse because of the backbone's kind; of a hub id of which
+    nothing is here, the first stage that needs it says so."""
+    kind = kind_here(asked.backbone)
+    if kind is None:
+        return
+    if kind.captioned:  # the quick run has its own methods, whatever --methods names
+        raise UserError(
+            f"a day compares methods that train a U-Net, and the backbone {kind.name} is of "
+            f"PixArt's or Sana's kind; use `perfbench run --methods perfusion` there"
+        )
+    for preset in (QUICK, PAPER):
+        refuse_unfit(kind, asked.config(preset))
 
 
 # ---- which concepts ----

@@ -63,6 +63,7 @@ def check(asked: Asked) -> None:
     day_stages.check_sets(asked.sets)
     for preset in (QUICK, PAPER):
         methods.check_names(asked.config(preset).methods)
+    day_stages.check_kind(asked)
     day_stages.given_folders(asked)
     if asked.captions != day_cost.USUAL_CAPTIONS and not Path(asked.captions).is_file():
         raise UserError(
