@@ -167,7 +167,12 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
             "guidance": 5.0,
             # diffusers' recipes for it: README_sdxl.md of examples/textual_inversion, whose rate is
             # 5e-4 times the batch by --scale_lr, and of examples/dreambooth
-            "fit": {"ti": {"steps": 500, "batch": 4, "lr": 0.002}, "lora": {"batch": 4}},
+            "fit": {
+                # as published, a picture at a time with activations recomputed: for 24 GB of memory
+                "perfusion": {"batch": 16, "accumulate": 16, "checkpointing": True},
+                "ti": {"steps": 500, "batch": 4, "lr": 0.002},
+                "lora": {"batch": 4},
+            },
         },
     ),
 }

@@ -239,8 +239,8 @@ def refuse_uneven_parts(name: str, made: Any) -> None:
     batch, parts = getattr(made, "batch", 1), getattr(made, "accumulate", 1)
     if isinstance(batch, int) and isinstance(parts, int) and parts > 0 and batch % parts:
         raise UserError(
-            f"fit.{name}.accumulate={parts} does not divide fit.{name}.batch={batch}; give a "
-            f"number that divides it"
+            f"fit.{name}.accumulate={parts} does not divide fit.{name}.batch={batch}; give one "
+            f"that does, such as --set fit.{name}.accumulate={batch}"
         )
 
 

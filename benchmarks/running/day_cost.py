@@ -22,6 +22,7 @@ IMAGE = 2.5  # seconds of a picture of 50 guided steps, 512 pixels, in a full ba
 # seconds of a fit; Perfusion's with its 16 looks at 8 pictures
 FIT = {"perfusion": 560.0, "db": 480.0, "ti": 3000.0, "cd": 240.0, "cd-better": 240.0}
 OTHER_FIT = 600.0
+AGAIN = 4 / 3  # forward a second time, beside forward and a backward of twice its operations
 # operations of a row through the U-Net beside 1.5's at 512 pixels; a test counts them
 WORK = {"sdxl": 8.4}
 # GB, as docs/stable-diffusion.md has them
@@ -46,12 +47,15 @@ def hours_of(config: Config, concepts: int) -> float:
 
 
 def fit_seconds(config: Config, name: str) -> float:
-    """By a recipe that is longer or shorter than the published one, in proportion to its rows."""
+    """By a recipe that is longer or shorter than the published one, in proportion to its rows; a
+    third more where activations are computed again.
+    """
     changed, share = config.fit.get(name, {}), 1.0
     if {"steps", "batch"} & changed.keys():
         plain = methods.load_method(methods.variant(name).base).Config()
         for key in ("steps", "batch"):
             share *= changed.get(key, getattr(plain, key)) / getattr(plain, key)
+    share *= AGAIN if changed.get("checkpointing") else 1.0
     return share * FIT.get(name, OTHER_FIT)
 
 

@@ -135,6 +135,34 @@ def test_the_recipes_of_the_protocol_are_the_published_ones():
     assert made["cd"]["steps"] == 250 and PRESETS["sdxl"][1]["backbone"] == "sdxl"
 
 
+def test_perfusion_trains_a_picture_at_a_time_there_and_nowhere_else():
+    """The published batch a step; keys of other presets stay."""
+    made = {
+        name: resolve_methods(resolve(preset=name, flags={"methods": "perfusion"}), miniature=False)
+        for name in PRESETS
+    }
+    recipes = {name: found[-1].config for name, found in made.items()}
+    usual = recipes["paper"]
+    assert (usual["batch"], usual["accumulate"], usual["checkpointing"]) == (16, 1, False)
+    assert recipes["sdxl"] == usual | {"accumulate": 16, "checkpointing": True}
+    assert recipes["quick"] == usual and recipes["micro"] == usual | {"steps": 10}
+
+
+def test_a_batch_that_parts_do_not_divide_is_refused_by_the_plan():
+    config = resolve(preset="sdxl", sets=["fit.perfusion.batch=4"])
+    with pytest.raises(UserError, match=r"such as --set fit\.perfusion\.accumulate=4"):
+        resolve_methods(config, miniature=False)
+    divided = resolve(preset="sdxl", sets=["fit.perfusion.batch=4", "fit.perfusion.accumulate=4"])
+    assert resolve_methods(divided, miniature=False)[1].config["accumulate"] == 4
+
+
+def test_computing_activations_again_is_planned_as_a_third_more():
+    config = resolve(flags={"methods": "perfusion"})
+    again = resolve(flags={"methods": "perfusion"}, sets=["fit.perfusion.checkpointing=true"])
+    usual = day_cost.fit_seconds(config, "perfusion")
+    assert day_cost.fit_seconds(again, "perfusion") == pytest.approx(usual * 4 / 3)
+
+
 def test_hours_are_those_of_larger_pictures():
     """By the multiplications of both U-Nets, which are counted here."""
     one, large = resolve(preset="paper"), resolve(preset="sdxl")
