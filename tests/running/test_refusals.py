@@ -160,7 +160,7 @@ def test_a_line_names_the_preset_of_xl_where_it_is_meant():
 def test_the_plan_prints_that_line(capsys, monkeypatch):
     about = SimpleNamespace(models=models(), config=resolve(), folder=Path("run"))
     about.catalog = SimpleNamespace(drift=True)
-    about.device = "cpu"
+    about.device, about.methods = "cpu", ()
     monkeypatch.setattr(run_verb, "plan_status", lambda prepared: {})
     monkeypatch.setattr(run_verb, "as_text", lambda status: "")
     monkeypatch.setattr(run_verb, "images_left", lambda status: 0)
