@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.disk import ask_for
 from benchmarks.options import SEEDS, add_device, add_dtype, number, whole
-from benchmarks.paths import miniature_dir
+from benchmarks.paths import BackboneNames, miniature_dir
 from benchmarks.suite.generated import generated
 from benchmarks.verb import Run, add_subverbs, subverb, verb
 
@@ -277,9 +277,9 @@ def add_place_flags(parser: argparse.ArgumentParser) -> None:
     """Which weights, on which device."""
     parser.add_argument(
         "--weights",
-        type=Path,
+        type=lambda text: BackboneNames().get(text) or Path(text),
         default=miniature_dir(),
         metavar="DIR",
-        help="folder of the weights (default: those in the package)",
+        help="folder of the weights, or miniature-xl (default: the miniature in the package)",
     )
     add_device(parser)

@@ -2,10 +2,12 @@
 training that was interrupted, its place in the package, and what is refused.
 """
 
+import argparse
 import itertools
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from diffusers import StableDiffusionXLPipeline
 from benchmarks.cli import run
 from benchmarks.evidence.miniature_gates import ratios
 from benchmarks.miniature import shipped_xl
+from benchmarks.miniature.command import add_model_flags
 from benchmarks.miniature.training.hyperparameters import Recipe, joint
 from benchmarks.miniature.training.joint_export import export_joint
 from benchmarks.miniature.training.joint_recipe import build_joint
@@ -31,13 +34,20 @@ from benchmarks.miniature.training.joint_unet import (
     train_joint_unet,
     trained_joint_unet,
 )
+from benchmarks.miniature.training.judges import judges_digest
 from benchmarks.miniature.training.onwards import go_on
 from benchmarks.miniature.training.photographed import Photographs
 from benchmarks.miniature.training.stage import spent
 from benchmarks.miniature.training.workshop import Paused, Workshop
 from benchmarks.miniature.which_world import world_here, world_of_weights, xl_of
 from benchmarks.miniature.world.instance import stream
-from benchmarks.paths import backbone_names, backbone_place, miniature_dir, miniature_xl_parts
+from benchmarks.paths import (
+    backbone_names,
+    backbone_place,
+    miniature_dir,
+    miniature_xl_dir,
+    miniature_xl_parts,
+)
 from benchmarks.planning.backbones import find_models
 from benchmarks.planning.config import resolve
 from benchmarks.suite.catalog import load_catalog
@@ -238,6 +248,19 @@ def test_a_method_fits_a_step_and_draws(backbone, method, tmp_path):
     plain = sample(backbone, "A teddy on the moon", [1], steps=1)
     assert drawn.shape == plain.shape == (1, 64, 64, 3)
     assert not np.array_equal(drawn, plain)
+
+
+def test_weights_may_be_named(tmp_path, capsys):
+    """`--weights miniature-xl` is the one that the package puts together, its judges included."""
+    judged = tmp_path / "looked"
+    with pytest.raises(UserError, match=str(judged)):
+        run(["miniature", "verify", "--weights", "miniature-xl", "--looked", str(judged)])
+    parser = argparse.ArgumentParser()
+    add_model_flags(parser)
+    asked = [parser.parse_args(words).weights for words in ([], ["--weights", "miniature-xl"])]
+    assert asked == [miniature_dir(), miniature_xl_dir()]
+    assert judges_digest(asked[0]) == judges_digest(asked[1])
+    assert parser.parse_args(["--weights", "mine"]).weights == Path("mine")
 
 
 def test_the_gates_of_verify_are_those_of_both_encoders(backbone):
