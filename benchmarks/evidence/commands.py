@@ -204,6 +204,8 @@ COMMANDS = {
         f"python -m benchmarks.evidence.joint_trial {OUT}xl {OTHERWISE} "
         f"--points {_points('local', 0.60)},{_points('global', 0.40)}",
         f"perfbench import {OTHERWISE}/pictures.csv --out {OUT}xl",
+        # 1: goals not met
+        f"perfbench miniature verify --weights miniature-xl --out {OUT}xl/verify",
     ],
     "transfer": [
         "perfbench miniature restyle watercolor --out watercolor-miniature",
