@@ -92,17 +92,17 @@ def tune_halving(args: argparse.Namespace) -> int:
     out = Path(args.out or f"results/halving-{models.name.replace('/', '-')}")
     search = Search(args, models, rounds, concepts, catalog.name, out / "runs", {})
     rows, known = kept_rows(out / TRAININGS, wanted, search.about)
-    search = replace(search, known=dict(known))
+    search = replace(search, known=known)
     for name in wanted:
         of_method = searched(name, models.miniature, files, bool(args.published))
         mine: list[Row] = []
         for mine in search_method(search, of_method):
-            for row in mine:
-                known.pop(place_of(row), None)
-            write_trainings(out, [*rows, *mine, *known.values()])
+            there = {training_of(row) for row in (*rows, *mine)}
+            later = [row for place, row in known.items() if place not in there]
+            write_trainings(out, [*rows, *mine, *later])
         rows += mine
-        known = {place: row for place, row in known.items() if place[0] != name}
         write_tables(out, rows, rounds)
+    write_trainings(out, rows)
     table = frame_of(rows)
     print(told(table[table["method"].isin(wanted)], rounds), end="")
     for name in (TRAININGS, SETTINGS, EXPECTED):
@@ -311,10 +311,10 @@ def kept_rows(
                 f"{path} has a search with another {name} ({others[0]}, not {about[name]}); give "
                 f"the same, or another folder with --out"
             )
-    return records(kept), {place_of(row): row for row in records(same)}
+    return records(kept), {training_of(row): row for row in records(same)}
 
 
-def place_of(row: Row) -> tuple[str, str, str]:
+def training_of(row: Row) -> tuple[str, str, str]:
     return row["method"], row["setting"], row["concept"]
 
 

@@ -141,7 +141,9 @@ def test_a_row_stands_for_its_training_and_for_no_other(halved, tmp_path, monkey
     assert timeless(table(out)) == rows and not fits(out)
     assert timeless(table(out, "settings")) == timeless(table(halved[0], "settings"))
     lines = (out / "trainings.csv").read_text().splitlines(keepends=True)
-    (out / "trainings.csv").write_text("".join([lines[0], *lines[2:]]))
+    stale = lines[1].replace(",lora,01,", ",lora,09,")
+    assert stale != lines[1]
+    (out / "trainings.csv").write_text("".join([lines[0], *lines[2:], stale]))
     assert run(sys.argv[1:]) == 0
     assert timeless(table(out)) == rows and len(fits(out)) == 1, "only what is missing is made"
     assert run(words(out, "--rounds", "1x1")) == 0
