@@ -3,7 +3,9 @@ what the models draw still this instance, or any of its class?
 
 In: an open backbone, judges, renders of instances in several scenes. Out: `Figure`s, and a row a
 picture. Captions name a class, and at times a colour or a pattern. What else of an instance is
-still there, the VAE kept and the U-Net read out of the noisy latent.
+still there, the VAE kept and the U-Net read out of the noisy latent. Guidance leads away from what
+the caption does not say. So pictures are also drawn anew without it, which was added once the
+figure with it was known, and has no goal.
 """
 
 from collections.abc import Sequence
@@ -50,6 +52,9 @@ def marks(
     ways = {
         "fresh renders": lambda pictures, texts: pictures,
         "round trips": lambda pictures, texts: round_trip(backbone, pictures),
+        f"drawn anew, strength {MIDDLE:g}, without guidance": lambda pictures, texts: redrawn(
+            backbone, pictures, texts, MIDDLE, guidance=1
+        ),
         f"drawn anew, strength {MIDDLE:g}": lambda pictures, texts: redrawn(
             backbone, pictures, texts, MIDDLE
         ),

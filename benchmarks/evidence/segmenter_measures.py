@@ -35,10 +35,14 @@ STEPS, GUIDANCE, BATCH = 50, 6.0, 16
 
 @torch.no_grad()
 def redrawn(
-    backbone: Backbone, pictures: np.ndarray, texts: Sequence[str], strength: float
+    backbone: Backbone,
+    pictures: np.ndarray,
+    texts: Sequence[str],
+    strength: float,
+    guidance: float = GUIDANCE,
 ) -> np.ndarray:
     """uint8 [n, 64, 64, 3]: noise of so much of the schedule added, and taken away by the model
-    with its prompt."""
+    with its prompt. With a guidance of 1 the prompt's own estimate is followed alone."""
     if not strength:
         return round_trip(backbone, pictures)
     out = []
@@ -51,14 +55,15 @@ def redrawn(
         times = scheduler.timesteps[round(STEPS * (1 - strength)) :]
         seeds = range(start, start + len(z))
         x = scheduler.add_noise(z, noise(backbone, seeds).to(z), times[:1].expand(len(z)))
-        asked = prepared(backbone, texts[start : start + len(z)], seeds, GUIDANCE)
+        asked = prepared(backbone, texts[start : start + len(z)], seeds, guidance)
         both = [one.plain for one in asked if one.plain] + [one.text for one in asked]
         with fixed_text(backbone, both) as told:
             for t in times:
-                x_in = channels_last(torch.cat([x, x]).to(backbone.dtype))
-                eps = backbone.unet(x_in, t, **told).sample.float()
-                uncond, cond = eps.chunk(2)
-                x = scheduler.step(uncond + GUIDANCE * (cond - uncond), t, x).prev_sample
+                x_in = channels_last(x.repeat(len(both) // len(x), 1, 1, 1).to(backbone.dtype))
+                *uncond, eps = backbone.unet(x_in, t, **told).sample.float().split(len(x))
+                if uncond:
+                    eps = uncond[0] + guidance * (eps - uncond[0])
+                x = scheduler.step(eps, t, x).prev_sample
         out.append(decode(backbone, x))
     return np.concatenate(out)
 
