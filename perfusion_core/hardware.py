@@ -12,9 +12,10 @@ import time
 from functools import cache
 from pathlib import Path
 
-NATIVE = {"amx_bf16", "avx512_bf16"}  # of x86 processors: bfloat16 in hardware
-# what every CUDA build of torch opens first
+TILES, VECTORS = "amx_bf16", "avx512_bf16"  # of x86 processors: bfloat16 in hardware
+INTEL = "GenuineIntel"
 BUSY = 0.6  # of a core: below it, other work is not in the way
+# what every CUDA build of torch opens first
 DRIVERS = {"Linux": "libcuda.so.1", "Windows": "nvcuda.dll"}
 
 
@@ -54,16 +55,27 @@ def fast_dtype_name(device: str) -> str:
 
 @cache
 def has_bfloat16() -> bool:
-    """Whether the processor calculates with bfloat16 itself."""
+    """Whether the processor calculates with bfloat16 itself, and no slower than with float32."""
     if platform.machine() not in ("x86_64", "AMD64"):
         return False
-    flags = processor_flags(Path("/proc/cpuinfo"))
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = processor_flags(cpuinfo)
     if flags is None:  # not Linux
         import torch
 
         able = torch.cpu.get_capabilities()
-        return any(able.get(name) for name in NATIVE)
-    return bool(NATIVE & flags)
+        flags = {name for name in (TILES, VECTORS) if able.get(name)}
+        return is_bfloat16_fast(flags, platform.processor())
+    return is_bfloat16_fast(flags, cpuinfo.read_text(encoding="utf-8", errors="replace"))
+
+
+def is_bfloat16_fast(flags: set[str], told: str) -> bool:
+    """By a processor's features, and what the system tells of it.
+
+    An Intel Xeon without tiles took 1.3 times as long as in float32 for the miniature's forward
+    pass, and 1.7 times for a training step. AMD's vectors were not compared.
+    """
+    return TILES in flags or (VECTORS in flags and INTEL not in told)
 
 
 def processor_flags(cpuinfo: Path) -> set[str] | None:

@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import made_run
 import pytest
@@ -130,7 +131,8 @@ def test_a_study(tmp_path):
 
 def test_hardware_is_told_as_torch_tells_it():
     able = torch.cpu.get_capabilities()
-    native = bool(able.get("amx_bf16") or able.get("avx512_bf16"))
+    amd = "AuthenticAMD" in Path("/proc/cpuinfo").read_text()
+    native = bool(able.get("amx_bf16") or (amd and able.get("avx512_bf16")))
     assert hardware.has_gpu() == torch.cuda.is_available()
     assert hardware.has_bfloat16() == native
     assert hardware.fast_dtype_name("cpu") == ("bfloat16" if native else "float32")
@@ -150,6 +152,20 @@ def test_a_processor_is_known_by_its_flags(tmp_path):
     )
     assert hardware.processor_flags(told) == {"fpu", "avx512f", "avx512_bf16", "sse2"}
     assert hardware.processor_flags(tmp_path / "nowhere") is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "vendor", "fast"),
+    [
+        ("avx512f avx512_bf16 amx_bf16", "GenuineIntel", True),
+        ("avx512f avx512_bf16", "GenuineIntel", False),
+        ("avx512f avx512_bf16", "AuthenticAMD", True),
+        ("avx2 fma", "AuthenticAMD", False),
+    ],
+)
+def test_bfloat16_is_used_where_it_is_fast(flags, vendor, fast):
+    told = f"vendor_id\t: {vendor}\nflags\t\t: {flags}\n"
+    assert hardware.is_bfloat16_fast(set(flags.split()), told) == fast
 
 
 @pytest.mark.parametrize(

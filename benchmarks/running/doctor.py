@@ -86,7 +86,7 @@ def device() -> Iterator[Answer]:
 
     cores = os.cpu_count() or 1
     native = hardware.has_bfloat16()
-    kind = "bfloat16 in hardware" if native else "no bfloat16 in hardware: float32 is used"
+    kind = "fast bfloat16 in hardware" if native else "no fast bfloat16: float32 is used"
     yield OK, f"{hardware.processor()}, {cores} cores, {kind}"
     if hardware.has_gpu():
         for number in range(torch.cuda.device_count()):
