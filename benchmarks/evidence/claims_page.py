@@ -19,6 +19,9 @@ from benchmarks.evidence.all_claims import ledger
 from benchmarks.evidence.forest import forest
 from benchmarks.evidence.ledger import Evidence, Row
 from benchmarks.evidence.one_world import one_world
+from benchmarks.evidence.primary_claims import FOLDER as CONFIRM
+from benchmarks.evidence.primary_claims import PICTURE as PRIMARY_PICTURE
+from benchmarks.evidence.primary_claims import primary_part, primary_rows
 from benchmarks.evidence.readme_table import PAPER_RUN, VERIFIED, readme_table
 from benchmarks.evidence.resting import Noted, resting_on, runs_of
 from benchmarks.evidence.results_page import NOTES, PAGE, anchor, markdown_table, results_page
@@ -30,6 +33,7 @@ from perfusion_core.errors import UserError
 
 PICTURE, TABLE = "claims.svg", "claims.csv"
 BEGIN, END = "<!-- made by `python -m benchmarks.evidence`: begin -->", "<!-- end -->"
+BEGIN_PRIMARY = "<!-- made by `python -m benchmarks.evidence`: primary -->"
 BEGIN_MEASURES = "<!-- made by `python -m benchmarks.evidence`: measures -->"
 BEGIN_DIFFERENCES = "<!-- made by `python -m benchmarks.evidence`: differences -->"
 MEASURED = "measures"  # the run that has all of them
@@ -188,10 +192,15 @@ def write_pages(docs: Path, results: Path, judged: Path | None = None) -> str:
     }
     for mark, table in beyond.items():
         pages["metrics.md"] = between(pages["metrics.md"], table, mark)
+    primary = primary_rows(results / CONFIRM)
+    pages["claims.md"] = between(pages["claims.md"], primary_part(primary), BEGIN_PRIMARY)
     overview = results_page(results, resting, judged) if (results / NOTES).is_file() else None
     for name, page in pages.items():
         (docs / name).write_text(page, encoding="utf-8")
     (docs / PICTURE).write_text(forest(rows), encoding="utf-8")
+    if primary:
+        drawn = forest([one.row for one in primary])
+        (docs / PRIMARY_PICTURE).write_text(drawn, encoding="utf-8")
     (judged / TABLE).write_text(claims_facts(rows, runs), encoding="utf-8")
     if overview is not None:
         (results / PAGE).write_text(overview, encoding="utf-8")

@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -43,7 +44,9 @@ from benchmarks.evidence.confirm_plan import (
     read_confirm_plan,
     tuned_rates,
 )
-from benchmarks.evidence.verdicts import FAILS, HOLDS, OPEN, SAME, TRADE_OFF, Part
+from benchmarks.evidence.forest import forest
+from benchmarks.evidence.primary_claims import primary_part, primary_rows
+from benchmarks.evidence.verdicts import FAILS, HOLDS, OPEN, SAME, TRADE_OFF, VERDICTS, Part
 from benchmarks.planning.units import Fit, Plan
 from benchmarks.store.packed import PACKED
 from benchmarks.store.run_folder import MANIFEST, Store
@@ -454,6 +457,34 @@ def test_judging_again_writes_the_same_bytes_and_a_young_rule_is_exploratory(jud
     assert "exploratory: " in judge_folder(folder)
     assert [one["exploratory"] for one in by_claim(folder).values()] == ["yes"] * 2 + [""] * 6
     (folder / PLAN).write_text(plan)
+
+
+def test_the_page_of_claims_takes_each_claim_at_the_look_that_counts(judged, tmp_path):
+    folder, _, _, _ = judged
+    rows = primary_rows(folder)
+    looked = {name: one for (name, _), one in by_claim(folder).items() if one["q"]}
+    assert [one.row.claim.says for one in rows] == [f"{name} is so" for name in looked]
+    for one, found in zip(rows, looked.values()):
+        assert (one.look, one.concepts) == (int(found["look"]), int(found["concepts"]))
+        assert one.row.finding.verdict == found["verdict"]
+        assert one.row.finding.judged.true == pytest.approx(norm.cdf(float(found["z"])))
+        assert len(one.row.finding.judged.parts) == (2 if found["text"] else 1)
+    text = primary_part(rows)
+    lines = [line for line in text.splitlines() if " is so (5.1) | " in line]
+    words = [line.split("|")[3].removeprefix(" exploratory: ").strip(" *") for line in lines]
+    assert len(lines) == 4 and words == sorted(words, key=VERDICTS.index)
+    for one in rows:
+        assert one.row.finding.figure in text
+        assert (f"; {one.power:.2f} |" in text) or one.crossed
+    picture = ElementTree.fromstring(forest([one.row for one in rows]))
+    assert len(list(picture.iter("{http://www.w3.org/2000/svg}title"))) == 4
+    assert primary_rows(tmp_path) == [] and "not been looked at" in primary_part([])
+    table = folder / LOOKS_TABLE
+    body = table.read_text()
+    table.write_text("\n".join(line for line in body.splitlines() if "keys" not in line) + "\n")
+    with pytest.raises(UserError, match=r"looks\.csv says nothing of keys"):
+        primary_rows(folder)
+    table.write_text(body)
 
 
 def test_what_is_not_whole_is_refused(judged, tmp_path):

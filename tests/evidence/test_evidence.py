@@ -469,6 +469,8 @@ def test_the_page_keeps_its_words_and_is_made_again_alike(results, tmp_path):
             f"# Claims\n\nBefore.\n\n{claims_page.BEGIN}\nSTALE\n{claims_page.END}\n\nAfter.\n"
         )
     marks = (claims_page.BEGIN_MEASURES, claims_page.BEGIN_DIFFERENCES)
+    with path.open("a") as page:
+        page.write(f"\n{claims_page.BEGIN_PRIMARY}\nSTALE\n{claims_page.END}\n\nAfter.\n")
     with other.open("a") as page:
         page.writelines(f"\n{mark}\nSTALE\n{claims_page.END}\n" for mark in marks)
     new = claims_page.write_pages(tmp_path, results)
@@ -480,6 +482,7 @@ def test_the_page_keeps_its_words_and_is_made_again_alike(results, tmp_path):
         once.startswith("# Claims\n\nBefore.") and once.endswith("After.\n") and "STALE" not in once
     )
     assert new in once and f"{len(ledger.CLAIMS)} claims" in once
+    assert "has not been looked at yet" in once and not (tmp_path / "claims-primary.svg").exists()
     made = {
         name: (folder / name).read_text() for folder, name in files_of_claims(tmp_path, results)
     }
