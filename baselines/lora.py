@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perfusion_core.errors import UserError
+from perfusion_core.errors import UserError, unknown
 
 if TYPE_CHECKING:  # a plan reads this file without torch
     import torch
@@ -45,6 +45,12 @@ STYLE = {"colour": "#6F4E37", "marker": "P", "dash": (0, (6, 1.5))}
 FILE = "pytorch_lora_weights.safetensors"  # diffusers' name for it
 # of self- and cross-attention, as in train_dreambooth_lora.py
 LAYERS = ("to_q", "to_k", "to_v", "to_out.0")
+# what may be adapted, by the ends of names: all of these, or where other methods act
+WHERE = {
+    "all": LAYERS,
+    "cross": ("attn2.to_k", "attn2.to_v"),  # Custom Diffusion
+    "values": ("attn2.to_v",),  # Perfusion, whose keys are locked
+}
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,12 @@ class Config:
     checkpointing: bool = False
     # Whether the loss is weighted by masks, as Perfusion's is. A recipe may leave it out.
     masks: bool = field(default=False, metadata={"later": True})
+    # Which projections: `all` attention's, K and V of `cross`-attention, or its `values` alone.
+    layers: str = field(default="all", metadata={"later": True})
+
+    def __post_init__(self) -> None:
+        if self.layers not in WHERE:
+            raise unknown("fit.lora.layers", str(self.layers), WHERE)
 
 
 MINIATURE = Config(steps=75, batch=4, lr=4e-3)  # results/first-world/tuning-miniature
@@ -96,7 +108,7 @@ def fit(
     def current() -> Iterator[Write]:
         yield spelled({SLOT: words})
 
-    with adapted(backbone, config.rank, seed) as matrices:
+    with adapted(backbone, config.rank, seed, config.layers) as matrices:
         log = train(
             backbone,
             Recipe(
@@ -120,14 +132,16 @@ def fit(
 
 
 @contextmanager
-def adapted(backbone: Backbone, rank: int, seed: int) -> Iterator[list[torch.nn.Parameter]]:
+def adapted(
+    backbone: Backbone, rank: int, seed: int, layers: str = "all"
+) -> Iterator[list[torch.nn.Parameter]]:
     """The U-Net with new matrices beside its attention weights, for the duration."""
     import torch
     from peft import LoraConfig
 
     unet = backbone.unet
     recipe = LoraConfig(
-        r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=list(LAYERS)
+        r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=list(WHERE[layers])
     )
     with torch.random.fork_rng([backbone.device] if backbone.device.type == "cuda" else []):
         torch.manual_seed(seed)  # peft draws the first matrices from the global generator
@@ -161,15 +175,15 @@ def apply(
 
     refuse_points(NAME, point)
     before = stamps(backbone)
-    with beside(NAME, backbone, [fitted.folder / FILE for fitted in fits.values()]):
-        assert_applied(backbone, before, len(fits))
+    with beside(NAME, backbone, [fitted.folder / FILE for fitted in fits.values()]) as pairs:
+        assert_applied(backbone, before, pairs)
         yield spelled({name: f"{RARE} {fitted.super_category}" for name, fitted in fits.items()})
 
 
 @contextmanager
-def beside(method: str, backbone: Backbone, files: Sequence[Path]) -> Iterator[None]:
+def beside(method: str, backbone: Backbone, files: Sequence[Path]) -> Iterator[int]:
     """The matrices of these files beside the U-Net's weights, for the duration; a file of another
-    kind or model, or one that is not whole, is a sentence.
+    kind or model, or one that is not whole, is a sentence. -> how many pairs of matrices.
     """
     unet = backbone.unet
     adapters = [f"concept_{n}" for n in range(len(files))]
@@ -179,13 +193,15 @@ def beside(method: str, backbone: Backbone, files: Sequence[Path]) -> Iterator[N
             load(unet, file, adapter)
             refuse_other_matrices(unet, file, adapter, layers)
         unet.set_adapters(adapters)
-        yield
+        yield sum(map(len, each))
     finally:
         unet.unload_lora()
 
 
 def layers_in(method: str, backbone: Backbone, file: Path) -> list[Layer]:
-    """The pairs of matrices in a file: one for each projection of the U-Net's attentions."""
+    """The pairs of matrices in a file: one for each projection of the U-Net's attentions, or of
+    those that `WHERE` names.
+    """
     from baselines.adapter_files import layers_of, refuse_misfits
     from baselines.fitting import refuse_misfit, tensors_in
 
@@ -193,8 +209,11 @@ def layers_in(method: str, backbone: Backbone, file: Path) -> list[Layer]:
     layers = layers_of(tensors, str(file), backbone)
     refuse_misfits(backbone, layers, str(file))
     found = {f"{layer.part}.{layer.module}": () for layer in layers}
-    wanted = {f"unet.{name}": () for name in projections(backbone.unet)}
-    refuse_misfit(method, backbone, file, found, wanted)
+    sets = [
+        [f"unet.{name}" for name in projections(backbone.unet, ends)] for ends in WHERE.values()
+    ]
+    wanted = next((names for names in sets if found.keys() == set(names)), sets[0])
+    refuse_misfit(method, backbone, file, found, dict.fromkeys(wanted, ()))
     if kohya := [key for key in tensors if not key.startswith("unet.")]:
         raise UserError(
             f"{file} has keys of kohya's scripts, such as {min(kohya):.200}, and {method} reads "
@@ -203,9 +222,9 @@ def layers_in(method: str, backbone: Backbone, file: Path) -> list[Layer]:
     return layers
 
 
-def projections(unet: Any) -> list[str]:
-    """The names of all attention projections, which matrices may stand beside already."""
-    ends = tuple(f".{layer}.weight" for layer in LAYERS)
+def projections(unet: Any, layers: Sequence[str] = LAYERS) -> list[str]:
+    """The names of attention projections, which matrices may stand beside already."""
+    ends = tuple(f".{layer}.weight" for layer in layers)
     names = (name.replace(".base_layer.", ".") for name, _ in unet.named_parameters())
     return [name.removesuffix(".weight") for name in names if name.endswith(ends)]
 
@@ -246,11 +265,9 @@ def refuse_other_matrices(unet: Any, file: Path, adapter: str, layers: Sequence[
         )
 
 
-def assert_applied(
-    backbone: Backbone, before: Mapping[str, tuple[int, int]], concepts: int
-) -> None:
-    """Every attention projection has matrices of each concept, none of them idle; every weight is
-    where it was.
+def assert_applied(backbone: Backbone, before: Mapping[str, tuple[int, int]], pairs: int) -> None:
+    """All pairs of matrices that the files hold are there, none of them idle; every weight is where
+    it was.
     """
     from baselines.parts import stamps
 
@@ -262,7 +279,6 @@ def assert_applied(
         if name not in beside
     }
     assert plain == before, "a weight of the base is changed"
-    wanted = 2 * concepts * len(projections(backbone.unet))
-    assert len(beside) == wanted, "not every attention layer is adapted"
+    assert len(beside) == 2 * pairs, "not every matrix of the files is there"
     ups = [p for name, p in backbone.unet.named_parameters() if ".lora_B." in name]
     assert all(bool(up.any()) for up in ups), "an adapter changes nothing"

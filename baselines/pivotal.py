@@ -241,8 +241,8 @@ def apply(
         spelt[name] = written_out(mine, fitted.super_category)
         words |= mine
     before = stamps(backbone)
-    with beside(NAME, backbone, loras):
-        assert_applied(backbone, before, len(fits))
+    with beside(NAME, backbone, loras) as pairs:
+        assert_applied(backbone, before, pairs)
         with spoken(backbone, words):
             for word, one in words.items():
                 assert not torch.equal(said(backbone, f"{{{word}}}"), said(backbone, one.text)), (

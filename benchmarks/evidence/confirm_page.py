@@ -184,6 +184,7 @@ def looks_text(
         "",
         f"Concepts made, each on one kind of processor: {where}.",
         "",
+        *([f"Rates are those of another backbone: {plan.carried}.", ""] if plan.carried else []),
         markdown_table([head, *rows]),
         what_next(plan, history),
         "",

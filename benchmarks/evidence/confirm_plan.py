@@ -6,7 +6,7 @@ In: the file. Out: a `ConfirmPlan`; one sentence where it lacks something, or co
 import csv
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,7 @@ class ConfirmPlan:
     rates_file: str  # where the tuning put what it chose
     rates_of: tuple[str, ...]  # the methods whose rates are taken from there
     claims: tuple[Primary, ...]
+    carried: str = ""  # why rates of another backbone are taken, where they are
 
     @property
     def points(self) -> list[Point]:
@@ -90,7 +91,8 @@ class ConfirmPlan:
     @property
     def frame(self) -> str:
         """Digest of all that the claims have in common."""
-        return digest([_plain(self.looks), self.run, self.rates_file, self.rates_of])
+        carried = [self.carried] if self.carried else []
+        return digest([_plain(self.looks), self.run, self.rates_file, self.rates_of, *carried])
 
     def rule(self, claim: Primary) -> str:
         """Digest of what decides about a claim."""
@@ -172,6 +174,9 @@ def read_confirm_plan(path: Path) -> ConfirmPlan:
     rates = _Table(path, "rates", found.get("rates"))
     file = rates.take("file", str, "the settings.csv that `perfbench tune --halving` wrote")
     methods = rates.take("methods", list, "the methods whose rates it has")
+    carried = ""
+    if "carried" in rates.found:
+        carried = rates.take("carried", str, "why rates of another backbone are taken")
     rates.done()
     plan = ConfirmPlan(
         _read_looks(path, found.get("looks")),
@@ -179,6 +184,7 @@ def read_confirm_plan(path: Path) -> ConfirmPlan:
         file,
         _names(rates.where, "methods", methods),
         (),
+        carried,
     )
     claims = found.get("claim")
     if not isinstance(claims, list) or not claims:
@@ -187,7 +193,7 @@ def read_confirm_plan(path: Path) -> ConfirmPlan:
     names = [claim.name for claim in read]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"{path} has two claims called {twice}; rename one")
-    return ConfirmPlan(plan.looks, run, file, plan.rates_of, read)
+    return replace(plan, claims=read)
 
 
 def _names(where: str, key: str, found: Any) -> tuple[str, ...]:
@@ -331,8 +337,9 @@ def refuse_other_backbone(plan: ConfirmPlan, path: Path, digest: str) -> None:
             f"{path.with_name(TRAININGS)} has no trainings of {untold[0]}, so nobody knows on "
             f"which backbone its rates were tuned; the command in plan.md writes them"
         )
-    if others := sorted(set(rows["digest"]) - {digest[:12]}):
+    others = sorted(set(rows["digest"]) - {digest[:12]})
+    if others and not plan.carried:
         raise UserError(
             f"{path} was tuned on another backbone ({others[0]}, not {digest[:12]}); tune on this "
-            f"one, by the command in plan.md"
+            f'one, or write in [rates] why they serve: carried = "..."'
         )

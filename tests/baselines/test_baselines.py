@@ -191,6 +191,15 @@ def test_lora_trains_two_matrices_a_projection(handed, tiny_backbone):
     assert sum(bool(p.any()) for p in group["params"]) == 4 * attentions
 
 
+@pytest.mark.parametrize(("layers", "each"), [("cross", 2), ("values", 1)])
+def test_lora_may_act_where_other_methods_act(layers, each, handed, tiny_backbone):
+    [group] = handed("lora", layers=layers)["groups"]
+    crossed = sum(name.endswith("attn2.to_v") for name, _ in tiny_backbone.unet.named_modules())
+    assert crossed and len(group["params"]) == 2 * each * crossed
+    with pytest.raises(UserError, match=r"unknown fit\.lora\.layers 'keys'"):
+        lora.Config(layers="keys")
+
+
 @pytest.mark.parametrize("method", ["db", "ti", "lora", "pivotal", "xti"])
 @pytest.mark.parametrize("asymmetric", [False, True])
 def test_flips_are_the_recipes_and_never_an_asymmetric_concept(

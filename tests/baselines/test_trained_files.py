@@ -98,6 +98,22 @@ def test_a_lora_that_is_not_whole(what, tiny_backbone, folders, tmp_path):
     assert says in refused("lora", tiny_backbone, tmp_path)
 
 
+@pytest.mark.parametrize("layers", ["cross", "values"])
+def test_a_lora_of_some_layers_acts_there_alone(layers, tiny_backbone, tmp_path):
+    ends = tuple(f".{one}" for one in lora.WHERE[layers])
+    quick_fit("lora", tiny_backbone, tmp_path, steps=2, layers=layers)
+    held = load_file(tmp_path / lora.FILE)
+    assert {name.partition(".lora")[0].endswith(ends) for name in held} == {True}
+    before = stamps(tiny_backbone)
+    with load_method("lora").apply(tiny_backbone, {"teddy": Fitted(tmp_path, "toy")}, {}):
+        now = {name.partition(".lora_")[0] for name in stamps(tiny_backbone) if ".lora_" in name}
+        assert now and all(name.endswith(ends) for name in now)
+    assert stamps(tiny_backbone) == before
+    one = min(held).partition(".lora")[0]
+    save_file({key: held[key] for key in held if one not in key}, tmp_path / lora.FILE)
+    assert "which lora on" in refused("lora", tiny_backbone, tmp_path)
+
+
 def test_a_lora_whose_header_asks_for_other_matrices(tiny_backbone, folders, tmp_path):
     asked = {"unet.r": 4, "unet.lora_alpha": 4, "unet.use_dora": True}
     asked |= {"unet.target_modules": ["to_q", "to_k", "to_v", "to_out.0"]}

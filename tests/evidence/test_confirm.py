@@ -42,6 +42,7 @@ from benchmarks.evidence.confirm_plan import (
     Looks,
     Primary,
     read_confirm_plan,
+    refuse_other_backbone,
     tuned_rates,
 )
 from benchmarks.evidence.forest import forest
@@ -580,6 +581,23 @@ def test_rates_of_other_weights_or_of_none_are_refused(begun, rows, said):
     (begun / TRAININGS).write_bytes(before)
 
 
+def test_rates_may_be_carried_over_with_a_reason(tmp_path):
+    text = plan_text((4, 8), ["images = 1"], POINTS, CLAIMS)
+    path, settings = tmp_path / PLAN, tmp_path / "settings.csv"
+    path.write_text(text)
+    frame_of([TUNED | {"digest": "0" * 12}]).to_csv(tmp_path / TRAININGS, index=False)
+    plain = read_confirm_plan(path)
+    with pytest.raises(UserError, match=r"write in \[rates\] why they serve: carried = "):
+        refuse_other_backbone(plain, settings, "ab" * 32)
+    path.write_text(text.replace("[rates]", '[rates]\ncarried = "its U-Net goes on from this one"'))
+    carried = read_confirm_plan(path)
+    refuse_other_backbone(carried, settings, "ab" * 32)
+    assert carried.frame != plain.frame, "a reason that comes later is a change"
+    path.write_text(text.replace("[rates]", "[rates]\ncarried = true"))
+    with pytest.raises(UserError, match="carried is to be why rates of another backbone"):
+        read_confirm_plan(path)
+
+
 def test_looks_follow_one_another(begun, capsys):
     git(begun.parent, "add", "confirm/plan.toml", "confirm/plan.md", "confirm/settings.csv")
     git(begun.parent, "commit", "-q", "-m", "the plan")
@@ -598,8 +616,16 @@ def test_looks_follow_one_another(begun, capsys):
     assert not list(begun.glob("fits/**/*.safetensors"))
     assert "look 1, 2 concepts" in judge_folder(begun)
 
+    # gone on with from what is committed, as on another machine
+    kept = [f"confirm/{name}" for name in (BEGUN, WHOLE, "run.json", PACKED)]
+    git(begun.parent, "add", *kept)
+    git(begun.parent, "commit", "-q", "-m", "the first look")
+    git(begun.parent, "clean", "-fdxq", "confirm")
+    capsys.readouterr()
     assert confirm.run_look(begun) == 0
+    assert ": 4 fits and " in capsys.readouterr().err, "of the two concepts that were not whole"
     assert [row["number"] for row in read_whole(begun)] == ["1", "2", "3", "4"]
+    assert read_whole(begun)[:2] == whole
     text = judge_folder(begun)
     assert "look 2, 4 concepts" in text
     found = by_claim(begun)
