@@ -32,6 +32,7 @@ UNREADABLE = (
     AttributeError,
     SafetensorError,
 )
+SPLITS = ("heads", "num_heads", "num_groups")  # of diffusers, transformers and torch
 
 
 @contextmanager
@@ -106,8 +107,20 @@ def whole(backbone: Backbone, folder: Path, part: str, name: str) -> Any:
             f"{name}: its {part} is not shaped like that of the backbone {backbone.name}: "
             f"{some(wrong)}"
         )
+    refuse_other_splits(own, model, f"{name}: its {part}", backbone.name)
     refuse_not_finite(f"{name}: its {part}", dict(model.named_parameters()))
     return model
+
+
+def refuse_other_splits(own: Any, model: Any, named: str, backbone: str) -> None:
+    """The same weights in other heads or groups are another model, which no shape tells."""
+    mine, theirs = splits(own), splits(model)
+    if wrong := [key for key in mine if mine[key] != theirs.get(key)]:
+        first = min(wrong)
+        raise UserError(
+            f"{named} has {theirs.get(first)} in {first}, and the backbone {backbone} has "
+            f"{mine[first]}: its config.json is of another model"
+        )
 
 
 def refuse_other_prediction(pipe: Any, folder: Path, name: str) -> None:
@@ -129,3 +142,13 @@ def refuse_other_prediction(pipe: Any, folder: Path, name: str) -> None:
 
 def shapes(model: Any) -> dict[str, tuple[int, ...]]:
     return {name: tuple(weight.shape) for name, weight in model.named_parameters()}
+
+
+def splits(model: Any) -> dict[str, int]:
+    """Into how many heads and groups each layer takes its channels apart."""
+    return {
+        f"{name}.{count}": number
+        for name, layer in model.named_modules()
+        for count in SPLITS
+        if isinstance(number := getattr(layer, count, None), int)
+    }

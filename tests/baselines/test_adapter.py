@@ -235,7 +235,29 @@ def other_scheduler(folder):
     file.write_text(json.dumps(about | {"prediction_type": "v_prediction"}))
 
 
+def other_heads(part, key, number):
+    """The weights stay, and with them every shape."""
+
+    def change(folder):
+        file = folder / part / "config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {key: number}))
+
+    return change
+
+
 FOLDERS = {
+    "other heads": (
+        other_heads("unet", "attention_head_dim", 4),
+        "attn1.heads, and the backbone tiny has 2: its config.json is of another model",
+    ),
+    "other heads of words": (
+        other_heads("text_encoder", "num_attention_heads", 2),
+        "self_attn.num_heads, and the backbone tiny has 4",
+    ),
+    "other groups": (
+        other_heads("vae", "norm_num_groups", 4),
+        "num_groups, and the backbone tiny has 8",
+    ),
     "a key too few": (lambda f: changed_file(f, lambda t: t.pop("conv_in.bias")), "conv_in.bias"),
     "a key too many": (
         lambda f: changed_file(f, lambda t: t.update(extra=torch.ones(1))),

@@ -175,6 +175,17 @@ def test_a_unet_whose_configuration_is_none(tiny_backbone, folders, tmp_path):
         assert "its unet cannot be opened" in refused("db", tiny_backbone, tmp_path)
 
 
+@pytest.mark.parametrize("name", ["db", "attndreambooth"])
+def test_a_unet_of_other_heads(name, tiny_backbone, folders, tmp_path):
+    """Its weights have the same shapes, and it would draw something else without a word."""
+    shutil.copytree(folders[name], tmp_path, dirs_exist_ok=True)
+    file = tmp_path / "unet" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"attention_head_dim": 4}))
+    said = refused(name, tiny_backbone, tmp_path)
+    assert "has 4 in " in said and ".heads, and the backbone " in said
+    assert said.endswith(" has 2: its config.json is of another model")
+
+
 @pytest.mark.parametrize(
     ("name", "file", "gone"),
     [
