@@ -84,9 +84,7 @@ class Config:
     def __post_init__(self) -> None:
         for name in NOT_NEGATIVE:
             if getattr(self, name) < 0:
-                raise UserError(
-                    f"fit.attndreambooth.{name}={getattr(self, name)}: at least 0 is needed"
-                )
+                raise UserError(f"{name}={getattr(self, name)}: at least 0 is needed")
 
 
 MINIATURE = Config(lr_word=0.0025, lr_attention=8e-4, lr=8e-5)

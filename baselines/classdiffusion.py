@@ -75,9 +75,7 @@ class Config:
 
     def __post_init__(self) -> None:
         if self.class_weight < 0:
-            raise UserError(
-                f"fit.classdiffusion.class_weight={self.class_weight}: at least 0 is needed"
-            )
+            raise UserError(f"class_weight={self.class_weight}: at least 0 is needed")
 
 
 # 64 pixels cannot be made a third

@@ -63,8 +63,8 @@ class Config:
     def __post_init__(self) -> None:
         if self.accumulate > 0 and self.batch % (2 * self.accumulate):
             raise UserError(
-                f"fit.cd.batch={self.batch} with fit.cd.accumulate={self.accumulate}: half of each "
-                f"part is class images, so give a batch that {2 * self.accumulate} divides"
+                f"batch={self.batch} with accumulate={self.accumulate}: half of each part is class "
+                f"images, so give a batch that {2 * self.accumulate} divides"
             )
 
 

@@ -67,7 +67,7 @@ class Config:
 
     def __post_init__(self) -> None:
         if self.alpha <= 0:
-            raise UserError(f"fit.loha.alpha={self.alpha}: a number above 0 is needed")
+            raise UserError(f"alpha={self.alpha}: a number above 0 is needed")
 
 
 MINIATURE = Config(steps=75, batch=4, lr=4e-3)

@@ -61,7 +61,7 @@ class Config:
 
     def __post_init__(self) -> None:
         if self.factor < 2 and self.factor != -1:
-            raise UserError(f"fit.lokr.factor={self.factor}: -1, or at least 2, is needed")
+            raise UserError(f"factor={self.factor}: -1, or at least 2, is needed")
 
 
 MINIATURE = Config(steps=75, batch=4, lr=4e-3)

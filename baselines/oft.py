@@ -83,8 +83,8 @@ def refuse_uneven(backbone: Backbone, config: Config) -> None:
 def refuse_undivided(config: Config, name: str, widths: Iterable[int]) -> None:
     if uneven := sorted(width for width in widths if width % config.blocks):
         raise UserError(
-            f"fit.oft.blocks={config.blocks} does not divide {', '.join(map(str, uneven))}, widths "
-            f"of {name}'s attentions; give a number that divides them all"
+            f"blocks={config.blocks} does not divide {', '.join(map(str, uneven))}, widths of "
+            f"{name}'s attentions; give a number that divides them all"
         )
 
 

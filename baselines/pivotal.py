@@ -74,13 +74,11 @@ class Config:
     def __post_init__(self) -> None:
         for name, least in (("rank", 1), ("words", 1), ("word_steps", 0)):
             if getattr(self, name) < least:
-                raise UserError(
-                    f"fit.pivotal.{name}={getattr(self, name)}: at least {least} is needed"
-                )
+                raise UserError(f"{name}={getattr(self, name)}: at least {least} is needed")
         if self.words > MOST_WORDS:
             raise UserError(
-                f"fit.pivotal.words={self.words}: at most {MOST_WORDS} is allowed, because CLIP "
-                f"reads 77 tokens and the prompt is among them"
+                f"words={self.words}: at most {MOST_WORDS} is allowed, because CLIP reads 77 "
+                f"tokens and the prompt is among them"
             )
 
 

@@ -11,7 +11,8 @@ import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -218,7 +219,20 @@ def recipe(module: ModuleType, name: str, changes: Mapping[str, Any], miniature:
         if wrong and not (isinstance(old, (tuple, list)) and isinstance(value, (tuple, list))):
             raise UserError(f"fit.{name}.{key}={value!r}: give a value like {old!r}")
         refuse_out_of_range(f"fit.{name}.{key}", key, value)
-    return dataclasses.replace(base, **changes)
+    with called(name, known):
+        return dataclasses.replace(base, **changes)
+
+
+@contextmanager
+def called(name: str, options: Collection[str]) -> Iterator[None]:
+    """A sentence that begins with an option names it as it is set for this method: a Config knows
+    no name of its variants."""
+    try:
+        yield
+    except UserError as error:
+        if str(error).partition("=")[0] not in options:
+            raise
+        raise UserError(f"fit.{name}.{error}") from None
 
 
 def refuse_out_of_range(what: str, key: str, value: Any) -> None:

@@ -124,7 +124,8 @@ def refuse_recipes(
         if method.trained and method.name not in given:
             module = methods.load_method(method.base, config.method_files)
             if refuse := getattr(module, "refuse_backbone", None):
-                refuse(module.Config(**method.config), models.name, unet)
+                with methods.called(method.name, method.config):
+                    refuse(module.Config(**method.config), models.name, unet)
 
 
 def usual_folder(config: Config, models: Models, protocol: Mapping[str, Any]) -> Path:

@@ -129,13 +129,13 @@ def test_it_is_found_under_another_name(tiny_backbone, fits):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"rank": 0}, "fit.pivotal.rank=0: at least 1 is needed"),
-        ({"words": 0}, "fit.pivotal.words=0: at least 1 is needed"),
+        ({"rank": 0}, "^rank=0: at least 1 is needed"),
+        ({"words": 0}, "^words=0: at least 1 is needed"),
         (
             {"words": 90},
-            "fit.pivotal.words=90: at most 70 is allowed, because CLIP reads 77 tokens",
+            "^words=90: at most 70 is allowed, because CLIP reads 77 tokens",
         ),
-        ({"word_steps": -1}, "fit.pivotal.word_steps=-1: at least 0 is needed"),
+        ({"word_steps": -1}, "^word_steps=-1: at least 0 is needed"),
     ],
 )
 def test_recipes_that_cannot_be(change, says, tiny_backbone, tmp_path):

@@ -98,6 +98,33 @@ def test_recipes_that_can_only_fail_are_refused_by_the_plan(given, told):
         assert f"fit.{given.removesuffix('.0')}" in said and told in said and "\n" not in said
 
 
+@pytest.mark.parametrize(
+    ("given", "option"),
+    [
+        ("cd.batch=7", "batch=7 with accumulate=1: half of each part"),
+        ("pivotal.words=90", "words=90: at most 70"),
+        ("loha.alpha=0", "alpha=0: a number above 0"),
+        ("lokr.factor=0", "factor=0: -1, or at least 2"),
+        ("attndreambooth.mean_weight=-1", "mean_weight=-1: at least 0"),
+        ("classdiffusion.class_weight=-1", "class_weight=-1: at least 0"),
+    ],
+)
+def test_a_recipe_is_refused_by_the_name_of_the_variant(given, option):
+    """As it was set: a method's Config does not know for which of them it is made."""
+    base = given.partition(".")[0]
+    for name in (f"{base}-selected", *(["cd-better"] if base == "cd" else [])):
+        said = refusal_of(name, f"fit.{name}.{given.partition('.')[2]}")
+        assert said.startswith(f"fit.{name}.{option}"), said
+        assert f"fit.{base}." not in said.replace(f"fit.{name}.", "")
+
+
+def refusal_of(name, *sets):
+    config = resolve(flags={"methods": name}, sets=list(sets))
+    with pytest.raises(UserError) as caught:
+        methods.resolve_methods(config, miniature=False)
+    return str(caught.value)
+
+
 def test_a_batch_and_its_parts_are_judged_together():
     sets = ["fit.cd.accumulate=3", "fit.cd.batch=12", "fit.xti.batch=9", "fit.xti.accumulate=3"]
     config = resolve(flags={"methods": "cd,cd-better,xti"}, sets=sets)

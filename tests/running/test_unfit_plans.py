@@ -12,10 +12,12 @@ from perfusion_core.errors import UserError
 
 
 def test_blocks_that_divide_no_width_are_refused_before_anything_is_done(tmp_path):
-    more = ("--methods", "oft", "--set", "fit.oft.blocks=3", "--dry-run")
-    with pytest.raises(UserError, match=r"fit\.oft\.blocks=3 does not divide 16, 32, widths of"):
-        run_here(shared(), tmp_path / "run", *more)
-    assert not (tmp_path / "run").exists()
+    for name in ("oft", "oft-selected"):
+        more = ("--methods", name, "--set", f"fit.{name}.blocks=3", "--dry-run")
+        said = rf"^fit\.{name}\.blocks=3 does not divide 16, 32, widths of"
+        with pytest.raises(UserError, match=said):
+            run_here(shared(), tmp_path / "run", *more)
+        assert not (tmp_path / "run").exists()
 
 
 def test_methods_without_pairs_are_named(tmp_path, capsys):
