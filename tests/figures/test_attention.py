@@ -2,6 +2,7 @@
 and the command.
 """
 
+import json
 import re
 import shutil
 
@@ -314,6 +315,24 @@ def test_the_command_measures_once_and_plot_draws_it(finished, capsys, monkeypat
     assert perfbench(["plot", "attention", str(finished), "--out", str(finished / "a.png")]) == 0
     with pytest.raises(UserError, match="did you mean 'teapot'"):
         perfbench(["plot", "attention", str(finished), "--concepts", "teapott"])
+
+
+def test_programs_are_told_whose_rates_are_a_guess(finished, capsys, monkeypatch):
+    """As in table.csv: a last column, where the run has such a method."""
+    assert perfbench(["attention", str(finished)]) == 0
+    plain = Run(finished).attention().leakage
+    assert "untuned" not in plain and "(untuned)" not in capsys.readouterr().out
+    file = finished / "run.json"
+    about = json.loads(file.read_text())
+    about["methods"]["perfusion"]["untuned"] = True
+    file.write_text(json.dumps(about))
+    monkeypatch.setattr(measuring, "measure", lambda *_: pytest.fail("measured again"))
+    assert perfbench(["attention", str(finished)]) == 0
+    assert "| perfusion (untuned) |" in capsys.readouterr().out
+    found = Run(finished).attention().leakage
+    assert list(found) == [*plain, "untuned"]
+    assert found["untuned"].tolist() == (found["method"] == "perfusion").tolist()
+    assert perfbench(["plot", "attention", str(finished), "--out", str(finished / "a.png")]) == 0
 
 
 def test_an_interrupted_measurement_goes_on(finished, monkeypatch):

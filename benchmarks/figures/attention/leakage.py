@@ -4,7 +4,8 @@ figures show.
     attention/parts/<method>/<point>/<concept>.npz   leakage and maps of one method and point on one
                                                      concept, with a key
     attention/cells.csv     a row a (method, point, concept, prompt_id, t): leakage, area
-    attention/leakage.csv   a row a (method, point, t): class-balanced means with 95 % intervals
+    attention/leakage.csv   a row a (method, point, t): class-balanced means with 95 % intervals,
+                            and, where one is untuned, which method's rates are a guess
     attention/maps.npz      one picture a concept, and every method's map of it
 
 In: `Part`s and what was `Found` of them. Out: these files. No torch.
@@ -27,7 +28,7 @@ from benchmarks.store.run_folder import Store, attention_file, attention_folder
 from benchmarks.tables.grid import FLOOR
 from benchmarks.tables.run_view import Run, starred
 from benchmarks.tables.statistics import clustered
-from benchmarks.tables.table_text import aligned, estimate, label, untuned_words
+from benchmarks.tables.table_text import aligned, estimate, label, untuned_words, with_untuned
 
 LEVELS = (250, 500, 750)  # timesteps of 1,000
 SIDE = 256  # pixels of the pictures kept for the figure
@@ -185,10 +186,11 @@ def write_attention(run: Run, store: Store, found: Mapping[Part, Found]) -> str:
         concepts=np.array([part.concept for part in first]),
         texts=np.array([starred(one.template, run.words) for one in picked]),
     )  # fmt: skip
-    for name, frame in (("cells", cells), ("leakage", leaks)):
+    untuned = untuned_methods(run.about)
+    for name, frame in (("cells", cells), ("leakage", with_untuned(leaks, untuned))):
         rounded = frame.round(dict.fromkeys(frame.select_dtypes("float"), 6))
         store.write_text(folder / f"{name}.csv", rounded.to_csv(index=False, lineterminator="\n"))
-    return text_of(leaks, untuned_methods(run.about))
+    return text_of(leaks, untuned)
 
 
 def smaller(picture: np.ndarray) -> np.ndarray:
