@@ -5,13 +5,16 @@ In: a folder, or what a new one is to be about. Out: an `Into`, of which nothing
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.disk import ask_for
 from benchmarks.planning.backbones import Models, check_texts, find_models
 from benchmarks.planning.config import Config, resolve
+from benchmarks.planning.kinds import kind_here
 from benchmarks.running.prepared import open_catalog, with_suite
+from benchmarks.running.refusals import refuse_preset
 from benchmarks.scoring.cell_row import CellRow
 from benchmarks.scoring.lookup import SD_SCORER, Scorer
 from benchmarks.store import run_json
@@ -136,10 +139,13 @@ def new_folder(out: Path, wishes: Wishes) -> Into:
         "out": str(out),
     }
     config = resolve(preset=wishes.preset, flags=flags)
+    if kind := kind_here(backbone) if backbone else None:
+        refuse_preset(kind, config.preset)
     check_texts(config)
     catalog = open_catalog(config)
     config = with_suite(config, catalog)
-    models = find_models(config) if backbone else without_backbone(config.scorers)
+    check = partial(refuse_preset, preset=config.preset)
+    models = find_models(config, check) if backbone else without_backbone(config.scorers)
     images = config.images if wishes.preset else 0
     return Into(Store(out), catalog, models.size, images, {}, (), config, models)
 

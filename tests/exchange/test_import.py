@@ -125,6 +125,34 @@ def test_a_new_folder_of_a_list_with_methods_points_and_seeds(tmp_path, capsys):
         run(["run", *arguments(kit, tmp_path / "new")])
 
 
+def test_the_preset_of_xl_is_refused_on_other_backbones(tmp_path):
+    """Before anything is written: no run could go on in such a folder."""
+    export(reference(), "perfusion", tmp_path / "pictures")
+    out = tmp_path / "new"
+    words = ["import", str(tmp_path / "pictures"), "--as", "theirs", "--out", str(out)]
+    for place, name in ((new_folder(shared()), "tiny"), ([], "miniature")):
+        with pytest.raises(UserError) as caught:
+            run([*words, *place, "--preset", "sdxl"])
+        assert str(caught.value) == (
+            f"--preset sdxl is the protocol of backbones with two text encoders, as Stable "
+            f"Diffusion XL's, and {name} has one; give another preset, such as paper"
+        )
+        assert not out.exists()
+
+
+def test_a_backbone_of_the_hub_is_asked_for_its_kind_before_scorers(tmp_path, monkeypatch):
+    """Nothing is known of it until it is fetched."""
+    monkeypatch.setattr("perfusion_core.places.fetch_checkpoint", lambda *_: shared() / "tiny")
+    export(reference(), "perfusion", tmp_path / "pictures")
+    words = ["import", str(tmp_path / "pictures"), "--as", "theirs", "--out", str(tmp_path / "new")]
+    words += ["--suite", str(shared() / "concepts"), "--backbone", "owner/small"]
+    monkeypatch.setattr(
+        "benchmarks.planning.backbones.find_scorer", lambda *_, **__: pytest.fail("a scorer")
+    )
+    with pytest.raises(UserError, match="and owner/small has one; give another preset"):
+        run([*words, "--preset", "sdxl"])
+
+
 def test_imported_rows_are_marked_and_comparisons_say_so(beside, capsys):
     samples = pd.read_csv(beside / "samples.csv")
     marked = samples["remark"].fillna("").str.split().map(lambda words: "unpaired" in words)
