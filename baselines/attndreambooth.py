@@ -44,6 +44,10 @@ FORMAT = (
     "load_textual_inversion"
 )
 KILOBYTES = 3_438_172
+FILES = {
+    "unet/*.safetensors": r"(?!base_|.*(lora|processor))[a-z]+_.+\.(weight|bias)",
+    "learned_embeds.safetensors": r"(?!.+\.(weight|bias|alpha)$).+",
+}
 STYLE = {"colour": "#009E73", "marker": "v", "dash": (0, (4, 1.2, 1, 1.2)), "ink": "#00795a"}
 CITE = """@inproceedings{pang2024attndreambooth,
   title = {{AttnDreamBooth}: Towards Text-Aligned Personalized Text-to-Image Generation},

@@ -44,6 +44,10 @@ FORMAT = (
     "load_textual_inversion"
 )
 KILOBYTES = 76_688
+FILES = {
+    "pytorch_custom_diffusion_weights.safetensors": r".+\.processor(\..+)?",
+    "<new1>.safetensors": r"(?!.+\.(weight|bias|alpha)$).+",
+}
 STYLE = {"colour": "#6F4E37", "marker": "^", "dash": (0, (3, 1, 1, 1))}
 CITE = """@inproceedings{huang2025classdiffusion,
   title = {{ClassDiffusion}: More Aligned Personalization Tuning with Explicit Class Guidance},

@@ -31,6 +31,10 @@ FAMILY = "adapter"
 SUMMARY = "K and V of every cross-attention and one embedding, beside class images"
 FORMAT = "pytorch_custom_diffusion_weights.safetensors and <new1>.safetensors; load_attn_procs"
 KILOBYTES = 76_688
+FILES = {
+    "pytorch_custom_diffusion_weights.safetensors": r".+\.processor(\..+)?",
+    "<new1>.safetensors": r"(?!.+\.(weight|bias|alpha)$).+",
+}
 CITE = """@inproceedings{kumari2023customdiffusion,
   author = {Kumari, Nupur and Zhang, Bingliang and Zhang, Richard and Shechtman, Eli
             and Zhu, Jun-Yan},

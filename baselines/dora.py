@@ -26,6 +26,7 @@ UNTUNED = True  # MINIATURE follows LoRA's
 FAMILY = "adapter"
 SUMMARY = "directions by matrices of rank 4, and lengths, of all attention weights"
 FORMAT = "adapter_config.json and adapter_model.safetensors; PeftModel, load_lora_adapter"
+FILES = {"adapter_model.safetensors": r"base_model\.model\..+\.lora_(A|B|magnitude_vector).*"}
 KILOBYTES = 3_650
 CITE = """@inproceedings{liu2024dora,
   author = {Liu, Shih-Yang and Wang, Chien-Yi and Yin, Hongxu and Molchanov, Pavlo

@@ -30,6 +30,7 @@ TUNED = ("lr",)
 FAMILY = "model"
 SUMMARY = "the whole U-Net, beside class images"
 FORMAT = "unet/; UNet2DConditionModel.from_pretrained"
+FILES = {"unet/*.safetensors": r"(?!base_|.*(lora|processor))[a-z]+_.+\.(weight|bias)"}
 KILOBYTES = 3_438_169
 CITE = """@inproceedings{ruiz2023dreambooth,
   author = {Ruiz, Nataniel and Li, Yuanzhen and Jampani, Varun and Pritch, Yael

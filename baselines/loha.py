@@ -28,6 +28,7 @@ UNTUNED = True  # MINIATURE follows LoRA's
 FAMILY = "adapter"
 SUMMARY = "an element-wise product of matrices of rank 8 beside all attention weights"
 FORMAT = "adapter_config.json and adapter_model.safetensors; PeftModel"
+FILES = {"adapter_model.safetensors": r"base_model\.model\..+\.hada_.*"}
 KILOBYTES = 12_834
 CITE = """@inproceedings{yeh2024lycoris,
   author = {Yeh, Shih-Ying and Hsieh, Yu-Guan and Gao, Zhidong and Yang, Bernard B W

@@ -28,6 +28,7 @@ UNTUNED = True  # MINIATURE follows LoRA's
 FAMILY = "adapter"
 SUMMARY = "a Kronecker product of two small matrices beside all attention weights"
 FORMAT = "adapter_config.json and adapter_model.safetensors; PeftModel, load_lora_adapter"
+FILES = {"adapter_model.safetensors": r"base_model\.model\..+\.lokr_.*"}
 KILOBYTES = 5_916
 CITE = """@inproceedings{yeh2024lycoris,
   author = {Yeh, Shih-Ying and Hsieh, Yu-Guan and Gao, Zhidong and Yang, Bernard B W

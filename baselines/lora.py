@@ -32,6 +32,7 @@ TUNED = ("lr",)
 FAMILY = "adapter"
 SUMMARY = "matrices of rank 4 beside all attention weights"
 FORMAT = "pytorch_lora_weights.safetensors; pipe.load_lora_weights"
+FILES = {"pytorch_lora_weights.safetensors": r"(?!base_model\.).*lora.*"}
 KILOBYTES = 3_226
 CITE = """@inproceedings{hu2022lora,
   author = {Hu, Edward J. and Shen, Yelong and Wallis, Phillip and Allen-Zhu, Zeyuan

@@ -28,6 +28,7 @@ UNTUNED = True  # MINIATURE follows LoRA's
 FAMILY = "adapter"
 SUMMARY = "an orthogonal matrix of 4 blocks before all attention weights, beside class images"
 FORMAT = "adapter_config.json and adapter_model.safetensors; PeftModel"
+FILES = {"adapter_model.safetensors": r"base_model\.model\..+\.oft_.*"}
 KILOBYTES = 46_430
 CITE = """@inproceedings{qiu2023oft,
   author = {Qiu, Zeju and Liu, Weiyang and Feng, Haiwen and Xue, Yuxuan and Feng, Yao

@@ -30,6 +30,10 @@ NAME, LABEL, VERSION = "pivotal", "Pivotal tuning", 1
 FAMILY = "adapter"
 SUMMARY = "embeddings of two new words, and rank-4 matrices beside all attention weights"
 FORMAT = "NAME_lora.safetensors, NAME_emb.safetensors; load_lora_weights, load_textual_inversion"
+FILES = {
+    "*_lora.safetensors": ".*lora.*",
+    "*_emb.safetensors": r"(?!.+\.(weight|bias|alpha)$).+",
+}
 KILOBYTES = 3232  # on Stable Diffusion 1.5
 CITE = """@article{roich2022pivotal,
   title = {Pivotal Tuning for Latent-based Editing of Real Images},

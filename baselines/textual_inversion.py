@@ -32,6 +32,7 @@ TUNED = ("lr",)
 FAMILY = "word"
 SUMMARY = "one embedding"
 FORMAT = "learned_embeds.safetensors; pipe.load_textual_inversion"
+FILES = {"learned_embeds.safetensors": r"(?!.+\.(weight|bias|alpha)$).+"}  # any word
 KILOBYTES = 3
 CITE = """@inproceedings{gal2023image,
   author = {Gal, Rinon and Alaluf, Yuval and Atzmon, Yuval and Patashnik, Or and Bermano, Amit H.

@@ -43,6 +43,7 @@ UNTUNED = True
 TUNED = ("lr",)
 STYLE = {"colour": "#CC79A7", "marker": "s", "dash": (0, (2, 1)), "ink": "#a64f80"}
 ONE_FILE = "xti.safetensors"  # under another name, that name is kohya's word for the concept
+FILES = {"xti.safetensors": r"(IN|OUT)\d\d|MID"}
 
 
 @dataclass(frozen=True)

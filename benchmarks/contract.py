@@ -23,6 +23,7 @@ from benchmarks.advice import advised
 from benchmarks.planning import methods
 from benchmarks.planning.method_text import OPTIONAL, Said, constants, said_of
 from benchmarks.planning.points import OperatingPoint
+from benchmarks.running.trained_kinds import files_of, tensors_in
 from perfusion_core.errors import UserError
 
 NAMES, OTHER = ("thing", "other"), "dog"  # two concepts; the second one's super-category
@@ -55,6 +56,9 @@ def check_method(
             if said.one_file:
                 one_file(out / "fit", said.one_file, word)
                 tell("leaves one file")
+            if said.files:
+                files(out / "fit", said.files)
+                tell("leaves the files that it says")
         before = state(backbone)
         plain = picture(backbone, f"A {word} on the beach")
         first = applied(module, backbone, fits)
@@ -187,6 +191,21 @@ def one_file(folder: Path, name: str, word: str) -> None:
     with safe_open(folder / name, "np") as file:
         kind = (file.metadata() or {}).get("super_category")
     expect(kind == word, f"the header of {name} must say the super_category")
+
+
+def files(folder: Path, wanted: Mapping[str, str]) -> None:
+    """All that FILES says, at the end and at a kept step, and no tensors elsewhere."""
+    for state in (folder, folder / "step-2"):
+        found = {
+            path.relative_to(state).as_posix(): tensors_in("fit", path)
+            for path in state.rglob("*.safetensors")
+            if state != folder or "step-2" not in path.relative_to(state).parts
+        }
+        expect(
+            found.keys() == files_of(wanted, found),
+            f"FILES says {', '.join(wanted)} and what their tensors are called, but fit left "
+            f"{', '.join(sorted(found.keys() - files_of(wanted, found)))} otherwise",
+        )
 
 
 def another(module: ModuleType, backbone: Any, config: Any, out: Path) -> Any:

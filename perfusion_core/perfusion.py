@@ -27,6 +27,7 @@ TEXT_SIDE = True
 SELECTS, USES_COVARIANCE = True, True
 SETTINGS = ("lock", "bias", "temperature")
 ONE_FILE = "concept.safetensors"
+FILES = {"concept.safetensors": "i_star|embedding|o_v|o_k|super_encoding"}
 FAMILY = "perfusion"
 SUMMARY = "V of every cross-attention by one vector a layer, and a word; keys stay locked"
 FORMAT = "concept.safetensors; load_concepts"

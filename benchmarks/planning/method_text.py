@@ -41,6 +41,8 @@ class Said:
     text_side: bool = False
     # all that a fit leaves, with the super-category in its header; empty: a folder
     one_file: str = ""
+    # the safetensors files of a fit, with a pattern for the names of their tensors; empty: not said
+    files: Mapping[str, str] = field(default_factory=dict)
     # learning rates that `perfbench tune` varies, with the steps; empty: not tuned
     tuned: tuple[str, ...] = ()
     # between which of them `perfbench tune --halving` draws; empty: around the published recipe
@@ -151,6 +153,20 @@ def _one_file(value: Any) -> str:
     return "" if fine else f'{value!r} is not a name such as "concept.safetensors"'
 
 
+def _files(value: Any) -> str:
+    fine = isinstance(value, Mapping) and all(
+        isinstance(text, str) for pair in value.items() for text in pair
+    )
+    if not (fine and value and all(name.endswith(".safetensors") for name in value)):
+        return f'{value!r:.60} is not files such as {{"offset.safetensors": "offset"}}'
+    try:
+        for pattern in value.values():
+            re.compile(pattern)
+    except re.error as error:
+        return f"{pattern!r:.60} is no regular expression: {error}"
+    return ""
+
+
 def _texts(value: Any) -> str:
     fine = isinstance(value, tuple) and all(isinstance(one, str) for one in value)
     return "" if fine else f'{value!r} is not a tuple of texts, such as ("lr",)'
@@ -214,6 +230,7 @@ OPTIONAL: dict[str, Callable[[Any], str]] = {  # what is wrong with a value
     "PAIRS": _flag,
     "TEXT_SIDE": _flag,
     "ONE_FILE": _one_file,
+    "FILES": _files,
     "TUNED": _texts,
     "TUNED_RANGES": _ranges,
     "FOR_LORA": _recipe,

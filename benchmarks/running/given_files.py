@@ -16,7 +16,10 @@ from safetensors import SafetensorError, safe_open
 from benchmarks.digests import digest
 from benchmarks.disk import digests_of, on_disk, read_json, verified
 from benchmarks.options import named
+from benchmarks.planning.method_text import Said, said_of
+from benchmarks.planning.methods import sources
 from benchmarks.planning.units import Cell, Fit, Given, Method, step_of
+from benchmarks.running.trained_kinds import refuse_other_kinds
 from benchmarks.safe_paths import below, safe_parts
 from benchmarks.store.reading import planned_fits, read_run, refuse_older
 from benchmarks.store.run_folder import MANIFEST, Store, fit_folder
@@ -52,10 +55,12 @@ def find_given(
     methods: Sequence[Method],
     concepts: Iterable[Concept],
     paired: Iterable[Concept] = (),
+    method_files: Sequence[str] = (),
 ) -> dict[tuple[str, str], Given]:
     """The trained files of every method that is given some, by names of method and concept;
     `paired`: concepts that stand in pairs. A variant that trains as its base does shares them."""
     places = trained_places(given)
+    kinds = {name: said_of(where) for name, where in sources(method_files).items() if places}
     known = {method.name: method for method in methods if method.trained}
     single, every = ({one.name: one for one in some} for some in (concepts, (*concepts, *paired)))
     found: dict[tuple[str, str], Given] = {}
@@ -71,7 +76,7 @@ def find_given(
             else _in_folder(place, known[name])
         )
         for concept in (every if known[name].pairs else single).values():
-            found[name, concept.name] = _of(place, known[name], concept, there)
+            found[name, concept.name] = _of(place, known[name], concept, there, kinds)
     for name, method in known.items():
         if (
             name not in places
@@ -90,7 +95,13 @@ def _trains_alike(a: Method, b: Method) -> bool:
     return (a.version, a.select, dict(a.config)) == (b.version, b.select, dict(b.config))
 
 
-def _of(place: Path, method: Method, concept: Concept, there: Mapping[str, Path]) -> Given:
+def _of(
+    place: Path,
+    method: Method,
+    concept: Concept,
+    there: Mapping[str, Path],
+    kinds: Mapping[str, Said],
+) -> Given:
     """What is there of one concept; each file with its digest, which its copy must have."""
     said, name = f"--trained {method.name}={place}", concept.name
     if name not in there:
@@ -116,6 +127,7 @@ def _of(place: Path, method: Method, concept: Concept, there: Mapping[str, Path]
         recorded = about.get("files") or digests_of(path)
         sums = {file: one["sha256"] for file, one in sorted(recorded.items()) if file != ABOUT}
         files = {file: below(path, *safe_parts(file, f"{said}: the file")) for file in sums}
+    refuse_other_kinds(said, files, method.base, kinds)
     if method.one_file:
         for file in (
             method.one_file,

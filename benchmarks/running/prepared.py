@@ -72,6 +72,7 @@ def prepare_run(config: Config, guests: Sequence[Guest] = ()) -> Prepared:
         chosen,
         concepts,
         in_pairs(config, catalog, concepts) if config.trained else (),
+        config.method_files,
     )
     chosen, catalog, concepts = with_masks(
         config, chosen, catalog, concepts, {name for name, _ in given}

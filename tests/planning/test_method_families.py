@@ -25,7 +25,7 @@ ADAPTERS = ["dora", "loha", "lokr", "oft"]
 @pytest.mark.parametrize("name", TRAINED)
 def test_every_trained_method_says_all_of_itself(name):
     said = said_of(methods.BUILT_IN[name])
-    assert said.family in FAMILIES and said.summary and said.format and said.tuned
+    assert said.family in FAMILIES and said.summary and said.format and said.tuned and said.files
     assert {"colour", "marker"} <= said.style.keys()
     [*entries] = bibtex_entries(said.cite).values()
     assert entries and all(re.search(r"\byear = \{\d{4}\}", entry) for entry in entries)
