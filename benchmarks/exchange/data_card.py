@@ -4,7 +4,7 @@ In: run.json, what was written. Out: text that says what is there, under which l
 how it is cited, and what is not there; what others wrote is escaped.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ from benchmarks.exchange.run_dataset import CONCEPTS, PICTURES, PROMPTS, ROWS, W
 from benchmarks.miniature.which_world import with_world
 from benchmarks.paths import DRAWN_WORLD
 from benchmarks.planning.method_families import bibtex_entries, cited
-from benchmarks.planning.methods import cites_of
+from benchmarks.planning.methods import BUILT_IN, cite_of
 from benchmarks.store.reading import imported_methods, untuned_methods
 from benchmarks.tables.table_text import UNTUNED, masked_fits, untuned_words
 from perfusion_core import __version__
+from perfusion_core.errors import UserError
 from perfusion_core.weight_digests import file_sha256
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (10**6, "100K<n<1M"))
@@ -210,12 +211,12 @@ def licences(done: Written, licence: str) -> str:
 
 
 def citing(title: str, about: Mapping[str, Any], done: Written) -> str:
-    told = about.get("methods", {})
-    theirs = cited(cites_of(str(told.get(name, {}).get("of", name)) for name in done.methods))
+    cites = cites_in(about, done.methods)
     known = bibtex_entries(PERFUSION).keys()
     methods = "\n\n".join(
-        entry for key, entry in bibtex_entries(theirs).items() if key not in known
+        entry for key, entry in bibtex_entries(cited(cites.values())).items() if key not in known
     )
+    without = [f"`{name}`" for name, text in cites.items() if not text]
     return (
         "This data set by its address, with the program that made it:\n\n```bibtex\n"
         "@software{perfbench,\n  title   = {Perfbench: a benchmark of text-to-image "
@@ -223,7 +224,31 @@ def citing(title: str, about: Mapping[str, Any], done: Written) -> str:
         f"  version = {{{__version__}}},\n  year    = {{2026}}\n}}\n```\n\n"
         f"[Perfusion]({PAPER}), whose protocol it follows:\n\n```bibtex\n{PERFUSION}\n```"
         + (f"\n\nThe methods in it:\n\n```bibtex\n{methods}\n```" if methods else "")
+        + (f"\n\nNothing to cite was given for {', '.join(without)}." if without else "")
     )
+
+
+def cites_in(about: Mapping[str, Any], methods: Iterable[str]) -> dict[str, str]:
+    """BibTeX by method: of a method of somebody's own what its file said when it ran; empty where
+    it said nothing. Built-in ones without a paper are left out."""
+    found: dict[str, str] = {}
+    for name in methods:
+        told = about.get("methods", {}).get(name, {})
+        base = str(told.get("of", name))
+        text = cite_of(base) or shown_cite(told.get("cite"))
+        if text or base not in BUILT_IN:
+            found[name] = text
+    return found
+
+
+def shown_cite(text: object) -> str:
+    """What run.json says, where it is BibTeX alone that stays inside its block."""
+    if not isinstance(text, str) or "```" in text or leak(text):
+        return ""
+    try:
+        return cited([text])
+    except UserError:
+        return ""
 
 
 def absent(about: Mapping[str, Any], done: Written) -> str:

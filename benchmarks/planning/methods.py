@@ -314,6 +314,7 @@ def _method(config: Config, name: str, miniature: bool, joint: bool) -> Method:
         label="" if what.base in BUILT_IN else told.label,
         family="" if what.base in BUILT_IN else told.family,
         style={} if what.base in BUILT_IN else told.style,
+        cite="" if what.base in BUILT_IN else told.cite,
     )
 
 
@@ -388,7 +389,14 @@ def citations(files: Sequence[str] = ()) -> str:
     return cited(said_of(where).cite for where in sources(files).values())
 
 
-def cites_of(bases: Iterable[str]) -> list[str]:
-    """BibTeX of the built-in and installed ones among these."""
+def uncited(files: Sequence[str]) -> list[str]:
+    """The methods in files of the user's that say nothing to cite."""
+    known = sources(files)
+    own = [name for name in known if name not in sources()]
+    return [name for name in own if not said_of(known[name]).cite]
+
+
+def cite_of(base: str) -> str:
+    """BibTeX of a built-in or installed method; empty for any other."""
     known = sources()
-    return [said_of(known[base]).cite for base in dict.fromkeys(bases) if base in known]
+    return said_of(known[base]).cite if base in known else ""

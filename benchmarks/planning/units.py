@@ -63,6 +63,7 @@ class Method:
     family: str = ""
     # of a method that is not built in, as the two above: for figures
     style: Mapping[str, Any] = field(default_factory=dict)
+    cite: str = ""  # BibTeX of such a method, for cards
 
 
 @dataclass(frozen=True)

@@ -284,6 +284,12 @@ def ls(parser: argparse.ArgumentParser) -> Run:
     parser.add_argument(
         "--cite", action="store_true", help="with methods: print what to cite for them, as BibTeX"
     )
+    parser.add_argument(
+        "--method-file",
+        metavar="FILE",
+        dest="method_files",
+        help="with methods: file of a method of your own (docs/methods.md)",
+    )
 
     def act(args: argparse.Namespace) -> None:
         from benchmarks.running.listing import show_list

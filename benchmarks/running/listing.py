@@ -3,6 +3,7 @@ table or as JSON.
 """
 
 import json
+import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -90,7 +91,12 @@ def methods(args: Namespace) -> Rows:
     """What --methods takes."""
     from benchmarks.planning.methods import listed
 
-    return listed()
+    return listed(files_of(args))
+
+
+def files_of(args: Namespace) -> list[str]:
+    """Those of methods of the user's own."""
+    return [file for file in (args.method_files or "").split(",") if file]
 
 
 def backbones(args: Namespace) -> Rows:
@@ -164,10 +170,14 @@ def show_list(args: Namespace) -> None:
         raise UserError("--concept goes with `perfbench ls prompts`; leave it out")
     if args.cite and (args.kind != "methods" or args.json):
         raise UserError("--cite goes with `perfbench ls methods` alone; leave it out")
+    if args.method_files and args.kind != "methods":
+        raise UserError("--method-file goes with `perfbench ls methods`; leave it out")
     if args.cite:
-        from benchmarks.planning.methods import citations
+        from benchmarks.planning.methods import citations, uncited
 
-        print(citations())
+        print(citations(files_of(args)))
+        for name in uncited(files_of(args)):
+            print(f"perfbench: nothing to cite was given for {name}", file=sys.stderr)
         return
     rows = LISTS[args.kind](args)
     texts = {"methods": methods_by_family}

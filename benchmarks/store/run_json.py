@@ -229,6 +229,7 @@ def about_run(
             **({"label": m.label} if m.label else {}),
             **({"family": m.family} if m.family else {}),
             **({"style": dict(m.style)} if m.style else {}),
+            **({"cite": m.cite} if m.cite else {}),
         }
         for m in methods
     }

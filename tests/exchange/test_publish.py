@@ -235,6 +235,30 @@ def test_the_card_says_who_is_untuned_who_had_masks_and_who_is_cited(tmp_path):
         assert readme.count(f"{{{key},") == times, key
 
 
+def test_a_method_of_ones_own_is_cited_as_its_run_recorded(tmp_path):
+    """Its file is not here; nothing of run.json leaves the block, whoever wrote it."""
+    own = "@article{mine2026, title = {Mine}, year = {2026}}"
+    told = {
+        "cd": {"of": "mine", "cite": own},
+        "cd-selected": {"of": "mine", "cite": own},
+        "ti": {"of": "plain"},
+        "db": {"of": "odd", "cite": "@a{odd2026, title = {\n```\n# Evil\n}}"},
+        "lora": {"of": "path", "cite": "@a{path2026, url = {/home/somebody/path.pdf}}"},
+        "cd-better": {"of": "imported"},
+    }
+    folder, points = tmp_path / "run", dict.fromkeys(told, ("default",))
+    made_run.make_run(folder, points, ["cat"], prompts=1, images=1, size=16)
+    about = json.loads((folder / "run.json").read_text())
+    about["methods"] = {name: {"config": {}, **one} for name, one in told.items()}
+    (folder / "run.json").write_text(json.dumps(about))
+    publish(folder, tmp_path / "mine", "--licence", "mit", "--photographs", "none")
+    readme = (tmp_path / "mine" / "README.md").read_text()
+    assert readme.count(own) == 1
+    [line] = [line for line in readme.splitlines() if line.startswith("Nothing to cite was given")]
+    assert re.findall("`([^`]+)`", line) == ["ti", "db", "lora", "cd-better"]
+    assert "Evil" not in readme and "somebody" not in readme
+
+
 def test_another_vae_is_named_in_the_card(with_pictures, tmp_path):
     folder = shutil.copytree(with_pictures, tmp_path / "run")
     about = json.loads((folder / "run.json").read_text())

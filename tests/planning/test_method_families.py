@@ -90,6 +90,23 @@ def test_ls_methods_cites(capsys):
             run(["ls", *words])
 
 
+def test_ls_methods_knows_a_method_of_ones_own(tmp_path, capsys):
+    files = []
+    for name, cite in (("mine", f'\nCITE = "{ONE}"'), ("plain", "")):
+        file = tmp_path / f"{name}.py"
+        file.write_text(f'NAME, LABEL = "{name}", "A {name} one"\nFAMILY = "word"{cite}\n')
+        files.append(str(file))
+    call = ["ls", "methods", "--method-file", ",".join(files)]
+    assert run(call) == 0
+    assert "  plain " in capsys.readouterr().out
+    assert run([*call, "--cite"]) == 0
+    printed = capsys.readouterr()
+    assert bibtex_entries(printed.out)["one2020"] == ONE
+    assert printed.err == "perfbench: nothing to cite was given for plain\n"
+    with pytest.raises(UserError, match="--method-file goes with `perfbench ls methods`"):
+        run(["ls", "presets", *call[2:]])
+
+
 def test_ls_methods_as_json_has_the_same(capsys):
     assert run(["ls", "methods", "--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}

@@ -305,7 +305,9 @@ def test_an_unfinished_file_says_what_is_missing(tmp_path, backbone):
 
 def test_figures_draw_it_in_its_own_style(offset, tmp_path):
     """Also where its file is gone: the run remembers. Without STYLE it takes one that is left."""
-    offset.write_text(OFFSET.replace(HEAD, f'{HEAD}{STYLED}\nFAMILY = "adapter"\n'))
+    cite = "@misc{offset2026, title = {Offset}}"
+    said = f'{STYLED}\nFAMILY = "adapter"\nCITE = "{cite}"\n'
+    offset.write_text(OFFSET.replace(HEAD, f"{HEAD}{said}"))
     out = tmp_path / "run"
     more = (
         "--method-file",
@@ -323,6 +325,8 @@ def test_figures_draw_it_in_its_own_style(offset, tmp_path):
         and "style" not in run.about["methods"]["super"]
     )
     assert run.about["methods"]["offset-selected"]["family"] == "adapter"
+    assert run.about["methods"]["offset"]["cite"] == cite
+    assert "cite" not in run.about["methods"]["super"]
     with looks_of_runs([run]):
         assert family_of("offset") == family_of("offset-selected") == "adapter"
     with styled(), looks_of_runs([run]):
