@@ -7,7 +7,7 @@ embedding a concept and one LoRA in kohya's keys; what was lost is printed and i
 import argparse
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from benchmarks.disk import ask_for
 from benchmarks.exchange import lora_files
 from benchmarks.exchange.export_compare import Judge, compare
 from benchmarks.exchange.gate_captions import captions_for
+from benchmarks.exchange.parcel import UNTUNED, is_untuned
 from benchmarks.exchange.static_concept import Static, full_rank, static_concepts
 from benchmarks.figures.one_prompt.wanted import numbers
 from benchmarks.planning.points import BIASES
@@ -69,7 +70,8 @@ def export(args: argparse.Namespace) -> None:
                 f"{given[0].path} is a LoRA, whose keys alone are changed; leave --bundle, "
                 f"--compare and --rank out"
             )
-        write({targets[0]: kohya_of(given[0], opened(args), stem)})
+        done = kohya_of(given[0], opened(args), stem)
+        write({targets[0]: done._replace(header=done.header | untuned_among(given))})
         return
     bias, temperature = point_of(args, concepts)
     rank = rank_of(args, concepts)
@@ -79,7 +81,7 @@ def export(args: argparse.Namespace) -> None:
     check_concepts(backbone.pipe, concepts, layers, args.force)
     judge = Judge(args, backbone) if args.compare else None
     found = made_static(args, backbone, concepts, bias, temperature, rank)
-    about = told_in_header(backbone, found, concepts, bias, temperature)
+    about = told_in_header(backbone, found, concepts, bias, temperature) | untuned_among(given)
     write(wanted_files(backbone, found, concepts, stem, about, list(targets)))
     if judge:
         point = dict(zip(concepts, bias)), dict(zip(concepts, temperature))
@@ -258,6 +260,12 @@ def told_in_header(
         "lost": lost(concepts),
     }
     return {f"perfbench.{name}": value for name, value in said.items()}
+
+
+def untuned_among(given: Iterable[Given]) -> dict[str, str]:
+    """For the header: whose rates were a guess; nothing where none's were."""
+    names = [one.name for one in given if is_untuned(one.path)]
+    return {UNTUNED: " ".join(names)} if names else {}
 
 
 def wanted_files(

@@ -12,6 +12,8 @@ from huggingface_hub import ModelCardData
 from benchmarks.exchange.card_pictures import BIAS, FIGURE, TEMPERATURE, Shown
 from benchmarks.exchange.file_scores import FileScores
 from benchmarks.exchange.parcel import Parcel
+from benchmarks.store.reading import untuned_methods
+from benchmarks.tables.table_text import GUESSED, UNTUNED
 from perfusion_core.hub_concepts import EXPORTS
 from perfusion_core.text_encoders import FILE_KEYS
 
@@ -36,10 +38,12 @@ def card(
         instance_prompt=f"a photo of {prompt_words(sent)}",
         widget=[{"text": text, "output": {"url": place}} for text, place in shown] or None,
     ).to_yaml()
+    untuned = sent.untuned or untuned_in(scores)
     parts = [
         f"---\n{front}\n---",
         f"# {plain(sent.title)}",
-        opening(sent, base),
+        opening(sent, base, untuned),
+        f"{GUESSED.format('its training')}." if untuned else "",
         gallery(shown),
         points(figure, scores),
         use_of_concept(sent, repo, base) if sent.concept else "",
@@ -58,13 +62,19 @@ def plain(text: str) -> str:
     return " ".join(text.split()).translate(SIGNS)
 
 
-def opening(sent: Parcel, base: str) -> str:
+def untuned_in(scores: FileScores | None) -> bool:
+    """Whether the run that drew with it says that its method's rates were a guess."""
+    return scores is not None and scores.method in untuned_methods(scores.run.about)
+
+
+def opening(sent: Parcel, base: str, untuned: bool) -> str:
     on = f"[{base}](https://huggingface.co/{base})" if base else "a backbone that has no hub id"
     what = f"A {plain(sent.concept.super_category)}" if sent.concept else "A thing"
     how = "a concept" if sent.concept else "exported from a concept"
+    mark = f" {UNTUNED}" * untuned
     return (
-        f"{what}, learned by [Perfusion]({PAPER}) (key-locked, gated rank-one editing): {how} "
-        f"for {on}. {OURS}"
+        f"{what}, learned by [Perfusion]({PAPER}){mark} (key-locked, gated rank-one editing): "
+        f"{how} for {on}. {OURS}"
     )
 
 

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.disk import read_json
+from benchmarks.planning.units import Fit
+from benchmarks.store.run_folder import MANIFEST
 from perfusion_core.concept import Concept
 from perfusion_core.errors import NotAConcept, UserError
 from perfusion_core.hub import HUB
@@ -18,6 +21,8 @@ from perfusion_core.text_encoders import FILE_KEYS
 
 HEADER = 10_000_000  # bytes; the header of an export has some thousands
 BUNDLED = 64 * MOST
+FIT = MANIFEST[Fit]
+UNTUNED = "perfbench.untuned"  # in the header of an export
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,12 @@ class Parcel:
             or any(name.startswith("stable-diffusion-xl") for name in told)
             or any(header_of(path).keys() >= {*FILE_KEYS} for path in words)
         )
+
+    @property
+    def untuned(self) -> bool:
+        """Whether the rates that it was trained by are a guess for its backbone."""
+        own = [path for path in self.files if path.name not in self.exports]
+        return any(map(is_untuned, own)) or any(UNTUNED in one for one in self.exports.values())
 
     @property
     def title(self) -> str:
@@ -98,6 +109,13 @@ def parcel(what: Path) -> Parcel:
         concept=concepts[0][1] if concepts else None,
         exports=exports,
     )
+
+
+def is_untuned(file: Path) -> bool:
+    """What `perfbench fit` tells of the rates, beside a file or in its folder."""
+    beside = (read_json(path) for path in (file.with_suffix(".json"), file.with_name(FIT)))
+    told = next((one for one in beside if one is not None), {})
+    return told.get("untuned") is True
 
 
 def check_name(file: Path) -> None:

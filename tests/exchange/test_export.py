@@ -257,6 +257,11 @@ def test_the_lora_baseline_gets_kohyas_keys(tiny_backbone, tmp_path):
     place = ["--backbone", str(tiny_backbone.place), *CPU]
     assert run(["export", str(fitted.folder), "--out", str(tmp_path / "out"), *place]) == 0
     made = load_file(tmp_path / "out" / "toy_lora.safetensors")
+    assert "perfbench.untuned" not in header(tmp_path / "out" / "toy_lora.safetensors")
+    (fitted.folder / "fit.json").write_text('{"untuned": true}')  # as `perfbench fit` leaves it
+    assert run(["export", str(fitted.folder), "--out", str(tmp_path / "guess"), *place]) == 0
+    told = header(tmp_path / "guess" / "toy_lora.safetensors")
+    assert told["perfbench.untuned"] == "toy"
     original = load_file(fitted.folder / FILE)
     theirs = convert_state_dict_to_kohya(convert_all_state_dict_to_peft(original))
     theirs = {key.replace("lora_unet_unet_", "lora_unet_"): one for key, one in theirs.items()}

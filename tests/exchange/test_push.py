@@ -8,6 +8,7 @@ import re
 import shutil
 
 import pytest
+import torch
 import yaml
 from conftest import make_concept
 from fake_hub import COMMAND, SILENT, Hub, known_here
@@ -31,8 +32,6 @@ EVIL = "<script>alert(1)</script> | `x` [a](b)"
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A concept, an export of it, and pictures as `perfbench generate` leaves them."""
-    import torch
-
     root = tmp_path_factory.mktemp("made")
     backbone = Backbone.open(shared() / "tiny", device="cpu", dtype="float32")
     make_concept(backbone, "teddy", "toy").save(root / "teddy.safetensors")
@@ -220,6 +219,35 @@ def test_a_dry_run_writes_the_folder_of_an_export(made, tmp_path, capsys):
     assert "| r2 | 0.98 |" in readme and "<script>" not in readme
 
 
+GUESS = "Untuned: the rates of its training are a guess for this backbone, so that a low score says"
+
+
+def test_a_card_says_whose_rates_are_a_guess(made, tmp_path):
+    """As `perfbench fit` left it beside the file, or inside the folder of a fit."""
+    for name, beside in (("teddy", "teddy.json"), ("concept", "fit.json")):
+        folder = tmp_path / name
+        folder.mkdir()
+        file = shutil.copy(made / "teddy.safetensors", folder / f"{name}.safetensors")
+        for told in ({}, {"untuned": True}, {"untuned": "<b>"}):
+            (folder / beside).write_text(json.dumps({"steps": 3, **told}))
+            words = ["me/teddy", "--pictures", "none", "--overwrite"]
+            readme = (dry(tmp_path, file, *words) / "README.md").read_text()
+            marked = told.get("untuned") is True
+            assert ("2305.01644) (untuned) (key-locked" in readme) == marked == (GUESS in readme)
+
+
+def test_a_card_of_an_export_says_so_too(made, tmp_path):
+    assert GUESS not in (dry(tmp_path, made / "export", "me/t") / "README.md").read_text()
+    folder = shutil.copytree(made / "export", tmp_path / "export")
+    save_file(
+        {"emb_params": torch.zeros(1, 8)},
+        folder / "teddy_emb.safetensors",
+        {"perfbench.untuned": "teddy"},
+    )
+    readme = (dry(tmp_path, folder, "me/t", "--overwrite") / "README.md").read_text()
+    assert "2305.01644) (untuned)" in readme and GUESS in readme
+
+
 def test_a_text_is_escaped_once():
     """What a browser shows of it is the text."""
     text = "a_b's #1 `x` | <b> & \\ *y* [c]! ~"
@@ -308,6 +336,13 @@ def test_scores_of_a_run_stand_with_their_intervals(tmp_path):
     assert f"{means.mean():.3f} [{low:.3f}, {high:.3f}]" in row
     assert "| plain word |" in readme and (out / "points.png").is_file()
     assert front_of(readme)["widget"][0]["output"]["url"] == "images/0.png"
+    assert "(untuned)" not in readme
+    told = json.loads((folder / "run.json").read_text())
+    told["methods"] = {"perfusion": {"of": "perfusion", "config": {}, "untuned": True}}
+    (folder / "run.json").write_text(json.dumps(told))
+    words = ["me/cat", "--run", folder, "--overwrite"]
+    out = dry(tmp_path, tmp_path / "cat.safetensors", *words)
+    assert "2305.01644) (untuned)" in (out / "README.md").read_text()
     with pytest.raises(UserError, match="none of its trained files has these bytes"):
         run(["push", str(shared_concept(tmp_path, backbone)), "me/x", "--dry-run",
              "--out", str(tmp_path / "no"), "--run", str(folder)])  # fmt: skip

@@ -145,6 +145,15 @@ def test_fit_refusals(kit, tmp_path):
         run(["fit", "perfusion", *concept, "--out", str(tmp_path / "a.txt"), *flags(kit)])
 
 
+def test_a_fit_tells_where_its_rates_are_a_guess(kit, tmp_path):
+    """As runs do in run.json: not of a rate that was set."""
+    few = ["--concept", str(kit / "concepts" / "cat"), "--steps", "1", "--set", "batch=1"]
+    for name, sets in (("guess", []), ("set", ["--set", "lr=0.01"])):
+        out = tmp_path / name
+        assert run(["fit", "dora", *few, *sets, "--out", str(out), *flags(kit)]) == 0
+        assert json.loads((out / "fit.json").read_text()).get("untuned", False) == (not sets)
+
+
 def test_fit_opens_only_the_scorer_that_picks_its_step(kit, tmp_path, monkeypatch):
     """A download less; and with --set select_scorer=FOLDER it needs no network at all."""
     from shutil import copytree, rmtree
