@@ -15,7 +15,8 @@ from PIL import Image
 
 from benchmarks.exchange.file_scores import FileScores, points_figure, run_pictures
 from benchmarks.exchange.parcel import Parcel
-from benchmarks.figures.style import looks_of_runs, styled, write_figure
+from benchmarks.figures.looks import looks_of_runs
+from benchmarks.figures.style import styled, write_figure
 from benchmarks.safe_paths import leads_out
 from benchmarks.suite.image_files import load_image
 from perfusion_core.errors import UserError

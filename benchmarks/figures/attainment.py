@@ -10,8 +10,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.figures import plots
+from benchmarks.figures.looks import style_of
 from benchmarks.figures.selection import Wish, is_main, needs
-from benchmarks.figures.style import PAGE, style_of
+from benchmarks.figures.style import PAGE
 from benchmarks.tables.build import split_pairs
 from benchmarks.tables.dominance import attained, variants_of
 from benchmarks.tables.grid import FLOOR, grid_of

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from benchmarks.figures import plots
 from benchmarks.figures.crowded import family_place, hull_keys
 from benchmarks.figures.label_placing import finish_layout
+from benchmarks.figures.looks import Style, family_of, split_variant
 from benchmarks.figures.selection import (
     Wish,
     best_point,
@@ -24,7 +25,7 @@ from benchmarks.figures.selection import (
     short,
     step_of,
 )
-from benchmarks.figures.style import COLUMN, PAGE, Style, family_of, split_variant
+from benchmarks.figures.style import COLUMN, PAGE
 from benchmarks.planning.ablations import ABLATIONS, BASE
 from benchmarks.planning.methods import VARIANTS
 from benchmarks.scoring.reserved import OURS

@@ -15,8 +15,9 @@ from benchmarks.figures import plots
 from benchmarks.figures.charts import key
 from benchmarks.figures.crowded import on_front
 from benchmarks.figures.label_placing import Drawn, Label, finish_layout
+from benchmarks.figures.looks import MANY, Style
 from benchmarks.figures.selection import Wish, at_point, best_point, in_order, needs, of_main
-from benchmarks.figures.style import COLUMN, GREY, MANY, PAGE, Style
+from benchmarks.figures.style import COLUMN, GREY, PAGE
 from benchmarks.store.fit_costs import NUMBERS
 from benchmarks.tables.costs import WORDS
 from benchmarks.tables.run_view import Run

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch, Polygon
 from scipy.spatial import ConvexHull, QhullError
 
-from benchmarks.figures.style import family_of
+from benchmarks.figures.looks import family_of
 from benchmarks.planning.method_families import FAMILIES, Family
 
 

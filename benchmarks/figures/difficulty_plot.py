@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 
 from benchmarks.figures import plots
 from benchmarks.figures.charts import key
+from benchmarks.figures.looks import Style
 from benchmarks.figures.selection import Wish, best_point, in_order, needs, of_main, short
-from benchmarks.figures.style import COLUMN, PAGE, Style
+from benchmarks.figures.style import COLUMN, PAGE
 from benchmarks.tables.difficulty import graded, in_grade_order
 from benchmarks.tables.run_view import Run
 from benchmarks.tables.statistics import Interval, clustered

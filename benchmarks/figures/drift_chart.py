@@ -17,8 +17,9 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from benchmarks.figures import picture_grid, plots
+from benchmarks.figures.looks import Style, style_of
 from benchmarks.figures.selection import Wish, in_order, needs, short
-from benchmarks.figures.style import GREY, INK, PAGE, Style, style_of
+from benchmarks.figures.style import GREY, INK, PAGE
 from benchmarks.planning.points import OperatingPoint
 from benchmarks.suite.drift_kinds import DRIFT, DRIFT_CLASS, DRIFTS, PLAIN
 from benchmarks.tables.drift_table import WORST

@@ -32,9 +32,10 @@ from benchmarks.advice import advised
 from benchmarks.disk import write_whole
 from benchmarks.figures import plots
 from benchmarks.figures.label_placing import Drawn, Label, place_labels
+from benchmarks.figures.looks import Style, split_variant, style_of
 from benchmarks.figures.picture_grid import canvas, shorten, show
 from benchmarks.figures.selection import best_point, in_order, of_main
-from benchmarks.figures.style import GREY, Style, split_variant, style_of, styled
+from benchmarks.figures.style import GREY, styled
 from benchmarks.paths import FIRST_WORLD
 from benchmarks.planning.methods import VARIANTS
 from benchmarks.planning.points import OperatingPoint

@@ -11,8 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.figures import plots
+from benchmarks.figures.looks import Style, style_of
 from benchmarks.figures.selection import Wish, at_point, best_point, in_order, needs, of_main
-from benchmarks.figures.style import GREY, PAGE, Style, style_of
+from benchmarks.figures.style import GREY, PAGE
 from benchmarks.scoring.measures import HIGHER, LOWER, MEASURES, scorer_of
 from benchmarks.tables.measured import measure_table, measures_in
 from benchmarks.tables.run_view import Run

@@ -17,8 +17,7 @@ from matplotlib.axes import Axes
 
 from benchmarks.figures.crowded import draw_hulls, on_front
 from benchmarks.figures.label_placing import Drawn, Label
-from benchmarks.figures.style import (
-    GREY,
+from benchmarks.figures.looks import (
     MANY,
     STYLES,
     Style,
@@ -28,6 +27,7 @@ from benchmarks.figures.style import (
     strangers_among,
     style_of,
 )
+from benchmarks.figures.style import GREY
 from benchmarks.planning.points import OperatingPoint
 from benchmarks.scoring.reserved import OURS
 

@@ -22,8 +22,9 @@ from benchmarks.figures import (
     tuning_figure,
     with_pictures,
 )
+from benchmarks.figures.looks import looks_of_runs
 from benchmarks.figures.selection import Wish
-from benchmarks.figures.style import looks_of_runs, styled, write_figure
+from benchmarks.figures.style import styled, write_figure
 from benchmarks.store.run_folder import figures_folder
 from benchmarks.tables.as_scored import as_scored
 from benchmarks.tables.run_view import Run, open_run, same_protocol, same_scorer, same_world

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.figures import plots
-from benchmarks.figures.style import known_looks, split_variant
+from benchmarks.figures.looks import known_looks, split_variant
 from benchmarks.planning.points import OperatingPoint
 from benchmarks.scoring.reserved import FLOOR, OURS
 from benchmarks.tables.run_view import Run, distinct_names

@@ -14,18 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.figures.label_placing import in_lines
+from benchmarks.figures.looks import Style, known_looks, split_variant, strangers_among, style_of
 from benchmarks.figures.selection import Wish, is_main, needs
-from benchmarks.figures.style import (
-    COLUMN,
-    GREY,
-    PAGE,
-    RC,
-    Style,
-    known_looks,
-    split_variant,
-    strangers_among,
-    style_of,
-)
+from benchmarks.figures.style import COLUMN, GREY, PAGE, RC
 from benchmarks.store.reading import planned_fits
 from benchmarks.tables.run_view import Run
 

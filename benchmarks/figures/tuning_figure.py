@@ -13,15 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from benchmarks.disk import ask_for
-from benchmarks.figures.style import (
-    GREY,
-    PAGE,
-    Style,
-    strangers_among,
-    style_of,
-    styled,
-    write_figure,
-)
+from benchmarks.figures.looks import Style, strangers_among, style_of
+from benchmarks.figures.style import GREY, PAGE, styled, write_figure
 from benchmarks.tables.halving import expected_table
 from benchmarks.tables.halving_rows import TRAININGS, read_trainings
 from perfusion_core.errors import UserError

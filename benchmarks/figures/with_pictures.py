@@ -17,6 +17,7 @@ from benchmarks.figures import picture_grid, plots
 from benchmarks.figures.attention import drawing
 from benchmarks.figures.attention.leakage import concepts_of
 from benchmarks.figures.label_placing import finish_layout
+from benchmarks.figures.looks import style_of
 from benchmarks.figures.selection import (
     Wish,
     gallery_columns,
@@ -27,7 +28,7 @@ from benchmarks.figures.selection import (
     step_of,
     tell_left_out,
 )
-from benchmarks.figures.style import COLUMN, GREY, PAGE, style_of
+from benchmarks.figures.style import COLUMN, GREY, PAGE
 from benchmarks.planning.points import OperatingPoint
 from benchmarks.scoring.reserved import OURS
 from benchmarks.tables.run_view import Attended, Run, distinct_names

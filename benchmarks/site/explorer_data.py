@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.figures.report.html import SHAPES
-from benchmarks.figures.selection import at_point
-from benchmarks.figures.style import (
+from benchmarks.figures.looks import (
     coloured_as_in,
     looks_of_runs,
     strangers_among,
     style_of,
     untuned_here,
 )
+from benchmarks.figures.report.html import SHAPES
+from benchmarks.figures.selection import at_point
 from benchmarks.miniature.which_world import with_world
 from benchmarks.planning.points import OperatingPoint
 from benchmarks.scoring.reserved import FLOOR

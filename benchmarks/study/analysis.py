@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.figures.style import untuned_here
+from benchmarks.figures.looks import untuned_here
 from benchmarks.safe_paths import below
 from benchmarks.study.answers import read_key
 from benchmarks.study.collect import Collected, collect

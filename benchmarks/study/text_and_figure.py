@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.figures import style
+from benchmarks.figures.looks import style_of
 from benchmarks.scoring.reserved import FLOOR
 from benchmarks.study.answers import Key
 from benchmarks.study.collect import Collected, refusal_counts
@@ -32,7 +33,7 @@ STRENGTH = {3: 1.0, 2: 0.55, 1: 0.2}  # strength of a method's colour for a shar
 def label(method: str, kind: str = "") -> str:
     if kind == "realism" and method == FLOOR:
         return "Plain model"
-    return style.style_of(method, strangers=[method]).label
+    return style_of(method, strangers=[method]).label
 
 
 def format_rating(value: float, digits: int = 2) -> str:
@@ -204,7 +205,7 @@ def draw_means(axes: Axes, kind: str, results: Results) -> None:
     rows = results.means.to_dict("records")
     methods = [row["method"] for row in rows]
     for y, row in enumerate(rows):
-        colour = style.style_of(row["method"], strangers=methods).colour
+        colour = style_of(row["method"], strangers=methods).colour
         if not np.isnan(row["lo"]):
             axes.plot([row["lo"], row["hi"]], [y, y], color=colour, linewidth=1.1)
         sem = [row["mean"] - row["sem"], row["mean"] + row["sem"]]
@@ -245,7 +246,7 @@ def draw_paper(axes: Axes, rows: Sequence[Mapping[Hashable, Any]]) -> None:
 def draw_shares(axes: Axes, kind: str, results: Results) -> None:
     rows = results.means.to_dict("records")
     for y, row in enumerate(rows):
-        colour = style.style_of(row["method"], strangers=[r["method"] for r in rows]).colour
+        colour = style_of(row["method"], strangers=[r["method"] for r in rows]).colour
         left = 0.0
         for value, strength in STRENGTH.items():
             width = row[f"share_{value}"]

@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 
 from benchmarks.figures import charts, cost_plot, crowded, plots
+from benchmarks.figures.looks import MANY, family_of, looks_of_runs, style_of
 from benchmarks.figures.selection import Wish
-from benchmarks.figures.style import COLUMN, MANY, PAGE, family_of, looks_of_runs, style_of, styled
+from benchmarks.figures.style import COLUMN, PAGE, styled
 from benchmarks.planning import methods
 from benchmarks.planning.method_families import FAMILIES
 from benchmarks.tables.run_view import Run

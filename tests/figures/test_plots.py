@@ -29,9 +29,10 @@ from benchmarks.figures import (
 )
 from benchmarks.figures.crowded import family_of
 from benchmarks.figures.label_placing import Drawn, Label, finish_layout
+from benchmarks.figures.looks import STYLES, looks_of_runs, split_variant, style_of
 from benchmarks.figures.picture_grid import overlay, shorten
 from benchmarks.figures.selection import Wish
-from benchmarks.figures.style import INK, STYLES, looks_of_runs, split_variant, style_of, styled
+from benchmarks.figures.style import INK, styled
 from benchmarks.planning.points import OperatingPoint
 from benchmarks.tables.run_view import Run, spread
 from perfusion_core.errors import UserError

@@ -8,8 +8,9 @@ import pytest
 from made_run import GLOBAL, LOCAL, make_run
 
 from benchmarks.cli import run as perfbench
+from benchmarks.figures.looks import looks_of_runs
 from benchmarks.figures.selection import Wish
-from benchmarks.figures.style import looks_of_runs, styled
+from benchmarks.figures.style import styled
 from benchmarks.figures.training_curves import training, trainings
 from benchmarks.tables.run_view import Run
 from perfusion_core.errors import UserError

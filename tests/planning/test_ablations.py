@@ -3,7 +3,7 @@
 import dataclasses
 
 from baselines import super_category
-from benchmarks.figures.style import style_of
+from benchmarks.figures.looks import style_of
 from benchmarks.planning.ablations import ABLATIONS, BASE
 from benchmarks.planning.methods import VARIANTS
 from benchmarks.planning.points import OperatingPoint

@@ -10,8 +10,8 @@ import pytest
 from run_kit import run_here, shared
 
 from benchmarks.cli import run
+from benchmarks.figures.looks import looks_of_runs
 from benchmarks.figures.plots import series_of
-from benchmarks.figures.style import looks_of_runs
 from benchmarks.planning import methods
 from benchmarks.planning.config import resolve
 from benchmarks.running.prepared import prepare_run

@@ -15,11 +15,12 @@ from run_kit import ROOT, environment, run_here, shared
 
 from benchmarks.cli import run
 from benchmarks.contract import Broken, check_method
+from benchmarks.figures.looks import STRANGERS, family_of, looks_of_runs, style_of
 from benchmarks.figures.plots import series_of
 from benchmarks.figures.registry import plot
 from benchmarks.figures.report.report_page import write_report
 from benchmarks.figures.selection import Wish
-from benchmarks.figures.style import STRANGERS, family_of, looks_of_runs, style_of, styled
+from benchmarks.figures.style import styled
 from benchmarks.planning import methods
 from benchmarks.planning.config import resolve
 from benchmarks.planning.method_text import OPTIONAL

@@ -15,6 +15,7 @@ from benchmarks.exchange.board.board_rows import METRICS, BoardRow, board_rows
 from benchmarks.exchange.board.entries import OWN, RECOMPUTED, VERIFIED, Board, boards_of, opened
 from benchmarks.exchange.submissions.known_here import Places, of_preset
 from benchmarks.figures.charts import pareto
+from benchmarks.figures.looks import looks_of_runs
 from benchmarks.figures.report.html import (
     between,
     format_score,
@@ -27,7 +28,7 @@ from benchmarks.figures.report.html import (
 from benchmarks.figures.report.report_page import policy
 from benchmarks.figures.report.result_table import named
 from benchmarks.figures.selection import Wish
-from benchmarks.figures.style import looks_of_runs, styled, write_figure
+from benchmarks.figures.style import styled, write_figure
 from benchmarks.miniature.which_world import with_world
 from benchmarks.planning.config import PRESETS
 from benchmarks.store.fit_costs import DEVICE, NUMBERS

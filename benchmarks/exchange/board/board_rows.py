@@ -13,10 +13,10 @@ from urllib.parse import quote
 import pandas as pd
 
 from benchmarks.exchange.board.entries import Board, Entry
+from benchmarks.figures.looks import Style, strangers_among, untuned_here
 from benchmarks.figures.report.html import there
 from benchmarks.figures.report.result_table import row_name
 from benchmarks.figures.selection import of_main
-from benchmarks.figures.style import Style, strangers_among, untuned_here
 from benchmarks.scoring.reserved import FLOOR
 from benchmarks.store.fit_costs import DEVICE, NUMBERS
 from benchmarks.store.reading import read_cells, untuned_methods

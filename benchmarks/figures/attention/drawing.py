@@ -14,8 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.text import Text
 
 from benchmarks.figures.label_placing import Drawn, Label
+from benchmarks.figures.looks import Style, strangers_among, style_of
 from benchmarks.figures.plots import trace
-from benchmarks.figures.style import GREY, INK, Style, strangers_among, style_of
+from benchmarks.figures.style import GREY, INK
 from benchmarks.planning.points import OperatingPoint
 
 

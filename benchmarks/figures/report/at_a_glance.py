@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.figures.looks import Style, strangers_among, style_of
 from benchmarks.figures.report.html import between, mark, there
 from benchmarks.figures.report.result_table import in_a_sentence, main_methods, row_name
 from benchmarks.figures.report.run_results import singles
 from benchmarks.figures.selection import best_point, gallery_columns, short, without_room
-from benchmarks.figures.style import Style, strangers_among, style_of
 from benchmarks.planning.points import OperatingPoint
 from benchmarks.scoring.reserved import FLOOR, OURS
 from benchmarks.tables import frames

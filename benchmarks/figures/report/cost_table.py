@@ -8,10 +8,10 @@ from html import escape
 from typing import Any
 
 from benchmarks.figures import plots
+from benchmarks.figures.looks import strangers_among, style_of
 from benchmarks.figures.report.html import html_table, row_head, there
 from benchmarks.figures.report.result_table import named
 from benchmarks.figures.selection import in_order, step_of
-from benchmarks.figures.style import strangers_among, style_of
 from benchmarks.store.fit_costs import DEVICE, NUMBERS
 from benchmarks.tables.costs import DECIMALS, WORDS, costs_view
 from benchmarks.tables.run_view import Run

@@ -10,8 +10,8 @@ import pandas as pd
 from benchmarks.figures import breakdown, cost_plot, difficulty_plot, measure_panels, plots
 from benchmarks.figures.attention.drawing import attenders
 from benchmarks.figures.drift_chart import lines_of
+from benchmarks.figures.looks import style_of
 from benchmarks.figures.selection import best_point, in_order, of_main, perfusion_fronts, step_of
-from benchmarks.figures.style import style_of
 from benchmarks.figures.training_curves import trainings
 from benchmarks.scoring.measures import MEASURES
 from benchmarks.scoring.reserved import OURS

@@ -18,8 +18,8 @@ import pandas as pd
 from PIL import Image
 
 from benchmarks.figures import plots
+from benchmarks.figures.looks import split_variant
 from benchmarks.figures.selection import in_order
-from benchmarks.figures.style import split_variant
 from benchmarks.planning.points import OperatingPoint
 from benchmarks.suite.image_files import load_image
 from benchmarks.tables.run_view import Run

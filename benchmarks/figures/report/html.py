@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from benchmarks.figures.style import Style
+from benchmarks.figures.looks import Style
 
 SHAPES: dict[str, str] = {
     "o": '<circle cx="7" cy="7" r="4.6"/>',

@@ -13,12 +13,12 @@ from pathlib import Path
 from string import Template
 
 from benchmarks.disk import ask_for, write_whole
+from benchmarks.figures.looks import looks_of_runs
 from benchmarks.figures.report import sections as parts
 from benchmarks.figures.report.at_a_glance import at_a_glance
 from benchmarks.figures.report.cost_table import cost_table
 from benchmarks.figures.report.gallery import BUDGET, gallery, gallery_controls, script_json
 from benchmarks.figures.report.run_results import results
-from benchmarks.figures.style import looks_of_runs
 from benchmarks.tables.run_view import Run, open_run
 from perfusion_core.errors import UserError
 

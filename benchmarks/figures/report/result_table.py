@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.figures import plots
+from benchmarks.figures.looks import Style, known_looks, split_variant, strangers_among, style_of
 from benchmarks.figures.report.html import (
     between,
     format_score,
@@ -21,7 +22,6 @@ from benchmarks.figures.report.html import (
     there,
 )
 from benchmarks.figures.selection import is_main
-from benchmarks.figures.style import Style, known_looks, split_variant, strangers_among, style_of
 from benchmarks.planning.points import OperatingPoint
 from benchmarks.scoring.reserved import FLOOR, OURS
 from benchmarks.tables.table_text import HONEST, seconds_text

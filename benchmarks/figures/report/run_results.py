@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.figures.looks import strangers_among
 from benchmarks.figures.report.html import between, format_score, html_table, row_head, there
 from benchmarks.figures.report.result_table import (
     in_a_sentence,
@@ -21,7 +22,6 @@ from benchmarks.figures.report.result_table import (
     row_order,
 )
 from benchmarks.figures.selection import best_point, is_main, step_of
-from benchmarks.figures.style import strangers_among
 from benchmarks.scoring.reserved import OURS
 from benchmarks.tables import frames
 from benchmarks.tables.build import split_pairs

@@ -14,6 +14,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from benchmarks.figures import plots
+from benchmarks.figures.looks import Style
 from benchmarks.figures.registry import FIGURES
 from benchmarks.figures.report.figure_words import figure_words
 from benchmarks.figures.report.gallery import base_of
@@ -28,7 +29,7 @@ from benchmarks.figures.report.html import (
 from benchmarks.figures.report.result_table import METRICS
 from benchmarks.figures.report.run_results import singles
 from benchmarks.figures.selection import Wish, best_point, in_order, is_main, short, step_of
-from benchmarks.figures.style import FORMATS, Style, styled, write_figure
+from benchmarks.figures.style import FORMATS, styled, write_figure
 from benchmarks.miniature.which_world import with_world
 from benchmarks.running.driver import last_line
 from benchmarks.scoring.reserved import OURS, REAL
