@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perfusion_core.errors import UserError, unknown
+from perfusion_core.errors import UserError
 
 if TYPE_CHECKING:  # a plan reads this file without torch
     import torch
@@ -74,7 +74,7 @@ class Config:
 
     def __post_init__(self) -> None:
         if self.layers not in WHERE:
-            raise unknown("fit.lora.layers", str(self.layers), WHERE)
+            raise UserError(f"layers={self.layers}: give one of {', '.join(WHERE)}")
 
 
 MINIATURE = Config(steps=75, batch=4, lr=4e-3)  # results/first-world/tuning-miniature
