@@ -26,7 +26,7 @@ def refuse_other_kinds(
     """By what the method's file says; by nothing where it does not say. Kept states are asked
     alike. `files`: by their names in a fit's folder; `known`: methods by name.
     """
-    if not known[wanted].files:
+    if wanted not in known or not known[wanted].files:
         return
     states: dict[int | None, dict[str, Path]] = {}
     for name, path in files.items():
