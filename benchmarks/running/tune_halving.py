@@ -9,6 +9,7 @@ same scorer scores: the reported one's weights decide nothing here.
 """
 
 import argparse
+import csv
 import shlex
 import shutil
 import sys
@@ -101,7 +102,7 @@ def tune_halving(args: argparse.Namespace) -> int:
             later = [row for place, row in known.items() if place not in there]
             write_trainings(out, [*rows, *mine, *later])
         rows += mine
-        write_tables(out, rows, rounds)
+        write_tables(out, rows, rounds, wanted)
     write_trainings(out, rows)
     table = frame_of(rows)
     print(told(table[table["method"].isin(wanted)], rounds), end="")
@@ -322,23 +323,41 @@ def records(frame: pd.DataFrame) -> list[Row]:
     return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
 
 
+def written(rows: Sequence[Row]) -> pd.DataFrame:
+    """As trainings.csv has them, so that what is made of them does not depend on who trained."""
+    return frame_of(rows).round({"train_seconds": 3})
+
+
 def write_trainings(out: Path, rows: Sequence[Row]) -> None:
     """Whole or not at all: what an interruption leaves stands for what was trained."""
     out.mkdir(parents=True, exist_ok=True)
-    text = frame_of(rows).round({"train_seconds": 3}).to_csv(index=False, lineterminator="\n")
-    write_whole(out / TRAININGS, text)
+    write_whole(out / TRAININGS, written(rows).to_csv(index=False, lineterminator="\n"))
 
 
-def write_tables(out: Path, rows: Sequence[Row], rounds: Sequence[halving.Round]) -> None:
-    """Of methods whose search is over: what is made of trainings.csv, each file whole."""
-    frame = frame_of(rows)
+def write_tables(
+    out: Path, rows: Sequence[Row], rounds: Sequence[halving.Round], wanted: Sequence[str]
+) -> None:
+    """Of methods whose search is over: what is made of trainings.csv, each file whole. Those that
+    are not `wanted` keep the command by which they were searched.
+    """
+    frame = written(rows)
     by_method = frame.groupby("method", sort=False)
     over = [name for name, mine in by_method if halving.is_over(mine, rounds)]
     frame = frame[frame["method"].isin(over)]
     command = shlex.join(["perfbench", *map(str, run_json.anonymous(sys.argv[1:]))])
+    kept = {name: told for name, told in commands_in(out / SETTINGS).items() if name not in wanted}
+    settings = halving.settings_table(frame)
     tables = {
-        SETTINGS: halving.settings_table(frame).assign(command=command),
+        SETTINGS: settings.assign(command=[kept.get(name, command) for name in settings["method"]]),
         EXPECTED: halving.expected_table(frame),
     }
     for name, table in tables.items():
         write_whole(out / name, table.to_csv(index=False, lineterminator="\n"))
+
+
+def commands_in(path: Path) -> dict[str, str]:
+    """By method, as an earlier command left them."""
+    if not path.is_file():
+        return {}
+    with path.open(encoding="utf-8", newline="") as stream:
+        return {row["method"]: row["command"] for row in csv.DictReader(stream)}

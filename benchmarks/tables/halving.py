@@ -194,7 +194,8 @@ def settings_table(rows: pd.DataFrame) -> pd.DataFrame:
                     "chosen": "yes" if name == chosen else "",
                 }
             )
-    return pd.DataFrame(out).round(dict.fromkeys((*SCORES, "behind", "behind_error"), 6))
+    decimals = dict.fromkeys((*SCORES, "behind", "behind_error"), 6) | {"train_seconds": 3}
+    return pd.DataFrame(out).round(decimals)
 
 
 def expected_maximum(values: Sequence[float], draws: float) -> float:

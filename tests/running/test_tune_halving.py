@@ -23,8 +23,11 @@ from baselines import lora
 from benchmarks.cli import run
 from benchmarks.planning import methods
 from benchmarks.running.trial_settings import places, searched
+from benchmarks.running.tune_halving import records, write_tables
 from benchmarks.store.reading import read_rows
 from benchmarks.suite.concept_folder import write_concept
+from benchmarks.tables import halving
+from benchmarks.tables.halving_rows import read_trainings
 from perfusion_core.errors import UserError
 
 LORA = Path(lora.__file__).read_text(encoding="utf-8")
@@ -211,6 +214,24 @@ def test_settings_and_expected_performance_are_tables(halved):
     assert float(expected[1]["expected"]) == pytest.approx(
         first[0] / 4 + 3 * first[1] / 4, abs=1e-6
     )
+
+
+def test_methods_keep_the_command_by_which_they_were_searched(halved, tmp_path):
+    """And tables are of the rows as they are written, whoever trained them."""
+    out, _ = halved
+    shutil.copy(out / "settings.csv", tmp_path)
+    rows = records(read_trainings(out / "trainings.csv"))
+    both = [*rows, *({**row, "method": "ti", "train_seconds": 0.12349} for row in rows)]
+    write_tables(tmp_path, both, (halving.Round(2, 1), halving.Round(1, 2)), ["ti"])
+    mine = table(tmp_path, "settings")
+    assert [row for row in mine if row["method"] == "lora"] == table(out, "settings")
+    theirs = [row for row in mine if row["method"] == "ti"]
+    assert len(theirs) == len(mine) - len(theirs) > 0
+    assert not {row["command"] for row in theirs} & {
+        row["command"] for row in table(out, "settings")
+    }
+    seconds = {row["train_seconds"] for row in theirs}
+    assert seconds <= {f"{0.123 * many:g}" for many in (1, 2)}
 
 
 def test_another_search_in_the_same_folder_is_refused(halved):
