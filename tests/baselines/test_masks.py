@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from run_kit import content, run_here, shared
+from safetensors.torch import save_file
 
 from baselines import custom_diffusion, peft_adapters, sized_pictures
 from benchmarks.planning import methods
@@ -223,7 +224,7 @@ def test_only_fits_that_are_made_here_and_know_masks_tell_of_them(tmp_path):
     masked = chosen(methods=("ti",), sets=("fit.ti.masks=true",))
     assert {one.name: one.masks for one in masked.methods} == {"super": None, "ti": True}
     (tmp_path / "cat").mkdir()
-    (tmp_path / "cat" / "learned_embeds.safetensors").write_bytes(b"made elsewhere")
+    save_file({"<cat>": torch.ones(32)}, tmp_path / "cat" / "learned_embeds.safetensors")
     given = chosen(methods=("ti", "lora"), trained=(f"ti={tmp_path}",))
     assert {one.name: one.masks for one in given.methods} == {
         "super": None, "ti": None, "lora": False
