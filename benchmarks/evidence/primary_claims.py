@@ -23,6 +23,7 @@ from benchmarks.tables.statistics import Interval
 from perfusion_core.errors import UserError
 
 FOLDER, PICTURE = "confirm", "claims-primary.svg"
+GROUP = "Primary, written down before the data"
 NOT_MADE = (
     "The [confirmatory run](experiments.md#the-confirmatory-run) has not been looked at yet.\n"
 )
@@ -77,9 +78,8 @@ def _row(claim: Primary, found: dict[str, str]) -> PrimaryRow:
         found["verdict"], float(ndtr(float(found["z"]))), float(found["p"]), tuple(parts)
     )
     figure = ", ".join(f"{part.name} {told(part.found)}".strip() for part in parts)
-    group = f"Primary, written down before the data: {concepts} concepts"
     row = Row(
-        Claim(claim.says, claim.where, claim.part.words, group, _not_here),
+        Claim(claim.says, claim.where, claim.part.words, GROUP, _not_here),
         Finding(figure, judged),
         float(found["q"]),
     )
@@ -97,10 +97,10 @@ def _not_here(_: Evidence) -> Finding:
 
 
 def summary(rows: Sequence[PrimaryRow]) -> str:
-    """`13: 5 hold, 8 undecided`."""
+    """`13 claims: 5 hold, 8 undecided`."""
     found = Counter(one.row.finding.verdict for one in rows)
     total = ", ".join(counted(found[verdict], verdict) for verdict in VERDICTS if found[verdict])
-    return f"{len(rows)}: {total}"
+    return f"{len(rows)} claims: {total}"
 
 
 def primary_part(rows: Sequence[PrimaryRow]) -> str:
