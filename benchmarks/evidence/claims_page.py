@@ -8,7 +8,6 @@ with the tables between the marks, the forest plot, claims.csv beside the runs; 
 
 import csv
 import io
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple
 from math import isinf, isnan, nan
@@ -26,7 +25,7 @@ from benchmarks.evidence.readme_table import PAPER_RUN, VERIFIED, readme_table
 from benchmarks.evidence.resting import Noted, resting_on, runs_of
 from benchmarks.evidence.results_page import NOTES, PAGE, anchor, markdown_table, results_page
 from benchmarks.evidence.validity import answers
-from benchmarks.evidence.verdicts import ABSENT, OPEN, VERDICTS, counted, settled_by
+from benchmarks.evidence.verdicts import OPEN, VERDICTS, bold, settled_by, tally
 from benchmarks.tables.sample_rows import sample_rows
 from benchmarks.tables.table_text import aligned
 from perfusion_core.errors import UserError
@@ -57,13 +56,17 @@ def claims_part(
     rows: Sequence[Row], runs: Mapping[str, Sequence[str]], judged: Path, world: str = ""
 ) -> str:
     """What stands between the marks: the picture, the table, and how each was measured."""
-    found = Counter(row.finding.verdict for row in rows)
-    total = ", ".join(counted(found[verdict], verdict) for verdict in VERDICTS if found[verdict])
+    total = tally(row.finding.verdict for row in rows)
     drawn = f" All was drawn in the [{world} world](miniature.md#worlds)." if world else ""
     head = ["claim", "figure (95 % interval)", "verdict", "P(true); concepts to settle"]
     decided = sorted(rows, key=lambda row: VERDICTS.index(row.finding.verdict))
     lines = [
-        [f"[{row.claim.says}](#{_number(rows, row)})", row.finding.figure, _bold(row), _sure(row)]
+        [
+            f"[{row.claim.says}](#{_number(rows, row)})",
+            row.finding.figure,
+            bold(row.finding.verdict),
+            _sure(row),
+        ]
         for row in decided
     ]
     return "\n".join(
@@ -79,11 +82,6 @@ def claims_part(
 
 def _number(rows: Sequence[Row], row: Row) -> str:
     return f"claim-{rows.index(row) + 1}"
-
-
-def _bold(row: Row) -> str:
-    verdict = row.finding.verdict
-    return verdict if verdict in (OPEN, ABSENT) else f"**{verdict}**"
 
 
 def _sure(row: Row) -> str:

@@ -5,7 +5,6 @@ rows for the forest plot and the part of the page. Without looks there are no ro
 """
 
 import csv
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import nan
@@ -18,7 +17,7 @@ from benchmarks.evidence.confirm_page import EXPLORATORY, LOOKS_TABLE
 from benchmarks.evidence.confirm_plan import BOTH, PLAN, Primary, read_confirm_plan
 from benchmarks.evidence.ledger import Claim, Evidence, Finding, Row
 from benchmarks.evidence.results_page import markdown_table
-from benchmarks.evidence.verdicts import OPEN, VERDICTS, Judged, Part, counted, told
+from benchmarks.evidence.verdicts import VERDICTS, Judged, Part, bold, tally, told
 from benchmarks.tables.statistics import Interval
 from perfusion_core.errors import UserError
 
@@ -43,9 +42,7 @@ class PrimaryRow:
     @property
     def word(self) -> str:
         """The verdict, as the table shows it."""
-        verdict = self.row.finding.verdict
-        shown = verdict if verdict == OPEN else f"**{verdict}**"
-        return f"{EXPLORATORY if self.exploratory else ''}{shown}"
+        return f"{EXPLORATORY if self.exploratory else ''}{bold(self.row.finding.verdict)}"
 
     @property
     def sure(self) -> str:
@@ -96,17 +93,11 @@ def _not_here(_: Evidence) -> Finding:
     raise UserError("primary claims are judged by `python -m benchmarks.evidence.confirm judge`")
 
 
-def summary(rows: Sequence[PrimaryRow]) -> str:
-    """`13 claims: 5 hold, 8 undecided`."""
-    found = Counter(one.row.finding.verdict for one in rows)
-    total = ", ".join(counted(found[verdict], verdict) for verdict in VERDICTS if found[verdict])
-    return f"{len(rows)} claims: {total}"
-
-
 def primary_part(rows: Sequence[PrimaryRow]) -> str:
     """What stands between the page's marks: the picture, and the table with decided rows first."""
     if not rows:
         return NOT_MADE
+    total = tally(one.row.finding.verdict for one in rows)
     looked = max(one.concepts for one in rows)
     head = ["claim", "figure (its look's interval)", "verdict", "P(true); power, where open"]
     by_verdict = sorted(rows, key=lambda one: VERDICTS.index(one.row.finding.verdict))
@@ -122,8 +113,8 @@ def primary_part(rows: Sequence[PrimaryRow]) -> str:
     return "\n".join(
         [
             f"![Primary claims as intervals against zero]({PICTURE})\n",
-            f"{summary(rows)}, on up to {looked} concepts. Every look, with its boundary, is in "
-            f"[looks.md](../results/{FOLDER}/looks.md).\n",
+            f"{len(rows)} claims: {total}, on up to {looked} concepts. Every look, with its "
+            f"boundary, is in [looks.md](../results/{FOLDER}/looks.md).\n",
             markdown_table([head, *lines]),
         ]
     )

@@ -5,7 +5,8 @@ would be settled.
 Holm's correction within a claim, Benjamini and Hochberg's over claims (docs/claims.md).
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import isnan, nan, sqrt
 
@@ -27,6 +28,17 @@ SEVERAL = {HOLDS: "hold", FAILS: "do not hold", TRADE_OFF: "trade-offs"}  # clai
 def counted(number: int, verdict: str) -> str:
     """`5 do not hold`."""
     return f"{number} {verdict if number == 1 else SEVERAL.get(verdict, verdict)}"
+
+
+def tally(found: Iterable[str]) -> str:
+    """`5 hold, 8 undecided`: each verdict that was found, in the page's order."""
+    counts = Counter(found)
+    return ", ".join(counted(counts[one], one) for one in VERDICTS if counts[one])
+
+
+def bold(verdict: str) -> str:
+    """As a table shows it: what is decided stands out."""
+    return verdict if verdict in (OPEN, ABSENT) else f"**{verdict}**"
 
 
 LITTLE = 0.02  # a difference of similarity smaller than this counts as none

@@ -9,7 +9,6 @@ same scorer scores: the reported one's weights decide nothing here.
 """
 
 import argparse
-import csv
 import shlex
 import shutil
 import sys
@@ -37,7 +36,7 @@ from benchmarks.running.prepared import (
 from benchmarks.running.refusals import refuse_known
 from benchmarks.running.run import open_folder, work
 from benchmarks.running.trial_settings import Searched, Setting, methods_to_search, searched
-from benchmarks.running.tune import has_diverged, refuse_other_failures
+from benchmarks.running.tune import has_diverged, read_trials, refuse_other_failures
 from benchmarks.store import run_json
 from benchmarks.store.run_folder import Store
 from benchmarks.tables import halving
@@ -345,7 +344,8 @@ def write_tables(
     over = [name for name, mine in by_method if halving.is_over(mine, rounds)]
     frame = frame[frame["method"].isin(over)]
     command = shlex.join(["perfbench", *map(str, run_json.anonymous(sys.argv[1:]))])
-    kept = {name: told for name, told in commands_in(out / SETTINGS).items() if name not in wanted}
+    earlier = {row["method"]: row["command"] for row in read_trials(out / SETTINGS)}
+    kept = {name: words for name, words in earlier.items() if name not in wanted}
     settings = halving.settings_table(frame)
     tables = {
         SETTINGS: settings.assign(command=[kept.get(name, command) for name in settings["method"]]),
@@ -353,11 +353,3 @@ def write_tables(
     }
     for name, table in tables.items():
         write_whole(out / name, table.to_csv(index=False, lineterminator="\n"))
-
-
-def commands_in(path: Path) -> dict[str, str]:
-    """By method, as an earlier command left them."""
-    if not path.is_file():
-        return {}
-    with path.open(encoding="utf-8", newline="") as stream:
-        return {row["method"]: row["command"] for row in csv.DictReader(stream)}
