@@ -188,7 +188,9 @@ def kohya_of(given: Given, backbone: Any, stem: str) -> Wanted:
     tensors = lora_files.kohya_tensors(factors, backbone)
     rank, digest = max(len(one.down) for one in factors.values()), lora_files.sha256_of(tensors)
     spec = lora_files.model_spec(backbone, digest, "lora", title=f"{given.name} (LoRA)")
-    return Wanted(tensors, lora_files.kohya_header(backbone, digest, rank, f"{stem}_lora") | spec)
+    header = lora_files.kohya_header(backbone, digest, rank, f"{stem}_lora")
+    told = in_header({"version": __version__, **made_on(backbone)})
+    return Wanted(tensors, header | spec | told)
 
 
 def point_of(
@@ -250,7 +252,7 @@ def told_in_header(
 ) -> dict[str, str]:
     said = {
         "version": __version__,
-        "backbone": f"{backbone.name} {backbone.digest}",
+        **made_on(backbone),
         "concepts": " ".join(f"{name}={one.super_category}" for name, one in concepts.items()),
         "bias": " ".join(f"{value:g}" for value in bias),
         "temperature": " ".join(f"{value:g}" for value in temperature),
@@ -259,6 +261,14 @@ def told_in_header(
         "captions": found.captions,
         "lost": lost(concepts),
     }
+    return in_header(said)
+
+
+def made_on(backbone: Any) -> dict[str, str]:
+    return {"backbone": f"{backbone.name} {backbone.digest}"}
+
+
+def in_header(said: Mapping[str, str]) -> dict[str, str]:
     return {f"perfbench.{name}": value for name, value in said.items()}
 
 

@@ -19,7 +19,8 @@ from perfusion_core.text_encoders import FILE_KEYS
 
 PAPER = "https://arxiv.org/abs/2305.01644"
 CONCEPT_TAGS = ["text-to-image", "personalization", "perfusion", "key-locking", "stable-diffusion"]
-EXPORT_TAGS = ["diffusers", "lora", "textual-inversion", "template:sd-lora"]
+PERFUSION_TAGS = {"perfusion", "key-locking"}
+EMBEDDING_TAGS, LORA_TAGS = ["textual-inversion"], ["lora", "template:sd-lora"]
 ACROSS = 4  # pictures in a row of the gallery
 CARD = "README.md"
 OURS = "Made by Perfbench."
@@ -34,7 +35,7 @@ def card(
     front = ModelCardData(
         base_model=base or None,
         pipeline_tag="text-to-image",
-        tags=[*CONCEPT_TAGS, *(EXPORT_TAGS if sent.exports else [])],
+        tags=tags_of(sent),
         instance_prompt=f"a photo of {prompt_words(sent)}",
         widget=[{"text": text, "output": {"url": place}} for text, place in shown] or None,
     ).to_yaml()
@@ -51,6 +52,14 @@ def card(
         files(sent),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def tags_of(sent: Parcel) -> list[str]:
+    """What the hub finds it by."""
+    tags = [tag for tag in CONCEPT_TAGS if sent.perfusion or tag not in PERFUSION_TAGS]
+    words, others = by_kind(sent)
+    tags += ["diffusers"] * bool(sent.exports)
+    return tags + EMBEDDING_TAGS * bool(words) + LORA_TAGS * bool(others)
 
 
 def prompt_words(sent: Parcel) -> str:
@@ -72,10 +81,20 @@ def opening(sent: Parcel, base: str, untuned: bool) -> str:
     what = f"A {plain(sent.concept.super_category)}" if sent.concept else "A thing"
     how = "a concept" if sent.concept else "exported from a concept"
     mark = f" {UNTUNED}" * untuned
+    if not sent.perfusion:  # what trained it stands in no header
+        words, others = by_kind(sent)
+        into = " and ".join(["an embedding"] * bool(words) + ["a LoRA"] * bool(others))
+        return f"{what}, trained{mark} into {into} for {on}. {OURS}"
     return (
         f"{what}, learned by [Perfusion]({PAPER}){mark} (key-locked, gated rank-one editing): "
         f"{how} for {on}. {OURS}"
     )
+
+
+def by_kind(sent: Parcel) -> tuple[list[str], list[str]]:
+    """Its exports: embeddings, and what holds a LoRA."""
+    words = [name for name in sent.exports if name.endswith(EXPORTS[0])]
+    return words, [name for name in sent.exports if name not in words]
 
 
 def gallery(shown: Shown) -> str:

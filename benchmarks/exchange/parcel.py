@@ -23,6 +23,7 @@ HEADER = 10_000_000  # bytes; the header of an export has some thousands
 BUNDLED = 64 * MOST
 FIT = MANIFEST[Fit]
 UNTUNED = "perfbench.untuned"  # in the header of an export
+CONCEPTS = "perfbench.concepts"  # in that of every export of concepts
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ class Parcel:
             or any(name.startswith("stable-diffusion-xl") for name in told)
             or any(header_of(path).keys() >= {*FILE_KEYS} for path in words)
         )
+
+    @property
+    def perfusion(self) -> bool:
+        """Whether Perfusion trained it: a LoRA or an embedding of another method can be sent too."""
+        return self.concept is not None or any(CONCEPTS in one for one in self.exports.values())
 
     @property
     def untuned(self) -> bool:

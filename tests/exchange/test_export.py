@@ -257,7 +257,9 @@ def test_the_lora_baseline_gets_kohyas_keys(tiny_backbone, tmp_path):
     place = ["--backbone", str(tiny_backbone.place), *CPU]
     assert run(["export", str(fitted.folder), "--out", str(tmp_path / "out"), *place]) == 0
     made = load_file(tmp_path / "out" / "toy_lora.safetensors")
-    assert "perfbench.untuned" not in header(tmp_path / "out" / "toy_lora.safetensors")
+    about = header(tmp_path / "out" / "toy_lora.safetensors")
+    assert about["perfbench.backbone"] == f"{tiny_backbone.name} {tiny_backbone.digest}"
+    assert not {"perfbench.untuned", "perfbench.concepts"} & {*about}
     (fitted.folder / "fit.json").write_text('{"untuned": true}')  # as `perfbench fit` leaves it
     assert run(["export", str(fitted.folder), "--out", str(tmp_path / "guess"), *place]) == 0
     told = header(tmp_path / "guess" / "toy_lora.safetensors")

@@ -37,7 +37,7 @@ def made(tmp_path_factory):
     make_concept(backbone, "teddy", "toy").save(root / "teddy.safetensors")
     (root / "export").mkdir()
     embedding = {"emb_params": torch.zeros(1, 8)}
-    told = {"perfbench.backbone": "owner/base 0123"}
+    told = {"perfbench.backbone": "owner/base 0123", "perfbench.concepts": "teddy=toy"}
     save_file(embedding, root / "export" / "teddy_emb.safetensors", told)
     lora = {"lora_unet_x.lora_up.weight": torch.zeros(2, 2)}
     save_file(lora, root / "export" / "teddy_lora.safetensors", {"r2": "0.98", "evil": EVIL})
@@ -242,10 +242,23 @@ def test_a_card_of_an_export_says_so_too(made, tmp_path):
     save_file(
         {"emb_params": torch.zeros(1, 8)},
         folder / "teddy_emb.safetensors",
-        {"perfbench.untuned": "teddy"},
+        {"perfbench.untuned": "teddy", "perfbench.concepts": "teddy=toy"},
     )
     readme = (dry(tmp_path, folder, "me/t", "--overwrite") / "README.md").read_text()
     assert "2305.01644) (untuned)" in readme and GUESS in readme
+
+
+def test_a_card_of_another_methods_lora_does_not_name_perfusion(tmp_path):
+    """Its header tells the backbone, as `perfbench export` writes it, and no concept."""
+    file = tmp_path / "toy_lora.safetensors"
+    told = {"perfbench.backbone": "owner/base 0123", "perfbench.untuned": "toy"}
+    save_file({"lora_unet_x.lora_up.weight": torch.zeros(2, 2)}, file, told)
+    readme = (dry(tmp_path, file, "me/toy") / "README.md").read_text()
+    front = front_of(readme)
+    assert front["base_model"] == "owner/base"
+    assert "lora" in front["tags"] and not {"perfusion", "textual-inversion"} & {*front["tags"]}
+    assert "A thing, trained (untuned) into a LoRA for [owner/base]" in readme
+    assert "Perfusion" not in readme and GUESS in readme
 
 
 def test_a_text_is_escaped_once():
