@@ -7,7 +7,8 @@ judge   say of every primary claim at every look that is whole: crossed, not yet
 
 The folder has plan.toml and plan.md, committed before the first fit. Whole concepts become rows of
 whole.csv, and packed.tar.xz has their scores: these two, begun.json and run.json are committed as
-the run goes on.
+the run goes on. A concept in which a training diverges becomes a row of aside.csv, and no claim has
+it.
 """
 
 import argparse
@@ -20,13 +21,15 @@ from typing import TYPE_CHECKING
 
 from benchmarks.advice import advised
 from benchmarks.evidence.confirm_ledger import (
+    ASIDE,
     WHOLE,
     add_whole,
     begin,
     processors_of,
-    read_begun,
+    read_aside,
     read_whole,
     refuse_half_made,
+    set_aside,
 )
 from benchmarks.evidence.confirm_plan import (
     PLAN,
@@ -42,6 +45,7 @@ from benchmarks.running.flags import add_flags, config_of
 from benchmarks.store.packing import pack_run
 from benchmarks.store.run_folder import Store
 from benchmarks.store.run_json import libraries, now
+from benchmarks.suite.drift_kinds import PLAIN
 from perfusion_core.errors import UserError
 
 if TYPE_CHECKING:
@@ -86,14 +90,16 @@ def main() -> None:
 
 def run_look(folder: Path, look: int | None = None, dry_run: bool = False) -> int:
     """All concepts of one look that are not whole yet."""
-    from benchmarks.running.prepared import prepare_run
+    from benchmarks.running.prepared import prepare_run, scorer_names
     from benchmarks.running.run import run_prepared, show_plan
 
     plan = read_confirm_plan(folder / PLAN)
     rates_file = folder / plan.rates_file
     rates = tuned_rates(plan, rates_file)
-    names = read_begun(folder).get("concepts") or suite_of(plan, folder)
-    wanted = names[: concepts_of(plan, folder, names, look)]
+    names = suite_of(plan, folder)
+    aside = {row["concept"] for row in read_aside(folder)}
+    first = names[: concepts_of(plan, folder, names, look)]
+    wanted = [name for name in first if name not in aside]
     words = plan.command(rates, wanted, folder)
     print(shlex.join(["perfbench", *words]), file=sys.stderr)
     prepared = prepare_run(parsed(words))
@@ -105,11 +111,14 @@ def run_look(folder: Path, look: int | None = None, dry_run: bool = False) -> in
     here = measuring_device(prepared.device)
     begin(folder, plan, rates, rates_file, names, here)
     whole = {row["concept"] for row in read_whole(folder)}
-    refuse_half_made(Store(folder), prepared.plan, whole, here)
+    store = Store(folder)
+    refuse_half_made(store, prepared.plan, whole, here, scorer_names(prepared.models))
     status = run_prepared(
         prepared, words, whole=partial(record_whole, folder, prepared, names, here)
     )
-    pack_run(folder)
+    for name in set_aside(folder, store, prepared.plan, names):
+        print(f"confirm: {name} is left out ({folder / ASIDE}): it diverged", file=sys.stderr)
+    pack_whole(folder, keep=False)
     return status
 
 
@@ -135,7 +144,7 @@ def concepts_of(
         if not 1 <= look <= len(sizes):
             raise UserError(f"--look {look}: the plan has looks 1 to {len(sizes)}")
         return sizes[look - 1]
-    there = {row["concept"] for row in read_whole(folder)}
+    there = {row["concept"] for row in (*read_whole(folder), *read_aside(folder))}
     return next((n for n in sizes if not there.issuperset(names[:n])), sizes[-1])
 
 
@@ -149,8 +158,8 @@ def parsed(words: Sequence[str]) -> Config:
 def record_whole(
     folder: Path, prepared: "Prepared", names: Sequence[str], here: str, concept: str
 ) -> None:
-    """A concept has all its scores: a row of whole.csv, and its rows in the archive."""
-    if concept not in names:
+    """A concept has all its scores: they go into the archive, and then it is a row of whole.csv."""
+    if concept not in names or any(row["concept"] == concept for row in read_whole(folder)):
         return
     cells = [cell for cell in prepared.plan.drawn if cell.concepts == (concept,)]
     row = {
@@ -165,9 +174,16 @@ def record_whole(
         "torch": libraries().get("torch", ""),
         "commit": git_commit() or "",
     }
-    if add_whole(folder, row):
-        pack_run(folder, keep=True)
-        print(f"confirm: {concept} is whole ({folder / WHOLE})", file=sys.stderr)
+    pack_whole(folder, concept, keep=True)
+    add_whole(folder, row)
+    print(f"confirm: {concept} is whole ({folder / WHOLE})", file=sys.stderr)
+
+
+def pack_whole(folder: Path, *more: str, keep: bool) -> None:
+    """The scores of whole concepts, and those that drift is measured from: the others may still be
+    made on another machine.
+    """
+    pack_run(folder, keep, {*(row["concept"] for row in read_whole(folder)), *more, PLAIN})
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """What the folder of the confirmatory run records beside its rows: what was decided before them,
-and each concept as it becomes whole.
+each concept as it becomes whole, and those in which a training diverged.
 
-In: a folder, a plan. Out: begun.json, written once; whole.csv, a row a concept; sentences where a
-rule is not committed, or was changed.
+In: a folder, a plan. Out: begun.json, written once; whole.csv and aside.csv, a row a concept;
+sentences where a rule is not committed, or was changed.
 """
 
 import csv
@@ -17,6 +17,8 @@ from typing import Any
 from benchmarks.disk import read_json, write_whole
 from benchmarks.evidence.confirm_plan import PLAN, ConfirmPlan
 from benchmarks.planning.units import Fit, Plan
+from benchmarks.running.tune import has_diverged
+from benchmarks.store.csv_files import count_keys
 from benchmarks.store.fit_costs import DEVICE, devices, measured_of
 from benchmarks.store.packed import PACKED
 from benchmarks.store.run_folder import Store
@@ -25,12 +27,15 @@ from benchmarks.tables.halving_rows import TRAININGS
 from perfusion_core.errors import UserError
 from perfusion_core.weight_digests import file_sha256
 
-BEGUN, WHOLE, REASONS = "begun.json", "whole.csv", "plan.md"
-MADE = (WHOLE, "run.json", PACKED, "rows")  # of a run that has begun
+BEGUN, WHOLE, ASIDE, REASONS = "begun.json", "whole.csv", "aside.csv", "plan.md"
+# of a run that has begun
+MADE = (WHOLE, ASIDE, "run.json", PACKED, "rows", "fits", "images", "priors")
 COLUMNS = (
     "number", "concept", "finished", "images", "processor", "dtype", "threads", "workers", "torch",
     "commit",
 )  # fmt: skip
+ASIDE_COLUMNS = ("number", "concept", "finished", "what", "why")
+LONG = 200  # characters of an error that are kept
 
 
 def begin(
@@ -40,13 +45,14 @@ def begin(
     """What was decided before the first fit: as it was written down then, or now if nothing was.
     The rules must be committed first. `here`: the processor of the first fit.
     """
-    frame = {"frame": plan.frame, "rates": dict(rates)}
+    frame = {"frame": plan.frame, "rates": dict(rates), "concepts": list(concepts)}
     if begun := read_begun(folder):
         if changed := [key for key, value in frame.items() if begun.get(key) != value]:
             raise UserError(
                 f"{folder / PLAN} or its rates have changed since the run began ({changed[0]}); "
                 f"bring them back, or begin in another folder"
             )
+        refuse_lost_claims(folder, plan, begun)
         return begun
     if older := [name for name in MADE if (folder / name).exists()]:
         raise UserError(
@@ -62,7 +68,6 @@ def begin(
         "commits": commits,
         **frame,
         "claims": {claim.name: plan.rule(claim) for claim in plan.claims},
-        "concepts": list(concepts),
     }
     write_whole(folder / BEGUN, json.dumps(about, indent=1) + "\n")
     return about
@@ -74,6 +79,15 @@ def read_begun(folder: Path) -> Mapping[str, Any]:
     if found is None and (folder / BEGUN).exists():
         raise UserError(f"{folder / BEGUN} is damaged; `git checkout -- {BEGUN}` brings it back")
     return found or {}
+
+
+def refuse_lost_claims(folder: Path, plan: ConfirmPlan, begun: Mapping[str, Any]) -> None:
+    """A claim that is taken out once its scores are there would make the others look better."""
+    if lost := sorted(begun["claims"].keys() - {claim.name for claim in plan.claims}):
+        raise UserError(
+            f"{folder / PLAN} lacks the claim {lost[0]}, which was there when the run began; bring "
+            f"it back"
+        )
 
 
 def committed_as(path: Path) -> str:
@@ -100,40 +114,87 @@ def _git(path: Path, *words: str) -> str:
 
 
 def read_whole(folder: Path) -> list[dict[str, str]]:
-    path = folder / WHOLE
-    if not path.is_file():
-        return []
-    with path.open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    if any(set(row) != set(COLUMNS) for row in rows):
-        raise UserError(f"{path} is damaged; `git checkout -- {WHOLE}` brings it back")
-    return rows
+    return _read_rows(folder / WHOLE, COLUMNS)
 
 
 def add_whole(folder: Path, row: Mapping[str, Any]) -> bool:
     """Whether it was not there yet."""
-    rows: list[Mapping[str, Any]] = list(read_whole(folder))
+    return _add_row(folder / WHOLE, COLUMNS, row)
+
+
+def _read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    if any(set(row) != set(columns) for row in rows):
+        raise UserError(f"{path} is damaged; `git checkout -- {path.name}` brings it back")
+    return rows
+
+
+def _add_row(path: Path, columns: Sequence[str], row: Mapping[str, Any]) -> bool:
+    rows: list[Mapping[str, Any]] = list(_read_rows(path, columns))
     if any(one["concept"] == row["concept"] for one in rows):
         return False
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(sorted([*rows, row], key=lambda one: int(one["number"])))
-    write_whole(folder / WHOLE, text.getvalue())
+    write_whole(path, text.getvalue())
     return True
 
 
-def refuse_half_made(store: Store, plan: Plan, whole: Container[str], here: str) -> None:
+def refuse_half_made(
+    store: Store, plan: Plan, whole: Container[str], here: str, scorers: Sequence[str]
+) -> None:
     """A concept is made on one kind of processor, since low bits differ between kinds: what is
     compared of it then shares them.
     """
-    for fit in plan.fits:
+    begun = [fit for fit in plan.fits if fit.concept not in whole]
+    for fit in begun:
         there = trained_on(store, fit)
-        if fit.concept not in whole and there and there != here:
+        if there and there != here:
             raise UserError(
                 f"{fit.concept} was begun on {there}, and this is {here}: a concept is made on one "
                 f"kind of processor; go on there, or delete {store.root} but its committed files"
             )
+    trained = {fit.key for fit in begun if trained_on(store, fit)}
+    for cell in plan.drawn:
+        lost = [fit for fit in cell.fits if fit in begun and fit.key not in trained]
+        place = cell.method, cell.point, cell.concept
+        if lost and count_keys(store.rows_file(scorer, *place) for scorer in scorers):
+            raise UserError(
+                f"{cell.concept} has scores of {cell.method}, and neither a row of {WHOLE} nor its "
+                f"trainings are here; go on where it was begun, or bring {PACKED} and {WHOLE} of "
+                f"one commit back"
+            )
+
+
+# ---- concepts in which a training diverged ----
+
+
+def read_aside(folder: Path) -> list[dict[str, str]]:
+    return _read_rows(folder / ASIDE, ASIDE_COLUMNS)
+
+
+def set_aside(folder: Path, store: Store, plan: Plan, names: Sequence[str]) -> list[str]:
+    """The concepts that leave all claims from now on, as plan.md says: one row each."""
+    found: list[str] = []
+    for unit in (*plan.fits, *plan.drawn):
+        failure = read_json(store.failure_file(unit.key)) or {}
+        if failure.get("key") != unit.key or not has_diverged(failure["traceback"]):
+            continue
+        name = unit.concept
+        row = {
+            "number": names.index(name) + 1,
+            "concept": name,
+            "finished": now(),
+            "what": unit.method,
+            "why": failure["traceback"].strip().splitlines()[-1][:LONG],
+        }
+        if _add_row(folder / ASIDE, ASIDE_COLUMNS, row):
+            found.append(name)
+    return found
 
 
 def made_on(rows: Sequence[Mapping[str, str]]) -> str:

@@ -6,7 +6,7 @@ where both one-sided tests find it smaller than its delta. Of two axes a verdict
 first look that decides counts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from math import inf, isnan, nan, sqrt
 
@@ -44,8 +44,10 @@ class Look:
     z: float  # standard errors, as a normal's; of two axes the smaller
     boundary: float
     verdict: str
-    p: float  # of the verdict; holds however many looks were made
-    power: float  # of the whole plan, for a difference of delta, by the spread seen so far
+    p: float  # of the verdict; holds however many looks were made; of a claim the smallest
+    # that a difference of delta crosses in the whole plan, by the spread seen so far; of this claim
+    # alone, before their number is corrected for
+    power: float
     status: str
     concepts: int
     text: Interval | None = None  # of two axes: the second, the same way
@@ -62,7 +64,7 @@ def look_at(claim: Primary, looks: Looks, number: int, scored: Scored) -> Look:
     status = CROSSED if verdict != OPEN else LAST if last else NOT_YET
     found, *text = (repeated(part, edge) for part in parts)
     return Look(claim, number + 1, found, z, edge, verdict, p,
-                _power(claim, looks, number, parts), status, looks.concepts[number],
+                _power(claim, looks, number, parts), status, parts[0].concepts,
                 text[0] if text else None)  # fmt: skip
 
 
@@ -127,13 +129,32 @@ def repeated(part: Part, edge: float) -> Interval:
 
 
 def decided(looks: Sequence[Look]) -> Look:
-    """Of one claim, in their order: the first that decides, else the last."""
-    return next((one for one in looks if one.verdict != OPEN), looks[-1])
+    """Of one claim, in their order: the first that decides, else the last. At its own boundary p is
+    the whole level, however large the effect. Later looks that say the same make it smaller, and
+    each look's p holds for all looks together, so the smallest does.
+    """
+    first = next((one for one in looks if one.verdict != OPEN), looks[-1])
+    same = [one.p for one in looks if one.look >= first.look and one.verdict == first.verdict]
+    return replace(first, p=min(same))
 
 
-def among_all(found: Sequence[Look]) -> list[Look]:
-    """What is decided alone and would stand out by chance among so many claims is left open."""
-    qs = adjusted([one.p for one in found])
+def among_all(found: Sequence[Look], begun: Container[str]) -> list[Look]:
+    """What is decided alone and would stand out by chance among so many claims is left open.
+
+    The claims are those that were there when the run began. One whose rule was changed since counts
+    as p = 1 among them. It and later ones are exploratory, and have a q among themselves.
+    """
+    first = [one for one in found if one.claim.name in begun]
+    young = [one for one in found if one.exploratory]
+    qs = {
+        **_by_name(first, [1.0 if one.exploratory else one.p for one in first]),
+        **_by_name(young, [one.p for one in young]),
+    }
     return [
-        replace(one, q=q, verdict=OPEN if q > LEVEL else one.verdict) for one, q in zip(found, qs)
+        replace(one, q=q, verdict=OPEN if q > LEVEL else one.verdict)
+        for one, q in ((one, qs[one.claim.name]) for one in found)
     ]
+
+
+def _by_name(looks: Sequence[Look], ps: Sequence[float]) -> dict[str, float]:
+    return dict(zip((one.claim.name for one in looks), adjusted(ps)))

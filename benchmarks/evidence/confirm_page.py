@@ -14,7 +14,13 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.disk import write_whole
-from benchmarks.evidence.confirm_ledger import made_on, read_begun, read_whole
+from benchmarks.evidence.confirm_ledger import (
+    made_on,
+    read_aside,
+    read_begun,
+    read_whole,
+    refuse_lost_claims,
+)
 from benchmarks.evidence.confirm_looks import (
     CROSSED,
     LAST,
@@ -27,7 +33,7 @@ from benchmarks.evidence.confirm_looks import (
 from benchmarks.evidence.confirm_measures import Scored
 from benchmarks.evidence.confirm_plan import PLAN, Compared, ConfirmPlan, read_confirm_plan
 from benchmarks.evidence.results_page import markdown_table
-from benchmarks.evidence.verdicts import told
+from benchmarks.evidence.verdicts import OPEN, told
 from benchmarks.scoring.reserved import REAL
 from benchmarks.store.reading import read_drift_plan, read_plan
 from benchmarks.tables.build import cells_of
@@ -52,8 +58,11 @@ def judge_folder(folder: Path) -> str:
         raise UserError(
             f"no run has begun in {folder}; `python -m benchmarks.evidence.confirm run` begins it"
         )
-    made = [row for row in read_whole(folder) if row["concept"] in begun["concepts"]]
-    there, names = {row["concept"] for row in made}, begun["concepts"]
+    refuse_lost_claims(folder, plan, begun)
+    names, aside = begun["concepts"], read_aside(folder)
+    made = [row for row in read_whole(folder) if row["concept"] in names]
+    left_out = {row["concept"] for row in aside}
+    there = {row["concept"] for row in made} | left_out
     whole = [n for n in plan.looks.concepts if there.issuperset(names[:n])]
     if not whole:
         first = plan.looks.concepts[0]
@@ -61,8 +70,9 @@ def judge_folder(folder: Path) -> str:
             f"{len(there.intersection(names[:first]))} of the {first} concepts of the first look "
             f"are whole in {folder}; `python -m benchmarks.evidence.confirm run` goes on"
         )
-    cells = read_cells(folder, plan, names[: whole[-1]])
-    scored = [Scored(cells[cells["concept"].isin(names[:n])]) for n in whole]
+    taken = {n: [name for name in names[:n] if name not in left_out] for n in whole}
+    cells = read_cells(folder, plan, taken[whole[-1]])
+    scored = [Scored(cells[cells["concept"].isin(taken[n])]) for n in whole]
     history = {
         claim.name: [
             labelled(look_at(claim, plan.looks, number, one), plan, begun)
@@ -70,10 +80,11 @@ def judge_folder(folder: Path) -> str:
         ]
         for claim in plan.claims
     }
-    final = among_all([decided(looks) for looks in history.values()])
+    final = among_all([decided(looks) for looks in history.values()], begun["claims"])
     write_whole(folder / LOOKS_TABLE, looks_csv(history, final))
-    judged = [row for row in made if row["concept"] in names[: whole[-1]]]
-    text = looks_text(plan, history, final, scored[-1], made_on(judged))
+    judged = [row for row in made if row["concept"] in taken[whole[-1]]]
+    lost = [row for row in aside if row["concept"] in names[: whole[-1]]]
+    text = looks_text(plan, history, final, scored[-1], made_on(judged), lost)
     write_whole(folder / LOOKS_PAGE, text)
     return text
 
@@ -131,8 +142,8 @@ def _drift_cells(folder: Path, names: Sequence[str]) -> pd.DataFrame:
 
 
 def looks_csv(history: Mapping[str, Sequence[Look]], final: Sequence[Look]) -> str:
-    """One fact a field. The row of the look that counts has q, and the verdict that is left among
-    all claims; other rows say what their look said alone.
+    """One fact a field. The row of the look that counts has the claim's p and q, and the verdict
+    that is left among all claims; other rows say what their look said alone.
     """
     out = io.StringIO()
     writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
@@ -164,8 +175,9 @@ def looks_text(
     final: Sequence[Look],
     scored: Scored,
     where: str,
+    aside: Sequence[Mapping[str, str]] = (),
 ) -> str:
-    """The page; `where`: on which processors the concepts were made."""
+    """The page; `where`: on which processors the concepts were made; `aside`: those left out."""
     made = len(next(iter(history.values())))
     sizes = plan.looks.concepts
     head = ["claim", *(f"look {k + 1}, {sizes[k]} concepts" for k in range(made)), "verdict", "q"]
@@ -184,9 +196,10 @@ def looks_text(
         "",
         f"Concepts made, each on one kind of processor: {where}.",
         "",
+        *([left_out_text(aside), ""] if aside else []),
         *([f"Rates are those of another backbone: {plan.carried}.", ""] if plan.carried else []),
         markdown_table([head, *rows]),
-        what_next(plan, history),
+        what_next(plan, history, final),
         "",
     ]
     if beside := _beside(plan, scored):
@@ -200,16 +213,32 @@ def looks_text(
     return "\n".join(lines)
 
 
-def what_next(plan: ConfirmPlan, history: Mapping[str, Sequence[Look]]) -> str:
-    """Whether the run goes on."""
-    open_ones = [name for name, looks in history.items() if all(o.status != CROSSED for o in looks)]
+def left_out_text(aside: Sequence[Mapping[str, str]]) -> str:
+    told = "; ".join(f"{row['concept']} ({row['what']}: {row['why']})" for row in aside)
+    return f"Left out of all claims, because a training diverged: {told}."
+
+
+def what_next(
+    plan: ConfirmPlan, history: Mapping[str, Sequence[Look]], final: Sequence[Look]
+) -> str:
+    """Whether the run goes on: until every claim has a verdict among all, or the last look."""
+    crossed = {name for name, looks in history.items() if any(o.status == CROSSED for o in looks)}
+    uncrossed = [name for name in history if name not in crossed]
+    still_open = [one.claim.name for one in final if one.verdict == OPEN]
+    by_chance = [name for name in still_open if name in crossed]
+    if not uncrossed and not by_chance:
+        return "Every primary claim has crossed a boundary and is decided: the run stops here."
     made = len(next(iter(history.values())))
-    if not open_ones:
-        return "Every primary claim has crossed a boundary: the run stops here."
-    names = ", ".join(open_ones)
-    if made == len(plan.looks.concepts):
-        return f"This was the last look. Not crossed: {names}. Their power is in the table."
-    return f"Not crossed yet: {names}. The next look is at {plan.looks.concepts[made]} concepts."
+    last = made == len(plan.looks.concepts)
+    lines = ["This was the last look."] if last else []
+    if uncrossed:
+        power = " Their power is in the table." if last else ""
+        lines.append(f"Not crossed{'' if last else ' yet'}: {', '.join(uncrossed)}.{power}")
+    if by_chance:
+        lines.append(f"Crossed alone, and open among all claims: {', '.join(by_chance)}.")
+    if not last:
+        lines.append(f"The next look is at {plan.looks.concepts[made]} concepts.")
+    return " ".join(lines)
 
 
 def _cell(one: Look) -> str:

@@ -95,8 +95,8 @@ class ConfirmPlan:
         return digest([_plain(self.looks), self.run, self.rates_file, self.rates_of, *carried])
 
     def rule(self, claim: Primary) -> str:
-        """Digest of what decides about a claim."""
-        return digest([_plain(self.looks), _plain(claim.part), claim.delta])
+        """Digest of what is claimed, and of what decides about it."""
+        return digest([_plain(self.looks), _plain(claim.part), claim.delta, claim.says])
 
     def command(self, rates: Mapping[str, float], concepts: Iterable[str], out: Path) -> list[str]:
         """`perfbench ...` for these concepts; `rates` by their keys, `fit.ti.lr`."""

@@ -17,7 +17,7 @@ from benchmarks.evidence.confirm_page import EXPLORATORY, LOOKS_TABLE
 from benchmarks.evidence.confirm_plan import BOTH, PLAN, Primary, read_confirm_plan
 from benchmarks.evidence.ledger import Claim, Evidence, Finding, Row
 from benchmarks.evidence.results_page import markdown_table
-from benchmarks.evidence.verdicts import VERDICTS, Judged, Part, bold, tally, told
+from benchmarks.evidence.verdicts import OPEN, VERDICTS, Judged, Part, bold, tally, told
 from benchmarks.tables.statistics import Interval
 from perfusion_core.errors import UserError
 
@@ -46,8 +46,11 @@ class PrimaryRow:
 
     @property
     def sure(self) -> str:
-        likely = f"{self.row.finding.judged.true:.3f}"
-        return likely if self.crossed else f"{likely}; {self.power:.2f}"
+        finding = self.row.finding
+        likely = f"{finding.judged.true:.3f}"
+        if self.crossed and finding.verdict != OPEN:
+            return likely
+        return f"{likely}; {f'q {self.row.q:.3f}' if self.crossed else f'{self.power:.2f}'}"
 
 
 def primary_rows(folder: Path) -> list[PrimaryRow]:
@@ -99,7 +102,7 @@ def primary_part(rows: Sequence[PrimaryRow]) -> str:
         return NOT_MADE
     total = tally(one.row.finding.verdict for one in rows)
     looked = max(one.concepts for one in rows)
-    head = ["claim", "figure (its look's interval)", "verdict", "P(true); power, where open"]
+    head = ["claim", "figure (its look's interval)", "verdict", "P(true); where open, power or q"]
     by_verdict = sorted(rows, key=lambda one: VERDICTS.index(one.row.finding.verdict))
     lines = [
         [

@@ -5,7 +5,7 @@ A run that goes on from an archive writes files beside it; packing it again join
 """
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,9 +20,10 @@ from perfusion_core.errors import UserError
 LONG = ("plan.csv", "cells.csv", "*-cells.csv", "attention/cells.csv", "rows/**/*.csv")
 
 
-def pack_run(run: Path, keep: bool = False) -> Path:
+def pack_run(run: Path, keep: bool = False, concepts: Container[str] | None = None) -> Path:
     """The archive, with all that was in it and all that lay beside it; what is packed is removed,
-    or with `keep` stays: while a run goes on.
+    or with `keep` stays: while a run goes on. With `concepts` the rows of others stay where they
+    are, and are not packed.
     """
     store, archive = Store(run), open_archive(run / PACKED)
     found = {
@@ -30,6 +31,7 @@ def pack_run(run: Path, keep: bool = False) -> Path:
         for pattern in LONG
         for end in ("", ".gz")
         for path in run.glob(pattern + end)
+        if concepts is None or "rows" not in pattern or path.name.partition(".")[0] in concepts
     }
     names = sorted({path.relative_to(run).as_posix().removesuffix(".gz") for path in found})
     files = (archive.files() if archive else {}) | {name: _as_written(run, name) for name in names}

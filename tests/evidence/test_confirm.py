@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,12 +21,15 @@ from scipy.stats import norm, t
 
 from benchmarks.evidence import confirm, confirm_looks
 from benchmarks.evidence.confirm_ledger import (
+    ASIDE,
     BEGUN,
     COLUMNS,
     WHOLE,
     add_whole,
+    read_aside,
     read_whole,
     refuse_half_made,
+    set_aside,
 )
 from benchmarks.evidence.confirm_looks import CROSSED, LAST, NOT_YET, among_all, decided, look_at
 from benchmarks.evidence.confirm_measures import Scored, mean_with_interval
@@ -49,9 +53,9 @@ from benchmarks.evidence.forest import forest
 from benchmarks.evidence.primary_claims import primary_part, primary_rows
 from benchmarks.evidence.verdicts import FAILS, HOLDS, OPEN, SAME, TRADE_OFF, VERDICTS, Part
 from benchmarks.planning.units import Fit, Plan
-from benchmarks.store.packed import PACKED
+from benchmarks.store.packed import PACKED, open_archive
 from benchmarks.store.run_folder import MANIFEST, Store
-from benchmarks.tables.group_sequential import obrien_fleming
+from benchmarks.tables.group_sequential import obrien_fleming, repeated_p
 from benchmarks.tables.halving_rows import TRAININGS, frame_of
 from benchmarks.tables.statistics import Interval
 from perfusion_core.errors import UserError
@@ -294,6 +298,20 @@ def test_two_axes_err_no_more_often_than_one(truth):
         assert share > 0.015, "no stricter than it says"
 
 
+class Everything:
+    """All claims were there when the run began."""
+
+    def __contains__(self, name):
+        return True
+
+
+ALL = Everything()
+
+
+def named(look, name):
+    return dataclasses.replace(look, claim=dataclasses.replace(look.claim, name=name))
+
+
 def test_p_interval_and_power_of_a_look():
     one = at(1, TEXT, (0.03, 0.01))
     z = norm.isf(t(43).sf(3.0))
@@ -309,13 +327,57 @@ def test_p_interval_and_power_of_a_look():
 
 def test_the_first_look_that_decides_counts_and_chance_among_many_does_not():
     early, late = at(1, TEXT, (0.03, 0.01)), at(2, TEXT, (0.0, 0.02))
-    assert decided([at(0, TEXT, (0.0, 0.02)), early, late]) is early
-    assert decided([at(0, TEXT, (0.0, 0.02)), late]) is late
+    assert decided([at(0, TEXT, (0.0, 0.02)), early, late]) == early
+    assert decided([at(0, TEXT, (0.0, 0.02)), late]) == late
     edge = at(2, TEXT, (0.0208, 0.01))
     assert edge.verdict == HOLDS and 0.03 < edge.p < 0.05
-    found = among_all([edge, *[at(2, TEXT, (0.001 * k, 0.02)) for k in range(11)]])
+    others = [named(at(2, TEXT, (0.001 * k, 0.02)), f"other-{k}") for k in range(11)]
+    found = among_all([edge, *others], ALL)
     assert found[0].verdict == OPEN and found[0].q == pytest.approx(12 * edge.p)
-    assert among_all([edge])[0].verdict == HOLDS
+    assert among_all([edge], ALL)[0].verdict == HOLDS
+
+
+def test_p_of_a_claim_falls_as_later_looks_say_the_same():
+    """At a boundary p is the whole level by itself, and among many claims that is never enough."""
+    early, late = at(1, TEXT, (0.03, 0.01)), at(2, TEXT, (0.04, 0.01))
+    assert early.verdict == late.verdict == HOLDS and late.p < early.p / 5
+    found = decided([at(0, TEXT, (0.0, 0.02)), early, late])
+    assert (found.look, found.found, found.p) == (early.look, early.found, late.p)
+    against = at(2, TEXT, (-0.04, 0.01))
+    assert against.verdict == FAILS and against.p < early.p
+    assert decided([early, against]).p == early.p, "it says something else"
+
+
+def test_the_smallest_p_over_looks_is_one():
+    """6,000 worlds without a difference: its shares are its own values."""
+    rng = np.random.default_rng(3)
+    ps = []
+    for world in rng.normal(0, 1, (6000, 66)):
+        zs = (norm.isf(t(n - 1).sf(mean_over_error(world[:n]))) for n in SIZES)
+        ps.append(min(repeated_p(abs(z), k, LOOKS.shares) for k, z in enumerate(zs)))
+    for level in (0.01, 0.05, 0.2):
+        share = np.mean(np.array(ps) <= level)
+        assert abs(share - level) < 4 * np.sqrt(level * (1 - level) / 6000) + 0.002
+
+
+def mean_over_error(values):
+    return values.mean() / (values.std(ddof=1) / np.sqrt(len(values)))
+
+
+def test_claims_are_those_that_were_there_when_the_run_began():
+    """Others among them would lower the q of each; and so would it to lose some."""
+    edge = at(2, TEXT, (0.0208, 0.01))
+    open_ones = [named(at(2, TEXT, (0.0, 0.02)), f"open-{k}") for k in range(5)]
+    sure = [
+        dataclasses.replace(named(at(2, TEXT, (0.2, 0.01)), f"late-{k}"), exploratory=True)
+        for k in range(40)
+    ]
+    begun = [one.claim.name for one in (edge, *open_ones)]
+    found = among_all([edge, *open_ones, *sure], begun)
+    assert found[0].q == pytest.approx(6 * edge.p) and found[0].verdict == OPEN
+    assert all(one.verdict == HOLDS and one.q < 1e-6 for one in found[6:])
+    changed = [dataclasses.replace(one, exploratory=True) for one in open_ones]
+    assert among_all([edge, *changed], begun)[0].q == pytest.approx(6 * edge.p)
 
 
 def test_the_table_has_the_verdict_that_is_left_among_all():
@@ -329,12 +391,12 @@ def test_the_table_has_the_verdict_that_is_left_among_all():
         for name in names
     }
     assert decided(history[names[0]]).verdict == HOLDS
-    final = among_all([decided(looks) for looks in history.values()])
+    final = among_all([decided(looks) for looks in history.values()], ALL)
     rows = list(csv.DictReader(io.StringIO(looks_csv(history, final))))
     (last,) = (row for row in rows if (row["claim"], row["look"]) == (names[0], "3"))
     assert last["verdict"] == OPEN and last["status"] == CROSSED and float(last["q"]) > 0.05
     assert [row["q"] == "" for row in rows] == [True, True, False] * 12
-    (alone,) = among_all([decided(history[names[0]])])
+    (alone,) = among_all([decided(history[names[0]])], ALL)
     table = looks_csv({names[0]: history[names[0]]}, [alone])
     assert [row["verdict"] for row in csv.DictReader(io.StringIO(table))] == [OPEN, OPEN, HOLDS]
 
@@ -457,7 +519,41 @@ def test_judging_again_writes_the_same_bytes_and_a_young_rule_is_exploratory(jud
     (folder / PLAN).write_text(plan.replace("delta = 0.02", "delta = 0.03", 1))
     assert "exploratory: " in judge_folder(folder)
     assert [one["exploratory"] for one in by_claim(folder).values()] == ["yes"] * 2 + [""] * 6
+    (folder / PLAN).write_text(plan.replace('says = "keys is so"', 'says = "keys is not so"'))
+    judge_folder(folder)
+    young = {claim for (claim, _), one in by_claim(folder).items() if one["exploratory"]}
+    assert young == {"keys"}, "the sentence is part of the rule"
+    (folder / PLAN).write_text(plan.replace('name = "keys"', 'name = "others"'))
+    with pytest.raises(UserError, match="lacks the claim keys, which was there when the run began"):
+        judge_folder(folder)
     (folder / PLAN).write_text(plan)
+    assert judge_folder(folder) == text
+
+
+def test_a_concept_in_which_a_training_diverged_leaves_all_claims(judged):
+    folder, _, names, text = judged
+    fit = Fit("lora", names[1], "cat", {}, None, True, (), 0, "ab" * 16)
+    other = dataclasses.replace(fit, concept=names[2], key="cd" * 16)
+    plan, store = Plan((), (fit, other), ()), Store(folder)
+    assert set_aside(folder, store, plan, names) == []
+    why = "perfusion_core.validation.Diverged: the loss is nan at step 30"
+    store.write_failure(fit.key, "lora", f"Traceback ...\n{why}\n")
+    store.write_failure(other.key, "lora", "Traceback ...\nOSError: no space\n")
+    assert set_aside(folder, store, plan, names) == [names[1]]
+    assert set_aside(folder, store, plan, names) == [], "it is there once"
+    assert read_aside(folder)[0]["number"] == "2"
+    again = judge_folder(folder)
+    assert f"{names[1]} (lora: {why})" in again and "Left out" not in text
+    found = by_claim(folder)
+    assert found["keys", 1]["concepts"] == "3" and found["keys", 2]["concepts"] == "7"
+    grid = Scored(read_cells(folder, read_confirm_plan(folder / PLAN), names[:8])).grid
+    ours, theirs = (
+        np.delete(grid.scores["text_sim"][grid.row(point)], grid.concepts.index(names[1]))
+        for point in (("perfusion", LOCAL), (KEYS, LOCAL))
+    )
+    assert float(found["keys", 2]["value"]) == pytest.approx((ours - theirs).mean(), rel=1e-4)
+    (folder / ASIDE).unlink()
+    assert judge_folder(folder) == text
 
 
 def test_the_page_of_claims_takes_each_claim_at_the_look_that_counts(judged, tmp_path):
@@ -515,6 +611,7 @@ def test_a_measure_that_was_not_made_is_refused(judged):
 
 # ---- a real run, tiny ----
 
+SCORERS = ("auto",)
 TINY = {"perfusion": [LOCAL], "lora-selected": ["default"]}
 
 
@@ -626,6 +723,7 @@ def test_looks_follow_one_another(begun, capsys):
     assert ": 4 fits and " in capsys.readouterr().err, "of the two concepts that were not whole"
     assert [row["number"] for row in read_whole(begun)] == ["1", "2", "3", "4"]
     assert read_whole(begun)[:2] == whole
+    assert {Path(name).stem for name in open_archive(begun / PACKED).files()} >= {"cat", "dog"}
     text = judge_folder(begun)
     assert "look 2, 4 concepts" in text
     found = by_claim(begun)
@@ -633,6 +731,18 @@ def test_looks_follow_one_another(begun, capsys):
     capsys.readouterr()
     assert confirm.run_look(begun) == 0
     assert "nothing new" in capsys.readouterr().err and judge_folder(begun) == text
+
+
+def test_scores_without_their_trainings_are_not_gone_on_with(begun):
+    """As where an archive of one commit lies beside a whole.csv of an earlier one."""
+    whole = (begun / WHOLE).read_bytes()
+    last = read_whole(begun)[-1]["concept"]
+    shutil.rmtree(begun / "fits")
+    assert confirm.run_look(begun) == 0, "of whole concepts nothing is needed"
+    (begun / WHOLE).write_bytes(b"".join(whole.splitlines(keepends=True)[:-1]))
+    with pytest.raises(UserError, match=f"{last} has scores of .*, and neither a row of whole.csv"):
+        confirm.run_look(begun)
+    (begun / WHOLE).write_bytes(whole)
 
 
 def test_rules_stay_and_processors_are_told(begun):
@@ -668,11 +778,11 @@ def test_a_concept_is_made_on_one_kind_of_processor(tmp_path):
     """Where it is not whole; fits of a whole one may be from elsewhere."""
     fit = Fit("lora", "cat", "cat", {}, None, True, (), 0, "ab" * 16)
     plan, store = Plan((), (fit,), ()), Store(tmp_path / "run")
-    refuse_half_made(store, plan, (), "cpu (here)")
+    refuse_half_made(store, plan, (), "cpu (here)", SCORERS)
     manifest = store.folder(fit) / MANIFEST[Fit]
     manifest.parent.mkdir(parents=True)
     manifest.write_text(json.dumps({"key": fit.key, "files": {}, "device": "cpu (there)"}))
     with pytest.raises(UserError, match=r"cat was begun on cpu \(there\), and this is cpu \(here"):
-        refuse_half_made(store, plan, (), "cpu (here)")
-    refuse_half_made(store, plan, (), "cpu (there)")
-    refuse_half_made(store, plan, {"cat"}, "cpu (here)")
+        refuse_half_made(store, plan, (), "cpu (here)", SCORERS)
+    refuse_half_made(store, plan, (), "cpu (there)", SCORERS)
+    refuse_half_made(store, plan, {"cat"}, "cpu (here)", SCORERS)

@@ -62,6 +62,18 @@ def test_every_byte_is_there_under_its_name(run):
     assert is_there(run / "cells.csv") and not is_there(run / "looked-cells.csv")
 
 
+def test_rows_of_some_concepts_alone_can_be_packed(run):
+    """Those of others stay, and are read all the same."""
+    before = read_rows(run)
+    pack_run(run, keep=False, concepts={"cat"})
+    packed = {Path(name).stem for name in open_archive(run / PACKED).files() if "rows/" in name}
+    assert packed == {"cat"} and {path.stem for path in run.glob("rows/**/*.csv")} == {"teapot"}
+    assert len(read_rows(run)) == len(before) and not (run / "plan.csv").exists()
+    pack_run(run, concepts={"cat", "teapot"})
+    assert not (run / "rows").exists()
+    pd.testing.assert_frame_equal(read_rows(run), before, check_exact=True)
+
+
 def test_the_archive_is_a_tar_of_the_same_bytes_at_any_time(run, tmp_path):
     before = texts(run)
     once = pack_run(run).read_bytes()
