@@ -10,7 +10,8 @@ marks_measures, miniature_gates and miniature_labels (do the miniature's models 
 say?), miniature_difficulty (how hard are the shipped concepts?), command.
 The confirmatory run: confirm_plan (what is decided before it), confirm_ledger (what was there when
 it began, and which concepts are whole), confirm_measures, confirm_looks (a claim at a look),
-confirm_page, confirm (`python -m benchmarks.evidence.confirm`).
+confirm_page, confirm (`python -m benchmarks.evidence.confirm`); behind it order (with the other
+text encoder) and why (another method draws a concept more alike).
 The trial of names: names_rule (when they are kept), names_pictures (what they draw), names_trial
 (`python -m benchmarks.evidence.names_trial`).
 Two text encoders: joint_trial (zeros and pooled text, drawn otherwise).

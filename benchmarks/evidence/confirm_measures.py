@@ -49,6 +49,10 @@ class Scored:
         values = measured(self.cells, self.grid).values
         return {name: mean_over(y) for name, y in values.items()}
 
+    @property
+    def names(self) -> list[str]:
+        return [*self.grid.scores, *self._beyond]
+
     def of(self, measure: str) -> np.ndarray:
         """[M, C] a concept's own score at each point."""
         if measure == TEXT_OF_DEFORM:
