@@ -15,7 +15,7 @@ from run_kit import HOMES
 from benchmarks.evidence.__main__ import JUDGED, done
 from benchmarks.evidence.commands import COMMANDS
 from benchmarks.evidence.committed import FILES, committed, folder_of, to_commit, too_much
-from benchmarks.evidence.confirm_ledger import read_begun
+from benchmarks.evidence.confirm_ledger import read_aside, read_begun
 from benchmarks.evidence.confirm_plan import PLAN, read_confirm_plan
 from benchmarks.evidence.resting import resting_on
 from benchmarks.evidence.results_page import PAGE, anchor, commands_of, read_notes, results_page
@@ -47,11 +47,15 @@ def test_every_link_within_the_page_leads_to_a_heading():
 
 
 def planned_commands(folder):
-    """Of every look, with the rates that the run began with."""
+    """Of every look, with the rates that the run began with; before and after a concept was left
+    out.
+    """
     plan, begun = read_confirm_plan(folder / PLAN), read_begun(folder)
+    aside = [row["concept"] for row in read_aside(folder)]
     for n in plan.looks.concepts:
-        words = plan.command(begun["rates"], begun["concepts"][:n], Path("results") / folder.name)
-        yield ["perfbench", *words]
+        for left_out in (aside[:k] for k in range(len(aside) + 1)):
+            names = [name for name in begun["concepts"][:n] if name not in left_out]
+            yield ["perfbench", *plan.command(begun["rates"], names, Path("results") / folder.name)]
 
 
 @pytest.mark.parametrize("home", HOMES, ids=lambda path: path.name)
