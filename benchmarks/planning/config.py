@@ -72,6 +72,8 @@ class Config:
     )
     # Whether to draw what a loaded concept does to unrelated prompts, too.
     drift: bool = _choice(True)
+    # Where: `all`, or the methods and operating points, such as `ti,perfusion/local-b0.60-t0.15`.
+    drift_of: tuple[str, ...] = _choice(("all",))
     # The scorers of the pictures. The first is the reported one; more may be added later.
     scorers: tuple[str, ...] = ("auto",)
 
@@ -336,10 +338,10 @@ def _checked(config: Config) -> Config:
             raise UserError(f"{key}={getattr(config, key)}: at least {least} is needed")
         if getattr(config, key) > most:
             raise UserError(f"{key}={getattr(config, key)}: at most {most} is allowed")
-    for key in ("methods", "concepts", "prompts", "scorers"):
+    for key in ("methods", "concepts", "prompts", "scorers", "drift_of"):
         if not getattr(config, key):
             raise UserError(
-                f"{key} is empty; write for example --{key} {','.join(getattr(Config(), key))}"
+                f"{key} is empty; write for example {_typed(key)}{','.join(getattr(Config(), key))}"
             )
     for step in config.keep:
         if not step.isdigit():
@@ -347,6 +349,11 @@ def _checked(config: Config) -> Config:
                 f"keep={step!r}: training steps are whole numbers, for example keep=50,100"
             )
     return config
+
+
+def _typed(key: str) -> str:
+    """In front of a value."""
+    return f"--set {key}=" if key == "drift_of" else f"--{key} "
 
 
 def role(name: str) -> str:

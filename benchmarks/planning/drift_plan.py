@@ -13,8 +13,10 @@ from benchmarks.planning.units import FLOOR, Cell
 from benchmarks.suite.catalog import Catalog, Concept, Prompt
 from benchmarks.suite.drift_kinds import PLAIN
 from benchmarks.suite.drift_prompts import drift_prompts
+from perfusion_core.errors import unknown
 
 IMAGES = 2  # of each prompt
+EVERYWHERE = "all"  # in drift_of
 Point = tuple[str, str]  # method, point
 
 
@@ -57,6 +59,20 @@ def drift_cells(
             )
             mine.append(_of_prompt(cell, prompt, base.seeds, key))
     return (*bases.values(), *mine)
+
+
+def drifting(cells: Sequence[Cell], asked: Sequence[str]) -> list[Cell]:
+    """The cells of the methods and operating points that were asked for, and of `super`, which all
+    drift is measured from.
+    """
+    known = {name for cell in cells for name in names_of(cell)}
+    if lost := next((name for name in asked if name not in known), None):
+        raise unknown("method or point in drift_of", lost, known)
+    return [cell for cell in cells if cell.base == FLOOR or names_of(cell) & {*asked}]
+
+
+def names_of(cell: Cell) -> set[str]:
+    return {EVERYWHERE, cell.method, f"{cell.method}/{cell.point}"}
 
 
 def _base(floor: Cell, prompt: Prompt, shared: str, seed_of: Callable[[str, int], int]) -> Cell:

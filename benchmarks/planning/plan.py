@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.digests import digest
 from benchmarks.planning.config import Config
-from benchmarks.planning.drift_plan import drift_cells
+from benchmarks.planning.drift_plan import drift_cells, drifting
 from benchmarks.planning.points import OperatingPoint
 from benchmarks.planning.units import FLOOR, Cell, Facts, Fit, Given, Method, Plan, Prior
 from benchmarks.suite.catalog import Catalog, Concept, Pair, Prompt
@@ -67,7 +67,8 @@ def make_plan(
     beside: tuple[Cell, ...] = ()
     if config.drift and catalog.drift:
         seeds = partial(seed_of, config.seed, "drift")
-        beside = drift_cells(cells, planner.shared, catalog, concepts, seeds)
+        asked = drifting(cells, config.drift_of)
+        beside = drift_cells(asked, planner.shared, catalog, concepts, seeds)
     return Plan(tuple(planner.priors.values()), tuple(fits.values()), tuple(cells), batch, beside)
 
 

@@ -101,6 +101,9 @@ def test_the_committed_plan_says_what_the_issue_asks_for():
     words = plan.command({"fit.ti.lr": 0.01}, ["cat_01", "dog_01"], Path("out"))
     config = confirm.parsed(words)
     assert config.by_concept and config.drop_fits and config.drift and config.cache == "none"
+    compared = [one for claim in plan.claims for one in (claim.part, *claim.beside)]
+    drifting = {point for one in compared if "drift" in one.measure for point in one.of + one.minus}
+    assert drifting and {"/".join(point) for point in drifting} <= {*config.drift_of}
     assert config.concepts == ("cat_01", "dog_01") and config.fit["ti"] == {
         "steps": 600,
         "lr": 0.01,

@@ -12,6 +12,7 @@ from benchmarks.planning.plan import make_plan, seed_of
 from benchmarks.running.tasks import unit_tasks
 from benchmarks.suite.catalog import shipped_prompts
 from benchmarks.suite.drift_kinds import PLAIN
+from perfusion_core.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +42,25 @@ def test_two_pictures_a_prompt_fit_and_point(catalog):
     assert all(len(cell.seeds) == 2 for cell in plan.drift)
     assert {cell.method for cell in plan.drift} == {"super", "perfusion", "db"}
     assert {cell.kind for cell in plan.drift} == {"drift", "drift_class"}
+
+
+def test_some_methods_and_points_alone(catalog):
+    """With the keys that they have among all; no other picture changes."""
+    whole = planned(catalog)
+    local = "local-b0.60-t0.15"
+    some = planned(catalog, f"drift_of=db,perfusion/{local}")
+    assert len([cell for cell in some.drift if cell.concept != PLAIN]) == 2 * 11 * 11
+    assert {(c.method, c.point) for c in some.drift if c.concept != PLAIN} == {
+        ("db", "default"),
+        ("perfusion", local),
+    }
+    assert {cell.key for cell in some.drift} < {cell.key for cell in whole.drift}
+    assert (some.cells, some.fits, some.digest) == (whole.cells, whole.fits, whole.digest)
+    assert planned(catalog, "drift_of=all,db").drift == whole.drift
+    with pytest.raises(UserError, match=r"unknown method or point in drift_of 'perfusio'; did you"):
+        planned(catalog, "drift_of=perfusio")
+    with pytest.raises(UserError, match=r"drift_of is empty; write for example --set drift_of=all"):
+        planned(catalog, "drift_of=")
 
 
 def test_the_protocol_does_not_know_of_it(catalog):
