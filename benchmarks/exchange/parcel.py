@@ -56,7 +56,7 @@ class Parcel:
 
     @property
     def perfusion(self) -> bool:
-        """Whether Perfusion trained it: a LoRA or an embedding of another method can be sent too."""
+        """Whether Perfusion trained it: LoRAs and embeddings of other methods can be sent, too."""
         return self.concept is not None or any(CONCEPTS in one for one in self.exports.values())
 
     @property

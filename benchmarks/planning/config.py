@@ -97,6 +97,8 @@ class Config:
     # Whether every method picks its training step by validation, not only those whose recipe does.
     select_step: bool = False
     validate_every: int = 25  # The training steps between two looks of validation.
+    # The sampling steps of validation's pictures; 0 means as many as other pictures have.
+    validate_steps: int = 0
     # The scorer that picks training steps. It is never the reported one.
     select_scorer: str = "auto"
     # Changes of a method's own recipe, such as `fit.ti.lr`; the tables of methods have the keys.
@@ -192,6 +194,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "guidance": (0, GUIDANCE),
     "prior_images": (1, math.inf),
     "validate_every": (1, math.inf),
+    "validate_steps": (0, DDIM_STEPS),
     "train_steps": (0, math.inf),
     "workers": (0, 4096),
     "threads": (0, 4096),
@@ -351,6 +354,11 @@ def _checked(config: Config) -> Config:
     return config
 
 
+def look_steps(config: Config) -> int:
+    """The sampling steps of validation's pictures."""
+    return config.validate_steps or config.steps
+
+
 def _typed(key: str) -> str:
     """In front of a value."""
     return f"--set {key}=" if key == "drift_of" else f"--{key} "
@@ -367,7 +375,8 @@ def protocol(config: Config) -> dict[str, Any]:
     usual = as_dict(Config())
     if out["masks"] == "auto":  # what each concept brings; its digest tells the rest
         del out["masks"]
-    for name in ("trained", "compile", "scheduler", "vae"):  # said only where they are asked for
+    # said only where they are asked for
+    for name in ("trained", "compile", "scheduler", "vae", "validate_steps"):
         if out[name] == usual[name]:
             del out[name]
     return {**out, "scorers": out["scorers"][:1]}

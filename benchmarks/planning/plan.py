@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from benchmarks.digests import digest
-from benchmarks.planning.config import Config
+from benchmarks.planning.config import Config, look_steps
 from benchmarks.planning.drift_plan import drift_cells, drifting
 from benchmarks.planning.points import OperatingPoint
 from benchmarks.planning.units import FLOOR, Cell, Facts, Fit, Given, Method, Plan, Prior
@@ -136,6 +136,7 @@ class _Planner:
             "prompts": [[prompt.id, prompt.template] for prompt in self.catalog.validation],
             "every": config.validate_every,
             **self.sampling,
+            "steps": look_steps(config),
         }
 
     def selected(self, method: Method) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from benchmarks.planning.config import look_steps
 from benchmarks.running.driver import Stops
 from benchmarks.running.forecast import images_left
 from benchmarks.running.known_seconds import known_seconds
@@ -34,13 +35,15 @@ def workers(prepared: Prepared) -> int:
 
 
 def time_left(prepared: Prepared, done: Collection[str]) -> TimeLeft:
-    config, prompts = prepared.config, len(prepared.catalog.validation)
+    config = prepared.config
+    # as so many pictures of the usual steps
+    look = len(prepared.catalog.validation) * look_steps(config) / config.steps
     units = [unit for unit in prepared.plan.units if unit.key not in done]
     return TimeLeft(
         units,
         workers(prepared),
         steps=config.steps,
-        look=prompts,
+        look=look,
         every=config.validate_every,
         known=known_seconds(config, prepared.models, prepared.device, workers(prepared)),
     )

@@ -44,7 +44,7 @@ class TimeLeft:
         workers: int,
         *,
         steps: int,
-        look: int,
+        look: float,
         every: int,
         known: Mapping[str, tuple[float, float, float]] | None = None,
     ) -> None:

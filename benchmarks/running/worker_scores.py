@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.disk import read_manifest
+from benchmarks.planning.config import look_steps
 from benchmarks.planning.plan import seed_of
 from benchmarks.planning.units import Fit
 from benchmarks.running.known_features import KnownFeatures, LazyScorer, known_features
@@ -212,7 +213,7 @@ class WorkerScores:
             seeds=tuple(seeds),
             score=measure,
             every=config.validate_every,
-            steps=config.steps,
+            steps=look_steps(config),
             guidance=config.guidance,
             rows=rows,
             at_once=many,
@@ -241,7 +242,7 @@ class WorkerScores:
             pictures, _ = draw_what_fits(
                 backbone,
                 prepared(backbone, texts, seeds, config.guidance),
-                steps=config.steps,
+                steps=look_steps(config),
                 guidance=config.guidance,
                 rows=self._batch(False)[0],
                 how=Manner(config.scheduler),

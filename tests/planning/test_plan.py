@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.planning.config import Config, resolve
+from benchmarks.planning.config import Config, look_steps, protocol, resolve
 from benchmarks.planning.plan import choose_prompts, make_plan, seed_of
 from benchmarks.planning.points import OperatingPoint
 from benchmarks.planning.units import Cell, Facts, Fit, Method, Prior
@@ -125,6 +125,7 @@ SETS = {
     "bias": "points.perfusion=local-b0.61-t0.15",
     "lock": "points.perfusion=global-b0.60-t0.15",
     "validation steps": "validate_every=3",
+    "validation's sampling steps": "validate_steps=3",
 }
 
 
@@ -139,6 +140,22 @@ def test_the_key_of_a_cell_changes_with(what, catalog):
     before, after = keys(), keys(what)
     assert before.keys() == after.keys()
     assert not set(before.values()) & set(after.values())
+
+
+def test_validation_draws_as_many_steps_as_others_unless_told_otherwise(catalog):
+    """A fit that is judged by the same pictures is the same fit; no protocol has a key for it."""
+    plain, few = resolve(preset="micro"), resolve(preset="micro", sets=["validate_steps=3"])
+    as_usual = resolve(preset="micro", sets=[f"validate_steps={plain.steps}"])
+    fits, of_few, of_usual = (
+        {fit.key for fit in plan_of(catalog, config, [SUPER, PERFUSION]).fits}
+        for config in (plain, few, as_usual)
+    )
+    assert of_usual == fits and not of_few & fits
+    untold = protocol(plain)
+    assert "validate_steps" not in untold and protocol(few)["validate_steps"] == 3
+    assert (look_steps(plain), look_steps(few)) == (plain.steps, 3)
+    with pytest.raises(UserError, match=r"validate_steps=-1: at least 0 is needed"):
+        resolve(sets=["validate_steps=-1"])
 
 
 def test_compiling_is_in_every_key_and_plain_keys_are_what_they_were(catalog):

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from run_kit import committed_runs
+from run_kit import committed_runs, run_here, shared
 
 from benchmarks.planning import backbones
 from benchmarks.planning.config import resolve
@@ -138,3 +138,24 @@ def test_the_committed_concepts_are_good_to_the_scorer_that_picked_them(tmp_path
         scores[concept.name] = validate.score(drawn)
     # none is a step that had nothing better
     assert len(scores) == 11 and min(scores.values()) > 0.5
+
+
+def test_validation_may_draw_fewer_steps_than_the_pictures(tmp_path):
+    """It sees what a run of so few steps sees; the pictures have their own number."""
+    words = ["--methods", "lora", "--concepts", "cat", "--set", "select_step=true"]
+    words += ["--set", "validate_every=2"]
+    curves, drawn = {}, {}
+    for name, more in (
+        ("usual", ["steps=4"]),
+        ("few", ["steps=4", "validate_steps=2"]),
+        ("both few", ["steps=2"]),
+    ):
+        sets = [word for one in more for word in ("--set", one)]
+        assert run_here(shared(), tmp_path / name, *words, *sets) == 0
+        (manifest,) = tmp_path.glob(f"{name}/fits/lora/cat*/fit.json")
+        curves[name] = json.loads(manifest.read_text())["validation"]
+        picture = tmp_path / name / "images" / "super" / "default" / "cat"
+        drawn[name] = next(iter(sorted(picture.glob("*/0.png")))).read_bytes()
+    assert curves["few"] == curves["both few"] != curves["usual"]
+    assert drawn["few"] == drawn["usual"] != drawn["both few"]
+    assert '"validate_steps": 2' in (tmp_path / "few" / "run.json").read_text()

@@ -34,10 +34,11 @@ JUDGED = ("weights", "preprocessing", "kind")
 # what of a protocol a preset says; the rest is told beside the numbers, or is a method's own
 OF_PRESET = (
     "images", "steps", "scheduler", "guidance", "train_steps", "select_step", "validate_every",
-    "vae",
+    "validate_steps", "vae",
 )  # fmt: skip
 OF_SUITE = ("image_prompts", "class_word")
-UNSAID = {"scheduler": Config().scheduler}  # what a protocol leaves out where it is the usual one
+# what a protocol leaves out where it is the usual one
+UNSAID = {key: getattr(Config(), key) for key in ("scheduler", "validate_steps")}
 
 
 @dataclass(frozen=True)
