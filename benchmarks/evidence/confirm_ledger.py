@@ -182,9 +182,11 @@ def set_aside(folder: Path, store: Store, plan: Plan, names: Sequence[str]) -> l
     found: list[str] = []
     for unit in (*plan.fits, *plan.drawn):
         failure = read_json(store.failure_file(unit.key)) or {}
-        if failure.get("key") != unit.key or not has_diverged(failure["traceback"]):
-            continue
         name = unit.concept
+        if name not in names or failure.get("key") != unit.key:
+            continue
+        if not has_diverged(failure["traceback"]):
+            continue
         row = {
             "number": names.index(name) + 1,
             "concept": name,
