@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.disk import read_json, write_whole
 from benchmarks.evidence.confirm_plan import PLAN, ConfirmPlan
-from benchmarks.planning.units import Fit, Plan
+from benchmarks.planning.units import Cell, Fit, Plan
 from benchmarks.running.tune import has_diverged
 from benchmarks.store.csv_files import count_keys
 from benchmarks.store.fit_costs import DEVICE, devices, measured_of
@@ -180,7 +180,8 @@ def read_aside(folder: Path) -> list[dict[str, str]]:
 def set_aside(folder: Path, store: Store, plan: Plan, names: Sequence[str]) -> list[str]:
     """The concepts that leave all claims from now on, as plan.md says: one row each."""
     found: list[str] = []
-    for unit in (*plan.fits, *plan.drawn):
+    units: list[Fit | Cell] = [*plan.fits, *plan.drawn]
+    for unit in units:
         failure = read_json(store.failure_file(unit.key)) or {}
         name = unit.concept
         if name not in names or failure.get("key") != unit.key:

@@ -21,7 +21,7 @@ def kind_of(unit: Unit) -> str:
     return FITS if isinstance(unit, Fit) else PICTURES
 
 
-def work_of(unit: Unit, steps: int, look: int, every: int) -> float:
+def work_of(unit: Unit, steps: int, look: float, every: int) -> float:
     """Rows through the U-Net. look: pictures of one validation, which is made every so many
     training steps; steps: of a picture.
     """
