@@ -25,11 +25,11 @@ from benchmarks.evidence.confirm_ledger import (
     WHOLE,
     add_whole,
     begin,
+    left_out,
     processors_of,
-    read_aside,
-    read_whole,
     refuse_half_made,
     set_aside,
+    whole_concepts,
 )
 from benchmarks.evidence.confirm_plan import (
     PLAN,
@@ -97,7 +97,7 @@ def run_look(folder: Path, look: int | None = None, dry_run: bool = False) -> in
     rates_file = folder / plan.rates_file
     rates = tuned_rates(plan, rates_file)
     names = suite_of(plan, folder)
-    aside = {row["concept"] for row in read_aside(folder)}
+    aside = left_out(folder)
     first = names[: concepts_of(plan, folder, names, look)]
     wanted = [name for name in first if name not in aside]
     words = plan.command(rates, wanted, folder)
@@ -110,9 +110,10 @@ def run_look(folder: Path, look: int | None = None, dry_run: bool = False) -> in
     refuse_other_backbone(plan, rates_file, prepared.models.digest)
     here = measuring_device(prepared.device)
     begin(folder, plan, rates, rates_file, names, here)
-    whole = {row["concept"] for row in read_whole(folder)}
     store = Store(folder)
-    refuse_half_made(store, prepared.plan, whole, here, scorer_names(prepared.models))
+    refuse_half_made(
+        store, prepared.plan, whole_concepts(folder), here, scorer_names(prepared.models)
+    )
     status = run_prepared(
         prepared, words, whole=partial(record_whole, folder, prepared, names, here)
     )
@@ -144,7 +145,7 @@ def concepts_of(
         if not 1 <= look <= len(sizes):
             raise UserError(f"--look {look}: the plan has looks 1 to {len(sizes)}")
         return sizes[look - 1]
-    there = {row["concept"] for row in (*read_whole(folder), *read_aside(folder))}
+    there = whole_concepts(folder) | left_out(folder)
     return next((n for n in sizes if not there.issuperset(names[:n])), sizes[-1])
 
 
@@ -159,7 +160,7 @@ def record_whole(
     folder: Path, prepared: "Prepared", names: Sequence[str], here: str, concept: str
 ) -> None:
     """A concept has all its scores: they go into the archive, and then it is a row of whole.csv."""
-    if concept not in names or any(row["concept"] == concept for row in read_whole(folder)):
+    if concept not in names or concept in whole_concepts(folder):
         return
     cells = [cell for cell in prepared.plan.drawn if cell.concepts == (concept,)]
     row = {
@@ -183,7 +184,7 @@ def pack_whole(folder: Path, *more: str, keep: bool) -> None:
     """The scores of whole concepts, and those that drift is measured from: the others may still be
     made on another machine.
     """
-    pack_run(folder, keep, {*(row["concept"] for row in read_whole(folder)), *more, PLAIN})
+    pack_run(folder, keep, whole_concepts(folder) | {*more, PLAIN})
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks.disk import read_json, write_whole
 from benchmarks.evidence.confirm_plan import PLAN, ConfirmPlan
 from benchmarks.planning.units import Cell, Fit, Plan
-from benchmarks.running.tune import has_diverged
+from benchmarks.running.tune import diverged
 from benchmarks.store.csv_files import count_keys
 from benchmarks.store.fit_costs import DEVICE, devices, measured_of
 from benchmarks.store.packed import PACKED
@@ -117,6 +117,10 @@ def read_whole(folder: Path) -> list[dict[str, str]]:
     return _read_rows(folder / WHOLE, COLUMNS)
 
 
+def whole_concepts(folder: Path) -> set[str]:
+    return {row["concept"] for row in read_whole(folder)}
+
+
 def add_whole(folder: Path, row: Mapping[str, Any]) -> bool:
     """Whether it was not there yet."""
     return _add_row(folder / WHOLE, COLUMNS, row)
@@ -150,23 +154,23 @@ def refuse_half_made(
     """A concept is made on one kind of processor, since low bits differ between kinds: what is
     compared of it then shares them.
     """
-    begun = [fit for fit in plan.fits if fit.concept not in whole]
-    for fit in begun:
+    untrained: set[str] = set()
+    for fit in (one for one in plan.fits if one.concept not in whole):
         there = trained_on(store, fit)
-        if there and there != here:
+        if not there:
+            untrained.add(fit.key)
+        elif there != here:
             raise UserError(
                 f"{fit.concept} was begun on {there}, and this is {here}: a concept is made on one "
                 f"kind of processor; go on there, or delete {store.root} but its committed files"
             )
-    trained = {fit.key for fit in begun if trained_on(store, fit)}
-    for cell in plan.drawn:
-        lost = [fit for fit in cell.fits if fit in begun and fit.key not in trained]
-        place = cell.method, cell.point, cell.concept
-        if lost and count_keys(store.rows_file(scorer, *place) for scorer in scorers):
+    lacking = [cell for cell in plan.drawn if untrained.intersection(fit.key for fit in cell.fits)]
+    for method, point, name in dict.fromkeys((c.method, c.point, c.concept) for c in lacking):
+        if count_keys(store.rows_file(scorer, method, point, name) for scorer in scorers):
             raise UserError(
-                f"{cell.concept} has scores of {cell.method}, and neither a row of {WHOLE} nor its "
-                f"trainings are here; go on where it was begun, or bring {PACKED} and {WHOLE} of "
-                f"one commit back"
+                f"{name} has scores of {method}, and neither a row of {WHOLE} nor its trainings "
+                f"are here; go on where it was begun, or bring {PACKED} and {WHOLE} of one commit "
+                f"back"
             )
 
 
@@ -177,23 +181,25 @@ def read_aside(folder: Path) -> list[dict[str, str]]:
     return _read_rows(folder / ASIDE, ASIDE_COLUMNS)
 
 
+def left_out(folder: Path) -> set[str]:
+    return {row["concept"] for row in read_aside(folder)}
+
+
 def set_aside(folder: Path, store: Store, plan: Plan, names: Sequence[str]) -> list[str]:
     """The concepts that leave all claims from now on, as plan.md says: one row each."""
     found: list[str] = []
+    tracebacks = diverged(store, plan)
     units: list[Fit | Cell] = [*plan.fits, *plan.drawn]
     for unit in units:
-        failure = read_json(store.failure_file(unit.key)) or {}
         name = unit.concept
-        if name not in names or failure.get("key") != unit.key:
-            continue
-        if not has_diverged(failure["traceback"]):
+        if unit.key not in tracebacks or name not in names:
             continue
         row = {
             "number": names.index(name) + 1,
             "concept": name,
             "finished": now(),
             "what": unit.method,
-            "why": failure["traceback"].strip().splitlines()[-1][:LONG],
+            "why": tracebacks[unit.key].strip().splitlines()[-1][:LONG],
         }
         if _add_row(folder / ASIDE, ASIDE_COLUMNS, row):
             found.append(name)

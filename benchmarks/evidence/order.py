@@ -8,7 +8,7 @@ import argparse
 import csv
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.advice import advised
 from benchmarks.disk import write_whole
-from benchmarks.evidence.confirm_ledger import read_aside, read_begun, read_whole
+from benchmarks.evidence.confirm_ledger import left_out, read_begun, whole_concepts
 from benchmarks.evidence.confirm_measures import AXES, Scored, mean_with_interval
 from benchmarks.evidence.confirm_page import read_cells
 from benchmarks.evidence.confirm_plan import BOTH, PLAN, Compared, ConfirmPlan, read_confirm_plan
@@ -92,10 +92,10 @@ def difference(scored: Scored, axis: str, part: Compared) -> np.ndarray:
 def shared_concepts(first: Path, second: Path, plan: ConfirmPlan) -> list[str]:
     """The concepts of the second run's last look, less those that either left out."""
     names = list(read_begun(second).get("concepts") or ())[: plan.looks.concepts[-1]]
-    left_out = {row["concept"] for folder in (first, second) for row in read_aside(folder)}
-    wanted = [name for name in names if name not in left_out]
+    aside = left_out(first) | left_out(second)
+    wanted = [name for name in names if name not in aside]
     for folder in (second, first):
-        there = {row["concept"] for row in read_whole(folder)}
+        there = whole_concepts(folder)
         if not wanted or (lacking := [name for name in wanted if name not in there]):
             one = f"{lacking[0]} is not" if wanted else "no concept is"
             raise UserError(
@@ -158,14 +158,23 @@ def main() -> None:
         "--second", type=Path, default=RESULTS / "confirm-contrastive", metavar="DIR"
     )
     args = parser.parse_args()
-    try:
+
+    def made() -> tuple[str, str]:
         rows = compared(args.first, args.second)
+        return order_csv(rows), order_text(rows)
+
+    write_both("order", args.second / TABLE, args.second / PAGE, made)
+
+
+def write_both(name: str, table: Path, page: Path, made: Callable[[], tuple[str, str]]) -> None:
+    """An experiment's table and its page, which is shown; what is wrong is one sentence."""
+    try:
+        rows, text = made()
     except UserError as error:
-        print(f"order: {advised(error)}", file=sys.stderr)
+        print(f"{name}: {advised(error)}", file=sys.stderr)
         sys.exit(2)
-    write_whole(args.second / TABLE, order_csv(rows))
-    text = order_text(rows)
-    write_whole(args.second / PAGE, text)
+    write_whole(table, rows)
+    write_whole(page, text)
     print(text, end="")
 
 

@@ -7,7 +7,6 @@ arms between them. Out: steps.csv and why.md in their folder, by the rule of res
 import argparse
 import csv
 import io
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +14,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.advice import advised
-from benchmarks.disk import write_whole
-from benchmarks.evidence.confirm_ledger import read_aside, read_begun, read_whole
+from benchmarks.evidence.confirm_ledger import left_out, read_begun, whole_concepts
 from benchmarks.evidence.confirm_measures import Scored, mean_with_interval
 from benchmarks.evidence.confirm_plan import PLAN, read_confirm_plan
+from benchmarks.evidence.order import write_both
 from benchmarks.evidence.results_page import markdown_table
 from benchmarks.evidence.verdicts import told
 from benchmarks.paths import RESULTS
@@ -78,9 +76,9 @@ def steps_of(scores: Mapping[str, Mapping[str, np.ndarray]]) -> list[Step]:
             if measure in one and measure in other
         }
 
-    whole = differences(WHOLE)[DECIDES]
-    concepts = len(scores[WHOLE[0]][DECIDES])
-    found = [Step("the whole", WHOLE, differences(WHOLE), False, concepts)]
+    ends = differences(WHOLE)
+    whole, concepts = ends[DECIDES], len(scores[WHOLE[0]][DECIDES])
+    found = [Step("the whole", WHOLE, ends, False, concepts)]
     for name, arms in STEPS.items():
         each = differences(arms)
         explains = whole.lo > 0 and each[DECIDES].lo > 0 and each[DECIDES].value >= whole.value / 2
@@ -109,10 +107,9 @@ def read_scores(confirm: Path, folder: Path) -> dict[str, dict[str, np.ndarray]]
     """Of every arm, on the concepts of the confirmatory run's first look."""
     plan = read_confirm_plan(confirm / PLAN)
     names = list(read_begun(confirm).get("concepts") or ())[: plan.looks.concepts[0]]
-    left_out = {row["concept"] for row in read_aside(confirm)}
-    names = [name for name in names if name not in left_out]
-    there = {row["concept"] for row in read_whole(confirm)}
-    if not names or not there.issuperset(names):
+    aside = left_out(confirm)
+    names = [name for name in names if name not in aside]
+    if not names or not whole_concepts(confirm).issuperset(names):
         raise UserError(
             f"the first look of {confirm} is not whole; `python -m benchmarks.evidence.confirm "
             f"run` goes on"
@@ -195,15 +192,12 @@ def main() -> None:
     parser.add_argument("--confirm", type=Path, default=RESULTS / "confirm", metavar="DIR")
     parser.add_argument("--folder", type=Path, default=RESULTS / "why", metavar="DIR")
     args = parser.parse_args()
-    try:
+
+    def made() -> tuple[str, str]:
         steps = steps_of(read_scores(args.confirm, args.folder))
-    except UserError as error:
-        print(f"why: {advised(error)}", file=sys.stderr)
-        sys.exit(2)
-    write_whole(args.folder / TABLE, steps_csv(steps))
-    text = why_text(steps)
-    write_whole(args.folder / PAGE, text)
-    print(text, end="")
+        return steps_csv(steps), why_text(steps)
+
+    write_both("why", args.folder / TABLE, args.folder / PAGE, made)
 
 
 if __name__ == "__main__":

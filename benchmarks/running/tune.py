@@ -18,11 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.disk import write_whole
+from benchmarks.disk import read_json, write_whole
 from benchmarks.planning import methods
 from benchmarks.planning.config import Config, resolve
 from benchmarks.planning.points import OperatingPoint
+from benchmarks.planning.units import Plan
 from benchmarks.scoring.reserved import FLOOR
+from benchmarks.store.run_folder import Store
 from benchmarks.store.run_json import anonymous
 from perfusion_core.errors import UserError
 
@@ -218,6 +220,16 @@ def measured(config: Config, runs: Path) -> list[Row]:
 def has_diverged(traceback: str) -> bool:
     """The training, or a picture drawn with what it left."""
     return any(kind in traceback for kind in ("Diverged", "NotFinite"))
+
+
+def diverged(store: Store, plan: Plan) -> dict[str, str]:
+    """Of fits and cells that an earlier call saw diverge, by their keys: the tracebacks."""
+    told = {unit.key: read_json(store.failure_file(unit.key)) for unit in plan.units}
+    return {
+        key: failure["traceback"]
+        for key, failure in told.items()
+        if failure and failure["key"] == key and has_diverged(failure["traceback"])
+    }
 
 
 def refuse_other_failures(tracebacks: Sequence[str], folder: Path) -> None:

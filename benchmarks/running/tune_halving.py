@@ -19,7 +19,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.disk import read_json, write_whole
+from benchmarks.disk import write_whole
 from benchmarks.planning.backbones import Models, find_models
 from benchmarks.planning.config import Config, resolve
 from benchmarks.planning.units import FLOOR, Plan, Unit
@@ -36,7 +36,7 @@ from benchmarks.running.prepared import (
 from benchmarks.running.refusals import refuse_known
 from benchmarks.running.run import open_folder, work
 from benchmarks.running.trial_settings import Searched, Setting, methods_to_search, searched
-from benchmarks.running.tune import has_diverged, read_trials, refuse_other_failures
+from benchmarks.running.tune import diverged, read_trials, refuse_other_failures
 from benchmarks.store import run_json
 from benchmarks.store.run_folder import Store
 from benchmarks.tables import halving
@@ -199,7 +199,7 @@ def trial_rows(search: Search, setting: Setting, point: str, concepts: int) -> l
 def made_rows(search: Search, setting: Setting, whole: Prepared, names: Sequence[str]) -> list[Row]:
     """Of trainings of which no row was there."""
     store = Store(whole.folder)
-    lost = diverged(store, whole.plan)
+    lost = set(diverged(store, whole.plan))  # they are not tried again
     left = replace(whole, plan=without(whole.plan, lost))
     if not is_finished(store, left):
         lend(search.runs, store, left.plan)
@@ -223,16 +223,6 @@ def made_rows(search: Search, setting: Setting, whole: Prepared, names: Sequence
         }
         for name in names
     ]
-
-
-def diverged(store: Store, plan: Plan) -> set[str]:
-    """Keys of fits and cells that an earlier call saw diverge: they are not tried again."""
-    told = {unit.key: read_json(store.failure_file(unit.key)) for unit in plan.units}
-    return {
-        key
-        for key, failure in told.items()
-        if failure and failure["key"] == key and has_diverged(failure["traceback"])
-    }
 
 
 def without(plan: Plan, lost: set[str]) -> Plan:
