@@ -43,6 +43,7 @@ from benchmarks.running.worker_scores import WorkerScores
 from benchmarks.scoring.similarity import read_images
 from benchmarks.store.run_folder import Store
 from perfusion_core.errors import UserError
+from perfusion_core.memory import keep_freed_memory
 from perfusion_core.weight_digests import vae_digest
 
 
@@ -63,6 +64,7 @@ class Worker:
         self.job, self.store, self.say = job, store, say
         if job.threads:
             torch.set_num_threads(job.threads)
+        keep_freed_memory()
         torch.backends.cudnn.deterministic = True  # the same cell, the same bytes
         self.scores = WorkerScores(job, store)
         self.shared = SharedUnits(job, store, say)

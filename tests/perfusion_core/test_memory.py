@@ -5,6 +5,7 @@ torch.compile; a real GPU.
 import json
 import logging
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from benchmarks.cli import run
 from perfusion_core.backbone import Backbone
 from perfusion_core.compiling import compile_backbone
 from perfusion_core.concept import Concept
-from perfusion_core.memory import draw_what_fits, out_of_memory
+from perfusion_core.memory import draw_what_fits, keep_freed_memory, out_of_memory
 from perfusion_core.perfusion import ONE_FILE, Config, fit
 from perfusion_core.sampling import prepared, sample
 from perfusion_core.subject import Subject
@@ -312,3 +313,44 @@ def test_a_gpu_that_is_full_halves_the_batch(tiny_pipe_dir, tiny_c_inv, subject,
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert log["parts"] > 1
+
+
+FAULTS = """
+import resource, sys
+import torch
+from benchmarks.paths import backbone_names
+from perfusion_core.backbone import Backbone
+from perfusion_core.memory import keep_freed_memory
+
+print(keep_freed_memory() if "keep" in sys.argv else False)
+torch.set_num_threads(1)
+backbone = Backbone.open(
+    "miniature", device="cpu", dtype=torch.float32, names=backbone_names()
+)
+x, encodings = torch.randn(32, 4, 16, 16), torch.randn(32, 77, 160)
+counts = []
+for _ in range(4):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    with torch.no_grad():
+        backbone.unet(x, torch.tensor(5), encodings)
+    counts.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(min(counts))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_freed_memory_is_kept_for_the_next_tensors():
+    quiet = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("MALLOC_") and name != "GLIBC_TUNABLES"
+    }
+    command = [sys.executable, "-c", FAULTS, "keep"]
+    said = subprocess.run(command, env=quiet, check=True, capture_output=True, text=True).stdout
+    kept, faults = said.split()
+    assert kept == "True" and int(faults) < 2000  # 24,000 where glibc is left alone
+
+
+def test_memory_that_the_environment_sets_stays(monkeypatch):
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "65536")
+    assert not keep_freed_memory()
