@@ -77,7 +77,7 @@ def adapter() -> Kind:
         partial(LoraConfig, use_dora=True, init_lora_weights="gaussian"),
         settings=("r", "lora_alpha"),
         mark="lora_",
-        still="lora_B",
+        still=("lora_B",),
         fixed={"use_dora": True, "use_rslora": False},
     )
 

@@ -91,7 +91,7 @@ def adapter() -> Kind:
         LoHaConfig,
         settings=("r", "alpha"),
         mark="hada_",
-        still="hada_w2_b",
+        still=("hada_w2_b",),
     )
 
 

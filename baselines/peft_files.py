@@ -42,7 +42,8 @@ class Kind:
     config: Callable[..., Any]  # makes peft's configuration
     settings: tuple[str, ...]  # fields of it that decide the shapes, which a file may set
     mark: str  # how the names of its matrices begin
-    still: str  # of its matrices the one that is 0 before training, so that nothing is changed
+    # of its matrices those that are 0 before training, so that nothing is changed
+    still: tuple[str, ...]
     # fields that a file may not set otherwise
     fixed: Mapping[str, Any] = field(default_factory=dict)
     float32: bool = False  # its arithmetic needs it, whatever the backbone's dtype

@@ -1,10 +1,9 @@
 """Pivotal tuning, LoRA with a word of its own: pictures of a concept in; the embeddings of two new
 words, and matrices of rank 4 beside the attention's weights, out of one training.
 
-The concept is `<teddy> <teddy>_1 <super-category>`; after `word_steps` steps its words stay, and a
-shorter training has no such half. Left out of diffusers' advanced script: Prodigy and the weights
-by signal to noise that its page turns on, and the pull of the new embeddings towards the table's
-spread after each step.
+The concept is `<teddy> <teddy>_1 <super-category>`; after `word_steps` steps its words learn no
+more, and a shorter training has no such half. Left out of diffusers' advanced script: Prodigy and
+the weights by signal to noise that its page turns on.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ if TYPE_CHECKING:  # a plan reads this file without torch
     from perfusion_core.subject import Fitted, Subject
     from perfusion_core.training import Progress, Validation, Write
 
-NAME, LABEL, VERSION = "pivotal", "Pivotal tuning", 1
+NAME, LABEL, VERSION = "pivotal", "Pivotal tuning", 2
 FAMILY = "adapter"
 SUMMARY = "embeddings of two new words, and rank-4 matrices beside all attention weights"
 FORMAT = "NAME_lora.safetensors, NAME_emb.safetensors; load_lora_weights, load_textual_inversion"
@@ -51,6 +50,7 @@ SETTINGS = ()
 UNTUNED = True
 TUNED = ("lr", "lr_embedding")
 STYLE = {"colour": "#6F4E37", "marker": "<", "dash": (0, (4, 1.2, 1, 1.2))}
+PULL = 0.1  # the script's off_ratio**0.1
 MOST_WORDS = 70  # of CLIP's 77 tokens: not start and end, "a photo of a" and the super-category
 LORA, WORDS = "_lora.safetensors", "_emb.safetensors"  # ends of its files' names
 
@@ -134,6 +134,17 @@ def fit(
         done.add_(1)
         return encodings
 
+    spread = spread_of(backbone)
+
+    def pull(step: int, optimizer: Any) -> None:
+        """The script's: after each step of the whole training the words' spread is drawn towards
+        the table's.
+        """
+        with torch.no_grad():
+            factor = (spread / torch.stack([*vectors]).std()) ** PULL
+            for vector in vectors:
+                vector.mul_(factor)
+
     @contextmanager
     def current() -> Iterator[Write]:
         with spoken(backbone, words):
@@ -167,6 +178,7 @@ def fit(
             validate=validate,
             keep=keep,
             progress=progress,
+            end=pull,
         )
     return log | {"bytes": sum(only(out, end).stat().st_size for end in (LORA, WORDS))}
 
@@ -179,10 +191,15 @@ def new_vectors(backbone: Backbone, many: int, seed: int) -> list[nn.Parameter]:
     import torch
     from torch import nn
 
-    table = backbone.text_encoder.get_input_embeddings().weight
+    width = backbone.text_encoder.get_input_embeddings().weight.shape[1]
     rng = torch.Generator().manual_seed(seed)
-    noise = torch.randn(many, table.shape[1], generator=rng) * table.float().std().cpu()
+    noise = torch.randn(many, width, generator=rng) * spread_of(backbone).cpu()
     return [nn.Parameter(row.clone().to(backbone.device)) for row in noise]
+
+
+def spread_of(backbone: Backbone) -> torch.Tensor:
+    """Standard deviation of all numbers of the embedding table."""
+    return backbone.text_encoder.get_input_embeddings().weight.float().std()
 
 
 def words_of(name: str, super_category: str, vectors: Sequence[torch.Tensor]) -> dict[str, Word]:

@@ -2,8 +2,9 @@
 its word for every cross-attention layer out.
 
 Each layer reads the prompt with its own embedding, so K and V are made once a prompt and layer. The
-loss is whole. Left out: its list of texts (the nine of Appendix G stand here), and pictures whose
-layers mix two concepts.
+paper's code is not public; the loss is the one of the two re-implementations that are named below.
+Left out: its list of texts (the nine of Appendix G stand here), and pictures whose layers mix two
+concepts.
 """
 
 from __future__ import annotations

@@ -117,6 +117,7 @@ def train(
     progress: Progress | None = None,
     pooled: Callable[[list[str]], torch.Tensor] | None = None,
     begin: Begin | None = None,
+    end: Begin | None = None,
     term: Term | None = None,
     masks: Callable[[list[str]], torch.Tensor] | None = None,
 ) -> dict[str, Any]:
@@ -144,6 +145,7 @@ def train(
             U-Net reads such. Without it, `encode.pooled` is asked, where there is one.
         begin: called before each step with its number and the optimizer, by a method in stages. A
             parameter that gets no gradient stays as it is.
+        end: called after each step likewise, before anything looks at its state or saves it.
         term: a term of the loss beside the error of the noise, asked for after each U-Net call with
             the share of the micro-batch's rows that it saw.
         masks: texts -> which tokens count [n, M]; needed where a transformer asks.
@@ -208,6 +210,8 @@ def train(
                 torch.nn.utils.clip_grad_norm_(parameters, recipe.clip)
             scaler.step(optimizer)
             scaler.update()
+            if end:
+                end(step, optimizer)
             log.losses.append(loss)
             log.images += sum(len(batch.texts) for batch in batches)
             log.seconds = before + time.monotonic() - started

@@ -219,6 +219,19 @@ def test_matrices_that_do_not_fit(name, tiny_backbone, fit_of, tmp_path):
     assert f"does not fit {tiny_backbone.name}, says peft" in said
 
 
+@pytest.mark.parametrize(("rank", "still"), [(100_000, "lokr_w2"), (2, "lokr_w2_b")])
+def test_lokr_starts_at_a_larger_matrix_of_0(rank, still, tiny_backbone, tmp_path):
+    """As in LyCORIS, whole or of a low rank; then it moves, and is drawn."""
+    near = {"factor": 2, "rank": rank, "weight_decay": 0.0}
+    begun = quick_fit("lokr", tiny_backbone, tmp_path / "a", steps=1, lr=1e-9, **near)
+    start = matrices(begun.folder)
+    zero = {key: bool((one.abs() < 1e-8).all()) for key, one in start.items()}
+    assert zero == {key: key.endswith(still) for key in start}
+    fitted = quick_fit("lokr", tiny_backbone, tmp_path / "b", steps=4, **near)
+    assert apart(ours("lokr", tiny_backbone, {"teddy": fitted}, "A {teddy}"),
+                 sample(tiny_backbone, "A sks toy", [3, 4], steps=5)) > 3  # fmt: skip
+
+
 @pytest.mark.parametrize("name", ["dora", "loha", "lokr"])
 def test_matrices_that_are_not_there(name, tiny_backbone, fit_of, tmp_path):
     whole = matrices(fit_of(name).folder)
