@@ -25,7 +25,7 @@ def kind_of(folder: Path) -> Kind:
     found, lengths = told.get("peft_type"), told.get("use_dora") is True
     if found == "LORA" and not lengths:
         return Kind(
-            "lora", "LORA", LoraConfig, ("r", "lora_alpha"), "lora_", "lora_B",
+            "lora", "LORA", LoraConfig, ("r", "lora_alpha"), "lora_", ("lora_B",),
             fixed={"use_dora": False, "use_rslora": False},
         )  # fmt: skip
     kinds = {kind.peft_type: kind for kind in (one.adapter() for one in (dora, loha, lokr, oft))}
