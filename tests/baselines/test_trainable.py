@@ -56,8 +56,8 @@ def by_hand(name, backbone):
 
 
 def kronecker(out, into):
-    """Each side is split by 8; the smaller parts make the first matrix, the larger the second."""
-    (a, c), (b, d) = (sorted((8, side // 8)) for side in (out, into))
+    """Each side is split by 4; the smaller parts make the first matrix, the larger the second."""
+    (a, c), (b, d) = (sorted((4, side // 4)) for side in (out, into))
     return a * b + c * d
 
 
