@@ -138,21 +138,25 @@ class Driver:
         for address, needs in list(self.groups.items()):
             if needs <= self.settled and (scoring := self.ready_scoring(address)):
                 return scoring
-        for _ in range(len(self.waiting)):
-            task = self.waiting.popleft()
+        place = 0
+        while place < len(self.waiting):
+            task = self.waiting[place]
             todo = self.left_of(task)
             needs = frozenset().union(*map(needs_of, todo))
-            if todo and needs <= self.outcome.done:
-                mine = self.within_limit(todo)
-                if rest := todo[len(mine) :]:  # found again, and stopped at, by the next call
-                    self.waiting.appendleft(Units(rest, needs))
-                if mine:
-                    return Units(mine, needs)
-                if not self.in_hands:  # else some of these may be given back, and are drawn then
-                    self.stop(f"by --limit after {self.drawn} images")
-                return None
-            if todo:
-                self.waiting.append(Units(todo, needs))
+            if todo and not needs <= self.outcome.done:
+                place += 1  # it keeps its place, before what the plan has after it
+                continue
+            del self.waiting[place]
+            if not todo:
+                continue
+            mine = self.within_limit(todo)
+            if rest := todo[len(mine) :]:  # found again, and stopped at, by the next call
+                self.waiting.appendleft(Units(rest, needs))
+            if mine:
+                return Units(mine, needs)
+            if not self.in_hands:  # else some of these may be given back, and are drawn then
+                self.stop(f"by --limit after {self.drawn} images")
+            return None
         return None
 
     def within_limit(self, units: tuple[Unit, ...]) -> tuple[Unit, ...]:

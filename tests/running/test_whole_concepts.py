@@ -2,13 +2,18 @@
 they are not needed, and no byte of a picture or a score another.
 """
 
+from io import StringIO
+
 import pytest
 from run_kit import content, reference, run_here, shared
 from test_shared_batches import planned
 
 from benchmarks.planning.units import Cell, Fit
-from benchmarks.running.tasks import concept_tasks, unit_tasks
+from benchmarks.running.driver import Driver
+from benchmarks.running.progress import Progress
+from benchmarks.running.tasks import Event, concept_tasks, unit_tasks
 from benchmarks.store.reading import planned_fits
+from benchmarks.store.run_folder import Store
 
 
 def concepts_of(units):
@@ -45,6 +50,53 @@ def test_the_same_units_each_after_what_it_needs(plan):
     assert done == usual == {unit.key for unit in plan.units}
     left = concept_tasks(plan, done - {plan.cells[-1].key})
     assert [unit.key for task in left for unit in task.units] == [plan.cells[-1].key]
+
+
+class TwoWorkers:
+    """Each does what it was given, the first that began first; `begun` has the tasks in turn."""
+
+    def __init__(self):
+        self.busy, self.begun = {}, []
+
+    def idle(self):
+        return [number for number in (0, 1) if number not in self.busy]
+
+    def start(self, worker, task):
+        self.busy[worker] = task
+        self.begun.append(task)
+
+    def pump(self, handle, _timeout):
+        worker = next(iter(self.busy))
+        task = self.busy.pop(worker)
+        for unit in task.units:
+            handle(Event("done", unit, seconds=1.0))
+        return [(worker, task, "")]
+
+    def close(self, kill):
+        assert not kill
+
+
+class Unscored:
+    def groups(self):
+        return {}
+
+
+def test_two_workers_keep_to_the_order_of_concepts(plan, tmp_path):
+    """What waits for a fit that the other worker makes is drawn before the next concept's fits."""
+    pool = TwoWorkers()
+    progress = Progress(plan.images, StringIO())
+    Driver(Store(tmp_path), plan, Unscored(), set(), progress, by_concept=True).run(pool)
+    assert {unit.key for task in pool.begun for unit in task.units} == {
+        unit.key for unit in plan.units
+    }
+    first, second = dict.fromkeys(name for task in pool.begun for name in owners(task))
+    order = [owners(task)[0] for task in pool.begun if owners(task)]
+    # the other worker may begin the next concept while the last fit of this one is made
+    assert order.index(second) >= order.count(first) - 2
+
+
+def owners(task):
+    return sorted(concepts_of(task.units) - {"plain-words"})
 
 
 @pytest.fixture(scope="module")
