@@ -9,6 +9,7 @@ that are dropped, AdamW's betas of 0.9 and 0.99, and clip_skip 2.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from baselines.peft_method import apply_of, fit_of
@@ -75,8 +76,6 @@ def settings_of(config: Config) -> dict[str, Any]:
 
 def adapter() -> Kind:
     """What of peft's this is."""
-    from functools import partial
-
     from peft import LoKrConfig
 
     from baselines.peft_files import Kind

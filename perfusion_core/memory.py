@@ -38,9 +38,8 @@ def keep_freed_memory() -> bool:
     environment sets glibc's memory, it stays as it is set.
     """
     asked = any(name.startswith("MALLOC_") for name in os.environ)
-    if asked or "malloc" in os.environ.get("GLIBC_TUNABLES", ""):
-        return False
-    if platform.libc_ver()[0] != "glibc":
+    asked |= "malloc" in os.environ.get("GLIBC_TUNABLES", "")
+    if asked or platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
     return bool(mallopt(TRIM_THRESHOLD, KEPT_BYTES) and mallopt(MMAP_THRESHOLD, MAPPED_BYTES))

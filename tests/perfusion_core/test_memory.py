@@ -316,13 +316,13 @@ def test_a_gpu_that_is_full_halves_the_batch(tiny_pipe_dir, tiny_c_inv, subject,
 
 
 FAULTS = """
-import resource, sys
+import resource
 import torch
 from benchmarks.paths import backbone_names
 from perfusion_core.backbone import Backbone
 from perfusion_core.memory import keep_freed_memory
 
-print(keep_freed_memory() if "keep" in sys.argv else False)
+print(keep_freed_memory())
 torch.set_num_threads(1)
 backbone = Backbone.open(
     "miniature", device="cpu", dtype=torch.float32, names=backbone_names()
@@ -345,7 +345,7 @@ def test_freed_memory_is_kept_for_the_next_tensors():
         for name, value in os.environ.items()
         if not name.startswith("MALLOC_") and name != "GLIBC_TUNABLES"
     }
-    command = [sys.executable, "-c", FAULTS, "keep"]
+    command = [sys.executable, "-c", FAULTS]
     said = subprocess.run(command, env=quiet, check=True, capture_output=True, text=True).stdout
     kept, faults = said.split()
     assert kept == "True" and int(faults) < 2000  # 24,000 where glibc is left alone
