@@ -22,6 +22,7 @@ from perfusion_core import hardware
 from perfusion_core.schedulers import DDIM
 
 LONGEST = 120.0  # seconds that all pictures together may take; beyond, nothing is measured
+SHORTEST = 10  # steps of a picture; below, what is loaded once is most of its time
 TURNS = ("base", "concept", "concept", "base")  # a drift of the machine meets both alike
 WARM = 2  # steps of what is drawn first and not counted
 
@@ -48,6 +49,8 @@ class DrawingCosts:
         """Into fit.json of the cell's concept. What goes wrong here is no failure of the cell: it
         will meet the same itself, and is told there."""
         if self.seen is None or len(cell.fits) != 1 or cell.method in self.seen:
+            return
+        if self.steps < SHORTEST:
             return
         self.seen.add(cell.method)
         fit = cell.fits[0]

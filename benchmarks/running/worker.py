@@ -9,6 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -43,7 +44,7 @@ from benchmarks.running.worker_scores import WorkerScores
 from benchmarks.scoring.similarity import read_images
 from benchmarks.store.run_folder import Store
 from perfusion_core.errors import UserError
-from perfusion_core.memory import keep_freed_memory
+from perfusion_core.memory import keep_freed_memory, lasting
 from perfusion_core.weight_digests import vae_digest
 
 
@@ -65,6 +66,7 @@ class Worker:
         if job.threads:
             torch.set_num_threads(job.threads)
         keep_freed_memory()
+        self.lasting = ExitStack()
         torch.backends.cudnn.deterministic = True  # the same cell, the same bytes
         self.scores = WorkerScores(job, store)
         self.shared = SharedUnits(job, store, say)
@@ -109,6 +111,7 @@ class Worker:
             seconds = compile_backbone(backbone, self.batch, self.rows)
             print(f"perfbench: torch.compile: warm-up took {seconds:.0f} s", file=sys.stderr)
         backbone.name = models.name
+        self.lasting = lasting()
         return backbone
 
     @property
@@ -146,6 +149,7 @@ class Worker:
     def close(self) -> None:
         """Leave the backbone as it was."""
         self.applied.close()
+        self.lasting.close()
 
     def do(self, task: Task) -> None:
         """Each unit is published, or its traceback is told; a disk that takes nothing more ends the
@@ -196,7 +200,7 @@ class Worker:
             raise
         # whatever a method raises: told with its traceback, the other units go on
         except Exception as error:
-            self.close()
+            self.applied.close()
             if is_full(error):
                 raise full(self.store.root) from error
             text = "".join(traceback.format_exception(error)).rstrip()
@@ -234,7 +238,7 @@ class Worker:
     def prior(self, prior: Prior, out: Path) -> dict[str, Any]:
         from perfusion_core.sampling import prepared
 
-        self.close()
+        self.applied.close()
         text, seeds = prior_text(prior.super_category), prior.seeds
         wanted = prepared(self.backbone, [text] * len(seeds), seeds, self.job.config.guidance)
         sizes: list[int] = []
@@ -252,7 +256,7 @@ class Worker:
 
     def fit(self, fit: Fit, out: Path) -> dict[str, Any]:
         assert fit.given is None, "what is given is copied by the driver (given_files.py)"
-        self.close()
+        self.applied.close()
         module = self.method(fit.method)
         prior = _arrays(self.store.folder(fit.prior)) if fit.prior else None
         cuda = self.backbone.device.type == "cuda"
@@ -348,7 +352,7 @@ class Worker:
         try:
             drawn = self._draw(cells)
         except Exception:
-            self.close()
+            self.applied.close()
             return
         self._drawn.update((cell.key, one) for cell, one in zip(cells, drawn))
 

@@ -2,6 +2,7 @@
 torch.compile; a real GPU.
 """
 
+import gc
 import json
 import logging
 import os
@@ -9,6 +10,7 @@ import platform
 import re
 import subprocess
 import sys
+import weakref
 from functools import partial
 
 import numpy as np
@@ -21,7 +23,7 @@ from benchmarks.cli import run
 from perfusion_core.backbone import Backbone
 from perfusion_core.compiling import compile_backbone
 from perfusion_core.concept import Concept
-from perfusion_core.memory import draw_what_fits, keep_freed_memory, out_of_memory
+from perfusion_core.memory import draw_what_fits, keep_freed_memory, lasting, out_of_memory
 from perfusion_core.perfusion import ONE_FILE, Config, fit
 from perfusion_core.sampling import prepared, sample
 from perfusion_core.subject import Subject
@@ -354,3 +356,19 @@ def test_freed_memory_is_kept_for_the_next_tensors():
 def test_memory_that_the_environment_sets_stays(monkeypatch):
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "65536")
     assert not keep_freed_memory()
+
+
+def test_what_lasts_is_not_looked_through_until_it_is_let_go():
+    class Cycle:
+        pass
+
+    gc.unfreeze()  # whatever another test left
+    undo, thing = lasting(), Cycle()
+    assert gc.get_freeze_count() > 10_000
+    assert not lasting()._exit_callbacks, "who comes second does not end it"
+    watched, thing.itself = weakref.ref(thing), thing
+    del thing
+    gc.collect()
+    assert watched() is None, "what came later is collected as ever"
+    undo.close()
+    assert gc.get_freeze_count() == 0

@@ -14,7 +14,7 @@ from benchmarks.store.fit_costs import DEVICE, NUMBERS
 from benchmarks.tables.build import write_tables
 
 MORE = ("--methods", "lora", "--concepts", "cat", "--prompts", "1", "--set", "images=2",
-        "--set", "train_steps=5")  # fmt: skip
+        "--set", "train_steps=5", "--set", "steps=10")  # fmt: skip
 COUNTED = peak_memory.settled() is not None
 MEMORY = ("train_peak_megabytes", "draw_peak_megabytes")
 
@@ -103,6 +103,14 @@ def test_what_would_take_too_long_is_left_out_in_one_sentence(tmp_path, monkeypa
     assert run_here(shared(), out, *MORE) == 0
     assert "what lora costs while it draws is left out" in capfd.readouterr().err
     assert "drawing" not in json.loads(fit_of(out).read_text())
+
+
+def test_a_picture_of_few_steps_is_not_measured(tmp_path, capfd):
+    out = tmp_path / "run"
+    few = f"steps={drawing_costs.SHORTEST - 1}"
+    assert run_here(shared(), out, *MORE, "--set", few) == 0
+    assert "drawing" not in json.loads(fit_of(out).read_text())
+    assert "left out" not in capfd.readouterr().err, "who asks for few steps is told nothing"
 
 
 def test_a_measurement_that_fails_fails_nothing(tmp_path, monkeypatch, capfd):
