@@ -243,7 +243,7 @@ class Worker:
         wanted = prepared(self.backbone, [text] * len(seeds), seeds, self.job.config.guidance)
         sizes: list[int] = []
         for start in range(0, len(seeds), self.batch):
-            pictures, some = self._pictures(wanted[start : start + self.batch])
+            pictures, some = self._pictures(wanted[start : start + self.batch], self.rows)
             for n, picture in enumerate(pictures, start):
                 Image.fromarray(picture).save(out / f"{n}.png")
             sizes += some
@@ -251,7 +251,7 @@ class Worker:
             "super_category": prior.super_category,
             "text": text,
             "images": len(seeds),
-            **self._split(sizes),
+            **_split(sizes, self.batch),
         }
 
     def fit(self, fit: Fit, out: Path) -> dict[str, Any]:
@@ -327,6 +327,7 @@ class Worker:
 
     def cell(self, cell: Cell, out: Path) -> dict[str, Any]:
         drawn = self._drawn.get(cell.key) or self._draw([cell])[0]
+        usual = images_a_batch(self._rows(len(drawn.sizes)), self.job.config.guidance)
         for index, (picture, seed) in enumerate(zip(drawn.pictures, cell.seeds)):
             about = PngInfo()
             for key, value in {"prompt": cell.template, "seed": str(seed), "key": cell.key}.items():
@@ -336,7 +337,7 @@ class Worker:
             "template": cell.template,
             "text": cell.text,
             "seeds": cell.seeds,
-            **self._split(drawn.sizes),
+            **_split(drawn.sizes, usual),
             **({"cut": drawn.cut} if drawn.cut else {}),
         }
 
@@ -371,7 +372,7 @@ class Worker:
             )
             if cell.text_side:
                 self.applied.refuse_unread(cell)
-        pictures, sizes = self._pictures(wanted)
+        pictures, sizes = self._pictures(wanted, self._rows(len(wanted)))
         self.applied.refuse_unread(cells[-1])
         each, drawn, n = (time.monotonic() - started) / len(cells), list[Drawn](), 0
         for cell, rest in zip(cells, cut):
@@ -379,8 +380,15 @@ class Worker:
             drawn.append(Drawn(pictures[mine], sizes[mine], each, rest))
         return drawn
 
-    def _pictures(self, wanted: Sequence[Any]) -> tuple[np.ndarray, list[int]]:
-        """Drawn in batches of the protocol's shape; the size of each one's batch."""
+    def _rows(self, images: int) -> int:
+        """Of the batch that draws so many: the protocol's. Where rows are not kept apart, as many
+        as one prompt has of its own: filled up it would be no more like anything else.
+        """
+        guided = 1 if self.job.config.guidance == 1.0 else 2
+        return self.rows if self.apart else min(self.rows, guided * images)
+
+    def _pictures(self, wanted: Sequence[Any], rows: int) -> tuple[np.ndarray, list[int]]:
+        """Drawn in batches of one shape; the size of each one's batch."""
         from perfusion_core.memory import draw_what_fits
         from perfusion_core.sampling import Manner
 
@@ -390,13 +398,9 @@ class Worker:
             wanted,
             steps=config.steps,
             guidance=config.guidance,
-            rows=self.rows,
+            rows=rows,
             how=Manner(config.scheduler),
         )
-
-    def _split(self, sizes: Sequence[int]) -> dict[str, Any]:
-        """For a manifest: memory did not suffice, and the byte guarantee ends here."""
-        return {"batches": list(sizes)} if set(sizes) != {self.batch} else {}
 
     def score(self, task: ScoringTask) -> None:
         """In parts, each told as soon as it is there: an interrupted one is not done again."""
@@ -404,6 +408,11 @@ class Worker:
             started = time.monotonic()
             rows = self.scores.rows(part)
             self.say(Event("rows", part, seconds=time.monotonic() - started, rows=rows))
+
+
+def _split(sizes: Sequence[int], usual: int) -> dict[str, Any]:
+    """For a manifest: memory did not suffice, and the byte guarantee ends here."""
+    return {"batches": list(sizes)} if set(sizes) != {usual} else {}
 
 
 def _arrays(folder: Path) -> np.ndarray:

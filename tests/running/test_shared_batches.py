@@ -2,7 +2,11 @@
 depends on it.
 """
 
+from io import BytesIO
+
+import numpy as np
 import pytest
+from PIL import Image
 from run_kit import content, reference, run_here, shared
 from test_run import METHOD
 
@@ -12,7 +16,7 @@ from benchmarks.planning.units import Cell, Fit
 from benchmarks.running.prepared import prepare_run
 from benchmarks.running.tasks import drawn_together, in_whole_batches, needs_of, unit_tasks
 from benchmarks.store.reading import read_plan
-from perfusion_core import batches
+from perfusion_core import batches, sampling
 from perfusion_core.errors import UserError
 
 
@@ -94,11 +98,29 @@ def test_only_the_cells_of_a_lost_fit_are_left_out(tmp_path, capsys):
 
 
 def test_where_rows_see_each_other_one_prompt_is_drawn_at_a_time(tmp_path, monkeypatch, capsys):
+    """In a batch of its own rows: eight of the protocol's thirty-two would be thrown away."""
+    rows, predicted = set(), sampling.predicted
+
+    def counted(unet, x, *args, **told):
+        rows.add(len(x))
+        return predicted(unet, x, *args, **told)
+
     monkeypatch.setattr(batches, "rows_are_apart", lambda *_: False)
-    out = tmp_path / "run"
-    assert run_here(shared(), out, "--methods", "super") == 0
-    assert "one prompt is drawn at a time" in capsys.readouterr().err
-    assert pictures(out) == {n: b for n, b in pictures(reference()).items() if n in pictures(out)}
+    monkeypatch.setattr(sampling, "predicted", counted)
+    drawn = {}
+    for name, groups in ("together", ["cat,teapot"]), ("one by one", ["teapot", "cat"]):
+        out = tmp_path / name
+        for concepts in groups:
+            assert run_here(shared(), out, "--methods", "super", "--concepts", concepts) == 0
+            assert "one prompt is drawn at a time" in capsys.readouterr().err
+        drawn[name] = pictures(out)
+        assert not any("batches" in read_json(path) for path in out.rglob("cell.json"))
+    images = read_json(out / "run.json")["config"]["images"]
+    assert rows == {2 * images} and drawn["together"] == drawn["one by one"]
+    filled = pictures(reference())
+    for name, data in drawn["together"].items():
+        mine, theirs = (np.asarray(Image.open(BytesIO(one)), int) for one in (data, filled[name]))
+        assert abs(mine - theirs).max() <= 4, "low bits, through all steps"
 
 
 def test_a_device_is_tried_once(tmp_path, monkeypatch, capsys):
