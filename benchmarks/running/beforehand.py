@@ -50,12 +50,14 @@ def time_left(prepared: Prepared, done: Collection[str]) -> TimeLeft:
 
 
 def faster(prepared: Prepared, left: int) -> str:
-    """What would shorten the drawing of so many images; measured for the miniature on a CPU."""
+    """What would shorten the drawing of so many images; measured for the miniature on a CPU. In
+    float32 compiled code took as long as other code.
+    """
     config = prepared.config
     if not prepared.models.miniature or prepared.device != "cpu" or left <= LONG:
         return ""
     advice = []
-    if not config.compile:
+    if not config.compile and prepared.models.dtype != "float32":
         advice.append(
             "a new run with --set compile=true draws about twice as fast, after a minute of "
             "compiling"

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
+from benchmarks.planning.config import resolve
 from benchmarks.planning.units import Cell, Fit, Prior
 from benchmarks.running import time_left
+from benchmarks.running.beforehand import LONG, faster
+from benchmarks.running.prepared import prepare_run
 from benchmarks.running.progress import doing
 from benchmarks.running.time_left import TimeLeft, words, work_of
 
@@ -69,3 +72,17 @@ def test_words():
     assert words(170, 290) == "3 to 5 min" and words(3700, 9000) == "1 to 3 h"
     assert doing(fit("a"), "step 3 of 9") == "training perfusion on cat, step 3 of 9"
     assert doing(cell("c")) == "drawing cat by perfusion" and "any cat" in doing(PRIOR)
+
+
+@pytest.mark.parametrize(
+    "flags, left, told",
+    [
+        ({"dtype": "bfloat16"}, LONG + 1, True),
+        ({"dtype": "float32"}, LONG + 1, False),
+        ({"dtype": "bfloat16"}, LONG, False),
+        ({"dtype": "bfloat16", "compile": True}, LONG + 1, False),
+    ],
+)
+def test_compiling_is_advised_where_it_helps(flags, left, told):
+    prepared = prepare_run(resolve(preset="quick", flags={"device": "cpu", **flags}))
+    assert ("compile=true" in faster(prepared, left)) == told
