@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CELLS = ["--preset", "quick", "--methods", "perfusion", "--concepts", "cat"]
 FIT = ["--set", "train_steps=100", "--set", "fit.perfusion.batch=16"]
 MICRO = ["--preset", "micro"]
+WEIGHTS = Path("benchmarks", "miniature", "weights")  # in a checkout, of any commit
 Measures = dict[str, float]
 
 
@@ -49,11 +50,11 @@ def command(root: Path, out: Path, words: Sequence[str], cache: str = "none") ->
     return {"wall": time.perf_counter() - started, "processor": spent[1] - spent[0]}
 
 
-def cells_and_fit(root: Path, dtype: str) -> Measures:
+def cells_and_fit(root: Path, more: Sequence[str]) -> Measures:
     """One training with its validation, then a hundred pictures of two a prompt."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
-        took = command(root, out, [*CELLS, *FIT, "--dtype", dtype])
+        took = command(root, out, [*CELLS, *FIT, *more])
         about = json.loads((out / "run.json").read_text())
         cells = len(list(out.glob("images/*/*/*/*/cell.json")))
         images = len(list(out.glob("images/*/*/*/*/*.png")))
@@ -65,22 +66,22 @@ def cells_and_fit(root: Path, dtype: str) -> Measures:
         }
 
 
-def from_cold(root: Path, dtype: str) -> Measures:
+def from_cold(root: Path, more: Sequence[str]) -> Measures:
     with tempfile.TemporaryDirectory() as folder:
-        took = command(root, Path(folder) / "run", [*MICRO, "--dtype", dtype])
+        took = command(root, Path(folder) / "run", [*MICRO, *more])
     return {
         f"s of `run {' '.join(MICRO)}` from cold": took["wall"],
         "the same, processor time": took["processor"],
     }
 
 
-def shared(root: Path, dtype: str) -> Measures:
+def shared(root: Path, more: Sequence[str]) -> Measures:
     """What trainings and the floor take in a second folder, beside the first."""
     with tempfile.TemporaryDirectory() as folder:
         cache, spent = f"{folder}/cache", []
         for number in (1, 2):
             out = Path(folder) / f"run-{number}"
-            command(root, out, [*CELLS, *FIT, "--dtype", dtype], cache)
+            command(root, out, [*CELLS, *FIT, *more], cache)
             spent.append(fits_and_floor(out))
     return {"first": spent[0], "second": spent[1]}
 
@@ -93,25 +94,30 @@ def fits_and_floor(run: Path) -> float:
     return float(about["seconds"]["fits"] + floor)
 
 
-def interleaved(roots: Mapping[str, Path], repeats: int, dtype: str) -> dict[str, np.ndarray]:
+def interleaved(
+    roots: Mapping[str, Path], repeats: int, more: Sequence[str]
+) -> dict[str, np.ndarray]:
     """Measure -> [repeats, versions]."""
     found: dict[str, list[list[float]]] = {}
     for number in range(repeats):
         names = list(roots)[:: 1 if number % 2 == 0 else -1]
         took: dict[str, Measures] = {}
         for name in names:
-            took[name] = cells_and_fit(roots[name], dtype) | from_cold(roots[name], dtype)
+            took[name] = cells_and_fit(roots[name], more) | from_cold(roots[name], more)
         for measure in took[names[0]]:
             found.setdefault(measure, []).append([took[name][measure] for name in roots])
     return {measure: np.array(values) for measure, values in found.items()}
 
 
 def report(commit: str, repeats: int, dtypes: Sequence[str]) -> list[str]:
-    """A table a dtype: medians, and the median of the rounds' ratios with its extremes."""
+    """A table a dtype: medians, and the median of the rounds' ratios with its extremes. Both use
+    the older version's weights: the miniature of another world is another model.
+    """
     lines: list[str] = []
     with checked_out(commit) as old:
         for dtype in dtypes:
-            found = interleaved({commit: old, "this": ROOT}, repeats, dtype)
+            more = ["--dtype", dtype, "--backbone", str(old / WEIGHTS)]
+            found = interleaved({commit: old, "this": ROOT}, repeats, more)
             lines += [
                 f"| {dtype}, {processor()}, {repeats} rounds | {commit} | this version | ratio | "
                 f"least and most |",
@@ -124,7 +130,7 @@ def report(commit: str, repeats: int, dtypes: Sequence[str]) -> list[str]:
                     f"| {measure} | {before:.3g} | {now:.3g} | {np.median(each):.2f} | "
                     f"{each.min():.2f} to {each.max():.2f} |"
                 )
-            took = shared(ROOT, dtype)
+            took = shared(ROOT, more)
             lines += [
                 f"| s on fits and floor, in a second folder | {took['first']:.3g} (the first) | "
                 f"{took['second']:.3g} | {took['second'] / took['first']:.2f} | |",

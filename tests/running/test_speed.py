@@ -294,7 +294,7 @@ def test_versions_are_timed_by_the_same_commands(tmp_path, monkeypatch):
     monkeypatch.setattr(timed_versions, "FIT", ["--set", "train_steps=2"])
     monkeypatch.setattr(timed_versions, "MICRO", ["--dry-run", *small])
     found = timed_versions.interleaved(
-        {"a": timed_versions.ROOT, "b": timed_versions.ROOT}, 1, "float32"
+        {"a": timed_versions.ROOT, "b": timed_versions.ROOT}, 1, ["--dtype", "float32"]
     )
     assert len(found) == 5
     for measure, values in found.items():
