@@ -5,7 +5,6 @@ Nothing heavy is imported before a verb runs.
 
 import argparse
 import errno
-import gc
 import io
 import os
 import re
@@ -211,8 +210,6 @@ def main() -> None:
     """The console script: 0 done, 1 something failed, 2 a mistake in what was asked, 130
     interrupted, 143 and 129 ended by SIGTERM and SIGHUP.
     """
-    # what is imported stays, so its cycles are looked for seldom: half a second of a short command
-    gc.set_threshold(*gc.get_threshold()[:2], 1000)
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  closed by `>&-`
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):  # a terminal of ASCII shows \u2265 as it is spelled

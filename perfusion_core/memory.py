@@ -49,7 +49,8 @@ def keep_freed_memory() -> bool:
 def lasting() -> ExitStack:
     """What lives now will live as long as the models do: Python need not look through it for cycles
     until the stack is closed. After torch, diffusers and transformers are imported that is half a
-    million objects, a seventh of a second each time.
+    million objects, a seventh of a second each time. Of two such stacks the first counts, and when
+    it is closed everything is looked through again.
     """
     undo = ExitStack()
     if not gc.get_freeze_count():  # else somebody else decides

@@ -57,7 +57,7 @@ def faster(prepared: Prepared, left: int) -> str:
     if not prepared.models.miniature or prepared.device != "cpu" or left <= LONG:
         return ""
     advice = []
-    if not config.compile and prepared.models.dtype != "float32":
+    if not config.compile and prepared.models.dtype == "bfloat16":
         advice.append(
             "a new run with --set compile=true draws about twice as fast, after a minute of "
             "compiling"

@@ -22,7 +22,7 @@ from perfusion_core import hardware
 from perfusion_core.schedulers import DDIM
 
 LONGEST = 120.0  # seconds that all pictures together may take; beyond, nothing is measured
-SHORTEST = 10  # steps of a picture; below, what is loaded once is most of its time
+SHORTEST = 10  # steps of a picture; fewer are a trial, whose seconds are mostly text and decoding
 TURNS = ("base", "concept", "concept", "base")  # a drift of the machine meets both alike
 WARM = 2  # steps of what is drawn first and not counted
 

@@ -156,8 +156,8 @@ def fit(args: argparse.Namespace) -> None:
         )
         watch.trained(unit, about)
     finally:
-        watch.close()
         worker.close()
+        watch.close()
     if any(method.untuned for method in prepared.methods if method.name == args.method):
         about["untuned"] = True  # cards of the hub say so
     (folder / "fit.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")

@@ -32,7 +32,7 @@ class Peak:
 def peak_above(device: Any, young: bool = False) -> Iterator[Peak]:
     """The highest use of memory inside the block, less that at its beginning: of CUDA what torch
     allocated, of a CPU the process's resident set, as the kernel keeps its peak. `young`: what lay
-    here for long was looked through just before, which takes a third of a second each time."""
+    here for long was looked through just before, and is not again."""
     peak = Peak()
     if device.type == "cuda":
         import torch

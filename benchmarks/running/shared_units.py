@@ -61,7 +61,7 @@ class SharedUnits:
         return about is not None
 
     def put(self, unit: Unit) -> None:
-        """What was made in full batches by sources that nobody changed meanwhile."""
+        """What was made in batches of the usual size by sources that nobody changed meanwhile."""
         if (of := self.of(unit)) is None:
             return
         manifest = read_json(self.store.folder(unit) / MANIFEST[type(unit)]) or {}

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CELLS = ["--preset", "quick", "--methods", "perfusion", "--concepts", "cat"]
 FIT = ["--set", "train_steps=100", "--set", "fit.perfusion.batch=16"]
 MICRO = ["--preset", "micro"]
-WEIGHTS = Path("benchmarks", "miniature", "weights")  # in a checkout, of any commit
+WEIGHTS = Path("benchmarks", "miniature", "weights")  # in a checkout
 Measures = dict[str, float]
 
 

@@ -111,6 +111,7 @@ class Worker:
             seconds = compile_backbone(backbone, self.batch, self.rows)
             print(f"perfbench: torch.compile: warm-up took {seconds:.0f} s", file=sys.stderr)
         backbone.name = models.name
+        self.lasting.close()
         self.lasting = lasting()
         return backbone
 
@@ -148,8 +149,10 @@ class Worker:
 
     def close(self) -> None:
         """Leave the backbone as it was."""
-        self.applied.close()
-        self.lasting.close()
+        try:
+            self.applied.close()
+        finally:
+            self.lasting.close()
 
     def do(self, task: Task) -> None:
         """Each unit is published, or its traceback is told; a disk that takes nothing more ends the
@@ -382,10 +385,12 @@ class Worker:
 
     def _rows(self, images: int) -> int:
         """Of the batch that draws so many: the protocol's. Where rows are not kept apart, as many
-        as one prompt has of its own: filled up it would be no more like anything else.
+        as one prompt has of its own: filling up would keep no bytes equal.
         """
         guided = 1 if self.job.config.guidance == 1.0 else 2
-        return self.rows if self.apart else min(self.rows, guided * images)
+        if self.apart or self.job.config.compile:  # compiled code is of one shape
+            return self.rows
+        return min(self.rows, guided * images)
 
     def _pictures(self, wanted: Sequence[Any], rows: int) -> tuple[np.ndarray, list[int]]:
         """Drawn in batches of one shape; the size of each one's batch."""

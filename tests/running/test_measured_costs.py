@@ -1,5 +1,6 @@
 """What a run measures of costs: all of it on a CPU, and no byte of a picture by it."""
 
+import gc
 import json
 
 import numpy as np
@@ -45,9 +46,11 @@ def test_all_costs_of_a_method_are_there(measured):
 
 
 def test_pictures_and_tables_are_those_without_the_measurement(measured, tmp_path, monkeypatch):
-    monkeypatch.setattr(DrawingCosts, "measure", lambda self, backbone, cell: None)
-    plain = tmp_path / "run"
+    frozen = []
+    plain, count = tmp_path / "run", lambda *_: frozen.append(gc.get_freeze_count())
+    monkeypatch.setattr(DrawingCosts, "measure", count)
     assert run_here(shared(), plain, *MORE) == 0
+    assert min(frozen) > 100_000 and gc.get_freeze_count() == 0, "while the worker is there"
     assert content(plain) == content(measured)
     assert (plain / "table.md").read_text().splitlines()[1:4] == (
         measured / "table.md"

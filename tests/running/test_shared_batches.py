@@ -29,6 +29,10 @@ def pictures(run):
     return {name: data for name, data in content(run).items() if name.endswith(".png")}
 
 
+def pixels(data):
+    return np.asarray(Image.open(BytesIO(data)), int)
+
+
 @pytest.mark.parametrize(
     "images, batch, cells", [(2, 16, 8), (8, 16, 2), (3, 16, 16), (16, 16, 1), (32, 16, 1)]
 )
@@ -98,7 +102,7 @@ def test_only_the_cells_of_a_lost_fit_are_left_out(tmp_path, capsys):
 
 
 def test_where_rows_see_each_other_one_prompt_is_drawn_at_a_time(tmp_path, monkeypatch, capsys):
-    """In a batch of its own rows: eight of the protocol's thirty-two would be thrown away."""
+    """In a batch of its own rows: 28 of the protocol's 32 would be thrown away."""
     rows, predicted = set(), sampling.predicted
 
     def counted(unet, x, *args, **told):
@@ -119,8 +123,21 @@ def test_where_rows_see_each_other_one_prompt_is_drawn_at_a_time(tmp_path, monke
     assert rows == {2 * images} and drawn["together"] == drawn["one by one"]
     filled = pictures(reference())
     for name, data in drawn["together"].items():
-        mine, theirs = (np.asarray(Image.open(BytesIO(one)), int) for one in (data, filled[name]))
-        assert abs(mine - theirs).max() <= 4, "low bits, through all steps"
+        difference = abs(pixels(data) - pixels(filled[name])).max()
+        assert difference <= 4, "low bits, through all steps"
+
+
+def test_compiled_code_has_one_shape(tmp_path, monkeypatch):
+    """Where rows see each other too: another shape would be compiled in the middle of the run."""
+    monkeypatch.setattr(batches, "rows_are_apart", lambda *_: False)
+    monkeypatch.setattr("perfusion_core.compiling.compile_backbone", lambda *_: 0.0)
+    out = tmp_path / "run"
+    one = ("--methods", "super", "--concepts", "cat", "--set", "compile=true")
+    assert run_here(shared(), out, *one) == 0
+    drawn, filled = pictures(out), pictures(reference())
+    assert drawn and all(
+        np.array_equal(pixels(drawn[name]), pixels(filled[name])) for name in drawn
+    )
 
 
 def test_a_device_is_tried_once(tmp_path, monkeypatch, capsys):

@@ -299,3 +299,23 @@ def test_versions_are_timed_by_the_same_commands(tmp_path, monkeypatch):
     assert len(found) == 5
     for measure, values in found.items():
         assert values.shape == (1, 2) and (values > 0).all(), measure
+
+
+def test_both_versions_draw_by_the_weights_of_the_older_one(monkeypatch):
+    from benchmarks.running import timed_versions
+
+    asked = []
+
+    def made(roots, repeats, more):
+        asked.append((roots, more))
+        return {"s": np.array([[2.0, 1.0]])}
+
+    monkeypatch.setattr(timed_versions, "interleaved", made)
+    monkeypatch.setattr(timed_versions, "shared", lambda *_: {"first": 2.0, "second": 1.0})
+    lines = timed_versions.report("HEAD", 1, ["float32"])
+    [(roots, more)] = asked
+    old = roots["HEAD"]
+    assert more == ["--dtype", "float32", "--backbone", str(old / timed_versions.WEIGHTS)]
+    assert (timed_versions.ROOT / timed_versions.WEIGHTS / "model_index.json").is_file()
+    assert roots["this"] == timed_versions.ROOT and not old.exists(), "and cleans up"
+    assert "| s | 2 | 1 | 0.50 |" in "\n".join(lines)
