@@ -598,14 +598,16 @@ def test_dry_run_and_plan_write_nothing(tmp_path, capsys, monkeypatch):
     assert run(["plan", *arguments(shared(), reference(), "--prompts", "4")]) == 0
     alone = capsys.readouterr().out
     assert "time left: about" in alone and "compile" not in alone
-    assert run(["plan", *arguments(shared(), reference(), "--set", "images=2000")]) == 0
+    long = ("--set", "images=2000", "--dtype", "bfloat16")
+    assert run(["plan", *arguments(shared(), tmp_path / "new", *long)]) == 0
     said = capsys.readouterr().out
     assert "--set compile=true" in said and "batch" not in said, (
         "a long run is told what shortens it"
     )
     with monkeypatch.context() as patch:
         patch.setattr(beforehand, "LONG", 0)
-        assert run(["plan", *arguments(shared(), tmp_path / "new", "--set", "compile=true")]) == 0
+        compiled = ("--dtype", "bfloat16", "--set", "compile=true")
+        assert run(["plan", *arguments(shared(), tmp_path / "new", *compiled)]) == 0
     said = capsys.readouterr().out
     assert "compile" not in said
     seconds = []
