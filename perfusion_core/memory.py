@@ -7,8 +7,8 @@ import gc
 import logging
 import os
 import platform
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -46,18 +46,22 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(TRIM_THRESHOLD, KEPT_BYTES) and mallopt(MMAP_THRESHOLD, MAPPED_BYTES))
 
 
-def lasting() -> ExitStack:
+@contextmanager
+def lasting() -> Iterator[None]:
     """What lives now will live as long as the models do: Python need not look through it for cycles
-    until the stack is closed. After torch, diffusers and transformers are imported that is half a
-    million objects, a seventh of a second each time. Of two such stacks the first counts, and when
-    it is closed everything is looked through again.
+    until the context ends. After torch, diffusers and transformers are imported that is half a
+    million objects, a seventh of a second each time. Of two such contexts the first counts, and
+    when it ends everything is looked through again.
     """
-    undo = ExitStack()
-    if not gc.get_freeze_count():  # else somebody else decides
+    mine = not gc.get_freeze_count()  # else somebody else decides
+    if mine:
         gc.collect()
         gc.freeze()
-        undo.callback(gc.unfreeze)
-    return undo
+    try:
+        yield
+    finally:
+        if mine:
+            gc.unfreeze()
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -43,14 +43,12 @@ class DrawingCosts:
         self.store, self.applied, self.say = store, applied, say
         self.steps, self.guidance, self.scheduler = steps, guidance, scheduler
         # of another batch than the run's, compiled code would be compiled again
-        self.seen: set[str] | None = None if compiled else set()
+        self.seen: set[str] | None = None if compiled or steps < SHORTEST else set()
 
     def measure(self, backbone: Any, cell: Cell) -> None:
         """Into fit.json of the cell's concept. What goes wrong here is no failure of the cell: it
         will meet the same itself, and is told there."""
         if self.seen is None or len(cell.fits) != 1 or cell.method in self.seen:
-            return
-        if self.steps < SHORTEST:
             return
         self.seen.add(cell.method)
         fit = cell.fits[0]

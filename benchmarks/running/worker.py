@@ -111,8 +111,7 @@ class Worker:
             seconds = compile_backbone(backbone, self.batch, self.rows)
             print(f"perfbench: torch.compile: warm-up took {seconds:.0f} s", file=sys.stderr)
         backbone.name = models.name
-        self.lasting.close()
-        self.lasting = lasting()
+        self.lasting.enter_context(lasting())
         return backbone
 
     @property

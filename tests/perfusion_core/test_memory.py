@@ -363,12 +363,14 @@ def test_what_lasts_is_not_looked_through_until_it_is_let_go():
         pass
 
     gc.unfreeze()  # whatever another test left
-    undo, thing = lasting(), Cycle()
-    assert gc.get_freeze_count() > 10_000
-    assert not lasting()._exit_callbacks, "who comes second does not end it"
-    watched, thing.itself = weakref.ref(thing), thing
-    del thing
-    gc.collect()
-    assert watched() is None, "what came later is collected as ever"
-    undo.close()
+    with lasting():
+        thing = Cycle()
+        assert gc.get_freeze_count() > 10_000
+        with lasting():
+            pass
+        assert gc.get_freeze_count() > 10_000, "who comes second does not end it"
+        watched, thing.itself = weakref.ref(thing), thing
+        del thing
+        gc.collect()
+        assert watched() is None, "what came later is collected as ever"
     assert gc.get_freeze_count() == 0
