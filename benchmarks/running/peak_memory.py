@@ -1,6 +1,6 @@
 """How much memory a piece of work needs beyond what the process holds already.
 
-In: a device and a block of work. Out: bytes, or None on a system that does not count them.
+In: a device and a block of work. Out: bytes, or None where they cannot be counted.
 """
 
 import ctypes
@@ -14,6 +14,8 @@ from typing import Any
 from perfusion_core.memory import free
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+SLACK = 0.05  # how much of a peak may be hidden
+COUNTER = 2**20  # bytes by which the kernel's counters may differ from each other
 FORGET_PEAK = "5"  # of clear_refs: the highest resident size is the present one (proc(5))
 
 
@@ -31,8 +33,9 @@ class Peak:
 @contextmanager
 def peak_above(device: Any, young: bool = False) -> Iterator[Peak]:
     """The highest use of memory inside the block, less that at its beginning: of CUDA what torch
-    allocated, of a CPU the process's resident set, as the kernel keeps its peak. `young`: what lay
-    here for long was looked through just before, and is not again."""
+    allocated, of a CPU the process's resident set, as the kernel keeps its peak. None where much
+    of what was there before left meanwhile: it hides as much of what came. `young`: what lay here
+    for long was looked through just before, and is not again."""
     peak = Peak()
     if device.type == "cuda":
         import torch
@@ -46,7 +49,9 @@ def peak_above(device: Any, young: bool = False) -> Iterator[Peak]:
     before = settled(young) if device.type == "cpu" else None
     yield peak
     if before is not None:
-        peak.bytes = max(resident("VmHWM") - before, 0)
+        # pages of files that the kernel took back under pressure, or what an older thread gave up
+        left, seen = before - resident("VmRSS"), max(resident("VmHWM") - before, 0)
+        peak.bytes = seen if left <= max(SLACK * seen, COUNTER) else None
 
 
 def settled(young: bool = False) -> int | None:

@@ -2,6 +2,8 @@
 
 import gc
 import json
+import mmap
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -36,7 +38,10 @@ def test_all_costs_of_a_method_are_there(measured):
     rows = pd.read_csv(measured / "table.csv").set_index("method")
     row, told = rows.loc["lora"], json.loads(fit_of(measured).read_text())
     expected = [name for name in NUMBERS if COUNTED or name not in MEMORY]
-    assert (row[expected].astype(float) > 0).all()
+    numbers = row[expected].astype(float)
+    # a tiny picture needs less than the kernel's counters are apart, and pressure hides memory
+    assert (numbers.drop(list(MEMORY), errors="ignore") > 0).all()
+    assert not (numbers < 0).any()
     assert row[DEVICE].startswith("cpu (") and rows.loc["super", DEVICE] is np.nan
     assert row["trainable"] == told["trainable"]
     assert row["picture_seconds"] == pytest.approx(told["drawing"]["picture_seconds"], abs=5e-5)
@@ -129,13 +134,33 @@ def test_a_measurement_that_fails_fails_nothing(tmp_path, monkeypatch, capfd):
 @pytest.mark.skipif(not COUNTED, reason="this system does not count a process's peak")
 def test_the_peak_is_that_of_the_block_alone():
     many = 40_000_000
-    with peak_memory.peak_above(torch.device("cpu")) as first:
-        some = np.ones(many, np.uint8)
-        del some
-    with peak_memory.peak_above(torch.device("cpu")) as second:
-        np.ones(many // 4, np.uint8).sum()
-    assert first.bytes == pytest.approx(many, rel=0.1)
-    assert second.bytes == pytest.approx(many / 4, rel=0.2)  # not the larger one before it
+    for size in (many, many // 4):  # not the larger one before it
+        # None: the kernel took back something of this process's just then
+        counted = (peak_of(partial(np.ones, size, np.uint8)) for _ in range(20))
+        first = next((found for found in counted if found is not None), None)
+        assert first == pytest.approx(size, rel=0.1 if size == many else 0.2)
+
+
+@pytest.mark.skipif(not COUNTED, reason="this system does not count a process's peak")
+def test_what_leaves_in_the_block_makes_its_peak_unknown(tmp_path):
+    """As under pressure: the kernel takes a file's pages back while the block asks for memory."""
+    many, file = 40_000_000, tmp_path / "weights"
+    file.write_bytes(bytes(2 * many))
+    with file.open("r+b") as opened, mmap.mmap(opened.fileno(), 0) as mapped:
+        assert not any(mapped[:: mmap.PAGESIZE])  # all of it is resident
+
+        def pressed():
+            mapped.madvise(mmap.MADV_DONTNEED)
+            np.ones(many, np.uint8)
+
+        assert peak_of(pressed) is None
+    assert peak_memory.Peak().told() == {}, "a manifest says nothing"
+
+
+def peak_of(block):
+    with peak_memory.peak_above(torch.device("cpu")) as peak:
+        block()
+    return peak.bytes
 
 
 def test_memory_that_nobody_can_count_is_empty(monkeypatch, tmp_path):
