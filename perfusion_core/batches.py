@@ -8,7 +8,8 @@ import torch
 
 from perfusion_core.backbone import Backbone, channels_last, cross_attentions
 from perfusion_core.denoisers import predicted
-from perfusion_core.sampling import Projected, decode, fixed_text, noise, per_batch, text_side
+from perfusion_core.guidance import per_batch
+from perfusion_core.sampling import Projected, decode, fixed_text, noise, text_side
 
 LEVEL = 500  # the timestep that is tried
 

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from perfusion_core.guidance import per_batch, rows_a_picture
+
 log = logging.getLogger("perfusion_core")
 shortages = 0  # in this process; what was made in halves differs in low bits
 
@@ -99,7 +101,7 @@ def draw_what_fits(
     """Pictures as `sampling.draw` makes them, and of each the size of its batch: the usual one, or
     half of it where memory runs out.
     """
-    from perfusion_core.sampling import PROTOCOL, draw, per_batch
+    from perfusion_core.sampling import PROTOCOL, draw
 
     many = per_batch(rows, guidance) if rows else len(pictures)
     drawn: list[np.ndarray] = []
@@ -118,7 +120,7 @@ def draw_what_fits(
                 raise
         make_room()
         before, many = many, (many + 1) // 2
-        rows = many * (1 if guidance == 1.0 else 2)
+        rows = many * rows_a_picture(guidance)
         log.warning(f"out of memory with {before} pictures at a time; going on with {many}")
     return np.concatenate(drawn), sizes
 

@@ -19,6 +19,7 @@ from perfusion_core.backbone import Backbone, channels_last, cross_attentions
 from perfusion_core.caption_prompts import side_by_side
 from perfusion_core.denoisers import predicted, projected_captions
 from perfusion_core.errors import NotFinite
+from perfusion_core.guidance import NONE, per_batch
 from perfusion_core.schedulers import DDIM, made, step_takes
 
 CHUNK = 2**20  # pixels decoded at a time: the VAE's activations are the largest tensors of all
@@ -105,15 +106,10 @@ def prepared(
     assert len(texts) == len(seeds) > 0, "one text a seed"
     known = {text: projected(backbone, text) for text in dict.fromkeys(texts)}
     plain = None
-    if guidance != 1.0:
+    if guidance != NONE:
         plain = no_text(backbone) if not negative and zeros_for_none(backbone) else None
         plain = plain or away_from(backbone, negative, known)
     return [Picture(known[text], plain, int(seed)) for text, seed in zip(texts, seeds)]
-
-
-def per_batch(rows: int, guidance: float) -> int:
-    """How many pictures a batch of so many rows of the U-Net draws."""
-    return max(1, rows // (1 if guidance == 1.0 else 2))
 
 
 def draw(
@@ -151,7 +147,7 @@ def draw_batch(
     how: Manner = PROTOCOL,
 ) -> np.ndarray:
     unet = backbone.unet
-    guided = guidance != 1.0
+    guided = guidance != NONE
     scheduler = made(how.scheduler, backbone)
     scheduler.set_timesteps(steps)
     generators = [torch.Generator().manual_seed(int(picture.seed)) for picture in pictures]

@@ -13,6 +13,7 @@ from benchmarks.planning.points import OperatingPoint
 from benchmarks.planning.units import FLOOR, Cell, Facts, Fit, Given, Method, Plan, Prior
 from benchmarks.suite.catalog import Catalog, Concept, Pair, Prompt
 from perfusion_core.errors import UserError, unknown
+from perfusion_core.guidance import per_batch
 
 Subject = tuple[tuple[Concept, ...], Prompt | Pair]
 
@@ -63,20 +64,13 @@ def make_plan(
         for point in method_points(config, method):
             cells += planner.cells(method, point, mine)
     fits = {fit.key: fit for fit in planner.fits.values()}
-    batch = images_a_batch(facts.rows, config.guidance)
+    batch = per_batch(facts.rows, config.guidance)
     beside: tuple[Cell, ...] = ()
     if config.drift and catalog.drift:
         seeds = partial(seed_of, config.seed, "drift")
         asked = drifting(cells, config.drift_of)
         beside = drift_cells(asked, planner.shared, catalog, concepts, seeds)
     return Plan(tuple(planner.priors.values()), tuple(fits.values()), tuple(cells), batch, beside)
-
-
-def images_a_batch(rows: int, guidance: float) -> int:
-    """As `perfusion_core.sampling.per_batch`, which needs torch: with guidance, an image has two
-    rows.
-    """
-    return max(1, rows // (1 if guidance == 1.0 else 2))
 
 
 def method_points(config: Config, method: Method) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 from benchmarks.digests import digest
 from benchmarks.disk import DiskError, read_json, write_whole
 from benchmarks.running.tasks import Job
+from perfusion_core.guidance import NONE
 from perfusion_core.places import cache_dir
 
 
@@ -37,7 +38,7 @@ def answer_file(job: Job, circumstances: dict[str, Any]) -> Path:
         **circumstances,
         "backbone": job.models.digest,
         "rows": job.models.rows,
-        "guided": job.config.guidance != 1.0,
+        "guided": job.config.guidance != NONE,
     }
     if job.models.vae:  # pictures are decoded by it
         about["vae"] = job.models.vae.digest

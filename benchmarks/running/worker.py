@@ -24,7 +24,7 @@ from PIL.PngImagePlugin import PngInfo
 from benchmarks.advice import advice
 from benchmarks.disk import DiskError, full, is_full
 from benchmarks.planning import methods
-from benchmarks.planning.plan import images_a_batch, prior_text
+from benchmarks.planning.plan import prior_text
 from benchmarks.planning.units import Cell, Fit, Prior, Unit
 from benchmarks.running.applied import Applied, plain_words
 from benchmarks.running.batch_probe import keeps_apart
@@ -44,6 +44,7 @@ from benchmarks.running.worker_scores import WorkerScores
 from benchmarks.scoring.similarity import read_images
 from benchmarks.store.run_folder import Store
 from perfusion_core.errors import UserError
+from perfusion_core.guidance import per_batch, rows_a_picture
 from perfusion_core.memory import keep_freed_memory, lasting
 from perfusion_core.weight_digests import vae_digest
 
@@ -122,7 +123,7 @@ class Worker:
     @property
     def batch(self) -> int:
         """Images a batch."""
-        return images_a_batch(self.rows, self.job.config.guidance)
+        return per_batch(self.rows, self.job.config.guidance)
 
     @cached_property
     def apart(self) -> bool:
@@ -329,7 +330,7 @@ class Worker:
 
     def cell(self, cell: Cell, out: Path) -> dict[str, Any]:
         drawn = self._drawn.get(cell.key) or self._draw([cell])[0]
-        usual = images_a_batch(self._rows(len(drawn.sizes)), self.job.config.guidance)
+        usual = per_batch(self._rows(len(drawn.sizes)), self.job.config.guidance)
         for index, (picture, seed) in enumerate(zip(drawn.pictures, cell.seeds)):
             about = PngInfo()
             for key, value in {"prompt": cell.template, "seed": str(seed), "key": cell.key}.items():
@@ -386,10 +387,9 @@ class Worker:
         """Of the batch that draws so many: the protocol's. Where rows are not kept apart, as many
         as one prompt has of its own: filling up would keep no bytes equal.
         """
-        guided = 1 if self.job.config.guidance == 1.0 else 2
         if self.apart or self.job.config.compile:  # compiled code is of one shape
             return self.rows
-        return min(self.rows, guided * images)
+        return min(self.rows, rows_a_picture(self.job.config.guidance) * images)
 
     def _pictures(self, wanted: Sequence[Any], rows: int) -> tuple[np.ndarray, list[int]]:
         """Drawn in batches of one shape; the size of each one's batch."""

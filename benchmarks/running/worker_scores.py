@@ -29,6 +29,7 @@ from benchmarks.scoring.scorers import Model
 from benchmarks.store.run_folder import Store
 from benchmarks.suite.catalog import fill, leave_out
 from benchmarks.tables.statistics import harmonic, relative_text
+from perfusion_core.guidance import rows_a_picture
 
 if TYPE_CHECKING:
     from benchmarks.scoring.judge import Judge
@@ -224,8 +225,7 @@ class WorkerScores:
         """Rows of a batch of validation, and how many looks it holds: all prompts of one at least,
         which are always the same, so that nothing is filled up.
         """
-        guided = 1 if self.job.config.guidance == 1.0 else 2
-        look = guided * len(self.job.validation)
+        look = rows_a_picture(self.job.config.guidance) * len(self.job.validation)
         many = max(1, self.job.models.rows // look) if together else 1
         return min(self.job.models.rows, many * look), many
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from benchmarks.options import named
 from benchmarks.planning.points import BIASES, OperatingPoint
 from perfusion_core.errors import UserError, unknown
+from perfusion_core.guidance import NONE
 from perfusion_core.schedulers import DDIM, SCHEDULERS
 
 OR_RANGE = ", nor LO:HI:N"
@@ -68,7 +69,7 @@ def wanted(args: argparse.Namespace) -> Wanted:
     """Of the flags, checked as far as they tell by themselves."""
     files = named(args.concept, "--concept", "NAME=FILE", OWN)
     check_names(args.prompt, args.negative, files)
-    if args.negative and args.guidance == 1.0:
+    if args.negative and args.guidance == NONE:
         raise UserError(
             "--guidance 1 draws without the branch that --negative is for; leave one of them out"
         )
