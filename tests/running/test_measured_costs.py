@@ -2,6 +2,7 @@
 
 import gc
 import json
+import math
 import mmap
 import subprocess
 import sys
@@ -26,7 +27,9 @@ MEMORY = ("train_peak_megabytes", "draw_peak_megabytes")
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     out = tmp_path_factory.mktemp("costs") / "run"
-    assert run_here(shared(), out, *MORE) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(peak_memory, "COUNTER", math.inf)  # a peak is told whatever left meanwhile
+        assert run_here(shared(), out, *MORE) == 0
     return out
 
 
@@ -40,9 +43,9 @@ def test_all_costs_of_a_method_are_there(measured):
     row, told = rows.loc["lora"], json.loads(fit_of(measured).read_text())
     expected = [name for name in NUMBERS if COUNTED or name not in MEMORY]
     numbers = row[expected].astype(float)
-    # a tiny picture needs less than the kernel's counters are apart, and pressure hides memory
-    assert (numbers.drop(list(MEMORY), errors="ignore") > 0).all()
-    assert not (numbers < 0).any()
+    # one tiny picture needs less than the kernel's counters are apart
+    assert (numbers.drop("draw_peak_megabytes", errors="ignore") > 0).all()
+    assert (numbers >= 0).all()
     assert row[DEVICE].startswith("cpu (") and rows.loc["super", DEVICE] is np.nan
     assert row["trainable"] == told["trainable"]
     assert row["picture_seconds"] == pytest.approx(told["drawing"]["picture_seconds"], abs=5e-5)
