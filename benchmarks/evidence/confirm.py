@@ -25,8 +25,11 @@ from benchmarks.evidence.confirm_ledger import (
     WHOLE,
     add_whole,
     begin,
+    frame_of,
     left_out,
     processors_of,
+    read_begun,
+    refuse_changed,
     refuse_half_made,
     set_aside,
     whole_concepts,
@@ -78,9 +81,7 @@ def main() -> None:
     args = parser.parse_args()
     try:
         if args.do == "judge":
-            from benchmarks.evidence.confirm_page import judge_folder
-
-            print(judge_folder(args.folder), end="")
+            print(judge(args.folder), end="")
             return
         sys.exit(run_look(args.folder, args.look, args.dry_run))
     except UserError as error:
@@ -121,6 +122,17 @@ def run_look(folder: Path, look: int | None = None, dry_run: bool = False) -> in
         print(f"confirm: {name} is left out ({folder / ASIDE}): it diverged", file=sys.stderr)
     pack_whole(folder, keep=False)
     return status
+
+
+def judge(folder: Path) -> str:
+    """Every look that is whole, of concepts and rates that are those of the plan."""
+    from benchmarks.evidence.confirm_page import judge_folder
+
+    plan, begun = read_confirm_plan(folder / PLAN), read_begun(folder)
+    if begun:
+        rates = tuned_rates(plan, folder / plan.rates_file)
+        refuse_changed(folder, frame_of(plan, rates, suite_of(plan, folder)), begun)
+    return judge_folder(folder)
 
 
 def suite_of(plan: ConfirmPlan, folder: Path) -> list[str]:

@@ -45,13 +45,9 @@ def begin(
     """What was decided before the first fit: as it was written down then, or now if nothing was.
     The rules must be committed first. `here`: the processor of the first fit.
     """
-    frame = {"frame": plan.frame, "rates": dict(rates), "concepts": list(concepts)}
+    frame = frame_of(plan, rates, concepts)
     if begun := read_begun(folder):
-        if changed := [key for key, value in frame.items() if begun.get(key) != value]:
-            raise UserError(
-                f"{folder / PLAN} or its rates have changed since the run began ({changed[0]}); "
-                f"bring them back, or begin in another folder"
-            )
+        refuse_changed(folder, frame, begun)
         refuse_lost_claims(folder, plan, begun)
         return begun
     if older := [name for name in MADE if (folder / name).exists()]:
@@ -71,6 +67,22 @@ def begin(
     }
     write_whole(folder / BEGUN, json.dumps(about, indent=1) + "\n")
     return about
+
+
+def frame_of(
+    plan: ConfirmPlan, rates: Mapping[str, float], concepts: Sequence[str]
+) -> dict[str, Any]:
+    """What no claim may change: by their keys in begun.json."""
+    return {"frame": plan.frame, "rates": dict(rates), "concepts": list(concepts)}
+
+
+def refuse_changed(folder: Path, now: Mapping[str, Any], begun: Mapping[str, Any]) -> None:
+    """Where something is not as it was when the run began."""
+    if changed := [key for key, value in now.items() if begun.get(key) != value]:
+        raise UserError(
+            f"{folder / PLAN} or its rates have changed since the run began ({changed[0]}); "
+            f"bring them back, or begin in another folder"
+        )
 
 
 def read_begun(folder: Path) -> Mapping[str, Any]:
@@ -186,20 +198,21 @@ def left_out(folder: Path) -> set[str]:
 
 
 def set_aside(folder: Path, store: Store, plan: Plan, names: Sequence[str]) -> list[str]:
-    """The concepts that leave all claims from now on, as plan.md says: one row each."""
+    """The concepts that leave all claims from now on, as plan.md says: one row each, with all
+    methods of it that diverged.
+    """
     found: list[str] = []
     tracebacks = diverged(store, plan)
     units: list[Fit | Cell] = [*plan.fits, *plan.drawn]
-    for unit in units:
-        name = unit.concept
-        if unit.key not in tracebacks or name not in names:
-            continue
+    failed = [one for one in units if one.key in tracebacks and one.concept in names]
+    for name in dict.fromkeys(one.concept for one in failed):
+        mine = [one for one in failed if one.concept == name]
         row = {
             "number": names.index(name) + 1,
             "concept": name,
             "finished": now(),
-            "what": unit.method,
-            "why": tracebacks[unit.key].strip().splitlines()[-1][:LONG],
+            "what": ", ".join(dict.fromkeys(one.method for one in mine)),
+            "why": tracebacks[mine[0].key].strip().splitlines()[-1][:LONG],
         }
         if _add_row(folder / ASIDE, ASIDE_COLUMNS, row):
             found.append(name)

@@ -6,9 +6,12 @@ where both one-sided tests find it smaller than its delta. Of two axes a verdict
 first look that decides counts.
 """
 
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import inf, isnan, nan, sqrt
+
+import numpy as np
 
 from benchmarks.evidence.confirm_measures import Scored
 from benchmarks.evidence.confirm_plan import Looks, Primary
@@ -28,6 +31,7 @@ from benchmarks.tables.group_sequential import (
     obrien_fleming,
     power,
     repeated_p,
+    unskewed_t,
 )
 from benchmarks.tables.statistics import Interval
 
@@ -50,6 +54,7 @@ class Look:
     power: float
     status: str
     concepts: int
+    unskewed: str  # the verdict with the skewness of differences taken out; decides nothing
     text: Interval | None = None  # of two axes: the second, the same way
     exploratory: bool = False  # its rule is younger than its data
     q: float = nan  # p among all claims
@@ -59,12 +64,14 @@ def look_at(claim: Primary, looks: Looks, number: int, scored: Scored) -> Look:
     """`number`: 0, 1, ... of the looks."""
     edge = looks.boundaries[number]
     parts = scored.parts(claim.part)
-    z, p, verdict = _verdict(claim, looks, number, parts)
+    z, p, verdict = _verdict(claim, looks, number, [partial(distance, part) for part in parts])
+    differences = scored.differences(claim.part).values()
+    _, _, unskewed = _verdict(claim, looks, number, [partial(_unskewed, x) for x in differences])
     last = number == len(looks.concepts) - 1
     status = CROSSED if verdict != OPEN else LAST if last else NOT_YET
     found, *text = (repeated(part, edge) for part in parts)
     return Look(claim, number + 1, found, z, edge, verdict, p,
-                _power(claim, looks, number, parts), status, parts[0].concepts,
+                _power(claim, looks, number, parts), status, parts[0].concepts, unskewed,
                 text[0] if text else None)  # fmt: skip
 
 
@@ -81,11 +88,11 @@ def _power(claim: Primary, looks: Looks, number: int, parts: Sequence[Part]) -> 
 
 
 def _verdict(
-    claim: Primary, looks: Looks, number: int, parts: Sequence[Part]
+    claim: Primary, looks: Looks, number: int, above: Sequence[Callable[[float], float]]
 ) -> tuple[float, float, str]:
-    """z of the claim, p, and one of five words."""
-    zs = [distance(part, 0.0) for part in parts]
-    near = min(min(distance(part, -claim.delta), -distance(part, claim.delta)) for part in parts)
+    """z of the claim, p, and one of five words. `above`: how far each axis lies above a number."""
+    zs = [of(0.0) for of in above]
+    near = min(min(of(-claim.delta), -of(claim.delta)) for of in above)
     word, reach, times = said(zs, near, looks, number)
     return min(zs), min(1.0, times * repeated_p(reach, number, looks.shares)), word
 
@@ -119,6 +126,11 @@ def distance(part: Part, at: float) -> float:
     if error <= 0:
         return inf if apart > 0 else -inf if apart < 0 else 0.0
     return as_normal(apart / error, part.concepts)
+
+
+def _unskewed(values: np.ndarray, at: float) -> float:
+    """The same of a number a concept, whatever their skewness."""
+    return as_normal(unskewed_t(values, at), len(values))
 
 
 def repeated(part: Part, edge: float) -> Interval:

@@ -8,7 +8,7 @@ fixed. So concepts that come later bring information of their own, in proportion
 which the boundaries suppose.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -46,8 +46,12 @@ class Scored:
 
     @cached_property
     def _beyond(self) -> dict[str, np.ndarray]:
-        values = measured(self.cells, self.grid).values
-        return {name: mean_over(y) for name, y in values.items()}
+        return {name: mean_over(y) for name, y in self._by_prompt.items()}
+
+    @cached_property
+    def _by_prompt(self) -> Mapping[str, np.ndarray]:
+        """[M, C, P] of measures beyond the protocol."""
+        return measured(self.cells, self.grid).values
 
     @property
     def names(self) -> list[str]:
@@ -72,26 +76,44 @@ class Scored:
 
     def side(self, measure: str, points: Sequence[Point]) -> np.ndarray:
         """[K, C]; a missing value is refused."""
-        found = self.of(measure)[[self.grid.row(point) for point in points]]
-        if np.isnan(found).any():
-            k, c = np.argwhere(np.isnan(found))[0]
+        mine = [self.grid.row(point) for point in points]
+        found = self.of(measure)[mine]
+        lacking = np.isnan(found) | self._gaps(measure)[mine]
+        if lacking.any():
+            k, c = np.argwhere(lacking)[0]
             raise UserError(
                 f"{self.grid.concepts[c]} has no {measure} of {'/'.join(points[k])}; the same "
                 f"command of the run makes what is missing"
             )
         return found
 
+    def _gaps(self, measure: str) -> np.ndarray:
+        """[M, C] where a point lacks a prompt of a concept that another point has: over different
+        prompts, means do not compare. Some measures are made of some points only.
+        """
+        y = self._by_prompt.get(measure)
+        if y is None:  # the protocol's own; the plan tells what is missing
+            return np.zeros((len(self.grid.points), len(self.grid.concepts)), dtype=bool)
+        there = ~np.isnan(y)
+        made = there.any((1, 2))
+        return made[:, None] & (there[made].any(0) & ~there).any(-1)
+
     def parts(self, what: Compared) -> tuple[Part, ...]:
         """A difference; of both axes one on each; of fronts, how far each is ahead."""
         if what.measure == FRONT:
             return self._fronts(what)
-        measures = AXES if what.measure == BOTH else (what.measure,)
-        return tuple(self._difference(measure, what) for measure in measures)
+        return tuple(
+            Part(measure, mean_with_interval(difference), len(difference))
+            for measure, difference in self.differences(what).items()
+        )
 
-    def _difference(self, measure: str, what: Compared) -> Part:
-        ours, theirs = (self.side(measure, points) for points in (what.of, what.minus))
-        difference = ours.mean(0) - theirs.mean(0)
-        return Part(measure, mean_with_interval(difference), len(difference))
+    def differences(self, what: Compared) -> dict[str, np.ndarray]:
+        """A number a concept; of both axes, one on each."""
+        found = {}
+        for measure in AXES if what.measure == BOTH else (what.measure,):
+            ours, theirs = (self.side(measure, points) for points in (what.of, what.minus))
+            found[measure] = ours.mean(0) - theirs.mean(0)
+        return found
 
     def _fronts(self, what: Compared) -> tuple[Part, ...]:
         """Additive epsilons of the mean fronts, over bootstrap draws of concepts. The best of

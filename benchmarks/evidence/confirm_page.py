@@ -7,7 +7,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import isnan
+from math import isclose, isnan
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,14 @@ import pandas as pd
 
 from benchmarks.disk import write_whole
 from benchmarks.evidence.confirm_ledger import (
+    ASIDE,
+    REASONS,
+    WHOLE,
     made_on,
     read_aside,
     read_begun,
     read_whole,
+    refuse_changed,
     refuse_lost_claims,
 )
 from benchmarks.evidence.confirm_looks import (
@@ -33,21 +37,25 @@ from benchmarks.evidence.confirm_looks import (
 from benchmarks.evidence.confirm_measures import Scored
 from benchmarks.evidence.confirm_plan import PLAN, Compared, ConfirmPlan, read_confirm_plan
 from benchmarks.evidence.results_page import markdown_table
-from benchmarks.evidence.verdicts import OPEN, told
+from benchmarks.evidence.verdicts import LEVEL, OPEN, told
 from benchmarks.scoring.reserved import REAL
+from benchmarks.store.packed import PACKED
 from benchmarks.store.reading import read_drift_plan, read_plan
 from benchmarks.tables.build import cells_of
 from benchmarks.tables.drift_table import drift_cells, lacking
 from benchmarks.tables.grid import FLOOR
 from benchmarks.tables.sample_rows import missing_of, sample_rows
 from perfusion_core.errors import UserError
+from perfusion_core.weight_digests import file_sha256
 
 LOOKS_TABLE, LOOKS_PAGE = "looks.csv", "looks.md"
 COLUMNS = (
     "claim", "look", "concepts", "status", "verdict", "exploratory", "measure", "value", "lo",
-    "hi", "text", "text_lo", "text_hi", "z", "boundary", "p", "q", "delta", "power",
+    "hi", "text", "text_lo", "text_hi", "z", "boundary", "p", "q", "delta", "power", "unskewed",
 )  # fmt: skip
 EXPLORATORY = "exploratory: "
+SEEN = ("value", "lo", "hi", "text", "text_lo", "text_hi", "z")  # of a look, whatever comes later
+PRECISION = 1e-4  # to which these are the same on another processor
 
 
 def judge_folder(folder: Path) -> str:
@@ -58,10 +66,16 @@ def judge_folder(folder: Path) -> str:
         raise UserError(
             f"no run has begun in {folder}; `python -m benchmarks.evidence.confirm run` begins it"
         )
+    refuse_changed(folder, {"frame": plan.frame}, begun)
     refuse_lost_claims(folder, plan, begun)
     names, aside = begun["concepts"], read_aside(folder)
     made = [row for row in read_whole(folder) if row["concept"] in names]
     left_out = {row["concept"] for row in aside}
+    if both := [row["concept"] for row in made if row["concept"] in left_out]:
+        raise UserError(
+            f"{both[0]} is in {WHOLE} and in {ASIDE} of {folder}: a concept is whole or left out; "
+            f"`git checkout -- {WHOLE} {ASIDE}` brings both back"
+        )
     there = {row["concept"] for row in made} | left_out
     whole = [n for n in plan.looks.concepts if there.issuperset(names[:n])]
     if not whole:
@@ -81,12 +95,43 @@ def judge_folder(folder: Path) -> str:
         for claim in plan.claims
     }
     final = among_all([decided(looks) for looks in history.values()], begun["claims"])
-    write_whole(folder / LOOKS_TABLE, looks_csv(history, final))
+    table = looks_csv(history, final)
+    refuse_other_looks(folder, table)
+    write_whole(folder / LOOKS_TABLE, table)
     judged = [row for row in made if row["concept"] in taken[whole[-1]]]
     lost = [row for row in aside if row["concept"] in names[: whole[-1]]]
-    text = looks_text(plan, history, final, scored[-1], made_on(judged), lost)
+    same = begun.get("plan") in (None, file_sha256(folder / PLAN))
+    text = looks_text(plan, history, final, scored[-1], made_on(judged), lost, same)
     write_whole(folder / LOOKS_PAGE, text)
     return text
+
+
+def refuse_other_looks(folder: Path, table: str) -> None:
+    """What a look has said stays: scores that are replaced afterwards would make it another one.
+    Rules that are changed afterwards are exploratory, and may say what they like.
+    """
+    path = folder / LOOKS_TABLE
+    if not path.is_file():
+        return
+    now = {(row["claim"], row["look"]): row for row in csv.DictReader(io.StringIO(table))}
+    with path.open(encoding="utf-8", newline="") as stream:
+        for row in csv.DictReader(stream):
+            other = now.get((row["claim"], row["look"]))
+            if other is None or row["exploratory"] or other["exploratory"]:
+                continue
+            if changed := [name for name in SEEN if not _same(row[name], other[name])]:
+                raise UserError(
+                    f"look {row['look']} at {row['claim']} said {changed[0]} "
+                    f"{row[changed[0]] or 'nothing'}, and its rows say "
+                    f"{other[changed[0]] or 'nothing'} now: bring them back, or tell why in "
+                    f"{REASONS} and delete {path}"
+                )
+
+
+def _same(one: str, other: str) -> bool:
+    if not one or not other:
+        return one == other
+    return isclose(float(one), float(other), rel_tol=PRECISION, abs_tol=PRECISION**2)
 
 
 def labelled(look: Look, plan: ConfirmPlan, begun: Mapping[str, Any]) -> Look:
@@ -112,6 +157,12 @@ def read_cells(folder: Path, plan: ConfirmPlan, names: Sequence[str]) -> pd.Data
     lost = next(
         ((*p, name) for p in sorted(wanted) for name in names if (*p, name) not in have), None
     )
+    if len(broken := cells[cells["mean"].isna()]):
+        first = tuple(broken.iloc[0][["metric", "method", "point", "concept"]])
+        raise UserError(
+            f"{folder} has a score that is not finite: {first[0]} of {'/'.join(first[1:])}; "
+            f"`git checkout -- {PACKED}` brings the rows back"
+        )
     missing = missing_of(cells[cells["method"] != REAL], planned)
     if lost or len(missing):
         first = lost or tuple(missing.iloc[0][["method", "point", "concept"]])
@@ -162,6 +213,7 @@ def looks_csv(history: Mapping[str, Sequence[Look]], final: Sequence[Look]) -> s
                 "claim": one.claim.name, "look": one.look, "concepts": one.concepts,
                 "status": one.status, "verdict": one.verdict,
                 "exploratory": "yes" if one.exploratory else "",
+                "unskewed": one.unskewed,
                 "measure": one.claim.part.words, "boundary": one.boundary,
                 "delta": one.claim.delta,
                 **{name: "" if isnan(value) else f"{value:.6g}" for name, value in numbers.items()},
@@ -176,8 +228,11 @@ def looks_text(
     scored: Scored,
     where: str,
     aside: Sequence[Mapping[str, str]] = (),
+    same: bool = True,
 ) -> str:
-    """The page; `where`: on which processors the concepts were made; `aside`: those left out."""
+    """The page; `where`: on which processors the concepts were made; `aside`: those left out;
+    `same`: whether the plan is the file that was there when the run began.
+    """
     made = len(next(iter(history.values())))
     sizes = plan.looks.concepts
     head = ["claim", *(f"look {k + 1}, {sizes[k]} concepts" for k in range(made)), "verdict", "q"]
@@ -196,10 +251,19 @@ def looks_text(
         "",
         f"Concepts made, each on one kind of processor: {where}.",
         "",
+        *([] if same else [f"{PLAN} is not the file that was there when the run began.", ""]),
         *([left_out_text(aside), ""] if aside else []),
         *([f"Rates are those of another backbone: {plan.carried}.", ""] if plan.carried else []),
         markdown_table([head, *rows]),
         what_next(plan, history, final),
+        "",
+        "## Under other assumptions",
+        "",
+        "These decide nothing.",
+        "",
+        f"- *Differences may be skew* (Hall's transformation): {_without_skewness(history)}.",
+        f"- *Claims may depend on each other in any way* (Benjamini and Yekutieli): "
+        f"{_whatever_the_dependence(final)}.",
         "",
     ]
     if beside := _beside(plan, scored):
@@ -239,6 +303,27 @@ def what_next(
     if not last:
         lines.append(f"The next look is at {plan.looks.concepts[made]} concepts.")
     return " ".join(lines)
+
+
+def _without_skewness(history: Mapping[str, Sequence[Look]]) -> str:
+    """At which looks the verdict of a claim alone would be another one."""
+    others = [
+        f"{one.claim.name} at look {one.look}, {one.unskewed} instead of {one.verdict}"
+        for looks in history.values()
+        for one in looks
+        if one.unskewed != one.verdict
+    ]
+    return "; ".join(others) or "each look says the same of each claim alone"
+
+
+def _whatever_the_dependence(final: Sequence[Look]) -> str:
+    """Which verdicts would be left open if nothing were known about how claims go together."""
+    found = [one for one in final if one.verdict != OPEN and not one.exploratory]
+    times = sum(1 / k for k in range(1, 1 + sum(not one.exploratory for one in final)))
+    lost = [one.claim.name for one in found if one.q * times > LEVEL]
+    if not lost:
+        return f"all {len(found)} that are decided stay so"
+    return f"{len(found) - len(lost)} of {len(found)} stay decided, without {', '.join(lost)}"
 
 
 def _cell(one: Look) -> str:

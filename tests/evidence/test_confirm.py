@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -17,9 +18,9 @@ import pandas as pd
 import pytest
 from made_run import make_run
 from run_kit import environment, make_concepts, shared
-from scipy.stats import norm, t
+from scipy.stats import norm, t, ttest_1samp
 
-from benchmarks.evidence import confirm, confirm_looks
+from benchmarks.evidence import confirm, confirm_looks, confirm_page
 from benchmarks.evidence.confirm_ledger import (
     ASIDE,
     BEGUN,
@@ -55,11 +56,12 @@ from benchmarks.evidence.verdicts import FAILS, HOLDS, OPEN, SAME, TRADE_OFF, VE
 from benchmarks.planning.units import Fit, Plan
 from benchmarks.store.packed import PACKED, open_archive
 from benchmarks.store.run_folder import MANIFEST, Store
-from benchmarks.tables.group_sequential import obrien_fleming, repeated_p
+from benchmarks.tables.group_sequential import obrien_fleming, repeated_p, unskewed_t
 from benchmarks.tables.halving_rows import TRAININGS, frame_of
+from benchmarks.tables.sample_rows import sample_rows
 from benchmarks.tables.statistics import Interval
 from perfusion_core.errors import UserError
-from perfusion_core.weight_digests import backbone_digest
+from perfusion_core.weight_digests import backbone_digest, file_sha256
 
 COMMITTED = Path(__file__).parent.parent.parent / "results" / "confirm"
 LOCAL, HIGH, KEYS = "local-b0.60-t0.15", "local-b0.75-t0.15", "perfusion-trained-k"
@@ -183,6 +185,7 @@ def test_the_drawn_suite_is_known_and_may_be_too_small(tmp_path):
 # ---- verdicts at a look ----
 
 SIZES = (22, 44, 66)
+WORLDS = 4000
 LOOKS = Looks(SIZES, 0.05, (3.471, 2.454, 2.004), 0.05, (2.961, 2.094, 1.71))
 TEXT = Primary("text", "", "", Compared("text_sim", (("a", "x"),), (("b", "x"),)), 0.02, "")
 AXES = dataclasses.replace(TEXT, part=Compared("both_axes", (("a", "x"),), (("b", "x"),)))
@@ -197,6 +200,15 @@ class Known:
     def parts(self, what):
         return self.each
 
+    def differences(self, what):
+        return dict(enumerate(map(spread_evenly, self.each)))
+
+
+def spread_evenly(part):
+    """As many numbers as concepts, without skewness, of which the part is the mean and interval."""
+    n, steps = part.concepts, np.arange(part.concepts) - (part.concepts - 1) / 2
+    return part.found.value + steps / steps.std(ddof=1) * part.error(0.0) * np.sqrt(n)
+
 
 def of_size(value, error, n):
     half = t(n - 1).ppf(0.975) * error
@@ -205,7 +217,9 @@ def of_size(value, error, n):
 
 def at(number, claim, *parts):
     made = tuple(of_size(value, error, SIZES[number]) for value, error in parts)
-    return look_at(claim, LOOKS, number, Known(made))
+    found = look_at(claim, LOOKS, number, Known(made))
+    assert found.unskewed == found.verdict, "nothing is skew"
+    return found
 
 
 @pytest.mark.parametrize("number", range(3))
@@ -257,13 +271,34 @@ def test_two_axes_need_both(number):
     assert once.text is not None and once.text.value == 0.5
 
 
+SKEWED = {  # concepts without a difference: [worlds, 66] of a generator
+    "normal": lambda rng: rng.standard_normal((WORLDS, 66)),
+    "a skewness of one": lambda rng: (rng.gamma(4, size=(WORLDS, 66)) - 4) / 2,
+    "exponential": lambda rng: rng.exponential(size=(WORLDS, 66)) - 1,
+}
+
+
+@pytest.mark.parametrize("kind", SKEWED)
+def test_skewness_makes_one_side_err_too_often(kind):
+    """One axis, all three looks; plan.md has the shares. Without skewness 2.5 % are meant."""
+    drawn = SKEWED[kind](np.random.default_rng(6))
+    plain, unskewed = np.zeros(WORLDS, dtype=bool), np.zeros(WORLDS, dtype=bool)
+    for n, edge in zip(SIZES, LOOKS.boundaries):
+        reach = -t(n - 1).isf(norm.sf(edge))
+        plain |= ttest_1samp(drawn[:, :n], 0, axis=1).statistic < reach
+        unskewed |= np.array([unskewed_t(world) for world in drawn[:, :n]]) < reach
+    print(f"{kind}: {plain.mean():.3f}, and {unskewed.mean():.3f} without skewness")
+    assert 0.018 < unskewed.mean() < 0.042
+    if kind == "exponential":
+        assert plain.mean() > 0.055
+
+
 def test_power_of_two_axes_is_no_more_than_both_have():
     one, other = at(0, AXES, (0, 0.01), (0, 0.012)), at(0, TEXT, (0, 0.01))
     assert one.power == pytest.approx(other.power + at(0, TEXT, (0, 0.012)).power - 1)
     assert at(0, AXES, (0, 0.01), (0, 0.9)).power == 0 < at(0, TEXT, (0, 0.9)).power
 
 
-WORLDS = 4000
 FAR = 3.0  # standard deviations between concepts
 ERRORS = {  # the truth on both axes, their correlation: (wrong verdicts, at most this share)
     (0.0, 0.0, 0.0): ((HOLDS, FAILS, TRADE_OFF), 0.05),
@@ -443,7 +478,8 @@ def judged(tmp_path_factory):
     plan = read_confirm_plan(folder / PLAN)
     names = list(dict.fromkeys(rows["concept"]))
     rules = {claim.name: plan.rule(claim) for claim in plan.claims}
-    (folder / BEGUN).write_text(json.dumps({"claims": rules, "concepts": names}))
+    about = {"frame": plan.frame, "claims": rules, "concepts": names}
+    (folder / BEGUN).write_text(json.dumps(about))
     for number, name in enumerate(names[:8], 1):
         add_whole(folder, dict.fromkeys(COLUMNS, "x") | {"number": number, "concept": name})
     return folder, rows, names, judge_folder(folder)
@@ -537,16 +573,26 @@ def test_a_concept_in_which_a_training_diverged_leaves_all_claims(judged):
     folder, _, names, text = judged
     fit = Fit("lora", names[1], "cat", {}, None, True, (), 0, "ab" * 16)
     other = dataclasses.replace(fit, concept=names[2], key="cd" * 16)
-    plan, store = Plan((), (fit, other), ()), Store(folder)
+    second = dataclasses.replace(fit, method="perfusion", key="ef" * 16)
+    plan, store = Plan((), (fit, other, second), ()), Store(folder)
     assert set_aside(folder, store, plan, names) == []
     why = "perfusion_core.validation.Diverged: the loss is nan at step 30"
     store.write_failure(fit.key, "lora", f"Traceback ...\n{why}\n")
+    store.write_failure(second.key, "perfusion", f"Traceback ...\n{why.replace('30', '40')}\n")
     store.write_failure(other.key, "lora", "Traceback ...\nOSError: no space\n")
     assert set_aside(folder, store, plan, names) == [names[1]]
     assert set_aside(folder, store, plan, names) == [], "it is there once"
     assert read_aside(folder)[0]["number"] == "2"
+    with pytest.raises(UserError, match=f"{names[1]} is in whole.csv and in aside.csv"):
+        judge_folder(folder)
+    whole, looks = (folder / WHOLE).read_text(), (folder / LOOKS_TABLE).read_text()
+    (folder / WHOLE).write_text(re.sub(f"(?m)^.*,{names[1]},.*\n", "", whole))
+    with pytest.raises(UserError, match=r"look 1 at front said value .* tell why in plan\.md"):
+        judge_folder(folder)
+    assert (folder / LOOKS_TABLE).read_text() == looks, "what was looked at stays"
+    (folder / LOOKS_TABLE).unlink()
     again = judge_folder(folder)
-    assert f"{names[1]} (lora: {why})" in again and "Left out" not in text
+    assert f"{names[1]} (lora, perfusion: {why})" in again and "Left out" not in text
     found = by_claim(folder)
     assert found["keys", 1]["concepts"] == "3" and found["keys", 2]["concepts"] == "7"
     grid = Scored(read_cells(folder, read_confirm_plan(folder / PLAN), names[:8])).grid
@@ -556,7 +602,53 @@ def test_a_concept_in_which_a_training_diverged_leaves_all_claims(judged):
     )
     assert float(found["keys", 2]["value"]) == pytest.approx((ours - theirs).mean(), rel=1e-4)
     (folder / ASIDE).unlink()
+    (folder / LOOKS_TABLE).unlink()
+    (folder / WHOLE).write_text(whole)
     assert judge_folder(folder) == text
+
+
+@pytest.mark.parametrize("score", ["image_sim", "text_sim_raw"])
+def test_scores_that_are_not_finite_are_refused(judged, monkeypatch, score):
+    """A mean over the others would be another one."""
+    folder, _, names, _ = judged
+    rows = sample_rows(folder)
+    mine = (rows["method"] == "cd-selected") & (rows["concept"] == names[3])
+    rows.loc[rows.index[mine & rows[score].notna()][1], score] = np.inf
+    monkeypatch.setattr(confirm_page, "sample_rows", lambda _: rows)
+    with pytest.raises(UserError, match=f"not finite: {score} of cd-selected/default/{names[3]}"):
+        judge_folder(folder)
+
+
+def test_a_measure_is_compared_over_the_same_prompts(judged):
+    folder, _, names, _ = judged
+    cells = read_cells(folder, read_confirm_plan(folder / PLAN), names[:8])
+    points = ("perfusion", LOCAL), ("cd-selected", "default")
+    mine = cells[[one in points for one in zip(cells["method"], cells["point"])]]
+    likeness = mine[mine["metric"] == "image_sim"].assign(metric="image_sim_heldout")
+    what = Compared("image_sim_heldout", points[:1], points[1:])
+    whole = Scored(pd.concat([cells, likeness], ignore_index=True))
+    assert len(whole.differences(what)["image_sim_heldout"]) == 8, "others need not have it"
+    gone = (likeness["method"] == "perfusion") & (likeness["concept"] == names[5])
+    one = likeness.index[gone][0]
+    short = Scored(pd.concat([cells, likeness.drop(one)], ignore_index=True))
+    with pytest.raises(UserError, match=f"{names[5]} has no image_sim_heldout of perfusion/"):
+        short.parts(what)
+
+
+def test_the_frame_of_a_run_that_has_begun_stays(judged):
+    folder, _, _, text = judged
+    plan = (folder / PLAN).read_text()
+    (folder / PLAN).write_text(plan.replace("images = 1", "images = 1\nseed = 7"))
+    with pytest.raises(UserError, match=r"have changed since the run began \(frame\)"):
+        judge_folder(folder)
+    (folder / PLAN).write_text(plan)
+    about = json.loads((folder / BEGUN).read_text())
+    (folder / BEGUN).write_text(json.dumps(about | {"plan": file_sha256(folder / PLAN)}))
+    assert judge_folder(folder) == text
+    (folder / PLAN).write_text(plan + "# a word\n")
+    assert "plan.toml is not the file that was there when the run began." in judge_folder(folder)
+    (folder / PLAN).write_text(plan)
+    (folder / BEGUN).write_text(json.dumps(about))
 
 
 def test_the_page_of_claims_takes_each_claim_at_the_look_that_counts(judged, tmp_path):
@@ -751,6 +843,13 @@ def test_scores_without_their_trainings_are_not_gone_on_with(begun):
 def test_rules_stay_and_processors_are_told(begun):
     """The last test: it changes the plan."""
     about = json.loads((begun / BEGUN).read_text())
+    text = judge_folder(begun)
+    assert confirm.judge(begun) == text
+    swapped = about["concepts"][::-1]
+    (begun / BEGUN).write_text(json.dumps(about | {"concepts": swapped}))
+    with pytest.raises(UserError, match=r"have changed since the run began \(concepts\)"):
+        confirm.judge(begun)
+    (begun / BEGUN).write_text(json.dumps(about, indent=1) + "\n")
     assert about["processor"] == read_whole(begun)[0]["processor"]
     assert {PLAN, "plan.md", "settings.csv", TRAININGS} == set(about["commits"])
     # as if it had begun elsewhere: whole concepts stay, and another may be made here

@@ -5,7 +5,8 @@ scipy, and simulated motions.
 import numpy as np
 import pytest
 from run_kit import ROOT
-from scipy.stats import multivariate_normal, norm, t
+from scipy.stats import multivariate_normal, norm, t, ttest_1samp
+from scipy.stats import skew as scipy_skew
 
 from benchmarks.tables.group_sequential import (
     as_normal,
@@ -15,6 +16,7 @@ from benchmarks.tables.group_sequential import (
     obrien_fleming,
     power,
     repeated_p,
+    unskewed_t,
 )
 
 THIRDS = (1 / 3, 2 / 3, 1.0)
@@ -116,3 +118,28 @@ def test_few_concepts_count_as_a_t_does():
             assert norm.sf(z) == pytest.approx(t(n - 1).sf(value), rel=1e-9)
             assert as_t(z, n) == pytest.approx(value, abs=1e-9)
     assert as_normal(np.inf, 5) == np.inf
+
+
+# ---- skew differences ----
+
+
+def test_unskewed_t_is_halls_formula():
+    x = np.array([0.3, -0.1, 0.8, 2.5, 0.4, -0.6, 0.1, 1.9])
+    u, skew = (x.mean() - 0.2) / x.std(ddof=1), scipy_skew(x)
+    by_hand = np.sqrt(8) * (u + skew * u**2 / 3 + skew**2 * u**3 / 27 + skew / 48)
+    assert unskewed_t(x, 0.2) == pytest.approx(by_hand)
+    assert unskewed_t(-x, -0.2) == pytest.approx(-by_hand)
+    even = np.array([-3.0, -1, 0, 1, 3]) + 0.7
+    assert unskewed_t(even) == pytest.approx(ttest_1samp(even, 0).statistic), "nothing is skew"
+    assert unskewed_t(np.full(5, 0.1)) == np.inf and unskewed_t(np.zeros(5)) == 0
+    assert unskewed_t(np.zeros(5), 0.1) == -np.inf
+
+
+def test_without_skewness_both_sides_err_about_as_often():
+    """True difference none: exponential concepts are too often called worse by the plain t."""
+    drawn = np.random.default_rng(3).exponential(size=(4000, 22)) - 1
+    plain = ttest_1samp(drawn, 0, axis=1).statistic
+    unskewed = np.array([unskewed_t(x) for x in drawn])
+    edge = t(21).ppf(0.975)
+    assert (plain < -edge).mean() > 0.06 and (plain > edge).mean() < 0.01
+    assert (unskewed < -edge).mean() < 0.04 and (unskewed > edge).mean() > 0.013
