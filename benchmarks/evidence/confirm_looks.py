@@ -64,9 +64,10 @@ def look_at(claim: Primary, looks: Looks, number: int, scored: Scored) -> Look:
     """`number`: 0, 1, ... of the looks."""
     edge = looks.boundaries[number]
     parts = scored.parts(claim.part)
-    z, p, verdict = _verdict(claim, looks, number, [partial(distance, part) for part in parts])
+    z, verdict, reach, times = _said(claim, looks, number, [partial(distance, p) for p in parts])
+    p = min(1.0, times * repeated_p(reach, number, looks.shares))
     differences = scored.differences(claim.part).values()
-    _, _, unskewed = _verdict(claim, looks, number, [partial(_unskewed, x) for x in differences])
+    unskewed = _said(claim, looks, number, [partial(_unskewed, x) for x in differences])[1]
     last = number == len(looks.concepts) - 1
     status = CROSSED if verdict != OPEN else LAST if last else NOT_YET
     found, *text = (repeated(part, edge) for part in parts)
@@ -87,14 +88,13 @@ def _power(claim: Primary, looks: Looks, number: int, parts: Sequence[Part]) -> 
     return max(0.0, 1 - sum(missed))
 
 
-def _verdict(
+def _said(
     claim: Primary, looks: Looks, number: int, above: Sequence[Callable[[float], float]]
-) -> tuple[float, float, str]:
-    """z of the claim, p, and one of five words. `above`: how far each axis lies above a number."""
+) -> tuple[float, str, float, float]:
+    """z of the claim, then what `said` tells. `above`: how far each axis lies above a number."""
     zs = [of(0.0) for of in above]
     near = min(min(of(-claim.delta), -of(claim.delta)) for of in above)
-    word, reach, times = said(zs, near, looks, number)
-    return min(zs), min(1.0, times * repeated_p(reach, number, looks.shares)), word
+    return min(zs), *said(zs, near, looks, number)
 
 
 def said(zs: Sequence[float], near: float, looks: Looks, number: int) -> tuple[str, float, float]:

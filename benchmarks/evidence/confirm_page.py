@@ -110,22 +110,18 @@ def refuse_other_looks(folder: Path, table: str) -> None:
     """What a look has said stays: scores that are replaced afterwards would make it another one.
     Rules that are changed afterwards are exploratory, and may say what they like.
     """
-    path = folder / LOOKS_TABLE
-    if not path.is_file():
-        return
     now = {(row["claim"], row["look"]): row for row in csv.DictReader(io.StringIO(table))}
-    with path.open(encoding="utf-8", newline="") as stream:
-        for row in csv.DictReader(stream):
-            other = now.get((row["claim"], row["look"]))
-            if other is None or row["exploratory"] or other["exploratory"]:
-                continue
-            if changed := [name for name in SEEN if not _same(row[name], other[name])]:
-                raise UserError(
-                    f"look {row['look']} at {row['claim']} said {changed[0]} "
-                    f"{row[changed[0]] or 'nothing'}, and its rows say "
-                    f"{other[changed[0]] or 'nothing'} now: bring them back, or tell why in "
-                    f"{REASONS} and delete {path}"
-                )
+    for row in read_looks(folder):
+        other = now.get((row["claim"], row["look"]))
+        if other is None or row["exploratory"] or other["exploratory"]:
+            continue
+        if changed := [name for name in SEEN if not _same(row[name], other[name])]:
+            raise UserError(
+                f"look {row['look']} at {row['claim']} said {changed[0]} "
+                f"{row[changed[0]] or 'nothing'}, and its rows say "
+                f"{other[changed[0]] or 'nothing'} now: bring them back, or tell why in "
+                f"{REASONS} and delete {folder / LOOKS_TABLE}"
+            )
 
 
 def _same(one: str, other: str) -> bool:
@@ -190,6 +186,14 @@ def _drift_cells(folder: Path, names: Sequence[str]) -> pd.DataFrame:
 
 
 # ---- files ----
+
+
+def read_looks(folder: Path) -> list[dict[str, str]]:
+    """The rows of looks.csv; none where nothing was judged yet."""
+    if not (folder / LOOKS_TABLE).is_file():
+        return []
+    with (folder / LOOKS_TABLE).open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
 
 
 def looks_csv(history: Mapping[str, Sequence[Look]], final: Sequence[Look]) -> str:
@@ -319,7 +323,7 @@ def _without_skewness(history: Mapping[str, Sequence[Look]]) -> str:
 def _whatever_the_dependence(final: Sequence[Look]) -> str:
     """Which verdicts would be left open if nothing were known about how claims go together."""
     found = [one for one in final if one.verdict != OPEN and not one.exploratory]
-    times = sum(1 / k for k in range(1, 1 + sum(not one.exploratory for one in final)))
+    times = sum(1 / k for k in range(1, 1 + len(final)))
     lost = [one.claim.name for one in found if one.q * times > LEVEL]
     if not lost:
         return f"all {len(found)} that are decided stay so"

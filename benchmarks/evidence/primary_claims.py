@@ -4,7 +4,6 @@ In: the run's folder, once `python -m benchmarks.evidence.confirm judge` has wri
 rows for the forest plot and the part of the page. Without looks there are no rows.
 """
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import nan
@@ -13,7 +12,7 @@ from pathlib import Path
 from scipy.special import ndtr
 
 from benchmarks.evidence.confirm_looks import CROSSED
-from benchmarks.evidence.confirm_page import EXPLORATORY, LOOKS_TABLE
+from benchmarks.evidence.confirm_page import EXPLORATORY, LOOKS_TABLE, read_looks
 from benchmarks.evidence.confirm_plan import BOTH, PLAN, Primary, read_confirm_plan
 from benchmarks.evidence.ledger import Claim, Evidence, Finding, Row
 from benchmarks.evidence.results_page import markdown_table
@@ -57,8 +56,7 @@ def primary_rows(folder: Path) -> list[PrimaryRow]:
     """A row a claim of the plan, in its order."""
     if not (folder / LOOKS_TABLE).is_file():
         return []
-    with (folder / LOOKS_TABLE).open(encoding="utf-8", newline="") as stream:
-        final = {row["claim"]: row for row in csv.DictReader(stream) if row["q"]}
+    final = {row["claim"]: row for row in read_looks(folder) if row["q"]}
     claims = read_confirm_plan(folder / PLAN).claims
     if lost := [claim.name for claim in claims if claim.name not in final]:
         raise UserError(
